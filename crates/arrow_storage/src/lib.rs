@@ -1,0 +1,1 @@
+//! Durable memory store: log, segments, manifest, recovery.

@@ -1,0 +1,1 @@
+//! Transformer forward passes on the CPU, over weights as they are stored.

@@ -1,0 +1,19 @@
+//! The border: `ai_os_diffusion._native`. It converts, releases the GIL and maps errors; it decides nothing.
+
+mod error;
+mod inference;
+mod kernels;
+mod storage;
+mod tokenizer;
+mod weights;
+
+use pyo3::prelude::*;
+
+#[pymodule]
+fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    kernels::register(module)?;
+    weights::register(module)?;
+    tokenizer::register(module)?;
+    inference::register(module)?;
+    storage::register(module)
+}

@@ -1,0 +1,1 @@
+//! Distances and exact top-k scans over embeddings.

@@ -1,0 +1,1 @@
+"""The command aios: parse, call the runtime, print."""

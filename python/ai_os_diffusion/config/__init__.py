@@ -1,0 +1,1 @@
+"""Settings: validated values from defaults, YAML files and the environment."""

@@ -1,0 +1,1 @@
+"""Text to vectors and text: weights, tokenizers, models, devices."""

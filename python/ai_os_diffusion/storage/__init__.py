@@ -1,0 +1,1 @@
+"""The memory store: vectors it is given, never embeds."""

@@ -1,0 +1,1 @@
+"""Errors, logging and the embedding protocol."""
