@@ -1,1 +1,21 @@
 """Settings: validated values from defaults, YAML files and the environment."""
+
+from ai_os_diffusion.config.config import (
+    Config,
+    ModelConfig,
+    PerformanceConfig,
+    RetrievalConfig,
+    StorageConfig,
+    describe_config,
+    load_config,
+)
+
+__all__ = [
+    "Config",
+    "ModelConfig",
+    "PerformanceConfig",
+    "RetrievalConfig",
+    "StorageConfig",
+    "describe_config",
+    "load_config",
+]

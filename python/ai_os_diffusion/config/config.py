@@ -1,0 +1,284 @@
+"""Settings of a process, each validated where it enters.
+
+Precedence, highest first: arguments of `load_config` (command-line flags), environment variables
+`AIOS_<SECTION>_<FIELD>` (for fields of `Config` itself `AIOS_<FIELD>`), the project file `aios.yaml` in the
+working directory, the user file `config.yaml` in the user's configuration folder, the defaults below.
+"""
+
+from __future__ import annotations
+
+import os
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Union
+
+import platformdirs
+
+from ai_os_diffusion.utils.errors import ConfigurationError
+
+__all__ = [
+    "Config",
+    "ModelConfig",
+    "PerformanceConfig",
+    "RetrievalConfig",
+    "StorageConfig",
+    "describe_config",
+    "load_config",
+]
+
+APP_NAME = "aios"
+PROJECT_FILE = "aios.yaml"
+USER_FILE = "config.yaml"
+
+Check = Callable[[Any], bool]
+
+
+def _setting(default: Any, doc: str, expected: str = "", check: Check | None = None) -> Any:
+    """A documented field; `check` says whether a value is in range, `expected` what the range is."""
+    metadata = {"doc": doc, "expected": expected, "check": check}
+    if callable(default):
+        return field(default_factory=default, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def _one_of(*choices: str) -> tuple[str, Check]:
+    return "one of " + ", ".join(choices), lambda value: value in choices
+
+
+def _at_least(low: float) -> tuple[str, Check]:
+    return f"a number >= {low:g}", lambda value: value >= low
+
+
+def _within(low: float, high: float) -> tuple[str, Check]:
+    return f"a number from {low:g} to {high:g}", lambda value: low <= value <= high
+
+
+def _data_dir() -> Path:
+    return Path(platformdirs.user_data_dir(APP_NAME))
+
+
+class _Section:
+    """Validates every field on construction: its type first, then its range."""
+
+    def __post_init__(self) -> None:
+        section: Any = type(self)
+        hints = _type_hints(section)
+        for item in fields(self):  # type: ignore[arg-type]
+            value = _coerce(item.name, getattr(self, item.name), hints[item.name])
+            check = item.metadata.get("check")
+            if check is not None and value is not None and not check(value):
+                raise ConfigurationError(
+                    f"{type(self).__name__}.{item.name}: expected {item.metadata['expected']}, got {value!r}"
+                )
+            object.__setattr__(self, item.name, value)
+
+
+@dataclass(frozen=True)
+class ModelConfig(_Section):
+    """Which models a runtime uses."""
+
+    encoder: str = _setting("minilm", "Model that embeds: a pulled name or a folder.", "a name", bool)
+    decoder: str = _setting("smollm2", "Model that answers: a pulled name or a folder.", "a name", bool)
+    device: str = _setting("auto", "Where models run.", *_one_of("auto", "cpu", "cuda", "rocm", "xpu", "mps"))
+
+
+@dataclass(frozen=True)
+class StorageConfig(_Section):
+    """The memory store."""
+
+    path: Path = _setting(lambda: _data_dir() / "store", "Folder of the memory store.")
+    durability: str = _setting(
+        "commit",
+        "When a save returns: after its fsync (commit), after a shared one (batch), at once (none).",
+        *_one_of("commit", "batch", "none"),
+    )
+    lock_timeout_s: float = _setting(
+        0.0, "How long to wait for another writer, in seconds; 0 fails at once.", *_at_least(0)
+    )
+
+
+@dataclass(frozen=True)
+class PerformanceConfig(_Section):
+    """Use of the machine."""
+
+    num_threads: int = _setting(
+        0, "Threads of a forward pass; 0 is one for each physical core.", *_within(0, 1024)
+    )
+    embed_batch: int = _setting(256, "Passages embedded and stored together by `add`.", *_within(1, 65536))
+
+
+@dataclass(frozen=True)
+class RetrievalConfig(_Section):
+    """How documents are cut and found again."""
+
+    top_k: int = _setting(5, "Passages returned by recall and read by ask.", *_within(1, 1000))
+    min_similarity: float | None = _setting(
+        None,
+        "Cosine below which recall abstains; unset uses the threshold measured for the encoder.",
+        *_within(-1, 1),
+    )
+    chunk_tokens: int = _setting(200, "Most tokens of a passage.", *_within(16, 8192))
+    chunk_overlap: int = _setting(0, "Tokens a passage repeats from the one before.", *_within(0, 4096))
+
+
+@dataclass(frozen=True)
+class Config(_Section):
+    """Everything a runtime is wired from."""
+
+    models_dir: Path = _setting(lambda: _data_dir() / "models", "Folder of the pulled models.")
+    model: ModelConfig = field(default_factory=ModelConfig)
+    storage: StorageConfig = field(default_factory=StorageConfig)
+    performance: PerformanceConfig = field(default_factory=PerformanceConfig)
+    retrieval: RetrievalConfig = field(default_factory=RetrievalConfig)
+
+
+def load_config(
+    path: str | os.PathLike[str] | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> Config:
+    """Gather the settings of this process.
+
+    Args:
+        path: a YAML file used in place of the project file.
+        environ: the environment, by default this process's.
+        overrides: values by dotted name (`"storage.path"`), which win over all else; None is "not given".
+
+    Returns:
+        A validated configuration.
+
+    Raises:
+        ConfigurationError: a file cannot be read, or a setting is unknown, of the wrong type or out of range.
+    """
+    environ = os.environ if environ is None else environ
+    user_file = Path(platformdirs.user_config_dir(APP_NAME)) / USER_FILE
+    project_file = Path(path) if path is not None else Path(PROJECT_FILE)
+    if path is not None and not project_file.is_file():
+        raise ConfigurationError(f"configuration file {project_file}: not found; expected a YAML file")
+    values: dict[str, Any] = {}
+    for file in (user_file, project_file):
+        if file.is_file():
+            values.update(_read_yaml(file))
+    values.update(_from_environment(environ))
+    values.update({name: value for name, value in (overrides or {}).items() if value is not None})
+    return _build(values)
+
+
+def describe_config() -> list[tuple[str, str, Any, str]]:
+    """List the settings as (dotted name, environment variable, default, what it does)."""
+    config = Config()
+    rows = []
+    for name, item in _leaves().items():
+        section, _, leaf = name.rpartition(".")
+        holder = getattr(config, section) if section else config
+        rows.append((name, _variable(name), getattr(holder, leaf), item.metadata["doc"]))
+    return rows
+
+
+@cache
+def _type_hints(section: type[Any]) -> dict[str, Any]:
+    return typing.get_type_hints(section)
+
+
+@cache
+def _leaves() -> dict[str, Any]:
+    """The field of every setting by its dotted name."""
+    found: dict[str, Any] = {}
+    hints = _type_hints(Config)
+    for item in fields(Config):
+        if is_dataclass(hints[item.name]):
+            found.update({f"{item.name}.{leaf.name}": leaf for leaf in fields(hints[item.name])})
+        else:
+            found[item.name] = item
+    return found
+
+
+def _variable(name: str) -> str:
+    return "AIOS_" + name.replace(".", "_").upper()
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """Only the variables of known settings: other `AIOS_*` variables belong to other tools."""
+    return {name: environ[_variable(name)] for name in _leaves() if environ.get(_variable(name))}
+
+
+def _read_yaml(file: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        document = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigurationError(f"configuration file {file}: cannot be read as YAML: {error}") from error
+    if document is None:
+        return {}
+    if not isinstance(document, dict):
+        raise ConfigurationError(
+            f"configuration file {file}: expected a mapping of settings, got {type(document).__name__}"
+        )
+    values: dict[str, Any] = {}
+    sections = {name.partition(".")[0] for name in _leaves() if "." in name}
+    for name, value in document.items():
+        if name in sections:
+            if not isinstance(value, dict):
+                raise ConfigurationError(
+                    f"configuration file {file}: `{name}` expects a mapping, got {value!r}"
+                )
+            values.update({f"{name}.{leaf}": inner for leaf, inner in value.items()})
+        else:
+            values[str(name)] = value
+    for name in values:
+        if name not in _leaves():
+            raise ConfigurationError(f"configuration file {file}: {_unknown(name)}")
+    return values
+
+
+def _unknown(name: str) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(name, _leaves(), n=1)
+    hint = f"; did you mean `{near[0]}`?" if near else f"; known: {', '.join(_leaves())}"
+    return f"unknown setting `{name}`{hint}"
+
+
+def _build(values: Mapping[str, Any]) -> Config:
+    arguments: dict[str, Any] = {}
+    sections: dict[str, dict[str, Any]] = {}
+    for name, value in values.items():
+        if name not in _leaves():
+            raise ConfigurationError(_unknown(name))
+        section, _, leaf = name.rpartition(".")
+        (sections.setdefault(section, {}) if section else arguments)[leaf] = value
+    hints = _type_hints(Config)
+    for section, inner in sections.items():
+        arguments[section] = hints[section](**inner)
+    return Config(**arguments)
+
+
+def _coerce(name: str, value: Any, hint: Any) -> Any:
+    """Turn a YAML value or an environment string into the type of its field, or refuse it."""
+    origin = typing.get_origin(hint)
+    if origin in (Union, types.UnionType):
+        if value is None or value == "":
+            return None
+        hint = next(option for option in typing.get_args(hint) if option is not type(None))
+    if is_dataclass(hint):
+        if isinstance(value, typing.cast(type, hint)):
+            return value
+    elif hint is Path and isinstance(value, str | os.PathLike) and str(value):
+        return Path(value).expanduser()
+    elif hint is str and isinstance(value, str | os.PathLike):
+        return str(value)
+    elif hint in (int, float) and not isinstance(value, bool):
+        try:
+            number = hint(value)
+        except (TypeError, ValueError):
+            number = None
+        if number is not None and number == number and (isinstance(value, str) or number == value):
+            return number
+    expected = getattr(hint, "__name__", str(hint))
+    raise ConfigurationError(f"setting `{name}`: expected {expected}, got {value!r}")

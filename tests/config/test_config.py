@@ -1,0 +1,102 @@
+"""Settings come from the right place and refuse what they cannot be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ai_os_diffusion.config import Config, StorageConfig, describe_config, load_config
+from ai_os_diffusion.utils.errors import ConfigurationError
+
+
+@pytest.fixture(autouse=True)
+def clean_folders(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "xdg"))
+    monkeypatch.chdir(tmp_path)
+    for _, variable, _, _ in describe_config():
+        monkeypatch.delenv(variable, raising=False)
+    return tmp_path
+
+
+def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_precedence_is_override_environment_project_user_default(tmp_path):
+    user = write(
+        tmp_path / "xdg/aios/config.yaml", "retrieval: {top_k: 2, chunk_tokens: 64}\nmodel: {encoder: a}"
+    )
+    write(tmp_path / "aios.yaml", "retrieval: {top_k: 3}\nmodel: {encoder: b}")
+    environ = {"AIOS_RETRIEVAL_TOP_K": "4"}
+    config = load_config(environ=environ, overrides={"retrieval.top_k": 9, "model.decoder": None})
+    assert config.retrieval.top_k == 9
+    assert load_config(environ=environ).retrieval.top_k == 4
+    assert load_config(environ={}).retrieval.top_k == 3
+    assert load_config(environ={}).model.encoder == "b"
+    assert load_config(environ={}).retrieval.chunk_tokens == 64
+    user.unlink()
+    assert load_config(environ={}).retrieval.chunk_tokens == Config().retrieval.chunk_tokens
+
+
+def test_every_setting_is_documented_and_reachable_from_the_environment():
+    rows = describe_config()
+    assert {"models_dir", "storage.path", "model.encoder"} <= {name for name, *_ in rows}
+    for name, variable, default, doc in rows:
+        assert doc.endswith("."), name
+        if default is not None:
+            config = load_config(environ={variable: str(default)})
+            section, _, leaf = name.rpartition(".")
+            assert getattr(getattr(config, section) if section else config, leaf) == default
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"retrieval.top_k": 0}, "from 1 to 1000, got 0"),
+        ({"retrieval.top_k": "many"}, "expected int, got 'many'"),
+        ({"retrieval.top_k": 2.5}, "expected int, got 2.5"),
+        ({"retrieval.top_k": True}, "expected int, got True"),
+        ({"retrieval.min_similarity": "nan"}, "expected float, got 'nan'"),
+        ({"storage.durability": "maybe"}, "commit, batch, none, got 'maybe'"),
+        ({"storage.pth": "x"}, "did you mean `storage.path`"),
+        ({"model.encoder": ""}, "expected a name"),
+    ],
+)
+def test_bad_values_say_what_was_expected(values, said):
+    with pytest.raises(ConfigurationError, match=said.replace("(", r"\(")):
+        load_config(environ={}, overrides=values)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: [", "cannot be read as YAML"),
+        ("- 1", "expected a mapping"),
+        ("storage: 3", "expects a mapping"),
+        ("nonsense: 3", "unknown setting `nonsense`"),
+        ("retrieval: {top: 3}", "unknown setting `retrieval.top`"),
+    ],
+)
+def test_bad_files_are_named(tmp_path, text, said):
+    file = write(tmp_path / "own.yaml", text)
+    with pytest.raises(ConfigurationError, match=said) as caught:
+        load_config(file, environ={})
+    assert "own.yaml" in str(caught.value)
+
+
+def test_a_missing_file_is_an_error_only_when_asked_for(tmp_path):
+    load_config(environ={})
+    with pytest.raises(ConfigurationError, match="not found"):
+        load_config(tmp_path / "none.yaml", environ={})
+
+
+def test_foreign_variables_are_left_alone():
+    assert load_config(environ={"AIOS_DATA": "/somewhere", "AIOS_ISA": "scalar"}) == Config()
+
+
+def test_paths_expand_home(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/someone")
+    assert StorageConfig(path="~/memories").path == Path("/home/someone/memories")
