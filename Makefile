@@ -1,0 +1,66 @@
+# make demo   the main job on real models and real documents
+# make test   all tests that need neither torch nor a GPU
+# Everything is installed into .venv (and .venv-torch); nothing outside this folder but the pulled models.
+
+PY      := .venv/bin/python
+TORCHPY := .venv-torch/bin/python
+SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find crates -name '*.rs' -o -name Cargo.toml)
+PYTEST  := -m pytest -q
+
+.PHONY: help demo test test-rust test-python test-torch check bench fuzz reliability clean
+
+help:
+	@sed -n 's/^# \(make .*\)/\1/p' Makefile
+	@echo 'make test-torch | check | bench | fuzz | reliability | clean'
+
+# The first line of every goal: a tool that is missing is named before anything is installed or built.
+.venv/.native: $(SOURCES)
+	@sh scripts/setup.sh .venv docs hub
+	@touch $@
+
+.venv/.test: .venv/.native
+	@sh scripts/install.sh .venv --group test
+	@touch $@
+
+.venv/.check: .venv/.native
+	@sh scripts/install.sh .venv --group check
+	@touch $@
+
+.venv-torch/.ready: .venv/.native
+	@sh scripts/setup.sh .venv-torch docs hub
+	@sh scripts/install.sh .venv-torch --group test --group torch
+	@touch $@
+
+demo: .venv/.native
+	@$(PY) examples/demo/demo.py
+
+test: test-rust test-python
+
+test-rust: .venv/.native
+	cargo test --release --locked --workspace --exclude python_bindings -q
+
+test-python: .venv/.test
+	$(PY) $(PYTEST)
+
+test-torch: .venv-torch/.ready
+	$(TORCHPY) $(PYTEST) -m torch
+
+check: .venv/.test .venv/.check
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	$(PY) -m mypy.stubtest ai_os_diffusion._native --ignore-disjoint-bases
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -q -- -D warnings
+
+bench: .venv-torch/.ready
+	$(TORCHPY) benchmarks/run.py
+
+fuzz:
+	sh scripts/fuzz.sh
+
+reliability: .venv/.test
+	AIOS_KILLS=2000 $(PY) $(PYTEST) tests/durability
+
+clean:
+	rm -rf target .venv .venv-torch .cache
