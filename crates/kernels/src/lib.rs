@@ -1,1 +1,32 @@
 //! SIMD primitives: dot products, matrix products, softmax, norms. Scalar code defines the truth.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
+
+mod activation;
+mod attention;
+mod error;
+mod gemm_plain;
+mod gemm_quant;
+mod isa;
+mod norm;
+mod panel16;
+mod quant_rows;
+mod rope;
+mod shared;
+mod thread_pool;
+mod vector;
+
+pub use activation::{gelu, gelu_tanh, silu_mul, softmax};
+pub use attention::{AttentionShape, AttentionSpan, Rows, attention};
+pub use error::KernelError;
+pub use gemm_plain::{PlainRows, gemm_plain};
+pub use gemm_quant::gemm_quant;
+pub use isa::{Isa, cpu_features, isa, isa_checked};
+pub use norm::{add_layer_norm, add_rms_norm, layer_norm, rms_norm};
+pub use panel16::{
+    CodeBits, GroupScales, GroupZero, PANEL_ROWS, QuantPanels, STEP_BYTES, dequantize_row,
+    pack_groups, pack_panel16, unpack_panel16,
+};
+pub use quant_rows::QuantRows;
+pub use rope::rope;
+pub use thread_pool::ThreadPool;
+pub use vector::{abs_max, add, axpy, bf16_to_f32, dot_f32, f16_to_f32, scale};

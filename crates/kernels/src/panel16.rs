@@ -1,0 +1,328 @@
+//! Quantised matrices in the order the kernels read: panels of 16 rows, steps of 64 bytes.
+//!
+//! A step holds 16 rows by `4 * per_byte` columns. In byte `i` of a row's four, bits
+//! `[b * width, (b + 1) * width)` hold column `step * 4 * per_byte + 4 * b + i`: masking and shifting a
+//! step yields `per_byte` operands of the 4-way dot-product instructions, and 16 steps of 8-bit codes
+//! are one AMX tile.
+
+use half::f16;
+
+use crate::KernelError;
+
+/// Rows of a panel.
+pub const PANEL_ROWS: usize = 16;
+/// Bytes of a step: 16 rows of 4 bytes.
+pub const STEP_BYTES: usize = 64;
+/// Longest group whose dot product of `u8` codes and `s8` activations fits an `i32`.
+pub(crate) const MAX_GROUP: usize = 65_536;
+
+/// Width of a weight's code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CodeBits {
+    /// 256 levels.
+    Int8,
+    /// 16 levels.
+    Int4,
+    /// 4 levels.
+    Int2,
+}
+
+impl CodeBits {
+    /// Bits of a code.
+    #[must_use]
+    pub const fn width(self) -> usize {
+        match self {
+            Self::Int8 => 8,
+            Self::Int4 => 4,
+            Self::Int2 => 2,
+        }
+    }
+
+    /// Codes of a byte.
+    #[must_use]
+    pub const fn per_byte(self) -> usize {
+        8 / self.width()
+    }
+
+    /// Columns of a 64-byte step.
+    #[must_use]
+    pub const fn step_columns(self) -> usize {
+        4 * self.per_byte()
+    }
+
+    /// The code that stands for zero when no zero is stored.
+    #[must_use]
+    pub const fn middle(self) -> u8 {
+        1 << (self.width() - 1)
+    }
+
+    const fn mask(self) -> u8 {
+        u8::MAX >> (8 - self.width())
+    }
+}
+
+/// Scales of the groups, in the order `[n / 16, groups, 16]`.
+#[derive(Debug, Clone, Copy)]
+pub enum GroupScales<'a> {
+    /// Half precision bits.
+    F16(&'a [u16]),
+    /// Single precision.
+    F32(&'a [f32]),
+}
+
+impl GroupScales<'_> {
+    fn len(self) -> usize {
+        match self {
+            Self::F16(values) => values.len(),
+            Self::F32(values) => values.len(),
+        }
+    }
+
+    pub(crate) fn get(self, index: usize) -> f32 {
+        match self {
+            Self::F16(values) => f16::from_bits(values[index]).to_f32(),
+            Self::F32(values) => values[index],
+        }
+    }
+}
+
+/// Where a group's value zero lies, in the order of the scales.
+#[derive(Debug, Clone, Copy)]
+pub enum GroupZero<'a> {
+    /// At the middle code: `w = scale * (code - middle)`.
+    Middle,
+    /// At a stored code: `w = scale * (code - zero)`.
+    U8(&'a [u8]),
+    /// Given by the least weight: `w = scale * code + min`, half precision bits.
+    MinF16(&'a [u16]),
+}
+
+/// A quantised matrix `[n, k]`, borrowed from wherever it lies (a mapped file, mostly).
+#[derive(Debug, Clone, Copy)]
+pub struct QuantPanels<'a> {
+    /// Rows (output features).
+    pub n: usize,
+    /// Columns (input features).
+    pub k: usize,
+    /// Width of a code.
+    pub bits: CodeBits,
+    /// Columns that share a scale, a multiple of [`CodeBits::step_columns`]; 0 is the whole row.
+    pub group_size: usize,
+    /// `[n / 16, k / step_columns, 16, 4]`, padded with zeros.
+    pub codes: &'a [u8],
+    /// Scales.
+    pub scales: GroupScales<'a>,
+    /// Zeros.
+    pub zero: GroupZero<'a>,
+}
+
+impl QuantPanels<'_> {
+    /// Panels of 16 rows, the last one padded.
+    #[must_use]
+    pub const fn panels(&self) -> usize {
+        self.n.div_ceil(PANEL_ROWS)
+    }
+
+    /// 64-byte steps of one panel.
+    #[must_use]
+    pub const fn steps(&self) -> usize {
+        self.k.div_ceil(self.bits.step_columns())
+    }
+
+    /// Groups of one row.
+    #[must_use]
+    pub const fn groups(&self) -> usize {
+        groups(self.k, self.group_size)
+    }
+
+    /// Checks that every buffer has the length its shape asks for. The kernels index without asking again.
+    ///
+    /// # Errors
+    /// [`KernelError::Length`], [`KernelError::GroupSize`], [`KernelError::GroupTooLong`].
+    pub fn check(&self) -> Result<(), KernelError> {
+        let multiple = self.bits.step_columns();
+        if !self.group_size.is_multiple_of(multiple) {
+            return Err(KernelError::GroupSize {
+                multiple,
+                bits: self.bits,
+                got: self.group_size,
+            });
+        }
+        let longest = if self.group_size == 0 {
+            self.k
+        } else {
+            self.group_size.min(self.k)
+        };
+        if longest > MAX_GROUP {
+            return Err(KernelError::GroupTooLong {
+                limit: MAX_GROUP,
+                got: longest,
+            });
+        }
+        let scales = self
+            .panels()
+            .saturating_mul(self.groups())
+            .saturating_mul(PANEL_ROWS);
+        let codes = self
+            .panels()
+            .saturating_mul(self.steps())
+            .saturating_mul(STEP_BYTES);
+        self.check_length("code bytes", codes, self.codes.len())?;
+        self.check_length("scales", scales, self.scales.len())?;
+        match self.zero {
+            GroupZero::Middle => Ok(()),
+            GroupZero::U8(zeros) => self.check_length("zeros", scales, zeros.len()),
+            GroupZero::MinF16(mins) => self.check_length("minima", scales, mins.len()),
+        }
+    }
+
+    fn check_length(
+        &self,
+        what: &'static str,
+        expected: usize,
+        got: usize,
+    ) -> Result<(), KernelError> {
+        if expected == got {
+            Ok(())
+        } else {
+            Err(KernelError::Length {
+                what,
+                n: self.n,
+                k: self.k,
+                expected,
+                got,
+            })
+        }
+    }
+
+    pub(crate) fn code(&self, row: usize, column: usize) -> u8 {
+        code_at(self.codes, self.steps(), self.bits, row, column)
+    }
+
+    /// Index of a row's group among the scales.
+    pub(crate) const fn group_index(&self, row: usize, group: usize) -> usize {
+        (row / PANEL_ROWS * self.groups() + group) * PANEL_ROWS + row % PANEL_ROWS
+    }
+}
+
+/// Groups of a row of `k` columns; 0 columns a group is the whole row.
+pub(crate) const fn groups(k: usize, group_size: usize) -> usize {
+    if group_size == 0 {
+        1
+    } else {
+        k.div_ceil(group_size)
+    }
+}
+
+/// Writes row `row` as `f32`: the lookup of an embedding.
+///
+/// # Panics
+/// If `row >= w.n` or `out.len() != w.k`.
+pub fn dequantize_row(w: &QuantPanels<'_>, row: usize, out: &mut [f32]) {
+    assert!(row < w.n, "row {row} of a matrix of {} rows", w.n);
+    assert_eq!(out.len(), w.k, "a row has k values");
+    let group_size = if w.group_size == 0 {
+        w.k.max(1)
+    } else {
+        w.group_size
+    };
+    for (group, chunk) in out.chunks_mut(group_size).enumerate() {
+        let index = w.group_index(row, group);
+        let scale = w.scales.get(index);
+        let first = group * group_size;
+        match w.zero {
+            GroupZero::MinF16(mins) => {
+                let min = f16::from_bits(mins[index]).to_f32();
+                for (j, value) in chunk.iter_mut().enumerate() {
+                    *value = scale.mul_add(f32::from(w.code(row, first + j)), min);
+                }
+            }
+            GroupZero::Middle | GroupZero::U8(_) => {
+                let zero = if let GroupZero::U8(zeros) = w.zero {
+                    zeros[index]
+                } else {
+                    w.bits.middle()
+                };
+                for (j, value) in chunk.iter_mut().enumerate() {
+                    *value = scale * f32::from(i16::from(w.code(row, first + j)) - i16::from(zero));
+                }
+            }
+        }
+    }
+}
+
+/// Byte and shift of one code.
+const fn place(steps: usize, bits: CodeBits, row: usize, column: usize) -> (usize, usize) {
+    let within = column % bits.step_columns();
+    let step = row / PANEL_ROWS * steps + column / bits.step_columns();
+    (
+        step * STEP_BYTES + row % PANEL_ROWS * 4 + within % 4,
+        within / 4 * bits.width(),
+    )
+}
+
+fn code_at(codes: &[u8], steps: usize, bits: CodeBits, row: usize, column: usize) -> u8 {
+    let (byte, shift) = place(steps, bits, row, column);
+    codes[byte] >> shift & bits.mask()
+}
+
+/// Packs row-major codes `[n, k]`, one a byte, into panels.
+///
+/// # Panics
+/// If `codes.len() != n * k` or a code does not fit its width.
+#[must_use]
+pub fn pack_panel16(codes: &[u8], n: usize, k: usize, bits: CodeBits) -> Vec<u8> {
+    assert_eq!(codes.len(), n * k, "one code per weight");
+    assert!(
+        codes.iter().all(|&code| code <= bits.mask()),
+        "a code of {bits:?} is at most {}",
+        bits.mask()
+    );
+    let steps = k.div_ceil(bits.step_columns());
+    let mut packed = vec![0; n.div_ceil(PANEL_ROWS) * steps * STEP_BYTES];
+    if k > 0 {
+        for (row, codes) in codes.chunks_exact(k).enumerate() {
+            for (column, &code) in codes.iter().enumerate() {
+                let (byte, shift) = place(steps, bits, row, column);
+                packed[byte] |= code << shift;
+            }
+        }
+    }
+    packed
+}
+
+/// Undoes [`pack_panel16`]: row-major codes `[n, k]`, one a byte.
+///
+/// # Panics
+/// If `packed` is not as long as `n` and `k` ask for.
+#[must_use]
+pub fn unpack_panel16(packed: &[u8], n: usize, k: usize, bits: CodeBits) -> Vec<u8> {
+    let steps = k.div_ceil(bits.step_columns());
+    assert_eq!(
+        packed.len(),
+        n.div_ceil(PANEL_ROWS) * steps * STEP_BYTES,
+        "padded panels"
+    );
+    let mut codes = Vec::with_capacity(n * k);
+    for row in 0..n {
+        codes.extend((0..k).map(|column| code_at(packed, steps, bits, row, column)));
+    }
+    codes
+}
+
+/// Reorders values of groups, scales or zeros, from `[n, groups]` to `[n / 16, groups, 16]`, padded with defaults.
+///
+/// # Panics
+/// If `values.len() != n * groups`.
+#[must_use]
+pub fn pack_groups<T: Copy + Default>(values: &[T], n: usize, groups: usize) -> Vec<T> {
+    assert_eq!(values.len(), n * groups, "one value per row and group");
+    let mut packed = vec![T::default(); n.div_ceil(PANEL_ROWS) * groups * PANEL_ROWS];
+    for row in 0..n {
+        for group in 0..groups {
+            packed[(row / PANEL_ROWS * groups + group) * PANEL_ROWS + row % PANEL_ROWS] =
+                values[row * groups + group];
+        }
+    }
+    packed
+}
