@@ -1,1 +1,25 @@
-"""Documents to chunks with their source and line."""
+"""Documents to passages: read, cut along structure, and compared with what the store holds."""
+
+from __future__ import annotations
+
+from ai_os_diffusion.ingestion.chunker import Chunker, context_line, embedding_text
+from ai_os_diffusion.ingestion.corpus import Found, Skipped, walk
+from ai_os_diffusion.ingestion.document import Block, Document
+from ai_os_diffusion.ingestion.ingestor import Ingestor, read_document
+from ai_os_diffusion.ingestion.ledger import Change, Ledger, Place
+
+__all__ = [
+    "Block",
+    "Change",
+    "Chunker",
+    "Document",
+    "Found",
+    "Ingestor",
+    "Ledger",
+    "Place",
+    "Skipped",
+    "context_line",
+    "embedding_text",
+    "read_document",
+    "walk",
+]

@@ -1,0 +1,110 @@
+"""Which files a list of paths means, and which of them are left out."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Found", "Skipped", "walk"]
+
+IGNORED_FOLDERS = frozenset(("node_modules", "__pycache__", "site-packages"))
+IGNORED_FILES = frozenset(
+    "cargo.lock composer.lock gemfile.lock go.sum package-lock.json pdm.lock pipfile.lock "
+    "pnpm-lock.yaml poetry.lock uv.lock yarn.lock npm-shrinkwrap.json bun.lockb".split()
+)
+IGNORED_ENDINGS = (".min.js", ".min.css", ".js.map", ".css.map")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A file to read: its resolved path and its size when it was listed."""
+
+    path: Path
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A file or folder that was passed by, and why."""
+
+    path: str
+    reason: str
+
+
+def walk(
+    paths: Iterable[str | os.PathLike[str]], *, takes_all: bool = False, max_bytes: int = 64 << 20
+) -> Iterator[Found | Skipped]:
+    """List the files below some paths, each once, in the order of the paths and then of their names.
+
+    A path named directly is always taken. Below a folder, these are passed by unless `takes_all`:
+    hidden files and folders, `node_modules`, `__pycache__`, `site-packages`, virtual environments, lock
+    files and minified code. Links to folders are not followed.
+
+    Args:
+        paths: files and folders.
+        takes_all: take what is passed by otherwise.
+        max_bytes: largest file that is read.
+
+    Raises:
+        FileNotFoundError: a path does not exist.
+    """
+    seen: set[Path] = set()
+    for given in paths:
+        root = Path(given)
+        if not root.exists():
+            raise FileNotFoundError(errno.ENOENT, "no such file or folder", str(given))
+        found = _below(root, takes_all) if root.is_dir() else iter([_named(root)])
+        for item in found:
+            if isinstance(item, Skipped):
+                yield item
+            elif item.path not in seen:
+                seen.add(item.path)
+                if item.size_bytes > max_bytes:
+                    yield Skipped(str(item.path), f"larger than {max_bytes >> 20} MiB")
+                else:
+                    yield item
+
+
+def _below(root: Path, takes_all: bool) -> Iterator[Found | Skipped]:
+    try:
+        entries = sorted(os.scandir(root), key=lambda entry: entry.name)
+    except OSError as error:
+        yield Skipped(str(root), f"unreadable: {error.strerror}")
+        return
+    for entry in entries:
+        try:
+            is_folder = entry.is_dir(follow_symlinks=False)
+        except OSError as error:
+            yield Skipped(entry.path, f"unreadable: {error.strerror}")
+            continue
+        if not takes_all and _is_ignored(entry, is_folder):
+            yield Skipped(entry.path, "ignored by name")
+        elif is_folder:
+            yield from _below(Path(entry.path), takes_all)
+        else:
+            yield _named(Path(entry.path))
+
+
+def _named(path: Path) -> Found | Skipped:
+    try:
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            return Skipped(str(path), "a link to a folder")
+        if not stat.S_ISREG(status.st_mode):
+            return Skipped(str(path), "not a regular file")
+        return Found(path.resolve(), status.st_size)
+    except OSError as error:
+        return Skipped(str(path), f"unreadable: {error.strerror}")
+
+
+def _is_ignored(entry: os.DirEntry[str], is_folder: bool) -> bool:
+    name = entry.name.lower()
+    if name.startswith("."):
+        return True
+    if is_folder:
+        return name in IGNORED_FOLDERS or Path(entry.path, "pyvenv.cfg").exists()
+    return name in IGNORED_FILES or name.endswith(IGNORED_ENDINGS)

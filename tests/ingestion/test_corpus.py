@@ -1,0 +1,73 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from ai_os_diffusion.ingestion import Found, Skipped, walk
+
+
+def names(items, root):
+    return [item.path.relative_to(root.resolve()).as_posix() for item in items if isinstance(item, Found)]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in (
+        "b.txt",
+        "a/x.md",
+        ".git/config",
+        "node_modules/m.js",
+        "venv/pyvenv.cfg",
+        "venv/v.py",
+        "uv.lock",
+    ):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("x")
+    return tmp_path
+
+
+def test_hidden_and_generated_files_are_passed_by(folder):
+    assert names(walk([folder]), folder) == ["a/x.md", "b.txt"]
+
+
+def test_all_takes_them(folder):
+    assert len(names(walk([folder], takes_all=True), folder)) == 7
+
+
+def test_a_file_named_directly_is_taken_and_taken_once(folder):
+    paths = [folder / ".git" / "config", folder / "b.txt", folder / "b.txt", folder]
+    assert names(walk(paths), folder) == [".git/config", "b.txt", "a/x.md"]
+
+
+def test_a_missing_path_is_an_error(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        list(walk([tmp_path / "nowhere"]))
+
+
+def test_links_pipes_and_huge_files_are_skipped_with_a_reason(tmp_path):
+    (tmp_path / "loop").symlink_to(tmp_path)
+    (tmp_path / "broken").symlink_to(tmp_path / "gone")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "large.txt").write_text("x" * 11)
+    skipped = {
+        Path(item.path).name: item.reason
+        for item in walk([tmp_path], max_bytes=10)
+        if isinstance(item, Skipped)
+    }
+    assert skipped["loop"] == "a link to a folder"
+    assert skipped["broken"].startswith("unreadable")
+    assert skipped["pipe"] == "not a regular file"
+    assert skipped["large.txt"].startswith("larger than")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every folder")
+def test_an_unreadable_folder_is_skipped_with_a_reason(tmp_path):
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0)
+    try:
+        (item,) = walk([tmp_path])
+    finally:
+        closed.chmod(0o700)
+    assert isinstance(item, Skipped)
+    assert "unreadable" in item.reason
