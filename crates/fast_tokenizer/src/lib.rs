@@ -1,1 +1,20 @@
 //! Text to token ids and back, in parallel batches.
+//!
+//! The algorithms (BPE, `WordPiece`, Unigram, normalisers, decoders) are those of the `tokenizers`
+//! crate, so ids equal those a model was trained with. This crate adds what a local engine needs
+//! around them: a file that opens in milliseconds, ragged batches without padding, threads that
+//! survive a fork, and text that streams out token by token.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
+
+mod batch;
+mod error;
+mod load;
+mod pipeline;
+mod stream;
+mod tokenizer;
+
+pub use batch::{Encodings, EncodeOptions, Side};
+pub use error::TokenizerError;
+pub use stream::DecodeStream;
+pub use tokenizer::Tokenizer;
