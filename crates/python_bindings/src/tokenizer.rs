@@ -1,5 +1,8 @@
 //! `_native.Tokenizer` and `_native.DecodeStream`.
 
+// Arguments of a Python call arrive owned.
+#![allow(clippy::needless_pass_by_value)]
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -104,7 +107,7 @@ impl PyTokenizer {
     #[pyo3(signature = (ids, skip_special_tokens=true))]
     fn decode(&self, py: Python<'_>, ids: PyReadonlyArray1<'_, i64>, skip_special_tokens: bool) -> PyResult<String> {
         let ids = token_ids(ids.as_slice()?)?;
-        py.detach(|| self.inner.decode(&ids, skip_special_tokens)).map_err(tokenizer_error)
+        py.detach(|| self.inner.decode(&ids, skip_special_tokens)).map_err(|error| tokenizer_error(&error))
     }
 
     #[pyo3(signature = (skip_special_tokens=true))]
@@ -123,11 +126,11 @@ pub struct PyDecodeStream {
 impl PyDecodeStream {
     fn step(&mut self, id: i64) -> PyResult<String> {
         let id = token_ids(&[id])?[0];
-        self.stream.step(&self.tokenizer, id).map_err(tokenizer_error)
+        self.stream.step(&self.tokenizer, id).map_err(|error| tokenizer_error(&error))
     }
 
     fn finish(&mut self) -> PyResult<String> {
-        self.stream.finish(&self.tokenizer).map_err(tokenizer_error)
+        self.stream.finish(&self.tokenizer).map_err(|error| tokenizer_error(&error))
     }
 }
 
@@ -158,14 +161,14 @@ pub fn encode_texts(
         let end = slice_end(texts, start);
         let part = py
             .detach(|| tokenizer.encode_batch(&texts[start..end], options))
-            .map_err(|error| tokenizer_error(at(error, start)))?;
+            .map_err(|error| tokenizer_error(&at(error, start)))?;
         all.append(&part);
         py.check_signals()?;
         start = end;
     }
     if texts.is_empty() {
         // Settings are judged even when there is nothing to encode.
-        tokenizer.encode_batch::<&str>(&[], options).map_err(tokenizer_error)?;
+        tokenizer.encode_batch::<&str>(&[], options).map_err(|error| tokenizer_error(&error))?;
     }
     Ok(all)
 }
@@ -206,7 +209,7 @@ fn token_ids(ids: &[i64]) -> PyResult<Vec<u32>> {
         .collect()
 }
 
-fn tokenizer_error(error: fast_tokenizer::TokenizerError) -> PyErr {
+fn tokenizer_error(error: &fast_tokenizer::TokenizerError) -> PyErr {
     TokenizerError::new_err(error.to_string())
 }
 
