@@ -1,1 +1,37 @@
 //! Transformer forward passes on the CPU, over weights as they are stored.
+//!
+//! [`Model`] holds an encoder or a decoder and serves any number of threads; [`Session`] continues one
+//! text with a cache of keys and values; [`Sampler`] chooses tokens from logits.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
+
+mod activation;
+mod attention;
+mod batch;
+mod config;
+mod decoder;
+mod encoder;
+mod error;
+mod kv_cache;
+mod linear;
+mod matrix;
+mod model;
+mod norm;
+mod perplexity;
+mod pooling;
+mod random;
+mod rotary;
+mod rows;
+mod sampler;
+mod session;
+mod simd;
+mod tensors;
+mod view;
+mod workspace;
+
+pub use config::{Architecture, ModelConfig, Pooling};
+pub use error::{InferenceError, Result};
+pub use kv_cache::CachePrecision;
+pub use model::{Model, Watch};
+pub use random::Random;
+pub use sampler::{Choice, Sampler, SamplingSettings};
+pub use session::Session;

@@ -1,0 +1,43 @@
+//! Element-wise activations of feed-forward layers.
+
+use kernels::ThreadPool;
+
+use crate::error::{InferenceError, Result};
+use crate::rows::for_each_run;
+
+/// Activation of an encoder's feed-forward layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Activation {
+    /// By the error function.
+    Gelu,
+    /// By the hyperbolic tangent.
+    GeluTanh,
+    Relu,
+    Silu,
+}
+
+impl Activation {
+    pub(crate) fn parse(name: &str) -> Result<Self> {
+        match name {
+            "gelu" => Ok(Self::Gelu),
+            "gelu_new" | "gelu_pytorch_tanh" => Ok(Self::GeluTanh),
+            "relu" => Ok(Self::Relu),
+            "silu" | "swish" => Ok(Self::Silu),
+            _ => Err(InferenceError::Unsupported {
+                feature: "hidden_act",
+                got: name.to_owned(),
+                supported: "gelu, gelu_new, relu, silu",
+            }),
+        }
+    }
+
+    /// Replaces each number of `x`, `[n, width]`.
+    pub(crate) fn apply(self, pool: &ThreadPool, x: &mut [f32], width: usize) {
+        for_each_run(pool, [x], width, |_, [x]| match self {
+            Self::Gelu => kernels::gelu(x),
+            Self::GeluTanh => kernels::gelu_tanh(x),
+            Self::Relu => x.iter_mut().for_each(|x| *x = x.max(0.0)),
+            Self::Silu => x.iter_mut().for_each(|x| *x /= 1.0 + (-*x).exp()),
+        });
+    }
+}

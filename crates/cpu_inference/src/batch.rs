@@ -1,0 +1,141 @@
+//! Sequences of ids without padding, cut into slices of bounded size.
+
+use std::ops::Range;
+
+use crate::error::{InferenceError, Result};
+
+/// Tokens of a slice: enough to keep the matrix products busy, few enough for their rows to stay cached.
+const SLICE_TOKENS: usize = 1024;
+
+/// Checked sequences: `s` is `ids[offsets[s] .. offsets[s + 1]]`.
+pub(crate) struct Batch<'a> {
+    ids: &'a [i32],
+    offsets: Vec<usize>,
+}
+
+impl<'a> Batch<'a> {
+    /// Checks that offsets ascend from 0 to the number of ids, that no sequence is empty or longer than
+    /// `window`, and that ids lie in the vocabulary.
+    pub(crate) fn new(ids: &'a [i32], offsets: &[i64], vocab: usize, window: usize) -> Result<Self> {
+        let fault = |index: usize, expected: String| {
+            Err(InferenceError::Offsets { index, expected, got: offsets.get(index).copied().unwrap_or(-1) })
+        };
+        if offsets.first() != Some(&0) {
+            return fault(0, "0".to_owned());
+        }
+        for (index, pair) in offsets.windows(2).enumerate() {
+            if pair[1] <= pair[0] {
+                return fault(index + 1, format!("more than {}: a sequence has at least one token", pair[0]));
+            }
+            if pair[1] - pair[0] > window as i64 {
+                let got = (pair[1] - pair[0]) as usize;
+                return Err(InferenceError::Window { what: "the model's window", limit: window, got });
+            }
+        }
+        let last = offsets.len() - 1;
+        if offsets[last] != ids.len() as i64 {
+            return fault(last, format!("the number of ids, {}", ids.len()));
+        }
+        check_ids(ids, vocab)?;
+        Ok(Self { ids, offsets: offsets.iter().map(|&offset| offset as usize).collect() })
+    }
+
+    /// Number of sequences.
+    pub(crate) fn len(&self) -> usize {
+        self.offsets.len() - 1
+    }
+
+    /// Number of tokens.
+    pub(crate) fn tokens(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Positions of a sequence in the ids.
+    pub(crate) fn span(&self, sequence: usize) -> Range<usize> {
+        self.offsets[sequence]..self.offsets[sequence + 1]
+    }
+
+    /// The sequences, longest first, in slices of about [`SLICE_TOKENS`] tokens.
+    pub(crate) fn slices(&self) -> Vec<Vec<usize>> {
+        let mut order: Vec<usize> = (0..self.len()).collect();
+        order.sort_by_key(|&sequence| std::cmp::Reverse(self.span(sequence).len()));
+        let mut slices: Vec<Vec<usize>> = Vec::new();
+        let mut room = 0;
+        for sequence in order {
+            let length = self.span(sequence).len();
+            match slices.last_mut() {
+                Some(slice) if length <= room => {
+                    slice.push(sequence);
+                    room -= length;
+                }
+                _ => {
+                    slices.push(vec![sequence]);
+                    room = SLICE_TOKENS.saturating_sub(length);
+                }
+            }
+        }
+        slices
+    }
+
+    /// Copies a slice's ids one behind the other.
+    pub(crate) fn gather(&self, slice: &[usize], ids: &mut Vec<u32>, offsets: &mut Vec<usize>) {
+        ids.clear();
+        offsets.clear();
+        offsets.push(0);
+        for &sequence in slice {
+            ids.extend(self.ids[self.span(sequence)].iter().map(|&id| id as u32));
+            offsets.push(ids.len());
+        }
+    }
+}
+
+/// Checks that ids lie in the vocabulary.
+pub(crate) fn check_ids(ids: &[i32], vocab_size: usize) -> Result<()> {
+    let valid = |id: i32| usize::try_from(id).is_ok_and(|id| id < vocab_size);
+    match ids.iter().position(|&id| !valid(id)) {
+        None => Ok(()),
+        Some(position) => {
+            Err(InferenceError::TokenRange { id: i64::from(ids[position]), position, vocab_size })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slices_hold_every_sequence_once_within_the_budget() {
+        let lengths: Vec<i64> = (0..500).map(|i| 1 + i * 37 % 300).collect();
+        let mut offsets = vec![0];
+        offsets.extend(lengths.iter().scan(0, |sum, length| {
+            *sum += length;
+            Some(*sum)
+        }));
+        let ids = vec![1; offsets[500] as usize];
+        let batch = Batch::new(&ids, &offsets, 2, 300).unwrap();
+        let slices = batch.slices();
+        let mut seen: Vec<usize> = slices.concat();
+        seen.sort_unstable();
+        assert_eq!(seen, (0..500).collect::<Vec<_>>());
+        for slice in slices {
+            assert!(slice.iter().map(|&s| batch.span(s).len()).sum::<usize>() <= SLICE_TOKENS);
+        }
+    }
+
+    #[test]
+    fn faults_are_named() {
+        let fault = |ids: &[i32], offsets: &[i64]| match Batch::new(ids, offsets, 10, 4) {
+            Ok(_) => panic!("accepted"),
+            Err(error) => error.to_string(),
+        };
+        assert!(fault(&[1], &[]).contains("offsets[0]"));
+        assert!(fault(&[1], &[1, 1]).contains("offsets[0]: expected 0"));
+        assert!(fault(&[1], &[0, 0, 1]).contains("at least one token"));
+        assert!(fault(&[1], &[0, 2]).contains("number of ids, 1"));
+        assert!(fault(&[1; 5], &[0, 5]).contains("window of 4"));
+        assert!(fault(&[1, 10], &[0, 2]).contains("id 10 at position 1"));
+        assert!(fault(&[-1], &[0, 1]).contains("id -1"));
+        assert!(fault(&[1], &[0, i64::MAX]).contains("window"));
+    }
+}

@@ -1,0 +1,5 @@
+//! Bidirectional encoders, one file a family.
+
+mod bert;
+
+pub(crate) use bert::Bert;

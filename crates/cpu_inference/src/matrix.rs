@@ -1,0 +1,180 @@
+//! A weight matrix, read as it is stored.
+
+use arrow_quant::{Bits, Dtype, Layout, QuantTensor, Scales, Tensor, TensorData, Zero};
+use bytes::Bytes;
+use kernels::{CodeBits, GroupScales, GroupZero, PlainRows, QuantPanels};
+
+use crate::error::{InferenceError, Result};
+use crate::view::View;
+
+/// Weights `[rows, cols]`.
+#[derive(Debug, Clone)]
+pub(crate) struct Matrix {
+    pub(crate) rows: usize,
+    pub(crate) cols: usize,
+    body: Body,
+}
+
+#[derive(Debug, Clone)]
+enum Body {
+    F32(View<f32>),
+    F16(View<u16>),
+    Bf16(View<u16>),
+    Quant(Box<Panels>),
+}
+
+#[derive(Debug, Clone)]
+struct Panels {
+    bits: CodeBits,
+    group_size: usize,
+    codes: View<u8>,
+    scales: StoredScales,
+    zero: StoredZero,
+}
+
+#[derive(Debug, Clone)]
+enum StoredScales {
+    F16(View<u16>),
+    F32(View<f32>),
+}
+
+#[derive(Debug, Clone)]
+enum StoredZero {
+    Middle,
+    U8(View<u8>),
+    MinF16(View<u16>),
+}
+
+/// The two forms in which the kernels take a matrix.
+pub(crate) enum Operand<'a> {
+    Plain(PlainRows<'a>),
+    Quant(QuantPanels<'a>),
+}
+
+impl Matrix {
+    /// Takes a tensor whose shape is known to be `[rows, cols]`; row-major codes are repacked.
+    pub(crate) fn new(tensor: &Tensor, rows: usize, cols: usize) -> Result<Self> {
+        let body = match &tensor.data {
+            TensorData::Plain { dtype, data } => {
+                expect(tensor, "bytes", rows * cols * dtype.size_bytes(), data.len())?;
+                match dtype {
+                    Dtype::F32 => Body::F32(View::new(data.clone())),
+                    Dtype::F16 => Body::F16(View::new(data.clone())),
+                    Dtype::Bf16 => Body::Bf16(View::new(data.clone())),
+                }
+            }
+            TensorData::Quant(quant) => Body::Quant(Box::new(Panels::new(tensor, quant, rows, cols)?)),
+        };
+        Ok(Self { rows, cols, body })
+    }
+
+    /// The matrix as the kernels take it.
+    pub(crate) fn operand(&self) -> Operand<'_> {
+        match &self.body {
+            Body::F32(view) => Operand::Plain(PlainRows::F32(view.as_slice())),
+            Body::F16(view) => Operand::Plain(PlainRows::F16(view.as_slice())),
+            Body::Bf16(view) => Operand::Plain(PlainRows::Bf16(view.as_slice())),
+            Body::Quant(panels) => Operand::Quant(panels.operand(self.rows, self.cols)),
+        }
+    }
+
+    /// Writes row `index` to `out`, `[cols]`.
+    pub(crate) fn row(&self, index: usize, out: &mut [f32]) {
+        let span = index * self.cols..(index + 1) * self.cols;
+        match self.operand() {
+            Operand::Plain(PlainRows::F32(rows)) => out.copy_from_slice(&rows[span]),
+            Operand::Plain(PlainRows::F16(rows)) => kernels::f16_to_f32(&rows[span], out),
+            Operand::Plain(PlainRows::Bf16(rows)) => kernels::bf16_to_f32(&rows[span], out),
+            Operand::Quant(panels) => kernels::dequantize_row(&panels, index, out),
+        }
+    }
+}
+
+impl Panels {
+    fn new(tensor: &Tensor, quant: &QuantTensor, rows: usize, cols: usize) -> Result<Self> {
+        let group = if quant.group_size == 0 { cols } else { quant.group_size };
+        let repack = (quant.layout == Layout::RowMajor).then_some((rows, cols.div_ceil(group)));
+        let panels = Self {
+            bits: code_bits(quant.bits),
+            group_size: quant.group_size,
+            codes: match quant.layout {
+                Layout::Panel16 => View::new(quant.codes.clone()),
+                Layout::RowMajor => View::from(repacked(tensor, quant, rows, cols)?),
+            },
+            scales: match &quant.scales {
+                Scales::F16(data) => StoredScales::F16(numbers(tensor, data, repack)?),
+                Scales::F32(data) => StoredScales::F32(numbers(tensor, data, repack)?),
+            },
+            zero: match &quant.zero {
+                Zero::Middle => StoredZero::Middle,
+                Zero::U8(data) => StoredZero::U8(numbers(tensor, data, repack)?),
+                Zero::MinF16(data) => StoredZero::MinF16(numbers(tensor, data, repack)?),
+            },
+        };
+        panels.operand(rows, cols).check().map_err(|error| InferenceError::TensorLayout {
+            name: tensor.name.clone(),
+            detail: error.to_string(),
+        })?;
+        Ok(panels)
+    }
+
+    fn operand(&self, rows: usize, cols: usize) -> QuantPanels<'_> {
+        QuantPanels {
+            n: rows,
+            k: cols,
+            bits: self.bits,
+            group_size: self.group_size,
+            codes: self.codes.as_slice(),
+            scales: match &self.scales {
+                StoredScales::F16(view) => GroupScales::F16(view.as_slice()),
+                StoredScales::F32(view) => GroupScales::F32(view.as_slice()),
+            },
+            zero: match &self.zero {
+                StoredZero::Middle => GroupZero::Middle,
+                StoredZero::U8(view) => GroupZero::U8(view.as_slice()),
+                StoredZero::MinF16(view) => GroupZero::MinF16(view.as_slice()),
+            },
+        }
+    }
+}
+
+const fn code_bits(bits: Bits) -> CodeBits {
+    match bits {
+        Bits::Int8 => CodeBits::Int8,
+        Bits::Int4 => CodeBits::Int4,
+        Bits::Int2 => CodeBits::Int2,
+    }
+}
+
+/// A tensor's group numbers; those of a row-major tensor, `[rows, groups]`, are brought into panel order.
+fn numbers<T: crate::view::Number + Default>(
+    tensor: &Tensor,
+    data: &Bytes,
+    repack: Option<(usize, usize)>,
+) -> Result<View<T>> {
+    let view = View::<T>::new(data.clone());
+    let Some((rows, groups)) = repack else { return Ok(view) };
+    expect(tensor, "scales or zeros", rows * groups, view.as_slice().len())?;
+    Ok(View::from(kernels::pack_groups(view.as_slice(), rows, groups)))
+}
+
+/// Panels from codes packed along each row, lowest bits first.
+fn repacked(tensor: &Tensor, quant: &QuantTensor, rows: usize, cols: usize) -> Result<Vec<u8>> {
+    let width = quant.bits.width();
+    let per_byte = 8 / width;
+    let mask = u8::MAX >> (8 - width);
+    let row_bytes = cols.div_ceil(per_byte);
+    expect(tensor, "bytes of codes", rows * row_bytes, quant.codes.len())?;
+    let mut codes = Vec::with_capacity(rows * cols);
+    for row in quant.codes.chunks_exact(row_bytes) {
+        codes.extend((0..cols).map(|col| (row[col / per_byte] >> (col % per_byte * width)) & mask));
+    }
+    Ok(kernels::pack_panel16(&codes, rows, cols, code_bits(quant.bits)))
+}
+
+fn expect(tensor: &Tensor, what: &'static str, expected: usize, got: usize) -> Result<()> {
+    if expected == got {
+        return Ok(());
+    }
+    Err(InferenceError::TensorBytes { name: tensor.name.clone(), what, expected, got })
+}

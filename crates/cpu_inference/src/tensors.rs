@@ -1,0 +1,90 @@
+//! Finding a model's tensors by name, with their shapes checked.
+
+use std::collections::HashMap;
+
+use arrow_quant::{Dtype, Tensor, TensorData};
+
+use crate::error::{InferenceError, Result};
+use crate::linear::Linear;
+use crate::matrix::Matrix;
+use crate::view::View;
+
+/// The tensors of a model by name.
+pub(crate) struct Tensors<'a> {
+    by_name: HashMap<&'a str, &'a Tensor>,
+}
+
+impl<'a> Tensors<'a> {
+    pub(crate) fn new(tensors: &'a [Tensor]) -> Self {
+        Self { by_name: tensors.iter().map(|tensor| (tensor.name.as_str(), tensor)).collect() }
+    }
+
+    pub(crate) fn contains(&self, name: &str) -> bool {
+        self.by_name.contains_key(name)
+    }
+
+    fn get(&self, name: &str, expected: &[usize]) -> Result<&'a Tensor> {
+        let Some(tensor) = self.by_name.get(name) else {
+            return Err(InferenceError::MissingTensor {
+                name: name.to_owned(),
+                expected: expected.to_vec(),
+            });
+        };
+        if tensor.shape != expected {
+            return Err(InferenceError::TensorShape {
+                name: name.to_owned(),
+                expected: expected.to_vec(),
+                got: tensor.shape.clone(),
+            });
+        }
+        Ok(tensor)
+    }
+
+    /// A matrix `[rows, cols]`.
+    pub(crate) fn matrix(&self, name: &str, rows: usize, cols: usize) -> Result<Matrix> {
+        Matrix::new(self.get(name, &[rows, cols])?, rows, cols)
+    }
+
+    /// A vector `[len]` of plain numbers.
+    pub(crate) fn vector(&self, name: &str, len: usize) -> Result<Vec<f32>> {
+        let tensor = self.get(name, &[len])?;
+        let TensorData::Plain { dtype, data } = &tensor.data else {
+            return Err(InferenceError::TensorQuantised { name: name.to_owned() });
+        };
+        if data.len() != len * dtype.size_bytes() {
+            return Err(InferenceError::TensorBytes {
+                name: name.to_owned(),
+                what: "bytes",
+                expected: len * dtype.size_bytes(),
+                got: data.len(),
+            });
+        }
+        let mut values = vec![0.0; len];
+        match dtype {
+            Dtype::F32 => values.copy_from_slice(View::<f32>::new(data.clone()).as_slice()),
+            Dtype::F16 => kernels::f16_to_f32(View::<u16>::new(data.clone()).as_slice(), &mut values),
+            Dtype::Bf16 => kernels::bf16_to_f32(View::<u16>::new(data.clone()).as_slice(), &mut values),
+        }
+        Ok(values)
+    }
+
+    /// A layer from `{prefix}.weight` `[outputs, inputs]` and `{prefix}.bias` `[outputs]`.
+    ///
+    /// The bias may be absent unless `bias_needed`.
+    pub(crate) fn linear(
+        &self,
+        prefix: &str,
+        outputs: usize,
+        inputs: usize,
+        bias_needed: bool,
+    ) -> Result<Linear> {
+        let weight = self.matrix(&format!("{prefix}.weight"), outputs, inputs)?;
+        let bias_name = format!("{prefix}.bias");
+        let bias = if bias_needed || self.contains(&bias_name) {
+            Some(self.vector(&bias_name, outputs)?)
+        } else {
+            None
+        };
+        Ok(Linear { weight, bias })
+    }
+}
