@@ -16,20 +16,36 @@ pub(crate) struct Batch<'a> {
 impl<'a> Batch<'a> {
     /// Checks that offsets ascend from 0 to the number of ids, that no sequence is empty or longer than
     /// `window`, and that ids lie in the vocabulary.
-    pub(crate) fn new(ids: &'a [i32], offsets: &[i64], vocab: usize, window: usize) -> Result<Self> {
+    pub(crate) fn new(
+        ids: &'a [i32],
+        offsets: &[i64],
+        vocab: usize,
+        window: usize,
+    ) -> Result<Self> {
         let fault = |index: usize, expected: String| {
-            Err(InferenceError::Offsets { index, expected, got: offsets.get(index).copied().unwrap_or(-1) })
+            Err(InferenceError::Offsets {
+                index,
+                expected,
+                got: offsets.get(index).copied().unwrap_or(-1),
+            })
         };
         if offsets.first() != Some(&0) {
             return fault(0, "0".to_owned());
         }
         for (index, pair) in offsets.windows(2).enumerate() {
             if pair[1] <= pair[0] {
-                return fault(index + 1, format!("more than {}: a sequence has at least one token", pair[0]));
+                return fault(
+                    index + 1,
+                    format!("more than {}: a sequence has at least one token", pair[0]),
+                );
             }
             if pair[1] - pair[0] > window as i64 {
                 let got = (pair[1] - pair[0]) as usize;
-                return Err(InferenceError::Window { what: "the model's window", limit: window, got });
+                return Err(InferenceError::Window {
+                    what: "the model's window",
+                    limit: window,
+                    got,
+                });
             }
         }
         let last = offsets.len() - 1;
@@ -37,7 +53,10 @@ impl<'a> Batch<'a> {
             return fault(last, format!("the number of ids, {}", ids.len()));
         }
         check_ids(ids, vocab)?;
-        Ok(Self { ids, offsets: offsets.iter().map(|&offset| offset as usize).collect() })
+        Ok(Self {
+            ids,
+            offsets: offsets.iter().map(|&offset| offset as usize).collect(),
+        })
     }
 
     /// Number of sequences.
@@ -94,9 +113,11 @@ pub(crate) fn check_ids(ids: &[i32], vocab_size: usize) -> Result<()> {
     let valid = |id: i32| usize::try_from(id).is_ok_and(|id| id < vocab_size);
     match ids.iter().position(|&id| !valid(id)) {
         None => Ok(()),
-        Some(position) => {
-            Err(InferenceError::TokenRange { id: i64::from(ids[position]), position, vocab_size })
-        }
+        Some(position) => Err(InferenceError::TokenRange {
+            id: i64::from(ids[position]),
+            position,
+            vocab_size,
+        }),
     }
 }
 

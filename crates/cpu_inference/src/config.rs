@@ -142,8 +142,10 @@ impl ModelConfig {
     /// [`InferenceError::ConfigSyntax`], [`InferenceError::ConfigValue`] or
     /// [`InferenceError::UnsupportedArchitecture`].
     pub fn from_json(text: &str) -> Result<Self> {
-        let config: Self = serde_json::from_str(text)
-            .map_err(|error| InferenceError::ConfigSyntax { detail: error.to_string() })?;
+        let config: Self =
+            serde_json::from_str(text).map_err(|error| InferenceError::ConfigSyntax {
+                detail: error.to_string(),
+            })?;
         config.validate()?;
         Ok(config)
     }
@@ -165,7 +167,8 @@ impl ModelConfig {
     /// Width of a head.
     #[must_use]
     pub fn head_width(&self) -> usize {
-        self.head_dim.unwrap_or(self.hidden_size / self.num_heads.max(1))
+        self.head_dim
+            .unwrap_or(self.hidden_size / self.num_heads.max(1))
     }
 
     fn validate(&self) -> Result<()> {
@@ -185,7 +188,12 @@ impl ModelConfig {
             } else {
                 MAX_EXTENT
             };
-            check(field, (1..=limit).contains(&value), || format!("1 to {limit}"), value)?;
+            check(
+                field,
+                (1..=limit).contains(&value),
+                || format!("1 to {limit}"),
+                value,
+            )?;
         }
         let heads = self.num_heads;
         check(
@@ -202,13 +210,23 @@ impl ModelConfig {
         )?;
         if family.is_decoder() {
             let width = self.head_width();
-            check("head_dim", width.is_multiple_of(2), || "an even number".to_owned(), width)?;
+            check(
+                "head_dim",
+                width.is_multiple_of(2),
+                || "an even number".to_owned(),
+                width,
+            )?;
         } else {
             let (hidden, width) = (self.hidden_size, self.head_width());
             let expected = || format!("hidden_size / num_heads of {hidden} / {heads}");
             check("head_dim", width * heads == hidden, expected, width)?;
             let kv_heads = self.kv_heads();
-            check("num_kv_heads", kv_heads == heads, || format!("num_heads = {heads}"), kv_heads)?;
+            check(
+                "num_kv_heads",
+                kv_heads == heads,
+                || format!("num_heads = {heads}"),
+                kv_heads,
+            )?;
         }
         Ok(())
     }
@@ -223,7 +241,11 @@ fn check(
     if valid {
         return Ok(());
     }
-    Err(InferenceError::ConfigValue { field, expected: expected(), got: got.to_string() })
+    Err(InferenceError::ConfigValue {
+        field,
+        expected: expected(),
+        got: got.to_string(),
+    })
 }
 
 #[cfg(test)]
@@ -249,14 +271,18 @@ mod tests {
     #[test]
     fn faults_are_named() {
         let fault = |change: fn(&mut serde_json::Value)| {
-            ModelConfig::from_json(&text(change)).unwrap_err().to_string()
+            ModelConfig::from_json(&text(change))
+                .unwrap_err()
+                .to_string()
         };
         assert!(fault(|v| v["architecture"] = "gpt2".into()).contains("bert, llama, qwen2, qwen3"));
         assert!(fault(|v| v["num_heads"] = 0.into()).contains("num_heads"));
         assert!(fault(|v| v["num_kv_heads"] = 3.into()).contains("divisor of num_heads = 4"));
         assert!(fault(|v| v["head_dim"] = 15.into()).contains("even"));
         assert!(fault(|v| v["hidden_size"] = "wide".into()).contains("invalid type"));
-        assert!(fault(|v| drop(v.as_object_mut().unwrap().remove("vocab_size"))).contains("vocab_size"));
+        assert!(
+            fault(|v| drop(v.as_object_mut().unwrap().remove("vocab_size"))).contains("vocab_size")
+        );
         assert!(fault(|v| v["num_layers"] = u64::MAX.into()).contains("num_layers"));
     }
 }

@@ -33,7 +33,12 @@ enum Block {
 
 impl KvCache {
     pub(crate) fn new(layers: usize, heads: Heads, precision: CachePrecision) -> Self {
-        Self { layers: (0..layers).map(|_| Vec::new()).collect(), heads, precision, len: 0 }
+        Self {
+            layers: (0..layers).map(|_| Vec::new()).collect(),
+            heads,
+            precision,
+            len: 0,
+        }
     }
 
     /// Positions that are complete in every layer.
@@ -71,7 +76,9 @@ impl KvCache {
     /// Writes the rows of `keys` and `values`, `[n, kv_heads * dim]`, behind the complete positions.
     pub(crate) fn append(&mut self, layer: usize, keys: &[f32], values: &[f32]) {
         let (heads, head_numbers, first) = (self.heads, self.head_numbers(), self.len);
-        let rows = keys.chunks_exact(heads.kv_width()).zip(values.chunks_exact(heads.kv_width()));
+        let rows = keys
+            .chunks_exact(heads.kv_width())
+            .zip(values.chunks_exact(heads.kv_width()));
         for (row, (keys, values)) in rows.enumerate() {
             let position = first + row;
             let blocks = &mut self.layers[layer];
@@ -85,13 +92,20 @@ impl KvCache {
             let target = &mut blocks[position / BLOCK];
             for head in 0..heads.kv_heads {
                 let column = head * heads.dim;
-                let (keys, values) =
-                    (&keys[column..column + heads.dim], &values[column..column + heads.dim]);
-                let place = Place { start: head * head_numbers, slot: position % BLOCK };
+                let (keys, values) = (
+                    &keys[column..column + heads.dim],
+                    &values[column..column + heads.dim],
+                );
+                let place = Place {
+                    start: head * head_numbers,
+                    slot: position % BLOCK,
+                };
                 match target {
                     Block::F32(numbers) => place.store(numbers, keys, values, |value| value),
                     Block::F16(numbers) => {
-                        place.store(numbers, keys, values, |value| f16::from_f32(value).to_bits());
+                        place.store(numbers, keys, values, |value| {
+                            f16::from_f32(value).to_bits()
+                        });
                     }
                 }
             }
@@ -128,7 +142,13 @@ struct Place {
 }
 
 impl Place {
-    fn store<T>(&self, numbers: &mut [T], keys: &[f32], values: &[f32], convert: impl Fn(f32) -> T) {
+    fn store<T>(
+        &self,
+        numbers: &mut [T],
+        keys: &[f32],
+        values: &[f32],
+        convert: impl Fn(f32) -> T,
+    ) {
         let dim = keys.len();
         for (d, &key) in keys.iter().enumerate() {
             numbers[self.start + d * BLOCK + self.slot] = convert(key);

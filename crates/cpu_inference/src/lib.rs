@@ -2,7 +2,10 @@
 //!
 //! [`Model`] holds an encoder or a decoder and serves any number of threads; [`Session`] continues one
 //! text with a cache of keys and values; [`Sampler`] chooses tokens from logits.
-#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::expect_used, clippy::float_cmp)
+)]
 
 mod activation;
 mod attention;

@@ -25,8 +25,19 @@ pub(crate) struct Input<'a> {
 
 impl<'a> Input<'a> {
     /// `x` is `[rows, cols]`; `quantised` is a buffer to reuse.
-    pub(crate) fn new(x: &'a [f32], rows: usize, cols: usize, quantised: &'a mut QuantRows) -> Self {
-        Self { x: &x[..rows * cols], rows, cols, quantised, group_size: None }
+    pub(crate) fn new(
+        x: &'a [f32],
+        rows: usize,
+        cols: usize,
+        quantised: &'a mut QuantRows,
+    ) -> Self {
+        Self {
+            x: &x[..rows * cols],
+            rows,
+            cols,
+            quantised,
+            group_size: None,
+        }
     }
 
     /// Writes `x Wᵀ + b` to `out`, `[rows, weight.rows]`.
@@ -45,11 +56,21 @@ impl<'a> Input<'a> {
         let out = &mut out[..self.rows * weight.rows];
         match weight.operand() {
             Operand::Plain(rows) => {
-                kernels::gemm_plain(pool, self.x, self.rows, self.cols, rows, weight.rows, bias, out);
+                kernels::gemm_plain(
+                    pool,
+                    self.x,
+                    self.rows,
+                    self.cols,
+                    rows,
+                    weight.rows,
+                    bias,
+                    out,
+                );
             }
             Operand::Quant(panels) => {
                 if self.group_size != Some(panels.group_size) {
-                    self.quantised.quantize(self.x, self.rows, self.cols, panels.group_size);
+                    self.quantised
+                        .quantize(self.x, self.rows, self.cols, panels.group_size);
                     self.group_size = Some(panels.group_size);
                 }
                 kernels::gemm_quant(pool, self.quantised, &panels, bias, out);

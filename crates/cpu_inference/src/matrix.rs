@@ -56,14 +56,21 @@ impl Matrix {
     pub(crate) fn new(tensor: &Tensor, rows: usize, cols: usize) -> Result<Self> {
         let body = match &tensor.data {
             TensorData::Plain { dtype, data } => {
-                expect(tensor, "bytes", rows * cols * dtype.size_bytes(), data.len())?;
+                expect(
+                    tensor,
+                    "bytes",
+                    rows * cols * dtype.size_bytes(),
+                    data.len(),
+                )?;
                 match dtype {
                     Dtype::F32 => Body::F32(View::new(data.clone())),
                     Dtype::F16 => Body::F16(View::new(data.clone())),
                     Dtype::Bf16 => Body::Bf16(View::new(data.clone())),
                 }
             }
-            TensorData::Quant(quant) => Body::Quant(Box::new(Panels::new(tensor, quant, rows, cols)?)),
+            TensorData::Quant(quant) => {
+                Body::Quant(Box::new(Panels::new(tensor, quant, rows, cols)?))
+            }
         };
         Ok(Self { rows, cols, body })
     }
@@ -92,7 +99,11 @@ impl Matrix {
 
 impl Panels {
     fn new(tensor: &Tensor, quant: &QuantTensor, rows: usize, cols: usize) -> Result<Self> {
-        let group = if quant.group_size == 0 { cols } else { quant.group_size };
+        let group = if quant.group_size == 0 {
+            cols
+        } else {
+            quant.group_size
+        };
         let repack = (quant.layout == Layout::RowMajor).then_some((rows, cols.div_ceil(group)));
         let panels = Self {
             bits: code_bits(quant.bits),
@@ -111,10 +122,13 @@ impl Panels {
                 Zero::MinF16(data) => StoredZero::MinF16(numbers(tensor, data, repack)?),
             },
         };
-        panels.operand(rows, cols).check().map_err(|error| InferenceError::TensorLayout {
-            name: tensor.name.clone(),
-            detail: error.to_string(),
-        })?;
+        panels
+            .operand(rows, cols)
+            .check()
+            .map_err(|error| InferenceError::TensorLayout {
+                name: tensor.name.clone(),
+                detail: error.to_string(),
+            })?;
         Ok(panels)
     }
 
@@ -153,9 +167,20 @@ fn numbers<T: crate::view::Number + Default>(
     repack: Option<(usize, usize)>,
 ) -> Result<View<T>> {
     let view = View::<T>::new(data.clone());
-    let Some((rows, groups)) = repack else { return Ok(view) };
-    expect(tensor, "scales or zeros", rows * groups, view.as_slice().len())?;
-    Ok(View::from(kernels::pack_groups(view.as_slice(), rows, groups)))
+    let Some((rows, groups)) = repack else {
+        return Ok(view);
+    };
+    expect(
+        tensor,
+        "scales or zeros",
+        rows * groups,
+        view.as_slice().len(),
+    )?;
+    Ok(View::from(kernels::pack_groups(
+        view.as_slice(),
+        rows,
+        groups,
+    )))
 }
 
 /// Panels from codes packed along each row, lowest bits first.
@@ -164,17 +189,32 @@ fn repacked(tensor: &Tensor, quant: &QuantTensor, rows: usize, cols: usize) -> R
     let per_byte = 8 / width;
     let mask = u8::MAX >> (8 - width);
     let row_bytes = cols.div_ceil(per_byte);
-    expect(tensor, "bytes of codes", rows * row_bytes, quant.codes.len())?;
+    expect(
+        tensor,
+        "bytes of codes",
+        rows * row_bytes,
+        quant.codes.len(),
+    )?;
     let mut codes = Vec::with_capacity(rows * cols);
     for row in quant.codes.chunks_exact(row_bytes) {
         codes.extend((0..cols).map(|col| (row[col / per_byte] >> (col % per_byte * width)) & mask));
     }
-    Ok(kernels::pack_panel16(&codes, rows, cols, code_bits(quant.bits)))
+    Ok(kernels::pack_panel16(
+        &codes,
+        rows,
+        cols,
+        code_bits(quant.bits),
+    ))
 }
 
 fn expect(tensor: &Tensor, what: &'static str, expected: usize, got: usize) -> Result<()> {
     if expected == got {
         return Ok(());
     }
-    Err(InferenceError::TensorBytes { name: tensor.name.clone(), what, expected, got })
+    Err(InferenceError::TensorBytes {
+        name: tensor.name.clone(),
+        what,
+        expected,
+        got,
+    })
 }

@@ -54,7 +54,13 @@ impl Model {
             family => Network::Decoder(Decoder::load(&config, family, &tensors)?),
         };
         let pool = ThreadPool::new(threads);
-        Ok(Self { config, architecture, network, pool, workspaces: Mutex::default() })
+        Ok(Self {
+            config,
+            architecture,
+            network,
+            pool,
+            workspaces: Mutex::default(),
+        })
     }
 
     /// The description it was loaded with.
@@ -111,7 +117,12 @@ impl Model {
     ///
     /// # Errors
     /// As [`Model::embed`].
-    pub fn hidden_states(&self, ids: &[i32], offsets: &[i64], watch: Watch<'_>) -> Result<Vec<f32>> {
+    pub fn hidden_states(
+        &self,
+        ids: &[i32],
+        offsets: &[i64],
+        watch: Watch<'_>,
+    ) -> Result<Vec<f32>> {
         let width = self.config.hidden_size;
         let batch = self.batch(ids, offsets)?;
         let mut out = vec![0.0; batch.tokens() * width];
@@ -183,11 +194,20 @@ impl Model {
 
     pub(crate) fn heads(&self) -> Heads {
         let config = &self.config;
-        Heads { heads: config.num_heads, kv_heads: config.kv_heads(), dim: config.head_width() }
+        Heads {
+            heads: config.num_heads,
+            kv_heads: config.kv_heads(),
+            dim: config.head_width(),
+        }
     }
 
     fn batch<'a>(&self, ids: &'a [i32], offsets: &[i64]) -> Result<Batch<'a>> {
-        Batch::new(ids, offsets, self.config.vocab_size, self.config.max_position_embeddings)
+        Batch::new(
+            ids,
+            offsets,
+            self.config.vocab_size,
+            self.config.max_position_embeddings,
+        )
     }
 
     /// Runs the network and calls `each(sequence, states)` with the states, `[tokens, hidden]`.
@@ -223,7 +243,11 @@ impl Model {
     }
 
     fn with_workspace<T>(&self, work: impl FnOnce(&mut Workspace) -> T) -> T {
-        let free = || self.workspaces.lock().unwrap_or_else(PoisonError::into_inner);
+        let free = || {
+            self.workspaces
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+        };
         let mut workspace = free().pop().unwrap_or_default();
         let result = work(&mut workspace);
         free().push(workspace);

@@ -37,7 +37,10 @@ impl LayerNorm {
     pub(crate) fn add_and_apply(&self, pool: &ThreadPool, delta: &mut [f32], residual: &mut [f32]) {
         let width = self.gamma.len();
         for_each_run(pool, [delta, residual], width, |_, [delta, residual]| {
-            for (delta, residual) in delta.chunks_exact_mut(width).zip(residual.chunks_exact_mut(width)) {
+            for (delta, residual) in delta
+                .chunks_exact_mut(width)
+                .zip(residual.chunks_exact_mut(width))
+            {
                 kernels::add(residual, delta);
                 kernels::layer_norm(delta, &self.gamma, &self.beta, self.eps, residual);
             }
@@ -55,14 +58,20 @@ pub(crate) struct RmsNorm {
 impl RmsNorm {
     /// Loads `{prefix}.weight`, `[width]`.
     pub(crate) fn load(tensors: &Tensors, prefix: &str, width: usize, eps: f32) -> Result<Self> {
-        Ok(Self { gamma: tensors.vector(&format!("{prefix}.weight"), width)?, eps })
+        Ok(Self {
+            gamma: tensors.vector(&format!("{prefix}.weight"), width)?,
+            eps,
+        })
     }
 
     /// `out = norm(x)`, both `[n, width]`.
     pub(crate) fn apply(&self, pool: &ThreadPool, x: &[f32], out: &mut [f32]) {
         let width = self.gamma.len();
         for_each_run(pool, [out], width, |first, [out]| {
-            for (x, out) in x[first * width..].chunks_exact(width).zip(out.chunks_exact_mut(width)) {
+            for (x, out) in x[first * width..]
+                .chunks_exact(width)
+                .zip(out.chunks_exact_mut(width))
+            {
                 kernels::rms_norm(x, &self.gamma, self.eps, out);
             }
         });
@@ -78,7 +87,9 @@ impl RmsNorm {
     ) {
         let width = self.gamma.len();
         for_each_run(pool, [residual, out], width, |first, [residual, out]| {
-            let rows = residual.chunks_exact_mut(width).zip(out.chunks_exact_mut(width));
+            let rows = residual
+                .chunks_exact_mut(width)
+                .zip(out.chunks_exact_mut(width));
             for (delta, (residual, out)) in delta[first * width..].chunks_exact(width).zip(rows) {
                 kernels::add_rms_norm(delta, residual, &self.gamma, self.eps, out);
             }

@@ -11,7 +11,9 @@ impl Pooling {
             Self::Last => out.copy_from_slice(&states[states.len() - width..]),
             Self::Mean => {
                 out.fill(0.0);
-                states.chunks_exact(width).for_each(|state| kernels::add(state, out));
+                states
+                    .chunks_exact(width)
+                    .for_each(|state| kernels::add(state, out));
                 kernels::scale(width as f32 / states.len() as f32, out);
             }
         }

@@ -32,17 +32,24 @@ impl Rotary {
             });
         }
         let dim = config.head_width();
-        let plain: Vec<f64> =
-            (0..dim / 2).map(|i| theta.powf(-((2 * i) as f64) / dim as f64)).collect();
+        let plain: Vec<f64> = (0..dim / 2)
+            .map(|i| theta.powf(-((2 * i) as f64) / dim as f64))
+            .collect();
         let scaling = match &config.rope_scaling {
             None | Some(Value::Null) => return Ok(Self::new(&plain, 1.0)),
-            Some(value) => Scaling { value, max_positions: config.max_position_embeddings },
+            Some(value) => Scaling {
+                value,
+                max_positions: config.max_position_embeddings,
+            },
         };
         match scaling.kind()? {
             "default" => Ok(Self::new(&plain, 1.0)),
             "linear" => {
                 let factor = scaling.factor()?;
-                Ok(Self::new(&plain.iter().map(|f| f / factor).collect::<Vec<_>>(), 1.0))
+                Ok(Self::new(
+                    &plain.iter().map(|f| f / factor).collect::<Vec<_>>(),
+                    1.0,
+                ))
             }
             "llama3" => Ok(Self::new(&scaling.llama3(&plain)?, 1.0)),
             "yarn" => {
@@ -65,7 +72,12 @@ impl Rotary {
     }
 
     /// Fills `cos` and `sin`, each `[positions, head_dim / 2]`.
-    pub(crate) fn angles(&self, positions: impl Iterator<Item = usize>, cos: &mut Vec<f32>, sin: &mut Vec<f32>) {
+    pub(crate) fn angles(
+        &self,
+        positions: impl Iterator<Item = usize>,
+        cos: &mut Vec<f32>,
+        sin: &mut Vec<f32>,
+    ) {
         cos.clear();
         sin.clear();
         for position in positions {
@@ -86,8 +98,12 @@ struct Scaling<'a> {
 
 impl Scaling<'_> {
     fn kind(&self) -> Result<&str> {
-        let kind = self.value.get("rope_type").or_else(|| self.value.get("type"));
-        kind.and_then(Value::as_str).ok_or_else(|| self.fault("a dictionary with rope_type"))
+        let kind = self
+            .value
+            .get("rope_type")
+            .or_else(|| self.value.get("type"));
+        kind.and_then(Value::as_str)
+            .ok_or_else(|| self.fault("a dictionary with rope_type"))
     }
 
     fn fault(&self, expected: &str) -> InferenceError {
@@ -99,7 +115,10 @@ impl Scaling<'_> {
     }
 
     fn optional(&self, key: &str) -> Option<f64> {
-        self.value.get(key).and_then(Value::as_f64).filter(|value| value.is_finite())
+        self.value
+            .get(key)
+            .and_then(Value::as_f64)
+            .filter(|value| value.is_finite())
     }
 
     fn positive(&self, key: &str) -> Result<f64> {
@@ -136,7 +155,13 @@ impl Scaling<'_> {
             _ => self.factor()?,
         };
         let original = original.unwrap_or(self.max_positions as f64);
-        let magnitude = |mscale: f64| if factor <= 1.0 { 1.0 } else { 0.1 * mscale * factor.ln() + 1.0 };
+        let magnitude = |mscale: f64| {
+            if factor <= 1.0 {
+                1.0
+            } else {
+                0.1 * mscale * factor.ln() + 1.0
+            }
+        };
         let attention_factor = match (
             self.optional("attention_factor"),
             self.optional("mscale"),
@@ -146,10 +171,13 @@ impl Scaling<'_> {
             (None, Some(m), Some(all)) if m != 0.0 && all != 0.0 => magnitude(m) / magnitude(all),
             _ => magnitude(1.0),
         };
-        let dimension_of = |turns: f64| {
-            dim as f64 * (original / (turns * 2.0 * PI)).ln() / (2.0 * theta.ln())
-        };
-        let truncate = self.value.get("truncate").and_then(Value::as_bool).unwrap_or(true);
+        let dimension_of =
+            |turns: f64| dim as f64 * (original / (turns * 2.0 * PI)).ln() / (2.0 * theta.ln());
+        let truncate = self
+            .value
+            .get("truncate")
+            .and_then(Value::as_bool)
+            .unwrap_or(true);
         let mut low = dimension_of(self.optional("beta_fast").unwrap_or(32.0));
         let mut high = dimension_of(self.optional("beta_slow").unwrap_or(1.0));
         if truncate {
@@ -164,7 +192,10 @@ impl Scaling<'_> {
             let interpolated = ((index as f64 - low) / (high - low)).clamp(0.0, 1.0);
             frequency * ((1.0 - interpolated) + interpolated / factor)
         };
-        Ok((plain.iter().enumerate().map(blend).collect(), attention_factor))
+        Ok((
+            plain.iter().enumerate().map(blend).collect(),
+            attention_factor,
+        ))
     }
 }
 
@@ -172,7 +203,7 @@ impl Scaling<'_> {
 mod tests {
     use super::*;
 
-    fn config(scaling: Value) -> ModelConfig {
+    fn config(scaling: &Value) -> ModelConfig {
         let text = serde_json::json!({
             "architecture": "llama", "hidden_size": 32, "num_layers": 1, "num_heads": 4,
             "intermediate_size": 8, "vocab_size": 8, "max_position_embeddings": 64,
@@ -183,15 +214,22 @@ mod tests {
 
     #[test]
     fn rotation_keeps_length_and_depends_on_distance_only() {
-        let rotary = Rotary::from_config(&config(Value::Null)).unwrap();
+        let rotary = Rotary::from_config(&config(&Value::Null)).unwrap();
         let (mut cos, mut sin) = (Vec::new(), Vec::new());
         rotary.angles([3, 7, 13, 17].into_iter(), &mut cos, &mut sin);
         let turned = |base: [f32; 8], row: usize| {
             let mut head = base;
-            kernels::rope(&mut head, &cos[row * 4..row * 4 + 4], &sin[row * 4..row * 4 + 4]);
+            kernels::rope(
+                &mut head,
+                &cos[row * 4..row * 4 + 4],
+                &sin[row * 4..row * 4 + 4],
+            );
             head
         };
-        let (q, k) = ([1.0, 2.0, -1.0, 0.5, 0.3, 0.1, 4.0, 1.0], [0.2, 1.0, 2.0, 0.4, -1.0, 3.0, 0.7, 2.0]);
+        let (q, k) = (
+            [1.0, 2.0, -1.0, 0.5, 0.3, 0.1, 4.0, 1.0],
+            [0.2, 1.0, 2.0, 0.4, -1.0, 3.0, 0.7, 2.0],
+        );
         let dot = |a: [f32; 8], b: [f32; 8]| a.iter().zip(b).map(|(x, y)| x * y).sum::<f32>();
         assert!((dot(turned(q, 0), turned(k, 1)) - dot(turned(q, 2), turned(k, 3))).abs() < 1e-4);
         assert!((dot(turned(q, 3), turned(q, 3)) - dot(q, q)).abs() < 1e-4);
@@ -199,9 +237,11 @@ mod tests {
 
     #[test]
     fn linear_scaling_divides_positions() {
-        let stretched =
-            Rotary::from_config(&config(serde_json::json!({"type": "linear", "factor": 2.0}))).unwrap();
-        let plain = Rotary::from_config(&config(Value::Null)).unwrap();
+        let stretched = Rotary::from_config(&config(
+            &serde_json::json!({"type": "linear", "factor": 2.0}),
+        ))
+        .unwrap();
+        let plain = Rotary::from_config(&config(&Value::Null)).unwrap();
         let (mut cos, mut sin) = (Vec::new(), Vec::new());
         let (mut cos2, mut sin2) = (Vec::new(), Vec::new());
         plain.angles([5].into_iter(), &mut cos, &mut sin);
@@ -211,11 +251,18 @@ mod tests {
 
     #[test]
     fn unknown_scaling_is_refused_by_name() {
-        for value in [serde_json::json!({"rope_type": "longrope"}), serde_json::json!({"factor": 2}), 3.into()] {
-            let error = Rotary::from_config(&config(value)).unwrap_err().to_string();
+        for value in [
+            serde_json::json!({"rope_type": "longrope"}),
+            serde_json::json!({"factor": 2}),
+            3.into(),
+        ] {
+            let error = Rotary::from_config(&config(&value))
+                .unwrap_err()
+                .to_string();
             assert!(error.contains("rope_scaling"), "{error}");
         }
-        let error = Rotary::from_config(&config(serde_json::json!({"rope_type": "linear"}))).unwrap_err();
+        let error =
+            Rotary::from_config(&config(&serde_json::json!({"rope_type": "linear"}))).unwrap_err();
         assert!(error.to_string().contains("factor"));
     }
 }

@@ -26,7 +26,11 @@ unsafe impl<T: Send> Sync for Disjoint<'_, T> {}
 
 impl<'a, T> Disjoint<'a, T> {
     pub(crate) fn new(slice: &'a mut [T]) -> Self {
-        Self { start: slice.as_mut_ptr(), len: slice.len(), lifetime: PhantomData }
+        Self {
+            start: slice.as_mut_ptr(),
+            len: slice.len(),
+            lifetime: PhantomData,
+        }
     }
 
     /// The part `range`.
@@ -38,7 +42,9 @@ impl<'a, T> Disjoint<'a, T> {
         assert!(range.start <= range.end && range.end <= self.len);
         // SAFETY: the range lies inside the slice that `new` borrowed mutably for `'a`, and the caller
         // promises that no other live part overlaps it.
-        unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), range.end - range.start) }
+        unsafe {
+            std::slice::from_raw_parts_mut(self.start.add(range.start), range.end - range.start)
+        }
     }
 }
 
@@ -61,7 +67,9 @@ pub(crate) fn for_each_run<const N: usize>(
         let first = task * run;
         let last = (first + run).min(rows);
         // SAFETY: runs of different tasks cover different rows.
-        let parts = shared.each_ref().map(|buffer| unsafe { buffer.part(first * width..last * width) });
+        let parts = shared
+            .each_ref()
+            .map(|buffer| unsafe { buffer.part(first * width..last * width) });
         work(first, parts);
     });
 }

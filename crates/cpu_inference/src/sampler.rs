@@ -23,21 +23,56 @@ pub struct SamplingSettings {
 
 impl Default for SamplingSettings {
     fn default() -> Self {
-        Self { repetition_penalty: 1.0, temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed: 0 }
+        Self {
+            repetition_penalty: 1.0,
+            temperature: 0.0,
+            top_k: 0,
+            top_p: 1.0,
+            min_p: 0.0,
+            seed: 0,
+        }
     }
 }
 
 impl SamplingSettings {
     fn validate(&self) -> Result<()> {
         let check = |setting, valid: bool, expected, got: f32| {
-            if valid { Ok(()) } else { Err(InferenceError::Sampling { setting, expected, got: got.to_string() }) }
+            if valid {
+                Ok(())
+            } else {
+                Err(InferenceError::Sampling {
+                    setting,
+                    expected,
+                    got: got.to_string(),
+                })
+            }
         };
         let penalty = self.repetition_penalty;
         let heat = self.temperature;
-        check("repetition_penalty", penalty.is_finite() && penalty > 0.0, "a number > 0", penalty)?;
-        check("temperature", heat.is_finite() && heat >= 0.0, "a number >= 0", heat)?;
-        check("top_p", self.top_p > 0.0 && self.top_p <= 1.0, "a number in (0, 1]", self.top_p)?;
-        check("min_p", (0.0..=1.0).contains(&self.min_p), "a number in [0, 1]", self.min_p)
+        check(
+            "repetition_penalty",
+            penalty.is_finite() && penalty > 0.0,
+            "a number > 0",
+            penalty,
+        )?;
+        check(
+            "temperature",
+            heat.is_finite() && heat >= 0.0,
+            "a number >= 0",
+            heat,
+        )?;
+        check(
+            "top_p",
+            self.top_p > 0.0 && self.top_p <= 1.0,
+            "a number in (0, 1]",
+            self.top_p,
+        )?;
+        check(
+            "min_p",
+            (0.0..=1.0).contains(&self.min_p),
+            "a number in [0, 1]",
+            self.min_p,
+        )
     }
 }
 
@@ -90,9 +125,16 @@ impl Sampler {
         self.adjusted.clear();
         self.adjusted.extend_from_slice(logits);
         self.penalise(history);
-        let id = if self.settings.temperature == 0.0 { argmax(&self.adjusted) } else { self.draw() };
+        let id = if self.settings.temperature == 0.0 {
+            argmax(&self.adjusted)
+        } else {
+            self.draw()
+        };
         let total = log_sum_exp(logits, &mut self.scratch);
-        Ok(Choice { id, logprob: logits[id as usize] - total })
+        Ok(Choice {
+            id,
+            logprob: logits[id as usize] - total,
+        })
     }
 
     fn penalise(&mut self, history: &[u32]) {
@@ -107,17 +149,35 @@ impl Sampler {
             if self.seen[word] & bit == 0 {
                 self.seen[word] |= bit;
                 let logit = &mut self.adjusted[id as usize];
-                *logit = if *logit > 0.0 { *logit / penalty } else { *logit * penalty };
+                *logit = if *logit > 0.0 {
+                    *logit / penalty
+                } else {
+                    *logit * penalty
+                };
             }
         }
     }
 
     fn draw(&mut self) -> u32 {
-        let SamplingSettings { temperature, top_k, top_p, min_p, .. } = self.settings;
-        let greatest = self.adjusted.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let SamplingSettings {
+            temperature,
+            top_k,
+            top_p,
+            min_p,
+            ..
+        } = self.settings;
+        let greatest = self
+            .adjusted
+            .iter()
+            .copied()
+            .fold(f32::NEG_INFINITY, f32::max);
         let weight = |logit: f32| ((logit - greatest) / temperature).exp();
         self.candidates.clear();
-        self.candidates.extend((0..).zip(&self.adjusted).map(|(id, &logit)| (weight(logit), id)));
+        self.candidates.extend(
+            (0..)
+                .zip(&self.adjusted)
+                .map(|(id, &logit)| (weight(logit), id)),
+        );
         if top_k > 0 && top_k < self.candidates.len() {
             self.candidates.select_nth_unstable_by(top_k - 1, by_weight);
             self.candidates.truncate(top_k);
@@ -130,7 +190,11 @@ impl Sampler {
         }
         // The order of a selection is not part of its promise; the order of a draw is.
         self.candidates.sort_unstable_by_key(|&(_, id)| id);
-        let total: f64 = self.candidates.iter().map(|&(weight, _)| f64::from(weight)).sum();
+        let total: f64 = self
+            .candidates
+            .iter()
+            .map(|&(weight, _)| f64::from(weight))
+            .sum();
         let mut left = self.random.unit() * total;
         let mut chosen = argmax(&self.adjusted);
         for &(weight, id) in &self.candidates {
@@ -150,11 +214,17 @@ impl Sampler {
 ///
 /// Sorts only as many as it needs: a nucleus is mostly a few dozen tokens of a large vocabulary.
 fn keep_nucleus(candidates: &mut Vec<(f32, u32)>, share: f32) {
-    let target = f64::from(share) * candidates.iter().map(|&(weight, _)| f64::from(weight)).sum::<f64>();
+    let target = f64::from(share)
+        * candidates
+            .iter()
+            .map(|&(weight, _)| f64::from(weight))
+            .sum::<f64>();
     let mut sorted = 0;
     let mut reached = 0.0;
     while sorted < candidates.len() {
-        let end = (sorted * 4).clamp(64, candidates.len().max(64)).min(candidates.len());
+        let end = (sorted * 4)
+            .clamp(64, candidates.len().max(64))
+            .min(candidates.len());
         if end < candidates.len() {
             candidates[sorted..].select_nth_unstable_by(end - sorted, by_weight);
         }
@@ -171,6 +241,10 @@ fn keep_nucleus(candidates: &mut Vec<(f32, u32)>, share: f32) {
 }
 
 /// Heaviest first; equal weights by id.
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the signature that sorting asks for"
+)]
 fn by_weight(a: &(f32, u32), b: &(f32, u32)) -> std::cmp::Ordering {
     b.0.total_cmp(&a.0).then(a.1.cmp(&b.1))
 }
@@ -190,7 +264,10 @@ fn argmax(values: &[f32]) -> u32 {
 pub(crate) fn log_sum_exp(logits: &[f32], scratch: &mut Vec<f32>) -> f32 {
     scratch.clear();
     scratch.extend_from_slice(logits);
-    scratch.resize(logits.len().next_multiple_of(simd::LANES), f32::NEG_INFINITY);
+    scratch.resize(
+        logits.len().next_multiple_of(simd::LANES),
+        f32::NEG_INFINITY,
+    );
     let greatest = simd::greatest(kernels::isa(), scratch);
     greatest + simd::exp_sum(kernels::isa(), scratch, greatest).ln()
 }
@@ -209,7 +286,10 @@ mod tests {
     }
 
     fn warm() -> SamplingSettings {
-        SamplingSettings { temperature: 1.0, ..SamplingSettings::default() }
+        SamplingSettings {
+            temperature: 1.0,
+            ..SamplingSettings::default()
+        }
     }
 
     #[test]
@@ -218,7 +298,10 @@ mod tests {
         let logits = probabilities.map(f32::ln);
         let counts = counts(warm(), &logits, 20_000);
         for (count, probability) in counts.iter().zip(probabilities) {
-            assert!((*count as f32 / 20_000.0 - probability).abs() < 0.015, "{counts:?}");
+            assert!(
+                (*count as f32 / 20_000.0 - probability).abs() < 0.015,
+                "{counts:?}"
+            );
         }
     }
 
@@ -226,27 +309,58 @@ mod tests {
     fn filters_keep_what_they_promise() {
         let logits = [0.4f32, 0.3, 0.2, 0.1].map(f32::ln);
         let kept = |settings| {
-            counts(settings, &logits, 2_000).iter().map(|&count| count > 0).collect::<Vec<_>>()
+            counts(settings, &logits, 2_000)
+                .iter()
+                .map(|&count| count > 0)
+                .collect::<Vec<_>>()
         };
-        assert_eq!(kept(SamplingSettings { top_k: 2, ..warm() }), [true, true, false, false]);
-        assert_eq!(kept(SamplingSettings { top_p: 0.6, ..warm() }), [true, true, false, false]);
-        assert_eq!(kept(SamplingSettings { top_p: 0.01, ..warm() }), [true, false, false, false]);
-        assert_eq!(kept(SamplingSettings { min_p: 0.49, ..warm() }), [true, true, true, false]);
-        assert_eq!(kept(SamplingSettings { temperature: 0.01, ..warm() }), [true, false, false, false]);
+        assert_eq!(
+            kept(SamplingSettings { top_k: 2, ..warm() }),
+            [true, true, false, false]
+        );
+        assert_eq!(
+            kept(SamplingSettings {
+                top_p: 0.6,
+                ..warm()
+            }),
+            [true, true, false, false]
+        );
+        assert_eq!(
+            kept(SamplingSettings {
+                top_p: 0.01,
+                ..warm()
+            }),
+            [true, false, false, false]
+        );
+        assert_eq!(
+            kept(SamplingSettings {
+                min_p: 0.49,
+                ..warm()
+            }),
+            [true, true, true, false]
+        );
+        assert_eq!(
+            kept(SamplingSettings {
+                temperature: 0.01,
+                ..warm()
+            }),
+            [true, false, false, false]
+        );
         assert_eq!(kept(warm()), [true; 4]);
     }
 
     #[test]
     fn a_nucleus_of_a_large_vocabulary_is_exact() {
-        let mut candidates: Vec<(f32, u32)> =
-            (0..10_000u32).map(|id| (1.0 + (id * 7919 % 10_007) as f32, id)).collect();
+        let mut candidates: Vec<(f32, u32)> = (0..10_000u32)
+            .map(|id| (1.0 + (id * 7919 % 10_007) as f32, id))
+            .collect();
         let mut sorted = candidates.clone();
         sorted.sort_unstable_by(by_weight);
         let total: f64 = sorted.iter().map(|&(weight, _)| f64::from(weight)).sum();
         let mut sum = 0.0;
         let cut = sorted.iter().position(|&(weight, _)| {
             sum += f64::from(weight);
-            sum >= 0.7f32 as f64 * total
+            sum >= f64::from(0.7f32) * total
         });
         sorted.truncate(cut.unwrap() + 1);
         keep_nucleus(&mut candidates, 0.7);
@@ -257,9 +371,16 @@ mod tests {
     fn a_seed_fixes_the_sequence() {
         let logits: Vec<f32> = (0..1000).map(|i| (i % 17) as f32 / 3.0).collect();
         let run = |seed| {
-            let settings = SamplingSettings { seed, top_p: 0.9, top_k: 300, ..warm() };
+            let settings = SamplingSettings {
+                seed,
+                top_p: 0.9,
+                top_k: 300,
+                ..warm()
+            };
             let mut sampler = Sampler::new(settings).unwrap();
-            (0..20).map(|_| sampler.sample(&logits, &[]).unwrap().id).collect::<Vec<_>>()
+            (0..20)
+                .map(|_| sampler.sample(&logits, &[]).unwrap().id)
+                .collect::<Vec<_>>()
         };
         assert_eq!(run(3), run(3));
         assert_ne!(run(3), run(4));
@@ -267,7 +388,10 @@ mod tests {
 
     #[test]
     fn repetition_is_penalised_once_per_token() {
-        let settings = SamplingSettings { repetition_penalty: 2.0, ..SamplingSettings::default() };
+        let settings = SamplingSettings {
+            repetition_penalty: 2.0,
+            ..SamplingSettings::default()
+        };
         let mut sampler = Sampler::new(settings).unwrap();
         assert_eq!(sampler.sample(&[4.0, 3.0, 0.0], &[0, 0, 0]).unwrap().id, 1);
         assert_eq!(sampler.sample(&[4.0, 1.5, 0.0], &[0, 0, 0]).unwrap().id, 0);
@@ -276,7 +400,11 @@ mod tests {
 
     #[test]
     fn logprob_is_of_the_unchanged_logits() {
-        let mut sampler = Sampler::new(SamplingSettings { temperature: 0.5, ..warm() }).unwrap();
+        let mut sampler = Sampler::new(SamplingSettings {
+            temperature: 0.5,
+            ..warm()
+        })
+        .unwrap();
         let choice = sampler.sample(&[0.0; 4], &[]).unwrap();
         assert!((choice.logprob - 0.25f32.ln()).abs() < 1e-6);
     }
@@ -284,18 +412,63 @@ mod tests {
     #[test]
     fn settings_and_logits_out_of_range_are_refused() {
         for (settings, name) in [
-            (SamplingSettings { temperature: -1.0, ..warm() }, "temperature"),
-            (SamplingSettings { temperature: f32::NAN, ..warm() }, "temperature"),
-            (SamplingSettings { top_p: 0.0, ..warm() }, "top_p"),
-            (SamplingSettings { min_p: 1.5, ..warm() }, "min_p"),
-            (SamplingSettings { repetition_penalty: 0.0, ..warm() }, "repetition_penalty"),
+            (
+                SamplingSettings {
+                    temperature: -1.0,
+                    ..warm()
+                },
+                "temperature",
+            ),
+            (
+                SamplingSettings {
+                    temperature: f32::NAN,
+                    ..warm()
+                },
+                "temperature",
+            ),
+            (
+                SamplingSettings {
+                    top_p: 0.0,
+                    ..warm()
+                },
+                "top_p",
+            ),
+            (
+                SamplingSettings {
+                    min_p: 1.5,
+                    ..warm()
+                },
+                "min_p",
+            ),
+            (
+                SamplingSettings {
+                    repetition_penalty: 0.0,
+                    ..warm()
+                },
+                "repetition_penalty",
+            ),
         ] {
-            assert!(Sampler::new(settings).unwrap_err().to_string().contains(name));
+            assert!(
+                Sampler::new(settings)
+                    .unwrap_err()
+                    .to_string()
+                    .contains(name)
+            );
         }
         let mut sampler = Sampler::new(warm()).unwrap();
-        for logits in [[f32::NAN, 0.0], [f32::INFINITY, 0.0], [f32::NEG_INFINITY; 2]] {
-            assert_eq!(sampler.sample(&logits, &[]), Err(InferenceError::NotFinite { what: "logits" }));
+        for logits in [
+            [f32::NAN, 0.0],
+            [f32::INFINITY, 0.0],
+            [f32::NEG_INFINITY; 2],
+        ] {
+            assert_eq!(
+                sampler.sample(&logits, &[]),
+                Err(InferenceError::NotFinite { what: "logits" })
+            );
         }
-        assert_eq!(sampler.sample(&[f32::NEG_INFINITY, 0.0], &[]).unwrap().id, 1);
+        assert_eq!(
+            sampler.sample(&[f32::NEG_INFINITY, 0.0], &[]).unwrap().id,
+            1
+        );
     }
 }

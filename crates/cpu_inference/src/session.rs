@@ -34,7 +34,11 @@ impl Session {
         let layers = model.decoder("generation")?.num_layers();
         let limit = model.config().max_position_embeddings;
         if max_tokens > limit {
-            return Err(InferenceError::Window { what: "the model's window", limit, got: max_tokens });
+            return Err(InferenceError::Window {
+                what: "the model's window",
+                limit,
+                got: max_tokens,
+            });
         }
         let cache = KvCache::new(layers, model.heads(), precision);
         Ok(Self {
@@ -82,7 +86,11 @@ impl Session {
         check_ids(ids, self.model.config().vocab_size)?;
         let got = self.tokens.len() + ids.len();
         if got > self.max_tokens {
-            return Err(InferenceError::Window { what: "the session", limit: self.max_tokens, got });
+            return Err(InferenceError::Window {
+                what: "the session",
+                limit: self.max_tokens,
+                got,
+            });
         }
         let chunks = ids.chunks(CHUNK);
         let last = chunks.len().wrapping_sub(1);
@@ -110,7 +118,11 @@ impl Session {
     /// [`InferenceError::TooFewTokens`] while there are no logits; [`InferenceError::NotFinite`].
     pub fn sample(&self, sampler: &mut Sampler) -> Result<Choice> {
         if self.logits.is_empty() {
-            return Err(InferenceError::TooFewTokens { operation: "sampling", needed: 1, got: 0 });
+            return Err(InferenceError::TooFewTokens {
+                operation: "sampling",
+                needed: 1,
+                got: 0,
+            });
         }
         sampler.sample(&self.logits, &self.tokens)
     }

@@ -3,6 +3,10 @@
 //! Each wrapper enables features for the same inlined body, so the compiler vectorises it as wide as
 //! the features allow. Every version adds in the same order and rounds the same products, so results are
 //! equal to the bit.
+#![expect(
+    clippy::inline_always,
+    reason = "a body takes on its caller's instruction set only when inlined"
+)]
 
 use kernels::Isa;
 
@@ -108,10 +112,9 @@ fn stripe<const R: usize>(product: &mut Product<'_>, first: usize) {
         for p in 0..inner {
             let start = p * product.b_stride + col;
             let b = &product.b[start..start + LANES];
-            for r in 0..R {
-                let factor = a[r][p];
-                for lane in 0..LANES {
-                    sums[r][lane] = factor.mul_add(b[lane], sums[r][lane]);
+            for (row, sum) in a.iter().zip(&mut sums) {
+                for (sum, &b) in sum.iter_mut().zip(b) {
+                    *sum = row[p].mul_add(b, *sum);
                 }
             }
         }
@@ -127,7 +130,11 @@ fn greatest_body<const R: usize>(row: &[f32]) -> f32 {
     let mut lanes = [f32::NEG_INFINITY; LANES];
     for chunk in row.chunks_exact(LANES) {
         for lane in 0..LANES {
-            lanes[lane] = if chunk[lane] > lanes[lane] { chunk[lane] } else { lanes[lane] };
+            lanes[lane] = if chunk[lane] > lanes[lane] {
+                chunk[lane]
+            } else {
+                lanes[lane]
+            };
         }
     }
     lanes.into_iter().fold(f32::NEG_INFINITY, f32::max)
@@ -160,8 +167,14 @@ fn exp(x: f32) -> f32 {
     let shifted = clamped.mul_add(std::f32::consts::LOG2_E, ROUND);
     let n = shifted - ROUND;
     let r = n.mul_add(-LN2_LOW, n.mul_add(-LN2_HIGH, clamped));
-    let mut p = 1.987_569_1e-4;
-    for coefficient in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5.000_000_1e-1] {
+    let mut p: f32 = 1.987_569_1e-4;
+    for coefficient in [
+        1.398_199_9e-3,
+        8.333_452e-3,
+        4.166_579_6e-2,
+        1.666_666_5e-1,
+        5e-1,
+    ] {
         p = p.mul_add(r, coefficient);
     }
     let fraction = (p * r).mul_add(r, r + 1.0);
@@ -189,18 +202,35 @@ mod tests {
     #[test]
     fn products_match_the_definition_at_every_level() {
         let (rows, inner, cols) = (13, 7, 32);
-        let a: Vec<f32> = (0..rows * inner).map(|i| ((i * 7 % 11) as f32) - 5.0).collect();
-        let b: Vec<f32> = (0..inner * cols).map(|i| ((i * 5 % 13) as f32) - 6.0).collect();
+        let a: Vec<f32> = (0..rows * inner)
+            .map(|i| ((i * 7 % 11) as f32) - 5.0)
+            .collect();
+        let b: Vec<f32> = (0..inner * cols)
+            .map(|i| ((i * 5 % 13) as f32) - 6.0)
+            .collect();
         let level = kernels::isa();
         for isa in [Isa::Scalar, level] {
             let mut c = vec![1.0; rows * cols];
-            multiply(isa, Product {
-                a: &a, a_stride: inner, b: &b, b_stride: cols, c: &mut c, c_stride: cols,
-                rows, inner, cols, accumulate: true,
-            });
+            multiply(
+                isa,
+                Product {
+                    a: &a,
+                    a_stride: inner,
+                    b: &b,
+                    b_stride: cols,
+                    c: &mut c,
+                    c_stride: cols,
+                    rows,
+                    inner,
+                    cols,
+                    accumulate: true,
+                },
+            );
             for row in 0..rows {
                 for col in 0..cols {
-                    let sum: f32 = (0..inner).map(|p| a[row * inner + p] * b[p * cols + col]).sum();
+                    let sum: f32 = (0..inner)
+                        .map(|p| a[row * inner + p] * b[p * cols + col])
+                        .sum();
                     assert_eq!(c[row * cols + col], sum + 1.0, "small integers are exact");
                 }
             }

@@ -16,7 +16,12 @@ pub(crate) struct Tensors<'a> {
 
 impl<'a> Tensors<'a> {
     pub(crate) fn new(tensors: &'a [Tensor]) -> Self {
-        Self { by_name: tensors.iter().map(|tensor| (tensor.name.as_str(), tensor)).collect() }
+        Self {
+            by_name: tensors
+                .iter()
+                .map(|tensor| (tensor.name.as_str(), tensor))
+                .collect(),
+        }
     }
 
     pub(crate) fn contains(&self, name: &str) -> bool {
@@ -49,7 +54,9 @@ impl<'a> Tensors<'a> {
     pub(crate) fn vector(&self, name: &str, len: usize) -> Result<Vec<f32>> {
         let tensor = self.get(name, &[len])?;
         let TensorData::Plain { dtype, data } = &tensor.data else {
-            return Err(InferenceError::TensorQuantised { name: name.to_owned() });
+            return Err(InferenceError::TensorQuantised {
+                name: name.to_owned(),
+            });
         };
         if data.len() != len * dtype.size_bytes() {
             return Err(InferenceError::TensorBytes {
@@ -62,8 +69,12 @@ impl<'a> Tensors<'a> {
         let mut values = vec![0.0; len];
         match dtype {
             Dtype::F32 => values.copy_from_slice(View::<f32>::new(data.clone()).as_slice()),
-            Dtype::F16 => kernels::f16_to_f32(View::<u16>::new(data.clone()).as_slice(), &mut values),
-            Dtype::Bf16 => kernels::bf16_to_f32(View::<u16>::new(data.clone()).as_slice(), &mut values),
+            Dtype::F16 => {
+                kernels::f16_to_f32(View::<u16>::new(data.clone()).as_slice(), &mut values)
+            }
+            Dtype::Bf16 => {
+                kernels::bf16_to_f32(View::<u16>::new(data.clone()).as_slice(), &mut values)
+            }
         }
         Ok(values)
     }

@@ -31,17 +31,25 @@ impl<T: Number> View<T> {
     /// Views `bytes`; a remainder shorter than one number is dropped.
     pub(crate) fn new(bytes: Bytes) -> Self {
         if bytes.as_ptr().cast::<T>().is_aligned() {
-            return Self { storage: Storage::Shared(bytes, PhantomData) };
+            return Self {
+                storage: Storage::Shared(bytes, PhantomData),
+            };
         }
         let count = bytes.len() / size_of::<T>();
         let mut copy = Vec::<T>::with_capacity(count);
         // SAFETY: the vector has room for `count` numbers, the source holds as many bytes, the two do
         // not overlap, and every bit pattern is a valid `T`.
         unsafe {
-            std::ptr::copy_nonoverlapping(bytes.as_ptr(), copy.as_mut_ptr().cast::<u8>(), count * size_of::<T>());
+            std::ptr::copy_nonoverlapping(
+                bytes.as_ptr(),
+                copy.as_mut_ptr().cast::<u8>(),
+                count * size_of::<T>(),
+            );
             copy.set_len(count);
         }
-        Self { storage: Storage::Owned(copy) }
+        Self {
+            storage: Storage::Owned(copy),
+        }
     }
 
     /// The numbers.
@@ -59,7 +67,9 @@ impl<T: Number> View<T> {
 
 impl<T: Number> From<Vec<T>> for View<T> {
     fn from(values: Vec<T>) -> Self {
-        Self { storage: Storage::Owned(values) }
+        Self {
+            storage: Storage::Owned(values),
+        }
     }
 }
 
@@ -76,9 +86,15 @@ mod tests {
         for start in 0..4 {
             let slice = shared.slice(start..);
             let view = View::<f32>::new(slice.clone());
-            let expected: Vec<u32> =
-                slice.chunks_exact(4).map(|b| u32::from_ne_bytes(b.try_into().unwrap())).collect();
-            let got: Vec<u32> = view.as_slice().iter().map(|value| value.to_bits()).collect();
+            let expected: Vec<u32> = slice
+                .chunks_exact(4)
+                .map(|b| u32::from_ne_bytes(b.try_into().unwrap()))
+                .collect();
+            let got: Vec<u32> = view
+                .as_slice()
+                .iter()
+                .map(|value| value.to_bits())
+                .collect();
             assert_eq!(got, expected);
         }
     }

@@ -31,7 +31,12 @@ pub(crate) fn attend_cached(
     out: &mut [f32],
 ) {
     let heads = cache.heads();
-    let (dim, group, width, isa) = (heads.dim, heads.group(), heads.query_width(), kernels::isa());
+    let (dim, group, width, isa) = (
+        heads.dim,
+        heads.group(),
+        heads.query_width(),
+        kernels::isa(),
+    );
     let count = queries.len() / width;
     let past = cache.len();
     let shared = Disjoint::new(out);
@@ -40,7 +45,9 @@ pub(crate) fn attend_cached(
         let first = task / heads.kv_heads * CHUNK;
         let last = (first + CHUNK).min(count);
         let rows = || {
-            (first..last).flat_map(|row| (0..group).map(move |member| (row, (kv_head * group + member) * dim)))
+            (first..last).flat_map(|row| {
+                (0..group).map(move |member| (row, (kv_head * group + member) * dim))
+            })
         };
         SCRATCH.with_borrow_mut(|Scratch { tile, widened }| {
             tile.begin(dim);

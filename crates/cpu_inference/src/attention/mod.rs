@@ -13,6 +13,7 @@ pub(crate) use tile::{BLOCK, padded};
 
 /// Heads of an attention layer. Query head `h` reads key and value head `h / (heads / kv_heads)`.
 #[derive(Debug, Clone, Copy)]
+#[expect(clippy::struct_field_names, reason = "the names of configurations")]
 pub(crate) struct Heads {
     /// Query heads.
     pub(crate) heads: usize,

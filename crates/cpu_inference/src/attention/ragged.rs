@@ -53,13 +53,23 @@ pub(crate) fn attend_ragged(pool: &ThreadPool, batch: &Ragged<'_>, out: &mut [f3
     let mut chunks = Vec::new();
     for pair in batch.offsets.windows(2) {
         let (start, length) = (pair[0], pair[1] - pair[0]);
-        chunks.extend((0..length).step_by(CHUNK).map(|first| Chunk { start, length, first }));
+        chunks.extend((0..length).step_by(CHUNK).map(|first| Chunk {
+            start,
+            length,
+            first,
+        }));
     }
     let kv_heads = batch.heads.kv_heads;
     let shared = Disjoint::new(out);
     pool.run(chunks.len() * kv_heads, |task| {
         SCRATCH.with_borrow_mut(|scratch| {
-            attend_chunk(batch, chunks[task / kv_heads], task % kv_heads, scratch, &shared);
+            attend_chunk(
+                batch,
+                chunks[task / kv_heads],
+                task % kv_heads,
+                scratch,
+                &shared,
+            );
         });
     });
 }
@@ -73,7 +83,11 @@ fn attend_chunk(
 ) {
     let heads = batch.heads;
     let (dim, group, isa) = (heads.dim, heads.group(), kernels::isa());
-    let Chunk { start, length, first } = chunk;
+    let Chunk {
+        start,
+        length,
+        first,
+    } = chunk;
     let last = (first + CHUNK).min(length);
     let column = |member: usize| (kv_head * group + member) * dim;
     let Scratch { tile, keys, values } = scratch;
@@ -87,7 +101,14 @@ fn attend_chunk(
     }
     let furthest = if batch.causal { last } else { length };
     for block in (0..furthest).step_by(BLOCK) {
-        pack(batch, start + block, (length - block).min(BLOCK), kv_head, keys, values);
+        pack(
+            batch,
+            start + block,
+            (length - block).min(BLOCK),
+            kv_head,
+            keys,
+            values,
+        );
         tile.absorb(isa, block, keys, values);
     }
     for position in first..last {

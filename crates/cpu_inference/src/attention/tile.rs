@@ -47,7 +47,8 @@ impl Tile {
         self.limits.push(limit);
         self.maximum.push(f32::NEG_INFINITY);
         self.sum.push(0.0);
-        self.accumulated.resize(self.limits.len() * padded(self.dim), 0.0);
+        self.accumulated
+            .resize(self.limits.len() * padded(self.dim), 0.0);
     }
 
     /// Attends to positions `first .. first + BLOCK`.
@@ -56,22 +57,30 @@ impl Tile {
     /// anything finite.
     pub(super) fn absorb(&mut self, isa: Isa, first: usize, keys: &[f32], values: &[f32]) {
         let rows = self.limits.len();
-        let furthest = self.limits.iter().max().map_or(0, |limit| limit.saturating_sub(first)).min(BLOCK);
+        let furthest = self
+            .limits
+            .iter()
+            .max()
+            .map_or(0, |limit| limit.saturating_sub(first))
+            .min(BLOCK);
         let cols = furthest.next_multiple_of(LANES);
         let width = padded(self.dim);
         self.scores.resize(rows * BLOCK, 0.0);
-        simd::multiply(isa, Product {
-            a: &self.queries,
-            a_stride: self.dim,
-            b: keys,
-            b_stride: BLOCK,
-            c: &mut self.scores,
-            c_stride: BLOCK,
-            rows,
-            inner: self.dim,
-            cols,
-            accumulate: false,
-        });
+        simd::multiply(
+            isa,
+            Product {
+                a: &self.queries,
+                a_stride: self.dim,
+                b: keys,
+                b_stride: BLOCK,
+                c: &mut self.scores,
+                c_stride: BLOCK,
+                rows,
+                inner: self.dim,
+                cols,
+                accumulate: false,
+            },
+        );
         for row in 0..rows {
             let scores = &mut self.scores[row * BLOCK..row * BLOCK + cols];
             let visible = self.limits[row].saturating_sub(first).min(cols);
@@ -92,25 +101,31 @@ impl Tile {
                 }
             }
         }
-        simd::multiply(isa, Product {
-            a: &self.scores,
-            a_stride: BLOCK,
-            b: values,
-            b_stride: width,
-            c: &mut self.accumulated,
-            c_stride: width,
-            rows,
-            inner: furthest,
-            cols: width,
-            accumulate: true,
-        });
+        simd::multiply(
+            isa,
+            Product {
+                a: &self.scores,
+                a_stride: BLOCK,
+                b: values,
+                b_stride: width,
+                c: &mut self.accumulated,
+                c_stride: width,
+                rows,
+                inner: furthest,
+                cols: width,
+                accumulate: true,
+            },
+        );
     }
 
     /// Writes the attended value of query `row` to `out`, `[dim]`.
     pub(super) fn write(&self, row: usize, out: &mut [f32]) {
         let start = row * padded(self.dim);
         let inverse = 1.0 / self.sum[row];
-        for (out, value) in out.iter_mut().zip(&self.accumulated[start..start + self.dim]) {
+        for (out, value) in out
+            .iter_mut()
+            .zip(&self.accumulated[start..start + self.dim])
+        {
             *out = value * inverse;
         }
     }
@@ -144,19 +159,31 @@ mod tests {
                 tile.absorb(kernels::isa(), first, &keys, &values);
             }
             let weights: Vec<f64> = (0..limit)
-                .map(|p| (0..dim).map(|d| f64::from(query[d] * key(p, d))).sum::<f64>() * 0.5)
+                .map(|p| {
+                    (0..dim)
+                        .map(|d| f64::from(query[d] * key(p, d)))
+                        .sum::<f64>()
+                        * 0.5
+                })
                 .map(f64::exp)
                 .collect();
             let total: f64 = weights.iter().sum();
             let mut out = vec![0.0; dim];
             tile.write(0, &mut out);
-            for d in 0..dim {
-                let expected: f64 =
-                    weights.iter().enumerate().map(|(p, w)| w * f64::from(value(p, d))).sum::<f64>() / total;
-                assert!((f64::from(out[d]) - expected).abs() < 1e-5, "{limit} {d}");
+            for (d, got) in out.iter().enumerate() {
+                let expected: f64 = weights
+                    .iter()
+                    .enumerate()
+                    .map(|(p, w)| w * f64::from(value(p, d)))
+                    .sum::<f64>()
+                    / total;
+                assert!((f64::from(*got) - expected).abs() < 1e-5, "{limit} {d}");
             }
             tile.write(1, &mut out);
-            assert!((out[0] - value(0, 0)).abs() < 1e-6, "a row that sees one position copies it");
+            assert!(
+                (out[0] - value(0, 0)).abs() < 1e-6,
+                "a row that sees one position copies it"
+            );
         }
     }
 }

@@ -36,16 +36,28 @@ impl Block {
         tensors: &Tensors,
         index: usize,
     ) -> Result<Self> {
-        let heads =
-            Heads { heads: config.num_heads, kv_heads: config.kv_heads(), dim: config.head_width() };
-        let (hidden, wide, eps) = (config.hidden_size, config.intermediate_size, config.norm_eps);
+        let heads = Heads {
+            heads: config.num_heads,
+            kv_heads: config.kv_heads(),
+            dim: config.head_width(),
+        };
+        let (hidden, wide, eps) = (
+            config.hidden_size,
+            config.intermediate_size,
+            config.norm_eps,
+        );
         let name = |part: &str| format!("model.layers.{index}.{part}");
         let linear =
             |part: &str, outputs, inputs, bias| tensors.linear(&name(part), outputs, inputs, bias);
         let norm = |part: &str, width| RmsNorm::load(tensors, &name(part), width, eps);
-        let bias = config.attention_bias.unwrap_or(family == Architecture::Qwen2);
+        let bias = config
+            .attention_bias
+            .unwrap_or(family == Architecture::Qwen2);
         let head_norms = if family == Architecture::Qwen3 {
-            Some((norm("self_attn.q_norm", heads.dim)?, norm("self_attn.k_norm", heads.dim)?))
+            Some((
+                norm("self_attn.q_norm", heads.dim)?,
+                norm("self_attn.k_norm", heads.dim)?,
+            ))
         } else {
             None
         };
@@ -74,8 +86,19 @@ impl Block {
     ) {
         let tokens = workspace.ids.len();
         let (heads, hidden) = (self.heads, self.output.weight.rows);
-        let Workspace { delta, normed, queries, keys, values, attended, cos, sin, quantised, offsets, .. } =
-            workspace;
+        let Workspace {
+            delta,
+            normed,
+            queries,
+            keys,
+            values,
+            attended,
+            cos,
+            sin,
+            quantised,
+            offsets,
+            ..
+        } = workspace;
         let queries = fit(queries, tokens * heads.query_width());
         let keys = fit(keys, tokens * heads.kv_width());
         let values = fit(values, tokens * heads.kv_width());
@@ -92,7 +115,14 @@ impl Block {
         turn(pool, keys, heads.kv_width(), key_norm, cos, sin);
         match context {
             Context::Batch => {
-                let batch = Ragged { queries, keys, values, offsets, heads, causal: true };
+                let batch = Ragged {
+                    queries,
+                    keys,
+                    values,
+                    offsets,
+                    heads,
+                    causal: true,
+                };
                 attend_ragged(pool, &batch, attended);
             }
             Context::Cache(cache) => {
@@ -111,7 +141,15 @@ impl Block {
     pub(crate) fn feed_forward(&self, pool: &ThreadPool, workspace: &mut Workspace) {
         let tokens = workspace.ids.len();
         let (hidden, width) = (self.down.weight.rows, self.down.weight.cols);
-        let Workspace { delta, normed, wide, gate, gated, quantised, .. } = workspace;
+        let Workspace {
+            delta,
+            normed,
+            wide,
+            gate,
+            gated,
+            quantised,
+            ..
+        } = workspace;
         let (gate, up) = (fit(gate, tokens * width), fit(wide, tokens * width));
         let gated = fit(gated, tokens * width);
         let mut input = Input::new(normed, tokens, hidden, quantised);
@@ -121,7 +159,11 @@ impl Block {
             let span = first * width..first * width + out.len();
             kernels::silu_mul(&gate[span.clone()], &up[span], out);
         });
-        Input::new(gated, tokens, width, quantised).project(pool, &self.down, fit(delta, tokens * hidden));
+        Input::new(gated, tokens, width, quantised).project(
+            pool,
+            &self.down,
+            fit(delta, tokens * hidden),
+        );
     }
 }
 
@@ -139,7 +181,8 @@ fn turn(
         let mut scratch = vec![0.0; if norm.is_some() { 2 * half } else { 0 }];
         for (token, row) in (first..).zip(rows.chunks_exact_mut(width)) {
             if let Some(norm) = norm {
-                row.chunks_exact_mut(2 * half).for_each(|head| norm.apply_in_place(head, &mut scratch));
+                row.chunks_exact_mut(2 * half)
+                    .for_each(|head| norm.apply_in_place(head, &mut scratch));
             }
             let span = token * half..(token + 1) * half;
             kernels::rope(row, &cos[span.clone()], &sin[span]);

@@ -34,7 +34,11 @@ pub(crate) struct Decoder {
 }
 
 impl Decoder {
-    pub(crate) fn load(config: &ModelConfig, family: Architecture, tensors: &Tensors) -> Result<Self> {
+    pub(crate) fn load(
+        config: &ModelConfig,
+        family: Architecture,
+        tensors: &Tensors,
+    ) -> Result<Self> {
         if !matches!(config.hidden_act.as_str(), "silu" | "swish") {
             return Err(InferenceError::Unsupported {
                 feature: "hidden_act",
@@ -43,13 +47,16 @@ impl Decoder {
             });
         }
         let hidden = config.hidden_size;
-        let tied = config.tied_embeddings.unwrap_or(!tensors.contains("lm_head.weight"));
+        let tied = config
+            .tied_embeddings
+            .unwrap_or(!tensors.contains("lm_head.weight"));
         let head = if tied {
             None
         } else {
             Some(tensors.matrix("lm_head.weight", config.vocab_size, hidden)?)
         };
-        let blocks = (0..config.num_layers).map(|index| Block::load(config, family, tensors, index));
+        let blocks =
+            (0..config.num_layers).map(|index| Block::load(config, family, tensors, index));
         Ok(Self {
             embedding: tensors.matrix("model.embed_tokens.weight", config.vocab_size, hidden)?,
             blocks: blocks.collect::<Result<_>>()?,
@@ -64,7 +71,12 @@ impl Decoder {
     }
 
     /// Fills `workspace.normed`, `[tokens, hidden]`, with the final hidden states of the workspace's ids.
-    pub(crate) fn forward(&self, pool: &ThreadPool, workspace: &mut Workspace, context: &mut Context<'_>) {
+    pub(crate) fn forward(
+        &self,
+        pool: &ThreadPool,
+        workspace: &mut Workspace,
+        context: &mut Context<'_>,
+    ) {
         let tokens = workspace.ids.len();
         let len = tokens * self.embedding.cols;
         self.begin(pool, workspace, context);
@@ -72,7 +84,10 @@ impl Decoder {
             block.attend(pool, workspace, layer, context);
             join(pool, workspace, len, &block.mlp_norm);
             block.feed_forward(pool, workspace);
-            let next = self.blocks.get(layer + 1).map_or(&self.norm, |block| &block.attention_norm);
+            let next = self
+                .blocks
+                .get(layer + 1)
+                .map_or(&self.norm, |block| &block.attention_norm);
             join(pool, workspace, len, next);
         }
         if let Context::Cache(cache) = context {
@@ -83,7 +98,15 @@ impl Decoder {
     /// Embeds the tokens, normalises them for the first block and finds the angles of their positions.
     fn begin(&self, pool: &ThreadPool, workspace: &mut Workspace, context: &Context<'_>) {
         let width = self.embedding.cols;
-        let Workspace { hidden, normed, cos, sin, ids, offsets, .. } = workspace;
+        let Workspace {
+            hidden,
+            normed,
+            cos,
+            sin,
+            ids,
+            offsets,
+            ..
+        } = workspace;
         let hidden = fit(hidden, ids.len() * width);
         for_each_run(pool, [&mut *hidden], width, |first, [rows]| {
             for (row, &id) in rows.chunks_exact_mut(width).zip(&ids[first..]) {
@@ -92,14 +115,18 @@ impl Decoder {
         });
         match context {
             Context::Cache(cache) => {
-                self.rotary.angles(cache.len()..cache.len() + ids.len(), cos, sin);
+                self.rotary
+                    .angles(cache.len()..cache.len() + ids.len(), cos, sin);
             }
             Context::Batch => {
                 let positions = offsets.windows(2).flat_map(|pair| 0..pair[1] - pair[0]);
                 self.rotary.angles(positions, cos, sin);
             }
         }
-        let norm = self.blocks.first().map_or(&self.norm, |block| &block.attention_norm);
+        let norm = self
+            .blocks
+            .first()
+            .map_or(&self.norm, |block| &block.attention_norm);
         norm.apply(pool, hidden, fit(normed, ids.len() * width));
     }
 
@@ -119,6 +146,11 @@ impl Decoder {
 
 /// Adds a sub-layer's output to the stream and normalises the stream for the next.
 fn join(pool: &ThreadPool, workspace: &mut Workspace, len: usize, norm: &RmsNorm) {
-    let Workspace { hidden, delta, normed, .. } = workspace;
+    let Workspace {
+        hidden,
+        delta,
+        normed,
+        ..
+    } = workspace;
     norm.add_and_apply(pool, &delta[..len], fit(hidden, len), fit(normed, len));
 }

@@ -53,10 +53,16 @@ impl Bert {
             });
         }
         let mut segment = vec![0.0; hidden];
-        tensors.matrix("embeddings.token_type_embeddings.weight", types, hidden)?.row(0, &mut segment);
+        tensors
+            .matrix("embeddings.token_type_embeddings.weight", types, hidden)?
+            .row(0, &mut segment);
         let layers = (0..config.num_layers).map(|index| Layer::load(config, tensors, index));
         Ok(Self {
-            words: tensors.matrix("embeddings.word_embeddings.weight", config.vocab_size, hidden)?,
+            words: tensors.matrix(
+                "embeddings.word_embeddings.weight",
+                config.vocab_size,
+                hidden,
+            )?,
             positions: tensors.matrix(
                 "embeddings.position_embeddings.weight",
                 config.max_position_embeddings,
@@ -65,7 +71,11 @@ impl Bert {
             segment,
             norm: LayerNorm::load(tensors, "embeddings.LayerNorm", hidden, config.norm_eps)?,
             layers: layers.collect::<Result<_>>()?,
-            heads: Heads { heads: config.num_heads, kv_heads: config.num_heads, dim: config.head_width() },
+            heads: Heads {
+                heads: config.num_heads,
+                kv_heads: config.num_heads,
+                dim: config.head_width(),
+            },
             activation: Activation::parse(&config.hidden_act)?,
             intermediate: config.intermediate_size,
         })
@@ -76,8 +86,18 @@ impl Bert {
         let tokens = workspace.ids.len();
         let width = self.words.cols;
         self.embed(pool, workspace);
-        let Workspace { hidden, delta, queries, keys, values, attended, wide, quantised, offsets, .. } =
-            workspace;
+        let Workspace {
+            hidden,
+            delta,
+            queries,
+            keys,
+            values,
+            attended,
+            wide,
+            quantised,
+            offsets,
+            ..
+        } = workspace;
         let hidden = fit(hidden, tokens * width);
         let delta = fit(delta, tokens * width);
         let (queries, keys) = (fit(queries, tokens * width), fit(keys, tokens * width));
@@ -88,13 +108,28 @@ impl Bert {
             input.project(pool, &layer.query, queries);
             input.project(pool, &layer.key, keys);
             input.project(pool, &layer.value, values);
-            let batch = Ragged { queries, keys, values, offsets, heads: self.heads, causal: false };
+            let batch = Ragged {
+                queries,
+                keys,
+                values,
+                offsets,
+                heads: self.heads,
+                causal: false,
+            };
             attend_ragged(pool, &batch, attended);
-            Input::new(attended, tokens, width, quantised).project(pool, &layer.attention_output, delta);
+            Input::new(attended, tokens, width, quantised).project(
+                pool,
+                &layer.attention_output,
+                delta,
+            );
             layer.attention_norm.add_and_apply(pool, delta, hidden);
             Input::new(hidden, tokens, width, quantised).project(pool, &layer.intermediate, wide);
             self.activation.apply(pool, wide, self.intermediate);
-            Input::new(wide, tokens, self.intermediate, quantised).project(pool, &layer.output, delta);
+            Input::new(wide, tokens, self.intermediate, quantised).project(
+                pool,
+                &layer.output,
+                delta,
+            );
             layer.output_norm.add_and_apply(pool, delta, hidden);
         }
     }
@@ -102,12 +137,21 @@ impl Bert {
     /// Sum of the word, position and segment embeddings, normalised.
     fn embed(&self, pool: &ThreadPool, workspace: &mut Workspace) {
         let width = self.words.cols;
-        let Workspace { hidden, delta, normed, ids, offsets, .. } = workspace;
+        let Workspace {
+            hidden,
+            delta,
+            normed,
+            ids,
+            offsets,
+            ..
+        } = workspace;
         let tokens = ids.len();
         let (sum, place) = (fit(delta, tokens * width), fit(normed, tokens * width));
         for_each_run(pool, [sum, place], width, |first, [sums, places]| {
             let mut sequence = offsets.partition_point(|&offset| offset <= first) - 1;
-            let rows = sums.chunks_exact_mut(width).zip(places.chunks_exact_mut(width));
+            let rows = sums
+                .chunks_exact_mut(width)
+                .zip(places.chunks_exact_mut(width));
             for (token, (sum, place)) in (first..).zip(rows) {
                 while token >= offsets[sequence + 1] {
                     sequence += 1;
@@ -118,15 +162,24 @@ impl Bert {
                 kernels::add(&self.segment, sum);
             }
         });
-        self.norm.apply(pool, fit(delta, tokens * width), fit(hidden, tokens * width));
+        self.norm.apply(
+            pool,
+            fit(delta, tokens * width),
+            fit(hidden, tokens * width),
+        );
     }
 }
 
 impl Layer {
     fn load(config: &ModelConfig, tensors: &Tensors, index: usize) -> Result<Self> {
-        let (hidden, wide, eps) = (config.hidden_size, config.intermediate_size, config.norm_eps);
+        let (hidden, wide, eps) = (
+            config.hidden_size,
+            config.intermediate_size,
+            config.norm_eps,
+        );
         let name = |part: &str| format!("encoder.layer.{index}.{part}");
-        let linear = |part: &str, outputs, inputs| tensors.linear(&name(part), outputs, inputs, true);
+        let linear =
+            |part: &str, outputs, inputs| tensors.linear(&name(part), outputs, inputs, true);
         let norm = |part: &str| LayerNorm::load(tensors, &name(part), hidden, eps);
         Ok(Self {
             query: linear("attention.self.query", hidden, hidden)?,
