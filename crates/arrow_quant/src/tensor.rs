@@ -2,6 +2,9 @@
 
 use bytes::Bytes;
 
+use crate::error::Result;
+use crate::spec::Spec;
+
 /// Element type of an unquantised tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Dtype {
@@ -36,6 +39,18 @@ pub enum Bits {
 }
 
 impl Bits {
+    /// Number of levels.
+    #[must_use]
+    pub const fn levels(self) -> usize {
+        1 << self.width()
+    }
+
+    /// The code that stands for zero where none is stored.
+    #[must_use]
+    pub const fn middle(self) -> u8 {
+        1 << (self.width() - 1)
+    }
+
     /// Bits of one code.
     #[must_use]
     pub const fn width(self) -> usize {
@@ -75,9 +90,9 @@ pub enum Zero {
 /// Scales of the groups, in the order `[n / 16, groups, 16]` for `Panel16` and `[n, groups]` for `RowMajor`.
 #[derive(Debug, Clone)]
 pub enum Scales {
-    /// Half precision, native endian words.
+    /// Half precision, little endian.
     F16(Bytes),
-    /// Single precision.
+    /// Single precision, little endian.
     F32(Bytes),
 }
 
@@ -96,6 +111,43 @@ pub struct QuantTensor {
     pub scales: Scales,
     /// Zeros, in the order of the scales.
     pub zero: Zero,
+}
+
+/// Row-major values of any plain type, as the quantiser takes them.
+#[derive(Debug, Clone, Copy)]
+pub enum Rows<'a> {
+    /// Single precision.
+    F32(&'a [f32]),
+    /// Half precision, as its bits.
+    F16(&'a [u16]),
+    /// Brain floats, as their bits.
+    Bf16(&'a [u16]),
+}
+
+impl<'a> Rows<'a> {
+    /// Number of elements.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        match self {
+            Self::F32(values) => values.len(),
+            Self::F16(values) | Self::Bf16(values) => values.len(),
+        }
+    }
+
+    /// Whether there is no element.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Elements `[start, start + len)`.
+    pub(crate) fn slice(self, start: usize, len: usize) -> Self {
+        match self {
+            Self::F32(values) => Self::F32(&values[start..start + len]),
+            Self::F16(values) => Self::F16(&values[start..start + len]),
+            Self::Bf16(values) => Self::Bf16(&values[start..start + len]),
+        }
+    }
 }
 
 /// The bytes of a tensor.
@@ -121,4 +173,100 @@ pub struct Tensor {
     pub shape: Vec<usize>,
     /// Elements.
     pub data: TensorData,
+}
+
+impl Tensor {
+    /// Joins shape and bytes.
+    ///
+    /// # Errors
+    /// `Shape` and `Length`, if the bytes do not fit the shape.
+    pub fn new(name: &str, shape: Vec<usize>, data: TensorData) -> Result<Self> {
+        let tensor = Self { name: name.to_owned(), shape, data };
+        let spec = Spec::of(&tensor);
+        spec.row(2, 0).check()?.check_lengths(tensor.parts())?;
+        Ok(tensor)
+    }
+
+    /// Number of weights.
+    #[must_use]
+    pub fn num_params(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// The matrix the tensor is quantised and multiplied as: the first axis by all others.
+    #[must_use]
+    pub fn matrix(&self) -> (usize, usize) {
+        match self.shape.split_first() {
+            Some((&rows, rest)) => (rows, rest.iter().product()),
+            None => (1, 1),
+        }
+    }
+
+    /// Bytes of the stored values: data, scales and zero points.
+    #[must_use]
+    pub fn size_bytes(&self) -> usize {
+        self.parts().iter().map(|part| part.len()).sum()
+    }
+
+    /// Data, scales and zero points; what is absent is empty.
+    #[must_use]
+    pub fn parts(&self) -> [&[u8]; 3] {
+        match &self.data {
+            TensorData::Plain { data, .. } => [data, &[], &[]],
+            TensorData::Quant(quant) => [&quant.codes, quant.scales.bytes(), quant.zero.bytes()],
+        }
+    }
+
+    /// Checksum of data, scales and zero points, one after the other.
+    #[must_use]
+    pub fn crc32c(&self) -> u32 {
+        self.parts().iter().fold(0, |crc, part| crc32c::crc32c_append(crc, part))
+    }
+}
+
+impl Dtype {
+    /// The name in weight files and NumPy.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "float32",
+            Self::F16 => "float16",
+            Self::Bf16 => "bfloat16",
+        }
+    }
+}
+
+impl Scales {
+    /// The stored bytes.
+    #[must_use]
+    pub const fn bytes(&self) -> &Bytes {
+        match self {
+            Self::F16(bytes) | Self::F32(bytes) => bytes,
+        }
+    }
+}
+
+impl Zero {
+    /// The stored bytes; none for the middle code.
+    #[must_use]
+    pub const fn bytes(&self) -> &Bytes {
+        static NONE: Bytes = Bytes::new();
+        match self {
+            Self::Middle => &NONE,
+            Self::U8(bytes) | Self::MinF16(bytes) => bytes,
+        }
+    }
+}
+
+impl QuantTensor {
+    /// Scales of one row.
+    #[must_use]
+    pub const fn groups(&self, k: usize) -> usize {
+        groups(k, self.group_size)
+    }
+}
+
+/// Scales of a row of `k` columns.
+pub(crate) const fn groups(k: usize, group_size: usize) -> usize {
+    if group_size == 0 { 1 } else { k.div_ceil(group_size) }
 }

@@ -1,0 +1,54 @@
+//! Fork and join over jobs that own their piece of the output.
+
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+/// Fewer weights than this per thread are not worth starting one.
+const WEIGHTS_PER_THREAD: usize = 1 << 16;
+
+/// Threads that `weights` weights are worth.
+pub fn threads(weights: usize) -> usize {
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    cores.min(weights / WEIGHTS_PER_THREAD).max(1)
+}
+
+/// Runs every job, in order of demand, on `threads` threads; returns the error of the earliest
+/// failing job. Jobs after a failed one may be left out.
+pub fn try_each<J: Send, E: Send>(
+    jobs: impl Iterator<Item = J> + Send,
+    threads: usize,
+    work: impl Fn(J) -> Result<(), E> + Sync,
+) -> Result<(), E> {
+    if threads <= 1 {
+        return { jobs }.try_for_each(work);
+    }
+    let queue = Mutex::new(jobs.enumerate().fuse());
+    let failed: Mutex<Option<(usize, E)>> = Mutex::new(None);
+    let run = || {
+        loop {
+            let taken = lock(&queue).next();
+            let Some((i, job)) = taken else { return };
+            if let Err(error) = work(job) {
+                let mut first = lock(&failed);
+                if first.as_ref().is_none_or(|(earlier, _)| i < *earlier) {
+                    *first = Some((i, error));
+                }
+                // Whoever holds an earlier job still finishes it.
+                return;
+            }
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 1..threads {
+            scope.spawn(run);
+        }
+        run();
+    });
+    let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
+    failed.map_or(Ok(()), |(_, error)| Err(error))
+}
+
+/// A panicking job poisons the lock and is raised again by the scope, so the value is never used after.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
