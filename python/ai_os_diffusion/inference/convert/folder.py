@@ -1,0 +1,87 @@
+"""A folder that appears under its name whole, or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from ai_os_diffusion.utils.errors import ModelLoadError
+
+__all__ = ["new_folder"]
+
+
+@contextlib.contextmanager
+def new_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
+    """Give a temporary folder beside `target` that takes its name when the block ends well.
+
+    Everything is synced before the rename. An exception, Ctrl-C included, removes the temporary folder;
+    what a killed process left is removed by the next call for the same target.
+
+    Raises:
+        ModelLoadError: `target` exists and is not to be replaced.
+    """
+    if target.exists() and not overwrite:
+        raise ModelLoadError(f"{target}: exists already; pass overwrite=True (--overwrite) to replace it")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _clear_leftovers(target)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.new")
+    temporary.mkdir()
+    try:
+        yield temporary
+        for path in temporary.iterdir():
+            _sync(path)
+        _sync(temporary)
+        _replace(temporary, target)
+        _sync(target.parent)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def _replace(temporary: Path, target: Path) -> None:
+    """Rename over `target`, whose old content steps aside for the moment between two renames."""
+    old = target.with_name(f".{target.name}.{os.getpid()}.old")
+    if target.exists():
+        target.rename(old)
+    temporary.rename(target)
+    if old.is_dir() and not old.is_symlink():
+        shutil.rmtree(old)
+    else:
+        old.unlink(missing_ok=True)
+
+
+def _clear_leftovers(target: Path) -> None:
+    """Remove what processes that are gone left; bring an old model back whose replacement never came."""
+    for path in target.parent.glob(f".{target.name}.*"):
+        pid, _, kind = path.name.removeprefix(f".{target.name}.").partition(".")
+        if kind not in ("new", "old") or not pid.isdecimal() or _is_alive(int(pid)):
+            continue
+        if kind == "old" and not target.exists():
+            path.rename(target)
+        else:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_alive(pid: int) -> bool:
+    if pid == os.getpid():
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _sync(path: Path) -> None:
+    if path.is_dir() and os.name == "nt":
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
