@@ -21,14 +21,28 @@ use crate::tensor::Tensor;
 
 /// Columns of schema V1; V2 has those of quantisation besides.
 const COLUMNS: [&str; 5] = ["layer_name", "shape", "dtype", "data", "num_params"];
-const QUANT_COLUMNS: [&str; 5] = ["quant_type", "scales", "zero_points", "quant_axis", "group_size"];
+const QUANT_COLUMNS: [&str; 5] = [
+    "quant_type",
+    "scales",
+    "zero_points",
+    "quant_axis",
+    "group_size",
+];
 
 /// Which schema the file's columns follow; extra columns are left alone.
 pub fn schema_version(parquet: &ParquetMetaData) -> Result<u8> {
-    let fields = parquet.file_metadata().schema_descr().root_schema().get_fields();
+    let fields = parquet
+        .file_metadata()
+        .schema_descr()
+        .root_schema()
+        .get_fields();
     let has = |name: &str| fields.iter().any(|field| field.name() == name);
     let version = if has("quant_type") { 2 } else { 1 };
-    let wanted = COLUMNS.iter().chain(if version == 2 { &QUANT_COLUMNS[..] } else { &[] });
+    let wanted = COLUMNS.iter().chain(if version == 2 {
+        &QUANT_COLUMNS[..]
+    } else {
+        &[]
+    });
     match wanted.into_iter().find(|name| !has(name)) {
         Some(name) => Err(column(name, "a column of the weight schema", "none")),
         None => Ok(version),
@@ -44,33 +58,50 @@ pub fn decode(
 ) -> Result<(Vec<Tensor>, Vec<Row>)> {
     let details: HashMap<&str, &Row> = index.iter().map(|row| (row.name.as_str(), row)).collect();
     let (mut tensors, mut rows) = (Vec::new(), Vec::new());
-    for_each_record(path, |_| true, |record| {
-        let (mut row, parts) = read(record)?;
-        if let Some(known) = details.get(row.name.as_str()) {
-            row.packing.clone_from(&known.packing);
-            row.scale_dtype.clone_from(&known.scale_dtype);
-            row.zero_point.clone_from(&known.zero_point);
-            row.crc32c.clone_from(&known.crc32c);
-        } else {
-            row.packing = metadata.get("aios.packing").cloned();
-            row.scale_dtype = metadata.get("aios.scale_dtype").cloned();
-            let zero_point = if parts[2].is_empty() { "middle" } else { "uint8" };
-            row.zero_point = Some(metadata.get("aios.zero_point").map_or(zero_point, String::as_str).to_owned());
-        }
-        tensors.push(row.check()?.attach(parts)?);
-        rows.push(row);
-        Ok(())
-    })?;
+    for_each_record(
+        path,
+        |_| true,
+        |record| {
+            let (mut row, parts) = read(record)?;
+            if let Some(known) = details.get(row.name.as_str()) {
+                row.packing.clone_from(&known.packing);
+                row.scale_dtype.clone_from(&known.scale_dtype);
+                row.zero_point.clone_from(&known.zero_point);
+                row.crc32c.clone_from(&known.crc32c);
+            } else {
+                row.packing = metadata.get("aios.packing").cloned();
+                row.scale_dtype = metadata.get("aios.scale_dtype").cloned();
+                let zero_point = if parts[2].is_empty() {
+                    "middle"
+                } else {
+                    "uint8"
+                };
+                row.zero_point = Some(
+                    metadata
+                        .get("aios.zero_point")
+                        .map_or(zero_point, String::as_str)
+                        .to_owned(),
+                );
+            }
+            tensors.push(row.check()?.attach(parts)?);
+            rows.push(row);
+            Ok(())
+        },
+    )?;
     Ok((tensors, rows))
 }
 
 /// The small columns of a file, without the bytes.
 pub fn descriptions(path: &Path) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
-    for_each_record(path, |column| !PARTS.contains(&column), |record| {
-        rows.push(read(record)?.0);
-        Ok(())
-    })?;
+    for_each_record(
+        path,
+        |column| !PARTS.contains(&column),
+        |record| {
+            rows.push(read(record)?.0);
+            Ok(())
+        },
+    )?;
     Ok(rows)
 }
 
@@ -78,7 +109,9 @@ pub fn descriptions(path: &Path) -> Result<Vec<Row>> {
 pub fn guarded<T>(read: impl FnOnce() -> std::result::Result<T, ParquetError>) -> Result<T> {
     match catch_unwind(AssertUnwindSafe(read)) {
         Ok(result) => result.map_err(|error| WeightFileError::Parquet(error.to_string())),
-        Err(_) => Err(WeightFileError::Parquet("its pages contradict each other".to_owned())),
+        Err(_) => Err(WeightFileError::Parquet(
+            "its pages contradict each other".to_owned(),
+        )),
     }
 }
 
@@ -89,15 +122,24 @@ fn for_each_record(
 ) -> Result<()> {
     let file = File::open(path)?;
     let reader = guarded(|| SerializedFileReader::new(file))?;
-    let schema = reader.metadata().file_metadata().schema_descr().root_schema();
+    let schema = reader
+        .metadata()
+        .file_metadata()
+        .schema_descr()
+        .root_schema();
     let known = |field: &&TypePtr| {
         let name = field.name();
         (COLUMNS.contains(&name) || QUANT_COLUMNS.contains(&name)) && wanted(name)
     };
     let fields: Vec<TypePtr> = schema.get_fields().iter().filter(known).cloned().collect();
-    let projection = guarded(|| Type::group_type_builder(schema.name()).with_fields(fields).build())?;
+    let projection = guarded(|| {
+        Type::group_type_builder(schema.name())
+            .with_fields(fields)
+            .build()
+    })?;
     // One row at a time: a batch would hold all tensors twice.
-    let mut records = guarded(|| Ok(RowIter::from_file(Some(projection), &reader)?.with_batch_size(1)))?;
+    let mut records =
+        guarded(|| Ok(RowIter::from_file(Some(projection), &reader)?.with_batch_size(1)))?;
     while let Some(record) = guarded(|| records.next().transpose())? {
         take(&record)?;
     }
@@ -105,7 +147,10 @@ fn for_each_record(
 }
 
 fn read(record: &Record) -> Result<(Row, [Bytes; 3])> {
-    let mut row = Row { quant_axis: -1, ..Row::default() };
+    let mut row = Row {
+        quant_axis: -1,
+        ..Row::default()
+    };
     let mut parts = [Bytes::new(), Bytes::new(), Bytes::new()];
     for (name, field) in record.get_column_iter() {
         match name.as_str() {
@@ -150,7 +195,11 @@ fn integer(name: &str, field: &Field) -> Result<i64> {
 
 fn integers(name: &str, field: &Field) -> Result<Vec<i64>> {
     match field {
-        Field::ListInternal(list) => list.elements().iter().map(|element| integer(name, element)).collect(),
+        Field::ListInternal(list) => list
+            .elements()
+            .iter()
+            .map(|element| integer(name, element))
+            .collect(),
         other => Err(column(name, "a list of integers", &other.to_string())),
     }
 }
@@ -166,5 +215,9 @@ fn binary(name: &str, field: &Field) -> Result<Bytes> {
 
 fn column(name: &str, expected: &'static str, got: &str) -> WeightFileError {
     let got: String = got.chars().take(80).collect();
-    WeightFileError::Column { column: name.to_owned(), expected, got }
+    WeightFileError::Column {
+        column: name.to_owned(),
+        expected,
+        got,
+    }
 }

@@ -23,7 +23,11 @@ impl Tensor {
     /// # Panics
     /// If `out` has another length.
     pub fn dequantize_into(&self, out: &mut [f32]) {
-        assert_eq!(out.len(), self.num_params(), "out must have the tensor's elements");
+        assert_eq!(
+            out.len(),
+            self.num_params(),
+            "out must have the tensor's elements"
+        );
         let (_, k) = self.matrix();
         if out.is_empty() {
             return;
@@ -49,7 +53,9 @@ impl Tensor {
     /// The codes, row-major, one a byte; `None` for a plain tensor.
     #[must_use]
     pub fn codes(&self) -> Option<Vec<u8>> {
-        let TensorData::Quant(quant) = &self.data else { return None };
+        let TensorData::Quant(quant) = &self.data else {
+            return None;
+        };
         let (n, k) = self.matrix();
         let mut codes = vec![0; n * k];
         for (row, codes) in codes.chunks_exact_mut(k.max(1)).enumerate() {
@@ -79,11 +85,16 @@ impl QuantTensor {
     #[inline(always)]
     #[allow(clippy::inline_always)] // Must be compiled into each of its callers.
     fn rows_portable(&self, first: usize, k: usize, out: &mut [f32]) {
-        let width = if self.group_size == 0 { k } else { self.group_size };
+        let width = if self.group_size == 0 {
+            k
+        } else {
+            self.group_size
+        };
         let mut codes = vec![0; k];
         for (row, out) in (first..).zip(out.chunks_exact_mut(k)) {
             self.codes_of(row, &mut codes);
-            for (group, (codes, out)) in codes.chunks(width).zip(out.chunks_mut(width)).enumerate() {
+            for (group, (codes, out)) in codes.chunks(width).zip(out.chunks_mut(width)).enumerate()
+            {
                 let at = self.group_index(row, group, self.groups(k));
                 let scale = self.scales.get(at);
                 match &self.zero {
@@ -113,7 +124,12 @@ impl QuantTensor {
             Layout::RowMajor => unpack_row_major(&self.codes, self.bits, row, codes),
             Layout::Panel16 => {
                 let len = panel_len(codes.len(), self.bits);
-                unpack_row(&self.codes[row / PANEL * len..][..len], self.bits, row % PANEL, codes);
+                unpack_row(
+                    &self.codes[row / PANEL * len..][..len],
+                    self.bits,
+                    row % PANEL,
+                    codes,
+                );
             }
         }
     }
@@ -133,9 +149,12 @@ impl Scales {
     fn get(&self, at: usize) -> f32 {
         match self {
             Self::F16(bytes) => f16_at(bytes, at),
-            Self::F32(bytes) => {
-                f32::from_le_bytes([bytes[at * 4], bytes[at * 4 + 1], bytes[at * 4 + 2], bytes[at * 4 + 3]])
-            }
+            Self::F32(bytes) => f32::from_le_bytes([
+                bytes[at * 4],
+                bytes[at * 4 + 1],
+                bytes[at * 4 + 2],
+                bytes[at * 4 + 3],
+            ]),
         }
     }
 }

@@ -27,7 +27,9 @@ pub enum WeightFileError {
         got: Vec<u8>,
     },
     /// The file is shorter than its footer says.
-    #[error("truncated: expected at least {expected} bytes, got {got}; copy or convert the model again")]
+    #[error(
+        "truncated: expected at least {expected} bytes, got {got}; copy or convert the model again"
+    )]
     Truncated {
         /// Bytes the file must have.
         expected: u64,
@@ -35,7 +37,9 @@ pub enum WeightFileError {
         got: u64,
     },
     /// Stored and computed checksums differ.
-    #[error("{part} is damaged: expected crc32c {expected:08x}, got {got:08x}; copy or convert the model again")]
+    #[error(
+        "{part} is damaged: expected crc32c {expected:08x}, got {got:08x}; copy or convert the model again"
+    )]
     Checksum {
         /// The footer, or a tensor by name.
         part: String,
@@ -64,7 +68,9 @@ pub enum WeightFileError {
         problem: String,
     },
     /// A word this version does not know.
-    #[error("{subject}: unknown {field} {got:?}, expected one of {expected}; a newer version may read it")]
+    #[error(
+        "{subject}: unknown {field} {got:?}, expected one of {expected}; a newer version may read it"
+    )]
     Unknown {
         /// Tensor or `file`.
         subject: String,
@@ -100,7 +106,9 @@ pub enum WeightFileError {
         got: u64,
     },
     /// A value that lies outside the file or is not aligned.
-    #[error("tensor {tensor:?}: {part} at offset {offset}, length {length}: expected 64-byte aligned within the first {limit} bytes")]
+    #[error(
+        "tensor {tensor:?}: {part} at offset {offset}, length {length}: expected 64-byte aligned within the first {limit} bytes"
+    )]
     Offset {
         /// Name of the tensor.
         tensor: String,
@@ -120,7 +128,9 @@ pub enum WeightFileError {
         tensor: String,
     },
     /// A value too large for one Parquet page.
-    #[error("tensor {tensor:?}: {part} has {got} bytes, expected at most 2147483000; store it as float16 or quantised")]
+    #[error(
+        "tensor {tensor:?}: {part} has {got} bytes, expected at most 2147483000; store it as float16 or quantised"
+    )]
     TooLarge {
         /// Name of the tensor.
         tensor: String,
@@ -140,7 +150,9 @@ pub enum WeightFileError {
         value: f32,
     },
     /// A group whose range half precision cannot hold.
-    #[error("row {row}, columns {column}..: a range of {range:e} needs a scale beyond float16 (65504); quantise per row (group size 0)")]
+    #[error(
+        "row {row}, columns {column}..: a range of {range:e} needs a scale beyond float16 (65504); quantise per row (group size 0)"
+    )]
     Range {
         /// Row of the matrix.
         row: usize,
@@ -150,7 +162,9 @@ pub enum WeightFileError {
         range: f32,
     },
     /// A group size the matrix does not divide by.
-    #[error("group size {group_size} does not fit {columns} columns; expected 0 (the whole row) or a multiple of 16 that divides them")]
+    #[error(
+        "group size {group_size} does not fit {columns} columns; expected 0 (the whole row) or a multiple of 16 that divides them"
+    )]
     GroupSize {
         /// The group size asked for.
         group_size: usize,
@@ -168,7 +182,10 @@ impl WeightFileError {
     pub fn in_file(self, path: &std::path::Path) -> Self {
         match self {
             named @ Self::File { .. } => named,
-            problem => Self::File { path: path.to_owned(), problem: Box::new(problem) },
+            problem => Self::File {
+                path: path.to_owned(),
+                problem: Box::new(problem),
+            },
         }
     }
 }

@@ -50,7 +50,9 @@ impl WeightFile {
     /// A [`WeightFileError::File`] around what is wrong.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        open(path).map(|inner| Self(Arc::new(inner))).map_err(|error| error.in_file(path))
+        open(path)
+            .map(|inner| Self(Arc::new(inner)))
+            .map_err(|error| error.in_file(path))
     }
 
     /// The file's path as it was opened.
@@ -103,7 +105,9 @@ impl WeightFile {
     /// # Errors
     /// `Checksum`, `Index`, `Parquet`, `Cancelled`, `Io`.
     pub fn verify(&self, progress: impl FnMut(u64) -> bool) -> Result<usize> {
-        self.0.verify(progress).map_err(|error| error.in_file(&self.0.path))
+        self.0
+            .verify(progress)
+            .map_err(|error| error.in_file(&self.0.path))
     }
 }
 
@@ -119,11 +123,15 @@ impl Inner {
         let (mut done, mut checked) = (0, 0);
         for (tensor, row) in self.tensors.iter().zip(&self.rows) {
             if let Some(word) = &row.crc32c {
-                let expected =
-                    u32::from_str_radix(word, 16).map_err(|_| index("holds a checksum that is no hexadecimal number"))?;
+                let expected = u32::from_str_radix(word, 16)
+                    .map_err(|_| index("holds a checksum that is no hexadecimal number"))?;
                 let got = tensor.crc32c();
                 if got != expected {
-                    return Err(WeightFileError::Checksum { part: format!("tensor {:?}", tensor.name), expected, got });
+                    return Err(WeightFileError::Checksum {
+                        part: format!("tensor {:?}", tensor.name),
+                        expected,
+                        got,
+                    });
                 }
                 checked += 1;
             }
@@ -172,7 +180,9 @@ fn open(path: &Path) -> Result<Inner> {
     let mut by_name = HashMap::with_capacity(tensors.len());
     for (i, tensor) in tensors.iter().enumerate() {
         if by_name.insert(tensor.name.clone(), i).is_some() {
-            return Err(WeightFileError::Duplicate { tensor: tensor.name.clone() });
+            return Err(WeightFileError::Duplicate {
+                tensor: tensor.name.clone(),
+            });
         }
     }
     Ok(Inner {
@@ -193,7 +203,10 @@ fn read_footer(file: &mut File, size: u64) -> Result<Footer> {
     check_magic("start", &head)?;
     let smallest = (MAGIC.len() + TAIL_LEN) as u64;
     if size < smallest {
-        return Err(WeightFileError::Truncated { expected: smallest, got: size });
+        return Err(WeightFileError::Truncated {
+            expected: smallest,
+            got: size,
+        });
     }
     let mut tail = [0; TAIL_LEN];
     file.seek(SeekFrom::Start(size - TAIL_LEN as u64))?;
@@ -201,7 +214,10 @@ fn read_footer(file: &mut File, size: u64) -> Result<Footer> {
     check_magic("end", &tail[4..])?;
     let length = u64::from(u32::from_le_bytes([tail[0], tail[1], tail[2], tail[3]]));
     if length + smallest > size {
-        return Err(WeightFileError::Truncated { expected: length + smallest, got: size });
+        return Err(WeightFileError::Truncated {
+            expected: length + smallest,
+            got: size,
+        });
     }
     let start = size - TAIL_LEN as u64 - length;
     let seal_len = (start - MAGIC.len() as u64).min(SEAL_LEN as u64);
@@ -210,57 +226,102 @@ fn read_footer(file: &mut File, size: u64) -> Result<Footer> {
     file.read_exact(&mut bytes)?;
     let (seal, end) = bytes.split_at(seal_len as usize);
     let sealed = check_seal(seal, end)?;
-    let parquet = decode::guarded(|| ParquetMetaDataReader::decode_metadata(&end[..length as usize]))?;
-    let pairs = parquet.file_metadata().key_value_metadata().map_or(&[][..], Vec::as_slice);
+    let parquet =
+        decode::guarded(|| ParquetMetaDataReader::decode_metadata(&end[..length as usize]))?;
+    let pairs = parquet
+        .file_metadata()
+        .key_value_metadata()
+        .map_or(&[][..], Vec::as_slice);
     let metadata = pairs
         .iter()
         .filter(|pair| pair.key != "ARROW:schema")
         .map(|pair| (pair.key.clone(), pair.value.clone().unwrap_or_default()))
         .collect();
-    Ok(Footer { parquet, metadata, sealed, start: if sealed { start - seal_len } else { start } })
+    Ok(Footer {
+        parquet,
+        metadata,
+        sealed,
+        start: if sealed { start - seal_len } else { start },
+    })
 }
 
 fn check_magic(place: &'static str, got: &[u8]) -> Result<()> {
-    if got == MAGIC { Ok(()) } else { Err(WeightFileError::Magic { place, got: got.to_vec() }) }
+    if got == MAGIC {
+        Ok(())
+    } else {
+        Err(WeightFileError::Magic {
+            place,
+            got: got.to_vec(),
+        })
+    }
 }
 
 /// Whether there is a seal; an error if it does not fit.
 fn check_seal(seal: &[u8], end: &[u8]) -> Result<bool> {
-    let Some(stored) = seal.strip_prefix(SEAL).and_then(|crc| crc.try_into().ok()) else { return Ok(false) };
+    let Some(stored) = seal.strip_prefix(SEAL).and_then(|crc| crc.try_into().ok()) else {
+        return Ok(false);
+    };
     let (expected, got) = (u32::from_le_bytes(stored), crc32c::crc32c(end));
     if expected != got {
-        return Err(WeightFileError::Checksum { part: "the footer".to_owned(), expected, got });
+        return Err(WeightFileError::Checksum {
+            part: "the footer".to_owned(),
+            expected,
+            got,
+        });
     }
     Ok(true)
 }
 
 fn read_index(json: Option<String>) -> Result<Option<Vec<Row>>> {
-    json.map(|json| serde_json::from_str(&json).map_err(|error| index(&format!("cannot be read: {error}"))))
-        .transpose()
+    json.map(|json| {
+        serde_json::from_str(&json).map_err(|error| index(&format!("cannot be read: {error}")))
+    })
+    .transpose()
 }
 
 fn index(problem: &str) -> WeightFileError {
-    WeightFileError::Index { problem: problem.to_owned() }
+    WeightFileError::Index {
+        problem: problem.to_owned(),
+    }
 }
 
 /// Views of the tensors in the map. Nothing of the map is read.
 fn map(file: &File, footer: &Footer, rows: &[Row]) -> Result<Vec<Tensor>> {
     let groups = footer.parquet.row_groups();
     if groups.len() != rows.len() {
-        return Err(index(&format!("lists {} tensors, the file holds {}", rows.len(), groups.len())));
+        return Err(index(&format!(
+            "lists {} tensors, the file holds {}",
+            rows.len(),
+            groups.len()
+        )));
     }
     let schema = footer.parquet.file_metadata().schema_descr();
-    let columns = PARTS.map(|part| schema.columns().iter().position(|column| column.path().string() == part));
+    let columns = PARTS.map(|part| {
+        schema
+            .columns()
+            .iter()
+            .position(|column| column.path().string() == part)
+    });
     let mut views = Vec::with_capacity(rows.len());
     for (row, group) in rows.iter().zip(groups) {
         let spec = row.check()?;
         let mut ranges = [0..0, 0..0, 0..0];
-        for (((range, part), length), column) in ranges.iter_mut().zip(PARTS).zip(spec.lengths()).zip(columns) {
+        for (((range, part), length), column) in ranges
+            .iter_mut()
+            .zip(PARTS)
+            .zip(spec.lengths())
+            .zip(columns)
+        {
             if length > 0 {
                 let chunk = column.and_then(|column| group.columns().get(column));
-                let (offset, len) = chunk.map_or((0, 0), |chunk| (chunk.data_page_offset(), chunk.compressed_size()));
+                let (offset, len) = chunk.map_or((0, 0), |chunk| {
+                    (chunk.data_page_offset(), chunk.compressed_size())
+                });
                 // The value is the end of its only page.
-                let at = offset.checked_add(len).and_then(|end| end.checked_sub_unsigned(length)).unwrap_or(-1);
+                let at = offset
+                    .checked_add(len)
+                    .and_then(|end| end.checked_sub_unsigned(length))
+                    .unwrap_or(-1);
                 *range = check_range(&spec, part, at, length, footer.start)?;
             }
         }
@@ -270,9 +331,15 @@ fn map(file: &File, footer: &Footer, rows: &[Row]) -> Result<Vec<Tensor>> {
     // within the length the file had when its footer was read; `WeightFile` names what remains.
     let map = Bytes::from_owner(unsafe { memmap2::Mmap::map(file)? });
     if (map.len() as u64) < footer.start {
-        return Err(WeightFileError::Truncated { expected: footer.start, got: map.len() as u64 });
+        return Err(WeightFileError::Truncated {
+            expected: footer.start,
+            got: map.len() as u64,
+        });
     }
-    views.into_iter().map(|(spec, ranges)| spec.attach(ranges.map(|range| map.slice(range)))).collect()
+    views
+        .into_iter()
+        .map(|(spec, ranges)| spec.attach(ranges.map(|range| map.slice(range))))
+        .collect()
 }
 
 fn check_range(
@@ -282,9 +349,19 @@ fn check_range(
     length: u64,
     limit: u64,
 ) -> Result<std::ops::Range<usize>> {
-    let end = u64::try_from(offset).ok().and_then(|start| start.checked_add(length));
+    let end = u64::try_from(offset)
+        .ok()
+        .and_then(|start| start.checked_add(length));
     match end {
-        Some(end) if end <= limit && offset % ALIGNMENT as i64 == 0 => Ok(offset as usize..end as usize),
-        _ => Err(WeightFileError::Offset { tensor: spec.name.clone(), part, offset, length, limit }),
+        Some(end) if end <= limit && offset % ALIGNMENT as i64 == 0 => {
+            Ok(offset as usize..end as usize)
+        }
+        _ => Err(WeightFileError::Offset {
+            tensor: spec.name.clone(),
+            part,
+            offset,
+            length,
+            limit,
+        }),
     }
 }

@@ -64,7 +64,11 @@ impl Column {
 }
 
 /// Encodes the footer; `row_groups` holds the chunks of each tensor in the order of the columns.
-pub fn encode(schema_version: u8, row_groups: &[Vec<Chunk>], metadata: &[(String, String)]) -> Vec<u8> {
+pub fn encode(
+    schema_version: u8,
+    row_groups: &[Vec<Chunk>],
+    metadata: &[(String, String)],
+) -> Vec<u8> {
     let columns = &COLUMNS[..columns(schema_version)];
     let mut out = Vec::new();
     Struct::write(&mut out, |file| {
@@ -86,7 +90,10 @@ pub fn encode(schema_version: u8, row_groups: &[Vec<Chunk>], metadata: &[(String
             out.text(1, key);
             out.text(2, value);
         });
-        file.text(6, concat!("ai-os-diffusion version ", env!("CARGO_PKG_VERSION")));
+        file.text(
+            6,
+            concat!("ai-os-diffusion version ", env!("CARGO_PKG_VERSION")),
+        );
     });
     out
 }
@@ -150,7 +157,13 @@ impl Element {
 fn schema(columns: &[(&'static str, Column)]) -> Vec<Element> {
     const REQUIRED: Option<i32> = Some(0);
     const REPEATED: Option<i32> = Some(2);
-    let root = Element { name: "schema", physical: None, repetition: None, children: columns.len(), logical: None };
+    let root = Element {
+        name: "schema",
+        physical: None,
+        repetition: None,
+        children: columns.len(),
+        logical: None,
+    };
     let mut elements = vec![root];
     for &(name, column) in columns {
         let leaf = |name, logical| Element {
@@ -162,8 +175,20 @@ fn schema(columns: &[(&'static str, Column)]) -> Vec<Element> {
         };
         match column {
             Column::Int32s => elements.extend([
-                Element { name, physical: None, repetition: REQUIRED, children: 1, logical: Some(Logical::List) },
-                Element { name: "list", physical: None, repetition: REPEATED, children: 1, logical: None },
+                Element {
+                    name,
+                    physical: None,
+                    repetition: REQUIRED,
+                    children: 1,
+                    logical: Some(Logical::List),
+                },
+                Element {
+                    name: "list",
+                    physical: None,
+                    repetition: REPEATED,
+                    children: 1,
+                    logical: None,
+                },
                 leaf("element", None),
             ]),
             Column::Text => elements.push(leaf(name, Some(Logical::Text))),

@@ -22,9 +22,10 @@ pub const fn panel_len(k: usize, bits: Bits) -> usize {
 pub fn packed_len(n: usize, k: usize, bits: Bits, layout: Layout) -> Option<usize> {
     match layout {
         Layout::RowMajor => n.checked_mul(k.div_ceil(per_byte(bits))),
-        Layout::Panel16 => {
-            n.div_ceil(PANEL).checked_mul(k.div_ceil(4 * per_byte(bits)))?.checked_mul(STEP)
-        }
+        Layout::Panel16 => n
+            .div_ceil(PANEL)
+            .checked_mul(k.div_ceil(4 * per_byte(bits)))?
+            .checked_mul(STEP),
     }
 }
 
@@ -40,7 +41,11 @@ pub fn pack_row(codes: &[u8], bits: Bits, row: usize, panel: &mut [u8]) {
         let mut word = 0;
         for (b, four) in from.chunks(4).enumerate() {
             let lanes = four.try_into().map_or_else(
-                |_| four.iter().enumerate().fold(0, |word, (i, &code)| word | u32::from(code) << (8 * i)),
+                |_| {
+                    four.iter()
+                        .enumerate()
+                        .fold(0, |word, (i, &code)| word | u32::from(code) << (8 * i))
+                },
                 u32::from_le_bytes,
             );
             word |= lanes << (b * width);
@@ -87,7 +92,9 @@ pub fn pack_panel16(codes: &[u8], n: usize, k: usize, bits: Bits) -> Vec<u8> {
     assert_eq!(codes.len(), n * k, "codes must be [n, k]");
     let mut packed = vec![0; n.div_ceil(PANEL) * panel_len(k, bits)];
     if k > 0 {
-        let rows = codes.chunks_exact(k * PANEL).chain([codes.chunks_exact(k * PANEL).remainder()]);
+        let rows = codes
+            .chunks_exact(k * PANEL)
+            .chain([codes.chunks_exact(k * PANEL).remainder()]);
         for (panel, rows) in packed.chunks_exact_mut(panel_len(k, bits)).zip(rows) {
             for (row, codes) in rows.chunks_exact(k).enumerate() {
                 pack_row(codes, bits, row, panel);
@@ -103,7 +110,11 @@ pub fn pack_panel16(codes: &[u8], n: usize, k: usize, bits: Bits) -> Vec<u8> {
 /// If `packed` has not the length of `[n, k]` panels.
 #[must_use]
 pub fn unpack_panel16(packed: &[u8], n: usize, k: usize, bits: Bits) -> Vec<u8> {
-    assert_eq!(packed.len(), n.div_ceil(PANEL) * panel_len(k, bits), "packed must hold [n, k] panels");
+    assert_eq!(
+        packed.len(),
+        n.div_ceil(PANEL) * panel_len(k, bits),
+        "packed must hold [n, k] panels"
+    );
     let mut codes = vec![0; n * k];
     if k > 0 {
         for (row, codes) in codes.chunks_exact_mut(k).enumerate() {
@@ -122,8 +133,9 @@ mod tests {
     fn panels_follow_their_definition() {
         for bits in [Bits::Int8, Bits::Int4, Bits::Int2] {
             let (n, k, width) = (21, 45, bits.width());
-            let codes: Vec<u8> =
-                (0..n * k).map(|i| (i * 7 + i / 13) as u8 & (u8::MAX >> (8 - width))).collect();
+            let codes: Vec<u8> = (0..n * k)
+                .map(|i| (i * 7 + i / 13) as u8 & (u8::MAX >> (8 - width)))
+                .collect();
             let packed = pack_panel16(&codes, n, k, bits);
             let columns = 4 * per_byte(bits);
             for row in 0..n {

@@ -41,7 +41,11 @@ pub fn small_pages(row: &Row, num_params: u64, base: u64, out: &mut Vec<u8>) -> 
         let start = out.len();
         out.extend_from_slice(&header(body.len(), values));
         out.extend_from_slice(body);
-        Some(Chunk { offset: base + start as u64, len: (out.len() - start) as u64, values: values as u64 })
+        Some(Chunk {
+            offset: base + start as u64,
+            len: (out.len() - start) as u64,
+            values: values as u64,
+        })
     };
     let mut chunks = vec![
         append(&text(&row.name), 1),
@@ -71,7 +75,10 @@ fn list(values: &[i64]) -> Vec<u8> {
     let mut out = Vec::new();
     let repeated = values.len().saturating_sub(1) as u64;
     levels(&[(1, 0), (repeated, 1)], &mut out);
-    levels(&[(values.len().max(1) as u64, u8::from(!values.is_empty()))], &mut out);
+    levels(
+        &[(values.len().max(1) as u64, u8::from(!values.is_empty()))],
+        &mut out,
+    );
     for &value in values {
         out.extend_from_slice(&(value as i32).to_le_bytes());
     }

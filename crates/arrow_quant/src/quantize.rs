@@ -63,25 +63,43 @@ pub fn quantize(
         });
     }
     let scale_count = panels * plan.groups * PANEL;
-    let (scale_len, zero_len) = (scale_count * plan.scale_size(), scale_count * plan.zero_size());
+    let (scale_len, zero_len) = (
+        scale_count * plan.scale_size(),
+        scale_count * plan.zero_size(),
+    );
     let (mut result, mut scales, mut zeros) = (Ok(()), Bytes::new(), Bytes::new());
     let codes = aligned::filled(panels * plan.panel, |codes| {
         scales = aligned::filled(scale_len, |scales| {
             zeros = aligned::filled(zero_len, |zeros| {
-                let out = Parts { codes, scales, zeros };
+                let out = Parts {
+                    codes,
+                    scales,
+                    zeros,
+                };
                 result = plan.run(weights, out, &mut progress);
             });
         });
     });
     result?;
-    let scales = if plan.half_scales() { Scales::F16(scales) } else { Scales::F32(scales) };
+    let scales = if plan.half_scales() {
+        Scales::F16(scales)
+    } else {
+        Scales::F32(scales)
+    };
     let zero = match how.grid {
         Grid::Symmetric => Zero::Middle,
         Grid::Asymmetric => Zero::U8(zeros),
         Grid::Minimum => Zero::MinF16(zeros),
     };
     let (bits, group_size) = (how.bits, how.group_size);
-    Ok(QuantTensor { bits, group_size, layout: Layout::Panel16, codes, scales, zero })
+    Ok(QuantTensor {
+        bits,
+        group_size,
+        layout: Layout::Panel16,
+        codes,
+        scales,
+        zero,
+    })
 }
 
 /// Output of one or more panels.
@@ -108,10 +126,19 @@ impl Plan {
     fn new(how: Quantization, k: usize) -> Result<Self> {
         let group_size = how.group_size;
         if group_size != 0 && (!group_size.is_multiple_of(16) || !k.is_multiple_of(group_size)) {
-            return Err(WeightFileError::GroupSize { group_size, columns: k });
+            return Err(WeightFileError::GroupSize {
+                group_size,
+                columns: k,
+            });
         }
         let width = if group_size == 0 { k } else { group_size };
-        Ok(Self { how, k, width, groups: groups(k, group_size), panel: panel_len(k, how.bits) })
+        Ok(Self {
+            how,
+            k,
+            width,
+            groups: groups(k, group_size),
+            panel: panel_len(k, how.bits),
+        })
     }
 
     const fn half_scales(&self) -> bool {
@@ -130,7 +157,12 @@ impl Plan {
         }
     }
 
-    fn run(&self, weights: Rows, out: Parts, progress: &mut dyn FnMut(usize) -> bool) -> Result<()> {
+    fn run(
+        &self,
+        weights: Rows,
+        out: Parts,
+        progress: &mut dyn FnMut(usize) -> bool,
+    ) -> Result<()> {
         if self.k == 0 || weights.is_empty() {
             return Ok(());
         }
@@ -154,11 +186,22 @@ impl Plan {
                 .zip(scales_now.chunks_exact_mut(per_panel * scales))
                 .enumerate()
                 .map(|(i, (codes, scales))| {
-                    (row + i * PANEL, Parts { codes, scales, zeros: zeros_of.next().unwrap_or_default() })
+                    (
+                        row + i * PANEL,
+                        Parts {
+                            codes,
+                            scales,
+                            zeros: zeros_of.next().unwrap_or_default(),
+                        },
+                    )
                 });
-            parallel::try_each(jobs, threads, |(first, out)| {
+            parallel::try_each(jobs, threads, |(first, mut out)| {
                 let count = PANEL.min(rows - first);
-                self.panel(weights.slice(first * self.k, count * self.k), first, out)
+                self.panel(
+                    weights.slice(first * self.k, count * self.k),
+                    first,
+                    &mut out,
+                )
             })?;
             row += taken * PANEL;
             if !progress(row.min(rows) * self.k) {
@@ -169,7 +212,7 @@ impl Plan {
     }
 
     /// Quantises up to 16 rows; `first` is the number of the first, for messages.
-    fn panel(&self, rows: Rows, first: usize, out: Parts) -> Result<()> {
+    fn panel(&self, rows: Rows, first: usize, out: &mut Parts) -> Result<()> {
         #[cfg(target_arch = "x86_64")]
         {
             if std::arch::is_x86_feature_detected!("avx512bw") {
@@ -188,26 +231,36 @@ impl Plan {
     // multiplications with additions the result is the same on every CPU.
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-    fn panel_avx512(&self, rows: Rows, first: usize, out: Parts) -> Result<()> {
+    fn panel_avx512(&self, rows: Rows, first: usize, out: &mut Parts) -> Result<()> {
         self.panel_portable(rows, first, out)
     }
 
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2")]
-    fn panel_avx2(&self, rows: Rows, first: usize, out: Parts) -> Result<()> {
+    fn panel_avx2(&self, rows: Rows, first: usize, out: &mut Parts) -> Result<()> {
         self.panel_portable(rows, first, out)
     }
 
     #[inline(always)]
     #[allow(clippy::inline_always)] // Must be compiled into each of its callers.
-    fn panel_portable(&self, rows: Rows, first: usize, out: Parts) -> Result<()> {
-        let mut converted = vec![0.0; if matches!(rows, Rows::F32(_)) { 0 } else { self.k }];
+    fn panel_portable(&self, rows: Rows, first: usize, out: &mut Parts) -> Result<()> {
+        let mut converted = vec![
+            0.0;
+            if matches!(rows, Rows::F32(_)) {
+                0
+            } else {
+                self.k
+            }
+        ];
         let mut codes = vec![0; self.k];
         for row in 0..rows.len() / self.k {
             let values = values(rows.slice(row * self.k, self.k), &mut converted);
-            let groups = values.chunks_exact(self.width).zip(codes.chunks_exact_mut(self.width));
+            let groups = values
+                .chunks_exact(self.width)
+                .zip(codes.chunks_exact_mut(self.width));
             for (group, (values, codes)) in groups.enumerate() {
-                let (low, high) = range(values).ok_or_else(|| not_finite(values, first + row, group * self.width))?;
+                let (low, high) = range(values)
+                    .ok_or_else(|| not_finite(values, first + row, group * self.width))?;
                 let levels = self.levels(low, high).ok_or(WeightFileError::Range {
                     row: first + row,
                     column: group * self.width,
@@ -232,7 +285,10 @@ impl Plan {
             }
             pack_row(&codes, self.how.bits, row, out.codes);
         }
-        debug_assert_eq!(self.panel, self.k.div_ceil(4 * per_byte(self.how.bits)) * 64);
+        debug_assert_eq!(
+            self.panel,
+            self.k.div_ceil(4 * per_byte(self.how.bits)) * 64
+        );
         Ok(())
     }
 
@@ -245,21 +301,46 @@ impl Plan {
                 let (longer, shorter) = (high.max(-low), high.min(-low));
                 let scale = self.scale((longer / middle).max(shorter / (middle - 1.0)))?;
                 let scale = if high > -low { -scale } else { scale };
-                Levels { scale, zero: bits.middle(), below: middle, above: middle - 1.0, ..Levels::default() }
+                Levels {
+                    scale,
+                    zero: bits.middle(),
+                    below: middle,
+                    above: middle - 1.0,
+                    ..Levels::default()
+                }
             }
             Grid::Asymmetric => {
                 let (low, high) = (low.min(0.0), high.max(0.0));
                 let scale = self.scale(half_range(low, high) / steps * 2.0)?;
-                let zero = if scale > 0.0 { (-low / scale).round_ties_even().min(steps) } else { 0.0 };
-                Levels { scale, zero: zero as u8, below: zero, above: steps - zero, ..Levels::default() }
+                let zero = if scale > 0.0 {
+                    (-low / scale).round_ties_even().min(steps)
+                } else {
+                    0.0
+                };
+                Levels {
+                    scale,
+                    zero: zero as u8,
+                    below: zero,
+                    above: steps - zero,
+                    ..Levels::default()
+                }
             }
             Grid::Minimum => {
                 let minimum = f16_below(low)?;
                 let scale = self.scale(half_range(minimum, high) / steps * 2.0)?;
-                Levels { scale, minimum, above: steps, ..Levels::default() }
+                Levels {
+                    scale,
+                    minimum,
+                    above: steps,
+                    ..Levels::default()
+                }
             }
         };
-        levels.inverse = if levels.scale == 0.0 { 0.0 } else { levels.scale.recip() };
+        levels.inverse = if levels.scale == 0.0 {
+            0.0
+        } else {
+            levels.scale.recip()
+        };
         Some(levels)
     }
 
@@ -319,8 +400,16 @@ impl Levels {
         const MAGIC: f32 = 12_582_912.0;
         for (code, value) in codes.iter_mut().zip(values) {
             let steps = (value - self.minimum) * self.inverse;
-            let steps = if steps < -self.below { -self.below } else { steps };
-            let steps = if steps > self.above { self.above } else { steps };
+            let steps = if steps < -self.below {
+                -self.below
+            } else {
+                steps
+            };
+            let steps = if steps > self.above {
+                self.above
+            } else {
+                steps
+            };
             *code = ((steps + MAGIC).to_bits() as u8).wrapping_add(self.zero);
         }
     }
@@ -337,7 +426,11 @@ fn range(values: &[f32]) -> Option<(f32, f32)> {
     let rest = chunks.remainder();
     let mut take = |lane: usize, value: f32| {
         low[lane] = if value < low[lane] { value } else { low[lane] };
-        high[lane] = if value > high[lane] { value } else { high[lane] };
+        high[lane] = if value > high[lane] {
+            value
+        } else {
+            high[lane]
+        };
         magnitude[lane] = magnitude[lane].max(value.to_bits() & 0x7FFF_FFFF);
     };
     for chunk in chunks {
@@ -349,15 +442,28 @@ fn range(values: &[f32]) -> Option<(f32, f32)> {
         take(lane, value);
     }
     // Infinities and NaN are the largest magnitudes.
-    if magnitude.iter().any(|&bits| bits >= f32::INFINITY.to_bits()) {
+    if magnitude
+        .iter()
+        .any(|&bits| bits >= f32::INFINITY.to_bits())
+    {
         return None;
     }
-    Some((low.into_iter().fold(first, f32::min), high.into_iter().fold(first, f32::max)))
+    Some((
+        low.into_iter().fold(first, f32::min),
+        high.into_iter().fold(first, f32::max),
+    ))
 }
 
 fn not_finite(values: &[f32], row: usize, column: usize) -> WeightFileError {
-    let at = values.iter().position(|value| !value.is_finite()).unwrap_or_default();
-    WeightFileError::NotFinite { row, column: column + at, value: values[at] }
+    let at = values
+        .iter()
+        .position(|value| !value.is_finite())
+        .unwrap_or_default();
+    WeightFileError::NotFinite {
+        row,
+        column: column + at,
+        value: values[at],
+    }
 }
 
 fn values<'a>(rows: Rows<'a>, buffer: &'a mut [f32]) -> &'a [f32] {

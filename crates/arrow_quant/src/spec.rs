@@ -94,23 +94,25 @@ pub enum ZeroKind {
 struct Words<T: 'static> {
     field: &'static str,
     listed: &'static str,
-    words: &'static [(&'static str, T)],
+    known: &'static [(&'static str, T)],
 }
 
 impl<T: Copy + PartialEq> Words<T> {
     fn read(&self, word: &str, subject: &str) -> Result<T> {
-        self.words.iter().find(|(known, _)| *known == word).map(|&(_, value)| value).ok_or_else(|| {
-            WeightFileError::Unknown {
+        self.known
+            .iter()
+            .find(|(listed, _)| *listed == word)
+            .map(|&(_, value)| value)
+            .ok_or_else(|| WeightFileError::Unknown {
                 subject: subject.to_owned(),
                 field: self.field,
                 got: word.to_owned(),
                 expected: self.listed,
-            }
-        })
+            })
     }
 
     fn write(&self, value: T) -> String {
-        let word = self.words.iter().find(|(_, known)| *known == value);
+        let word = self.known.iter().find(|(_, listed)| *listed == value);
         word.map(|&(word, _)| word.to_owned()).unwrap_or_default()
     }
 }
@@ -118,12 +120,16 @@ impl<T: Copy + PartialEq> Words<T> {
 const DTYPES: Words<Dtype> = Words {
     field: "dtype",
     listed: "float32, float16, bfloat16",
-    words: &[("float32", Dtype::F32), ("float16", Dtype::F16), ("bfloat16", Dtype::Bf16)],
+    known: &[
+        ("float32", Dtype::F32),
+        ("float16", Dtype::F16),
+        ("bfloat16", Dtype::Bf16),
+    ],
 };
 const QUANT_TYPES: Words<Option<Bits>> = Words {
     field: "quant_type",
     listed: "int8, int4, int2, fp32, fp16, bf16",
-    words: &[
+    known: &[
         ("int8", Some(Bits::Int8)),
         ("int4", Some(Bits::Int4)),
         ("int2", Some(Bits::Int2)),
@@ -135,59 +141,98 @@ const QUANT_TYPES: Words<Option<Bits>> = Words {
 const PACKINGS: Words<Layout> = Words {
     field: "packing",
     listed: "panel16, row_major",
-    words: &[("panel16", Layout::Panel16), ("row_major", Layout::RowMajor)],
+    known: &[
+        ("panel16", Layout::Panel16),
+        ("row_major", Layout::RowMajor),
+    ],
 };
 const SCALE_DTYPES: Words<ScaleDtype> = Words {
     field: "scale_dtype",
     listed: "float16, float32",
-    words: &[("float16", ScaleDtype::F16), ("float32", ScaleDtype::F32)],
+    known: &[("float16", ScaleDtype::F16), ("float32", ScaleDtype::F32)],
 };
 const ZERO_POINTS: Words<ZeroKind> = Words {
     field: "zero_point",
     listed: "middle, uint8, minimum_float16",
-    words: &[("middle", ZeroKind::Middle), ("uint8", ZeroKind::U8), ("minimum_float16", ZeroKind::MinF16)],
+    known: &[
+        ("middle", ZeroKind::Middle),
+        ("uint8", ZeroKind::U8),
+        ("minimum_float16", ZeroKind::MinF16),
+    ],
 };
-const AXES: Words<bool> = Words { field: "quant_axis", listed: "-1, 0", words: &[("-1", true), ("0", false)] };
+const AXES: Words<bool> = Words {
+    field: "quant_axis",
+    listed: "-1, 0",
+    known: &[("-1", true), ("0", false)],
+};
 
 impl Row {
     /// Checks every word and the shape.
     pub fn check(&self) -> Result<Spec> {
         let subject = || format!("tensor {:?}", self.name);
-        let bits = self.quant_type.as_deref().map(|word| QUANT_TYPES.read(word, &subject())).transpose()?;
+        let bits = self
+            .quant_type
+            .as_deref()
+            .map(|word| QUANT_TYPES.read(word, &subject()))
+            .transpose()?;
         let kind = match bits.flatten() {
             None => Kind::Plain(DTYPES.read(self.dtype.trim_start_matches("torch."), &subject())?),
             Some(bits) => {
-                let read_or = |word: &Option<String>, default: &str| word.clone().unwrap_or(default.to_owned());
+                let read_or = |word: &Option<String>, default: &str| {
+                    word.clone().unwrap_or(default.to_owned())
+                };
                 Kind::Quant {
                     bits,
                     group_size: usize::try_from(self.group_size)
                         .map_err(|_| self.bad_shape("has a negative group size"))?,
                     layout: PACKINGS.read(&read_or(&self.packing, "row_major"), &subject())?,
-                    scales: SCALE_DTYPES.read(&read_or(&self.scale_dtype, "float32"), &subject())?,
+                    scales: SCALE_DTYPES
+                        .read(&read_or(&self.scale_dtype, "float32"), &subject())?,
                     zero: ZERO_POINTS.read(&read_or(&self.zero_point, "middle"), &subject())?,
                     per_tensor: AXES.read(&self.quant_axis.to_string(), &subject())?,
                 }
             }
         };
-        let shape: Option<Vec<usize>> = self.shape.iter().map(|&axis| usize::try_from(axis).ok()).collect();
+        let shape: Option<Vec<usize>> = self
+            .shape
+            .iter()
+            .map(|&axis| usize::try_from(axis).ok())
+            .collect();
         let shape = shape.ok_or_else(|| self.bad_shape("has a negative axis"))?;
-        let elements = shape.iter().try_fold(4_usize, |product, &axis| product.checked_mul(axis));
+        let elements = shape
+            .iter()
+            .try_fold(4_usize, |product, &axis| product.checked_mul(axis));
         if elements.is_none_or(|bytes| bytes > isize::MAX as usize / 64) || shape.len() > 8 {
             return Err(self.bad_shape("is too large to address"));
         }
         if kind.is_quantized() && shape.len() < 2 {
             return Err(self.bad_shape("is quantised; expected at least two axes"));
         }
-        Ok(Spec { name: self.name.clone(), shape, kind })
+        Ok(Spec {
+            name: self.name.clone(),
+            shape,
+            kind,
+        })
     }
 
     /// What the columns of the table hold too.
     pub fn columns(&self) -> (&str, &[i64], &str, Option<&str>, i64, i64) {
-        (&self.name, &self.shape, &self.dtype, self.quant_type.as_deref(), self.group_size, self.quant_axis)
+        (
+            &self.name,
+            &self.shape,
+            &self.dtype,
+            self.quant_type.as_deref(),
+            self.group_size,
+            self.quant_axis,
+        )
     }
 
     fn bad_shape(&self, problem: &'static str) -> WeightFileError {
-        WeightFileError::Shape { tensor: self.name.clone(), shape: self.shape.clone(), problem }
+        WeightFileError::Shape {
+            tensor: self.name.clone(),
+            shape: self.shape.clone(),
+            problem,
+        }
     }
 }
 
@@ -212,7 +257,11 @@ impl Spec {
                 per_tensor: false,
             },
         };
-        Self { name: tensor.name.clone(), shape: tensor.shape.clone(), kind }
+        Self {
+            name: tensor.name.clone(),
+            shape: tensor.shape.clone(),
+            kind,
+        }
     }
 
     /// The words for a table row; schema V1 has no quantisation columns.
@@ -234,7 +283,14 @@ impl Spec {
                 };
                 row.quant_type = (schema_version > 1).then(|| quant_type.to_owned());
             }
-            Kind::Quant { bits, group_size, layout, scales, zero, .. } => {
+            Kind::Quant {
+                bits,
+                group_size,
+                layout,
+                scales,
+                zero,
+                ..
+            } => {
                 // What the tensor is once dequantised.
                 row.dtype = DTYPES.write(Dtype::F32);
                 row.quant_type = Some(QUANT_TYPES.write(Some(bits)));
@@ -260,7 +316,14 @@ impl Spec {
     pub fn lengths(&self) -> [u64; 3] {
         match self.kind {
             Kind::Plain(dtype) => [(self.elements() * dtype.size_bytes()) as u64, 0, 0],
-            Kind::Quant { bits, group_size, layout, scales, zero, per_tensor } => {
+            Kind::Quant {
+                bits,
+                group_size,
+                layout,
+                scales,
+                zero,
+                per_tensor,
+            } => {
                 let (n, k) = self.matrix();
                 let scale_size = match scales {
                     ScaleDtype::F16 => 2,
@@ -275,7 +338,11 @@ impl Spec {
                     Layout::RowMajor => n as u128,
                     Layout::Panel16 => n.div_ceil(PANEL) as u128 * PANEL as u128,
                 };
-                let count = if per_tensor { 1 } else { rows * groups(k, group_size) as u128 };
+                let count = if per_tensor {
+                    1
+                } else {
+                    rows * groups(k, group_size) as u128
+                };
                 let bytes = |size: u128| u64::try_from(count * size).unwrap_or(u64::MAX);
                 let data = packed_len(n, k, bits, layout).map_or(u64::MAX, |len| len as u64);
                 [data, bytes(scale_size), bytes(zero_size)]
@@ -300,8 +367,21 @@ impl Spec {
         let [data, scales, zeros] = parts;
         let data = match self.kind {
             Kind::Plain(dtype) => TensorData::Plain { dtype, data },
-            Kind::Quant { bits, group_size, layout, scales: scale_dtype, zero, per_tensor } => {
-                let spread = |bytes: Bytes| if per_tensor { crate::aligned::copied(&bytes.repeat(rows)) } else { bytes };
+            Kind::Quant {
+                bits,
+                group_size,
+                layout,
+                scales: scale_dtype,
+                zero,
+                per_tensor,
+            } => {
+                let spread = |bytes: Bytes| {
+                    if per_tensor {
+                        crate::aligned::copied(&bytes.repeat(rows))
+                    } else {
+                        bytes
+                    }
+                };
                 let (scales, zeros) = (spread(scales), spread(zeros));
                 TensorData::Quant(QuantTensor {
                     bits,
@@ -320,16 +400,32 @@ impl Spec {
                 })
             }
         };
-        Ok(Tensor { name: self.name, shape: self.shape, data })
+        Ok(Tensor {
+            name: self.name,
+            shape: self.shape,
+            data,
+        })
     }
 
     fn wrong_length(&self, part: &'static str, expected: u64, got: u64) -> WeightFileError {
         let what = match self.kind {
             Kind::Plain(dtype) => format!("{} {:?}", DTYPES.write(dtype), self.shape),
-            Kind::Quant { bits, group_size, .. } => {
-                format!("{} {:?}, group size {group_size}", QUANT_TYPES.write(Some(bits)), self.shape)
+            Kind::Quant {
+                bits, group_size, ..
+            } => {
+                format!(
+                    "{} {:?}, group size {group_size}",
+                    QUANT_TYPES.write(Some(bits)),
+                    self.shape
+                )
             }
         };
-        WeightFileError::Length { tensor: self.name.clone(), part, what, expected, got }
+        WeightFileError::Length {
+            tensor: self.name.clone(),
+            part,
+            what,
+            expected,
+            got,
+        }
     }
 }

@@ -124,7 +124,7 @@ pub enum Rows<'a> {
     Bf16(&'a [u16]),
 }
 
-impl<'a> Rows<'a> {
+impl Rows<'_> {
     /// Number of elements.
     #[must_use]
     pub const fn len(&self) -> usize {
@@ -181,7 +181,11 @@ impl Tensor {
     /// # Errors
     /// `Shape` and `Length`, if the bytes do not fit the shape.
     pub fn new(name: &str, shape: Vec<usize>, data: TensorData) -> Result<Self> {
-        let tensor = Self { name: name.to_owned(), shape, data };
+        let tensor = Self {
+            name: name.to_owned(),
+            shape,
+            data,
+        };
         let spec = Spec::of(&tensor);
         spec.row(2, 0).check()?.check_lengths(tensor.parts())?;
         Ok(tensor)
@@ -220,12 +224,14 @@ impl Tensor {
     /// Checksum of data, scales and zero points, one after the other.
     #[must_use]
     pub fn crc32c(&self) -> u32 {
-        self.parts().iter().fold(0, |crc, part| crc32c::crc32c_append(crc, part))
+        self.parts()
+            .iter()
+            .fold(0, |crc, part| crc32c::crc32c_append(crc, part))
     }
 }
 
 impl Dtype {
-    /// The name in weight files and NumPy.
+    /// The name in weight files, and `NumPy`'s.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -268,5 +274,9 @@ impl QuantTensor {
 
 /// Scales of a row of `k` columns.
 pub(crate) const fn groups(k: usize, group_size: usize) -> usize {
-    if group_size == 0 { 1 } else { k.div_ceil(group_size) }
+    if group_size == 0 {
+        1
+    } else {
+        k.div_ceil(group_size)
+    }
 }

@@ -39,21 +39,40 @@ impl WeightWriter {
     ///
     /// # Errors
     /// `Io`; `Unknown` for another version or a metadata key of the format's own (`aios.`).
-    pub fn create(path: &Path, schema_version: u8, metadata: BTreeMap<String, String>) -> Result<Self> {
+    pub fn create(
+        path: &Path,
+        schema_version: u8,
+        metadata: BTreeMap<String, String>,
+    ) -> Result<Self> {
         Self::start(path, schema_version, metadata).map_err(|error| error.in_file(path))
     }
 
     fn start(path: &Path, schema_version: u8, metadata: BTreeMap<String, String>) -> Result<Self> {
         let unknown = |field, got, expected| {
-            Err(WeightFileError::Unknown { subject: "file".to_owned(), field, got, expected })
+            Err(WeightFileError::Unknown {
+                subject: "file".to_owned(),
+                field,
+                got,
+                expected,
+            })
         };
         if !(1..=2).contains(&schema_version) {
             return unknown("schema version", schema_version.to_string(), "1, 2");
         }
-        if let Some(key) = metadata.keys().find(|key| key.starts_with(footer::RESERVED)) {
-            return unknown("metadata key", key.clone(), "keys that do not start with \"aios.\"");
+        if let Some(key) = metadata
+            .keys()
+            .find(|key| key.starts_with(footer::RESERVED))
+        {
+            return unknown(
+                "metadata key",
+                key.clone(),
+                "keys that do not start with \"aios.\"",
+            );
         }
-        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let name = path
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default();
         let temporary = path.with_file_name(format!(".{name}.{}.tmp", std::process::id()));
         let mut file = BufWriter::with_capacity(1 << 20, File::create(&temporary)?);
         file.write_all(footer::MAGIC)?;
@@ -74,20 +93,34 @@ impl WeightWriter {
     /// # Errors
     /// `Duplicate`, `Shape`, `Length`, `TooLarge`, `Io`; `Unknown` for a quantised tensor in a V1 file.
     pub fn add(&mut self, tensor: &Tensor) -> Result<()> {
-        self.append(&Spec::of(tensor), tensor.parts()).map_err(|error| error.in_file(&self.path))
+        self.append(&Spec::of(tensor), tensor.parts())
+            .map_err(|error| error.in_file(&self.path))
     }
 
     /// Appends a plain tensor from borrowed row-major, little-endian elements.
     ///
     /// # Errors
     /// As [`WeightWriter::add`].
-    pub fn add_plain(&mut self, name: &str, shape: &[usize], dtype: Dtype, data: &[u8]) -> Result<()> {
-        let spec = Spec { name: name.to_owned(), shape: shape.to_vec(), kind: Kind::Plain(dtype) };
-        self.append(&spec, [data, &[], &[]]).map_err(|error| error.in_file(&self.path))
+    pub fn add_plain(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+        dtype: Dtype,
+        data: &[u8],
+    ) -> Result<()> {
+        let spec = Spec {
+            name: name.to_owned(),
+            shape: shape.to_vec(),
+            kind: Kind::Plain(dtype),
+        };
+        self.append(&spec, [data, &[], &[]])
+            .map_err(|error| error.in_file(&self.path))
     }
 
     fn append(&mut self, spec: &Spec, parts: [&[u8]; 3]) -> Result<()> {
-        let crc = parts.iter().fold(0, |crc, part| crc32c::crc32c_append(crc, part));
+        let crc = parts
+            .iter()
+            .fold(0, |crc, part| crc32c::crc32c_append(crc, part));
         let row = spec.row(self.schema_version, crc);
         // What the reader will check, checked before anything is written.
         row.check()?.check_lengths(parts)?;
@@ -100,9 +133,15 @@ impl WeightWriter {
             });
         }
         if !self.names.insert(spec.name.clone()) {
-            return Err(WeightFileError::Duplicate { tensor: spec.name.clone() });
+            return Err(WeightFileError::Duplicate {
+                tensor: spec.name.clone(),
+            });
         }
-        let mut chunks = [Chunk { offset: 0, len: 0, values: 0 }; 3];
+        let mut chunks = [Chunk {
+            offset: 0,
+            len: 0,
+            values: 0,
+        }; 3];
         let used = if self.schema_version == 1 { 1 } else { 3 };
         for ((chunk, value), part) in chunks.iter_mut().zip(parts).zip(PARTS).take(used) {
             if value.len() > MAX_VALUE {
@@ -127,11 +166,18 @@ impl WeightWriter {
         self.write(&header)?;
         self.write(&length)?;
         self.write(value)?;
-        Ok(Chunk { offset, len: (before_value + value.len()) as u64, values: 1 })
+        Ok(Chunk {
+            offset,
+            len: (before_value + value.len()) as u64,
+            values: 1,
+        })
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        let file = self.file.as_mut().ok_or_else(|| std::io::Error::other("the file is finished"))?;
+        let file = self
+            .file
+            .as_mut()
+            .ok_or_else(|| std::io::Error::other("the file is finished"))?;
         file.write_all(bytes)?;
         self.position += bytes.len() as u64;
         Ok(())
@@ -152,7 +198,12 @@ impl WeightWriter {
         for (row, num_params, values) in &self.rows {
             let mut values = values.iter();
             let small = page::small_pages(row, *num_params, self.position, &mut tail);
-            row_groups.push(small.into_iter().filter_map(|chunk| chunk.or_else(|| values.next().copied())).collect());
+            row_groups.push(
+                small
+                    .into_iter()
+                    .filter_map(|chunk| chunk.or_else(|| values.next().copied()))
+                    .collect(),
+            );
         }
         let index: Vec<&Row> = self.rows.iter().map(|(row, ..)| row).collect();
         let index = serde_json::to_string(&index).map_err(std::io::Error::from)?;
@@ -161,7 +212,10 @@ impl WeightWriter {
             (footer::ALIGNMENT.to_owned(), ALIGNMENT.to_string()),
             (footer::TENSORS.to_owned(), index),
         ];
-        let metadata: Vec<_> = std::mem::take(&mut self.metadata).into_iter().chain(own).collect();
+        let metadata: Vec<_> = std::mem::take(&mut self.metadata)
+            .into_iter()
+            .chain(own)
+            .collect();
         let mut end = footer::encode(self.schema_version, &row_groups, &metadata);
         let length = (end.len() as u32).to_le_bytes();
         end.extend_from_slice(&length);
@@ -171,8 +225,13 @@ impl WeightWriter {
         self.write(&tail)?;
         self.write(&end)?;
 
-        let file = self.file.take().ok_or_else(|| std::io::Error::other("the file is finished"))?;
-        file.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_all()?;
+        let file = self
+            .file
+            .take()
+            .ok_or_else(|| std::io::Error::other("the file is finished"))?;
+        file.into_inner()
+            .map_err(std::io::IntoInnerError::into_error)?
+            .sync_all()?;
         fs::rename(&self.temporary, &self.path)?;
         sync_folder_of(&self.path)?;
         Ok(self.position)
@@ -181,7 +240,9 @@ impl WeightWriter {
 
 /// Makes the new name of a file survive a power loss.
 fn sync_folder_of(path: &Path) -> Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
     #[cfg(unix)]
     File::open(folder.unwrap_or(Path::new(".")))?.sync_all()?;
     Ok(())

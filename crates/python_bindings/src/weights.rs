@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use arrow_quant::{
-    Bits, Dtype, Grid, Layout, QuantTensor, Quantization, Rows, Scales, Tensor, TensorData, WeightFileError, Zero,
+    Bits, Dtype, Grid, Layout, QuantTensor, Quantization, Rows, Scales, Tensor, TensorData,
+    WeightFileError, Zero,
 };
 use bytes::Bytes;
 use numpy::ndarray::{ArrayView, IxDyn};
-use numpy::{Element, PyArrayDyn, PyArrayMethods, PyReadonlyArrayDyn, PyUntypedArray, PyUntypedArrayMethods};
+use numpy::{
+    Element, PyArrayDyn, PyArrayMethods, PyReadonlyArrayDyn, PyUntypedArray, PyUntypedArrayMethods,
+};
 use pyo3::exceptions::{PyKeyError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
@@ -31,7 +34,11 @@ fn raise(error: WeightFileError) -> PyErr {
         WeightFileError::File { path, problem } => match *problem {
             WeightFileError::Io(error) if error.raw_os_error().is_some() => {
                 let code = error.raw_os_error().unwrap_or_default();
-                pyo3::exceptions::PyOSError::new_err((code, os_message(&error), path.display().to_string()))
+                pyo3::exceptions::PyOSError::new_err((
+                    code,
+                    os_message(&error),
+                    path.display().to_string(),
+                ))
             }
             problem => WeightError::new_err(format!("{}: {problem}", path.display())),
         },
@@ -42,7 +49,10 @@ fn raise(error: WeightFileError) -> PyErr {
 /// The system's words without Rust's "(os error 2)".
 fn os_message(error: &std::io::Error) -> String {
     let text = error.to_string();
-    text.split(" (os error").next().unwrap_or_default().to_owned()
+    text.split(" (os error")
+        .next()
+        .unwrap_or_default()
+        .to_owned()
 }
 
 /// An open weight file; its arrays are read-only views that keep it mapped.
@@ -55,7 +65,9 @@ pub struct WeightFile {
 impl WeightFile {
     #[new]
     fn new(py: Python, path: PathBuf) -> PyResult<Self> {
-        py.detach(|| arrow_quant::WeightFile::open(path)).map(|file| Self { file }).map_err(raise)
+        py.detach(|| arrow_quant::WeightFile::open(path))
+            .map(|file| Self { file })
+            .map_err(raise)
     }
 
     #[getter]
@@ -75,7 +87,11 @@ impl WeightFile {
 
     #[getter]
     fn names(&self) -> Vec<&str> {
-        self.file.tensors().iter().map(|tensor| tensor.name.as_str()).collect()
+        self.file
+            .tensors()
+            .iter()
+            .map(|tensor| tensor.name.as_str())
+            .collect()
     }
 
     #[getter]
@@ -104,8 +120,22 @@ impl WeightFile {
                 info.set_item("dtype", "float32")?;
                 info.set_item("quant_type", format!("int{}", quant.bits.width()))?;
                 info.set_item("group_size", quant.group_size)?;
-                info.set_item("packing", if quant.layout == Layout::Panel16 { "panel16" } else { "row_major" })?;
-                info.set_item("scale_dtype", if matches!(quant.scales, Scales::F16(_)) { "float16" } else { "float32" })?;
+                info.set_item(
+                    "packing",
+                    if quant.layout == Layout::Panel16 {
+                        "panel16"
+                    } else {
+                        "row_major"
+                    },
+                )?;
+                info.set_item(
+                    "scale_dtype",
+                    if matches!(quant.scales, Scales::F16(_)) {
+                        "float16"
+                    } else {
+                        "float32"
+                    },
+                )?;
                 let zero = match quant.zero {
                     Zero::Middle => "middle",
                     Zero::U8(_) => "uint8",
@@ -121,7 +151,9 @@ impl WeightFile {
     fn plain<'py>(this: &Bound<'py, Self>, name: &str) -> PyResult<Bound<'py, PyAny>> {
         let tensor = this.get().tensor(name)?;
         let TensorData::Plain { dtype, data } = &tensor.data else {
-            return Err(WeightError::new_err(format!("tensor {name:?} is quantised; expected a plain one, use dequantize()")));
+            return Err(WeightError::new_err(format!(
+                "tensor {name:?} is quantised; expected a plain one, use dequantize()"
+            )));
         };
         view_of(this.as_any(), data, &tensor.shape, *dtype)
     }
@@ -137,7 +169,9 @@ impl WeightFile {
         let (tensor, _) = self.quant(name)?;
         let codes = py.detach(|| tensor.codes()).unwrap_or_default();
         let (n, k) = tensor.matrix();
-        Ok(numpy::PyArray1::from_vec(py, codes).reshape([n, k])?.into_any())
+        Ok(numpy::PyArray1::from_vec(py, codes)
+            .reshape([n, k])?
+            .into_any())
     }
 
     /// Scales of a quantised tensor: [panels, groups, 16], or [n, groups] in row-major files.
@@ -151,12 +185,17 @@ impl WeightFile {
     }
 
     /// Zero points in the order of the scales: uint8 codes or float16 minimums; None for the middle code.
-    fn zero_points<'py>(this: &Bound<'py, Self>, name: &str) -> PyResult<Option<Bound<'py, PyAny>>> {
+    fn zero_points<'py>(
+        this: &Bound<'py, Self>,
+        name: &str,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
         let (tensor, quant) = this.get().quant(name)?;
         let shape = scale_shape(tensor, quant);
         match &quant.zero {
             Zero::Middle => Ok(None),
-            Zero::U8(bytes) => view::<u8>(this.as_any(), bytes, &shape).map(|array| Some(array.into_any())),
+            Zero::U8(bytes) => {
+                view::<u8>(this.as_any(), bytes, &shape).map(|array| Some(array.into_any()))
+            }
             Zero::MinF16(bytes) => view_of(this.as_any(), bytes, &shape, Dtype::F16).map(Some),
         }
     }
@@ -165,7 +204,9 @@ impl WeightFile {
     fn dequantize<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
         let tensor = self.tensor(name)?;
         let values = py.detach(|| tensor.dequantize());
-        Ok(numpy::PyArray1::from_vec(py, values).reshape(IxDyn(&tensor.shape))?.into_any())
+        Ok(numpy::PyArray1::from_vec(py, values)
+            .reshape(IxDyn(&tensor.shape))?
+            .into_any())
     }
 
     /// Compares the whole content with its checksums; returns how many tensors carry one.
@@ -180,13 +221,20 @@ impl WeightFile {
 
     fn __repr__(&self) -> String {
         let file = &self.file;
-        format!("WeightFile({:?}, schema V{}, {} tensors)", file.path(), file.schema_version(), file.tensors().len())
+        format!(
+            "WeightFile({:?}, schema V{}, {} tensors)",
+            file.path(),
+            file.schema_version(),
+            file.tensors().len()
+        )
     }
 }
 
 impl WeightFile {
     fn tensor(&self, name: &str) -> PyResult<&Tensor> {
-        self.file.tensor(name).ok_or_else(|| PyKeyError::new_err(name.to_owned()))
+        self.file
+            .tensor(name)
+            .ok_or_else(|| PyKeyError::new_err(name.to_owned()))
     }
 
     fn quant(&self, name: &str) -> PyResult<(&Tensor, &QuantTensor)> {
@@ -210,11 +258,22 @@ fn scale_shape(tensor: &Tensor, quant: &QuantTensor) -> Vec<usize> {
 }
 
 /// A read-only array over `bytes`, which live as long as `owner`.
-fn view<'py, T: Element>(owner: &Bound<'py, PyAny>, bytes: &Bytes, shape: &[usize]) -> PyResult<Bound<'py, PyArrayDyn<T>>> {
+fn view<'py, T: Element>(
+    owner: &Bound<'py, PyAny>,
+    bytes: &Bytes,
+    shape: &[usize],
+) -> PyResult<Bound<'py, PyArrayDyn<T>>> {
     let elements: usize = shape.iter().product();
-    let start = if elements == 0 { std::ptr::NonNull::<T>::dangling().as_ptr().cast_const() } else { bytes.as_ptr().cast() };
+    let start = if elements == 0 {
+        std::ptr::NonNull::<T>::dangling().as_ptr().cast_const()
+    } else {
+        bytes.as_ptr().cast()
+    };
     if elements * size_of::<T>() != bytes.len() || !start.is_aligned() {
-        return Err(WeightError::new_err(format!("a view of {shape:?} does not fit {} bytes", bytes.len())));
+        return Err(WeightError::new_err(format!(
+            "a view of {shape:?} does not fit {} bytes",
+            bytes.len()
+        )));
     }
     // SAFETY: length and alignment were just checked, every bit pattern is a value of the numeric
     // types used, and the owner, which the array keeps alive, never drops or changes its bytes.
@@ -227,7 +286,12 @@ fn view<'py, T: Element>(owner: &Bound<'py, PyAny>, bytes: &Bytes, shape: &[usiz
 }
 
 /// As [`view`], by the name of the element type; bfloat16 as uint16.
-fn view_of<'py>(owner: &Bound<'py, PyAny>, bytes: &Bytes, shape: &[usize], dtype: Dtype) -> PyResult<Bound<'py, PyAny>> {
+fn view_of<'py>(
+    owner: &Bound<'py, PyAny>,
+    bytes: &Bytes,
+    shape: &[usize],
+    dtype: Dtype,
+) -> PyResult<Bound<'py, PyAny>> {
     match dtype {
         Dtype::F32 => view::<f32>(owner, bytes, shape).map(Bound::into_any),
         Dtype::Bf16 => view::<u16>(owner, bytes, shape).map(Bound::into_any),
@@ -247,7 +311,9 @@ fn watched<T: Send>(
         work(&mut |done| {
             let seen = Python::attach(|py| {
                 py.check_signals()?;
-                progress.as_ref().map_or(Ok(()), |progress| progress.call1(py, (done,)).map(drop))
+                progress
+                    .as_ref()
+                    .map_or(Ok(()), |progress| progress.call1(py, (done,)).map(drop))
             });
             raised = seen.err();
             raised.is_none()
@@ -271,14 +337,19 @@ impl<'py> Weights<'py> {
     fn new(array: &Bound<'py, PyUntypedArray>) -> PyResult<Self> {
         let dtype = array.dtype().to_string();
         if !array.is_c_contiguous() {
-            return Err(PyValueError::new_err("expected a C-contiguous array; use numpy.ascontiguousarray"));
+            return Err(PyValueError::new_err(
+                "expected a C-contiguous array; use numpy.ascontiguousarray",
+            ));
         }
-        let bits = |array: &Bound<'py, PyAny>| Ok::<_, PyErr>(array.cast::<PyArrayDyn<u16>>()?.readonly());
+        let bits =
+            |array: &Bound<'py, PyAny>| Ok::<_, PyErr>(array.cast::<PyArrayDyn<u16>>()?.readonly());
         match dtype.as_str() {
             "float32" => Ok(Self::F32(array.cast::<PyArrayDyn<f32>>()?.readonly())),
             "float16" => bits(&array.call_method1("view", ("uint16",))?).map(Self::F16),
             "uint16" => bits(array.as_any()).map(Self::Bf16),
-            other => Err(PyTypeError::new_err(format!("expected float32, float16 or uint16 (bfloat16), got {other}"))),
+            other => Err(PyTypeError::new_err(format!(
+                "expected float32, float16 or uint16 (bfloat16), got {other}"
+            ))),
         }
     }
 
@@ -310,7 +381,9 @@ fn bits_of(bits: usize) -> PyResult<Bits> {
         8 => Ok(Bits::Int8),
         4 => Ok(Bits::Int4),
         2 => Ok(Bits::Int2),
-        other => Err(PyValueError::new_err(format!("bits: expected 8, 4 or 2, got {other}"))),
+        other => Err(PyValueError::new_err(format!(
+            "bits: expected 8, 4 or 2, got {other}"
+        ))),
     }
 }
 
@@ -320,17 +393,25 @@ fn quantization(bits: usize, group_size: usize, grid: &str) -> PyResult<Quantiza
         "asymmetric" => Grid::Asymmetric,
         "minimum" => Grid::Minimum,
         other => {
-            let message = format!("grid: expected \"symmetric\", \"asymmetric\" or \"minimum\", got {other:?}");
+            let message = format!(
+                "grid: expected \"symmetric\", \"asymmetric\" or \"minimum\", got {other:?}"
+            );
             return Err(PyValueError::new_err(message));
         }
     };
-    Ok(Quantization { bits: bits_of(bits)?, group_size, grid })
+    Ok(Quantization {
+        bits: bits_of(bits)?,
+        group_size,
+        grid,
+    })
 }
 
 fn matrix_of(shape: &[usize]) -> PyResult<(usize, usize)> {
     match shape {
         [n, rest @ ..] if !rest.is_empty() => Ok((*n, rest.iter().product())),
-        _ => Err(PyValueError::new_err(format!("expected at least two axes to quantise, got shape {shape:?}"))),
+        _ => Err(PyValueError::new_err(format!(
+            "expected at least two axes to quantise, got shape {shape:?}"
+        ))),
     }
 }
 
@@ -344,13 +425,25 @@ pub struct WeightWriter {
 impl WeightWriter {
     #[new]
     #[pyo3(signature = (path, metadata=BTreeMap::new(), schema_version=2))]
-    fn new(path: PathBuf, metadata: BTreeMap<String, String>, schema_version: u8) -> PyResult<Self> {
-        let writer = arrow_quant::WeightWriter::create(&path, schema_version, metadata).map_err(raise)?;
-        Ok(Self { writer: Some(writer) })
+    fn new(
+        path: PathBuf,
+        metadata: BTreeMap<String, String>,
+        schema_version: u8,
+    ) -> PyResult<Self> {
+        let writer =
+            arrow_quant::WeightWriter::create(&path, schema_version, metadata).map_err(raise)?;
+        Ok(Self {
+            writer: Some(writer),
+        })
     }
 
     /// Adds float32, float16, or bfloat16 as uint16.
-    fn add_plain(&mut self, py: Python, name: &str, array: &Bound<'_, PyUntypedArray>) -> PyResult<()> {
+    fn add_plain(
+        &mut self,
+        py: Python,
+        name: &str,
+        array: &Bound<'_, PyUntypedArray>,
+    ) -> PyResult<()> {
         let weights = Weights::new(array)?;
         let shape = array.shape().to_vec();
         let (rows, dtype) = (weights.rows()?, weights.dtype());
@@ -359,7 +452,8 @@ impl WeightWriter {
             Rows::F32(values) => bytes_of(values),
             Rows::F16(values) | Rows::Bf16(values) => bytes_of(values),
         };
-        py.detach(|| writer.add_plain(name, &shape, dtype, bytes)).map_err(raise)
+        py.detach(|| writer.add_plain(name, &shape, dtype, bytes))
+            .map_err(raise)
     }
 
     /// Quantises an array as `quantize_array` does, and adds it.
@@ -383,7 +477,11 @@ impl WeightWriter {
         let writer = self.writer()?;
         watched(py, progress, |watch| {
             let quant = arrow_quant::quantize(rows, n, k, how, |done| watch(done as u64))?;
-            writer.add(&Tensor { name: name.to_owned(), shape, data: TensorData::Quant(quant) })
+            writer.add(&Tensor {
+                name: name.to_owned(),
+                shape,
+                data: TensorData::Quant(quant),
+            })
         })
         .map_err(|error| named(py, name, error))
     }
@@ -408,20 +506,46 @@ impl WeightWriter {
         let (n, k) = matrix_of(&shape)?;
         let codes = codes.as_slice()?;
         if codes.iter().any(|&code| usize::from(code) >= bits.levels()) {
-            return Err(PyValueError::new_err(format!("codes: expected values below {}", bits.levels())));
+            return Err(PyValueError::new_err(format!(
+                "codes: expected values below {}",
+                bits.levels()
+            )));
         }
-        let groups = if group_size == 0 { 1 } else { k.div_ceil(group_size) };
+        let groups = if group_size == 0 {
+            1
+        } else {
+            k.div_ceil(group_size)
+        };
         let scales = match Weights::new(scales)? {
-            Weights::F32(array) => Scales::F32(panels(bytes_of(array.as_slice()?), n, groups, 4, "scales")?),
-            Weights::F16(array) => Scales::F16(panels(bytes_of(array.as_slice()?), n, groups, 2, "scales")?),
-            Weights::Bf16(_) => return Err(PyTypeError::new_err("scales: expected float16 or float32, got uint16")),
+            Weights::F32(array) => {
+                Scales::F32(panels(bytes_of(array.as_slice()?), n, groups, 4, "scales")?)
+            }
+            Weights::F16(array) => {
+                Scales::F16(panels(bytes_of(array.as_slice()?), n, groups, 2, "scales")?)
+            }
+            Weights::Bf16(_) => {
+                return Err(PyTypeError::new_err(
+                    "scales: expected float16 or float32, got uint16",
+                ));
+            }
         };
         let zero = zero_points.map_or(Ok(Zero::Middle), |array| zero_of(array, n, groups))?;
         let writer = self.writer()?;
         py.detach(|| {
             let codes = arrow_quant::pack_panel16(codes, n, k, bits).into();
-            let quant = QuantTensor { bits, group_size, layout: Layout::Panel16, codes, scales, zero };
-            writer.add(&Tensor { name: name.to_owned(), shape, data: TensorData::Quant(quant) })
+            let quant = QuantTensor {
+                bits,
+                group_size,
+                layout: Layout::Panel16,
+                codes,
+                scales,
+                zero,
+            };
+            writer.add(&Tensor {
+                name: name.to_owned(),
+                shape,
+                data: TensorData::Quant(quant),
+            })
         })
         .map_err(raise)
     }
@@ -430,7 +554,8 @@ impl WeightWriter {
     fn finish(&mut self, py: Python) -> PyResult<u64> {
         self.writer()?;
         let writer = self.writer.take();
-        py.detach(|| writer.map_or(Ok(0), arrow_quant::WeightWriter::finish)).map_err(raise)
+        py.detach(|| writer.map_or(Ok(0), arrow_quant::WeightWriter::finish))
+            .map_err(raise)
     }
 
     /// Drops what was written. Does nothing after `finish`.
@@ -441,7 +566,9 @@ impl WeightWriter {
 
 impl WeightWriter {
     fn writer(&mut self) -> PyResult<&mut arrow_quant::WeightWriter> {
-        self.writer.as_mut().ok_or_else(|| PyValueError::new_err("the writer is finished or aborted"))
+        self.writer
+            .as_mut()
+            .ok_or_else(|| PyValueError::new_err("the writer is finished or aborted"))
     }
 }
 
@@ -456,18 +583,35 @@ fn named(py: Python, name: &str, error: PyErr) -> PyErr {
 
 fn zero_of(array: &Bound<'_, PyUntypedArray>, n: usize, groups: usize) -> PyResult<Zero> {
     if let Ok(codes) = array.cast::<PyArrayDyn<u8>>() {
-        return Ok(Zero::U8(panels(codes.readonly().as_slice()?, n, groups, 1, "zero_points")?));
+        return Ok(Zero::U8(panels(
+            codes.readonly().as_slice()?,
+            n,
+            groups,
+            1,
+            "zero_points",
+        )?));
     }
     match Weights::new(array)? {
-        Weights::F16(array) => Ok(Zero::MinF16(panels(bytes_of(array.as_slice()?), n, groups, 2, "zero_points")?)),
-        _ => Err(PyTypeError::new_err("zero_points: expected uint8 or float16")),
+        Weights::F16(array) => Ok(Zero::MinF16(panels(
+            bytes_of(array.as_slice()?),
+            n,
+            groups,
+            2,
+            "zero_points",
+        )?)),
+        _ => Err(PyTypeError::new_err(
+            "zero_points: expected uint8 or float16",
+        )),
     }
 }
 
 /// [n, groups] values of `size` bytes as [n / 16, groups, 16], padded with zeros.
 fn panels(bytes: &[u8], n: usize, groups: usize, size: usize, what: &str) -> PyResult<Bytes> {
     if bytes.len() != n * groups * size {
-        let message = format!("{what}: expected [{n}, {groups}], got {} values", bytes.len() / size);
+        let message = format!(
+            "{what}: expected [{n}, {groups}], got {} values",
+            bytes.len() / size
+        );
         return Err(PyValueError::new_err(message));
     }
     let mut out = vec![0; n.div_ceil(16) * 16 * groups * size];
@@ -479,7 +623,11 @@ fn panels(bytes: &[u8], n: usize, groups: usize, size: usize, what: &str) -> PyR
     Ok(out.into())
 }
 
-type Quantized<'py> = (Bound<'py, PyAny>, Bound<'py, PyAny>, Option<Bound<'py, PyAny>>);
+type Quantized<'py> = (
+    Bound<'py, PyAny>,
+    Bound<'py, PyAny>,
+    Option<Bound<'py, PyAny>>,
+);
 
 /// Rounds [n, k] weights to the nearest levels: (packed codes, scales, zero points or None).
 #[pyfunction]
@@ -496,8 +644,14 @@ fn quantize_array<'py>(
     let weights = Weights::new(array)?;
     let (n, k) = matrix_of(array.shape())?;
     let rows = weights.rows()?;
-    let quant = watched(py, progress, |watch| arrow_quant::quantize(rows, n, k, how, |done| watch(done as u64)))?;
-    let tensor = Tensor { name: String::new(), shape: vec![n, k], data: TensorData::Quant(quant.clone()) };
+    let quant = watched(py, progress, |watch| {
+        arrow_quant::quantize(rows, n, k, how, |done| watch(done as u64))
+    })?;
+    let tensor = Tensor {
+        name: String::new(),
+        shape: vec![n, k],
+        data: TensorData::Quant(quant.clone()),
+    };
     let shape = scale_shape(&tensor, &quant);
     let owner = Bound::new(py, Buffers { _tensor: tensor })?.into_any();
     let codes = view::<u8>(&owner, &quant.codes, &[quant.codes.len()])?.into_any();
@@ -536,33 +690,59 @@ fn dequantize_array<'py>(
     let scales = match Weights::new(scales)? {
         Weights::F32(array) => Scales::F32(Bytes::copy_from_slice(bytes_of(array.as_slice()?))),
         Weights::F16(array) => Scales::F16(Bytes::copy_from_slice(bytes_of(array.as_slice()?))),
-        Weights::Bf16(_) => return Err(PyTypeError::new_err("scales: expected float16 or float32, got uint16")),
+        Weights::Bf16(_) => {
+            return Err(PyTypeError::new_err(
+                "scales: expected float16 or float32, got uint16",
+            ));
+        }
     };
     let zero = match zero_points {
         None => Zero::Middle,
         Some(array) => match array.cast::<PyArrayDyn<u8>>() {
             Ok(codes) => Zero::U8(Bytes::copy_from_slice(codes.readonly().as_slice()?)),
             Err(_) => match Weights::new(array)? {
-                Weights::F16(array) => Zero::MinF16(Bytes::copy_from_slice(bytes_of(array.as_slice()?))),
-                _ => return Err(PyTypeError::new_err("zero_points: expected uint8 or float16")),
+                Weights::F16(array) => {
+                    Zero::MinF16(Bytes::copy_from_slice(bytes_of(array.as_slice()?)))
+                }
+                _ => {
+                    return Err(PyTypeError::new_err(
+                        "zero_points: expected uint8 or float16",
+                    ));
+                }
             },
         },
     };
     let codes = Bytes::copy_from_slice(codes.as_slice()?);
-    let quant = QuantTensor { bits, group_size, layout: Layout::Panel16, codes, scales, zero };
+    let quant = QuantTensor {
+        bits,
+        group_size,
+        layout: Layout::Panel16,
+        codes,
+        scales,
+        zero,
+    };
     let tensor = Tensor::new("array", vec![n, k], TensorData::Quant(quant)).map_err(raise)?;
     let values = py.detach(|| tensor.dequantize());
-    Ok(numpy::PyArray1::from_vec(py, values).reshape([n, k])?.into_any())
+    Ok(numpy::PyArray1::from_vec(py, values)
+        .reshape([n, k])?
+        .into_any())
 }
 
 /// Packs uint8[n, k] codes into panels.
 #[pyfunction]
-fn pack_codes<'py>(py: Python<'py>, codes: PyReadonlyArrayDyn<'py, u8>, bits: usize) -> PyResult<Bound<'py, PyAny>> {
+fn pack_codes<'py>(
+    py: Python<'py>,
+    codes: PyReadonlyArrayDyn<'py, u8>,
+    bits: usize,
+) -> PyResult<Bound<'py, PyAny>> {
     let bits = bits_of(bits)?;
     let (n, k) = matrix_of(codes.shape())?;
     let codes = codes.as_slice()?;
     if codes.iter().any(|&code| usize::from(code) >= bits.levels()) {
-        return Err(PyValueError::new_err(format!("codes: expected values below {}", bits.levels())));
+        return Err(PyValueError::new_err(format!(
+            "codes: expected values below {}",
+            bits.levels()
+        )));
     }
     Ok(numpy::PyArray1::from_vec(py, arrow_quant::pack_panel16(codes, n, k, bits)).into_any())
 }
@@ -580,9 +760,14 @@ fn unpack_codes<'py>(
     let expected = arrow_quant::packed_len(n, k, bits, Layout::Panel16);
     let packed = packed.as_slice()?;
     if expected != Some(packed.len()) {
-        let message = format!("packed: expected {expected:?} bytes for [{n}, {k}], got {}", packed.len());
+        let message = format!(
+            "packed: expected {expected:?} bytes for [{n}, {k}], got {}",
+            packed.len()
+        );
         return Err(PyValueError::new_err(message));
     }
     let codes = arrow_quant::unpack_panel16(packed, n, k, bits);
-    Ok(numpy::PyArray1::from_vec(py, codes).reshape([n, k])?.into_any())
+    Ok(numpy::PyArray1::from_vec(py, codes)
+        .reshape([n, k])?
+        .into_any())
 }
