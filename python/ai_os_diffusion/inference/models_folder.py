@@ -1,0 +1,216 @@
+"""The folder of pulled models: one folder a model, complete or absent."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ai_os_diffusion.inference.model_registry import Progress
+from ai_os_diffusion.utils.errors import ModelLoadError
+
+__all__ = ["ModelsFolder", "PulledModel", "is_model_folder", "read_metadata"]
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]*")
+LOCK_POLL_S = 0.1
+_NEEDED = ("metadata.json", "weights.parquet", "tokenizer.json")
+
+
+@dataclass(frozen=True)
+class PulledModel:
+    """A model on this machine.
+
+    Attributes:
+        name: folder name, what the engine is given.
+        path: the folder.
+        model_type: "encoder" or "decoder".
+        architecture: "bert", "llama", "qwen2", "qwen3".
+        quantization: summary of how the weights are stored, as convert wrote it.
+        size_bytes: of all its files.
+        source: where it came from, with licence and hashes.
+    """
+
+    name: str
+    path: Path
+    model_type: str
+    architecture: str
+    quantization: dict[str, Any]
+    size_bytes: int
+    source: dict[str, Any]
+
+
+class ModelsFolder:
+    """Installs, lists and removes models under one root.
+
+    A model is made in a folder whose name starts with a dot and renamed when whole, so whoever lists
+    or opens a model never sees half of one.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def path(self, name: str) -> Path:
+        """The folder of a model, there or not.
+
+        Raises:
+            ModelLoadError: the name could leave the root or hide in it.
+        """
+        if not NAME.fullmatch(name):
+            raise ModelLoadError(
+                f"model name {name!r}: expected letters, digits and . _ - @, a letter or digit first"
+            )
+        return self.root / name
+
+    def names(self) -> list[str]:
+        """Names of the complete models."""
+        if not self.root.is_dir():
+            return []
+        return sorted(
+            entry.name
+            for entry in self.root.iterdir()
+            if NAME.fullmatch(entry.name) and is_model_folder(entry)
+        )
+
+    def models(self) -> list[PulledModel]:
+        """The complete models; one with damaged metadata is left out of no list, its fields are empty."""
+        return [_describe(self.root / name) for name in self.names()]
+
+    def remove(self, name: str) -> int:
+        """Delete a model and return the bytes it held.
+
+        Raises:
+            ModelLoadError: there is no such model.
+        """
+        folder = self.path(name)
+        with self.locked(name):
+            if not folder.is_dir():
+                pulled = ", ".join(self.names()) or "none"
+                raise ModelLoadError(f"model {name!r} is not pulled; pulled are: {pulled}")
+            size = _size(folder)
+            self._discard(folder)
+        return size
+
+    @contextmanager
+    def building(self, name: str) -> Iterator[Path]:
+        """Yield an empty folder that becomes the model when the block ends well, and vanishes otherwise.
+
+        The caller holds the lock.
+        """
+        target = self.path(name)
+        for stale in self.root.glob(f".{name}.*"):
+            shutil.rmtree(stale, ignore_errors=True)
+        draft = self.root / f".{name}.{os.getpid()}"
+        draft.mkdir()
+        try:
+            yield draft
+            if target.exists():
+                self._discard(target)
+            draft.rename(target)
+            _sync(self.root)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+
+    @contextmanager
+    def locked(self, name: str, progress: Progress | None = None) -> Iterator[None]:
+        """Hold the lock of one model, waiting for another process that builds it."""
+        import fcntl
+
+        self._create_root()
+        with (self.root / f".{name}.lock").open("w") as file:
+            waited = 0
+            while True:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    waited += 1
+                    if progress is not None:
+                        progress("waiting for another pull", waited, None)
+                    time.sleep(LOCK_POLL_S)
+            yield
+
+    def need(self, size_bytes: int, what: str) -> None:
+        """Refuse early what the disk cannot hold.
+
+        Raises:
+            ModelLoadError: fewer bytes are free.
+        """
+        self._create_root()
+        free = shutil.disk_usage(self.root).free
+        if free < size_bytes:
+            raise ModelLoadError(
+                f"{what}: needs about {size_bytes / 1e6:.0f} MB in {self.root}, free are "
+                f"{free / 1e6:.0f} MB; make room, or set AIOS_MODELS_DIR to another disk"
+            )
+
+    def _create_root(self) -> None:
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ModelLoadError(
+                f"models folder {self.root}: cannot be created: {error}; "
+                "set AIOS_MODELS_DIR to a folder you can write"
+            ) from error
+        if not os.access(self.root, os.W_OK):
+            raise ModelLoadError(
+                f"models folder {self.root}: cannot be written; set AIOS_MODELS_DIR to a folder you can write"
+            )
+
+    def _discard(self, folder: Path) -> None:
+        """Take the name away first: a half-deleted model must not look like one."""
+        doomed = self.root / f".{folder.name}.removed-{os.getpid()}"
+        folder.rename(doomed)
+        shutil.rmtree(doomed)
+
+
+def is_model_folder(folder: Path) -> bool:
+    """Whether a folder holds a whole converted model."""
+    return all((folder / name).is_file() for name in _NEEDED)
+
+
+def read_metadata(folder: Path) -> dict[str, Any]:
+    """metadata.json of a model folder; empty if it cannot be read."""
+    try:
+        metadata = json.loads((folder / "metadata.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return metadata if isinstance(metadata, dict) else {}
+
+
+def out_of_space(error: OSError) -> bool:
+    """Whether an error says that the disk or a quota is full."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def _describe(folder: Path) -> PulledModel:
+    metadata = read_metadata(folder)
+    return PulledModel(
+        name=folder.name,
+        path=folder,
+        model_type=str(metadata.get("model_type", "")),
+        architecture=str(metadata.get("architecture", "")),
+        quantization=metadata.get("quantization") or {},
+        size_bytes=_size(folder),
+        source=metadata.get("source") or {},
+    )
+
+
+def _size(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
+def _sync(folder: Path) -> None:
+    """Make a rename survive a power loss."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
