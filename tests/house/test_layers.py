@@ -105,9 +105,11 @@ def test_the_library_never_prints():
     for file in modules():
         if part_of(file) == "cli":
             continue
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
             if isinstance(node, ast.FunctionDef) and node.name.startswith("print_"):
-                node.body = []
+                node.body = [ast.Pass()]
+        for node in ast.walk(tree):
             called = (
                 isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
             )
