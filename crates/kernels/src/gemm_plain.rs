@@ -1,8 +1,19 @@
 //! Products with weights stored as floats.
+//!
+//! Rows of weights are transposed, a block of columns at a time, into panels of sixteen lanes that stay in
+//! cache while all rows of `x` pass. Every output is then one chain of fused multiply-adds along `k`.
 
-use half::{bf16, f16};
+use std::ops::Range;
 
-use crate::{ThreadPool, shared::SharedOut};
+use crate::plan::Plan;
+use crate::scratch::Scratch;
+use crate::shared::SharedOut;
+use crate::simd::{LANES, Simd, dispatched};
+use crate::tile::{TileRows, fma_tile, pack_columns};
+use crate::{Isa, ThreadPool, isa};
+
+/// Columns of a block: a pair of panels takes 48 KiB, within L2 beside the rows of `x`.
+const BLOCK: usize = 384;
 
 /// Row-major weights `[n, k]`.
 #[derive(Debug, Clone, Copy)]
@@ -16,18 +27,10 @@ pub enum PlainRows<'a> {
 }
 
 impl PlainRows<'_> {
-    fn len(self) -> usize {
+    const fn len(self) -> usize {
         match self {
             Self::F32(data) => data.len(),
             Self::F16(data) | Self::Bf16(data) => data.len(),
-        }
-    }
-
-    fn get(self, index: usize) -> f32 {
-        match self {
-            Self::F32(data) => data[index],
-            Self::F16(data) => f16::from_bits(data[index]).to_f32(),
-            Self::Bf16(data) => bf16::from_bits(data[index]).to_f32(),
         }
     }
 }
@@ -57,12 +60,194 @@ pub fn gemm_plain(
     assert_eq!(w.len(), n * k, "w is [n, k]");
     assert_eq!(out.len(), m * n, "out is [m, n]");
     assert!(bias.is_none_or(|bias| bias.len() == n), "bias is [n]");
-    let shared = SharedOut::new(out);
-    pool.run(n, |row| {
-        for i in 0..m {
-            let y = (0..k).fold(0.0_f32, |y, j| x[i * k + j].mul_add(w.get(row * k + j), y));
-            // SAFETY: a task owns its column.
-            unsafe { shared.write(i * n + row, y + bias.map_or(0.0, |bias| bias[row])) };
-        }
+    let isa = isa();
+    let (unit, tile_rows) = if isa == Isa::Avx512 { (2, 12) } else { (1, 6) };
+    let plan = Plan::new(
+        pool.threads(),
+        (m, k * 4),
+        (n.div_ceil(LANES), unit),
+        tile_rows,
+    );
+    let product = Product {
+        x,
+        k,
+        w,
+        n,
+        bias,
+        out: SharedOut::new(out),
+    };
+    pool.run(plan.tasks(), |task| {
+        let (rows, panels) = plan.task(task);
+        multiply(isa, &product, rows, panels);
     });
+}
+
+struct Product<'a> {
+    x: &'a [f32],
+    k: usize,
+    w: PlainRows<'a>,
+    n: usize,
+    bias: Option<&'a [f32]>,
+    /// A task writes the cells of its rows and panels, and nobody else does.
+    out: SharedOut<'a, f32>,
+}
+
+dispatched!(fn multiply(product: &Product<'_>, rows: Range<usize>, panels: Range<usize>) = multiply_on);
+
+#[inline(always)]
+fn multiply_on<S: Simd>(s: S, product: &Product<'_>, rows: Range<usize>, panels: Range<usize>) {
+    let mut panel = panels.start;
+    while panel < panels.end {
+        if S::WIDE && panels.end - panel >= 2 {
+            product.panels::<S, 2>(s, rows.clone(), panel);
+            panel += 2;
+        } else {
+            product.panels::<S, 1>(s, rows.clone(), panel);
+            panel += 1;
+        }
+    }
+}
+
+impl<'a> Product<'a> {
+    #[inline(always)]
+    fn panels<S: Simd, const P: usize>(&self, s: S, rows: Range<usize>, panel: usize) {
+        let mut scratch = Scratch::take(P * BLOCK * LANES * 4);
+        let mut start = 0;
+        loop {
+            let columns = start..(start + BLOCK).min(self.k);
+            let packed = &mut scratch.vectors()[..P * columns.len()];
+            for p in 0..P {
+                self.pack::<S, P>(s, panel, p, columns.clone(), packed);
+            }
+            self.block::<S, P>(s, rows.clone(), panel, columns.clone(), packed);
+            start = columns.end;
+            if start == self.k {
+                break;
+            }
+        }
+    }
+
+    /// Writes `columns` of panel `panel + p` as vectors of sixteen rows, `P` panels interleaved.
+    #[inline(always)]
+    fn pack<S: Simd, const P: usize>(
+        &self,
+        s: S,
+        panel: usize,
+        p: usize,
+        columns: Range<usize>,
+        packed: &mut [[f32; LANES]],
+    ) {
+        let first = (panel + p) * LANES;
+        // Rows beyond the last repeat it: their lanes are never written.
+        let row = |r: usize| (first + r).min(self.n - 1) * self.k;
+        let at = |r: usize, j: usize| row(r) + columns.start + j;
+        let place = (P, p);
+        match self.w {
+            PlainRows::F32(w) => {
+                let vector = |r, j| s.load(lanes(w, at(r, j)));
+                pack_columns(s, columns.len(), vector, |r, j| w[at(r, j)], packed, place);
+            }
+            PlainRows::F16(w) => {
+                let vector = |r, j| s.load_f16(lanes(w, at(r, j)));
+                let value = |r, j| half::f16::from_bits(w[at(r, j)]).to_f32();
+                pack_columns(s, columns.len(), vector, value, packed, place);
+            }
+            PlainRows::Bf16(w) => {
+                let vector = |r, j| s.load_bf16(lanes(w, at(r, j)));
+                let value = |r, j| half::bf16::from_bits(w[at(r, j)]).to_f32();
+                pack_columns(s, columns.len(), vector, value, packed, place);
+            }
+        }
+    }
+
+    /// All rows against one packed block.
+    #[inline(always)]
+    fn block<S: Simd, const P: usize>(
+        &self,
+        s: S,
+        rows: Range<usize>,
+        panel: usize,
+        columns: Range<usize>,
+        packed: &[[f32; LANES]],
+    ) {
+        let mut row = rows.start;
+        macro_rules! tile {
+            ($($height:literal),*) => {$(
+                while rows.end - row >= $height {
+                    self.tile::<S, P, $height>(s, row, panel, columns.clone(), packed);
+                    row += $height;
+                }
+            )*};
+        }
+        if S::WIDE {
+            tile!(12, 8);
+        }
+        tile!(6, 4, 2, 1);
+    }
+
+    #[inline(always)]
+    fn tile<S: Simd, const P: usize, const R: usize>(
+        &self,
+        s: S,
+        row: usize,
+        panel: usize,
+        columns: Range<usize>,
+        packed: &[[f32; LANES]],
+    ) {
+        let (first, last) = (columns.start == 0, columns.end == self.k);
+        let mut y = [[s.splat(0.0); P]; R];
+        if !first {
+            for (r, y) in y.iter_mut().enumerate() {
+                for (p, y) in y.iter_mut().enumerate() {
+                    // SAFETY: the slice ends with the statement.
+                    *y = s.load_part(unsafe { self.cells(row + r, panel + p) });
+                }
+            }
+        }
+        let x = TileRows::new(&self.x[row * self.k + columns.start..], self.k);
+        fma_tile(
+            s,
+            x,
+            packed.as_flattened(),
+            P * LANES,
+            columns.len(),
+            &mut y,
+        );
+        for (r, y) in y.into_iter().enumerate() {
+            for (p, y) in y.into_iter().enumerate() {
+                let column = (panel + p) * LANES;
+                // SAFETY: the slice ends with the loop's body.
+                let cells = unsafe { self.cells(row + r, panel + p) };
+                let y = match self.bias {
+                    Some(bias) if last => {
+                        s.add(y, s.load_part(&bias[column..column + cells.len()]))
+                    }
+                    _ => y,
+                };
+                s.store_part(y, cells);
+            }
+        }
+    }
+
+    /// The cells of one row and panel that exist.
+    ///
+    /// # Safety
+    /// The row and panel belong to the calling task, which holds no other slice of them.
+    #[inline(always)]
+    unsafe fn cells(&self, row: usize, panel: usize) -> &'a mut [f32] {
+        let column = panel * LANES;
+        // SAFETY: by contract.
+        unsafe {
+            self.out
+                .part(row * self.n + column, (self.n - column).min(LANES))
+        }
+    }
+}
+
+#[inline(always)]
+fn lanes<T>(values: &[T], index: usize) -> &[T; LANES] {
+    match values[index..].first_chunk() {
+        Some(lanes) => lanes,
+        None => unreachable!("a block of columns lies within its row"),
+    }
 }

@@ -1,8 +1,17 @@
 //! Products of quantised activations and quantised weights.
+//!
+//! Narrow codes are first unpacked, a panel or two at a time, to steps of eight bits that stay in cache
+//! while all rows pass; one tile kernel then serves every width. A single row unpacks in registers instead:
+//! it reads each weight once and runs at the speed of memory.
 
-use half::f16;
+use std::ops::Range;
 
-use crate::{GroupZero, QuantPanels, QuantRows, ThreadPool, shared::SharedOut};
+use crate::panel16::{PANEL_ROWS, STEP_BYTES};
+use crate::plan::Plan;
+use crate::scratch::Scratch;
+use crate::shared::SharedOut;
+use crate::simd::{LANES, Simd, dispatched};
+use crate::{CodeBits, GroupScales, GroupZero, Isa, QuantPanels, QuantRows, ThreadPool, isa};
 
 /// `out[m, n] = x[m, k] · wᵀ + bias`, with `w` as stored.
 ///
@@ -20,15 +29,27 @@ pub fn gemm_quant(
     out: &mut [f32],
 ) {
     check_shapes(x, w, bias, out);
-    let shared = SharedOut::new(out);
-    pool.run(w.panels(), |panel| {
-        for row in panel * 16..(panel * 16 + 16).min(w.n) {
-            for i in 0..x.m {
-                let y = dot_row(x, i, w, row);
-                // SAFETY: a task owns the columns of its panel.
-                unsafe { shared.write(i * w.n + row, y + bias.map_or(0.0, |bias| bias[row])) };
-            }
-        }
+    let isa = isa();
+    let (unit, tile_rows) = if x.m > 1 && isa == Isa::Avx512 {
+        (2, 12)
+    } else {
+        (1, 4)
+    };
+    let plan = Plan::new(
+        pool.threads(),
+        (x.m, x.stride),
+        (w.panels(), unit),
+        tile_rows,
+    );
+    let product = Product {
+        x,
+        w,
+        bias,
+        out: SharedOut::new(out),
+    };
+    pool.run(plan.tasks(), |task| {
+        let (rows, panels) = plan.task(task);
+        multiply(isa, &product, rows, panels);
     });
 }
 
@@ -46,36 +67,318 @@ fn check_shapes(x: &QuantRows, w: &QuantPanels<'_>, bias: Option<&[f32]>, out: &
     assert!(bias.is_none_or(|bias| bias.len() == w.n), "bias is [n]");
 }
 
-fn dot_row(x: &QuantRows, i: usize, w: &QuantPanels<'_>, row: usize) -> f32 {
-    let width = if w.group_size == 0 {
-        w.k.max(1)
-    } else {
-        w.group_size
-    };
-    let mut y = 0.0;
-    for group in 0..w.groups() {
-        let acts = &x.codes[i * x.stride..][group * width..((group + 1) * width).min(w.k)];
-        let dot: i32 = acts
-            .iter()
-            .enumerate()
-            .map(|(j, &act)| i32::from(w.code(row, group * width + j)) * i32::from(act))
-            .sum();
-        let (scale, sum) = (
-            x.scales[i * x.groups() + group],
-            x.sums[i * x.groups() + group],
-        );
-        let index = w.group_index(row, group);
-        let zero = match w.zero {
-            GroupZero::Middle => i32::from(w.bits.middle()),
-            GroupZero::U8(zeros) => i32::from(zeros[index]),
-            GroupZero::MinF16(mins) => {
-                y = f16::from_bits(mins[index])
-                    .to_f32()
-                    .mul_add(scale * sum as f32, y);
-                0
-            }
-        };
-        y = (w.scales.get(index) * (dot - zero * sum) as f32).mul_add(scale, y);
+struct Product<'a> {
+    x: &'a QuantRows,
+    w: &'a QuantPanels<'a>,
+    bias: Option<&'a [f32]>,
+    /// A task writes the cells of its rows and panels, and nobody else does.
+    out: SharedOut<'a, f32>,
+}
+
+dispatched!(fn multiply(product: &Product<'_>, rows: Range<usize>, panels: Range<usize>) = multiply_on);
+
+#[inline(always)]
+fn multiply_on<S: Simd>(s: S, product: &Product<'_>, rows: Range<usize>, panels: Range<usize>) {
+    match (product.w.bits, rows.len()) {
+        (CodeBits::Int8, 1) => product.single::<S, 8>(s, rows.start, panels),
+        (CodeBits::Int4, 1) => product.single::<S, 4>(s, rows.start, panels),
+        (CodeBits::Int2, 1) => product.single::<S, 2>(s, rows.start, panels),
+        (CodeBits::Int8, _) => product.several::<S, 8>(s, rows, panels),
+        (CodeBits::Int4, _) => product.several::<S, 4>(s, rows, panels),
+        (CodeBits::Int2, _) => product.several::<S, 2>(s, rows, panels),
     }
-    y
+}
+
+impl Product<'_> {
+    /// One row against panels as stored.
+    #[inline(always)]
+    fn single<S: Simd, const WIDTH: usize>(&self, s: S, row: usize, panels: Range<usize>) {
+        for panel in panels {
+            let panel_bytes = self.w.steps() * STEP_BYTES;
+            let (codes, _) = self.w.codes[panel * panel_bytes..][..panel_bytes].as_chunks();
+            let acts = &self.x.codes[row * self.x.stride..][..self.x.stride];
+            let mut y = [[s.splat(0.0)]];
+            for (group, steps) in self.group_steps(self.w.bits.step_columns(), codes.len()) {
+                let dots = [[dot_group::<S, WIDTH>(s, codes, acts, steps)]];
+                self.add_group(s, row, [panel], group, dots, &mut y);
+            }
+            self.finish(s, row, [panel], y);
+        }
+    }
+
+    /// Several rows: two panels at a time where the register file allows.
+    #[inline(always)]
+    fn several<S: Simd, const WIDTH: usize>(&self, s: S, rows: Range<usize>, panels: Range<usize>) {
+        let steps = self.w.steps() * self.w.bits.per_byte();
+        let mut scratch = Scratch::take(if WIDTH == 8 {
+            0
+        } else {
+            2 * steps * STEP_BYTES
+        });
+        let mut panel = panels.start;
+        while panel < panels.end {
+            let pair = S::WIDE && panels.end - panel >= 2;
+            let count = if pair { 2 } else { 1 };
+            let panel_bytes = self.w.steps() * STEP_BYTES;
+            let (stored, _) =
+                self.w.codes[panel * panel_bytes..][..count * panel_bytes].as_chunks();
+            let codes = if WIDTH == 8 {
+                stored
+            } else {
+                let unpacked = &mut scratch.steps()[..count * steps];
+                unpack::<S, WIDTH>(s, stored, unpacked);
+                &*unpacked
+            };
+            if pair {
+                self.tiles::<S, WIDTH, 2>(s, rows.clone(), panel, codes);
+            } else {
+                self.tiles::<S, WIDTH, 1>(s, rows.clone(), panel, codes);
+            }
+            panel += count;
+        }
+    }
+
+    #[inline(always)]
+    fn tiles<S: Simd, const WIDTH: usize, const P: usize>(
+        &self,
+        s: S,
+        rows: Range<usize>,
+        panel: usize,
+        codes: &[[u8; 64]],
+    ) {
+        let steps = codes.len() / P;
+        let codes: [&[[u8; 64]]; P] = std::array::from_fn(|p| &codes[p * steps..][..steps]);
+        // Without groups the floats are not live in the inner loop and the tile can be twice as tall.
+        let tall = S::WIDE && self.w.groups() == 1;
+        let mut row = rows.start;
+        macro_rules! tile {
+            ($($height:literal),*) => {$(
+                while rows.end - row >= $height {
+                    self.tile::<S, WIDTH, P, $height>(s, row, panel, codes);
+                    row += $height;
+                }
+            )*};
+        }
+        if tall {
+            tile!(12);
+        }
+        if S::WIDE {
+            tile!(6);
+        }
+        tile!(4, 2, 1);
+    }
+
+    #[inline(always)]
+    fn tile<S: Simd, const WIDTH: usize, const P: usize, const R: usize>(
+        &self,
+        s: S,
+        row: usize,
+        panel: usize,
+        codes: [&[[u8; 64]]; P],
+    ) {
+        let panels = std::array::from_fn(|p| panel + p);
+        let acts: [&[i8]; R] =
+            std::array::from_fn(|r| &self.x.codes[(row + r) * self.x.stride..][..self.x.stride]);
+        let mut y = [[s.splat(0.0); P]; R];
+        for (group, steps) in self.group_steps(4, codes[0].len()) {
+            let dots = dot_tile::<S, WIDTH, P, R>(s, codes, acts, steps);
+            self.add_group(s, row, panels, group, dots, &mut y);
+        }
+        self.finish(s, row, panels, y);
+    }
+
+    /// The groups with their steps of `columns` columns.
+    #[inline(always)]
+    fn group_steps(
+        &self,
+        columns: usize,
+        steps: usize,
+    ) -> impl Iterator<Item = (usize, Range<usize>)> {
+        let groups = self.w.groups();
+        let size = if self.w.group_size == 0 {
+            steps
+        } else {
+            self.w.group_size / columns
+        };
+        (0..groups).map(move |group| (group, group * size..((group + 1) * size).min(steps)))
+    }
+
+    /// Adds a group's integer sums to the rows' results: the one place where they become floats.
+    #[inline(always)]
+    fn add_group<S: Simd, const P: usize, const R: usize>(
+        &self,
+        s: S,
+        row: usize,
+        panels: [usize; P],
+        group: usize,
+        dots: [[S::I; P]; R],
+        y: &mut [[S::F; P]; R],
+    ) {
+        let groups = self.w.groups();
+        let offset = if matches!(self.w.bits, CodeBits::Int8) {
+            S::CODE_OFFSET
+        } else {
+            0
+        };
+        for p in 0..P {
+            let index = (panels[p] * groups + group) * PANEL_ROWS;
+            let scale = match self.w.scales {
+                GroupScales::F16(scales) => s.load_f16(lanes(scales, index)),
+                GroupScales::F32(scales) => s.load(lanes(scales, index)),
+            };
+            for r in 0..R {
+                let at = (row + r) * groups + group;
+                let (act_scale, act_sum) = (self.x.scales[at], self.x.sums[at]);
+                let centred = match self.w.zero {
+                    GroupZero::Middle => {
+                        let zero = i32::from(self.w.bits.middle()) - offset;
+                        s.sub_i32(dots[r][p], s.splat_i32(zero * act_sum))
+                    }
+                    GroupZero::U8(zeros) => {
+                        let zero =
+                            s.sub_i32(s.load_u8_as_i32(lanes(zeros, index)), s.splat_i32(offset));
+                        s.sub_i32(dots[r][p], s.mul_i32(zero, s.splat_i32(act_sum)))
+                    }
+                    GroupZero::MinF16(mins) => {
+                        let share = s.splat(act_scale * act_sum as f32);
+                        y[r][p] = s.fma(s.load_f16(lanes(mins, index)), share, y[r][p]);
+                        s.add_i32(dots[r][p], s.splat_i32(offset * act_sum))
+                    }
+                };
+                y[r][p] = s.fma(s.mul(scale, s.to_f32(centred)), s.splat(act_scale), y[r][p]);
+            }
+        }
+    }
+
+    /// Adds the bias and writes the cells that exist.
+    #[inline(always)]
+    fn finish<S: Simd, const P: usize, const R: usize>(
+        &self,
+        s: S,
+        row: usize,
+        panels: [usize; P],
+        y: [[S::F; P]; R],
+    ) {
+        let n = self.w.n;
+        for p in 0..P {
+            let column = panels[p] * PANEL_ROWS;
+            let width = (n - column).min(PANEL_ROWS);
+            let bias = self
+                .bias
+                .map(|bias| s.load_part(&bias[column..column + width]));
+            for r in 0..R {
+                let y = bias.map_or(y[r][p], |bias| s.add(y[r][p], bias));
+                // SAFETY: the cells belong to this task.
+                let out = unsafe { self.out.part((row + r) * n + column, width) };
+                s.store_part(y, out);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn lanes<T>(values: &[T], index: usize) -> &[T; LANES] {
+    match values[index..].first_chunk() {
+        Some(lanes) => lanes,
+        None => unreachable!("lengths are checked before any kernel runs"),
+    }
+}
+
+/// Four signed bytes as the operand of a dot-product instruction.
+///
+/// # Safety
+/// `4 * step + 4 <= acts.len()`.
+#[inline(always)]
+unsafe fn four(acts: &[i8], step: usize) -> i32 {
+    // SAFETY: in bounds by contract, and unaligned reads are allowed.
+    i32::from_le(unsafe { acts.as_ptr().add(4 * step).cast::<i32>().read_unaligned() })
+}
+
+#[inline(always)]
+fn unpack<S: Simd, const WIDTH: usize>(s: S, stored: &[[u8; 64]], unpacked: &mut [[u8; 64]]) {
+    let per_byte = 8 / WIDTH;
+    for (step, fields) in stored.iter().zip(unpacked.chunks_exact_mut(per_byte)) {
+        let step = s.load_bytes(step);
+        for (index, field) in fields.iter_mut().enumerate() {
+            s.store_bytes(s.field(step, WIDTH, index), field);
+        }
+    }
+}
+
+/// One row against stored steps of one panel.
+#[inline(always)]
+fn dot_group<S: Simd, const WIDTH: usize>(
+    s: S,
+    codes: &[[u8; 64]],
+    acts: &[i8],
+    steps: Range<usize>,
+) -> S::I {
+    let per_byte = 8 / WIDTH;
+    assert!(steps.end <= codes.len() && 4 * per_byte * steps.end <= acts.len());
+    // Four sums hide the latency of the dot product.
+    let mut sums = [s.splat_i32(0); 4];
+    let at_once = 4 / per_byte;
+    let mut step = steps.start;
+    macro_rules! add {
+        ($steps:expr) => {
+            for ahead in 0..$steps {
+                // SAFETY: `step + ahead < steps.end`, which the assertion bounds.
+                let code = s.load_bytes(unsafe { codes.get_unchecked(step + ahead) });
+                for index in 0..per_byte {
+                    let field = if WIDTH == 8 {
+                        code
+                    } else {
+                        s.field(code, WIDTH, index)
+                    };
+                    // SAFETY: as above.
+                    let act = unsafe { four(acts, (step + ahead) * per_byte + index) };
+                    let sum = &mut sums[(ahead * per_byte + index) % 4];
+                    *sum = dot_width::<S, WIDTH>(s, *sum, field, act);
+                }
+            }
+            step += $steps;
+        };
+    }
+    while step + at_once <= steps.end {
+        add!(at_once);
+    }
+    while step < steps.end {
+        add!(1);
+    }
+    s.add_i32(s.add_i32(sums[0], sums[1]), s.add_i32(sums[2], sums[3]))
+}
+
+#[inline(always)]
+fn dot_width<S: Simd, const WIDTH: usize>(s: S, sum: S::I, codes: S::B, acts: i32) -> S::I {
+    if WIDTH == 8 {
+        s.dot::<false>(sum, codes, acts)
+    } else {
+        s.dot::<true>(sum, codes, acts)
+    }
+}
+
+/// `R` rows against unpacked steps of `P` panels.
+#[inline(always)]
+fn dot_tile<S: Simd, const WIDTH: usize, const P: usize, const R: usize>(
+    s: S,
+    codes: [&[[u8; 64]]; P],
+    acts: [&[i8]; R],
+    steps: Range<usize>,
+) -> [[S::I; P]; R] {
+    assert!(codes.iter().all(|codes| steps.end <= codes.len()));
+    assert!(acts.iter().all(|acts| 4 * steps.end <= acts.len()));
+    let mut sums = [[s.splat_i32(0); P]; R];
+    for step in steps {
+        // SAFETY: `step < steps.end`, which the assertions bound.
+        let codes: [S::B; P] =
+            std::array::from_fn(|p| s.load_bytes(unsafe { codes[p].get_unchecked(step) }));
+        for r in 0..R {
+            // SAFETY: as above.
+            let act = unsafe { four(acts[r], step) };
+            for p in 0..P {
+                sums[r][p] = dot_width::<S, WIDTH>(s, sums[r][p], codes[p], act);
+            }
+        }
+    }
+    sums
 }

@@ -1,5 +1,6 @@
 //! Which instruction set the kernels run on: chosen once, at run time.
 
+use std::cell::Cell;
 use std::fmt;
 use std::sync::OnceLock;
 
@@ -32,17 +33,39 @@ impl Isa {
     #[must_use]
     pub fn available() -> Vec<Self> {
         let widest = detect();
-        [Self::Scalar, Self::Avx2, Self::Avx512]
-            .into_iter()
-            .filter(|&isa| isa <= widest)
-            .collect()
+        let all = [Self::Scalar, Self::Avx2, Self::Avx512];
+        all.into_iter().filter(|&isa| isa <= widest).collect()
     }
+
+    /// Calls `f` with this instruction set in use for what the calling thread asks of the kernels, helpers
+    /// of a [`ThreadPool`](crate::ThreadPool) included: to compare instruction sets within one process.
+    ///
+    /// # Panics
+    /// If this CPU lacks it.
+    pub fn scope<R>(self, f: impl FnOnce() -> R) -> R {
+        struct Restore(Option<Isa>);
+        impl Drop for Restore {
+            fn drop(&mut self) {
+                FORCED.set(self.0);
+            }
+        }
+        assert!(self <= detect(), "this CPU lacks {self}");
+        let _restore = Restore(FORCED.replace(Some(self)));
+        f()
+    }
+}
+
+thread_local! {
+    static FORCED: Cell<Option<Isa>> = const { Cell::new(None) };
 }
 
 /// The instruction set in use: `AIOS_ISA` when it names one this CPU has, else the widest.
 #[must_use]
 pub fn isa() -> Isa {
-    isa_checked().unwrap_or_else(|_| detect())
+    static DEFAULT: OnceLock<Isa> = OnceLock::new();
+    FORCED
+        .get()
+        .unwrap_or_else(|| *DEFAULT.get_or_init(|| isa_checked().unwrap_or_else(|_| detect())))
 }
 
 /// [`isa`], or why `AIOS_ISA` cannot be followed.

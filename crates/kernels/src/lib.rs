@@ -1,5 +1,7 @@
 //! SIMD primitives: dot products, matrix products, softmax, norms. Scalar code defines the truth.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
+// Generic kernels must be inlined into the function that enables the instruction set.
+#![allow(clippy::inline_always)]
 
 mod activation;
 mod attention;
@@ -9,10 +11,14 @@ mod gemm_quant;
 mod isa;
 mod norm;
 mod panel16;
+mod plan;
 mod quant_rows;
 mod rope;
+mod scratch;
 mod shared;
+mod simd;
 mod thread_pool;
+mod tile;
 mod vector;
 
 pub use activation::{gelu, gelu_tanh, silu_mul, softmax};

@@ -3,20 +3,28 @@
 use std::marker::PhantomData;
 
 /// Hands out disjoint parts of one exclusive slice to several threads.
-#[derive(Clone, Copy)]
-pub(crate) struct SharedOut<'a> {
-    data: *mut f32,
+#[derive(Debug)]
+pub(crate) struct SharedOut<'a, T> {
+    data: *mut T,
     len: usize,
-    lifetime: PhantomData<&'a mut [f32]>,
+    lifetime: PhantomData<&'a mut [T]>,
 }
 
-// SAFETY: the only ways to touch the data are unsafe and ask for disjoint places.
-unsafe impl Send for SharedOut<'_> {}
-// SAFETY: as above.
-unsafe impl Sync for SharedOut<'_> {}
+impl<T> Clone for SharedOut<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
 
-impl<'a> SharedOut<'a> {
-    pub(crate) fn new(out: &'a mut [f32]) -> Self {
+impl<T> Copy for SharedOut<'_, T> {}
+
+// SAFETY: the only way to the data is unsafe and asks for disjoint places.
+unsafe impl<T: Send> Send for SharedOut<'_, T> {}
+// SAFETY: as above.
+unsafe impl<T: Send> Sync for SharedOut<'_, T> {}
+
+impl<'a, T> SharedOut<'a, T> {
+    pub(crate) fn new(out: &'a mut [T]) -> Self {
         Self {
             data: out.as_mut_ptr(),
             len: out.len(),
@@ -25,10 +33,11 @@ impl<'a> SharedOut<'a> {
     }
 
     /// # Safety
-    /// No other thread touches `index` meanwhile.
-    pub(crate) unsafe fn write(self, index: usize, value: f32) {
-        assert!(index < self.len);
-        // SAFETY: in bounds, and the caller owns the place.
-        unsafe { self.data.add(index).write(value) };
+    /// No other part handed out overlaps this one while both live.
+    #[inline(always)]
+    pub(crate) unsafe fn part(self, start: usize, len: usize) -> &'a mut [T] {
+        assert!(start <= self.len && len <= self.len - start);
+        // SAFETY: in bounds of the exclusive slice, and the caller keeps parts disjoint.
+        unsafe { std::slice::from_raw_parts_mut(self.data.add(start), len) }
     }
 }

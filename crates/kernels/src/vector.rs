@@ -1,16 +1,16 @@
 //! Arithmetic on slices.
 
-use half::slice::HalfFloatSliceExt;
-use half::{bf16, f16, slice::HalfBitsSliceExt};
+use crate::isa;
+use crate::simd::{LANES, Simd, dispatched};
 
-/// `Σ a·b`.
+/// `Σ a·b`, in 64 partial sums: element `i` goes to sum `i % 64`, and halves are added until one is left.
 ///
 /// # Panics
 /// If the lengths differ.
 #[must_use]
 pub fn dot_f32(a: &[f32], b: &[f32]) -> f32 {
-    assert_eq!(a.len(), b.len());
-    a.iter().zip(b).fold(0.0, |sum, (a, b)| a.mul_add(*b, sum))
+    assert_eq!(a.len(), b.len(), "a dot product of equally long slices");
+    dot_isa(isa(), a, b)
 }
 
 /// `y += alpha · x`.
@@ -18,10 +18,8 @@ pub fn dot_f32(a: &[f32], b: &[f32]) -> f32 {
 /// # Panics
 /// If the lengths differ.
 pub fn axpy(alpha: f32, x: &[f32], y: &mut [f32]) {
-    assert_eq!(x.len(), y.len());
-    for (x, y) in x.iter().zip(y) {
-        *y = alpha.mul_add(*x, *y);
-    }
+    assert_eq!(x.len(), y.len(), "x and y are equally long");
+    axpy_isa(isa(), alpha, x, y);
 }
 
 /// `y += x`.
@@ -29,26 +27,19 @@ pub fn axpy(alpha: f32, x: &[f32], y: &mut [f32]) {
 /// # Panics
 /// If the lengths differ.
 pub fn add(x: &[f32], y: &mut [f32]) {
-    assert_eq!(x.len(), y.len());
-    for (x, y) in x.iter().zip(y) {
-        *y += x;
-    }
+    assert_eq!(x.len(), y.len(), "x and y are equally long");
+    add_isa(isa(), x, y);
 }
 
 /// `y *= alpha`.
 pub fn scale(alpha: f32, y: &mut [f32]) {
-    for y in y {
-        *y *= alpha;
-    }
+    scale_isa(isa(), alpha, y);
 }
 
-/// Largest magnitude; 0 for an empty slice. NaN if any value is NaN.
+/// Largest magnitude; 0 for an empty slice, NaN if any value is.
 #[must_use]
 pub fn abs_max(x: &[f32]) -> f32 {
-    x.iter().fold(
-        0.0,
-        |largest, x| if x.abs() <= largest { largest } else { x.abs() },
-    )
+    abs_max_isa(isa(), x)
 }
 
 /// Converts half precision bits.
@@ -56,7 +47,8 @@ pub fn abs_max(x: &[f32]) -> f32 {
 /// # Panics
 /// If the lengths differ.
 pub fn f16_to_f32(bits: &[u16], out: &mut [f32]) {
-    bits.reinterpret_cast::<f16>().convert_to_f32_slice(out);
+    assert_eq!(bits.len(), out.len(), "one value per half");
+    f16_isa(isa(), bits, out);
 }
 
 /// Converts brain float bits.
@@ -64,5 +56,139 @@ pub fn f16_to_f32(bits: &[u16], out: &mut [f32]) {
 /// # Panics
 /// If the lengths differ.
 pub fn bf16_to_f32(bits: &[u16], out: &mut [f32]) {
-    bits.reinterpret_cast::<bf16>().convert_to_f32_slice(out);
+    assert_eq!(bits.len(), out.len(), "one value per brain float");
+    bf16_isa(isa(), bits, out);
+}
+
+dispatched!(fn dot_isa(a: &[f32], b: &[f32]) -> f32 = dot_on);
+dispatched!(fn axpy_isa(alpha: f32, x: &[f32], y: &mut [f32]) = axpy_on);
+dispatched!(fn add_isa(x: &[f32], y: &mut [f32]) = add_on);
+dispatched!(fn scale_isa(alpha: f32, y: &mut [f32]) = scale_on);
+dispatched!(fn abs_max_isa(x: &[f32]) -> f32 = abs_max_on);
+dispatched!(fn f16_isa(bits: &[u16], out: &mut [f32]) = f16_on);
+dispatched!(fn bf16_isa(bits: &[u16], out: &mut [f32]) = bf16_on);
+
+/// Replaces each vector of `y` by `f(its index, its value)`.
+#[inline(always)]
+pub(crate) fn map_in_place<S: Simd>(s: S, y: &mut [f32], f: impl Fn(S::F) -> S::F) {
+    let (whole, rest) = y.as_chunks_mut::<LANES>();
+    for y in whole {
+        s.store(f(s.load(y)), y);
+    }
+    if !rest.is_empty() {
+        s.store_part(f(s.load_part(rest)), rest);
+    }
+}
+
+/// Replaces each vector of `y` by `f(x, y)`.
+#[inline(always)]
+pub(crate) fn map_with<S: Simd>(s: S, x: &[f32], y: &mut [f32], f: impl Fn(S::F, S::F) -> S::F) {
+    let (whole_x, rest_x) = x.as_chunks::<LANES>();
+    let (whole, rest) = y.as_chunks_mut::<LANES>();
+    for (x, y) in whole_x.iter().zip(whole) {
+        s.store(f(s.load(x), s.load(y)), y);
+    }
+    if !rest.is_empty() {
+        s.store_part(f(s.load_part(rest_x), s.load_part(rest)), rest);
+    }
+}
+
+/// Folds vectors into four accumulators in turn: four chains hide the latency. The last part is filled
+/// with zeros.
+#[inline(always)]
+pub(crate) fn fold<S: Simd>(
+    s: S,
+    x: &[f32],
+    start: S::F,
+    f: impl Fn(S::F, S::F) -> S::F,
+) -> [S::F; 4] {
+    let mut sums = [start; 4];
+    let (blocks, rest) = x.as_chunks::<{ 4 * LANES }>();
+    for block in blocks {
+        for (sum, x) in sums.iter_mut().zip(block.as_chunks::<LANES>().0) {
+            *sum = f(*sum, s.load(x));
+        }
+    }
+    for (sum, x) in sums.iter_mut().zip(rest.chunks(LANES)) {
+        *sum = f(*sum, s.load_part(x));
+    }
+    sums
+}
+
+/// The lanes of four accumulators added in a fixed order.
+#[inline(always)]
+pub(crate) fn sum_of<S: Simd>(s: S, sums: [S::F; 4]) -> f32 {
+    s.sum(s.add(s.add(sums[0], sums[2]), s.add(sums[1], sums[3])))
+}
+
+#[inline(always)]
+fn dot_on<S: Simd>(s: S, a: &[f32], b: &[f32]) -> f32 {
+    let mut sums = [s.splat(0.0); 4];
+    let (blocks_a, rest_a) = a.as_chunks::<{ 4 * LANES }>();
+    let (blocks_b, rest_b) = b.as_chunks::<{ 4 * LANES }>();
+    for (a, b) in blocks_a.iter().zip(blocks_b) {
+        let (a, b) = (a.as_chunks::<LANES>().0, b.as_chunks::<LANES>().0);
+        for i in 0..4 {
+            sums[i] = s.fma(s.load(&a[i]), s.load(&b[i]), sums[i]);
+        }
+    }
+    for ((sum, a), b) in sums
+        .iter_mut()
+        .zip(rest_a.chunks(LANES))
+        .zip(rest_b.chunks(LANES))
+    {
+        *sum = s.fma(s.load_part(a), s.load_part(b), *sum);
+    }
+    sum_of(s, sums)
+}
+
+#[inline(always)]
+fn axpy_on<S: Simd>(s: S, alpha: f32, x: &[f32], y: &mut [f32]) {
+    let alpha = s.splat(alpha);
+    map_with(s, x, y, |x, y| s.fma(alpha, x, y));
+}
+
+#[inline(always)]
+fn add_on<S: Simd>(s: S, x: &[f32], y: &mut [f32]) {
+    map_with(s, x, y, |x, y| s.add(y, x));
+}
+
+#[inline(always)]
+fn scale_on<S: Simd>(s: S, alpha: f32, y: &mut [f32]) {
+    let alpha = s.splat(alpha);
+    map_in_place(s, y, |y| s.mul(alpha, y));
+}
+
+#[inline(always)]
+pub(crate) fn abs_max_on<S: Simd>(s: S, x: &[f32]) -> f32 {
+    let largest = fold(s, x, s.splat(0.0), |largest, x| s.max_magnitude(x, largest));
+    let pairs = [
+        s.max_magnitude(largest[0], largest[2]),
+        s.max_magnitude(largest[1], largest[3]),
+    ];
+    s.largest_magnitude(s.max_magnitude(pairs[0], pairs[1]))
+}
+
+#[inline(always)]
+fn f16_on<S: Simd>(s: S, bits: &[u16], out: &mut [f32]) {
+    convert(bits, out, |bits| s.load_f16(bits), s);
+}
+
+#[inline(always)]
+fn bf16_on<S: Simd>(s: S, bits: &[u16], out: &mut [f32]) {
+    convert(bits, out, |bits| s.load_bf16(bits), s);
+}
+
+#[inline(always)]
+fn convert<S: Simd>(bits: &[u16], out: &mut [f32], load: impl Fn(&[u16; LANES]) -> S::F, s: S) {
+    let (whole, rest) = bits.as_chunks::<LANES>();
+    let (whole_out, rest_out) = out.as_chunks_mut::<LANES>();
+    for (bits, out) in whole.iter().zip(whole_out) {
+        s.store(load(bits), out);
+    }
+    if !rest.is_empty() {
+        let mut last = [0; LANES];
+        last[..rest.len()].copy_from_slice(rest);
+        s.store_part(load(&last), rest_out);
+    }
 }

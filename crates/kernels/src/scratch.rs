@@ -1,0 +1,51 @@
+//! Memory that a thread keeps between calls, so that the kernels allocate nothing once warm.
+
+use std::cell::Cell;
+
+/// A cache line.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([u8; 64]);
+
+thread_local! {
+    static KEPT: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
+}
+
+/// Uninitialised in meaning, initialised in fact: holds whatever the last user left.
+pub(crate) struct Scratch(Vec<Line>);
+
+impl Scratch {
+    /// At least `bytes` bytes. A second scratch taken while the first is held is allocated anew.
+    pub(crate) fn take(bytes: usize) -> Self {
+        let mut lines = KEPT.take();
+        let needed = bytes.div_ceil(64);
+        if lines.len() < needed {
+            lines.resize(needed, Line([0; 64]));
+        }
+        Self(lines)
+    }
+
+    /// The whole buffer as vectors of sixteen `f32`.
+    pub(crate) fn vectors(&mut self) -> &mut [[f32; 16]] {
+        // SAFETY: a line has the size and at least the alignment of sixteen f32, and any bytes are f32.
+        unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast(), self.0.len()) }
+    }
+
+    /// The whole buffer as steps of a panel.
+    pub(crate) fn steps(&mut self) -> &mut [[u8; 64]] {
+        // SAFETY: a line is sixty-four bytes.
+        unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast(), self.0.len()) }
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let mine = std::mem::take(&mut self.0);
+        let other = KEPT.replace(Vec::new());
+        KEPT.set(if mine.len() >= other.len() {
+            mine
+        } else {
+            other
+        });
+    }
+}

@@ -1,0 +1,187 @@
+//! Every instruction set of this CPU gives the same bits as the scalar definition, whatever the shape.
+
+mod common;
+
+use common::{Matrix, Random, ZeroKind, assert_same_bits};
+use kernels::{
+    AttentionShape, AttentionSpan, CodeBits, Isa, PlainRows, QuantRows, Rows, ThreadPool,
+};
+use proptest::prelude::*;
+
+/// Runs `f` on every instruction set and compares with the first, which is scalar.
+fn compare(what: &str, f: impl Fn() -> Vec<f32>) {
+    let truth = Isa::Scalar.scope(&f);
+    for isa in Isa::available() {
+        assert_same_bits(&isa.scope(&f), &truth, &format!("{what} on {isa}"));
+    }
+}
+
+fn bits() -> impl Strategy<Value = CodeBits> {
+    prop_oneof![
+        Just(CodeBits::Int8),
+        Just(CodeBits::Int4),
+        Just(CodeBits::Int2)
+    ]
+}
+
+fn zero() -> impl Strategy<Value = ZeroKind> {
+    prop_oneof![
+        Just(ZeroKind::Middle),
+        Just(ZeroKind::U8),
+        Just(ZeroKind::Min)
+    ]
+}
+
+/// Lengths around the vector widths, with values that reach every branch.
+fn values() -> impl Strategy<Value = Vec<f32>> {
+    let special = prop_oneof![
+        Just(f32::NAN),
+        Just(f32::INFINITY),
+        Just(f32::NEG_INFINITY),
+        Just(-0.0_f32),
+        Just(f32::MIN_POSITIVE),
+        Just(1e-40_f32),
+        Just(88.0_f32),
+        Just(-87.33_f32),
+        Just(f32::MAX),
+    ];
+    let value = prop_oneof![20 => -8.0_f32..8.0, 1 => special];
+    let ordinary = proptest::collection::vec(-8.0_f32..8.0, 0..150);
+    prop_oneof![ordinary, proptest::collection::vec(value, 0..150)]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    #[test]
+    fn gemm_quant(
+        m in 1_usize..40, n in 1_usize..70, k in 1_usize..300, bits in bits(),
+        group in prop_oneof![Just(0_usize), Just(32), Just(64), Just(128)],
+        zero in zero(), half: bool, bias: bool, threads in 1_usize..3, seed: u64,
+    ) {
+        let mut random = Random(seed);
+        let matrix = Matrix::random(&mut random, (n, k), bits, group, (zero, half));
+        let x = random.vector(m * k, 3.0);
+        let b = bias.then(|| random.vector(n, 1.0));
+        let pool = ThreadPool::new(threads);
+        compare("gemm_quant", || {
+            let mut rows = QuantRows::new();
+            rows.quantize(&x, m, k, group);
+            let mut out = vec![f32::NAN; m * n];
+            kernels::gemm_quant(&pool, &rows, &matrix.panels(), b.as_deref(), &mut out);
+            out
+        });
+    }
+
+    #[test]
+    fn gemm_plain(
+        m in 1_usize..40, n in 1_usize..70, k in 0_usize..500, kind in 0..3, bias: bool, seed: u64,
+    ) {
+        let mut random = Random(seed);
+        let x = random.vector(m * k, 3.0);
+        let w = random.vector(n * k, 1.0);
+        let b = bias.then(|| random.vector(n, 1.0));
+        let f16s: Vec<u16> = w.iter().map(|&w| half::f16::from_f32(w).to_bits()).collect();
+        let bf16s: Vec<u16> = w.iter().map(|&w| half::bf16::from_f32(w).to_bits()).collect();
+        let weights = [PlainRows::F32(&w), PlainRows::F16(&f16s), PlainRows::Bf16(&bf16s)][kind as usize];
+        let pool = ThreadPool::new(2);
+        compare("gemm_plain", || {
+            let mut out = vec![f32::NAN; m * n];
+            kernels::gemm_plain(&pool, &x, m, k, weights, n, b.as_deref(), &mut out);
+            out
+        });
+    }
+
+    #[test]
+    fn attention(
+        queries in 1_usize..60, more in 0_usize..100, kv_heads in 1_usize..3, group in 1_usize..4,
+        head_dim in prop_oneof![Just(8_usize), Just(16), Just(32), Just(40), Just(64)], causal: bool, seed: u64,
+    ) {
+        let mut random = Random(seed);
+        let heads = kv_heads * group;
+        let keys = queries + more;
+        let q = random.vector(queries * heads * head_dim, 2.0);
+        let k = random.vector(keys * kv_heads * head_dim, 2.0);
+        let v = random.vector(keys * kv_heads * head_dim, 2.0);
+        let shape = AttentionShape { heads, kv_heads, head_dim, scale: 0.3 };
+        let span = AttentionSpan { query_start: 0, queries, key_start: 0, keys, causal: causal.then_some(more) };
+        let pool = ThreadPool::new(2);
+        compare("attention", || {
+            let mut out = vec![f32::NAN; q.len()];
+            let (qs, ks) = (heads * head_dim, kv_heads * head_dim);
+            let (q, k, v) = (Rows::new(&q, qs), Rows::new(&k, ks), Rows::new(&v, ks));
+            kernels::attention(&pool, q, k, v, shape, &[span], &mut out);
+            out
+        });
+    }
+
+    #[test]
+    fn functions_of_one_row(x in values(), seed: u64) {
+        let mut random = Random(seed);
+        let (gamma, beta) = (random.vector(x.len(), 1.0), random.vector(x.len(), 1.0));
+        let in_place = |f: fn(&mut [f32])| {
+            let mut y = x.clone();
+            f(&mut y);
+            y
+        };
+        compare("softmax", || in_place(kernels::softmax));
+        compare("gelu", || in_place(kernels::gelu));
+        compare("gelu_tanh", || in_place(kernels::gelu_tanh));
+        compare("scale", || in_place(|y| kernels::scale(0.7, y)));
+        compare("dot", || vec![kernels::dot_f32(&x, &gamma)]);
+        compare("abs_max", || vec![kernels::abs_max(&x)]);
+        let into = |f: &dyn Fn(&mut [f32])| {
+            let mut y = beta.clone();
+            f(&mut y);
+            y
+        };
+        compare("axpy", || into(&|y| kernels::axpy(1.3, &x, y)));
+        compare("add", || into(&|y| kernels::add(&x, y)));
+        compare("silu_mul", || into(&|y| kernels::silu_mul(&x, &gamma, y)));
+        compare("layer_norm", || into(&|y| kernels::layer_norm(&x, &gamma, &beta, 1e-12, y)));
+        compare("rms_norm", || into(&|y| kernels::rms_norm(&x, &gamma, 1e-5, y)));
+    }
+
+    #[test]
+    fn rope(half in 1_usize..40, heads in 1_usize..4, seed: u64) {
+        let mut random = Random(seed);
+        let (x, angles) = (random.vector(2 * half * heads, 2.0), random.vector(half, 3.0));
+        let cos: Vec<f32> = angles.iter().map(|a| a.cos()).collect();
+        let sin: Vec<f32> = angles.iter().map(|a| a.sin()).collect();
+        compare("rope", || {
+            let mut y = x.clone();
+            kernels::rope(&mut y, &cos, &sin);
+            y
+        });
+    }
+
+    #[test]
+    fn quantised_rows(x in values(), m in 1_usize..4, group in prop_oneof![Just(0_usize), Just(16), Just(32)]) {
+        let x = x.repeat(m);
+        let k = x.len() / m;
+        let quantize = || {
+            let mut rows = QuantRows::new();
+            rows.quantize(&x, m, k, group);
+            rows
+        };
+        let truth = Isa::Scalar.scope(quantize);
+        for isa in Isa::available() {
+            let rows = isa.scope(quantize);
+            prop_assert_eq!(rows.codes(), truth.codes());
+            prop_assert_eq!(rows.sums(), truth.sums());
+            assert_same_bits(rows.scales(), truth.scales(), "scales");
+        }
+    }
+}
+
+#[test]
+fn all_half_and_brain_floats() {
+    let all: Vec<u16> = (0..=u16::MAX).collect();
+    for convert in [kernels::f16_to_f32, kernels::bf16_to_f32] {
+        compare("conversion", || {
+            let mut out = vec![0.0; all.len()];
+            convert(&all, &mut out);
+            out
+        });
+    }
+}

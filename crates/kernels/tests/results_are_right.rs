@@ -1,0 +1,270 @@
+//! The scalar definition against plain formulas in double precision, with the tolerances the docs state.
+
+mod common;
+
+use common::{Matrix, Random, ZeroKind};
+use kernels::{
+    AttentionShape, AttentionSpan, CodeBits, PlainRows, QuantRows, Rows, ThreadPool, dequantize_row,
+};
+use proptest::prelude::*;
+
+fn close(got: f32, want: f64, tolerance: f64, what: &str) {
+    let error = (f64::from(got) - want).abs();
+    assert!(
+        error <= tolerance,
+        "{what}: got {got:e}, want {want:e}, error {error:e} > {tolerance:e}"
+    );
+}
+
+/// Complementary error function by its continued fraction and series, good to 1e-14.
+fn normal_cdf(x: f64) -> f64 {
+    let z = x.abs() / std::f64::consts::SQRT_2;
+    let erfc = if z < 2.5 {
+        let mut term = z;
+        let mut sum = z;
+        for n in 1..120 {
+            term *= -z * z / f64::from(n);
+            sum += term / f64::from(2 * n + 1);
+        }
+        1.0 - sum * std::f64::consts::FRAC_2_SQRT_PI
+    } else {
+        let fraction = (1..=80)
+            .rev()
+            .fold(0.0, |f, n| f64::from(n) / 2.0 / (z + f));
+        (-z * z).exp() / ((z + fraction) * std::f64::consts::PI.sqrt())
+    };
+    if x < 0.0 {
+        erfc / 2.0
+    } else {
+        1.0 - erfc / 2.0
+    }
+}
+
+/// The activation that a code stands for.
+fn value(rows: &QuantRows, (k, group): (usize, usize), row: usize, column: usize) -> f64 {
+    let groups = if group == 0 { 1 } else { k.div_ceil(group) };
+    let index = row * groups + column.checked_div(group).unwrap_or(0);
+    f64::from(rows.codes()[row * k.next_multiple_of(64) + column]) * f64::from(rows.scales()[index])
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn gemm_quant_multiplies_the_weights_that_the_codes_stand_for(
+        m in 1_usize..20, n in 1_usize..50, k in 1_usize..200, seed: u64,
+        group in prop_oneof![Just(0_usize), Just(32), Just(64)], kind in 0..3, width in 0..3,
+    ) {
+        let mut random = Random(seed);
+        let kind = [ZeroKind::Middle, ZeroKind::U8, ZeroKind::Min][kind as usize];
+        let bits = [CodeBits::Int8, CodeBits::Int4, CodeBits::Int2][width as usize];
+        let matrix = Matrix::random(&mut random, (n, k), bits, group, (kind, true));
+        let x = random.vector(m * k, 2.0);
+        let bias = random.vector(n, 1.0);
+        let mut rows = QuantRows::new();
+        rows.quantize(&x, m, k, group);
+        let mut out = vec![0.0; m * n];
+        kernels::gemm_quant(&ThreadPool::new(2), &rows, &matrix.panels(), Some(&bias), &mut out);
+        let mut row_weights = vec![0.0; k];
+        for j in 0..n {
+            dequantize_row(&matrix.panels(), j, &mut row_weights);
+            for (c, &weight) in row_weights.iter().enumerate() {
+                close(weight, matrix.weight(j, c), 1e-6 * (1.0 + matrix.weight(j, c).abs()), "weight");
+            }
+            for i in 0..m {
+                let (mut want, mut magnitude) = (f64::from(bias[j]), 1.0);
+                for c in 0..k {
+                    let product = value(&rows, (k, group), i, c) * matrix.weight(j, c);
+                    want += product;
+                    magnitude += product.abs();
+                }
+                close(out[i * n + j], want, 2e-6 * magnitude, "product");
+            }
+        }
+        for i in 0..m {
+            for c in 0..k {
+                // Half a step of the coarsest scale a row of values below 2 can have.
+                close(x[i * k + c], value(&rows, (k, group), i, c), 1.001 * 2.0 / 254.0, "activation");
+            }
+        }
+    }
+
+    #[test]
+    fn gemm_plain_is_the_product(m in 1_usize..30, n in 1_usize..50, k in 0_usize..600, seed: u64) {
+        let mut random = Random(seed);
+        let (x, w, bias) = (random.vector(m * k, 1.0), random.vector(n * k, 1.0), random.vector(n, 1.0));
+        let mut out = vec![0.0; m * n];
+        let pool = ThreadPool::new(1);
+        kernels::gemm_plain(&pool, &x, m, k, PlainRows::F32(&w), n, Some(&bias), &mut out);
+        for i in 0..m {
+            for j in 0..n {
+                let want: f64 =
+                    (0..k).map(|c| f64::from(x[i * k + c]) * f64::from(w[j * k + c])).sum::<f64>();
+                close(out[i * n + j], want + f64::from(bias[j]), 1e-6 * (10 + k) as f64, "product");
+            }
+        }
+    }
+
+    /// What a row gives does not depend on the rows beside it: the promise that a batch changes no answer.
+    #[test]
+    fn a_row_alone_gives_the_same_bits(m in 2_usize..40, n in 1_usize..50, k in 1_usize..500, seed: u64) {
+        let mut random = Random(seed);
+        let pool = ThreadPool::new(2);
+        let x = random.vector(m * k, 1.0);
+        let w = random.vector(n * k, 1.0);
+        let matrix = Matrix::random(&mut random, (n, k), CodeBits::Int4, 32, (ZeroKind::Min, true));
+        let run = |x: &[f32], m: usize| {
+            let mut plain = vec![0.0; m * n];
+            kernels::gemm_plain(&pool, x, m, k, PlainRows::F32(&w), n, None, &mut plain);
+            let mut rows = QuantRows::new();
+            rows.quantize_with(&pool, m, k, 32, |row, values| values.copy_from_slice(&x[row * k..][..k]));
+            let mut quant = vec![0.0; m * n];
+            kernels::gemm_quant(&pool, &rows, &matrix.panels(), None, &mut quant);
+            (plain, quant)
+        };
+        let (plain, quant) = run(&x, m);
+        for i in 0..m {
+            let alone = run(&x[i * k..(i + 1) * k], 1);
+            common::assert_same_bits(&plain[i * n..(i + 1) * n], &alone.0, "plain");
+            common::assert_same_bits(&quant[i * n..(i + 1) * n], &alone.1, "quant");
+        }
+    }
+
+    #[test]
+    fn attention_is_softmax_of_scores_times_values(
+        queries in 1_usize..70, before in 0_usize..80, group in 1_usize..4, causal: bool, seed: u64,
+    ) {
+        let mut random = Random(seed);
+        let (kv_heads, d) = (2, 24);
+        let (heads, keys) = (kv_heads * group, queries + before);
+        // Two sequences, the second after the first, to see that spans are kept apart.
+        let (q, k, v) = (
+            random.vector(2 * queries * heads * d, 2.0),
+            random.vector(2 * keys * kv_heads * d, 2.0),
+            random.vector(2 * keys * kv_heads * d, 2.0),
+        );
+        let spans = [0, 1].map(|i| AttentionSpan {
+            query_start: i * queries,
+            queries,
+            key_start: i * keys,
+            keys,
+            causal: causal.then_some(before),
+        });
+        let shape = AttentionShape { heads, kv_heads, head_dim: d, scale: 0.2 };
+        let mut out = vec![0.0; q.len()];
+        let pool = ThreadPool::new(2);
+        let (ks, qs) = (kv_heads * d, heads * d);
+        kernels::attention(&pool, Rows::new(&q, qs), Rows::new(&k, ks), Rows::new(&v, ks), shape, &spans, &mut out);
+        for (s, i, h) in (0..2).flat_map(|s| (0..queries).flat_map(move |i| (0..heads).map(move |h| (s, i, h)))) {
+            let seen = if causal { before + i + 1 } else { keys };
+            let query = &q[(s * queries + i) * qs + h * d..][..d];
+            let at = |rows: &[f32], j: usize, c: usize| f64::from(rows[(s * keys + j) * ks + h / group * d + c]);
+            let scores: Vec<f64> = (0..seen)
+                .map(|j| 0.2 * (0..d).map(|c| f64::from(query[c]) * at(&k, j, c)).sum::<f64>())
+                .collect();
+            let top = scores.iter().copied().fold(f64::MIN, f64::max);
+            let weights: Vec<f64> = scores.iter().map(|score| (score - top).exp()).collect();
+            let total: f64 = weights.iter().sum();
+            for c in 0..d {
+                let want: f64 = (0..seen).map(|j| weights[j] / total * at(&v, j, c)).sum();
+                close(out[(s * queries + i) * qs + h * d + c], want, 5e-6, "attention");
+            }
+        }
+    }
+
+    #[test]
+    fn softmax_sums_to_one(x in proptest::collection::vec(-40.0_f32..40.0, 1..200)) {
+        let mut y = x.clone();
+        kernels::softmax(&mut y);
+        let top = x.iter().copied().fold(f32::MIN, f32::max);
+        let total: f64 = x.iter().map(|&x| f64::from(x - top).exp()).sum();
+        for (x, y) in x.iter().zip(&y) {
+            let want = f64::from(x - top).exp() / total;
+            close(*y, want, 4e-7 * want, "probability");
+        }
+    }
+
+    #[test]
+    fn norms_are_their_formulas(len in 1_usize..400, seed: u64) {
+        let mut random = Random(seed);
+        let (x, delta) = (random.vector(len, 3.0), random.vector(len, 3.0));
+        let (gamma, beta) = (random.vector(len, 1.0), random.vector(len, 1.0));
+        let (mut residual, mut out) = (x.clone(), vec![0.0; len]);
+        kernels::add_layer_norm(&delta, &mut residual, &gamma, &beta, 1e-5, &mut out);
+        let sum: Vec<f64> = x.iter().zip(&delta).map(|(x, d)| f64::from(x + d)).collect();
+        let mean = sum.iter().sum::<f64>() / len as f64;
+        let variance = sum.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / len as f64;
+        for i in 0..len {
+            let want = (sum[i] - mean) / (variance + 1e-5).sqrt() * f64::from(gamma[i]) + f64::from(beta[i]);
+            close(residual[i], sum[i], 0.0, "residual");
+            close(out[i], want, 1e-5, "layer norm");
+        }
+        let mut residual = x.clone();
+        kernels::add_rms_norm(&delta, &mut residual, &gamma, 1e-5, &mut out);
+        let square = sum.iter().map(|x| x * x).sum::<f64>() / len as f64;
+        for i in 0..len {
+            close(out[i], sum[i] / (square + 1e-5).sqrt() * f64::from(gamma[i]), 2e-6, "rms norm");
+        }
+    }
+}
+
+#[test]
+fn activation_functions_keep_their_stated_errors() {
+    let mut inputs: Vec<f32> = (-200_000..=200_000).map(|i| i as f32 * 1e-4).collect();
+    inputs.extend([-1e30, -100.0, 100.0, 1e30, -0.0, 1e-30]);
+    let (mut gelu, mut tanh, mut silu) = (inputs.clone(), inputs.clone(), inputs.clone());
+    kernels::gelu(&mut gelu);
+    kernels::gelu_tanh(&mut tanh);
+    kernels::silu_mul(&inputs, &vec![1.0; inputs.len()], &mut silu);
+    for (i, &x) in inputs.iter().enumerate() {
+        let wide = f64::from(x);
+        let want = wide * normal_cdf(wide);
+        close(gelu[i], want, 5e-7_f64.max(6e-8 * want.abs()), "gelu");
+        let sigmoid = |u: f64| 1.0 / (1.0 + (-u).exp());
+        let cubic = (2.0 / std::f64::consts::PI).sqrt() * (wide + 0.044_715 * wide.powi(3));
+        let want = wide * sigmoid(2.0 * cubic);
+        close(tanh[i], want, 1e-6 * want.abs() + 1e-6, "gelu_tanh");
+        let want = wide * sigmoid(wide);
+        close(
+            silu[i],
+            want,
+            5e-7 * want.abs() + 5e-39 * wide.abs(),
+            "silu",
+        );
+    }
+}
+
+#[test]
+fn rope_turns_by_the_angle() {
+    let (cos, sin) = ([0.6_f32, 1.0], [0.8_f32, 0.0]);
+    let mut heads = [1.0, 2.0, 3.0, 4.0, -1.0, 0.0, 0.0, 5.0];
+    kernels::rope(&mut heads, &cos, &sin);
+    let want = [0.6 - 2.4, 2.0, 1.8 + 0.8, 4.0, -0.6, 0.0, -0.8, 5.0];
+    for (got, want) in heads.iter().zip(want) {
+        close(*got, want, 1e-6, "rope");
+    }
+}
+
+#[test]
+fn what_is_not_finite_stays_visible() {
+    let mut rows = QuantRows::new();
+    let matrix = Matrix::random(
+        &mut Random(1),
+        (5, 70),
+        CodeBits::Int8,
+        32,
+        (ZeroKind::Middle, false),
+    );
+    for bad in [f32::NAN, f32::INFINITY] {
+        let mut x = vec![1.0; 70];
+        x[40] = bad;
+        rows.quantize(&x, 1, 70, 32);
+        let mut out = [0.0; 5];
+        kernels::gemm_quant(&ThreadPool::new(1), &rows, &matrix.panels(), None, &mut out);
+        assert!(out.iter().all(|y| y.is_nan()));
+        assert!(!kernels::abs_max(&x).is_finite());
+    }
+    let mut nothing = [f32::NEG_INFINITY; 20];
+    kernels::softmax(&mut nothing);
+    assert!(nothing.iter().all(|p| p.to_bits() == 0));
+}
