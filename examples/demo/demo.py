@@ -1,0 +1,172 @@
+"""The main job, end to end: pull two models, remember real documents, recall, answer with citations.
+
+The documents are the reference of this Python's standard library, as the interpreter carries it, and the
+documentation of this project. Nothing is prepared: the questions in `questions.jsonl` were written before
+the first run, and every figure printed is measured by the run that prints it.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ai_os_diffusion.cli.progress import ProgressBar
+from ai_os_diffusion.config import load_config
+from ai_os_diffusion.grounding import Answer
+from ai_os_diffusion.inference.device_utils import get_device_info
+from ai_os_diffusion.inference.model_hub import pull
+from ai_os_diffusion.runtime import Runtime, open_runtime
+
+HERE = Path(__file__).resolve().parent
+PROJECT = HERE.parents[1]
+WORK = PROJECT / ".cache" / "demo"
+REFERENCE = WORK / "python-reference"
+STORE = WORK / "store"
+PROJECT_DOCS = [PROJECT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs")]
+TO_ANSWER = [
+    "how do I stop two threads from writing at once?",
+    "delete a folder and everything inside it",
+    "which tools have to be installed before building this project?",
+]
+UNFITTING = "who won the football world cup in 1998?"
+
+
+@contextmanager
+def step(title: str, timings: dict[str, float]) -> Iterator[None]:
+    """Announce a step and keep how long it took."""
+    print(f"\n── {title}", flush=True)
+    start = time.perf_counter()
+    yield
+    timings[title] = time.perf_counter() - start
+
+
+def size_mb(path: Path) -> float:
+    """Megabytes of a file, or of all files of a folder."""
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    return sum(file.stat().st_size for file in files) / 1e6
+
+
+def get_models(models_dir: Path) -> None:
+    """Pull both models; nothing is fetched when they are here."""
+    for name in ("minilm", "smollm2"):
+        with ProgressBar(unit="bytes") as bar:
+            folder = pull(name, models_dir=models_dir, progress=bar)
+        metadata = json.loads((folder / "metadata.json").read_text(encoding="utf-8"))
+        print(
+            f"{name}: {metadata['architecture']} {metadata['model_type']}, {size_mb(folder):.0f} MB, {folder}"
+        )
+
+
+def remember(runtime: Runtime) -> None:
+    """Write the reference and add it, with the project's documents, to memory."""
+    subprocess.run(
+        [sys.executable, str(HERE / "python_reference.py"), str(REFERENCE)],
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    with ProgressBar(unit="bytes") as bar:
+        report = runtime.add(
+            [REFERENCE, *PROJECT_DOCS],
+            prune=True,
+            progress=lambda state: bar(
+                "remembering", state.bytes_done, state.bytes_total, f"{state.passages} passages"
+            ),
+        )
+    files, passages = report.files, report.passages
+    print(f"documents: {files['added']} new, {files['changed']} changed, {files['unchanged']} unchanged")
+    rate = f", {passages['added'] / report.seconds:.0f} a second" if passages["added"] else ""
+    print(f"passages:  {passages['added']} embedded and stored{rate}; {runtime.storage.count()} in memory")
+
+
+def measure_recall(runtime: Runtime) -> float:
+    """Share of the questions with a right page among the five nearest passages."""
+    lines = (HERE / "questions.jsonl").read_text(encoding="utf-8").splitlines()
+    questions = [json.loads(line) for line in lines]
+    found, missed, taken = 0, [], []
+    for row in questions:
+        start = time.perf_counter()
+        hits = runtime.recall(row["question"], top_k=5, min_similarity=-1.0).hits
+        taken.append(time.perf_counter() - start)
+        if any(Path(hit.source).name.removesuffix(".md") in row["pages"] for hit in hits):
+            found += 1
+        else:
+            missed.append(row["question"])
+    recall = found / len(questions)
+    print(f"recall@5 = {recall:.3f} ({found} of {len(questions)} questions)")
+    print(f"a question takes {statistics.median(taken) * 1e3:.1f} ms (median: embed and search)")
+    for question in missed:
+        print(f"  missed: {question}")
+    return recall
+
+
+def answer(runtime: Runtime, question: str) -> Answer:
+    """Print an answer as it is written, then what it stands on."""
+    print(f"\n? {question}")
+    start, first = time.perf_counter(), None
+    result: Answer | None = None
+    for event in runtime.ask_stream(question):
+        if isinstance(event, Answer):
+            result = event
+            continue
+        first = first or time.perf_counter() - start
+        print(event, end="", flush=True)
+    assert result is not None
+    if result.abstained:
+        near, needed = result.nearest or 0.0, result.threshold or 0.0
+        print(f"Memory holds nothing that fits (nearest passage {near:.2f}, needed {needed:.2f}).")
+        return result
+    for citation in result.citations:
+        place = Path(citation.source)
+        shown = place.relative_to(PROJECT) if place.is_relative_to(PROJECT) else place
+        print(f"\n  [{shown}:{citation.line}] “{citation.quote}”", end="")
+    if not result.citations:
+        print("\n  No passage supports this: treat it as a guess.", end="")
+    total = time.perf_counter() - start
+    print(f"\n  first word after {first or total:.2f} s, done after {total:.2f} s", end="")
+    print(f", confidence {result.confidence:.2f}")
+    return result
+
+
+def main() -> int:
+    """Run every step; the exit code says whether the answers were there."""
+    timings: dict[str, float] = {}
+    device = get_device_info()
+    print(f"AI-OS Diffusion on {device.name}")
+    config = load_config(overrides={"storage.path": STORE})
+    with step("Models: pulled, verified, converted", timings):
+        get_models(config.models_dir)
+    with open_runtime(config) as runtime:
+        with step("Memory: Python's standard library and this project's documents", timings):
+            remember(runtime)
+        with step("Recall: questions in everyday words", timings):
+            measure_recall(runtime)
+        with step("Answers, with citations", timings):
+            for question in TO_ANSWER:
+                answer(runtime, question)
+        with step("A question that nothing in memory fits", timings):
+            abstained = answer(runtime, UNFITTING).abstained
+    print("\n── Timings and sizes")
+    for title, seconds in timings.items():
+        print(f"{seconds:8.2f} s  {title}")
+    store = STORE.relative_to(PROJECT)
+    print(f"{size_mb(STORE):8.1f} MB memory store, {store}, {len(list(STORE.iterdir()))} files")
+    aios = f".venv/bin/aios --store {store}"
+    print("\nTry next:")
+    print(f'  {aios} ask "how do I make a temporary folder?"')
+    print(f"  {aios} add PATH-OF-YOUR-NOTES")
+    print(f'  {aios} recall "compare two files" --json')
+    return 0 if abstained else 1
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        print("\ninterrupted: run `make demo` again to go on where it stopped", file=sys.stderr)
+        sys.exit(130)
