@@ -106,11 +106,22 @@ impl Sampler {
         Ok(Self {
             settings,
             random: Random::new(settings.seed),
+            ..Self::greedy()
+        })
+    }
+
+    /// A sampler that always takes the greatest logit.
+    #[must_use]
+    pub fn greedy() -> Self {
+        let settings = SamplingSettings::default();
+        Self {
+            settings,
+            random: Random::new(settings.seed),
             adjusted: Vec::new(),
             scratch: Vec::new(),
             candidates: Vec::new(),
             seen: Vec::new(),
-        })
+        }
     }
 
     /// Chooses one of `logits`, `[vocab]`, given the tokens so far. Minus infinity excludes a token.
@@ -144,7 +155,8 @@ impl Sampler {
         }
         self.seen.clear();
         self.seen.resize(self.adjusted.len().div_ceil(64), 0);
-        for &id in history {
+        let known = self.adjusted.len();
+        for &id in history.iter().filter(|&&id| (id as usize) < known) {
             let (word, bit) = (id as usize / 64, 1u64 << (id % 64));
             if self.seen[word] & bit == 0 {
                 self.seen[word] |= bit;

@@ -1,0 +1,57 @@
+//! `_native.Model`, `_native.Session` and `_native.Sampler`.
+
+// Arguments of a Python call arrive owned.
+#![allow(clippy::needless_pass_by_value)]
+
+mod model;
+mod session;
+
+use cpu_inference::{InferenceError as Fault, Watch};
+use pyo3::prelude::*;
+
+use crate::error::{InferenceError, ModelLoadError, SamplingError, ShapeError, WeightError};
+
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<model::Model>()?;
+    module.add_class::<session::Sampler>()?;
+    module.add_class::<session::Session>()
+}
+
+fn raise(fault: &Fault) -> PyErr {
+    let message = fault.to_string();
+    match fault {
+        Fault::ConfigSyntax { .. }
+        | Fault::ConfigValue { .. }
+        | Fault::UnsupportedArchitecture { .. }
+        | Fault::Unsupported { .. } => ModelLoadError::new_err(message),
+        Fault::MissingTensor { .. }
+        | Fault::TensorShape { .. }
+        | Fault::TensorBytes { .. }
+        | Fault::TensorLayout { .. }
+        | Fault::TensorQuantised { .. } => WeightError::new_err(message),
+        Fault::Offsets { .. } => ShapeError::new_err(message),
+        Fault::Sampling { .. } => SamplingError::new_err(message),
+        _ => InferenceError::new_err(message),
+    }
+}
+
+/// Runs `work` with the GIL released; its watch looks at Ctrl-C.
+fn watched<T: Send>(
+    py: Python<'_>,
+    work: impl FnOnce(Watch<'_>) -> cpu_inference::Result<T> + Send,
+) -> PyResult<T> {
+    let mut raised = None;
+    let result = py.detach(|| {
+        work(&mut || match Python::attach(|py| py.check_signals()) {
+            Ok(()) => true,
+            Err(error) => {
+                raised = Some(error);
+                false
+            }
+        })
+    });
+    match raised {
+        Some(error) => Err(error),
+        None => result.map_err(|fault| raise(&fault)),
+    }
+}

@@ -1,0 +1,188 @@
+use std::sync::Arc;
+
+use arrow_quant::{Dtype, Tensor, TensorData};
+use bytes::Bytes;
+use cpu_inference::{ModelConfig, Pooling};
+use fast_tokenizer::{EncodeOptions, Encodings, Side};
+use numpy::ndarray::Array2;
+use numpy::{
+    IntoPyArray, PyArray1, PyArray2, PyArrayDyn, PyArrayMethods, PyReadonlyArray1,
+    PyUntypedArrayMethods,
+};
+use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedStr;
+use pyo3::types::PyDict;
+
+use super::{raise, watched};
+use crate::error::WeightError;
+use crate::tokenizer::{PyTokenizer, backed_texts, encode_texts};
+use crate::weights::WeightFile;
+
+#[pyclass(module = "ai_os_diffusion._native", frozen)]
+pub struct Model {
+    pub inner: Arc<cpu_inference::Model>,
+}
+
+type Ids<'py> = PyReadonlyArray1<'py, i32>;
+type Offsets<'py> = PyReadonlyArray1<'py, i64>;
+type Matrix<'py> = Bound<'py, PyArray2<f32>>;
+
+#[pymethods]
+impl Model {
+    #[new]
+    fn new(
+        py: Python,
+        weights: &Bound<'_, PyAny>,
+        metadata_json: &str,
+        num_threads: usize,
+    ) -> PyResult<Self> {
+        let config = ModelConfig::from_json(metadata_json).map_err(|fault| raise(&fault))?;
+        let load = |tensors: &[Tensor]| {
+            py.detach(|| cpu_inference::Model::load(config, tensors, num_threads))
+                .map_err(|fault| raise(&fault))
+        };
+        let model = match weights.cast::<WeightFile>() {
+            Ok(file) => load(file.get().file.tensors())?,
+            Err(_) => load(&plain_tensors(weights.cast::<PyDict>()?)?)?,
+        };
+        Ok(Self {
+            inner: Arc::new(model),
+        })
+    }
+
+    #[getter]
+    fn dimension(&self) -> usize {
+        self.inner.config().hidden_size
+    }
+
+    #[getter]
+    fn num_threads(&self) -> usize {
+        self.inner.threads()
+    }
+
+    fn embed<'py>(
+        &self,
+        py: Python<'py>,
+        ids: Ids<'py>,
+        offsets: Offsets<'py>,
+        pooling: &str,
+        normalize: bool,
+    ) -> PyResult<Matrix<'py>> {
+        let pooling = Pooling::parse(pooling).map_err(|fault| raise(&fault))?;
+        let (ids, offsets) = (ids.as_slice()?, offsets.as_slice()?);
+        let vectors = watched(py, |watch| {
+            self.inner.embed(ids, offsets, pooling, normalize, watch)
+        })?;
+        matrix(py, vectors, self.inner.config().hidden_size)
+    }
+
+    fn embed_texts<'py>(
+        &self,
+        py: Python<'py>,
+        tokenizer: &PyTokenizer,
+        texts: &Bound<'py, PyAny>,
+        max_length: usize,
+        pooling: &str,
+        normalize: bool,
+    ) -> PyResult<(Matrix<'py>, usize)> {
+        let pooling = Pooling::parse(pooling).map_err(|fault| raise(&fault))?;
+        let texts = backed_texts(texts)?;
+        let (encodings, long) =
+            encode_within(py, tokenizer, &texts, max_length, self.inner.threads())?;
+        let vectors = watched(py, |watch| {
+            let ids: Vec<i32> = encodings.ids.iter().map(|&id| id as i32).collect();
+            let offsets: Vec<i64> = encodings.bounds.iter().map(|&bound| bound as i64).collect();
+            self.inner.embed(&ids, &offsets, pooling, normalize, watch)
+        })?;
+        Ok((matrix(py, vectors, self.inner.config().hidden_size)?, long))
+    }
+
+    fn hidden_states<'py>(
+        &self,
+        py: Python<'py>,
+        ids: Ids<'py>,
+        offsets: Offsets<'py>,
+    ) -> PyResult<Matrix<'py>> {
+        let (ids, offsets) = (ids.as_slice()?, offsets.as_slice()?);
+        let states = watched(py, |watch| self.inner.hidden_states(ids, offsets, watch))?;
+        matrix(py, states, self.inner.config().hidden_size)
+    }
+
+    fn logits<'py>(&self, py: Python<'py>, ids: Ids<'py>) -> PyResult<Matrix<'py>> {
+        let ids = ids.as_slice()?;
+        let logits = watched(py, |watch| self.inner.logits(ids, watch))?;
+        matrix(py, logits, self.inner.config().vocab_size)
+    }
+
+    fn token_nll<'py>(
+        &self,
+        py: Python<'py>,
+        ids: Ids<'py>,
+        first: usize,
+    ) -> PyResult<Bound<'py, PyArray1<f32>>> {
+        let ids = ids.as_slice()?;
+        let losses = watched(py, |watch| self.inner.token_nll(ids, first, watch))?;
+        Ok(losses.into_pyarray(py))
+    }
+}
+
+fn matrix(py: Python<'_>, numbers: Vec<f32>, width: usize) -> PyResult<Matrix<'_>> {
+    let rows = numbers.len() / width;
+    let array = Array2::from_shape_vec((rows, width), numbers)
+        .map_err(|error| pyo3::exceptions::PyRuntimeError::new_err(error.to_string()))?;
+    Ok(array.into_pyarray(py))
+}
+
+/// Encodes texts cut to `limit` tokens, and counts those that were cut.
+///
+/// Cut at one token more, a text shows whether it is too long; only such texts are encoded again.
+fn encode_within(
+    py: Python<'_>,
+    tokenizer: &PyTokenizer,
+    texts: &[PyBackedStr],
+    limit: usize,
+    num_threads: usize,
+) -> PyResult<(Encodings, usize)> {
+    let options = |max_length| EncodeOptions {
+        add_special_tokens: true,
+        max_length: Some(max_length),
+        truncate: Side::Right,
+        offsets: false,
+        num_threads,
+    };
+    let probe = encode_texts(py, &tokenizer.inner, texts, &options(limit + 1))?;
+    let is_long = |index: usize| probe.bounds[index + 1] - probe.bounds[index] > limit;
+    let long = (0..texts.len()).filter(|&index| is_long(index)).count();
+    if long == 0 {
+        return Ok((probe, 0));
+    }
+    Ok((
+        encode_texts(py, &tokenizer.inner, texts, &options(limit))?,
+        long,
+    ))
+}
+
+/// Copies a dictionary of float32 arrays.
+fn plain_tensors(arrays: &Bound<'_, PyDict>) -> PyResult<Vec<Tensor>> {
+    let copy = |(name, array): (Bound<'_, PyAny>, Bound<'_, PyAny>)| {
+        let name: String = name.extract()?;
+        let wrong = || {
+            WeightError::new_err(format!(
+                "tensor {name:?}: expected a contiguous array of float32"
+            ))
+        };
+        let array = array.cast::<PyArrayDyn<f32>>().map_err(|_| wrong())?;
+        let numbers = array.to_vec().map_err(|_| wrong())?;
+        let data: Vec<u8> = numbers.into_iter().flat_map(f32::to_ne_bytes).collect();
+        let shape = array.shape().to_vec();
+        Ok(Tensor {
+            name,
+            shape,
+            data: TensorData::Plain {
+                dtype: Dtype::F32,
+                data: Bytes::from(data),
+            },
+        })
+    };
+    arrays.iter().map(copy).collect()
+}

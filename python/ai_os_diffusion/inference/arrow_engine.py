@@ -1,0 +1,440 @@
+"""The façade: text to vectors, text to text."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, overload
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ai_os_diffusion import _native
+from ai_os_diffusion.contracts import Message
+from ai_os_diffusion.inference.embedding_output import quantize_embeddings, truncate_embeddings
+from ai_os_diffusion.inference.fast_tokenizer import FastTokenizer
+from ai_os_diffusion.inference.generation import Generation, GenerationStream, StopStrings
+from ai_os_diffusion.inference.inference_core import InferenceCore
+from ai_os_diffusion.inference.long_text import embed_windows
+from ai_os_diffusion.inference.model_metadata import ModelMetadata
+from ai_os_diffusion.inference.native_core import NativeCore
+from ai_os_diffusion.inference.perplexity import measure_perplexity
+from ai_os_diffusion.utils.errors import InferenceError, ModelLoadError, SamplingError
+from ai_os_diffusion.utils.logger import get_logger
+
+__all__ = ["ArrowEngine"]
+
+_log = get_logger(__name__)
+
+_CHUNK = 1024
+"""Texts handed to the native core together: enough to sort by length, few enough to show progress."""
+
+Vectors = NDArray[np.float32]
+
+
+class ArrowEngine:
+    """One model with its tokenizer. Safe to use from several threads; a context manager.
+
+    Args:
+        model: a model folder, or the name of a pulled model ("minilm", "smollm2").
+        device: "cpu", "cuda", "xpu", "mps"; "auto" is the CPU, which needs no torch.
+        num_threads: threads of a forward pass on the CPU; None or 0 is one for each physical core.
+        backend: "native" or "torch", see `InferenceCore`.
+        half_cache: keep keys and values of generated text in half precision.
+
+    Raises:
+        ModelLoadError: there is no such model, or a file of its folder is missing or unfit.
+        WeightError: the weights are damaged or not those the model needs.
+        TokenizerError: the tokenizer cannot be used.
+        DeviceError: the device is not there.
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str],
+        *,
+        device: str = "auto",
+        num_threads: int | None = None,
+        backend: Literal["native", "torch"] | None = None,
+        half_cache: bool = False,
+    ) -> None:
+        self.folder = _folder(model)
+        self.metadata = ModelMetadata.from_folder(self.folder)
+        file = self.folder / "weights.parquet"
+        if not file.is_file():
+            raise ModelLoadError(f"{self.folder}: no weights.parquet; convert or pull the model again")
+        weights = _native.WeightFile(file)
+        self.tokenizer = FastTokenizer(self.folder)
+        self._core: InferenceCore | None = InferenceCore(
+            weights,
+            self.metadata,
+            "cpu" if device == "auto" else device,
+            backend,
+            num_threads=num_threads or 0,
+            half_cache=half_cache,
+        )
+        self._size_bytes = weights.size_bytes
+        self._warned = False
+
+    @property
+    def core(self) -> InferenceCore:
+        """The forward pass.
+
+        Raises:
+            InferenceError: the engine is closed.
+        """
+        if self._core is None:
+            raise InferenceError("the engine is closed; make a new one")
+        return self._core
+
+    @property
+    def dimension(self) -> int:
+        """Length of an embedding."""
+        return self.metadata.hidden_size
+
+    @property
+    def max_seq_length(self) -> int:
+        """Tokens at which texts to embed are cut."""
+        return self.metadata.max_seq_length
+
+    @property
+    def model_info(self) -> dict[str, Any]:
+        """What the model is: name, architecture, sizes, quantisation, source."""
+        data = self.metadata
+        return {
+            "name": self.folder.name,
+            "path": str(self.folder),
+            "architecture": data.architecture,
+            "model_type": "decoder" if data.is_decoder else "encoder",
+            "dimension": data.hidden_size,
+            "num_layers": data.num_layers,
+            "vocab_size": data.vocab_size,
+            "max_position_embeddings": data.max_position_embeddings,
+            "max_seq_length": data.max_seq_length,
+            "pooling": data.pooling,
+            "normalize": data.normalize,
+            "size_bytes": self._size_bytes,
+            "device": self.core.device,
+            "quantization": dict(data.quantization),
+            "source": dict(data.source),
+        }
+
+    def encode(
+        self,
+        sentences: str | Sequence[str],
+        batch_size: int | None = None,
+        show_progress: bool = False,
+        normalize: bool | None = None,
+        *,
+        prompt: str | None = None,
+        prompt_name: str | None = None,
+        truncate_dim: int | None = None,
+        precision: str = "float32",
+        long_text: Literal["truncate", "average"] = "truncate",
+        convert_to_numpy: bool = True,
+        show_progress_bar: bool | None = None,
+        normalize_embeddings: bool | None = None,
+    ) -> Any:
+        """Embed texts.
+
+        Args:
+            sentences: one text, or a sequence of them.
+            batch_size: texts between two steps of the progress bar; batches of the forward pass are
+                formed by tokens, whatever this says.
+            show_progress: draw a progress bar on stderr.
+            normalize: scale vectors to length 1; by default as the model says.
+            prompt: put before every text.
+            prompt_name: the prompt of this name in the model's metadata.
+            truncate_dim: keep this many dimensions.
+            precision: "float32", or see `quantize_embeddings`.
+            long_text: what to do beyond the model's window: "truncate" with one warning in the log, or
+                "average" the vectors of consecutive windows.
+            convert_to_numpy: False returns a list of vectors.
+            show_progress_bar: sentence-transformers' name for `show_progress`.
+            normalize_embeddings: sentence-transformers' name for `normalize`.
+
+        Returns:
+            float32[dim] for a string, float32[n, dim] for a sequence, in its order.
+
+        Raises:
+            TokenizerError: a text is not a `str` or holds a lone surrogate.
+            InferenceError: the model does not embed, or an argument is out of range.
+        """
+        single = isinstance(sentences, str)
+        texts = [sentences] if isinstance(sentences, str) else sentences
+        texts = texts if isinstance(texts, list | tuple) else list(texts)
+        if prefix := self._prompt(prompt, prompt_name):
+            texts = [prefix + text if isinstance(text, str) else text for text in texts]
+        unit = _same("normalize", normalize, "normalize_embeddings", normalize_embeddings)
+        unit = self.metadata.normalize if unit is None else unit
+        if long_text not in ("truncate", "average"):
+            raise InferenceError(f"long_text is {long_text!r}, expected 'truncate' or 'average'")
+        if batch_size is not None and batch_size < 1:
+            raise InferenceError(f"batch_size is {batch_size}, expected 1 or more")
+        shown = show_progress if show_progress_bar is None else show_progress_bar
+        vectors = self._embed(texts, unit, long_text == "average", batch_size if shown else None, shown)
+        vectors = truncate_embeddings(vectors, truncate_dim, unit)
+        out = quantize_embeddings(vectors, precision)
+        if single:
+            return out[0]
+        return out if convert_to_numpy else list(out)
+
+    embed = encode
+
+    def encode_query(self, sentences: str | Sequence[str], **options: Any) -> Any:
+        """`encode` with the model's prompt for questions."""
+        return self.encode(sentences, **self._with_prompt("query", options))
+
+    def encode_document(self, sentences: str | Sequence[str], **options: Any) -> Any:
+        """`encode` with the model's prompt for passages."""
+        return self.encode(sentences, **self._with_prompt("document", options))
+
+    def similarity(self, a: ArrayLike | Sequence[str], b: ArrayLike | Sequence[str]) -> Vectors:
+        """Cosines of every pair.
+
+        Args:
+            a: texts, or vectors [n, dim]; one text or vector is a batch of one.
+            b: texts, or vectors [m, dim].
+
+        Returns:
+            float32[n, m].
+
+        Raises:
+            InferenceError: vectors differ in length.
+        """
+        left, right = self._unit_rows(a), self._unit_rows(b)
+        if left.shape[1] != right.shape[1]:
+            raise InferenceError(f"vectors of {left.shape[1]} and {right.shape[1]} numbers; expected the same")
+        return left @ right.T
+
+    @overload
+    def generate(
+        self, prompt: str | Sequence[Message] | None = ..., *, stream: Literal[False] = ..., **options: Any
+    ) -> Generation: ...
+
+    @overload
+    def generate(
+        self, prompt: str | Sequence[Message] | None = ..., *, stream: Literal[True], **options: Any
+    ) -> GenerationStream: ...
+
+    def generate(
+        self,
+        prompt: str | Sequence[Message] | None = None,
+        *,
+        messages: Sequence[Message] | None = None,
+        max_tokens: int = 256,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        top_k: int = 0,
+        min_p: float = 0.0,
+        repetition_penalty: float = 1.0,
+        stop: str | Sequence[str] | None = None,
+        seed: int | None = None,
+        stream: bool = False,
+        mode: str = "ar",
+    ) -> Generation | GenerationStream:
+        """Continue a prompt, or answer a conversation.
+
+        Args:
+            prompt: text, which the model continues as it stands; or messages.
+            messages: turns with `role` and `content`, written by the model's chat template.
+            max_tokens: most tokens to write; fewer if the model's window ends before ("length").
+            temperature: 0 takes the most probable token; 1 draws from the model's own distribution.
+            top_p: draw from the fewest tokens that together have this probability.
+            top_k: draw from this many tokens; 0 is all.
+            min_p: leave out tokens less probable than this fraction of the most probable one.
+            repetition_penalty: above 1 makes tokens less likely that were read or written before.
+            stop: strings that end the text and are left out of it.
+            seed: same seed, same text on one machine; by default drawn anew and reported.
+            stream: return an iterator of text pieces in place of the whole text.
+            mode: "ar", one token after the other.
+
+        Returns:
+            A `Generation`, which is a `str`; or a `GenerationStream` whose pieces join to it.
+
+        Raises:
+            InferenceError: the model is an encoder, or the prompt leaves no room in its window.
+            SamplingError: a setting is out of range.
+        """
+        if mode != "ar":
+            raise SamplingError(f"mode is {mode!r}, expected 'ar'")
+        if not self.metadata.is_decoder:
+            raise InferenceError(
+                f"{self.folder.name} is an encoder ({self.metadata.architecture}) and writes no text; "
+                "use a decoder, for instance 'smollm2'"
+            )
+        if isinstance(max_tokens, bool) or not isinstance(max_tokens, int) or max_tokens < 1:
+            raise SamplingError(f"max_tokens is {max_tokens!r}, expected 1 or more")
+        seed = int.from_bytes(os.urandom(4), "little") if seed is None else seed
+        if not 0 <= seed < 1 << 64 or not 0 <= top_k < 1 << 32:
+            raise SamplingError(f"seed and top_k are {seed} and {top_k}, expected integers of 0 or more")
+        sampler = _native.Sampler(
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            min_p=min_p,
+            repetition_penalty=repetition_penalty,
+            seed=seed,
+        )
+        stops = StopStrings(stop)
+        ids = self._prompt_ids(prompt, messages)
+        window = self.metadata.max_position_embeddings
+        if not 0 < len(ids) < window:
+            raise InferenceError(f"the prompt has {len(ids)} tokens, expected 1 to {window - 1}; shorten it")
+        room = min(max_tokens, window - len(ids))
+        written = GenerationStream(
+            self.core.session(len(ids) + room),
+            self.tokenizer,
+            ids,
+            sampler,
+            max_tokens=room,
+            stop=stops,
+            end_ids=self._end_ids,
+            seed=seed,
+        )
+        if stream:
+            return written
+        for _ in written:
+            pass
+        return written.generation
+
+    def perplexity(self, text: str, context: int = 512, stride: int | None = None) -> float:
+        """Perplexity of a text per token of this model; see `measure_perplexity` for how it is counted.
+
+        Raises:
+            InferenceError: the model is an encoder, the text has fewer than two tokens, or the settings
+                are out of range.
+        """
+        ids = self.tokenizer.encode(text, padding=False).flat_ids
+        return measure_perplexity(self.core, ids, context, stride).perplexity
+
+    def close(self) -> None:
+        """Let go of the weights; calls in progress end normally."""
+        self._core = None
+
+    def __enter__(self) -> ArrowEngine:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"ArrowEngine({str(self.folder)!r}, architecture={self.metadata.architecture!r})"
+
+    @property
+    def _end_ids(self) -> frozenset[int]:
+        end = self.tokenizer.eos_id
+        return frozenset(self.metadata.eos_token_ids or (() if end is None else (end,)))
+
+    def _prompt(self, prompt: str | None, name: str | None) -> str:
+        if prompt is not None:
+            return prompt
+        if name is None:
+            return ""
+        if name not in self.metadata.prompts:
+            known = ", ".join(self.metadata.prompts) or "none"
+            raise InferenceError(f"prompt_name is {name!r}, expected one of the model's prompts: {known}")
+        return self.metadata.prompts[name]
+
+    def _with_prompt(self, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+        own = {"prompt_name": name} if name in self.metadata.prompts and "prompt" not in options else {}
+        return {**own, **options}
+
+    def _embed(
+        self, texts: Sequence[str], unit: bool, average: bool, step: int | None, shown: bool
+    ) -> Vectors:
+        parts = []
+        size = step or _CHUNK
+        with _progress(len(texts), shown) as advance:
+            for start in range(0, len(texts), size):
+                part = texts[start : start + size]
+                parts.append(self._embed_chunk(part, unit, average))
+                advance(len(part))
+        return np.concatenate(parts) if parts else self._embed_chunk([], unit, False)
+
+    def _embed_chunk(self, texts: Sequence[str], unit: bool, average: bool) -> Vectors:
+        core = self.core
+        pooling = core.pooling_or_own(None)
+        if average:
+
+            def embed(batch: Any) -> Vectors:
+                return core.embed(batch, pooling=pooling, normalize=False)
+
+            vectors = embed_windows(embed, self.tokenizer, texts, self.max_seq_length)
+            return truncate_embeddings(vectors, vectors.shape[1], unit)
+        if isinstance(core.backend, NativeCore):
+            vectors, cut = core.backend.embed_texts(
+                self.tokenizer.native, texts, self.max_seq_length, pooling, unit
+            )
+        else:
+            whole = self.tokenizer.native.encode_batch(texts, max_length=self.max_seq_length + 1)
+            cut = int((np.diff(whole[1]) > self.max_seq_length).sum())
+            batch = self.tokenizer.native.encode_batch(texts, max_length=self.max_seq_length) if cut else whole
+            vectors = core.embed(batch, pooling=pooling, normalize=unit)
+        if cut and not self._warned:
+            self._warned = True
+            _log.warning(
+                "%s: %d of %d texts exceed %d tokens and were truncated; later ones are truncated silently",
+                self.folder.name,
+                cut,
+                len(texts),
+                self.max_seq_length,
+            )
+        return vectors
+
+    def _unit_rows(self, values: Any) -> Vectors:
+        listed = [values] if isinstance(values, str) else values
+        if len(listed) and isinstance(listed[0], str):
+            rows = self.encode(listed, normalize=False)
+        else:
+            rows = np.atleast_2d(np.asarray(values, dtype=np.float32))
+        lengths = np.linalg.norm(rows, axis=-1, keepdims=True)
+        return np.asarray(rows / np.maximum(lengths, np.finfo(np.float32).tiny), np.float32)
+
+    def _prompt_ids(
+        self, prompt: str | Sequence[Message] | None, messages: Sequence[Message] | None
+    ) -> NDArray[np.int32]:
+        if (prompt is None) == (messages is None):
+            raise InferenceError("expected either a prompt or messages")
+        if isinstance(prompt, str):
+            return self.tokenizer.encode(prompt, padding=False).flat_ids
+        turns = messages if messages is not None else prompt
+        if not isinstance(turns, Sequence) or not turns or isinstance(turns, str):
+            raise InferenceError(f"expected a prompt as str, or a sequence of messages, got {turns!r}")
+        return self.tokenizer.apply_chat_template(turns, tokenize=True)
+
+
+def _folder(model: str | os.PathLike[str]) -> Path:
+    path = Path(model).expanduser()
+    if path.is_dir():
+        return path
+    if path.exists():
+        raise ModelLoadError(f"{path}: a file; expected a model folder, see `aios convert`")
+    from ai_os_diffusion.inference.model_hub import resolve_model
+
+    return resolve_model(os.fspath(model))
+
+
+def _same(name: str, value: bool | None, alias: str, other: bool | None) -> bool | None:
+    if value is not None and other is not None and value != other:
+        raise InferenceError(f"{name}={value} and {alias}={other} contradict each other")
+    return other if value is None else value
+
+
+@contextmanager
+def _progress(total: int, shown: bool) -> Iterator[Any]:
+    """A function to call with the number of finished texts."""
+    if not shown:
+        yield lambda count: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("embedding", total=total)
+        yield lambda count: progress.advance(task, count)

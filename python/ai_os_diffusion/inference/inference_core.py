@@ -1,0 +1,184 @@
+"""Ids to hidden states, embeddings and logits, on whichever backend serves the device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ai_os_diffusion import _native
+from ai_os_diffusion.inference.model_metadata import ModelMetadata
+from ai_os_diffusion.inference.native_core import NativeCore
+from ai_os_diffusion.inference.ragged import Ragged, as_ids, as_ragged
+from ai_os_diffusion.utils.errors import DeviceError, InferenceError
+
+__all__ = ["Backend", "GenerationSession", "InferenceCore"]
+
+Vectors = NDArray[np.float32]
+
+
+class GenerationSession(Protocol):
+    """One text that grows, with the keys and values of its tokens. Belongs to one caller."""
+
+    def prefill(self, ids: NDArray[np.int32]) -> None:
+        """Read tokens behind those it has."""
+        ...
+
+    def push(self, id: int) -> None:
+        """Read one token."""
+        ...
+
+    def sample(self, sampler: _native.Sampler) -> tuple[int, float]:
+        """Choose the next token, without reading it: its id and log-probability."""
+        ...
+
+    def __len__(self) -> int: ...
+
+
+class Backend(Protocol):
+    """A loaded network."""
+
+    def embed(self, batch: Ragged, pooling: str, normalize: bool) -> Vectors:
+        """float32[n, hidden]."""
+        ...
+
+    def hidden_states(self, batch: Ragged) -> Vectors:
+        """float32[total, hidden], after a decoder's last norm."""
+        ...
+
+    def logits(self, ids: NDArray[np.int32]) -> Vectors:
+        """float32[length, vocab]."""
+        ...
+
+    def token_nll(self, ids: NDArray[np.int32], first: int) -> Vectors:
+        """float32[length - first], nats."""
+        ...
+
+    def session(self, max_tokens: int) -> GenerationSession:
+        """An empty session."""
+        ...
+
+
+class InferenceCore:
+    """The forward pass of one model; calls from several threads are safe.
+
+    Args:
+        weights: what `WeightLoader.load_weights()` returned, a `_native.WeightFile`, or a plain mapping
+            from Hugging Face names to float arrays.
+        config: the model's `ModelMetadata`, or its `metadata.json` as a mapping.
+        device: "cpu", or a device of the torch backend ("cuda", "cuda:1", "xpu", "mps").
+        backend: "native" (Rust, CPU only) or "torch" (the readable reference); by default native on the
+            CPU and torch elsewhere.
+        num_threads: threads of the native backend; 0 is one for each physical core.
+        half_cache: keep keys and values in half precision: half the memory, slightly less exact.
+
+    Raises:
+        DeviceError: the device, or torch for it, is not there.
+        ModelLoadError: the architecture or one of its settings is not supported.
+        WeightError: a tensor is missing or has the wrong shape.
+    """
+
+    def __init__(
+        self,
+        weights: Any,
+        config: ModelMetadata | Mapping[str, Any],
+        device: str = "cpu",
+        backend: Literal["native", "torch"] | None = None,
+        *,
+        num_threads: int = 0,
+        half_cache: bool = False,
+    ) -> None:
+        self.config = config if isinstance(config, ModelMetadata) else ModelMetadata.from_dict(config)
+        self.device = device
+        chosen = backend or ("native" if device == "cpu" else "torch")
+        if chosen == "native":
+            if device != "cpu":
+                raise DeviceError(f"the native backend runs on 'cpu', got {device!r}; use backend='torch'")
+            self.backend: Backend = NativeCore(weights, self.config, num_threads, half_cache)
+        elif chosen == "torch":
+            from ai_os_diffusion.inference.torch_core import TorchCore
+
+            self.backend = TorchCore(weights, self.config, device)
+        else:
+            raise InferenceError(f"backend is {chosen!r}, expected 'native' or 'torch'")
+
+    def __call__(
+        self,
+        input_ids: Any,
+        attention_mask: Any = None,
+        *,
+        pooling: str | None = None,
+        normalize: bool | None = None,
+    ) -> Vectors:
+        """Embed token sequences.
+
+        Args:
+            input_ids: int[n, length], one sequence [length], or a list of sequences of any lengths.
+            attention_mask: 1 for tokens, 0 for padding, of the shape of `input_ids`.
+            pooling: "mean", "cls" or "last"; by default the model's own.
+            normalize: scale vectors to length 1; by default as the model says.
+
+        Returns:
+            float32[n, hidden].
+
+        Raises:
+            InferenceError: the model has no pooling and none is given; a sequence is longer than the
+                model's window; an id is outside the vocabulary.
+            ShapeError: ids and mask disagree.
+        """
+        return self.embed(as_ragged(input_ids, attention_mask), pooling=pooling, normalize=normalize)
+
+    def embed(
+        self, batch: Ragged, *, pooling: str | None = None, normalize: bool | None = None
+    ) -> Vectors:
+        """As calling the core, with a batch that has no padding."""
+        return self.backend.embed(batch, self.pooling_or_own(pooling), self._normalize(normalize))
+
+    def hidden_states(self, input_ids: Any, attention_mask: Any = None) -> list[Vectors]:
+        """Final hidden states of each sequence: n arrays float32[length, hidden]."""
+        ids, offsets = as_ragged(input_ids, attention_mask)
+        states = self.backend.hidden_states((ids, offsets))
+        return np.split(states, offsets[1:-1]) if len(offsets) > 1 else []
+
+    def logits(self, ids: ArrayLike) -> Vectors:
+        """Scores of the token after each position of one sequence: float32[length, vocab].
+
+        Raises:
+            InferenceError: the model is an encoder, or the sequence does not fit its window.
+        """
+        return self.backend.logits(as_ids(ids))
+
+    def token_nll(self, ids: ArrayLike, first: int = 1) -> Vectors:
+        """Negative log-likelihoods, in nats, of `ids[first:]`, each given all ids before it.
+
+        Returns:
+            float32[length - first].
+        """
+        return self.backend.token_nll(as_ids(ids), first)
+
+    def session(self, max_tokens: int) -> Any:
+        """An empty `GenerationSession` with room for `max_tokens`.
+
+        Raises:
+            InferenceError: the model is an encoder or has fewer positions.
+        """
+        return self.backend.session(max_tokens)
+
+    def pooling_or_own(self, pooling: str | None) -> str:
+        """The pooling asked for, or the model's own.
+
+        Raises:
+            InferenceError: there is neither.
+        """
+        chosen = pooling or self.config.pooling
+        if chosen is None:
+            raise InferenceError(
+                f"a {self.config.architecture} model without a pooling does not embed; "
+                "use an encoder, or pass pooling='mean' or 'last'"
+            )
+        return chosen
+
+    def _normalize(self, normalize: bool | None) -> bool:
+        return self.config.normalize if normalize is None else normalize

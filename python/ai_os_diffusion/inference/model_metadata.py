@@ -1,0 +1,120 @@
+"""What `metadata.json` says about a model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from ai_os_diffusion.utils.errors import ModelLoadError
+
+__all__ = ["ModelMetadata"]
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class ModelMetadata:
+    """The description of a model; names and defaults as in `metadata.json`.
+
+    Attributes:
+        architecture: "bert", "llama", "qwen2" or "qwen3".
+        max_position_embeddings: most tokens the network takes.
+        max_seq_length: tokens at which texts to embed are cut; 0 is `max_position_embeddings`.
+        pooling: "mean", "cls", "last", or None for a model that does not embed.
+        normalize: embeddings have length 1.
+        prompts: text put before a sentence, by use ("query", "document").
+        eos_token_ids: tokens that end a generated text.
+    """
+
+    architecture: str
+    hidden_size: int
+    num_layers: int
+    num_heads: int
+    intermediate_size: int
+    vocab_size: int
+    max_position_embeddings: int
+    norm_eps: float
+    hidden_act: str
+    model_type: str = ""
+    num_kv_heads: int = 0
+    head_dim: int = 0
+    max_seq_length: int = 0
+    rope_theta: float | None = None
+    rope_scaling: Mapping[str, Any] | None = None
+    tied_embeddings: bool | None = None
+    type_vocab_size: int = 2
+    attention_bias: bool | None = None
+    pooling: str | None = None
+    normalize: bool = False
+    prompts: Mapping[str, str] = field(default_factory=dict)
+    bos_token_id: int | None = None
+    eos_token_ids: tuple[int, ...] = ()
+    pad_token_id: int | None = None
+    mask_token_id: int | None = None
+    chat_template: str | None = None
+    quantization: Mapping[str, Any] = field(default_factory=dict)
+    source: Mapping[str, Any] = field(default_factory=dict)
+    format_version: int = FORMAT_VERSION
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ModelMetadata:
+        """Read a mapping; keys of other parts are ignored.
+
+        Raises:
+            ModelLoadError: a key is missing, or the format is of a later version.
+        """
+        version = values.get("format_version", FORMAT_VERSION)
+        if version != FORMAT_VERSION:
+            raise ModelLoadError(
+                f"metadata.json has format_version {version!r}, expected {FORMAT_VERSION}; "
+                "update ai-os-diffusion or convert the model again"
+            )
+        known = {item.name for item in fields(cls)}
+        given = {name: value for name, value in values.items() if name in known and value is not None}
+        try:
+            given["eos_token_ids"] = tuple(given.get("eos_token_ids", ()))
+            model = cls(**given)
+            heads = model.num_heads
+            defaults = {
+                "num_kv_heads": model.num_kv_heads or heads,
+                "head_dim": model.head_dim or model.hidden_size // heads,
+                "max_seq_length": min(model.max_seq_length or 1 << 62, model.max_position_embeddings),
+            }
+            return cls(**{**given, **defaults})
+        except (TypeError, ZeroDivisionError) as error:
+            raise ModelLoadError(f"metadata.json: {error}") from error
+
+    @classmethod
+    def from_folder(cls, folder: Path) -> ModelMetadata:
+        """Read the `metadata.json` of a model folder.
+
+        Raises:
+            ModelLoadError: the file is missing, no JSON object, or lacks a key.
+        """
+        file = folder / "metadata.json"
+        try:
+            values = json.loads(file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise ModelLoadError(
+                f"{folder}: no metadata.json; expected a converted model folder, see `aios convert`"
+            ) from None
+        except (OSError, ValueError) as error:
+            raise ModelLoadError(f"{file}: cannot be read as JSON: {error}") from error
+        if not isinstance(values, dict):
+            raise ModelLoadError(f"{file}: expected a JSON object, got {type(values).__name__}")
+        try:
+            return cls.from_dict(values)
+        except ModelLoadError as error:
+            raise ModelLoadError(f"{file}: {error}") from error
+
+    @property
+    def is_decoder(self) -> bool:
+        """Whether the model continues text."""
+        return self.architecture != "bert"
+
+    def to_json(self) -> str:
+        """The description as the native core reads it."""
+        return json.dumps(asdict(self))

@@ -1,0 +1,66 @@
+"""The CPU backend: weights as they are stored, run by the Rust crate `cpu_inference`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ai_os_diffusion import _native
+from ai_os_diffusion.inference.model_metadata import ModelMetadata
+from ai_os_diffusion.inference.ragged import Ragged
+from ai_os_diffusion.inference.threads import physical_cores
+from ai_os_diffusion.utils.errors import WeightError
+
+__all__ = ["NativeCore"]
+
+
+class NativeCore:
+    """A network on the CPU; see `InferenceCore` for what the methods mean."""
+
+    def __init__(self, weights: Any, config: ModelMetadata, num_threads: int, half_cache: bool) -> None:
+        self._half_cache = half_cache
+        threads = num_threads if num_threads > 0 else physical_cores()
+        self.native = _native.Model(_native_weights(weights), config.to_json(), threads)
+
+    def embed(self, batch: Ragged, pooling: str, normalize: bool) -> NDArray[np.float32]:
+        """float32[n, hidden]."""
+        return self.native.embed(*batch, pooling, normalize)
+
+    def embed_texts(
+        self,
+        tokenizer: _native.Tokenizer,
+        texts: Sequence[str],
+        max_length: int,
+        pooling: str,
+        normalize: bool,
+    ) -> tuple[NDArray[np.float32], int]:
+        """float32[n, hidden] straight from text, and how many texts were cut to `max_length` tokens."""
+        return self.native.embed_texts(tokenizer, texts, max_length, pooling, normalize)
+
+    def hidden_states(self, batch: Ragged) -> NDArray[np.float32]:
+        """float32[total, hidden]."""
+        return self.native.hidden_states(*batch)
+
+    def logits(self, ids: NDArray[np.int32]) -> NDArray[np.float32]:
+        """float32[length, vocab]."""
+        return self.native.logits(ids)
+
+    def token_nll(self, ids: NDArray[np.int32], first: int) -> NDArray[np.float32]:
+        """float32[length - first]."""
+        return self.native.token_nll(ids, first)
+
+    def session(self, max_tokens: int) -> _native.Session:
+        """An empty session."""
+        return _native.Session(self.native, max_tokens, self._half_cache)
+
+
+def _native_weights(weights: Any) -> _native.WeightFile | dict[str, NDArray[np.float32]]:
+    file = getattr(weights, "native", weights)
+    if isinstance(file, _native.WeightFile):
+        return file
+    if not isinstance(weights, Mapping):
+        raise WeightError(f"expected a mapping of names to arrays, got {type(weights).__name__}")
+    return {str(name): np.ascontiguousarray(array, np.float32) for name, array in weights.items()}
