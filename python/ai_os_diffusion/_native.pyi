@@ -8,6 +8,80 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
+# inference
+
+class Model:
+    """A network with its weights; shared freely between threads.
+
+    A batch is int32[total] ids and int64[n + 1] offsets: sequence i is `ids[offsets[i]:offsets[i + 1]]`.
+    """
+
+    def __new__(
+        cls, weights: WeightFile | dict[str, NDArray[np.float32]], metadata_json: str, num_threads: int
+    ) -> Model: ...
+    @property
+    def dimension(self) -> int: ...
+    @property
+    def num_threads(self) -> int: ...
+    def embed(
+        self, ids: NDArray[np.int32], offsets: NDArray[np.int64], pooling: str, normalize: bool
+    ) -> NDArray[np.float32]:
+        """float32[n, hidden]; pooling is "mean", "cls" or "last"."""
+
+    def embed_texts(
+        self, tokenizer: Tokenizer, texts: Sequence[str], max_length: int, pooling: str, normalize: bool
+    ) -> tuple[NDArray[np.float32], int]:
+        """float32[n, hidden], and how many texts were cut to max_length tokens."""
+
+    def hidden_states(self, ids: NDArray[np.int32], offsets: NDArray[np.int64]) -> NDArray[np.float32]:
+        """float32[total, hidden], after a decoder's last norm."""
+
+    def logits(self, ids: NDArray[np.int32]) -> NDArray[np.float32]:
+        """float32[length, vocab] of one sequence."""
+
+    def token_nll(self, ids: NDArray[np.int32], first: int) -> NDArray[np.float32]:
+        """float32[length - first]: nats of ids[first:], each given all before it."""
+
+class Sampler:
+    """Chooses tokens; its random sequence goes on from call to call."""
+
+    def __new__(
+        cls,
+        *,
+        temperature: float = 0.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        min_p: float = 0.0,
+        repetition_penalty: float = 1.0,
+        seed: int = 0,
+    ) -> Sampler: ...
+    def sample(self, logits: NDArray[np.float32], history: NDArray[np.uint32]) -> tuple[int, float]:
+        """Id and log-probability; float32[vocab] logits, and the tokens so far."""
+
+class Session:
+    """One text that grows, with the keys and values of its tokens. Belongs to one caller."""
+
+    def __new__(cls, model: Model, max_tokens: int, half_cache: bool = False) -> Session: ...
+    def prefill(self, ids: NDArray[np.int32]) -> None: ...
+    def push(self, id: int) -> None: ...
+    def sample(self, sampler: Sampler) -> tuple[int, float]:
+        """Id and log-probability of a next token, which is not read yet."""
+
+    def generate(self, count: int, sampler: Sampler | None = None) -> NDArray[np.int32]:
+        """Choose and read count tokens, whatever they are; greedily without a sampler."""
+
+    def truncate(self, length: int) -> None:
+        """Forget the tokens from length on."""
+
+    def logits(self) -> NDArray[np.float32]:
+        """float32[vocab] of the token after the last; empty if there is none."""
+
+    def __len__(self) -> int: ...
+    @property
+    def max_tokens(self) -> int: ...
+    @property
+    def cache_bytes(self) -> int: ...
+
 # kernels
 
 def cpu_features() -> dict[str, bool]: ...

@@ -28,7 +28,11 @@ NATIVE_USERS = {"inference", "storage"}
 HEAVY = {"torch", "transformers", "pyarrow", "polars", "duckdb", "huggingface_hub", "rich", "yaml", "jinja2"}
 
 # Modules that only functions import, so what stands at their top is loaded on use.
-IMPORTED_ON_USE = {"inference/chat_template.py"}
+IMPORTED_ON_USE = {
+    "inference/chat_template.py",
+    "inference/decoder_layers.py",
+    "inference/torch_core.py",
+}
 
 
 def part_of(file: Path) -> str:

@@ -1,1 +1,33 @@
-"""Text to vectors and text: weights, tokenizers, models, devices."""
+"""Text to vectors and text: weights, tokenizers, models, devices.
+
+The names below are imported on first use, so that a verb which only lists models loads no arrays.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ai_os_diffusion.inference.arrow_engine import ArrowEngine
+    from ai_os_diffusion.inference.fast_tokenizer import FastTokenizer
+    from ai_os_diffusion.inference.generation import Generation, GenerationStream
+    from ai_os_diffusion.inference.inference_core import InferenceCore
+    from ai_os_diffusion.inference.weight_loader import WeightLoader
+
+__all__ = ["ArrowEngine", "FastTokenizer", "Generation", "GenerationStream", "InferenceCore", "WeightLoader"]
+
+_HOMES = {
+    "ArrowEngine": "arrow_engine",
+    "FastTokenizer": "fast_tokenizer",
+    "Generation": "generation",
+    "GenerationStream": "generation",
+    "InferenceCore": "inference_core",
+    "WeightLoader": "weight_loader",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, overload
 
@@ -14,23 +12,18 @@ from numpy.typing import ArrayLike, NDArray
 
 from ai_os_diffusion import _native
 from ai_os_diffusion.contracts import Message
-from ai_os_diffusion.inference.embedding_output import quantize_embeddings, truncate_embeddings
+from ai_os_diffusion.inference.device_utils import resolve_device
 from ai_os_diffusion.inference.fast_tokenizer import FastTokenizer
 from ai_os_diffusion.inference.generation import Generation, GenerationStream, StopStrings
 from ai_os_diffusion.inference.inference_core import InferenceCore
-from ai_os_diffusion.inference.long_text import embed_windows
+from ai_os_diffusion.inference.model_hub import resolve_model
 from ai_os_diffusion.inference.model_metadata import ModelMetadata
-from ai_os_diffusion.inference.native_core import NativeCore
 from ai_os_diffusion.inference.perplexity import measure_perplexity
-from ai_os_diffusion.utils.errors import InferenceError, ModelLoadError, SamplingError
-from ai_os_diffusion.utils.logger import get_logger
+from ai_os_diffusion.inference.sentence_encoder import SentenceEncoder
+from ai_os_diffusion.inference.weight_loader import WeightLoader
+from ai_os_diffusion.utils.errors import InferenceError, SamplingError
 
 __all__ = ["ArrowEngine"]
-
-_log = get_logger(__name__)
-
-_CHUNK = 1024
-"""Texts handed to the native core together: enough to sort by length, few enough to show progress."""
 
 Vectors = NDArray[np.float32]
 
@@ -40,7 +33,8 @@ class ArrowEngine:
 
     Args:
         model: a model folder, or the name of a pulled model ("minilm", "smollm2").
-        device: "cpu", "cuda", "xpu", "mps"; "auto" is the CPU, which needs no torch.
+        device: "cpu", "cuda", "rocm", "xpu", "mps"; "auto" is an accelerator that torch can use, else
+            the CPU, which needs no torch.
         num_threads: threads of a forward pass on the CPU; None or 0 is one for each physical core.
         backend: "native" or "torch", see `InferenceCore`.
         half_cache: keep keys and values of generated text in half precision.
@@ -61,23 +55,20 @@ class ArrowEngine:
         backend: Literal["native", "torch"] | None = None,
         half_cache: bool = False,
     ) -> None:
-        self.folder = _folder(model)
+        self.folder = resolve_model(model)
         self.metadata = ModelMetadata.from_folder(self.folder)
-        file = self.folder / "weights.parquet"
-        if not file.is_file():
-            raise ModelLoadError(f"{self.folder}: no weights.parquet; convert or pull the model again")
-        weights = _native.WeightFile(file)
+        weights = WeightLoader(self.folder / "weights.parquet").load_weights()
         self.tokenizer = FastTokenizer(self.folder)
         self._core: InferenceCore | None = InferenceCore(
             weights,
             self.metadata,
-            "cpu" if device == "auto" else device,
+            resolve_device(device),
             backend,
             num_threads=num_threads or 0,
             half_cache=half_cache,
         )
-        self._size_bytes = weights.size_bytes
-        self._warned = False
+        self._size_bytes = weights.native.size_bytes
+        self._encoder: SentenceEncoder | None = SentenceEncoder(self._core, self.tokenizer, self.folder.name)
 
     @property
     def core(self) -> InferenceCore:
@@ -165,19 +156,18 @@ class ArrowEngine:
         """
         single = isinstance(sentences, str)
         texts = [sentences] if isinstance(sentences, str) else sentences
-        texts = texts if isinstance(texts, list | tuple) else list(texts)
-        if prefix := self._prompt(prompt, prompt_name):
-            texts = [prefix + text if isinstance(text, str) else text for text in texts]
         unit = _same("normalize", normalize, "normalize_embeddings", normalize_embeddings)
-        unit = self.metadata.normalize if unit is None else unit
-        if long_text not in ("truncate", "average"):
-            raise InferenceError(f"long_text is {long_text!r}, expected 'truncate' or 'average'")
-        if batch_size is not None and batch_size < 1:
-            raise InferenceError(f"batch_size is {batch_size}, expected 1 or more")
-        shown = show_progress if show_progress_bar is None else show_progress_bar
-        vectors = self._embed(texts, unit, long_text == "average", batch_size if shown else None, shown)
-        vectors = truncate_embeddings(vectors, truncate_dim, unit)
-        out = quantize_embeddings(vectors, precision)
+        encoder = self._encoder_open()
+        out = encoder.encode(
+            texts if isinstance(texts, list | tuple) else list(texts),
+            prefix=encoder.prompt(prompt, prompt_name),
+            normalize=self.metadata.normalize if unit is None else unit,
+            truncate_dim=truncate_dim,
+            precision=precision,
+            long_text=long_text,
+            step=batch_size,
+            show_progress=show_progress if show_progress_bar is None else show_progress_bar,
+        )
         if single:
             return out[0]
         return out if convert_to_numpy else list(out)
@@ -207,17 +197,45 @@ class ArrowEngine:
         """
         left, right = self._unit_rows(a), self._unit_rows(b)
         if left.shape[1] != right.shape[1]:
-            raise InferenceError(f"vectors of {left.shape[1]} and {right.shape[1]} numbers; expected the same")
+            raise InferenceError(
+                f"vectors of {left.shape[1]} and {right.shape[1]} numbers; expected the same"
+            )
         return left @ right.T
 
     @overload
     def generate(
-        self, prompt: str | Sequence[Message] | None = ..., *, stream: Literal[False] = ..., **options: Any
+        self,
+        prompt: str | Sequence[Message] | None = ...,
+        *,
+        messages: Sequence[Message] | None = ...,
+        max_tokens: int = ...,
+        temperature: float = ...,
+        top_p: float = ...,
+        top_k: int = ...,
+        min_p: float = ...,
+        repetition_penalty: float = ...,
+        stop: str | Sequence[str] | None = ...,
+        seed: int | None = ...,
+        stream: Literal[False] = ...,
+        mode: str = ...,
     ) -> Generation: ...
 
     @overload
     def generate(
-        self, prompt: str | Sequence[Message] | None = ..., *, stream: Literal[True], **options: Any
+        self,
+        prompt: str | Sequence[Message] | None = ...,
+        *,
+        messages: Sequence[Message] | None = ...,
+        max_tokens: int = ...,
+        temperature: float = ...,
+        top_p: float = ...,
+        top_k: int = ...,
+        min_p: float = ...,
+        repetition_penalty: float = ...,
+        stop: str | Sequence[str] | None = ...,
+        seed: int | None = ...,
+        stream: Literal[True],
+        mode: str = ...,
     ) -> GenerationStream: ...
 
     def generate(
@@ -313,7 +331,7 @@ class ArrowEngine:
 
     def close(self) -> None:
         """Let go of the weights; calls in progress end normally."""
-        self._core = None
+        self._core = self._encoder = None
 
     def __enter__(self) -> ArrowEngine:
         return self
@@ -326,66 +344,19 @@ class ArrowEngine:
     def __repr__(self) -> str:
         return f"ArrowEngine({str(self.folder)!r}, architecture={self.metadata.architecture!r})"
 
+    def _encoder_open(self) -> SentenceEncoder:
+        if self._encoder is None:
+            raise InferenceError("the engine is closed; make a new one")
+        return self._encoder
+
     @property
     def _end_ids(self) -> frozenset[int]:
         end = self.tokenizer.eos_id
         return frozenset(self.metadata.eos_token_ids or (() if end is None else (end,)))
 
-    def _prompt(self, prompt: str | None, name: str | None) -> str:
-        if prompt is not None:
-            return prompt
-        if name is None:
-            return ""
-        if name not in self.metadata.prompts:
-            known = ", ".join(self.metadata.prompts) or "none"
-            raise InferenceError(f"prompt_name is {name!r}, expected one of the model's prompts: {known}")
-        return self.metadata.prompts[name]
-
     def _with_prompt(self, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
         own = {"prompt_name": name} if name in self.metadata.prompts and "prompt" not in options else {}
         return {**own, **options}
-
-    def _embed(
-        self, texts: Sequence[str], unit: bool, average: bool, step: int | None, shown: bool
-    ) -> Vectors:
-        parts = []
-        size = step or _CHUNK
-        with _progress(len(texts), shown) as advance:
-            for start in range(0, len(texts), size):
-                part = texts[start : start + size]
-                parts.append(self._embed_chunk(part, unit, average))
-                advance(len(part))
-        return np.concatenate(parts) if parts else self._embed_chunk([], unit, False)
-
-    def _embed_chunk(self, texts: Sequence[str], unit: bool, average: bool) -> Vectors:
-        core = self.core
-        pooling = core.pooling_or_own(None)
-        if average:
-
-            def embed(batch: Any) -> Vectors:
-                return core.embed(batch, pooling=pooling, normalize=False)
-
-            vectors = embed_windows(embed, self.tokenizer, texts, self.max_seq_length)
-            return truncate_embeddings(vectors, vectors.shape[1], unit)
-        if isinstance(core.backend, NativeCore):
-            vectors, cut = core.backend.embed_texts(
-                self.tokenizer.native, texts, self.max_seq_length, pooling, unit
-            )
-        else:
-            whole = self.tokenizer.native.encode_batch(texts, max_length=self.max_seq_length + 1)
-            cut = int((np.diff(whole[1]) > self.max_seq_length).sum())
-            batch = self.tokenizer.native.encode_batch(texts, max_length=self.max_seq_length) if cut else whole
-            vectors = core.embed(batch, pooling=pooling, normalize=unit)
-        if cut and not self._warned:
-            self._warned = True
-            _log.warning(
-                "%s: %d of %d texts exceed %d tokens and were truncated; later ones are truncated silently",
-                self.folder.name,
-                cut,
-                len(texts),
-                self.max_seq_length,
-            )
-        return vectors
 
     def _unit_rows(self, values: Any) -> Vectors:
         listed = [values] if isinstance(values, str) else values
@@ -409,32 +380,7 @@ class ArrowEngine:
         return self.tokenizer.apply_chat_template(turns, tokenize=True)
 
 
-def _folder(model: str | os.PathLike[str]) -> Path:
-    path = Path(model).expanduser()
-    if path.is_dir():
-        return path
-    if path.exists():
-        raise ModelLoadError(f"{path}: a file; expected a model folder, see `aios convert`")
-    from ai_os_diffusion.inference.model_hub import resolve_model
-
-    return resolve_model(os.fspath(model))
-
-
 def _same(name: str, value: bool | None, alias: str, other: bool | None) -> bool | None:
     if value is not None and other is not None and value != other:
         raise InferenceError(f"{name}={value} and {alias}={other} contradict each other")
     return other if value is None else value
-
-
-@contextmanager
-def _progress(total: int, shown: bool) -> Iterator[Any]:
-    """A function to call with the number of finished texts."""
-    if not shown:
-        yield lambda count: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("embedding", total=total)
-        yield lambda count: progress.advance(task, count)

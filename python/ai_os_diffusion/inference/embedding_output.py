@@ -56,7 +56,9 @@ def quantize_embeddings(vectors: NDArray[np.float32], precision: str) -> NDArray
         return vectors.astype(np.float16)
     if precision in ("int8", "uint8"):
         if vectors.size and np.abs(vectors).max() > 1.0001:
-            raise InferenceError(f"precision {precision!r} needs vectors of length 1; encode with normalize=True")
+            raise InferenceError(
+                f"precision {precision!r} needs vectors of length 1; encode with normalize=True"
+            )
         codes = np.rint(np.clip(vectors, -1, 1) * 127).astype(np.int8)
         return codes if precision == "int8" else (codes.astype(np.int16) + 128).astype(np.uint8)
     if precision in ("binary", "ubinary"):

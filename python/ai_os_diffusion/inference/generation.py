@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -173,7 +173,7 @@ class GenerationStream(Iterator[str]):
         max_tokens: int,
         stop: StopStrings,
         end_ids: Collection[int],
-    ) -> Iterator[str]:
+    ) -> Generator[str, None, None]:
         record, decoder = self._record, tokenizer.decode_stream()
         start = time.perf_counter()
         session.prefill(prompt)

@@ -130,9 +130,7 @@ class InferenceCore:
         """
         return self.embed(as_ragged(input_ids, attention_mask), pooling=pooling, normalize=normalize)
 
-    def embed(
-        self, batch: Ragged, *, pooling: str | None = None, normalize: bool | None = None
-    ) -> Vectors:
+    def embed(self, batch: Ragged, *, pooling: str | None = None, normalize: bool | None = None) -> Vectors:
         """As calling the core, with a batch that has no padding."""
         return self.backend.embed(batch, self.pooling_or_own(pooling), self._normalize(normalize))
 

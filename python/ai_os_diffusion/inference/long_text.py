@@ -48,7 +48,7 @@ def embed_windows(
     weights = np.zeros((len(texts), 1), np.float32)
     np.add.at(sums, owners, vectors * sizes[:, None])
     np.add.at(weights, owners, sizes[:, None])
-    return sums / np.maximum(weights, 1)
+    return np.asarray(sums / np.maximum(weights, 1), np.float32)
 
 
 def _surroundings(tokenizer: FastTokenizer) -> tuple[NDArray[np.int32], NDArray[np.int32]]:

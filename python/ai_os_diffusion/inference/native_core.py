@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ai_os_diffusion import _native
+from ai_os_diffusion.inference.cpu_info import get_cpu_info
 from ai_os_diffusion.inference.model_metadata import ModelMetadata
 from ai_os_diffusion.inference.ragged import Ragged
-from ai_os_diffusion.inference.threads import physical_cores
 from ai_os_diffusion.utils.errors import WeightError
 
 __all__ = ["NativeCore"]
@@ -22,7 +22,7 @@ class NativeCore:
 
     def __init__(self, weights: Any, config: ModelMetadata, num_threads: int, half_cache: bool) -> None:
         self._half_cache = half_cache
-        threads = num_threads if num_threads > 0 else physical_cores()
+        threads = num_threads if num_threads > 0 else get_cpu_info().usable_cores
         self.native = _native.Model(_native_weights(weights), config.to_json(), threads)
 
     def embed(self, batch: Ragged, pooling: str, normalize: bool) -> NDArray[np.float32]:

@@ -1,0 +1,133 @@
+"""Sentences to vectors: prompts, windows, number types."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ai_os_diffusion.inference.embedding_output import quantize_embeddings, truncate_embeddings
+from ai_os_diffusion.inference.fast_tokenizer import FastTokenizer
+from ai_os_diffusion.inference.inference_core import InferenceCore
+from ai_os_diffusion.inference.long_text import embed_windows
+from ai_os_diffusion.inference.native_core import NativeCore
+from ai_os_diffusion.inference.ragged import Ragged
+from ai_os_diffusion.utils.errors import InferenceError
+from ai_os_diffusion.utils.logger import get_logger
+
+__all__ = ["SentenceEncoder"]
+
+_log = get_logger(__name__)
+
+_CHUNK = 1024
+"""Texts handed to the core together: enough to sort by length, few enough to show progress."""
+
+Vectors = NDArray[np.float32]
+
+
+class SentenceEncoder:
+    """What `ArrowEngine.encode` does once its aliases are resolved.
+
+    Args:
+        core: the forward pass.
+        tokenizer: the model's.
+        name: of the model, for messages.
+    """
+
+    def __init__(self, core: InferenceCore, tokenizer: FastTokenizer, name: str) -> None:
+        self._core, self._tokenizer, self._name = core, tokenizer, name
+        self._warned = False
+
+    def encode(
+        self,
+        texts: Sequence[str],
+        *,
+        prefix: str,
+        normalize: bool,
+        truncate_dim: int | None,
+        precision: str,
+        long_text: str,
+        step: int | None,
+        show_progress: bool,
+    ) -> NDArray[Any]:
+        """Embed texts; `step` texts are done between two steps of the progress bar.
+
+        Returns:
+            [n, dim] in the order of the texts.
+        """
+        if long_text not in ("truncate", "average"):
+            raise InferenceError(f"long_text is {long_text!r}, expected 'truncate' or 'average'")
+        if step is not None and step < 1:
+            raise InferenceError(f"batch_size is {step}, expected 1 or more")
+        if prefix:
+            texts = [prefix + text if isinstance(text, str) else text for text in texts]
+        size = step if step is not None and show_progress else _CHUNK
+        parts = []
+        with _progress(len(texts), show_progress) as advance:
+            for start in range(0, len(texts), size):
+                part = texts[start : start + size]
+                parts.append(
+                    self._average(part, normalize) if long_text == "average" else self._cut(part, normalize)
+                )
+                advance(len(part))
+        vectors = np.concatenate(parts) if parts else self._cut([], normalize)
+        return quantize_embeddings(truncate_embeddings(vectors, truncate_dim, normalize), precision)
+
+    def prompt(self, prompt: str | None, name: str | None) -> str:
+        """The text to put before every sentence.
+
+        Raises:
+            InferenceError: the model has no prompt of that name.
+        """
+        prompts = self._core.config.prompts
+        if prompt is not None or name is None:
+            return prompt or ""
+        if name not in prompts:
+            known = ", ".join(prompts) or "none"
+            raise InferenceError(f"prompt_name is {name!r}, expected one of the model's prompts: {known}")
+        return prompts[name]
+
+    def _average(self, texts: Sequence[str], normalize: bool) -> Vectors:
+        def embed(batch: Ragged) -> Vectors:
+            return self._core.embed(batch, normalize=False)
+
+        vectors = embed_windows(embed, self._tokenizer, texts, self._core.config.max_seq_length)
+        return truncate_embeddings(vectors, vectors.shape[1], normalize)
+
+    def _cut(self, texts: Sequence[str], normalize: bool) -> Vectors:
+        core, tokenizer, window = self._core, self._tokenizer.native, self._core.config.max_seq_length
+        if isinstance(core.backend, NativeCore):
+            pooling = core.pooling_or_own(None)
+            vectors, cut = core.backend.embed_texts(tokenizer, texts, window, pooling, normalize)
+        else:
+            batch = tokenizer.encode_batch(texts, max_length=window + 1)
+            cut = int((np.diff(batch[1]) > window).sum())
+            batch = tokenizer.encode_batch(texts, max_length=window) if cut else batch
+            vectors = core.embed(batch, normalize=normalize)
+        if cut and not self._warned:
+            self._warned = True
+            _log.warning(
+                "%s: %d of %d texts exceed %d tokens and were truncated; later ones are truncated silently",
+                self._name,
+                cut,
+                len(texts),
+                window,
+            )
+        return vectors
+
+
+@contextmanager
+def _progress(total: int, shown: bool) -> Iterator[Callable[[int], None]]:
+    """A function to call with the number of finished texts."""
+    if not shown:
+        yield lambda _: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("embedding", total=total)
+        yield lambda count: progress.advance(task, count)
