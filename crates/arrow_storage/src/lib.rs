@@ -1,1 +1,43 @@
 //! Durable memory store: log, segments, manifest, recovery.
+//!
+//! A store is a folder with one writer and any number of readers, in any process. A commit is a frame in the
+//! log and is acknowledged once the disk holds it; a long log becomes a segment, an immutable Parquet
+//! file with its vectors beside it for scanning; a manifest, replaced atomically, names the files.
+//! `docs/formats/store.md` draws the bytes.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
+
+mod arrow_schema;
+mod checksum;
+mod error;
+mod filter;
+mod flush;
+mod follow;
+mod frame;
+mod lock;
+mod log;
+mod manifest;
+mod memory;
+mod merge;
+mod recovery;
+mod segment;
+mod snapshot;
+mod state;
+mod store;
+mod table;
+mod tombstones;
+mod transfer;
+mod vectors;
+mod verify;
+mod vfs;
+mod writer;
+
+pub use error::{Error, Result};
+pub use filter::Filter;
+pub use flush::Check;
+pub use memory::{MAX_CONTENT_BYTES, MAX_DIMENSION, MAX_ID_BYTES, MAX_METADATA_BYTES, Memory, Patch};
+pub use snapshot::{Hit, Scan, SearchOptions, Snapshot};
+pub use store::{Durability, Options, Stats, Store};
+pub use transfer::import_parquet;
+pub use vector_search::Metric;
+pub use vfs::{Disk, Stamp, Vfs, VfsFile, VfsLock};

@@ -1,0 +1,241 @@
+//! From log to segment: the next version of a store's files.
+
+use crate::error::{At, Error, Result};
+use crate::log::Log;
+use crate::manifest::{FileEntry, LogEntry, Manifest, Sealed, SegmentEntry, log_name, random_salt, table_name, tombstones_name, vectors_name};
+use crate::merge::Merged;
+use crate::segment::Segment;
+use crate::state::{Live, State};
+use crate::table::{SummedFile, TableWriter, rows_per_group};
+use crate::tombstones;
+use crate::vectors::{self, VectorsWriter};
+use crate::vfs::Vfs;
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+use vector_search::Bitmap;
+
+/// Larger segments are merged by `compact` alone, so that no commit waits long.
+const MERGE_BYTES: u64 = 256 << 20;
+
+/// Which segments are written again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rewrite {
+    /// Recent ones that are not larger than what is written anyway, and those mostly gone: each row is
+    /// then written again about as often as the store doubles, and segments stay few.
+    Few,
+    /// All of them, into one without gaps.
+    All,
+}
+
+/// Called between slices of long work; an error stops it, and nothing has changed.
+pub type Check<'a> = &'a mut dyn FnMut() -> Result<()>;
+
+/// The outcome of a flush.
+#[derive(Debug)]
+pub(crate) struct Flushed {
+    pub(crate) state: State,
+    pub(crate) log: Log,
+    /// Files that no manifest names any more.
+    pub(crate) obsolete: Vec<String>,
+}
+
+/// Writes what the log holds into a segment and commits a manifest with an empty log.
+///
+/// The second part of an error tells whether the old manifest surely still stands.
+pub(crate) fn flush(
+    vfs: &dyn Vfs,
+    dir: &Path,
+    state: &State,
+    rewrite: Rewrite,
+    check: Check<'_>,
+) -> Result<Flushed, (Error, bool)> {
+    let mut made = Vec::new();
+    let written = write_files(vfs, dir, state, rewrite, check, &mut made);
+    let committed = written.map_err(|error| (error, true)).and_then(|(next, log)| {
+        next.manifest.commit(vfs, dir)?;
+        Ok((next, log))
+    });
+    match committed {
+        Ok((next, log)) => {
+            let kept = next.manifest.files();
+            let mut obsolete = state.manifest.files();
+            obsolete.retain(|name| !kept.contains(name));
+            Ok(Flushed {
+                state: next,
+                log,
+                obsolete,
+            })
+        }
+        Err((error, old_stands)) => {
+            if old_stands {
+                for name in made {
+                    // What stays behind is removed when the store is next opened.
+                    let _ = vfs.remove(&dir.join(name));
+                }
+            }
+            Err((error, old_stands))
+        }
+    }
+}
+
+fn write_files(
+    vfs: &dyn Vfs,
+    dir: &Path,
+    state: &State,
+    rewrite: Rewrite,
+    check: Check<'_>,
+    made: &mut Vec<String>,
+) -> Result<(State, Log)> {
+    let mut next_file = state.manifest.next_file;
+    let mut number = || {
+        next_file += 1;
+        next_file - 1
+    };
+    let (merged, mut segments): (Vec<Live>, Vec<Live>) = choose(state, rewrite);
+    let merged = Merged::new(merged, &state.fresh)?;
+    if !merged.order.is_empty() {
+        let number = number();
+        made.extend([table_name(number), vectors_name(number)]);
+        let segment = Arc::new(write_segment(vfs, dir, number, &merged, check)?);
+        let dead = Arc::new(Bitmap::empty(segment.rows()));
+        segments.push(Live { segment, dead });
+    }
+    let mut manifest = Manifest {
+        generation: state.manifest.generation + 1,
+        dimension: state.dimension,
+        model: state.manifest.model.clone(),
+        seq: state.seq,
+        segments: segments.iter().map(|live| live.segment.entry.clone()).collect(),
+        tombstones: None,
+        log: LogEntry {
+            number: number(),
+            salt: random_salt(),
+        },
+        next_file: 0,
+    };
+    if segments.iter().any(|live| live.dead.count() > 0) {
+        let number = number();
+        made.push(tombstones_name(number));
+        manifest.tombstones = Some(write_tombstones(vfs, dir, number, &segments)?);
+    }
+    made.push(log_name(manifest.log.number));
+    let log = Log::create(vfs, &dir.join(log_name(manifest.log.number)), manifest.log.number, manifest.log.salt)?;
+    manifest.next_file = next_file;
+    vfs.sync_dir(dir).at("sync", dir)?;
+    let next = State {
+        manifest: Arc::new(manifest),
+        segments,
+        fresh: BTreeSet::new(),
+        dimension: state.dimension,
+        seq: state.seq,
+    };
+    Ok((next, log))
+}
+
+/// Splits the segments into those to merge and those to keep.
+fn choose(state: &State, rewrite: Rewrite) -> (Vec<Live>, Vec<Live>) {
+    let size = |live: &Live| live.segment.entry.table.size_bytes + live.segment.entry.vectors.size_bytes;
+    let mut rows = state.fresh.len();
+    let mut trailing = state.segments.len();
+    let mut bytes = 0;
+    while let Some(live) = trailing.checked_sub(1).map(|last| &state.segments[last]) {
+        bytes += size(live);
+        if live.alive() > rows || bytes > MERGE_BYTES {
+            break;
+        }
+        rows += live.alive();
+        trailing -= 1;
+    }
+    let mut index = 0;
+    state.segments.iter().cloned().partition(|live| {
+        index += 1;
+        let mostly_gone = 2 * live.alive() < live.segment.rows() && size(live) <= MERGE_BYTES;
+        rewrite == Rewrite::All || index > trailing || mostly_gone
+    })
+}
+
+fn write_segment(vfs: &dyn Vfs, dir: &Path, number: u64, merged: &Merged, check: Check<'_>) -> Result<Segment> {
+    let table_path = dir.join(table_name(number));
+    let mut dimension = 0;
+    let mut table: Option<TableWriter> = None;
+    let mut rest = merged.order.as_slice();
+    while let Some(first) = rest.first() {
+        check()?;
+        if dimension == 0 {
+            dimension = merged.read(&[*first])?.first().map_or(0, |memory| memory.embedding.len());
+        }
+        let (now, later) = rest.split_at(rows_per_group(dimension).min(rest.len()));
+        let table = match &mut table {
+            Some(table) => table,
+            None => table.insert(TableWriter::create(vfs.create(&table_path).at("create", &table_path)?, &table_path, dimension)?),
+        };
+        table.write(&merged.read(now)?)?;
+        rest = later;
+    }
+    let Some(table) = table else {
+        return Err(Error::invalid("a segment", "rows", "none"));
+    };
+    let sums = table.finish()?;
+    let sealed = Sealed {
+        size_bytes: sums.len(),
+        crc32c: sums.whole(),
+    };
+    let vectors = write_vectors(vfs, &dir.join(vectors_name(number)), dimension, merged, sealed, &sums.into_bytes(), check)?;
+    let entry = SegmentEntry {
+        number,
+        rows: merged.order.len(),
+        table: sealed,
+        vectors,
+    };
+    Segment::open(vfs, dir, &entry, dimension, false)
+}
+
+fn write_vectors(
+    vfs: &dyn Vfs,
+    path: &Path,
+    dimension: usize,
+    merged: &Merged,
+    table: Sealed,
+    table_sums: &[u8],
+    check: Check<'_>,
+) -> Result<Sealed> {
+    let mut ids = Vec::with_capacity(merged.order.len());
+    for &place in &merged.order {
+        ids.push(merged.id(place)?);
+    }
+    let id_bytes = ids.iter().map(|id| id.len()).sum();
+    let sink = std::io::BufWriter::with_capacity(
+        1 << 20,
+        SummedFile {
+            file: vfs.create(path).at("create", path)?,
+            sums: crate::checksum::BlockSums::default(),
+        },
+    );
+    let mut writer = VectorsWriter::new(sink, ids.len(), dimension, id_bytes, table).at("write", path)?;
+    for places in merged.order.chunks(rows_per_group(dimension)) {
+        check()?;
+        for &place in places {
+            writer.push(&merged.vector(place)?).at("write", path)?;
+        }
+    }
+    let (sink, sealed) = writer.finish(ids.into_iter(), table_sums).at("write", path)?;
+    let file = sink.into_inner().map_err(std::io::IntoInnerError::into_error).at("write", path)?;
+    vectors::seal(&file, path)?;
+    Ok(sealed)
+}
+
+fn write_tombstones(vfs: &dyn Vfs, dir: &Path, number: u64, segments: &[Live]) -> Result<FileEntry> {
+    let bytes = tombstones::encode(segments.iter().map(|live| (live.segment.entry.number, live.dead.as_ref())));
+    let path = dir.join(tombstones_name(number));
+    let file = vfs.create(&path).at("create", &path)?;
+    file.write_at(&bytes, 0).at("write", &path)?;
+    file.sync().at("sync", &path)?;
+    Ok(FileEntry {
+        number,
+        sealed: Sealed {
+            size_bytes: bytes.len() as u64,
+            crc32c: crc32c::crc32c(&bytes),
+        },
+    })
+}

@@ -1,0 +1,235 @@
+//! The append-only log: the commits since the last flush.
+//!
+//! ```text
+//! 0   "AIOSLOG\0"   8   u32 format version   12  u32 salt   16  u64 number
+//! 24  u32 crc32c of the bytes before   28  u32 zero
+//! 32  frames, then zeros that were allocated ahead
+//! ```
+//! Space is allocated ahead because a sync that leaves the file's length alone costs half as much.
+
+use crate::error::{At, Error, Result};
+use crate::frame::{self, Body, Frame, HEADER_BYTES, Header, Operation};
+use crate::vfs::{Vfs, VfsFile};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub(crate) const LOG_HEADER_BYTES: u64 = 32;
+const MAGIC: [u8; 8] = *b"AIOSLOG\0";
+const VERSION: u32 = 1;
+const MAX_AHEAD_BYTES: u64 = 1 << 20;
+const MIN_AHEAD_BYTES: u64 = 16 << 10;
+
+/// A log being written.
+#[derive(Debug)]
+pub(crate) struct Log {
+    pub(crate) file: Arc<dyn VfsFile>,
+    path: PathBuf,
+    salt: u32,
+    /// End of the last frame.
+    pub(crate) end: u64,
+    allocated: u64,
+}
+
+/// What a log holds.
+#[derive(Debug, Default)]
+pub(crate) struct Replay {
+    pub(crate) frames: Vec<Frame>,
+    /// End of the last whole frame.
+    pub(crate) end: u64,
+    /// Bytes behind it that are not zeros: a commit that was never acknowledged.
+    pub(crate) torn_bytes: u64,
+    /// Durable records that no longer pass their checksum.
+    pub(crate) damage: Vec<Error>,
+}
+
+impl Log {
+    /// Creates a durable, empty log. Its name is durable once the folder is synced.
+    pub(crate) fn create(vfs: &dyn Vfs, path: &Path, number: u64, salt: u32) -> Result<Self> {
+        let file: Arc<dyn VfsFile> = Arc::from(vfs.create(path).at("create", path)?);
+        file.write_at(&header(number, salt), 0).at("write", path)?;
+        file.sync().at("sync", path)?;
+        Ok(Self {
+            file,
+            path: path.to_owned(),
+            salt,
+            end: LOG_HEADER_BYTES,
+            allocated: LOG_HEADER_BYTES,
+        })
+    }
+
+    /// Takes over a log whose last frame ends at `end`. Unless its writer closed it, what a crash left
+    /// behind that is cut, and the rest is made durable: a later frame will say that it is.
+    pub(crate) fn resume(vfs: &dyn Vfs, path: &Path, salt: u32, end: u64, closed: bool) -> Result<Self> {
+        let file: Arc<dyn VfsFile> = Arc::from(vfs.open(path, true).at("open", path)?);
+        if !closed {
+            file.set_len(end).at("truncate", path)?;
+            file.sync().at("sync", path)?;
+        }
+        Ok(Self {
+            file,
+            path: path.to_owned(),
+            salt,
+            end,
+            allocated: end,
+        })
+    }
+
+    /// Appends a frame; it is durable after the next sync. A failure leaves the log as it was,
+    /// unless even that cannot be made sure: then the error comes with `false`.
+    pub(crate) fn append(&mut self, seq: u64, durable: u64, body: &Body) -> Result<(), (Error, bool)> {
+        let frame = frame::encode(self.salt, seq, durable, body);
+        let end = self.end + frame.len() as u64;
+        if end > self.allocated {
+            self.allocate(end);
+        }
+        if let Err(error) = self.file.write_at(&frame, self.end).at("write", &self.path) {
+            let whole = self.file.set_len(self.end).is_ok();
+            self.allocated = self.end;
+            return Err((error, whole));
+        }
+        self.end = end;
+        self.allocated = self.allocated.max(end);
+        Ok(())
+    }
+
+    /// Writes zeros past `end`. Failing is no error: the frame itself may still fit.
+    fn allocate(&mut self, end: u64) {
+        let ahead = end.clamp(MIN_AHEAD_BYTES, MAX_AHEAD_BYTES);
+        let target = (end + ahead).next_multiple_of(4096);
+        let zeros = vec![0; (target - self.allocated) as usize];
+        if self.file.write_at(&zeros, self.allocated).is_ok() {
+            self.allocated = target;
+        } else if self.file.set_len(self.end).is_ok() {
+            self.allocated = self.end;
+        }
+    }
+
+    /// Appends the frame that tells a later reader that nothing before it may be missing.
+    pub(crate) fn close(&mut self, seq: u64) -> Result<()> {
+        self.append(seq, self.end, &Body::Closed).map_err(|(error, _)| error)?;
+        self.file.set_len(self.end).at("truncate", &self.path)?;
+        self.file.sync().at("sync", &self.path)
+    }
+}
+
+fn header(number: u64, salt: u32) -> [u8; LOG_HEADER_BYTES as usize] {
+    let mut header = [0; LOG_HEADER_BYTES as usize];
+    header[..8].copy_from_slice(&MAGIC);
+    header[8..12].copy_from_slice(&VERSION.to_le_bytes());
+    header[12..16].copy_from_slice(&salt.to_le_bytes());
+    header[16..24].copy_from_slice(&number.to_le_bytes());
+    let crc = crc32c::crc32c(&header[..24]);
+    header[24..28].copy_from_slice(&crc.to_le_bytes());
+    header
+}
+
+/// Reads a whole log whose first commit follows number `seq`.
+///
+/// A frame that fails is the torn end of an unacknowledged commit, unless a later whole frame says that
+/// it had been durable: then it is damage, and reading goes on behind it.
+pub(crate) fn replay(path: &Path, bytes: &[u8], number: u64, salt: u32, seq: u64) -> Result<Replay> {
+    let mut replay = Replay::default();
+    check_header(path, bytes, number, salt, &mut replay.damage)?;
+    let mut at = (LOG_HEADER_BYTES as usize).min(bytes.len());
+    let mut next_seq = seq + 1;
+    replay.end = at as u64;
+    loop {
+        if let Some(frame) = frame::decode(path, salt, &bytes[at..])? {
+            if frame.seq != next_seq && !matches!(frame.body, Body::Closed) && replay.damage.is_empty() {
+                let what = format!("commit {} follows commit {}", frame.seq, next_seq - 1);
+                replay.damage.push(Error::corrupted(path, at as u64, what));
+            }
+            at += frame.len;
+            next_seq = frame.seq + 1;
+            replay.end = at as u64;
+            replay.frames.push(frame);
+            continue;
+        }
+        match next_whole_frame(path, salt, bytes, at + 8)? {
+            Some((found, durable)) if durable > at as u64 => {
+                let what = format!("a record of {} bytes fails its checksum", found - at);
+                replay.damage.push(Error::corrupted(path, at as u64, what));
+                at = found;
+            }
+            _ => break,
+        }
+    }
+    if bytes[at..].iter().any(|&byte| byte != 0) {
+        replay.torn_bytes = (bytes.len() - at) as u64;
+    }
+    Ok(replay)
+}
+
+fn check_header(path: &Path, bytes: &[u8], number: u64, salt: u32, damage: &mut Vec<Error>) -> Result<()> {
+    let expected = header(number, salt);
+    if bytes.get(..expected.len()) == Some(expected.as_slice()) {
+        return Ok(());
+    }
+    if let Some(found) = bytes.get(..expected.len())
+        && found[..8] == MAGIC
+        && crc32c::crc32c(&found[..24]).to_le_bytes() == found[24..28]
+        && found[8..12] != VERSION.to_le_bytes()
+    {
+        return Err(Error::Version {
+            path: path.to_owned(),
+            found: u32::from_le_bytes([found[8], found[9], found[10], found[11]]),
+            known: VERSION,
+        });
+    }
+    damage.push(Error::corrupted(path, 0, "the header of the log is not the one its manifest names"));
+    Ok(())
+}
+
+/// Looks for a whole frame at or behind `from`; returns where it is and what it knew to be durable.
+fn next_whole_frame(path: &Path, salt: u32, bytes: &[u8], from: usize) -> Result<Option<(usize, u64)>> {
+    let mut at = from;
+    while at + HEADER_BYTES <= bytes.len() {
+        if let Some(frame) = frame::decode(path, salt, &bytes[at..])? {
+            return Ok(Some((at, frame.durable)));
+        }
+        at += 8;
+    }
+    Ok(None)
+}
+
+/// A log being followed by a reader.
+#[derive(Debug)]
+pub(crate) struct Tail {
+    file: Option<Box<dyn VfsFile>>,
+    path: PathBuf,
+    salt: u32,
+    end: u64,
+}
+
+impl Tail {
+    pub(crate) fn new(file: Option<Box<dyn VfsFile>>, path: &Path, salt: u32, end: u64) -> Self {
+        Self {
+            file,
+            path: path.to_owned(),
+            salt,
+            end,
+        }
+    }
+
+    /// Reads the commits written since the last call; one still being written waits for the next.
+    pub(crate) fn read_new(&mut self) -> Result<Vec<Vec<Operation>>> {
+        let mut commits = Vec::new();
+        while let Some(file) = &self.file {
+            let mut head = [0; HEADER_BYTES];
+            if file.read_at(&mut head, self.end).at("read", &self.path)? < HEADER_BYTES {
+                break;
+            }
+            let Some(header) = Header::read(&head) else { break };
+            let mut bytes = vec![0; header.frame_len()];
+            let read = file.read_at(&mut bytes, self.end).at("read", &self.path)?;
+            let Some(frame) = frame::decode(&self.path, self.salt, &bytes[..read])? else {
+                break;
+            };
+            self.end += frame.len as u64;
+            if let Body::Operations(operations) = frame.body {
+                commits.push(operations);
+            }
+        }
+        Ok(commits)
+    }
+}

@@ -1,0 +1,130 @@
+//! Everything a store knows at one commit.
+
+use crate::error::Result;
+use crate::frame::Operation;
+use crate::manifest::Manifest;
+use crate::memory::Memory;
+use crate::segment::Segment;
+use std::borrow::Borrow;
+use std::cmp::Ordering;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use vector_search::Bitmap;
+
+/// A segment and which of its rows are gone.
+#[derive(Debug, Clone)]
+pub(crate) struct Live {
+    pub(crate) segment: Arc<Segment>,
+    pub(crate) dead: Arc<Bitmap>,
+}
+
+impl Live {
+    pub(crate) fn alive(&self) -> usize {
+        self.segment.rows() - self.dead.count()
+    }
+
+    /// The row of an id that is not gone.
+    fn find(&self, id: &str) -> Result<Option<usize>> {
+        Ok(self.segment.vectors.find(id)?.filter(|&row| !self.dead.contains(row)))
+    }
+}
+
+/// A memory ordered by its id.
+#[derive(Debug, Clone)]
+pub(crate) struct ById(pub(crate) Arc<Memory>);
+
+impl Borrow<str> for ById {
+    fn borrow(&self) -> &str {
+        &self.0.id
+    }
+}
+
+impl PartialEq for ById {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.id == other.0.id
+    }
+}
+
+impl Eq for ById {}
+
+impl Ord for ById {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.id.cmp(&other.0.id)
+    }
+}
+
+impl PartialOrd for ById {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// Where a memory is.
+#[derive(Debug, Clone)]
+pub(crate) enum Place {
+    /// Segment and row.
+    Row(usize, usize),
+    /// In the log, and so in memory.
+    Fresh(Arc<Memory>),
+}
+
+/// The segments, and what the log adds to them. Every id is in one place at most.
+///
+/// Shared by reference count: a snapshot holds one, and a commit copies it only while a snapshot does.
+#[derive(Debug, Clone)]
+pub(crate) struct State {
+    pub(crate) manifest: Arc<Manifest>,
+    pub(crate) segments: Vec<Live>,
+    pub(crate) fresh: BTreeSet<ById>,
+    pub(crate) dimension: Option<usize>,
+    /// Number of the last commit.
+    pub(crate) seq: u64,
+}
+
+impl State {
+    pub(crate) fn count(&self) -> usize {
+        self.segments.iter().map(Live::alive).sum::<usize>() + self.fresh.len()
+    }
+
+    pub(crate) fn find(&self, id: &str) -> Result<Option<Place>> {
+        if let Some(memory) = self.fresh.get(id) {
+            return Ok(Some(Place::Fresh(memory.0.clone())));
+        }
+        for (index, live) in self.segments.iter().enumerate().rev() {
+            if let Some(row) = live.find(id)? {
+                return Ok(Some(Place::Row(index, row)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Applies one commit. The places are looked up first, so that an error changes nothing.
+    pub(crate) fn apply(&mut self, operations: Vec<Operation>) -> Result<()> {
+        let ids = operations.iter().map(|operation| match operation {
+            Operation::Put(memory) => memory.id.as_str(),
+            Operation::Delete(id) => id,
+        });
+        let mut gone = Vec::new();
+        for id in ids {
+            if let Some(Place::Row(segment, row)) = self.find(id)? {
+                gone.push((segment, row));
+            }
+        }
+        for (segment, row) in gone {
+            Arc::make_mut(&mut self.segments[segment].dead).insert(row);
+        }
+        for operation in operations {
+            match operation {
+                Operation::Put(memory) => {
+                    self.dimension.get_or_insert(memory.embedding.len());
+                    self.fresh.replace(ById(memory));
+                }
+                Operation::Delete(id) => {
+                    self.fresh.remove(id.as_str());
+                }
+            }
+        }
+        self.seq += 1;
+        Ok(())
+    }
+}

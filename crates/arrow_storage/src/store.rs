@@ -1,0 +1,493 @@
+//! The store: one handle for writing, any number for reading.
+
+use crate::error::{Error, Result};
+use crate::follow::Follower;
+use crate::frame::Operation;
+use crate::lock;
+use crate::manifest::Manifest;
+use crate::memory::{MAX_DIMENSION, Memory, Patch, now_micros};
+use crate::recovery::{self, Loaded};
+use crate::segment::lock as hold;
+use crate::snapshot::Snapshot;
+use crate::state::State;
+use crate::vfs::{Disk, Vfs};
+use crate::writer::{Saved, Writer};
+use crate::{Check, Filter};
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+/// When a commit counts as done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// When the disk holds it.
+    Commit,
+    /// When the system holds it; the disk follows after 100 ms or 1 MiB of further commits, on flush and on close.
+    Batch,
+    /// When the system holds it; the disk follows on flush.
+    None,
+}
+
+/// How to open a store.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Open without the right to write, beside a writer.
+    pub read_only: bool,
+    /// Read around damage instead of failing on it. For reading only.
+    pub skip_damaged: bool,
+    /// Length of the vectors; the first one decides when not given.
+    pub dimension: Option<usize>,
+    /// Fingerprint of the model that makes the vectors.
+    pub model: Option<String>,
+    /// When a commit counts as done.
+    pub durability: Durability,
+    /// Longest wait for another writer.
+    pub lock_timeout: Duration,
+    /// File system.
+    pub vfs: Arc<dyn Vfs>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            read_only: false,
+            skip_damaged: false,
+            dimension: None,
+            model: None,
+            durability: Durability::Commit,
+            lock_timeout: Duration::ZERO,
+            vfs: Arc::new(Disk),
+        }
+    }
+}
+
+/// An open store. Shared between threads by reference.
+#[derive(Debug)]
+pub struct Store {
+    path: PathBuf,
+    options: Options,
+    opened_by: u32,
+    state: RwLock<Arc<State>>,
+    role: Role,
+    closed: AtomicBool,
+    damage: Vec<String>,
+    /// Bytes of an unacknowledged commit that opening cut off.
+    torn_bytes: u64,
+}
+
+#[derive(Debug)]
+enum Role {
+    Writer(Writer),
+    Reader(Mutex<Follower>),
+}
+
+/// Figures about a store.
+#[derive(Debug, Clone)]
+pub struct Stats {
+    /// Memories.
+    pub count: usize,
+    /// Length of the vectors.
+    pub dimension: Option<usize>,
+    /// Fingerprint of the model.
+    pub model: Option<String>,
+    /// Segments.
+    pub segments: usize,
+    /// Rows of segments that were deleted or replaced.
+    pub dead_rows: usize,
+    /// Memories that are in the log alone.
+    pub log_rows: usize,
+    /// Bytes of the Parquet files.
+    pub table_bytes: u64,
+    /// Bytes of the vectors files.
+    pub vector_bytes: u64,
+    /// Bytes of the log.
+    pub log_bytes: u64,
+    /// Commits since the store was made.
+    pub commits: u64,
+    /// Version of the format.
+    pub format_version: u32,
+    /// Bytes of an unacknowledged commit that opening cut off.
+    pub torn_bytes: u64,
+    /// What is being skipped.
+    pub damage: Vec<String>,
+}
+
+impl Store {
+    /// Opens the store in a folder; a writer makes it when there is none.
+    ///
+    /// # Errors
+    /// `Locked`, `NoStore`, `Version`, `Corrupted`, `Dimension`, `Model` and `Io`.
+    pub fn open(path: &Path, options: Options, check: Check<'_>) -> Result<Self> {
+        validate_options(&options)?;
+        let vfs = options.vfs.clone();
+        let (loaded, role) = if options.read_only {
+            let loaded = recovery::load(vfs.as_ref(), path, &[], options.skip_damaged)?;
+            let follower = Follower::new(vfs.as_ref(), &loaded)?;
+            (loaded, Role::Reader(Mutex::new(follower)))
+        } else {
+            let (loaded, writer) = open_writer(path, &options, check)?;
+            (loaded, Role::Writer(writer))
+        };
+        check_expectations(&loaded.state, &options)?;
+        Ok(Self {
+            path: path.to_owned(),
+            opened_by: std::process::id(),
+            role,
+            closed: AtomicBool::new(false),
+            damage: loaded.damage.iter().map(ToString::to_string).collect(),
+            torn_bytes: loaded.torn_bytes,
+            state: RwLock::new(Arc::new(loaded.state)),
+            options,
+        })
+    }
+
+    /// The folder.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A view of the store as it is now.
+    ///
+    /// # Errors
+    /// `Closed`, `Forked`; for a reader, whatever keeps it from following the writer.
+    pub fn snapshot(&self) -> Result<Snapshot> {
+        self.usable()?;
+        if let Role::Reader(follower) = &self.role {
+            let mut follower = hold(follower);
+            let vfs = self.options.vfs.as_ref();
+            follower.refresh(vfs, &self.path, &self.state, self.options.skip_damaged)?;
+        }
+        Ok(Snapshot {
+            state: self.current(),
+            path: self.path.clone(),
+        })
+    }
+
+    /// Stores memories in one commit, replacing those of equal ids; the last of equal ids wins.
+    ///
+    /// A replaced memory keeps its `created_at` unless `keep_times` says to store the given one.
+    ///
+    /// # Errors
+    /// `Invalid`, `Dimension` and `Vector` before anything is written, and those of writing.
+    pub fn save(&self, memories: Vec<Memory>, keep_times: bool, check: Check<'_>) -> Result<()> {
+        let writer = self.writer()?;
+        let expected = self.current().dimension;
+        validate(&memories, expected)?;
+        let mut memories = last_of_each(memories);
+        if memories.is_empty() {
+            return Ok(());
+        }
+        let saved = writer.commit(&self.state, check, |state| {
+            // Another thread may have decided the dimension since.
+            validate_dimension(&memories, state.dimension)?;
+            if !keep_times {
+                keep_created_at(state, &mut memories)?;
+            }
+            let memories = std::mem::take(&mut memories);
+            Ok(memories.into_iter().map(|memory| Operation::Put(Arc::new(memory))).collect())
+        })?;
+        self.finish(writer, saved)
+    }
+
+    /// Changes parts of a memory; false when there is none.
+    ///
+    /// # Errors
+    /// As [`Self::save`].
+    pub fn update(&self, id: &str, patch: Patch, check: Check<'_>) -> Result<bool> {
+        let writer = self.writer()?;
+        let mut patch = Some(patch);
+        let saved = writer.commit(&self.state, check, |state| {
+            let view = Snapshot {
+                state: Arc::new(state.clone()),
+                path: self.path.clone(),
+            };
+            let Some(mut memory) = view.load(id)?.map(Arc::unwrap_or_clone) else {
+                return Ok(Vec::new());
+            };
+            let patch = patch.take().unwrap_or_default();
+            memory.content = patch.content.unwrap_or(memory.content);
+            memory.metadata = patch.metadata.unwrap_or(memory.metadata);
+            memory.embedding = patch.embedding.unwrap_or(memory.embedding);
+            memory.updated_at = now_micros();
+            validate(std::slice::from_ref(&memory), state.dimension)?;
+            Ok(vec![Operation::Put(Arc::new(memory))])
+        })?;
+        let changed = saved.operations > 0;
+        self.finish(writer, saved)?;
+        Ok(changed)
+    }
+
+    /// Removes memories in one commit; returns how many there were.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub fn delete(&self, ids: &[String], check: Check<'_>) -> Result<usize> {
+        self.delete_found(check, |state| {
+            let unique: HashSet<&String> = ids.iter().collect();
+            let mut found = Vec::new();
+            for id in unique {
+                if state.find(id)?.is_some() {
+                    found.push(id.clone());
+                }
+            }
+            Ok(found)
+        })
+    }
+
+    /// Removes the memories that satisfy a filter in one commit; returns how many.
+    ///
+    /// # Errors
+    /// Those of reading and of writing.
+    pub fn delete_where(&self, filter: &Filter, check: Check<'_>) -> Result<usize> {
+        self.delete_found(check, |state| {
+            let view = Snapshot {
+                state: Arc::new(state.clone()),
+                path: self.path.clone(),
+            };
+            view.ids(Some(filter))
+        })
+    }
+
+    fn delete_found(&self, check: Check<'_>, find: impl Fn(&State) -> Result<Vec<String>>) -> Result<usize> {
+        let writer = self.writer()?;
+        let saved = writer.commit(&self.state, check, |state| {
+            Ok(find(state)?.into_iter().map(Operation::Delete).collect())
+        })?;
+        let gone = saved.operations;
+        self.finish(writer, saved)?;
+        Ok(gone)
+    }
+
+    /// Moves the log into a segment.
+    ///
+    /// # Errors
+    /// Those of writing; the store stays as it was.
+    pub fn flush(&self, check: Check<'_>) -> Result<()> {
+        self.writer()?.flush(&self.state, check)
+    }
+
+    /// Writes everything into one segment without gaps, and makes damaged vectors again.
+    ///
+    /// # Errors
+    /// Those of writing; the store stays as it was.
+    pub fn compact(&self, check: Check<'_>) -> Result<()> {
+        self.writer()?.compact(&self.state, check)
+    }
+
+    /// Figures.
+    ///
+    /// # Errors
+    /// As [`Self::snapshot`].
+    pub fn stats(&self) -> Result<Stats> {
+        let state = self.snapshot()?.state;
+        let sum = |size: fn(&crate::manifest::SegmentEntry) -> u64| state.manifest.segments.iter().map(size).sum();
+        let log = self.path.join(crate::manifest::log_name(state.manifest.log.number));
+        Ok(Stats {
+            count: state.count(),
+            dimension: state.dimension,
+            model: state.manifest.model.clone(),
+            segments: state.segments.len(),
+            dead_rows: state.segments.iter().map(|live| live.dead.count()).sum(),
+            log_rows: state.fresh.len(),
+            table_bytes: sum(|segment| segment.table.size_bytes),
+            vector_bytes: sum(|segment| segment.vectors.size_bytes),
+            log_bytes: self.options.vfs.stamp(&log).map_or(0, |stamp| stamp.len),
+            commits: state.seq,
+            format_version: crate::manifest::FORMAT_VERSION,
+            torn_bytes: self.torn_bytes,
+            damage: self.damage.clone(),
+        })
+    }
+
+    /// Reads every byte and returns what is damaged.
+    ///
+    /// # Errors
+    /// As [`Self::snapshot`], and `Interrupted`.
+    pub fn verify(&self, check: Check<'_>) -> Result<Vec<Error>> {
+        let state = self.snapshot()?.state;
+        crate::verify::verify(self.options.vfs.as_ref(), &self.path, &state, check)
+    }
+
+    /// Makes all commits durable and releases the store. Closing twice is no error.
+    ///
+    /// # Errors
+    /// When the last commits cannot be made durable.
+    pub fn close(&self) -> Result<()> {
+        if self.opened_by != std::process::id() || self.closed.swap(true, Ordering::SeqCst) {
+            return Ok(());
+        }
+        match &self.role {
+            Role::Writer(writer) => writer.close(&self.current()),
+            Role::Reader(_) => Ok(()),
+        }
+    }
+
+    pub(crate) fn current(&self) -> Arc<State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn usable(&self) -> Result<()> {
+        if self.opened_by != std::process::id() {
+            return Err(Error::Forked {
+                path: self.path.clone(),
+                opened_by: self.opened_by,
+            });
+        }
+        if self.closed.load(Ordering::SeqCst) {
+            return Err(Error::Closed {
+                path: self.path.clone(),
+            });
+        }
+        Ok(())
+    }
+
+    fn writer(&self) -> Result<&Writer> {
+        self.usable()?;
+        match &self.role {
+            Role::Writer(writer) => Ok(writer),
+            Role::Reader(_) => Err(Error::ReadOnly {
+                path: self.path.clone(),
+            }),
+        }
+    }
+
+    fn finish(&self, writer: &Writer, saved: Saved) -> Result<()> {
+        writer.make_durable(saved, self.options.durability)
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        // Nobody is left to hear of a failure; what was acknowledged as durable is.
+        let _ = self.close();
+    }
+}
+
+fn validate_options(options: &Options) -> Result<()> {
+    if let Some(dimension) = options.dimension
+        && !(1..=MAX_DIMENSION).contains(&dimension)
+    {
+        return Err(Error::invalid("dimension", format!("1 to {MAX_DIMENSION}"), dimension.to_string()));
+    }
+    if options.skip_damaged && !options.read_only {
+        return Err(Error::invalid("skip_damaged", "read_only=True with it", "read_only=False"));
+    }
+    Ok(())
+}
+
+fn open_writer(path: &Path, options: &Options, check: Check<'_>) -> Result<(Loaded, Writer)> {
+    use crate::error::At;
+    let vfs = options.vfs.clone();
+    vfs.create_dir(path).at("create", path)?;
+    let lock = lock::acquire(vfs.as_ref(), path, options.lock_timeout, check)?;
+    let manifest = crate::manifest::path(path);
+    if vfs.stamp(&manifest).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
+        recovery::may_create(vfs.as_ref(), path)?;
+        recovery::create(vfs.as_ref(), path, &Manifest::new(options.dimension, options.model.clone()))?;
+    }
+    let mut loaded = recovery::load(vfs.as_ref(), path, &[], false)?;
+    check_expectations(&loaded.state, options)?;
+    recovery::remove_orphans(vfs.as_ref(), path, &loaded.state.manifest)?;
+    recovery::restore_vectors(vfs.as_ref(), path, &loaded.state)?;
+    adopt(&mut loaded.state, options, vfs.as_ref(), path)?;
+    let writer = Writer::open(vfs, path, lock, &loaded)?;
+    Ok((loaded, writer))
+}
+
+/// Refuses a store of another dimension or model.
+fn check_expectations(state: &State, options: &Options) -> Result<()> {
+    if let (Some(expected), Some(found)) = (state.dimension, options.dimension)
+        && expected != found
+    {
+        return Err(Error::Dimension {
+            which: "the dimension asked for".to_owned(),
+            expected,
+            found,
+        });
+    }
+    if let (Some(stored), Some(given)) = (&state.manifest.model, &options.model)
+        && stored != given
+    {
+        return Err(Error::Model {
+            stored: stored.clone(),
+            given: given.clone(),
+        });
+    }
+    Ok(())
+}
+
+/// Notes a dimension or a model that the store does not know yet.
+fn adopt(state: &mut State, options: &Options, vfs: &dyn Vfs, path: &Path) -> Result<()> {
+    let new_dimension = state.dimension.is_none() && options.dimension.is_some();
+    let new_model = state.manifest.model.is_none() && options.model.is_some();
+    if new_dimension || new_model {
+        let mut manifest = state.manifest.as_ref().clone();
+        manifest.generation += 1;
+        manifest.dimension = manifest.dimension.or(options.dimension);
+        manifest.model = manifest.model.or_else(|| options.model.clone());
+        manifest.commit(vfs, path).map_err(|(error, _)| error)?;
+        state.dimension = state.dimension.or(options.dimension);
+        state.manifest = Arc::new(manifest);
+    }
+    Ok(())
+}
+
+fn validate(memories: &[Memory], expected: Option<usize>) -> Result<()> {
+    for memory in memories {
+        memory.validate()?;
+    }
+    validate_dimension(memories, expected)
+}
+
+fn validate_dimension(memories: &[Memory], expected: Option<usize>) -> Result<()> {
+    let Some(expected) = expected.or_else(|| memories.first().map(|memory| memory.embedding.len())) else {
+        return Ok(());
+    };
+    match memories.iter().find(|memory| memory.embedding.len() != expected) {
+        Some(memory) => Err(Error::Dimension {
+            which: format!("the embedding of {:?}", memory.id),
+            expected,
+            found: memory.embedding.len(),
+        }),
+        None => Ok(()),
+    }
+}
+
+fn last_of_each(memories: Vec<Memory>) -> Vec<Memory> {
+    let last: HashMap<String, usize> = memories.iter().enumerate().map(|(index, memory)| (memory.id.clone(), index)).collect();
+    if last.len() == memories.len() {
+        return memories;
+    }
+    let last: HashSet<usize> = last.into_values().collect();
+    let numbered = memories.into_iter().enumerate();
+    numbered.filter(|(index, _)| last.contains(index)).map(|(_, memory)| memory).collect()
+}
+
+/// Gives memories the `created_at` of those that they replace.
+fn keep_created_at(state: &State, memories: &mut [Memory]) -> Result<()> {
+    use crate::state::Place;
+    use crate::table::Column;
+    let mut rows: Vec<Vec<(usize, usize)>> = vec![Vec::new(); state.segments.len()];
+    for (index, memory) in memories.iter_mut().enumerate() {
+        match state.find(&memory.id)? {
+            Some(Place::Fresh(old)) => memory.created_at = old.created_at,
+            Some(Place::Row(segment, row)) => rows[segment].push((row, index)),
+            None => {}
+        }
+    }
+    for (live, mut rows) in state.segments.iter().zip(rows) {
+        if rows.is_empty() {
+            continue;
+        }
+        rows.sort_unstable();
+        let places: Vec<usize> = rows.iter().map(|&(row, _)| row).collect();
+        let times = live.segment.table()?.times(Column::CreatedAt, &places)?;
+        for ((_, index), time) in rows.into_iter().zip(times) {
+            memories[index].created_at = time;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,158 @@
+//! Tables of memories as files of their own.
+
+use crate::error::{At, Error, Result};
+use crate::flush::Check;
+use crate::memory::{Memory, now_micros};
+use crate::snapshot::Snapshot;
+use crate::table::{TableWriter, rows_per_group};
+use crate::vfs::Vfs;
+use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::record::{Field, Row};
+use std::fs::File;
+use std::path::Path;
+
+impl Snapshot {
+    /// Writes the memories to a Parquet file, replacing it atomically; returns how many.
+    ///
+    /// # Errors
+    /// Those of reading the store and of writing the file; `NoStore` when there is nothing to write.
+    pub fn export_parquet(&self, vfs: &dyn Vfs, path: &Path, check: Check<'_>) -> Result<usize> {
+        let Some(dimension) = self.dimension() else {
+            return Err(Error::invalid("export", "a store that has held memories", "a new one"));
+        };
+        let mut draft = path.as_os_str().to_owned();
+        draft.push(".tmp");
+        let draft = Path::new(&draft);
+        let written = self.write_table(vfs, draft, dimension, check).and_then(|count| {
+            vfs.rename(draft, path).at("replace", path)?;
+            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            vfs.sync_dir(parent).at("sync", parent)?;
+            Ok(count)
+        });
+        if written.is_err() {
+            let _ = vfs.remove(draft);
+        }
+        written
+    }
+
+    fn write_table(&self, vfs: &dyn Vfs, path: &Path, dimension: usize, check: Check<'_>) -> Result<usize> {
+        let mut table = TableWriter::create(vfs.create(path).at("create", path)?, path, dimension)?;
+        let mut scan = self.scan(None)?;
+        let mut count = 0;
+        loop {
+            check()?;
+            let batch = scan.next_batch(rows_per_group(dimension))?;
+            if batch.is_empty() {
+                break;
+            }
+            count += batch.len();
+            table.write(&batch)?;
+        }
+        table.finish()?;
+        Ok(count)
+    }
+}
+
+/// Rows handed to `save` at once.
+const BATCH_ROWS: usize = 8192;
+
+/// Reads a Parquet file with the columns `memory_id`, `content` and `embedding`, and optionally
+/// `metadata` (JSON), `created_at` and `updated_at`, and hands its memories on in batches.
+///
+/// # Errors
+/// `Io`, `Invalid` when the file is not such a table, and those of `save`.
+pub fn import_parquet(
+    path: &Path,
+    save: &mut dyn FnMut(Vec<Memory>) -> Result<()>,
+    check: Check<'_>,
+) -> Result<usize> {
+    let file = File::open(path).at("open", path)?;
+    // The file may come from anywhere; a panic of the Parquet library is that file's fault.
+    let guarded = std::panic::AssertUnwindSafe(|| read_table(path, file, save, check));
+    std::panic::catch_unwind(guarded).unwrap_or_else(|_| Err(not_a_table(path, "it is damaged")))
+}
+
+fn read_table(
+    path: &Path,
+    file: File,
+    save: &mut dyn FnMut(Vec<Memory>) -> Result<()>,
+    check: Check<'_>,
+) -> Result<usize> {
+    let reader = SerializedFileReader::new(file).map_err(|error| not_a_table(path, &error.to_string()))?;
+    let rows = reader.get_row_iter(None).map_err(|error| not_a_table(path, &error.to_string()))?;
+    let mut batch = Vec::new();
+    let mut count = 0;
+    for row in rows {
+        let row = row.map_err(|error| not_a_table(path, &error.to_string()))?;
+        batch.push(memory(path, count, &row)?);
+        count += 1;
+        if batch.len() == BATCH_ROWS {
+            check()?;
+            save(std::mem::take(&mut batch))?;
+        }
+    }
+    if !batch.is_empty() {
+        save(batch)?;
+    }
+    Ok(count)
+}
+
+fn not_a_table(path: &Path, found: &str) -> Error {
+    Error::invalid(
+        path.display().to_string(),
+        "a Parquet file with the columns memory_id, content and embedding",
+        found,
+    )
+}
+
+fn memory(path: &Path, number: usize, row: &Row) -> Result<Memory> {
+    let now = now_micros();
+    let mut memory = Memory {
+        id: String::new(),
+        content: String::new(),
+        metadata: "{}".to_owned(),
+        created_at: now,
+        updated_at: now,
+        embedding: Vec::new(),
+    };
+    let mut seen = 0;
+    for (name, field) in row.get_column_iter() {
+        let wrong = || not_a_table(path, &format!("{name} {field} in row {number}"));
+        match (name.as_str(), field) {
+            ("memory_id", Field::Str(text)) => memory.id.clone_from(text),
+            ("content", Field::Str(text)) => memory.content.clone_from(text),
+            ("metadata", Field::Str(text)) => memory.metadata.clone_from(text),
+            ("metadata" | "created_at" | "updated_at", Field::Null) => {}
+            ("created_at", field) => memory.created_at = micros(field).ok_or_else(wrong)?,
+            ("updated_at", field) => memory.updated_at = micros(field).ok_or_else(wrong)?,
+            ("embedding", field) => memory.embedding = floats(field).ok_or_else(wrong)?,
+            ("memory_id" | "content" | "metadata", _) => return Err(wrong()),
+            _ => continue,
+        }
+        seen += usize::from(matches!(name.as_str(), "memory_id" | "content" | "embedding"));
+    }
+    if seen < 3 {
+        return Err(not_a_table(path, "some of them missing"));
+    }
+    Ok(memory)
+}
+
+fn micros(field: &Field) -> Option<i64> {
+    match field {
+        Field::TimestampMicros(micros) | Field::Long(micros) => Some(*micros),
+        Field::TimestampMillis(millis) => millis.checked_mul(1000),
+        _ => None,
+    }
+}
+
+fn floats(field: &Field) -> Option<Vec<f32>> {
+    let Field::ListInternal(list) = field else {
+        return None;
+    };
+    let elements = list.elements().iter().map(|element| match element {
+        Field::Float(value) => Some(*value),
+        Field::Double(value) => Some(*value as f32),
+        _ => None,
+    });
+    elements.collect()
+}
