@@ -87,6 +87,83 @@ class Session:
 def cpu_features() -> dict[str, bool]: ...
 def active_isa() -> str: ...
 
+# storage
+
+_Row = tuple[str, str, str, int, int, NDArray[np.float32]]
+"""Id, content, metadata as JSON, microseconds of creation and of the last change, float32[dim]."""
+
+@final
+class Store:
+    """A store of memories; shared freely between threads."""
+
+    def __new__(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        dimension: int | None = None,
+        read_only: bool = False,
+        durability: str = "commit",
+        lock_timeout_s: float = 0.0,
+        model: str | None = None,
+        skip_damaged: bool = False,
+    ) -> Store: ...
+    def save(
+        self,
+        ids: Sequence[str],
+        contents: Sequence[str],
+        metadata: Sequence[str],
+        embeddings: NDArray[np.float32],
+        times: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
+    ) -> None:
+        """Parallel columns; float32[n, dim]; int64[n] of creation and of the last change."""
+
+    def update(
+        self,
+        id: str,
+        content: str | None = None,
+        metadata: str | None = None,
+        embedding: NDArray[np.float32] | None = None,
+    ) -> bool: ...
+    def delete(self, ids: Sequence[str]) -> int: ...
+    def delete_where(self, filter: str) -> int: ...
+    def flush(self) -> None: ...
+    def compact(self) -> None: ...
+    def snapshot(self) -> Snapshot: ...
+    def verify(self) -> list[str]: ...
+    def stats(self) -> dict[str, Any]: ...
+    def import_parquet(self, path: str | os.PathLike[str]) -> int: ...
+    def close(self) -> None: ...
+
+@final
+class Snapshot:
+    """A view of a store at one commit."""
+
+    @property
+    def dimension(self) -> int | None: ...
+    @property
+    def version(self) -> int: ...
+    def load(self, id: str) -> _Row | None: ...
+    def count(self, filter: str | None = None) -> int: ...
+    def search(
+        self,
+        queries: NDArray[np.float32],
+        top_k: int,
+        metric: str = "cosine",
+        min_similarity: float | None = None,
+        filter: str | None = None,
+        num_threads: int = 0,
+    ) -> list[list[tuple[_Row, float]]]:
+        """For each row of float32[n, dim], the nearest memories and their similarities."""
+
+    def scan(self, filter: str | None = None) -> Scan: ...
+    def export_parquet(self, path: str | os.PathLike[str]) -> int: ...
+
+@final
+class Scan:
+    """Memories in the order of their ids."""
+
+    def next_batch(self, most: int) -> list[_Row]: ...
+
 # tokenizer
 
 class Tokenizer:

@@ -4,6 +4,7 @@ use crate::error::{At, Error, Result};
 use crate::flush::Check;
 use crate::memory::{Memory, now_micros};
 use crate::snapshot::Snapshot;
+use crate::store::Store;
 use crate::table::{TableWriter, rows_per_group};
 use crate::vfs::Vfs;
 use parquet::file::reader::{FileReader, SerializedFileReader};
@@ -57,25 +58,27 @@ impl Snapshot {
 const BATCH_ROWS: usize = 8192;
 
 /// Reads a Parquet file with the columns `memory_id`, `content` and `embedding`, and optionally
-/// `metadata` (JSON), `created_at` and `updated_at`, and hands its memories on in batches.
+/// `metadata` (JSON), `created_at` and `updated_at`, and saves its memories; returns how many.
+///
+/// They are saved in batches: an error leaves those before it saved.
 ///
 /// # Errors
-/// `Io`, `Invalid` when the file is not such a table, and those of `save`.
+/// `Io`, `Invalid` when the file is not such a table, and those of [`Store::save`].
 pub fn import_parquet(
     path: &Path,
-    save: &mut dyn FnMut(Vec<Memory>) -> Result<()>,
+    store: &Store,
     check: Check<'_>,
 ) -> Result<usize> {
     let file = File::open(path).at("open", path)?;
     // The file may come from anywhere; a panic of the Parquet library is that file's fault.
-    let guarded = std::panic::AssertUnwindSafe(|| read_table(path, file, save, check));
+    let guarded = std::panic::AssertUnwindSafe(|| read_table(path, file, store, check));
     std::panic::catch_unwind(guarded).unwrap_or_else(|_| Err(not_a_table(path, "it is damaged")))
 }
 
 fn read_table(
     path: &Path,
     file: File,
-    save: &mut dyn FnMut(Vec<Memory>) -> Result<()>,
+    store: &Store,
     check: Check<'_>,
 ) -> Result<usize> {
     let reader = SerializedFileReader::new(file).map_err(|error| not_a_table(path, &error.to_string()))?;
@@ -88,11 +91,11 @@ fn read_table(
         count += 1;
         if batch.len() == BATCH_ROWS {
             check()?;
-            save(std::mem::take(&mut batch))?;
+            store.save(std::mem::take(&mut batch), true, check)?;
         }
     }
     if !batch.is_empty() {
-        save(batch)?;
+        store.save(batch, true, check)?;
     }
     Ok(count)
 }

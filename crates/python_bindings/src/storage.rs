@@ -1,5 +1,316 @@
-use pyo3::prelude::*;
+//! `_native.Store`, `_native.Snapshot` and `_native.Scan`.
 
-pub fn register(_module: &Bound<'_, PyModule>) -> PyResult<()> {
-    Ok(())
+// Arguments of a Python call arrive owned.
+#![allow(clippy::needless_pass_by_value)]
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arrow_storage::{
+    Check, Disk, Durability, Error, Filter, Hit, Memory, Metric, Options, Patch, Result, Scan, SearchOptions, Snapshot, Store,
+};
+use numpy::{PyArray1, PyReadonlyArray1, PyReadonlyArray2, PyUntypedArrayMethods};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use crate::error::{DimensionError, StorageError, StoreCorruptedError, StoreLockedError};
+
+/// id, content, metadata as JSON, microseconds of creation and of the last change, embedding.
+type Row<'py> = (String, String, String, i64, i64, Bound<'py, PyArray1<f32>>);
+
+/// Says which Python class an error is.
+fn to_python(py: Python<'_>, error: Error) -> PyErr {
+    let message = error.to_string();
+    match error {
+        Error::Corrupted { .. } => StoreCorruptedError::new_err(message),
+        Error::Locked { .. } => StoreLockedError::new_err(message),
+        Error::Dimension { .. } | Error::Vector { .. } => DimensionError::new_err(message),
+        Error::Io { source, .. } => {
+            let raised = StorageError::new_err(message);
+            raised.set_cause(py, Some(source.into()));
+            raised
+        }
+        _ => StorageError::new_err(message),
+    }
+}
+
+/// Works without the GIL. Between slices of the work Ctrl-C is looked for: it stops what can be undone,
+/// and is raised behind what cannot.
+fn detached<T: Send>(py: Python<'_>, work: impl FnOnce(Check<'_>) -> Result<T> + Send) -> PyResult<T> {
+    let (result, raised) = py.detach(|| {
+        let mut raised = None;
+        let mut check = || {
+            Python::attach(|py| py.check_signals()).map_err(|error| {
+                raised = Some(error);
+                Error::Interrupted
+            })
+        };
+        let result = work(&mut check);
+        (result, raised)
+    });
+    match raised {
+        Some(signal) => Err(signal),
+        None => result.map_err(|error| to_python(py, error)),
+    }
+}
+
+fn row<'py>(py: Python<'py>, memory: &Memory) -> Row<'py> {
+    (
+        memory.id.clone(),
+        memory.content.clone(),
+        memory.metadata.clone(),
+        memory.created_at,
+        memory.updated_at,
+        PyArray1::from_slice(py, &memory.embedding),
+    )
+}
+
+fn parse_filter(py: Python<'_>, filter: Option<&str>) -> PyResult<Option<Filter>> {
+    filter.map(Filter::parse).transpose().map_err(|error| to_python(py, error))
+}
+
+fn one_of<T: Copy>(what: &str, value: &str, choices: &[(&str, T)]) -> PyResult<T> {
+    choices.iter().find(|(name, _)| *name == value).map(|(_, choice)| *choice).ok_or_else(|| {
+        let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+        StorageError::new_err(format!("{what}: expected one of {}, got {value:?}", names.join(", ")))
+    })
+}
+
+#[pyclass(name = "Store", module = "ai_os_diffusion._native", frozen)]
+struct PyStore(Arc<Store>);
+
+#[pymethods]
+impl PyStore {
+    #[new]
+    #[pyo3(signature = (path, *, dimension=None, read_only=false, durability="commit", lock_timeout_s=0.0, model=None, skip_damaged=false))]
+    #[allow(clippy::too_many_arguments)]
+    fn new(
+        py: Python<'_>,
+        path: PathBuf,
+        dimension: Option<usize>,
+        read_only: bool,
+        durability: &str,
+        lock_timeout_s: f64,
+        model: Option<String>,
+        skip_damaged: bool,
+    ) -> PyResult<Self> {
+        let choices = [("commit", Durability::Commit), ("batch", Durability::Batch), ("none", Durability::None)];
+        let options = Options {
+            read_only,
+            skip_damaged,
+            dimension,
+            model,
+            durability: one_of("durability", durability, &choices)?,
+            lock_timeout: Duration::try_from_secs_f64(lock_timeout_s)
+                .map_err(|_| StorageError::new_err(format!("lock_timeout_s: expected seconds >= 0, got {lock_timeout_s}")))?,
+            ..Options::default()
+        };
+        let store = detached(py, |check| Store::open(&path, options, check))?;
+        Ok(Self(Arc::new(store)))
+    }
+
+    /// Parallel columns; `embeddings` is float32[n, dim]; `times` int64[n] of creation and of the last
+    /// change, kept as they are when given.
+    #[pyo3(signature = (ids, contents, metadata, embeddings, times=None))]
+    fn save(
+        &self,
+        py: Python<'_>,
+        ids: Vec<String>,
+        contents: Vec<String>,
+        metadata: Vec<String>,
+        embeddings: PyReadonlyArray2<'_, f32>,
+        times: Option<(PyReadonlyArray1<'_, i64>, PyReadonlyArray1<'_, i64>)>,
+    ) -> PyResult<()> {
+        let (count, dimension) = (embeddings.shape()[0], embeddings.shape()[1]);
+        let vectors = embeddings.as_slice()?;
+        let times = times.as_ref().map(|(created, updated)| Ok::<_, PyErr>((created.as_slice()?, updated.as_slice()?)));
+        let times = times.transpose()?;
+        let even = [ids.len(), contents.len(), metadata.len()] == [count; 3]
+            && times.is_none_or(|(created, updated)| created.len() == count && updated.len() == count);
+        if !even {
+            return Err(StorageError::new_err("save: columns of different lengths"));
+        }
+        let texts = ids.into_iter().zip(contents).zip(metadata);
+        let memories = texts.enumerate().map(|(index, ((id, content), metadata))| {
+            let vector = vectors[index * dimension..(index + 1) * dimension].to_vec();
+            let mut memory = Memory::new(id, content, metadata, vector);
+            if let Some((created, updated)) = times {
+                (memory.created_at, memory.updated_at) = (created[index], updated[index]);
+            }
+            memory
+        });
+        let memories: Vec<Memory> = memories.collect();
+        let keep_times = times.is_some();
+        detached(py, |check| self.0.save(memories, keep_times, check))
+    }
+
+    #[pyo3(signature = (id, content=None, metadata=None, embedding=None))]
+    fn update(
+        &self,
+        py: Python<'_>,
+        id: &str,
+        content: Option<String>,
+        metadata: Option<String>,
+        embedding: Option<PyReadonlyArray1<'_, f32>>,
+    ) -> PyResult<bool> {
+        let embedding = embedding.map(|vector| vector.as_slice().map(<[f32]>::to_vec)).transpose()?;
+        let patch = Patch { content, metadata, embedding };
+        detached(py, |check| self.0.update(id, patch, check))
+    }
+
+    fn delete(&self, py: Python<'_>, ids: Vec<String>) -> PyResult<usize> {
+        detached(py, |check| self.0.delete(&ids, check))
+    }
+
+    fn delete_where(&self, py: Python<'_>, filter: &str) -> PyResult<usize> {
+        let filter = Filter::parse(filter).map_err(|error| to_python(py, error))?;
+        detached(py, |check| self.0.delete_where(&filter, check))
+    }
+
+    fn flush(&self, py: Python<'_>) -> PyResult<()> {
+        detached(py, |check| self.0.flush(check))
+    }
+
+    fn compact(&self, py: Python<'_>) -> PyResult<()> {
+        detached(py, |check| self.0.compact(check))
+    }
+
+    fn snapshot(&self, py: Python<'_>) -> PyResult<PySnapshot> {
+        Ok(PySnapshot(detached(py, |_| self.0.snapshot())?))
+    }
+
+    /// Messages about what is damaged.
+    fn verify(&self, py: Python<'_>) -> PyResult<Vec<String>> {
+        let damage = detached(py, |check| self.0.verify(check))?;
+        Ok(damage.iter().map(ToString::to_string).collect())
+    }
+
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let stats = detached(py, |_| self.0.stats())?;
+        let out = PyDict::new(py);
+        out.set_item("count", stats.count)?;
+        out.set_item("dimension", stats.dimension)?;
+        out.set_item("model", stats.model)?;
+        out.set_item("segments", stats.segments)?;
+        out.set_item("dead_rows", stats.dead_rows)?;
+        out.set_item("log_rows", stats.log_rows)?;
+        out.set_item("table_bytes", stats.table_bytes)?;
+        out.set_item("vector_bytes", stats.vector_bytes)?;
+        out.set_item("log_bytes", stats.log_bytes)?;
+        out.set_item("commits", stats.commits)?;
+        out.set_item("format_version", stats.format_version)?;
+        out.set_item("torn_bytes", stats.torn_bytes)?;
+        out.set_item("damage", stats.damage)?;
+        Ok(out)
+    }
+
+    fn import_parquet(&self, py: Python<'_>, path: PathBuf) -> PyResult<usize> {
+        detached(py, |check| arrow_storage::import_parquet(&path, &self.0, check))
+    }
+
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        detached(py, |_| self.0.close())
+    }
+}
+
+#[pyclass(name = "Snapshot", module = "ai_os_diffusion._native", frozen)]
+struct PySnapshot(Snapshot);
+
+#[pymethods]
+impl PySnapshot {
+    #[getter]
+    fn dimension(&self) -> Option<usize> {
+        self.0.dimension()
+    }
+
+    /// Number of the last commit.
+    #[getter]
+    fn version(&self) -> u64 {
+        self.0.seq()
+    }
+
+    fn load<'py>(&self, py: Python<'py>, id: &str) -> PyResult<Option<Row<'py>>> {
+        let memory = detached(py, |_| self.0.load(id))?;
+        Ok(memory.map(|memory| row(py, &memory)))
+    }
+
+    #[pyo3(signature = (filter=None))]
+    fn count(&self, py: Python<'_>, filter: Option<&str>) -> PyResult<usize> {
+        match parse_filter(py, filter)? {
+            None => Ok(self.0.count()),
+            Some(filter) => detached(py, |_| self.0.count_where(&filter)),
+        }
+    }
+
+    /// For each row of `queries`, float32[n, dim], the nearest memories and their similarities.
+    #[pyo3(signature = (queries, top_k, metric="cosine", min_similarity=None, filter=None, num_threads=0))]
+    #[allow(clippy::too_many_arguments)]
+    fn search<'py>(
+        &self,
+        py: Python<'py>,
+        queries: PyReadonlyArray2<'_, f32>,
+        top_k: usize,
+        metric: &str,
+        min_similarity: Option<f32>,
+        filter: Option<&str>,
+        num_threads: usize,
+    ) -> PyResult<Vec<Vec<(Row<'py>, f32)>>> {
+        let metrics = [("cosine", Metric::Cosine), ("dot", Metric::Dot), ("euclidean", Metric::Euclidean)];
+        let filter = parse_filter(py, filter)?;
+        let options = SearchOptions {
+            top_k,
+            metric: one_of("metric", metric, &metrics)?,
+            min_similarity: min_similarity.unwrap_or(f32::NEG_INFINITY),
+            filter: filter.as_ref(),
+            threads: threads(num_threads),
+        };
+        let dimension = queries.shape()[1];
+        let queries: Vec<Vec<f32>> = if dimension == 0 {
+            vec![Vec::new(); queries.shape()[0]]
+        } else {
+            queries.as_slice()?.chunks(dimension).map(<[f32]>::to_vec).collect()
+        };
+        let found = detached(py, |_| self.0.search(&queries, &options))?;
+        let pair = |hit: &Hit| (row(py, &hit.memory), hit.similarity);
+        Ok(found.iter().map(|hits| hits.iter().map(pair).collect()).collect())
+    }
+
+    #[pyo3(signature = (filter=None))]
+    fn scan(&self, py: Python<'_>, filter: Option<&str>) -> PyResult<PyScan> {
+        let filter = parse_filter(py, filter)?;
+        Ok(PyScan(Mutex::new(detached(py, |_| self.0.scan(filter.as_ref()))?)))
+    }
+
+    fn export_parquet(&self, py: Python<'_>, path: PathBuf) -> PyResult<usize> {
+        detached(py, |check| self.0.export_parquet(&Disk, &path, check))
+    }
+}
+
+fn threads(asked: usize) -> usize {
+    if asked > 0 {
+        return asked;
+    }
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+#[pyclass(name = "Scan", module = "ai_os_diffusion._native", frozen)]
+struct PyScan(Mutex<Scan>);
+
+#[pymethods]
+impl PyScan {
+    /// The next memories in the order of their ids; an empty list at the end.
+    fn next_batch<'py>(&self, py: Python<'py>, most: usize) -> PyResult<Vec<Row<'py>>> {
+        let batch = detached(py, |_| {
+            let mut scan = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            scan.next_batch(most)
+        })?;
+        Ok(batch.iter().map(|memory| row(py, memory)).collect())
+    }
+}
+
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<PyStore>()?;
+    module.add_class::<PySnapshot>()?;
+    module.add_class::<PyScan>()
 }

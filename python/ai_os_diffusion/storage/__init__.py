@@ -1,1 +1,8 @@
-"""The memory store: vectors it is given, never embeds."""
+"""The durable memory store. It holds vectors it is given and never embeds."""
+
+from __future__ import annotations
+
+from ai_os_diffusion.storage.arrow_storage import ArrowStorage
+from ai_os_diffusion.storage.memory_view import MemoryView
+
+__all__ = ["ArrowStorage", "MemoryView"]

@@ -1,0 +1,266 @@
+"""ArrowStorage: memories that survive."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from ai_os_diffusion import _native
+from ai_os_diffusion.storage.memory_view import MemoryView, Snapshot
+from ai_os_diffusion.storage.records import as_vector, columns_of, filter_json, metadata_json, text
+from ai_os_diffusion.utils.errors import StorageError
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+    from typing_extensions import Self
+
+    from ai_os_diffusion.contracts import Metadata
+
+__all__ = ["ArrowStorage"]
+
+
+class ArrowStorage(MemoryView):
+    """A durable store of memories: id, text, vector and metadata.
+
+    A call that writes returns once the disk holds it, and its changes survive whole or not at all, whatever
+    happens. One process writes at a time, under a lock of the operating system; any number read beside it
+    with `read_only=True` and see every commit. Threads share a store freely. A forked process opens its own.
+
+    Args:
+        storage_path: the folder; made when there is none. By default that of `StorageConfig`.
+        dimension: length of the vectors; by default the first one decides.
+        read_only: open beside a writer, for reading.
+        durability: when a write returns: `commit`, when the disk holds it; `batch`, when the system does,
+            the disk following after 100 ms or 1 MiB of further writes and on `close`; `none`, the disk
+            following on `compact` and `flush`.
+        lock_timeout_s: how long to wait for another writer.
+        model: fingerprint of the model that makes the vectors. The store remembers the first one and
+            refuses another, whose vectors would not compare.
+        skip_damaged: with `read_only`, read around damaged parts in place of failing on them; `stats`
+            tells what is skipped.
+
+    Raises:
+        StoreLockedError: another process is writing; the message names it.
+        StoreCorruptedError: bytes on disk fail their checksum.
+        DimensionError: the store holds vectors of another length.
+        StorageError: the folder cannot be used, or holds a store of another model or a newer version.
+    """
+
+    def __init__(
+        self,
+        storage_path: str | os.PathLike[str] | None = None,
+        *,
+        dimension: int | None = None,
+        read_only: bool = False,
+        durability: Literal["commit", "batch", "none"] = "commit",
+        lock_timeout_s: float = 0.0,
+        model: str | None = None,
+        skip_damaged: bool = False,
+    ) -> None:
+        if storage_path is None:
+            from ai_os_diffusion.config import StorageConfig
+
+            storage_path = StorageConfig().path
+        self._path = os.fspath(storage_path)
+        if dimension is not None and dimension < 1:
+            raise StorageError(f"dimension: expected a number >= 1, got {dimension}")
+        self._store = _native.Store(
+            self._path,
+            dimension=dimension,
+            read_only=read_only,
+            durability=durability,
+            lock_timeout_s=lock_timeout_s,
+            model=model,
+            skip_damaged=skip_damaged,
+        )
+
+    def _view(self) -> _native.Snapshot:
+        return self._store.snapshot()
+
+    @property
+    def path(self) -> str:
+        """The folder."""
+        return self._path
+
+    def save(
+        self, memory_id: str, content: str, embedding: ArrayLike, metadata: Metadata | None = None
+    ) -> None:
+        """Store a memory durably, replacing the one of its id but for its `created_at`.
+
+        Args:
+            memory_id: its name, up to 1 KiB.
+            content: its text, up to 64 MiB.
+            embedding: float[dim], finite and not zero; kept in single precision.
+            metadata: JSON values by name, up to 1 MiB.
+
+        Raises:
+            DimensionError: the vector does not fit; nothing is written.
+            StorageError: another argument does not, or the disk refuses; nothing is written.
+        """
+        vector = as_vector(embedding, f"the embedding of {memory_id!r}")
+        self._store.save(
+            [text(memory_id, "memory_id")],
+            [text(content, f"content of {memory_id!r}")],
+            [metadata_json(metadata, memory_id)],
+            vector[None, :],
+        )
+
+    def save_many(self, memories: Iterable[Mapping[str, Any]] | Any) -> int:
+        """Store memories in one durable commit: all of them or none. The last of equal ids wins.
+
+        Args:
+            memories: dicts with `memory_id`, `content`, `embedding` and optionally `metadata`; or a pyarrow
+                Table or RecordBatch, or anything with `__arrow_c_stream__`, with columns of these names.
+
+        Returns:
+            How many were given.
+
+        Raises:
+            DimensionError: a vector does not fit; nothing is written.
+            StorageError: another value does not, or the disk refuses; nothing is written.
+        """
+        columns = columns_of(memories)
+        if columns.ids:
+            self._store.save(columns.ids, columns.contents, columns.metadata, columns.embeddings)
+        return len(columns.ids)
+
+    def update(
+        self,
+        memory_id: str,
+        *,
+        content: str | None = None,
+        embedding: ArrayLike | None = None,
+        metadata: Metadata | None = None,
+    ) -> bool:
+        """Replace the given parts of a memory durably; metadata is replaced whole.
+
+        Returns:
+            Whether there was a memory of that id.
+
+        Raises:
+            DimensionError: the vector does not fit; nothing is written.
+            StorageError: another argument does not, or the disk refuses; nothing is written.
+        """
+        return self._store.update(
+            text(memory_id, "memory_id"),
+            None if content is None else text(content, f"content of {memory_id!r}"),
+            None if metadata is None else metadata_json(metadata, memory_id),
+            None if embedding is None else as_vector(embedding, f"the embedding of {memory_id!r}"),
+        )
+
+    def delete(self, memory_id: str) -> bool:
+        """Remove a memory durably.
+
+        Returns:
+            Whether there was one.
+        """
+        return self.delete_many([memory_id]) == 1
+
+    def delete_many(self, memory_ids: Iterable[str]) -> int:
+        """Remove memories in one durable commit.
+
+        Returns:
+            How many there were.
+        """
+        return self._store.delete([text(memory_id, "memory_id") for memory_id in memory_ids])
+
+    def delete_where(self, filter: Mapping[str, Any]) -> int:
+        """Remove the memories that satisfy a filter in one durable commit; an empty filter is refused.
+
+        Returns:
+            How many.
+
+        Raises:
+            StorageError: the filter is empty or cannot be understood.
+        """
+        if not filter:
+            raise StorageError("delete_where: expected a condition, got an empty filter, which all memories satisfy")
+        return self._store.delete_where(filter_json(filter) or "{}")
+
+    def snapshot(self) -> Snapshot:
+        """A view of the store as it is now, which no later write changes."""
+        return Snapshot(self._store.snapshot())
+
+    def flush(self) -> None:
+        """Move what is in the log into a Parquet segment. It happens by itself every 16 MiB."""
+        self._store.flush()
+
+    def compact(self) -> None:
+        """Write everything into one segment, without what was deleted or replaced."""
+        self._store.compact()
+
+    def verify(self) -> list[str]:
+        """Read every byte and compare it with its checksum.
+
+        Returns:
+            What is damaged, each naming the file and the place; empty when all is well.
+        """
+        return self._store.verify()
+
+    def stats(self) -> dict[str, Any]:
+        """Figures: `count`, `dimension`, `model`, `segments`, `dead_rows`, `log_rows`, `table_bytes`,
+        `vector_bytes`, `log_bytes`, `commits`, `format_version`, `torn_bytes`, `damage`.
+        """  # noqa: D205
+        return self._store.stats()
+
+    def import_parquet(self, path: str | os.PathLike[str]) -> int:
+        """Store the memories of a Parquet file with the columns that `export_parquet` writes.
+
+        `metadata`, `created_at` and `updated_at` may be missing. Rows are committed 8,192 at a time.
+
+        Returns:
+            How many.
+
+        Raises:
+            StorageError: the file cannot be read or lacks a column.
+            DimensionError: its vectors do not fit.
+        """
+        return self._store.import_parquet(os.fspath(path))
+
+    def import_jsonl(self, path: str | os.PathLike[str]) -> int:
+        """Store the memories of a file with one JSON object a line, as `export_jsonl` writes them.
+
+        Times are optional. Lines are committed 8,192 at a time.
+
+        Returns:
+            How many.
+
+        Raises:
+            StorageError: the file cannot be read, or a line is no memory; the message tells which.
+            DimensionError: its vectors do not fit.
+        """
+        from ai_os_diffusion.storage.jsonl import read_batches
+
+        count = 0
+        for columns, created, updated in read_batches(os.fspath(path)):
+            self._store.save(
+                columns.ids,
+                columns.contents,
+                columns.metadata,
+                columns.embeddings,
+                (np.asarray(created, np.int64), np.asarray(updated, np.int64)),
+            )
+            count += len(columns.ids)
+        return count
+
+    def close(self) -> None:
+        """Make everything durable and give up the lock. Closing twice is no error."""
+        self._store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"ArrowStorage({self._path!r})"

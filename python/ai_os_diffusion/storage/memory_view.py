@@ -1,0 +1,282 @@
+"""Reading memories: what a store and a snapshot of one have in common."""
+
+from __future__ import annotations
+
+import json
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from ai_os_diffusion import _native
+from ai_os_diffusion.contracts import Hit, Memory
+from ai_os_diffusion.storage.records import as_matrix, as_vector, filter_json
+from ai_os_diffusion.utils.errors import StorageError
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+__all__ = ["MemoryView", "Metric", "Snapshot"]
+
+Metric = Literal["cosine", "dot", "euclidean"]
+
+_BATCH_ROWS = 1024
+
+_Row = tuple[str, str, str, int, int, Any]
+
+
+class MemoryView(ABC):
+    """The reading half of a store.
+
+    Filters are mappings as in MongoDB: `{"kind": "note", "size": {"$gte": 3}}`, with the operators `$eq $ne
+    $gt $gte $lt $lte $in $nin $exists $prefix $and $or $not`. A name is a path into the metadata, with dots;
+    `@id`, `@created_at` and `@updated_at` (seconds since the epoch) are the memory's own. An array satisfies
+    a condition when it or one of its elements does; `None` equals a missing name.
+    """
+
+    @abstractmethod
+    def _view(self) -> _native.Snapshot:
+        """What to read from."""
+
+    @property
+    def dimension(self) -> int | None:
+        """Length of the vectors; None before the first."""
+        return self._view().dimension
+
+    def load(self, memory_id: str) -> Memory | None:
+        """Read one memory, or None when there is none of that id.
+
+        Raises:
+            StoreCorruptedError: its bytes fail their checksum.
+        """
+        row = self._view().load(memory_id)
+        return None if row is None else _memory(row)
+
+    def query_by_similarity(self, embedding: ArrayLike, top_k: int = 5) -> list[Hit]:
+        """Find the memories nearest to a vector by cosine, best first.
+
+        Args:
+            embedding: float[dim].
+            top_k: memories at most.
+
+        Returns:
+            Pairs of a memory and its similarity; equal similarities are in the order of the ids.
+
+        Raises:
+            DimensionError: the vector does not fit the store, or is zero or not finite.
+        """
+        return self.query(embedding, top_k)
+
+    def query(
+        self,
+        embedding: ArrayLike,
+        top_k: int = 5,
+        *,
+        filter: Mapping[str, Any] | None = None,
+        min_similarity: float | None = None,
+        metric: Metric = "cosine",
+        num_threads: int = 0,
+    ) -> list[Hit]:
+        """Find the memories nearest to a vector, best first. The search is exact.
+
+        Args:
+            embedding: float[dim].
+            top_k: memories at most.
+            filter: only memories that satisfy this.
+            min_similarity: only memories at least as similar.
+            metric: `cosine`, `dot`, or `euclidean`, whose similarity is the negative distance.
+            num_threads: threads that scan; 0 is one per core.
+
+        Returns:
+            Pairs of a memory and its similarity; equal similarities are in the order of the ids.
+
+        Raises:
+            DimensionError: the vector does not fit the store, or is zero or not finite.
+            StorageError: a filter or metric that cannot be understood.
+        """
+        vector = as_vector(embedding, "the query")[None, :]
+        return self._search(vector, top_k, metric, min_similarity, filter, num_threads)[0]
+
+    def query_many(
+        self,
+        embeddings: ArrayLike,
+        top_k: int = 5,
+        *,
+        filter: Mapping[str, Any] | None = None,
+        min_similarity: float | None = None,
+        metric: Metric = "cosine",
+        num_threads: int = 0,
+    ) -> list[list[Hit]]:
+        """Find the nearest memories of each row of float[n, dim]; the queries share one scan.
+
+        Arguments and errors are those of `query`.
+        """
+        matrix = as_matrix(embeddings, "the queries")
+        return self._search(matrix, top_k, metric, min_similarity, filter, num_threads)
+
+    def _search(
+        self,
+        queries: np.ndarray[Any, np.dtype[np.float32]],
+        top_k: int,
+        metric: Metric,
+        min_similarity: float | None,
+        filter: Mapping[str, Any] | None,
+        num_threads: int,
+    ) -> list[list[Hit]]:
+        if top_k < 0 or num_threads < 0:
+            raise StorageError(f"query: expected top_k and num_threads >= 0, got {top_k} and {num_threads}")
+        found = self._view().search(queries, top_k, metric, min_similarity, filter_json(filter), num_threads)
+        return [[(_memory(row), similarity) for row, similarity in hits] for hits in found]
+
+    def count(self, filter: Mapping[str, Any] | None = None) -> int:
+        """Number of memories, of all or of those that satisfy a filter."""
+        return self._view().count(filter_json(filter))
+
+    def __len__(self) -> int:
+        return self.count()
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __contains__(self, memory_id: object) -> bool:
+        return isinstance(memory_id, str) and self._view().load(memory_id) is not None
+
+    def iter(self, filter: Mapping[str, Any] | None = None) -> Iterator[Memory]:
+        """Go through the memories in the order of their ids, as they are when the iteration begins."""
+        for batch in self._batches(filter):
+            for row in batch:
+                yield _memory(row)
+
+    def __iter__(self) -> Iterator[Memory]:
+        return self.iter()
+
+    def _batches(self, filter: Mapping[str, Any] | None) -> Iterator[list[_Row]]:
+        scan = self._view().scan(filter_json(filter))
+        while batch := scan.next_batch(_BATCH_ROWS):
+            yield batch
+
+    def to_arrow(self, filter: Mapping[str, Any] | None = None) -> Any:
+        """Copy the memories into a `pyarrow.Table`; metadata is JSON, embedding a list of fixed size.
+
+        Raises:
+            StorageError: pyarrow is not installed.
+        """
+        pa = _optional("pyarrow")
+        view = self._view()
+        time = pa.timestamp("us", tz="UTC")
+        schema = pa.schema(
+            [
+                ("memory_id", pa.string()),
+                ("content", pa.string()),
+                ("metadata", pa.string()),
+                ("created_at", time),
+                ("updated_at", time),
+                ("embedding", pa.list_(pa.float32(), view.dimension or 0)),
+            ]
+        )
+        batches = []
+        scan = view.scan(filter_json(filter))
+        while rows := scan.next_batch(_BATCH_ROWS):
+            *columns, embeddings = zip(*rows, strict=True)
+            arrays = [pa.array(list(values), schema.field(i).type) for i, values in enumerate(columns)]
+            flat = pa.array(np.concatenate(embeddings))
+            arrays.append(pa.FixedSizeListArray.from_arrays(flat, view.dimension))
+            batches.append(pa.RecordBatch.from_arrays(arrays, schema=schema))
+        return pa.Table.from_batches(batches, schema=schema)
+
+    def to_polars(self, filter: Mapping[str, Any] | None = None) -> Any:
+        """Copy the memories into a `polars.DataFrame`.
+
+        Raises:
+            StorageError: polars or pyarrow is not installed.
+        """
+        return _optional("polars").from_arrow(self.to_arrow(filter))
+
+    def to_duckdb(self, filter: Mapping[str, Any] | None = None) -> Any:
+        """Copy the memories into a relation of an in-memory DuckDB, to be asked in SQL.
+
+        Raises:
+            StorageError: duckdb or pyarrow is not installed.
+        """
+        return _optional("duckdb").connect().from_arrow(self.to_arrow(filter))
+
+    def export_parquet(self, path: str | os.PathLike[str]) -> int:
+        """Write the memories to one Parquet file, replaced atomically.
+
+        Returns:
+            How many.
+
+        Raises:
+            StorageError: the store has never held a memory, or the file cannot be written.
+        """
+        return self._view().export_parquet(os.fspath(path))
+
+    def export_jsonl(self, path: str | os.PathLike[str]) -> int:
+        """Write the memories as JSON, one a line, replaced atomically; times in ISO 8601.
+
+        Returns:
+            How many.
+        """
+        target = os.fspath(path)
+        draft = f"{target}.tmp"
+        count = 0
+        try:
+            with open(draft, "w", encoding="utf-8") as file:  # noqa: PTH123 - str paths of any kind
+                for memory in self.iter():
+                    file.write(json.dumps(_plain(memory), ensure_ascii=False) + "\n")
+                    count += 1
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(draft, target)  # noqa: PTH105
+        except OSError as error:
+            raise StorageError(f"cannot write {target}: {error.strerror}") from error
+        return count
+
+
+class Snapshot(MemoryView):
+    """A store as it was at one commit. It stays so whatever is written, and needs no closing."""
+
+    def __init__(self, view: _native.Snapshot) -> None:
+        self._snapshot = view
+
+    def _view(self) -> _native.Snapshot:
+        return self._snapshot
+
+    @property
+    def version(self) -> int:
+        """Number of the last commit it holds."""
+        return self._snapshot.version
+
+
+def _memory(row: _Row) -> Memory:
+    memory_id, content, metadata, created_at, updated_at, embedding = row
+    return {
+        "memory_id": memory_id,
+        "content": content,
+        "embedding": embedding,
+        "metadata": json.loads(metadata),
+        "created_at": created_at / 1e6,
+        "updated_at": updated_at / 1e6,
+    }
+
+
+def _plain(memory: Memory) -> dict[str, Any]:
+    times = {
+        name: datetime.fromtimestamp(memory[name], tz=timezone.utc).isoformat(timespec="microseconds")
+        for name in ("created_at", "updated_at")
+    }
+    return {**memory, "embedding": memory["embedding"].tolist(), **times}
+
+
+def _optional(module: str) -> Any:
+    import importlib
+
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise StorageError(
+            f"{module} is not installed; expected it for this call: pip install 'ai-os-diffusion[arrow]'"
+        ) from error

@@ -1,0 +1,223 @@
+"""From what people hand to a store to the columns that cross into it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ai_os_diffusion.utils.errors import DimensionError, StorageError
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["Columns", "as_matrix", "as_vector", "columns_of", "filter_json", "metadata_json"]
+
+_FIELDS = frozenset({"memory_id", "content", "embedding", "metadata", "created_at", "updated_at"})
+
+
+@dataclass
+class Columns:
+    """Memories as parallel columns.
+
+    Attributes:
+        ids: n names.
+        contents: n texts.
+        metadata: n JSON objects.
+        embeddings: float32[n, dim].
+    """
+
+    ids: list[str] = field(default_factory=list)
+    contents: list[str] = field(default_factory=list)
+    metadata: list[str] = field(default_factory=list)
+    embeddings: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 0), np.float32))
+
+
+def as_vector(vector: ArrayLike, which: str) -> NDArray[np.float32]:
+    """Make a contiguous float32[dim] of anything one-dimensional.
+
+    Raises:
+        DimensionError: it is not a list of numbers.
+    """
+    array = _floats(vector, which)
+    if array.ndim != 1:
+        raise DimensionError(f"{which}: expected one vector, float[dim], got shape {list(array.shape)}")
+    return array
+
+
+def as_matrix(vectors: ArrayLike, which: str) -> NDArray[np.float32]:
+    """Make a contiguous float32[n, dim] of anything two-dimensional.
+
+    Raises:
+        DimensionError: it is not a table of numbers.
+    """
+    array = _floats(vectors, which)
+    if array.ndim != 2:
+        raise DimensionError(f"{which}: expected vectors, float[n, dim], got shape {list(array.shape)}")
+    return array
+
+
+def _floats(values: ArrayLike, which: str) -> NDArray[np.float32]:
+    try:
+        array = np.asarray(values)
+        if array.dtype.kind not in "fiu":
+            raise DimensionError(f"{which}: expected numbers, got {array.dtype}")
+        with np.errstate(over="ignore"):  # what overflows becomes infinite and is refused as that
+            return np.ascontiguousarray(array, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        if isinstance(error, DimensionError):
+            raise
+        raise DimensionError(f"{which}: expected numbers, in rows of equal length: {error}") from error
+
+
+def metadata_json(metadata: Mapping[str, Any] | None, memory_id: object) -> str:
+    """Write metadata as JSON.
+
+    Raises:
+        StorageError: it is not a mapping of texts to JSON values.
+    """
+    if metadata is None:
+        return "{}"
+    where = f"metadata of {memory_id!r}"
+    if not isinstance(metadata, Mapping):
+        raise StorageError(f"{where}: expected a mapping, got {type(metadata).__name__}")
+    if bad := [key for key in metadata if not isinstance(key, str)]:
+        raise StorageError(f"{where}: expected names that are texts, got {bad[0]!r}")
+    return _json(dict(metadata), where)
+
+
+def filter_json(filter: Mapping[str, Any] | None) -> str | None:
+    """Write a filter as JSON.
+
+    Raises:
+        StorageError: it is not a mapping of JSON values.
+    """
+    if filter is None:
+        return None
+    if not isinstance(filter, Mapping):
+        raise StorageError(f"filter: expected a mapping, got {type(filter).__name__}")
+    return _json(dict(filter), "filter")
+
+
+def _json(value: Any, where: str) -> str:
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+        text.encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise StorageError(f"{where}: expected JSON values (no NaN), got {error}") from error
+    return text
+
+
+def columns_of(items: Any) -> Columns:
+    """Make columns of mappings, or of Arrow data.
+
+    Args:
+        items: mappings with `memory_id`, `content`, `embedding` and optionally `metadata`; or a pyarrow Table
+            or RecordBatch, or anything with `__arrow_c_stream__`, with columns of these names.
+
+    Raises:
+        StorageError: a field is missing, unknown or of the wrong type.
+        DimensionError: the embeddings are not numbers, or not of one length.
+    """
+    if hasattr(items, "__arrow_c_stream__") or hasattr(items, "__arrow_c_array__"):
+        return _arrow_columns(items)
+    if isinstance(items, Mapping) or not isinstance(items, Iterable):
+        raise StorageError(f"save_many: expected a list of dicts or an Arrow table, got {type(items).__name__}")
+    columns = Columns()
+    vectors = []
+    for index, item in enumerate(items):
+        if not isinstance(item, Mapping):
+            raise StorageError(f"save_many: expected a dict at {index}, got {type(item).__name__}")
+        _check_fields(item, index)
+        memory_id = item["memory_id"]
+        columns.ids.append(text(memory_id, f"memory_id at {index}"))
+        columns.contents.append(text(item["content"], f"content of {memory_id!r}"))
+        columns.metadata.append(metadata_json(item.get("metadata"), memory_id))
+        vectors.append(item["embedding"])
+    columns.embeddings = _stack(vectors, columns.ids)
+    return columns
+
+
+def _check_fields(item: Mapping[str, Any], index: int) -> None:
+    if missing := {"memory_id", "content", "embedding"} - item.keys():
+        raise StorageError(f"save_many: the dict at {index} lacks {', '.join(sorted(missing))}")
+    if unknown := item.keys() - _FIELDS:
+        names = ", ".join(sorted(map(str, unknown)))
+        raise StorageError(f"save_many: the dict at {index} has unknown fields {names}; put them into metadata")
+
+
+def text(value: object, which: str) -> str:
+    """Check that a value is a text that UTF-8 can hold.
+
+    Raises:
+        StorageError: it is not.
+    """
+    if not isinstance(value, str):
+        raise StorageError(f"{which}: expected a text, got {type(value).__name__}")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise StorageError(f"{which}: expected text that UTF-8 can hold, got {error}") from error
+    return value
+
+
+def _stack(vectors: list[Any], ids: list[str]) -> NDArray[np.float32]:
+    if not vectors:
+        return np.empty((0, 0), np.float32)
+    rows = [as_vector(vector, f"the embedding of {name!r}") for vector, name in zip(vectors, ids, strict=True)]
+    for row, name in zip(rows, ids, strict=True):
+        if len(row) != len(rows[0]):
+            raise DimensionError(
+                f"the embedding of {name!r} has {len(row)} dimensions, that of {ids[0]!r} {len(rows[0])}"
+            )
+    return np.stack(rows)
+
+
+def _arrow_columns(items: Any) -> Columns:
+    try:
+        import pyarrow as pa
+    except ImportError as error:
+        raise StorageError(
+            "save_many: pyarrow is not installed; expected it for Arrow data: pip install 'ai-os-diffusion[arrow]'"
+        ) from error
+    table = pa.table(items) if not isinstance(items, pa.RecordBatch) else pa.Table.from_batches([items])
+    if missing := {"memory_id", "content", "embedding"} - set(table.column_names):
+        raise StorageError(f"save_many: the Arrow table lacks the columns {', '.join(sorted(missing))}")
+    for name in ("memory_id", "content", "embedding"):
+        if table[name].null_count:
+            raise StorageError(f"save_many: expected a value in every row of {name}, got nulls")
+    ids = [text(value, "memory_id") for value in table["memory_id"].to_pylist()]
+    contents = [text(value, "content") for value in table["content"].to_pylist()]
+    metadata = ["{}"] * len(ids)
+    if "metadata" in table.column_names:
+        values = table["metadata"].to_pylist()
+        metadata = [_arrow_metadata(value, name) for value, name in zip(values, ids, strict=True)]
+    return Columns(ids, contents, metadata, _arrow_vectors(pa, table["embedding"], ids))
+
+
+def _arrow_metadata(value: object, memory_id: str) -> str:
+    """Metadata comes as JSON or as a struct."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError as error:
+            raise StorageError(f"metadata of {memory_id!r}: expected JSON, got {error}") from error
+    if value is not None and not isinstance(value, Mapping):
+        raise StorageError(f"metadata of {memory_id!r}: expected an object, got {type(value).__name__}")
+    return metadata_json(value, memory_id)
+
+
+def _arrow_vectors(pa: Any, column: Any, ids: list[str]) -> NDArray[np.float32]:
+    kind = column.type
+    if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)):
+        raise DimensionError(f"embedding: expected a column of lists of numbers, got {kind}")
+    if not ids:
+        return np.empty((0, 0), np.float32)
+    lengths = np.unique(pa.compute.list_value_length(column.combine_chunks()).to_numpy(zero_copy_only=False))
+    if len(lengths) != 1:
+        raise DimensionError(f"embedding: expected lists of one length, got {', '.join(map(str, lengths))}")
+    flat = pa.compute.list_flatten(column).to_numpy()
+    return as_matrix(flat.reshape(len(ids), int(lengths[0])), "embedding")
