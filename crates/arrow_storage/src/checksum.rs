@@ -72,7 +72,9 @@ impl CheckedBytes {
         debug_assert_eq!(sums.len() as u64, sums_len(bytes.len() as u64));
         Self {
             path: path.to_owned(),
-            verified: (0..bytes.len().div_ceil(BLOCK_BYTES)).map(|_| AtomicU8::new(0)).collect(),
+            verified: (0..bytes.len().div_ceil(BLOCK_BYTES))
+                .map(|_| AtomicU8::new(0))
+                .collect(),
             bytes,
             sums,
         }
@@ -111,14 +113,23 @@ impl CheckedBytes {
             return Err(Error::corrupted(
                 &self.path,
                 range.start as u64,
-                format!("a reference to bytes {}..{} of {}", range.start, range.end, self.bytes.len()),
+                format!(
+                    "a reference to bytes {}..{} of {}",
+                    range.start,
+                    range.end,
+                    self.bytes.len()
+                ),
             ));
         }
         for block in range.start / BLOCK_BYTES..range.end.div_ceil(BLOCK_BYTES) {
             if self.verified[block].load(Ordering::Relaxed) == 0 {
                 if !self.block_is_whole(block) {
                     let offset = (block * BLOCK_BYTES) as u64;
-                    return Err(Error::corrupted(&self.path, offset, "a block of 64 KiB fails its checksum"));
+                    return Err(Error::corrupted(
+                        &self.path,
+                        offset,
+                        "a block of 64 KiB fails its checksum",
+                    ));
                 }
                 self.verified[block].store(1, Ordering::Relaxed);
             }
@@ -151,7 +162,12 @@ mod tests {
         data[BLOCK_BYTES + 1] ^= 4;
         let file = CheckedBytes::new(Path::new("f"), Bytes::from(data), Bytes::from(sums));
         assert!(file.get(0..BLOCK_BYTES).is_ok());
-        assert!(file.get(BLOCK_BYTES - 1..BLOCK_BYTES + 1).unwrap_err().to_string().contains("byte 65536"));
+        assert!(
+            file.get(BLOCK_BYTES - 1..BLOCK_BYTES + 1)
+                .unwrap_err()
+                .to_string()
+                .contains("byte 65536")
+        );
         assert!(file.slice(2 * BLOCK_BYTES..3 * BLOCK_BYTES + 5).is_ok());
         assert_eq!(file.damage(), [BLOCK_BYTES as u64]);
         assert!(file.get(0..file.len() + 1).is_err());

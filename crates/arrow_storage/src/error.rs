@@ -85,13 +85,17 @@ pub enum Error {
         found: String,
     },
     /// A filter cannot be understood.
-    #[error("filter: {what}; operators are $eq $ne $gt $gte $lt $lte $in $nin $exists $prefix $and $or $not")]
+    #[error(
+        "filter: {what}; operators are $eq $ne $gt $gte $lt $lte $in $nin $exists $prefix $and $or $not"
+    )]
     Filter {
         /// The part at fault.
         what: String,
     },
     /// The store was filled with another model's vectors.
-    #[error("the store holds vectors of model {stored:?}, not of {given:?}: open it with the first, or embed its texts again into a new store")]
+    #[error(
+        "the store holds vectors of model {stored:?}, not of {given:?}: open it with the first, or embed its texts again into a new store"
+    )]
     Model {
         /// Model the store remembers.
         stored: String,
@@ -133,7 +137,9 @@ pub enum Error {
 
 fn hint(source: &io::Error) -> &'static str {
     match source.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "; free some space and try again",
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "; free some space and try again"
+        }
         io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
             "; make the folder writable, or open with read_only=True"
         }
@@ -142,7 +148,11 @@ fn hint(source: &io::Error) -> &'static str {
 }
 
 impl Error {
-    pub(crate) fn corrupted(path: impl Into<PathBuf>, offset: u64, what: impl Into<String>) -> Self {
+    pub(crate) fn corrupted(
+        path: impl Into<PathBuf>,
+        offset: u64,
+        what: impl Into<String>,
+    ) -> Self {
         Self::Corrupted {
             path: path.into(),
             offset,
@@ -150,7 +160,11 @@ impl Error {
         }
     }
 
-    pub(crate) fn invalid(what: impl Into<String>, expected: impl Into<String>, found: impl Into<String>) -> Self {
+    pub(crate) fn invalid(
+        what: impl Into<String>,
+        expected: impl Into<String>,
+        found: impl Into<String>,
+    ) -> Self {
         Self::Invalid {
             what: what.into(),
             expected: expected.into(),

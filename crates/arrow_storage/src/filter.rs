@@ -58,7 +58,8 @@ impl Filter {
     /// # Errors
     /// `Filter`, naming the operator or value that cannot be understood.
     pub fn parse(json: &str) -> Result<Self> {
-        let value: Value = serde_json::from_str(json).map_err(|error| bad(format!("not JSON: {error}")))?;
+        let value: Value =
+            serde_json::from_str(json).map_err(|error| bad(format!("not JSON: {error}")))?;
         Ok(Self {
             condition: parse_all(&value, 0)?,
             text: value.to_string(),
@@ -80,29 +81,38 @@ fn bad(what: impl Into<String>) -> Error {
 }
 
 fn object(value: &Value) -> Result<&Map<String, Value>> {
-    value.as_object().ok_or_else(|| bad(format!("expected an object, got {value}")))
+    value
+        .as_object()
+        .ok_or_else(|| bad(format!("expected an object, got {value}")))
 }
 
 fn array<'a>(operator: &str, value: &'a Value) -> Result<&'a Vec<Value>> {
-    value.as_array().ok_or_else(|| bad(format!("{operator} takes a list, got {value}")))
+    value
+        .as_array()
+        .ok_or_else(|| bad(format!("{operator} takes a list, got {value}")))
 }
 
 fn parse_all(value: &Value, depth: usize) -> Result<Condition> {
     if depth > MAX_DEPTH {
         return Err(bad(format!("more than {MAX_DEPTH} levels")));
     }
-    let conditions = object(value)?.iter().map(|(key, value)| match key.as_str() {
-        "$and" => Ok(Condition::And(parse_list(key, value, depth)?)),
-        "$or" => Ok(Condition::Or(parse_list(key, value, depth)?)),
-        "$not" => Ok(Condition::Not(Box::new(parse_all(value, depth + 1)?))),
-        _ if key.starts_with('$') => Err(bad(format!("unknown operator {key}"))),
-        _ => parse_field(field(key)?, value, depth),
-    });
+    let conditions = object(value)?
+        .iter()
+        .map(|(key, value)| match key.as_str() {
+            "$and" => Ok(Condition::And(parse_list(key, value, depth)?)),
+            "$or" => Ok(Condition::Or(parse_list(key, value, depth)?)),
+            "$not" => Ok(Condition::Not(Box::new(parse_all(value, depth + 1)?))),
+            _ if key.starts_with('$') => Err(bad(format!("unknown operator {key}"))),
+            _ => parse_field(field(key)?, value, depth),
+        });
     Ok(Condition::And(conditions.collect::<Result<_>>()?))
 }
 
 fn parse_list(operator: &str, value: &Value, depth: usize) -> Result<Vec<Condition>> {
-    array(operator, value)?.iter().map(|value| parse_all(value, depth + 1)).collect()
+    array(operator, value)?
+        .iter()
+        .map(|value| parse_all(value, depth + 1))
+        .collect()
 }
 
 fn field(key: &str) -> Result<Field> {
@@ -110,7 +120,9 @@ fn field(key: &str) -> Result<Field> {
         "@id" => Ok(Field::Id),
         "@created_at" => Ok(Field::CreatedAt),
         "@updated_at" => Ok(Field::UpdatedAt),
-        _ if key.starts_with('@') => Err(bad(format!("unknown field {key}; there are @id, @created_at and @updated_at"))),
+        _ if key.starts_with('@') => Err(bad(format!(
+            "unknown field {key}; there are @id, @created_at and @updated_at"
+        ))),
         _ => Ok(Field::Path(key.split('.').map(str::to_owned).collect())),
     }
 }
@@ -120,11 +132,15 @@ fn parse_field(field: Field, value: &Value, depth: usize) -> Result<Condition> {
     if depth > MAX_DEPTH {
         return Err(bad(format!("more than {MAX_DEPTH} levels")));
     }
-    let operators = value.as_object().filter(|map| map.keys().any(|key| key.starts_with('$')));
+    let operators = value
+        .as_object()
+        .filter(|map| map.keys().any(|key| key.starts_with('$')));
     let Some(operators) = operators else {
         return Ok(Condition::Field(field, Test::Equals(value.clone())));
     };
-    let conditions = operators.iter().map(|(operator, value)| parse_operator(field.clone(), operator, value, depth));
+    let conditions = operators
+        .iter()
+        .map(|(operator, value)| parse_operator(field.clone(), operator, value, depth));
     Ok(Condition::And(conditions.collect::<Result<_>>()?))
 }
 
@@ -135,14 +151,26 @@ fn parse_operator(field: Field, operator: &str, value: &Value, depth: usize) -> 
         "$ne" => return Ok(not(Test::Equals(value.clone()))),
         "$in" => Test::In(array(operator, value)?.clone()),
         "$nin" => return Ok(not(Test::In(array(operator, value)?.clone()))),
-        "$not" => return Ok(Condition::Not(Box::new(parse_field(field, value, depth + 1)?))),
+        "$not" => {
+            return Ok(Condition::Not(Box::new(parse_field(
+                field,
+                value,
+                depth + 1,
+            )?)));
+        }
         "$gt" => Test::Order(ordered(operator, value)?, Ordering::is_gt),
         "$gte" => Test::Order(ordered(operator, value)?, Ordering::is_ge),
         "$lt" => Test::Order(ordered(operator, value)?, Ordering::is_lt),
         "$lte" => Test::Order(ordered(operator, value)?, Ordering::is_le),
-        "$exists" => Test::Exists(value.as_bool().ok_or_else(|| bad(format!("$exists takes true or false, got {value}")))?),
+        "$exists" => Test::Exists(
+            value
+                .as_bool()
+                .ok_or_else(|| bad(format!("$exists takes true or false, got {value}")))?,
+        ),
         "$prefix" => {
-            let text = value.as_str().ok_or_else(|| bad(format!("$prefix takes a text, got {value}")))?;
+            let text = value
+                .as_str()
+                .ok_or_else(|| bad(format!("$prefix takes a text, got {value}")))?;
             Test::Prefix(text.to_owned())
         }
         _ => return Err(bad(format!("unknown operator {operator}"))),
@@ -154,7 +182,9 @@ fn ordered(operator: &str, value: &Value) -> Result<Value> {
     if value.is_number() || value.is_string() {
         return Ok(value.clone());
     }
-    Err(bad(format!("{operator} takes a number or a text, got {value}")))
+    Err(bad(format!(
+        "{operator} takes a number or a text, got {value}"
+    )))
 }
 
 impl Condition {
@@ -164,7 +194,9 @@ impl Condition {
             Self::Or(any) => any.iter().any(|condition| condition.matches(subject)),
             Self::Not(condition) => !condition.matches(subject),
             Self::Field(Field::Path(path), test) => {
-                let value = path.iter().try_fold(subject.metadata, |value, name| value.get(name));
+                let value = path
+                    .iter()
+                    .try_fold(subject.metadata, |value, name| value.get(name));
                 test.holds(value)
             }
             Self::Field(Field::Id, test) => test.holds(Some(&Value::from(subject.id))),
@@ -185,7 +217,10 @@ impl Test {
             Self::Equals(Value::Null) if value.is_none() => true,
             Self::In(values) if value.is_none() => values.contains(&Value::Null),
             _ => value.is_some_and(|value| {
-                self.holds_for(value) || value.as_array().is_some_and(|elements| elements.iter().any(|element| self.holds_for(element)))
+                self.holds_for(value)
+                    || value.as_array().is_some_and(|elements| {
+                        elements.iter().any(|element| self.holds_for(element))
+                    })
             }),
         }
     }
@@ -195,7 +230,9 @@ impl Test {
             Self::Equals(wanted) => equal(value, wanted),
             Self::In(values) => values.iter().any(|wanted| equal(value, wanted)),
             Self::Order(bound, accepts) => compare(value, bound).is_some_and(accepts),
-            Self::Prefix(prefix) => value.as_str().is_some_and(|text| text.starts_with(prefix.as_str())),
+            Self::Prefix(prefix) => value
+                .as_str()
+                .is_some_and(|text| text.starts_with(prefix.as_str())),
             Self::Exists(_) => false,
         }
     }
@@ -204,9 +241,13 @@ impl Test {
 fn equal(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Number(_), Value::Number(_)) => compare(a, b) == Some(Ordering::Equal),
-        (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| equal(a, b)),
+        (Value::Array(a), Value::Array(b)) => {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| equal(a, b))
+        }
         (Value::Object(a), Value::Object(b)) => {
-            a.len() == b.len() && a.iter().all(|(key, a)| b.get(key).is_some_and(|b| equal(a, b)))
+            a.len() == b.len()
+                && a.iter()
+                    .all(|(key, a)| b.get(key).is_some_and(|b| equal(a, b)))
         }
         _ => a == b,
     }
@@ -214,7 +255,12 @@ fn equal(a: &Value, b: &Value) -> bool {
 
 /// Whole numbers are compared exactly, others as floating point.
 fn compare(a: &Value, b: &Value) -> Option<Ordering> {
-    let whole = |value: &Value| value.as_i64().map(i128::from).or_else(|| value.as_u64().map(i128::from));
+    let whole = |value: &Value| {
+        value
+            .as_i64()
+            .map(i128::from)
+            .or_else(|| value.as_u64().map(i128::from))
+    };
     match (a, b) {
         (Value::Number(_), Value::Number(_)) => match (whole(a), whole(b)) {
             (Some(a), Some(b)) => Some(a.cmp(&b)),
@@ -231,12 +277,14 @@ mod tests {
     use serde_json::{Value, json};
 
     fn holds(filter: &Value, metadata: &Value) -> bool {
-        Filter::parse(&filter.to_string()).unwrap().matches(&Subject {
-            id: "note-7",
-            created_at: 10_500_000,
-            updated_at: 20_000_000,
-            metadata,
-        })
+        Filter::parse(&filter.to_string())
+            .unwrap()
+            .matches(&Subject {
+                id: "note-7",
+                created_at: 10_500_000,
+                updated_at: 20_000_000,
+                metadata,
+            })
     }
 
     #[test]
@@ -297,7 +345,14 @@ mod tests {
             let error = Filter::parse(filter).unwrap_err().to_string();
             assert!(error.contains(named), "{error}");
         }
-        let deep = (0..40).fold("{}".to_owned(), |inner, _| format!(r#"{{"$not": {inner}}}"#));
-        assert!(Filter::parse(&deep).unwrap_err().to_string().contains("levels"));
+        let deep = (0..40).fold("{}".to_owned(), |inner, _| {
+            format!(r#"{{"$not": {inner}}}"#)
+        });
+        assert!(
+            Filter::parse(&deep)
+                .unwrap_err()
+                .to_string()
+                .contains("levels")
+        );
     }
 }

@@ -2,7 +2,10 @@
 
 use crate::error::{At, Error, Result};
 use crate::log::Log;
-use crate::manifest::{FileEntry, LogEntry, Manifest, Sealed, SegmentEntry, log_name, random_salt, table_name, tombstones_name, vectors_name};
+use crate::manifest::{
+    FileEntry, LogEntry, Manifest, Sealed, SegmentEntry, log_name, random_salt, table_name,
+    tombstones_name, vectors_name,
+};
 use crate::merge::Merged;
 use crate::segment::Segment;
 use crate::state::{Live, State};
@@ -52,10 +55,12 @@ pub(crate) fn flush(
 ) -> Result<Flushed, (Error, bool)> {
     let mut made = Vec::new();
     let written = write_files(vfs, dir, state, rewrite, check, &mut made);
-    let committed = written.map_err(|error| (error, true)).and_then(|(next, log)| {
-        next.manifest.commit(vfs, dir)?;
-        Ok((next, log))
-    });
+    let committed = written
+        .map_err(|error| (error, true))
+        .and_then(|(next, log)| {
+            next.manifest.commit(vfs, dir)?;
+            Ok((next, log))
+        });
     match committed {
         Ok((next, log)) => {
             let kept = next.manifest.files();
@@ -106,7 +111,10 @@ fn write_files(
         dimension: state.dimension,
         model: state.manifest.model.clone(),
         seq: state.seq,
-        segments: segments.iter().map(|live| live.segment.entry.clone()).collect(),
+        segments: segments
+            .iter()
+            .map(|live| live.segment.entry.clone())
+            .collect(),
         tombstones: None,
         log: LogEntry {
             number: number(),
@@ -120,7 +128,12 @@ fn write_files(
         manifest.tombstones = Some(write_tombstones(vfs, dir, number, &segments)?);
     }
     made.push(log_name(manifest.log.number));
-    let log = Log::create(vfs, &dir.join(log_name(manifest.log.number)), manifest.log.number, manifest.log.salt)?;
+    let log = Log::create(
+        vfs,
+        &dir.join(log_name(manifest.log.number)),
+        manifest.log.number,
+        manifest.log.salt,
+    )?;
     manifest.next_file = next_file;
     vfs.sync_dir(dir).at("sync", dir)?;
     let next = State {
@@ -135,7 +148,8 @@ fn write_files(
 
 /// Splits the segments into those to merge and those to keep.
 fn choose(state: &State, rewrite: Rewrite) -> (Vec<Live>, Vec<Live>) {
-    let size = |live: &Live| live.segment.entry.table.size_bytes + live.segment.entry.vectors.size_bytes;
+    let size =
+        |live: &Live| live.segment.entry.table.size_bytes + live.segment.entry.vectors.size_bytes;
     let mut rows = state.fresh.len();
     let mut trailing = state.segments.len();
     let mut bytes = 0;
@@ -155,7 +169,13 @@ fn choose(state: &State, rewrite: Rewrite) -> (Vec<Live>, Vec<Live>) {
     })
 }
 
-fn write_segment(vfs: &dyn Vfs, dir: &Path, number: u64, merged: &Merged, check: Check<'_>) -> Result<Segment> {
+fn write_segment(
+    vfs: &dyn Vfs,
+    dir: &Path,
+    number: u64,
+    merged: &Merged,
+    check: Check<'_>,
+) -> Result<Segment> {
     let table_path = dir.join(table_name(number));
     let mut dimension = 0;
     let mut table: Option<TableWriter> = None;
@@ -163,12 +183,19 @@ fn write_segment(vfs: &dyn Vfs, dir: &Path, number: u64, merged: &Merged, check:
     while let Some(first) = rest.first() {
         check()?;
         if dimension == 0 {
-            dimension = merged.read(&[*first])?.first().map_or(0, |memory| memory.embedding.len());
+            dimension = merged
+                .read(&[*first])?
+                .first()
+                .map_or(0, |memory| memory.embedding.len());
         }
         let (now, later) = rest.split_at(rows_per_group(dimension).min(rest.len()));
         let table = match &mut table {
             Some(table) => table,
-            None => table.insert(TableWriter::create(vfs.create(&table_path).at("create", &table_path)?, &table_path, dimension)?),
+            None => table.insert(TableWriter::create(
+                vfs.create(&table_path).at("create", &table_path)?,
+                &table_path,
+                dimension,
+            )?),
         };
         table.write(&merged.read(now)?)?;
         rest = later;
@@ -181,7 +208,15 @@ fn write_segment(vfs: &dyn Vfs, dir: &Path, number: u64, merged: &Merged, check:
         size_bytes: sums.len(),
         crc32c: sums.whole(),
     };
-    let vectors = write_vectors(vfs, &dir.join(vectors_name(number)), dimension, merged, sealed, &sums.into_bytes(), check)?;
+    let vectors = write_vectors(
+        vfs,
+        &dir.join(vectors_name(number)),
+        dimension,
+        merged,
+        sealed,
+        &sums.into_bytes(),
+        check,
+    )?;
     let entry = SegmentEntry {
         number,
         rows: merged.order.len(),
@@ -212,21 +247,36 @@ fn write_vectors(
             sums: crate::checksum::BlockSums::default(),
         },
     );
-    let mut writer = VectorsWriter::new(sink, ids.len(), dimension, id_bytes, table).at("write", path)?;
+    let mut writer =
+        VectorsWriter::new(sink, ids.len(), dimension, id_bytes, table).at("write", path)?;
     for places in merged.order.chunks(rows_per_group(dimension)) {
         check()?;
         for &place in places {
             writer.push(&merged.vector(place)?).at("write", path)?;
         }
     }
-    let (sink, sealed) = writer.finish(ids.into_iter(), table_sums).at("write", path)?;
-    let file = sink.into_inner().map_err(std::io::IntoInnerError::into_error).at("write", path)?;
+    let (sink, sealed) = writer
+        .finish(ids.into_iter(), table_sums)
+        .at("write", path)?;
+    let file = sink
+        .into_inner()
+        .map_err(std::io::IntoInnerError::into_error)
+        .at("write", path)?;
     vectors::seal(&file, path)?;
     Ok(sealed)
 }
 
-fn write_tombstones(vfs: &dyn Vfs, dir: &Path, number: u64, segments: &[Live]) -> Result<FileEntry> {
-    let bytes = tombstones::encode(segments.iter().map(|live| (live.segment.entry.number, live.dead.as_ref())));
+fn write_tombstones(
+    vfs: &dyn Vfs,
+    dir: &Path,
+    number: u64,
+    segments: &[Live],
+) -> Result<FileEntry> {
+    let bytes = tombstones::encode(
+        segments
+            .iter()
+            .map(|live| (live.segment.entry.number, live.dead.as_ref())),
+    );
     let path = dir.join(tombstones_name(number));
     let file = vfs.create(&path).at("create", &path)?;
     file.write_at(&bytes, 0).at("write", &path)?;

@@ -31,10 +31,19 @@ impl Follower {
 
     /// Brings the state up to the last commit: a look at the manifest and at the end of the log, when
     /// neither changed.
-    pub(crate) fn refresh(&mut self, vfs: &dyn Vfs, dir: &Path, shared: &RwLock<Arc<State>>, skip: bool) -> Result<()> {
+    pub(crate) fn refresh(
+        &mut self,
+        vfs: &dyn Vfs,
+        dir: &Path,
+        shared: &RwLock<Arc<State>>,
+        skip: bool,
+    ) -> Result<()> {
         let manifest = crate::manifest::path(dir);
         if vfs.stamp(&manifest).at("look at", &manifest)? != self.stamp {
-            let state = shared.read().unwrap_or_else(PoisonError::into_inner).clone();
+            let state = shared
+                .read()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone();
             let loaded = recovery::load(vfs, dir, &state.segments, skip)?;
             *self = Self::new(vfs, &loaded)?;
             *shared.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(loaded.state);

@@ -84,7 +84,9 @@ pub(crate) fn encode(salt: u32, seq: u64, durable: u64, body: &Body) -> Vec<u8> 
     let kind = match body {
         Body::Closed => KIND_CLOSED,
         Body::Operations(operations) => {
-            operations.iter().for_each(|operation| encode_operation(operation, &mut frame));
+            operations
+                .iter()
+                .for_each(|operation| encode_operation(operation, &mut frame));
             KIND_OPERATIONS
         }
     };
@@ -179,12 +181,17 @@ fn decode_operations(path: &Path, payload: &[u8]) -> Result<Vec<Operation>> {
     while let Some((&kind, rest)) = cursor.rest.split_first() {
         cursor.rest = rest;
         let operation = match kind {
-            OP_PUT => cursor.memory().map(|memory| Operation::Put(Arc::new(memory))),
+            OP_PUT => cursor
+                .memory()
+                .map(|memory| Operation::Put(Arc::new(memory))),
             OP_DELETE => cursor.text().map(Operation::Delete),
             kind => return Err(unknown(path, u32::from(kind))),
         };
         // The checksum held, so a writer wrote this: it does not happen short of a bug or forgery.
-        operations.push(operation.ok_or_else(|| Error::corrupted(path, 0, "a record contradicts its own lengths"))?);
+        operations
+            .push(operation.ok_or_else(|| {
+                Error::corrupted(path, 0, "a record contradicts its own lengths")
+            })?);
     }
     Ok(operations)
 }
@@ -222,7 +229,10 @@ impl<'a> Cursor<'a> {
             updated_at: self.time()?,
             embedding: {
                 let bytes = self.length()?.checked_mul(4)?;
-                self.take(bytes)?.chunks_exact(4).map(|x| f32::from_bits(u32_at(x, 0))).collect()
+                self.take(bytes)?
+                    .chunks_exact(4)
+                    .map(|x| f32::from_bits(u32_at(x, 0)))
+                    .collect()
             },
         };
         memory.validate().ok().map(|()| memory)
@@ -238,10 +248,23 @@ mod tests {
     use std::sync::Arc;
 
     fn operations() -> impl Strategy<Value = Vec<Operation>> {
-        let memory = ("[a-z]{1,8}", ".{0,40}", prop::collection::vec(0.5f32..2.0, 1..9)).prop_map(|(id, content, vector)| {
-            Operation::Put(Arc::new(Memory::new(id, content, "{\"a\":1}".into(), vector)))
-        });
-        prop::collection::vec(prop_oneof![memory, "[a-z]{1,8}".prop_map(Operation::Delete)], 0..6)
+        let memory = (
+            "[a-z]{1,8}",
+            ".{0,40}",
+            prop::collection::vec(0.5f32..2.0, 1..9),
+        )
+            .prop_map(|(id, content, vector)| {
+                Operation::Put(Arc::new(Memory::new(
+                    id,
+                    content,
+                    "{\"a\":1}".into(),
+                    vector,
+                )))
+            });
+        prop::collection::vec(
+            prop_oneof![memory, "[a-z]{1,8}".prop_map(Operation::Delete)],
+            0..6,
+        )
     }
 
     proptest! {

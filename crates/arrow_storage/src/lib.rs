@@ -35,7 +35,9 @@ mod writer;
 pub use error::{Error, Result};
 pub use filter::Filter;
 pub use flush::Check;
-pub use memory::{MAX_CONTENT_BYTES, MAX_DIMENSION, MAX_ID_BYTES, MAX_METADATA_BYTES, Memory, Patch};
+pub use memory::{
+    MAX_CONTENT_BYTES, MAX_DIMENSION, MAX_ID_BYTES, MAX_METADATA_BYTES, Memory, Patch,
+};
 pub use snapshot::{Hit, Scan, SearchOptions, Snapshot};
 pub use store::{Durability, Options, Stats, Store};
 pub use transfer::import_parquet;

@@ -25,10 +25,15 @@ pub(crate) fn acquire(
             return Ok(lock);
         }
         if begun.elapsed() >= timeout {
-            let holder = vfs.read(&path).ok().and_then(|text| String::from_utf8(text).ok());
+            let holder = vfs
+                .read(&path)
+                .ok()
+                .and_then(|text| String::from_utf8(text).ok());
             return Err(Error::Locked {
                 path: dir.to_owned(),
-                holder: holder.filter(|text| !text.is_empty()).unwrap_or_else(|| "another process".to_owned()),
+                holder: holder
+                    .filter(|text| !text.is_empty())
+                    .unwrap_or_else(|| "another process".to_owned()),
             });
         }
         check()?;
@@ -53,14 +58,20 @@ fn utc(seconds: i64) -> String {
     let days = seconds.div_euclid(86_400) + 719_468;
     let era = days.div_euclid(146_097);
     let day_of_era = days.rem_euclid(146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era =
+        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month + 2) / 5 + 1;
     let month = if month < 10 { month + 3 } else { month - 9 };
     let year = era * 400 + year_of_era + i64::from(month <= 2);
     let second = seconds.rem_euclid(86_400);
-    format!("{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02} UTC", second / 3600, second / 60 % 60, second % 60)
+    format!(
+        "{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02} UTC",
+        second / 3600,
+        second / 60 % 60,
+        second % 60
+    )
 }
 
 #[cfg(test)]

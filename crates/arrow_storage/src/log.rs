@@ -59,7 +59,13 @@ impl Log {
 
     /// Takes over a log whose last frame ends at `end`. Unless its writer closed it, what a crash left
     /// behind that is cut, and the rest is made durable: a later frame will say that it is.
-    pub(crate) fn resume(vfs: &dyn Vfs, path: &Path, salt: u32, end: u64, closed: bool) -> Result<Self> {
+    pub(crate) fn resume(
+        vfs: &dyn Vfs,
+        path: &Path,
+        salt: u32,
+        end: u64,
+        closed: bool,
+    ) -> Result<Self> {
         let file: Arc<dyn VfsFile> = Arc::from(vfs.open(path, true).at("open", path)?);
         if !closed {
             file.set_len(end).at("truncate", path)?;
@@ -76,7 +82,12 @@ impl Log {
 
     /// Appends a frame; it is durable after the next sync. A failure leaves the log as it was,
     /// unless even that cannot be made sure: then the error comes with `false`.
-    pub(crate) fn append(&mut self, seq: u64, durable: u64, body: &Body) -> Result<(), (Error, bool)> {
+    pub(crate) fn append(
+        &mut self,
+        seq: u64,
+        durable: u64,
+        body: &Body,
+    ) -> Result<(), (Error, bool)> {
         let frame = frame::encode(self.salt, seq, durable, body);
         let end = self.end + frame.len() as u64;
         if end > self.allocated {
@@ -106,7 +117,8 @@ impl Log {
 
     /// Appends the frame that tells a later reader that nothing before it may be missing.
     pub(crate) fn close(&mut self, seq: u64) -> Result<()> {
-        self.append(seq, self.end, &Body::Closed).map_err(|(error, _)| error)?;
+        self.append(seq, self.end, &Body::Closed)
+            .map_err(|(error, _)| error)?;
         self.file.set_len(self.end).at("truncate", &self.path)?;
         self.file.sync().at("sync", &self.path)
     }
@@ -127,7 +139,13 @@ fn header(number: u64, salt: u32) -> [u8; LOG_HEADER_BYTES as usize] {
 ///
 /// A frame that fails is the torn end of an unacknowledged commit, unless a later whole frame says that
 /// it had been durable: then it is damage, and reading goes on behind it.
-pub(crate) fn replay(path: &Path, bytes: &[u8], number: u64, salt: u32, seq: u64) -> Result<Replay> {
+pub(crate) fn replay(
+    path: &Path,
+    bytes: &[u8],
+    number: u64,
+    salt: u32,
+    seq: u64,
+) -> Result<Replay> {
     let mut replay = Replay::default();
     check_header(path, bytes, number, salt, &mut replay.damage)?;
     let mut at = (LOG_HEADER_BYTES as usize).min(bytes.len());
@@ -135,7 +153,10 @@ pub(crate) fn replay(path: &Path, bytes: &[u8], number: u64, salt: u32, seq: u64
     replay.end = at as u64;
     loop {
         if let Some(frame) = frame::decode(path, salt, &bytes[at..])? {
-            if frame.seq != next_seq && !matches!(frame.body, Body::Closed) && replay.damage.is_empty() {
+            if frame.seq != next_seq
+                && !matches!(frame.body, Body::Closed)
+                && replay.damage.is_empty()
+            {
                 let what = format!("commit {} follows commit {}", frame.seq, next_seq - 1);
                 replay.damage.push(Error::corrupted(path, at as u64, what));
             }
@@ -160,7 +181,13 @@ pub(crate) fn replay(path: &Path, bytes: &[u8], number: u64, salt: u32, seq: u64
     Ok(replay)
 }
 
-fn check_header(path: &Path, bytes: &[u8], number: u64, salt: u32, damage: &mut Vec<Error>) -> Result<()> {
+fn check_header(
+    path: &Path,
+    bytes: &[u8],
+    number: u64,
+    salt: u32,
+    damage: &mut Vec<Error>,
+) -> Result<()> {
     let expected = header(number, salt);
     if bytes.get(..expected.len()) == Some(expected.as_slice()) {
         return Ok(());
@@ -176,12 +203,21 @@ fn check_header(path: &Path, bytes: &[u8], number: u64, salt: u32, damage: &mut 
             known: VERSION,
         });
     }
-    damage.push(Error::corrupted(path, 0, "the header of the log is not the one its manifest names"));
+    damage.push(Error::corrupted(
+        path,
+        0,
+        "the header of the log is not the one its manifest names",
+    ));
     Ok(())
 }
 
 /// Looks for a whole frame at or behind `from`; returns where it is and what it knew to be durable.
-fn next_whole_frame(path: &Path, salt: u32, bytes: &[u8], from: usize) -> Result<Option<(usize, u64)>> {
+fn next_whole_frame(
+    path: &Path,
+    salt: u32,
+    bytes: &[u8],
+    from: usize,
+) -> Result<Option<(usize, u64)>> {
     let mut at = from;
     while at + HEADER_BYTES <= bytes.len() {
         if let Some(frame) = frame::decode(path, salt, &bytes[at..])? {
@@ -219,7 +255,9 @@ impl Tail {
             if file.read_at(&mut head, self.end).at("read", &self.path)? < HEADER_BYTES {
                 break;
             }
-            let Some(header) = Header::read(&head) else { break };
+            let Some(header) = Header::read(&head) else {
+                break;
+            };
             let mut bytes = vec![0; header.frame_len()];
             let read = file.read_at(&mut bytes, self.end).at("read", &self.path)?;
             let Some(frame) = frame::decode(&self.path, self.salt, &bytes[..read])? else {

@@ -97,19 +97,29 @@ impl Manifest {
         let path = dir.join(NAME);
         let draft = dir.join("MANIFEST.tmp");
         self.write(vfs, &draft).map_err(|error| (error, true))?;
-        vfs.rename(&draft, &path).at("replace", &path).map_err(|error| (error, true))?;
-        vfs.sync_dir(dir).at("sync", dir).map_err(|error| (error, false))
+        vfs.rename(&draft, &path)
+            .at("replace", &path)
+            .map_err(|error| (error, true))?;
+        vfs.sync_dir(dir)
+            .at("sync", dir)
+            .map_err(|error| (error, false))
     }
 
     fn write(&self, vfs: &dyn Vfs, path: &Path) -> Result<()> {
         let file = vfs.create(path).at("create", path)?;
-        file.write_at(self.encode(path)?.as_bytes(), 0).at("write", path)?;
+        file.write_at(self.encode(path)?.as_bytes(), 0)
+            .at("write", path)?;
         file.sync().at("sync", path)
     }
 
     fn encode(&self, path: &Path) -> Result<String> {
-        let json = serde_json::to_string(self).map_err(std::io::Error::other).at("write", path)?;
-        let line = format!("{MAGIC} {FORMAT_VERSION} {:08x} {json}\n", checksum(&FORMAT_VERSION.to_string(), &json));
+        let json = serde_json::to_string(self)
+            .map_err(std::io::Error::other)
+            .at("write", path)?;
+        let line = format!(
+            "{MAGIC} {FORMAT_VERSION} {:08x} {json}\n",
+            checksum(&FORMAT_VERSION.to_string(), &json)
+        );
         Ok(line.repeat(2))
     }
 
@@ -141,7 +151,9 @@ impl Manifest {
                 found,
                 known: FORMAT_VERSION,
             }),
-            (None, None) => Err(damage.unwrap_or_else(|| Error::corrupted(path, 0, "the manifest is empty"))),
+            (None, None) => {
+                Err(damage.unwrap_or_else(|| Error::corrupted(path, 0, "the manifest is empty")))
+            }
         }
     }
 
@@ -152,7 +164,11 @@ impl Manifest {
             files.push(table_name(segment.number));
             files.push(vectors_name(segment.number));
         }
-        files.extend(self.tombstones.iter().map(|entry| tombstones_name(entry.number)));
+        files.extend(
+            self.tombstones
+                .iter()
+                .map(|entry| tombstones_name(entry.number)),
+        );
         files
     }
 }
@@ -168,7 +184,9 @@ fn decode_line(line: &[u8]) -> Line {
         return Line::Damaged("the line is not text");
     };
     let mut parts = text.splitn(4, ' ');
-    let (Some(MAGIC), Some(version), Some(crc), Some(json)) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
+    let (Some(MAGIC), Some(version), Some(crc), Some(json)) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
         return Line::Damaged("the line is not one of a manifest");
     };
     let json = json.strip_suffix('\n').unwrap_or(json);
@@ -176,7 +194,8 @@ fn decode_line(line: &[u8]) -> Line {
         return Line::Damaged("the line fails its checksum");
     }
     match version.parse() {
-        Ok(FORMAT_VERSION) => serde_json::from_str(json).map_or(Line::Damaged("the line is not a manifest"), Line::Whole),
+        Ok(FORMAT_VERSION) => serde_json::from_str(json)
+            .map_or(Line::Damaged("the line is not a manifest"), Line::Whole),
         Ok(newer) => Line::Newer(newer),
         Err(_) => Line::Damaged("the version is not a number"),
     }
@@ -212,10 +231,14 @@ pub(crate) fn tombstones_name(number: u64) -> String {
 /// Whether a store made this file, so that recovery may remove it when no manifest names it.
 pub(crate) fn is_ours(name: &str) -> bool {
     let numbered = |rest: &str| rest.len() >= 8 && rest.bytes().all(|byte| byte.is_ascii_digit());
-    let stem = name.strip_suffix(".parquet").or_else(|| name.strip_suffix(".vec"));
+    let stem = name
+        .strip_suffix(".parquet")
+        .or_else(|| name.strip_suffix(".vec"));
     name == "MANIFEST.tmp"
         || name == REBUILT
-        || stem.and_then(|stem| stem.strip_prefix("seg-")).is_some_and(numbered)
+        || stem
+            .and_then(|stem| stem.strip_prefix("seg-"))
+            .is_some_and(numbered)
         || name.strip_prefix("log-").is_some_and(numbered)
         || name.strip_prefix("dead-").is_some_and(numbered)
 }

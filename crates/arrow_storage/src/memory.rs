@@ -2,7 +2,6 @@
 
 use crate::error::{Error, Result};
 use std::time::{SystemTime, UNIX_EPOCH};
-use vector_search::norm;
 
 /// Longest id, in bytes.
 pub const MAX_ID_BYTES: usize = 1024;
@@ -14,7 +13,7 @@ pub const MAX_METADATA_BYTES: usize = 1 << 20;
 pub const MAX_DIMENSION: usize = 65_536;
 
 /// Lengths whose squares and products stay finite and normal in single precision.
-const NORMS: std::ops::RangeInclusive<f32> = 1e-15..=1e15;
+const NORMS: std::ops::RangeInclusive<f64> = 1e-15..=1e15;
 
 /// A stored memory.
 #[derive(Debug, Clone, PartialEq)]
@@ -62,17 +61,40 @@ impl Memory {
     /// Checks everything but the dimension, which the store knows.
     pub(crate) fn validate(&self) -> Result<()> {
         if self.id.is_empty() {
-            return Err(Error::invalid("memory_id", "a text that is not empty", "an empty one"));
+            return Err(Error::invalid(
+                "memory_id",
+                "a text that is not empty",
+                "an empty one",
+            ));
         }
         limit("memory_id", self.id.len(), MAX_ID_BYTES)?;
-        limit(&format!("content of {:?}", self.id), self.content.len(), MAX_CONTENT_BYTES)?;
-        limit(&format!("metadata of {:?}", self.id), self.metadata.len(), MAX_METADATA_BYTES)?;
+        limit(
+            &format!("content of {:?}", self.id),
+            self.content.len(),
+            MAX_CONTENT_BYTES,
+        )?;
+        limit(
+            &format!("metadata of {:?}", self.id),
+            self.metadata.len(),
+            MAX_METADATA_BYTES,
+        )?;
         if !self.metadata.starts_with('{') {
-            return Err(Error::invalid(format!("metadata of {:?}", self.id), "a JSON object", "another value"));
+            return Err(Error::invalid(
+                format!("metadata of {:?}", self.id),
+                "a JSON object",
+                "another value",
+            ));
         }
-        serde_json::from_str::<serde::de::IgnoredAny>(&self.metadata)
-            .map_err(|error| Error::invalid(format!("metadata of {:?}", self.id), "a JSON object", error.to_string()))?;
-        validate_vector(&self.embedding, || format!("the embedding of {:?}", self.id))
+        serde_json::from_str::<serde::de::IgnoredAny>(&self.metadata).map_err(|error| {
+            Error::invalid(
+                format!("metadata of {:?}", self.id),
+                "a JSON object",
+                error.to_string(),
+            )
+        })?;
+        validate_vector(&self.embedding, || {
+            format!("the embedding of {:?}", self.id)
+        })
     }
 
     /// Bytes it takes in memory and in the log, about.
@@ -83,7 +105,11 @@ impl Memory {
 
 fn limit(what: &str, length: usize, most: usize) -> Result<()> {
     if length > most {
-        return Err(Error::invalid(what, format!("at most {most} bytes"), format!("{length}")));
+        return Err(Error::invalid(
+            what,
+            format!("at most {most} bytes"),
+            format!("{length}"),
+        ));
     }
     Ok(())
 }
@@ -102,14 +128,17 @@ pub(crate) fn validate_vector(vector: &[f32], which: impl Fn() -> String) -> Res
             what: format!("holds {} at position {at}", vector[at]),
         });
     }
-    let norm = norm(vector);
+    let norm = vector.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
     if !NORMS.contains(&norm) {
         let what = if vector.iter().all(|&x| x == 0.0) {
             "is all zeros".to_owned()
         } else {
-            format!("has length {norm:e}")
+            format!("has length {norm:.3e}")
         };
-        return Err(Error::Vector { which: which(), what });
+        return Err(Error::Vector {
+            which: which(),
+            what,
+        });
     }
     Ok(())
 }

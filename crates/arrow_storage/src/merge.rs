@@ -27,7 +27,11 @@ impl Merged {
     pub(crate) fn new(segments: Vec<Live>, fresh: &BTreeSet<ById>) -> Result<Self> {
         let fresh: Vec<Arc<Memory>> = fresh.iter().map(|memory| memory.0.clone()).collect();
         let order = order(&segments, &fresh)?;
-        Ok(Self { segments, fresh, order })
+        Ok(Self {
+            segments,
+            fresh,
+            order,
+        })
     }
 
     pub(crate) fn id(&self, place: Place) -> Result<&str> {
@@ -76,7 +80,11 @@ fn order(segments: &[Live], fresh: &[Arc<Memory>]) -> Result<Vec<Place>> {
     let mut heads: BinaryHeap<Reverse<(&str, u32, u32)>> = BinaryHeap::new();
     for (source, cursor) in cursors.iter_mut().enumerate() {
         if let Some(row) = cursor.next() {
-            heads.push(Reverse((segments[source].segment.vectors.id(row)?, source as u32, row as u32)));
+            heads.push(Reverse((
+                segments[source].segment.vectors.id(row)?,
+                source as u32,
+                row as u32,
+            )));
         }
     }
     if let Some(first) = fresh.first() {

@@ -36,7 +36,12 @@ const ATTEMPTS: usize = 20;
 ///
 /// # Errors
 /// `NoStore`, `Version`, `Io`, and `Corrupted` unless damage is to be skipped.
-pub(crate) fn load(vfs: &dyn Vfs, dir: &Path, opened: &[Live], skip_damaged: bool) -> Result<Loaded> {
+pub(crate) fn load(
+    vfs: &dyn Vfs,
+    dir: &Path,
+    opened: &[Live],
+    skip_damaged: bool,
+) -> Result<Loaded> {
     let path = manifest::path(dir);
     let mut last = None;
     for _ in 0..ATTEMPTS {
@@ -51,13 +56,18 @@ pub(crate) fn load(vfs: &dyn Vfs, dir: &Path, opened: &[Live], skip_damaged: boo
             other => return other,
         }
     }
-    Err(last.map_or_else(|| Error::corrupted(path, 0, "the manifest changes all the time"), missing))
+    Err(last.map_or_else(
+        || Error::corrupted(path, 0, "the manifest changes all the time"),
+        missing,
+    ))
 }
 
 /// A file that the manifest names and that is not there.
 fn missing(error: Error) -> Error {
     match error {
-        Error::Io { path, .. } => Error::corrupted(path, 0, "the file is gone although the manifest names it"),
+        Error::Io { path, .. } => {
+            Error::corrupted(path, 0, "the file is gone although the manifest names it")
+        }
         other => other,
     }
 }
@@ -72,8 +82,15 @@ fn stamp(vfs: &dyn Vfs, dir: &Path, path: &Path) -> Result<Stamp> {
 /// Tells a folder that is no store from a store that lost its manifest.
 fn no_manifest(vfs: &dyn Vfs, dir: &Path) -> Error {
     let names = vfs.list(dir).unwrap_or_default();
-    if names.iter().any(|name| manifest::is_ours(name) && name.starts_with("seg-")) {
-        return Error::corrupted(manifest::path(dir), 0, "the file is gone although there are segments");
+    if names
+        .iter()
+        .any(|name| manifest::is_ours(name) && name.starts_with("seg-"))
+    {
+        return Error::corrupted(
+            manifest::path(dir),
+            0,
+            "the file is gone although there are segments",
+        );
     }
     Error::NoStore {
         path: dir.to_owned(),
@@ -81,7 +98,13 @@ fn no_manifest(vfs: &dyn Vfs, dir: &Path) -> Error {
     }
 }
 
-fn load_once(vfs: &dyn Vfs, dir: &Path, opened: &[Live], skip: bool, stamp: Stamp) -> Result<Loaded> {
+fn load_once(
+    vfs: &dyn Vfs,
+    dir: &Path,
+    opened: &[Live],
+    skip: bool,
+    stamp: Stamp,
+) -> Result<Loaded> {
     let path = manifest::path(dir);
     let bytes = vfs.read(&path).at("read", &path)?;
     let read = Manifest::decode(&path, &bytes)?;
@@ -132,7 +155,11 @@ fn open_segments(
     let mut segments = Vec::with_capacity(manifest.segments.len());
     for entry in &manifest.segments {
         let Some(dimension) = manifest.dimension else {
-            return Err(Error::corrupted(manifest::path(dir), 0, "there are segments but no dimension"));
+            return Err(Error::corrupted(
+                manifest::path(dir),
+                0,
+                "there are segments but no dimension",
+            ));
         };
         let known = opened.iter().find(|live| live.segment.entry == *entry);
         let segment = match known {
@@ -144,7 +171,10 @@ fn open_segments(
                 let dead = Arc::new(Bitmap::empty(segment.rows()));
                 segments.push(Live { segment, dead });
             }
-            Err(error) if skip && (matches!(error, Error::Corrupted { .. }) || error.is_missing_file()) => {
+            Err(error)
+                if skip
+                    && (matches!(error, Error::Corrupted { .. }) || error.is_missing_file()) =>
+            {
                 damage.push(missing(error));
             }
             Err(error) => return Err(error),
@@ -165,19 +195,28 @@ fn read_tombstones(
         return Ok(());
     };
     let path = dir.join(tombstones_name(entry.number));
-    let expected: Vec<_> = manifest.segments.iter().map(|segment| (segment.number, segment.rows)).collect();
+    let expected: Vec<_> = manifest
+        .segments
+        .iter()
+        .map(|segment| (segment.number, segment.rows))
+        .collect();
     let read = vfs.read(&path).at("read", &path);
     match read.and_then(|bytes| tombstones::decode(&path, &bytes, entry.sealed, &expected)) {
         Ok(dead) => {
             // Some segments may have been skipped.
             for (&(number, _), dead) in expected.iter().zip(dead) {
-                for live in segments.iter_mut().filter(|live| live.segment.entry.number == number) {
+                for live in segments
+                    .iter_mut()
+                    .filter(|live| live.segment.entry.number == number)
+                {
                     live.dead = dead.clone();
                 }
             }
             Ok(())
         }
-        Err(error) if skip && (matches!(error, Error::Corrupted { .. }) || error.is_missing_file()) => {
+        Err(error)
+            if skip && (matches!(error, Error::Corrupted { .. }) || error.is_missing_file()) =>
+        {
             damage.push(missing(error));
             Ok(())
         }
@@ -186,17 +225,33 @@ fn read_tombstones(
 }
 
 /// Reads the log. A writer may be appending to it: damage counts only when it is seen three times.
-fn read_log(vfs: &dyn Vfs, path: &Path, manifest: &Manifest, skip: bool, damage: &mut Vec<Error>) -> Result<Replay> {
+fn read_log(
+    vfs: &dyn Vfs,
+    path: &Path,
+    manifest: &Manifest,
+    skip: bool,
+    damage: &mut Vec<Error>,
+) -> Result<Replay> {
     let mut replay = Replay::default();
     for _ in 0..3 {
         let bytes = match vfs.read(path) {
             Err(error) if skip && error.kind() == std::io::ErrorKind::NotFound => {
-                damage.push(Error::corrupted(path, 0, "the file is gone although the manifest names it"));
+                damage.push(Error::corrupted(
+                    path,
+                    0,
+                    "the file is gone although the manifest names it",
+                ));
                 return Ok(Replay::default());
             }
             other => other.at("read", path)?,
         };
-        replay = log::replay(path, &bytes, manifest.log.number, manifest.log.salt, manifest.seq)?;
+        replay = log::replay(
+            path,
+            &bytes,
+            manifest.log.number,
+            manifest.log.salt,
+            manifest.seq,
+        )?;
         if replay.damage.is_empty() {
             return Ok(replay);
         }
@@ -227,7 +282,10 @@ pub(crate) fn create(vfs: &dyn Vfs, dir: &Path, manifest: &Manifest) -> Result<(
 /// `NoStore` when it holds other files, `Corrupted` when a store lost its manifest.
 pub(crate) fn may_create(vfs: &dyn Vfs, dir: &Path) -> Result<()> {
     for name in vfs.list(dir).at("list", dir)? {
-        let empty_log = name == log_name(1) && vfs.stamp(&dir.join(&name)).is_ok_and(|log| log.len <= log::LOG_HEADER_BYTES);
+        let empty_log = name == log_name(1)
+            && vfs
+                .stamp(&dir.join(&name))
+                .is_ok_and(|log| log.len <= log::LOG_HEADER_BYTES);
         if empty_log || name == "LOCK" || name == "MANIFEST.tmp" {
             continue;
         }

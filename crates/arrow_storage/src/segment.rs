@@ -46,8 +46,16 @@ impl Segment {
         let table_path = dir.join(table_name(entry.number));
         let table_bytes = vfs.map(&table_path).at("open", &table_path)?;
         if table_bytes.len() as u64 != entry.table.size_bytes {
-            let what = format!("the file has {} bytes, not the {} of the manifest", table_bytes.len(), entry.table.size_bytes);
-            return Err(Error::corrupted(table_path, entry.table.size_bytes.min(table_bytes.len() as u64), what));
+            let what = format!(
+                "the file has {} bytes, not the {} of the manifest",
+                table_bytes.len(),
+                entry.table.size_bytes
+            );
+            return Err(Error::corrupted(
+                table_path,
+                entry.table.size_bytes.min(table_bytes.len() as u64),
+                what,
+            ));
         }
         let path = dir.join(vectors_name(entry.number));
         let opened = vfs
@@ -55,14 +63,21 @@ impl Segment {
             .at("open", &path)
             .and_then(|bytes| Vectors::open(&path, bytes, entry.rows, dimension, entry.table))
             .and_then(|vectors| match vectors.checked().damage().first() {
-                Some(&offset) if skip_damaged => Err(Error::corrupted(&path, offset, "a block of 64 KiB fails its checksum")),
+                Some(&offset) if skip_damaged => Err(Error::corrupted(
+                    &path,
+                    offset,
+                    "a block of 64 KiB fails its checksum",
+                )),
                 _ => Ok(vectors),
             });
         let (vectors, rebuilt) = match opened {
             Ok(vectors) => (vectors, None),
             Err(error) if matches!(error, Error::Corrupted { .. }) || error.is_missing_file() => {
                 let bytes = rebuild(&table_path, &table_bytes, entry, dimension)?;
-                (Vectors::open(&path, bytes.clone(), entry.rows, dimension, entry.table)?, Some(bytes))
+                (
+                    Vectors::open(&path, bytes.clone(), entry.rows, dimension, entry.table)?,
+                    Some(bytes),
+                )
             }
             Err(error) => return Err(error),
         };
@@ -86,7 +101,11 @@ impl Segment {
         if let Some(table) = self.table.get() {
             return Ok(table);
         }
-        let checked = CheckedBytes::new(&self.table_path, self.table_bytes.clone(), self.vectors.table_sums());
+        let checked = CheckedBytes::new(
+            &self.table_path,
+            self.table_bytes.clone(),
+            self.vectors.table_sums(),
+        );
         let table = Table::open(checked)?;
         if table.rows() != self.rows() {
             let what = format!("the table has {} rows, not {}", table.rows(), self.rows());
@@ -163,8 +182,13 @@ impl Segment {
         let columns = rows.iter().zip(metadata).zip(times);
         columns
             .map(|((&row, metadata), (created_at, updated_at))| {
-                let metadata = serde_json::from_str(&metadata)
-                    .map_err(|error| Error::corrupted(&self.table_path, 0, format!("metadata of row {row}: {error}")))?;
+                let metadata = serde_json::from_str(&metadata).map_err(|error| {
+                    Error::corrupted(
+                        &self.table_path,
+                        0,
+                        format!("metadata of row {row}: {error}"),
+                    )
+                })?;
                 Ok(filter.matches(&Subject {
                     id: self.vectors.id(row)?,
                     created_at,
@@ -176,7 +200,11 @@ impl Segment {
     }
 
     /// Reads rows, and when damaged ones are to be skipped, halves of them until those are alone.
-    fn readable<T>(&self, rows: &[usize], read: impl Fn(&[usize]) -> Result<Vec<T>> + Copy) -> Result<Vec<Option<T>>> {
+    fn readable<T>(
+        &self,
+        rows: &[usize],
+        read: impl Fn(&[usize]) -> Result<Vec<T>> + Copy,
+    ) -> Result<Vec<Option<T>>> {
         match read(rows) {
             Ok(values) => Ok(values.into_iter().map(Some).collect()),
             Err(Error::Corrupted { .. }) if self.skip_damaged => {
@@ -195,7 +223,9 @@ impl Segment {
     /// Whole-file checks: what is damaged, and where.
     pub(crate) fn damage(&self, vfs: &dyn Vfs, dir: &Path) -> Vec<Error> {
         let mut found = Vec::new();
-        let block = |path: &Path, offset| Error::corrupted(path, offset, "a block of 64 KiB fails its checksum");
+        let block = |path: &Path, offset| {
+            Error::corrupted(path, offset, "a block of 64 KiB fails its checksum")
+        };
         let path = dir.join(vectors_name(self.entry.number));
         match vfs.map(&path).at("open", &path) {
             Ok(bytes) => {
@@ -203,18 +233,36 @@ impl Segment {
                 let offsets = self.vectors.checked().damage();
                 if self.rebuilt.is_none() && !offsets.is_empty() {
                     found.extend(offsets.iter().map(|&offset| block(&path, offset)));
-                } else if bytes.len() as u64 != sealed.size_bytes || crc32c::crc32c(&bytes) != sealed.crc32c {
-                    found.push(Error::corrupted(&path, 0, "the file fails the checksum in the manifest"));
+                } else if bytes.len() as u64 != sealed.size_bytes
+                    || crc32c::crc32c(&bytes) != sealed.crc32c
+                {
+                    found.push(Error::corrupted(
+                        &path,
+                        0,
+                        "the file fails the checksum in the manifest",
+                    ));
                 }
             }
             Err(error) => found.push(error),
         }
-        let checked = CheckedBytes::new(&self.table_path, self.table_bytes.clone(), self.vectors.table_sums());
+        let checked = CheckedBytes::new(
+            &self.table_path,
+            self.table_bytes.clone(),
+            self.vectors.table_sums(),
+        );
         let offsets = checked.damage();
         if offsets.is_empty() && crc32c::crc32c(&self.table_bytes) != self.entry.table.crc32c {
-            found.push(Error::corrupted(&self.table_path, 0, "the file fails the checksum in the manifest"));
+            found.push(Error::corrupted(
+                &self.table_path,
+                0,
+                "the file fails the checksum in the manifest",
+            ));
         }
-        found.extend(offsets.iter().map(|&offset| block(&self.table_path, offset)));
+        found.extend(
+            offsets
+                .iter()
+                .map(|&offset| block(&self.table_path, offset)),
+        );
         if found.is_empty() {
             found.extend(self.contradiction().err());
         }
@@ -230,7 +278,10 @@ impl Segment {
             let vectors = table.vectors(rows)?;
             let ids = table.texts(Column::Id, rows)?;
             for ((&row, id), vector) in rows.iter().zip(ids).zip(vectors.chunks(table.dimension)) {
-                if id <= before || self.vectors.id(row)? != id || self.vectors.vector(row)? != vector {
+                if id <= before
+                    || self.vectors.id(row)? != id
+                    || self.vectors.vector(row)? != vector
+                {
                     let what = format!("row {row} differs between the segment's two files");
                     return Err(Error::corrupted(&self.table_path, 0, what));
                 }
@@ -248,18 +299,31 @@ fn rebuild(path: &Path, bytes: &Bytes, entry: &SegmentEntry, dimension: usize) -
     let mut sums = BlockSums::default();
     sums.update(bytes);
     if sums.whole() != entry.table.crc32c {
-        return Err(Error::corrupted(path, 0, "the table and the vectors beside it are both damaged"));
+        return Err(Error::corrupted(
+            path,
+            0,
+            "the table and the vectors beside it are both damaged",
+        ));
     }
     let sums = sums.into_bytes();
-    let table = Table::open(CheckedBytes::new(path, bytes.clone(), Bytes::from(sums.clone())))?;
+    let table = Table::open(CheckedBytes::new(
+        path,
+        bytes.clone(),
+        Bytes::from(sums.clone()),
+    ))?;
     let rows: Vec<usize> = (0..table.rows()).collect();
     if table.dimension != dimension || rows.len() != entry.rows {
-        return Err(Error::corrupted(path, 0, "the table disagrees with the manifest"));
+        return Err(Error::corrupted(
+            path,
+            0,
+            "the table disagrees with the manifest",
+        ));
     }
     let ids = table.texts(Column::Id, &rows)?;
     let id_bytes = ids.iter().map(String::len).sum();
     let write = || {
-        let mut writer = VectorsWriter::new(Vec::new(), rows.len(), dimension, id_bytes, entry.table)?;
+        let mut writer =
+            VectorsWriter::new(Vec::new(), rows.len(), dimension, id_bytes, entry.table)?;
         for rows in rows.chunks(rows_per_group(dimension)) {
             writer.push(&table.vectors(rows).map_err(std::io::Error::other)?)?;
         }
@@ -271,5 +335,7 @@ fn rebuild(path: &Path, bytes: &Bytes, entry: &SegmentEntry, dimension: usize) -
 
 /// A poisoned lock is taken anyway: what it guards is only ever replaced whole.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    mutex
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }

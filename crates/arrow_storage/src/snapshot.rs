@@ -66,9 +66,14 @@ impl Snapshot {
     /// # Errors
     /// `Corrupted` or `Io` when a segment cannot be read.
     pub fn count_where(&self, filter: &Filter) -> Result<usize> {
-        let fresh = self.state.fresh.iter().map(|memory| matches(filter, &memory.0));
+        let fresh = self
+            .state
+            .fresh
+            .iter()
+            .map(|memory| matches(filter, &memory.0));
         let fresh = fresh.filter(|holds| *holds).count();
-        let masks = (0..self.state.segments.len()).map(|index| Ok(self.mask(index, Some(filter))?.count()));
+        let masks =
+            (0..self.state.segments.len()).map(|index| Ok(self.mask(index, Some(filter))?.count()));
         Ok(fresh + masks.sum::<Result<usize>>()?)
     }
 
@@ -111,7 +116,11 @@ impl Snapshot {
                 ids.push(live.segment.vectors.id(row)?.to_owned());
             }
         }
-        let fresh = self.state.fresh.iter().filter(|memory| filter.is_none_or(|filter| matches(filter, &memory.0)));
+        let fresh = self
+            .state
+            .fresh
+            .iter()
+            .filter(|memory| filter.is_none_or(|filter| matches(filter, &memory.0)));
         ids.extend(fresh.map(|memory| memory.0.id.clone()));
         ids.sort_unstable();
         Ok(ids)
@@ -127,11 +136,18 @@ impl Snapshot {
             let masks: Vec<Bitmap> = (0..self.state.segments.len())
                 .map(|index| self.mask(index, Some(filter)))
                 .collect::<Result<_>>()?;
-            let fresh: Vec<bool> = self.state.fresh.iter().map(|memory| matches(filter, &memory.0)).collect();
-            merged.order.retain(|place| match masks.get(place.source as usize) {
-                Some(mask) => mask.contains(place.row as usize),
-                None => fresh[place.row as usize],
-            });
+            let fresh: Vec<bool> = self
+                .state
+                .fresh
+                .iter()
+                .map(|memory| matches(filter, &memory.0))
+                .collect();
+            merged
+                .order
+                .retain(|place| match masks.get(place.source as usize) {
+                    Some(mask) => mask.contains(place.row as usize),
+                    None => fresh[place.row as usize],
+                });
         }
         Ok(Scan { merged, at: 0 })
     }
@@ -140,7 +156,11 @@ impl Snapshot {
     ///
     /// # Errors
     /// `Dimension` or `Vector` for a query that does not fit, `Corrupted` or `Io` when reading fails.
-    pub fn search(&self, queries: &[Vec<f32>], options: &SearchOptions<'_>) -> Result<Vec<Vec<Hit>>> {
+    pub fn search(
+        &self,
+        queries: &[Vec<f32>],
+        options: &SearchOptions<'_>,
+    ) -> Result<Vec<Vec<Hit>>> {
         for query in queries {
             let which = || "the query".to_owned();
             validate_vector(query, which)?;
@@ -157,7 +177,10 @@ impl Snapshot {
         if self.state.dimension.is_none() || options.top_k == 0 {
             return Ok(vec![Vec::new(); queries.len()]);
         }
-        let queries: Vec<Query> = queries.iter().map(|query| Query::new(query.clone(), options.metric)).collect();
+        let queries: Vec<Query> = queries
+            .iter()
+            .map(|query| Query::new(query.clone(), options.metric))
+            .collect();
         let mut candidates = self.search_fresh(&queries, options);
         for index in 0..self.state.segments.len() {
             self.search_segment(index, &queries, options, &mut candidates)?;
@@ -240,7 +263,10 @@ impl Snapshot {
             }
         }
         for (index, live) in self.state.segments.iter().enumerate() {
-            let rows: Vec<usize> = read.range((index, 0)..(index + 1, 0)).map(|(&(_, row), _)| row).collect();
+            let rows: Vec<usize> = read
+                .range((index, 0)..(index + 1, 0))
+                .map(|(&(_, row), _)| row)
+                .collect();
             if !rows.is_empty() {
                 for (&row, memory) in rows.iter().zip(live.segment.memories(&rows)?) {
                     read.insert((index, row), memory.map(Arc::new));
@@ -257,7 +283,10 @@ impl Snapshot {
                 similarity: candidate.score,
             })
         };
-        Ok(candidates.into_iter().map(|found| found.into_iter().filter_map(hit).collect()).collect())
+        Ok(candidates
+            .into_iter()
+            .map(|found| found.into_iter().filter_map(hit).collect())
+            .collect())
     }
 
     /// The rows of a segment that are there and satisfy a filter.
@@ -286,7 +315,10 @@ impl Scan {
     /// `Corrupted` or `Io` when a segment cannot be read.
     pub fn next_batch(&mut self, most: usize) -> Result<Vec<Arc<Memory>>> {
         loop {
-            let end = self.at.saturating_add(most.max(1)).min(self.merged.order.len());
+            let end = self
+                .at
+                .saturating_add(most.max(1))
+                .min(self.merged.order.len());
             let places = &self.merged.order[self.at..end];
             let read = self.merged.read(places)?;
             self.at = end;

@@ -25,7 +25,11 @@ impl Live {
 
     /// The row of an id that is not gone.
     fn find(&self, id: &str) -> Result<Option<usize>> {
-        Ok(self.segment.vectors.find(id)?.filter(|&row| !self.dead.contains(row)))
+        Ok(self
+            .segment
+            .vectors
+            .find(id)?
+            .filter(|&row| !self.dead.contains(row)))
     }
 }
 

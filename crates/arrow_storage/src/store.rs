@@ -187,7 +187,10 @@ impl Store {
                 keep_created_at(state, &mut memories)?;
             }
             let memories = std::mem::take(&mut memories);
-            Ok(memories.into_iter().map(|memory| Operation::Put(Arc::new(memory))).collect())
+            Ok(memories
+                .into_iter()
+                .map(|memory| Operation::Put(Arc::new(memory)))
+                .collect())
         })?;
         self.finish(writer, saved)
     }
@@ -251,7 +254,11 @@ impl Store {
         })
     }
 
-    fn delete_found(&self, check: Check<'_>, find: impl Fn(&State) -> Result<Vec<String>>) -> Result<usize> {
+    fn delete_found(
+        &self,
+        check: Check<'_>,
+        find: impl Fn(&State) -> Result<Vec<String>>,
+    ) -> Result<usize> {
         let writer = self.writer()?;
         let saved = writer.commit(&self.state, check, |state| {
             Ok(find(state)?.into_iter().map(Operation::Delete).collect())
@@ -283,8 +290,12 @@ impl Store {
     /// As [`Self::snapshot`].
     pub fn stats(&self) -> Result<Stats> {
         let state = self.snapshot()?.state;
-        let sum = |size: fn(&crate::manifest::SegmentEntry) -> u64| state.manifest.segments.iter().map(size).sum();
-        let log = self.path.join(crate::manifest::log_name(state.manifest.log.number));
+        let sum = |size: fn(&crate::manifest::SegmentEntry) -> u64| {
+            state.manifest.segments.iter().map(size).sum()
+        };
+        let log = self
+            .path
+            .join(crate::manifest::log_name(state.manifest.log.number));
         Ok(Stats {
             count: state.count(),
             dimension: state.dimension,
@@ -326,7 +337,10 @@ impl Store {
     }
 
     pub(crate) fn current(&self) -> Arc<State> {
-        self.state.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.state
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     fn usable(&self) -> Result<()> {
@@ -370,10 +384,18 @@ fn validate_options(options: &Options) -> Result<()> {
     if let Some(dimension) = options.dimension
         && !(1..=MAX_DIMENSION).contains(&dimension)
     {
-        return Err(Error::invalid("dimension", format!("1 to {MAX_DIMENSION}"), dimension.to_string()));
+        return Err(Error::invalid(
+            "dimension",
+            format!("1 to {MAX_DIMENSION}"),
+            dimension.to_string(),
+        ));
     }
     if options.skip_damaged && !options.read_only {
-        return Err(Error::invalid("skip_damaged", "read_only=True with it", "read_only=False"));
+        return Err(Error::invalid(
+            "skip_damaged",
+            "read_only=True with it",
+            "read_only=False",
+        ));
     }
     Ok(())
 }
@@ -384,9 +406,16 @@ fn open_writer(path: &Path, options: &Options, check: Check<'_>) -> Result<(Load
     vfs.create_dir(path).at("create", path)?;
     let lock = lock::acquire(vfs.as_ref(), path, options.lock_timeout, check)?;
     let manifest = crate::manifest::path(path);
-    if vfs.stamp(&manifest).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
+    if vfs
+        .stamp(&manifest)
+        .is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+    {
         recovery::may_create(vfs.as_ref(), path)?;
-        recovery::create(vfs.as_ref(), path, &Manifest::new(options.dimension, options.model.clone()))?;
+        recovery::create(
+            vfs.as_ref(),
+            path,
+            &Manifest::new(options.dimension, options.model.clone()),
+        )?;
     }
     let mut loaded = recovery::load(vfs.as_ref(), path, &[], false)?;
     check_expectations(&loaded.state, options)?;
@@ -443,10 +472,14 @@ fn validate(memories: &[Memory], expected: Option<usize>) -> Result<()> {
 }
 
 fn validate_dimension(memories: &[Memory], expected: Option<usize>) -> Result<()> {
-    let Some(expected) = expected.or_else(|| memories.first().map(|memory| memory.embedding.len())) else {
+    let Some(expected) = expected.or_else(|| memories.first().map(|memory| memory.embedding.len()))
+    else {
         return Ok(());
     };
-    match memories.iter().find(|memory| memory.embedding.len() != expected) {
+    match memories
+        .iter()
+        .find(|memory| memory.embedding.len() != expected)
+    {
         Some(memory) => Err(Error::Dimension {
             which: format!("the embedding of {:?}", memory.id),
             expected,
@@ -457,13 +490,20 @@ fn validate_dimension(memories: &[Memory], expected: Option<usize>) -> Result<()
 }
 
 fn last_of_each(memories: Vec<Memory>) -> Vec<Memory> {
-    let last: HashMap<String, usize> = memories.iter().enumerate().map(|(index, memory)| (memory.id.clone(), index)).collect();
+    let last: HashMap<String, usize> = memories
+        .iter()
+        .enumerate()
+        .map(|(index, memory)| (memory.id.clone(), index))
+        .collect();
     if last.len() == memories.len() {
         return memories;
     }
     let last: HashSet<usize> = last.into_values().collect();
     let numbered = memories.into_iter().enumerate();
-    numbered.filter(|(index, _)| last.contains(index)).map(|(_, memory)| memory).collect()
+    numbered
+        .filter(|(index, _)| last.contains(index))
+        .map(|(_, memory)| memory)
+        .collect()
 }
 
 /// Gives memories the `created_at` of those that they replace.

@@ -89,7 +89,8 @@ impl TableWriter {
         };
         let schema = parse_message_type(SCHEMA).map_err(|error| failed(path, error))?;
         let properties = Arc::new(properties(dimension));
-        let writer = SerializedFileWriter::new(sink, Arc::new(schema), properties).map_err(|error| failed(path, error))?;
+        let writer = SerializedFileWriter::new(sink, Arc::new(schema), properties)
+            .map_err(|error| failed(path, error))?;
         Ok(Self {
             writer,
             path: path.to_owned(),
@@ -133,7 +134,10 @@ fn properties(dimension: usize) -> WriterProperties {
         .build()
 }
 
-fn write_group(writer: &mut SerializedFileWriter<SummedFile>, rows: &[Arc<Memory>]) -> Result<(), ParquetError> {
+fn write_group(
+    writer: &mut SerializedFileWriter<SummedFile>,
+    rows: &[Arc<Memory>],
+) -> Result<(), ParquetError> {
     let mut group = writer.next_row_group()?;
     write_texts(&mut group, rows, |memory| &memory.id)?;
     write_texts(&mut group, rows, |memory| &memory.content)?;
@@ -146,23 +150,42 @@ fn write_group(writer: &mut SerializedFileWriter<SummedFile>, rows: &[Arc<Memory
 
 type Group<'a> = SerializedRowGroupWriter<'a, SummedFile>;
 
-fn next<'a>(group: &'a mut Group<'_>) -> Result<parquet::file::writer::SerializedColumnWriter<'a>, ParquetError> {
-    group.next_column()?.ok_or_else(|| ParquetError::General("a column too many".to_owned()))
+fn next<'a>(
+    group: &'a mut Group<'_>,
+) -> Result<parquet::file::writer::SerializedColumnWriter<'a>, ParquetError> {
+    group
+        .next_column()?
+        .ok_or_else(|| ParquetError::General("a column too many".to_owned()))
 }
 
-fn write_texts(group: &mut Group<'_>, rows: &[Arc<Memory>], text: fn(&Memory) -> &str) -> Result<(), ParquetError> {
+fn write_texts(
+    group: &mut Group<'_>,
+    rows: &[Arc<Memory>],
+    text: fn(&Memory) -> &str,
+) -> Result<(), ParquetError> {
     let mut column = next(group)?;
     for page in rows.chunks(PAGE_ROWS) {
-        let values: Vec<ByteArray> = page.iter().map(|memory| ByteArray::from(text(memory))).collect();
-        column.typed::<ByteArrayType>().write_batch(&values, None, None)?;
+        let values: Vec<ByteArray> = page
+            .iter()
+            .map(|memory| ByteArray::from(text(memory)))
+            .collect();
+        column
+            .typed::<ByteArrayType>()
+            .write_batch(&values, None, None)?;
     }
     column.close()
 }
 
-fn write_times(group: &mut Group<'_>, rows: &[Arc<Memory>], time: fn(&Memory) -> i64) -> Result<(), ParquetError> {
+fn write_times(
+    group: &mut Group<'_>,
+    rows: &[Arc<Memory>],
+    time: fn(&Memory) -> i64,
+) -> Result<(), ParquetError> {
     let mut column = next(group)?;
     let values: Vec<i64> = rows.iter().map(|memory| time(memory)).collect();
-    column.typed::<Int64Type>().write_batch(&values, None, None)?;
+    column
+        .typed::<Int64Type>()
+        .write_batch(&values, None, None)?;
     column.close()
 }
 
@@ -172,11 +195,15 @@ fn write_vectors(group: &mut Group<'_>, rows: &[Arc<Memory>]) -> Result<(), Parq
     let dimension = rows.first().map_or(0, |memory| memory.embedding.len());
     let at_once = (65_536 / dimension.max(1)).max(1);
     let definition = vec![1i16; at_once * dimension];
-    let repetition: Vec<i16> = (0..at_once * dimension).map(|i| i16::from(i % dimension != 0)).collect();
+    let repetition: Vec<i16> = (0..at_once * dimension)
+        .map(|i| i16::from(i % dimension != 0))
+        .collect();
     let mut values = Vec::with_capacity(at_once * dimension);
     for chunk in rows.chunks(at_once) {
         values.clear();
-        chunk.iter().for_each(|memory| values.extend_from_slice(&memory.embedding));
+        chunk
+            .iter()
+            .for_each(|memory| values.extend_from_slice(&memory.embedding));
         column.typed::<FloatType>().write_batch(
             &values,
             Some(&definition[..values.len()]),
@@ -207,7 +234,13 @@ impl Table {
             .map_err(|error| failed(path, error))?;
         let value = |key: &str| {
             let pairs = metadata.file_metadata().key_value_metadata()?;
-            pairs.iter().find(|pair| pair.key == key)?.value.as_deref()?.parse::<u32>().ok()
+            pairs
+                .iter()
+                .find(|pair| pair.key == key)?
+                .value
+                .as_deref()?
+                .parse::<u32>()
+                .ok()
         };
         match value(VERSION_KEY) {
             Some(VERSION) => {}
@@ -218,11 +251,21 @@ impl Table {
                     known: VERSION,
                 });
             }
-            None => return Err(Error::corrupted(path, 0, "the Parquet file is not a table of memories")),
+            None => {
+                return Err(Error::corrupted(
+                    path,
+                    0,
+                    "the Parquet file is not a table of memories",
+                ));
+            }
         }
         let columns = metadata.file_metadata().schema_descr().num_columns();
         let Some(dimension) = value(DIMENSION_KEY).filter(|_| columns == 6) else {
-            return Err(Error::corrupted(path, 0, "the columns are not those of a table of memories"));
+            return Err(Error::corrupted(
+                path,
+                0,
+                "the columns are not those of a table of memories",
+            ));
         };
         let mut starts = vec![0];
         for group in metadata.row_groups() {
@@ -262,13 +305,22 @@ impl Table {
         self.values::<FloatType>(Column::Embedding, rows, self.dimension)
     }
 
-    fn values<T: DataType>(&self, column: Column, rows: &[usize], width: usize) -> Result<Vec<T::T>> {
+    fn values<T: DataType>(
+        &self,
+        column: Column,
+        rows: &[usize],
+        width: usize,
+    ) -> Result<Vec<T::T>> {
         let mut values = Vec::with_capacity(rows.len() * width);
         let mut rest = rows;
         while let Some(&first) = rest.first() {
             let group = self.starts.partition_point(|&start| start <= first) - 1;
             if group >= self.metadata.num_row_groups() {
-                return Err(Error::corrupted(self.bytes.path(), 0, format!("there is no row {first}")));
+                return Err(Error::corrupted(
+                    self.bytes.path(),
+                    0,
+                    format!("there is no row {first}"),
+                ));
             }
             let here = rest.partition_point(|&row| row < self.starts[group + 1]);
             self.read_group::<T>(group, column, &rest[..here], &mut values)
@@ -276,7 +328,11 @@ impl Table {
             rest = &rest[here..];
         }
         if values.len() != rows.len() * width {
-            return Err(Error::corrupted(self.bytes.path(), 0, format!("{column:?} holds too few values")));
+            return Err(Error::corrupted(
+                self.bytes.path(),
+                0,
+                format!("{column:?} holds too few values"),
+            ));
         }
         Ok(values)
     }
@@ -291,23 +347,38 @@ impl Table {
         let meta = self.metadata.row_group(group);
         let chunk = meta.column(column as usize);
         if chunk.column_type() != T::get_physical_type() {
-            return Err(ParquetError::General(format!("{column:?} has another type")));
+            return Err(ParquetError::General(format!(
+                "{column:?} has another type"
+            )));
         }
-        let pages = self.metadata.page_index_for_row_group(group).page_locations(column as usize).cloned();
+        let pages = self
+            .metadata
+            .page_index_for_row_group(group)
+            .page_locations(column as usize)
+            .cloned();
         let source = Arc::new(Source(self.bytes.clone()));
-        let pages = SerializedPageReader::new(source, chunk, meta.num_rows().max(0) as usize, pages)?;
+        let pages =
+            SerializedPageReader::new(source, chunk, meta.num_rows().max(0) as usize, pages)?;
         let mut reader = ColumnReaderImpl::<T>::new(chunk.column_descr_ptr(), Box::new(pages));
         let (mut definition, mut repetition) = (Vec::new(), Vec::new());
         let mut at = self.starts[group];
         let mut rest = rows;
         while let Some(&first) = rest.first() {
-            let run = rest.iter().zip(first..).take_while(|(row, expected)| *row == expected).count();
+            let run = rest
+                .iter()
+                .zip(first..)
+                .take_while(|(row, expected)| *row == expected)
+                .count();
             reader.skip_records(first - at)?;
             definition.clear();
             repetition.clear();
-            let (read, ..) = reader.read_records(run, Some(&mut definition), Some(&mut repetition), values)?;
+            let (read, ..) =
+                reader.read_records(run, Some(&mut definition), Some(&mut repetition), values)?;
             if read < run {
-                return Err(ParquetError::EOF(format!("{column:?} ends at row {}", first + read)));
+                return Err(ParquetError::EOF(format!(
+                    "{column:?} ends at row {}",
+                    first + read
+                )));
             }
             at = first + run;
             rest = &rest[run..];

@@ -40,7 +40,9 @@ pub(crate) fn decode(
     if bytes.len() as u64 != sealed.size_bytes || crc32c::crc32c(bytes) != sealed.crc32c {
         return Err(bad(0, "the file fails the checksum in the manifest"));
     }
-    let version = bytes.get(8..12).map(|v| u32::from_le_bytes([v[0], v[1], v[2], v[3]]));
+    let version = bytes
+        .get(8..12)
+        .map(|v| u32::from_le_bytes([v[0], v[1], v[2], v[3]]));
     match version {
         Some(VERSION) if bytes[..8] == MAGIC => {}
         Some(found) if bytes[..8] == MAGIC => {
@@ -58,7 +60,11 @@ pub(crate) fn decode(
         let next = |at: &mut usize| -> Option<u64> {
             let word = bytes.get(*at..*at + 8)?;
             *at += 8;
-            Some(word.iter().rev().fold(0, |value, &byte| value << 8 | u64::from(byte)))
+            Some(
+                word.iter()
+                    .rev()
+                    .fold(0, |value, &byte| value << 8 | u64::from(byte)),
+            )
         };
         let start = at;
         if (next(&mut at), next(&mut at)) != (Some(number), Some(rows as u64)) {
@@ -66,7 +72,9 @@ pub(crate) fn decode(
         }
         let words: Option<Vec<u64>> = (0..rows.div_ceil(64)).map(|_| next(&mut at)).collect();
         let set = words.and_then(|words| Bitmap::from_words(words, rows));
-        dead.push(Arc::new(set.ok_or_else(|| bad(start, "the list is cut short"))?));
+        dead.push(Arc::new(
+            set.ok_or_else(|| bad(start, "the list is cut short"))?,
+        ));
     }
     Ok(dead)
 }

@@ -19,24 +19,39 @@ impl Snapshot {
     /// Those of reading the store and of writing the file; `NoStore` when there is nothing to write.
     pub fn export_parquet(&self, vfs: &dyn Vfs, path: &Path, check: Check<'_>) -> Result<usize> {
         let Some(dimension) = self.dimension() else {
-            return Err(Error::invalid("export", "a store that has held memories", "a new one"));
+            return Err(Error::invalid(
+                "export",
+                "a store that has held memories",
+                "a new one",
+            ));
         };
         let mut draft = path.as_os_str().to_owned();
         draft.push(".tmp");
         let draft = Path::new(&draft);
-        let written = self.write_table(vfs, draft, dimension, check).and_then(|count| {
-            vfs.rename(draft, path).at("replace", path)?;
-            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            vfs.sync_dir(parent).at("sync", parent)?;
-            Ok(count)
-        });
+        let written = self
+            .write_table(vfs, draft, dimension, check)
+            .and_then(|count| {
+                vfs.rename(draft, path).at("replace", path)?;
+                let parent = path
+                    .parent()
+                    .filter(|parent| !parent.as_os_str().is_empty())
+                    .unwrap_or(Path::new("."));
+                vfs.sync_dir(parent).at("sync", parent)?;
+                Ok(count)
+            });
         if written.is_err() {
             let _ = vfs.remove(draft);
         }
         written
     }
 
-    fn write_table(&self, vfs: &dyn Vfs, path: &Path, dimension: usize, check: Check<'_>) -> Result<usize> {
+    fn write_table(
+        &self,
+        vfs: &dyn Vfs,
+        path: &Path,
+        dimension: usize,
+        check: Check<'_>,
+    ) -> Result<usize> {
         let mut table = TableWriter::create(vfs.create(path).at("create", path)?, path, dimension)?;
         let mut scan = self.scan(None)?;
         let mut count = 0;
@@ -64,25 +79,19 @@ const BATCH_ROWS: usize = 8192;
 ///
 /// # Errors
 /// `Io`, `Invalid` when the file is not such a table, and those of [`Store::save`].
-pub fn import_parquet(
-    path: &Path,
-    store: &Store,
-    check: Check<'_>,
-) -> Result<usize> {
+pub fn import_parquet(path: &Path, store: &Store, check: Check<'_>) -> Result<usize> {
     let file = File::open(path).at("open", path)?;
     // The file may come from anywhere; a panic of the Parquet library is that file's fault.
     let guarded = std::panic::AssertUnwindSafe(|| read_table(path, file, store, check));
     std::panic::catch_unwind(guarded).unwrap_or_else(|_| Err(not_a_table(path, "it is damaged")))
 }
 
-fn read_table(
-    path: &Path,
-    file: File,
-    store: &Store,
-    check: Check<'_>,
-) -> Result<usize> {
-    let reader = SerializedFileReader::new(file).map_err(|error| not_a_table(path, &error.to_string()))?;
-    let rows = reader.get_row_iter(None).map_err(|error| not_a_table(path, &error.to_string()))?;
+fn read_table(path: &Path, file: File, store: &Store, check: Check<'_>) -> Result<usize> {
+    let reader =
+        SerializedFileReader::new(file).map_err(|error| not_a_table(path, &error.to_string()))?;
+    let rows = reader
+        .get_row_iter(None)
+        .map_err(|error| not_a_table(path, &error.to_string()))?;
     let mut batch = Vec::new();
     let mut count = 0;
     for row in rows {
@@ -132,7 +141,10 @@ fn memory(path: &Path, number: usize, row: &Row) -> Result<Memory> {
             ("memory_id" | "content" | "metadata", _) => return Err(wrong()),
             _ => continue,
         }
-        seen += usize::from(matches!(name.as_str(), "memory_id" | "content" | "embedding"));
+        seen += usize::from(matches!(
+            name.as_str(),
+            "memory_id" | "content" | "embedding"
+        ));
     }
     if seen < 3 {
         return Err(not_a_table(path, "some of them missing"));

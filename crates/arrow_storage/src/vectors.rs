@@ -52,7 +52,10 @@ impl Layout {
         let norms = after(vectors.end, rows.checked_mul(4)?)?;
         let ends = after(norms.end.checked_next_multiple_of(8)?, rows.checked_mul(8)?)?;
         let ids = after(ends.end, id_bytes)?;
-        let table_sums = after(ids.end.checked_next_multiple_of(8)?, usize::try_from(sums_len(table_len)).ok()?)?;
+        let table_sums = after(
+            ids.end.checked_next_multiple_of(8)?,
+            usize::try_from(sums_len(table_len)).ok()?,
+        )?;
         let own_sums = after(table_sums.end, sums_len(table_sums.end as u64) as usize)?;
         Some(Self {
             rows,
@@ -78,7 +81,13 @@ pub(crate) struct VectorsWriter<W> {
 
 impl<W: Write> VectorsWriter<W> {
     /// `table` are the checksums of the finished table.
-    pub(crate) fn new(sink: W, rows: usize, dimension: usize, id_bytes: usize, table: Sealed) -> io::Result<Self> {
+    pub(crate) fn new(
+        sink: W,
+        rows: usize,
+        dimension: usize,
+        id_bytes: usize,
+        table: Sealed,
+    ) -> io::Result<Self> {
         let layout = Layout::new(rows, dimension, id_bytes, table.size_bytes)
             .ok_or_else(|| io::Error::other("the segment is too large"))?;
         let mut header = [0; HEADER_BYTES];
@@ -103,7 +112,9 @@ impl<W: Write> VectorsWriter<W> {
 
     /// Appends vectors: `[n, dimension]`.
     pub(crate) fn push(&mut self, vectors: &[f32]) -> io::Result<()> {
-        let inverse = vectors.chunks_exact(self.layout.dimension).map(|row| 1.0 / norm(row));
+        let inverse = vectors
+            .chunks_exact(self.layout.dimension)
+            .map(|row| 1.0 / norm(row));
         self.inverse_norms.extend(inverse);
         self.put(as_bytes(vectors))
     }
@@ -169,11 +180,21 @@ pub(crate) struct Vectors {
 
 impl Vectors {
     /// Checks the header, the length and the table of checksums; the rest when it is first read.
-    pub(crate) fn open(path: &Path, bytes: Bytes, rows: usize, dimension: usize, table: Sealed) -> Result<Self> {
+    pub(crate) fn open(
+        path: &Path,
+        bytes: Bytes,
+        rows: usize,
+        dimension: usize,
+        table: Sealed,
+    ) -> Result<Self> {
         let bad = |what: &str| Error::corrupted(path, 0, what);
         let bytes = aligned(bytes);
-        let header = bytes.get(..HEADER_BYTES).ok_or_else(|| bad("the file is shorter than its header"))?;
-        let word = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+        let header = bytes
+            .get(..HEADER_BYTES)
+            .ok_or_else(|| bad("the file is shorter than its header"))?;
+        let word = |at: usize| {
+            u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
+        };
         let long = |at: usize| u64::from(word(at)) | u64::from(word(at + 4)) << 32;
         if header[..8] != MAGIC || crc32c::crc32c(&header[..60]) != word(60) {
             return Err(bad("the header fails its checksum"));
@@ -195,7 +216,11 @@ impl Vectors {
             .ok_or_else(|| bad("the length is not the one its header gives"))?;
         let own = bytes.slice(layout.own_sums.clone());
         if crc32c::crc32c(&own).to_le_bytes() != bytes[layout.own_sums.end..] {
-            return Err(Error::corrupted(path, layout.own_sums.start as u64, "the checksums fail their own"));
+            return Err(Error::corrupted(
+                path,
+                layout.own_sums.start as u64,
+                "the checksums fail their own",
+            ));
         }
         let checked = CheckedBytes::new(path, bytes.slice(..layout.table_sums.end), own);
         Ok(Self {
@@ -222,7 +247,11 @@ impl Vectors {
     pub(crate) fn rows(&self) -> Result<Rows<'_>> {
         let vectors = self.bytes.get(self.layout.vectors.clone())?;
         let norms = self.bytes.get(self.layout.norms.clone())?;
-        Ok(Rows::new(as_floats(vectors), as_floats(norms), self.layout.dimension))
+        Ok(Rows::new(
+            as_floats(vectors),
+            as_floats(norms),
+            self.layout.dimension,
+        ))
     }
 
     /// One vector.
@@ -238,14 +267,23 @@ impl Vectors {
         let end = self.id_end(row)?;
         let all = &self.layout.ids;
         let range = all.start + start.min(all.len())..all.start + end.min(all.len());
-        let bad = || Error::corrupted(self.bytes.path(), all.start as u64, format!("the id of row {row} is not a text"));
+        let bad = || {
+            Error::corrupted(
+                self.bytes.path(),
+                all.start as u64,
+                format!("the id of row {row} is not a text"),
+            )
+        };
         std::str::from_utf8(self.bytes.get(range)?).map_err(|_| bad())
     }
 
     fn id_end(&self, row: usize) -> Result<usize> {
         let at = self.layout.ends.start + 8 * row;
         let word = self.bytes.get(at..at + 8)?;
-        Ok(word.iter().rev().fold(0, |value, &byte| value << 8 | usize::from(byte)))
+        Ok(word
+            .iter()
+            .rev()
+            .fold(0, |value, &byte| value << 8 | usize::from(byte)))
     }
 
     /// The row of an id, by binary search.
@@ -276,7 +314,10 @@ fn as_bytes(floats: &[f32]) -> &[u8] {
 fn as_floats(bytes: &[u8]) -> &[f32] {
     // SAFETY: any bit pattern is a float.
     let (before, floats, _) = unsafe { bytes.align_to::<f32>() };
-    debug_assert!(before.is_empty(), "`open` aligned the file and its parts start at multiples of 4");
+    debug_assert!(
+        before.is_empty(),
+        "`open` aligned the file and its parts start at multiples of 4"
+    );
     floats
 }
 

@@ -9,10 +9,19 @@ use crate::tombstones;
 use crate::vfs::Vfs;
 use std::path::Path;
 
-pub(crate) fn verify(vfs: &dyn Vfs, dir: &Path, state: &State, check: Check<'_>) -> Result<Vec<Error>> {
+pub(crate) fn verify(
+    vfs: &dyn Vfs,
+    dir: &Path,
+    state: &State,
+    check: Check<'_>,
+) -> Result<Vec<Error>> {
     let mut damage = Vec::new();
     let path = manifest::path(dir);
-    match vfs.read(&path).at("read", &path).and_then(|bytes| Manifest::decode(&path, &bytes)) {
+    match vfs
+        .read(&path)
+        .at("read", &path)
+        .and_then(|bytes| Manifest::decode(&path, &bytes))
+    {
         Ok(read) => damage.extend(read.damage),
         Err(error) => damage.push(error),
     }
@@ -22,9 +31,17 @@ pub(crate) fn verify(vfs: &dyn Vfs, dir: &Path, state: &State, check: Check<'_>)
     }
     if let Some(entry) = &state.manifest.tombstones {
         let path = dir.join(tombstones_name(entry.number));
-        let segments: Vec<_> = state.manifest.segments.iter().map(|segment| (segment.number, segment.rows)).collect();
+        let segments: Vec<_> = state
+            .manifest
+            .segments
+            .iter()
+            .map(|segment| (segment.number, segment.rows))
+            .collect();
         let read = vfs.read(&path).at("read", &path);
-        damage.extend(read.and_then(|bytes| tombstones::decode(&path, &bytes, entry.sealed, &segments)).err());
+        damage.extend(
+            read.and_then(|bytes| tombstones::decode(&path, &bytes, entry.sealed, &segments))
+                .err(),
+        );
     }
     check()?;
     let entry = &state.manifest.log;
@@ -33,7 +50,10 @@ pub(crate) fn verify(vfs: &dyn Vfs, dir: &Path, state: &State, check: Check<'_>)
         Ok(bytes) => {
             let replay = log::replay(&path, &bytes, entry.number, entry.salt, state.manifest.seq)?;
             damage.extend(replay.damage);
-            let last = replay.frames.last().map_or(state.manifest.seq, |frame| frame.seq);
+            let last = replay
+                .frames
+                .last()
+                .map_or(state.manifest.seq, |frame| frame.seq);
             if last < state.seq {
                 let what = format!("the log ends at commit {last}, not {}", state.seq);
                 damage.push(Error::corrupted(&path, replay.end, what));

@@ -140,7 +140,10 @@ impl VfsFile for DiskFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut filled = 0;
         while filled < buffer.len() {
-            match self.0.read_at(&mut buffer[filled..], offset + filled as u64) {
+            match self
+                .0
+                .read_at(&mut buffer[filled..], offset + filled as u64)
+            {
                 Ok(0) => break,
                 Ok(read) => filled += read,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -179,12 +182,19 @@ impl VfsLock for DiskLock {
 
 impl Vfs for Disk {
     fn create(&self, path: &Path) -> io::Result<Box<dyn VfsFile>> {
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(path)?;
         Ok(Box::new(DiskFile(file)))
     }
 
     fn open(&self, path: &Path, write: bool) -> io::Result<Box<dyn VfsFile>> {
-        Ok(Box::new(DiskFile(OpenOptions::new().read(true).write(write).open(path)?)))
+        Ok(Box::new(DiskFile(
+            OpenOptions::new().read(true).write(write).open(path)?,
+        )))
     }
 
     fn map(&self, path: &Path) -> io::Result<Bytes> {
@@ -202,7 +212,8 @@ impl Vfs for Disk {
         let metadata = fs::metadata(path)?;
         Ok(Stamp {
             inode: metadata.ino(),
-            modified_ns: i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec()),
+            modified_ns: i128::from(metadata.mtime()) * 1_000_000_000
+                + i128::from(metadata.mtime_nsec()),
             len: metadata.len(),
         })
     }
@@ -232,7 +243,12 @@ impl Vfs for Disk {
     }
 
     fn try_lock(&self, path: &Path) -> io::Result<Option<Box<dyn VfsLock>>> {
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)?;
         match file.try_lock() {
             Ok(()) => Ok(Some(Box::new(DiskLock(file)))),
             Err(TryLockError::WouldBlock) => Ok(None),

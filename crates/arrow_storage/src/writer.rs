@@ -64,10 +64,21 @@ pub(crate) struct Saved {
 type Shared = RwLock<Arc<State>>;
 
 impl Writer {
-    pub(crate) fn open(vfs: Arc<dyn Vfs>, dir: &Path, lock: Box<dyn VfsLock>, loaded: &Loaded) -> Result<Self> {
+    pub(crate) fn open(
+        vfs: Arc<dyn Vfs>,
+        dir: &Path,
+        lock: Box<dyn VfsLock>,
+        loaded: &Loaded,
+    ) -> Result<Self> {
         let entry = &loaded.state.manifest.log;
         let clean = loaded.closed && loaded.torn_bytes == 0;
-        let log = Log::resume(vfs.as_ref(), &loaded.log_path, entry.salt, loaded.log_end, clean)?;
+        let log = Log::resume(
+            vfs.as_ref(),
+            &loaded.log_path,
+            entry.salt,
+            loaded.log_end,
+            clean,
+        )?;
         Ok(Self {
             written: AtomicU64::new(log.end),
             durable: AtomicU64::new(log.end),
@@ -96,7 +107,10 @@ impl Writer {
     ) -> Result<Saved> {
         let mut guard = hold(&self.log);
         let open = self.open_log(&mut guard)?;
-        let state = shared.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let state = shared
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         let operations = prepare(&state)?;
         let count = operations.len();
         let done = Saved {
@@ -116,7 +130,10 @@ impl Writer {
         let seq = state.seq + 1;
         drop(state);
         let body = Body::Operations(operations);
-        if let Err((error, whole)) = open.log.append(seq, self.durable.load(Ordering::SeqCst), &body) {
+        if let Err((error, whole)) =
+            open.log
+                .append(seq, self.durable.load(Ordering::SeqCst), &body)
+        {
             if !whole {
                 self.stop(&error);
             }
@@ -145,8 +162,13 @@ impl Writer {
 
     /// Flushes a long log. Failing is not the commit's failure: it is safe in the log, which grows on.
     fn try_flush(&self, open: &mut OpenLog, shared: &Shared, check: Check<'_>) -> bool {
-        let state = shared.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let flushed = self.flush_into(open, shared, &state, Rewrite::Few, check).is_ok();
+        let state = shared
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let flushed = self
+            .flush_into(open, shared, &state, Rewrite::Few, check)
+            .is_ok();
         if !flushed {
             open.flush_at = open.log.end + FLUSH_BYTES;
         }
@@ -167,12 +189,17 @@ impl Writer {
         if synced.log_number > log_number || durable() >= end {
             return Ok(());
         }
-        if durability == Durability::Batch && end - durable() < BATCH_BYTES && synced.at.elapsed() < BATCH_TIME {
+        if durability == Durability::Batch
+            && end - durable() < BATCH_BYTES
+            && synced.at.elapsed() < BATCH_TIME
+        {
             return Ok(());
         }
         self.running()?;
         let written = self.written.load(Ordering::SeqCst);
-        file.sync().at("sync the log of", &self.dir).inspect_err(|error| self.stop(error))?;
+        file.sync()
+            .at("sync the log of", &self.dir)
+            .inspect_err(|error| self.stop(error))?;
         self.durable.store(written, Ordering::SeqCst);
         synced.at = Instant::now();
         Ok(())
@@ -182,7 +209,10 @@ impl Writer {
     pub(crate) fn flush(&self, shared: &Shared, check: Check<'_>) -> Result<()> {
         let mut guard = hold(&self.log);
         let open = self.open_log(&mut guard)?;
-        let state = shared.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let state = shared
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         if state.seq == state.manifest.seq {
             return Ok(());
         }
@@ -193,7 +223,12 @@ impl Writer {
     pub(crate) fn compact(&self, shared: &Shared, check: Check<'_>) -> Result<()> {
         let mut guard = hold(&self.log);
         let open = self.open_log(&mut guard)?;
-        let mut state = State::clone(&shared.read().unwrap_or_else(PoisonError::into_inner).clone());
+        let mut state = State::clone(
+            &shared
+                .read()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone(),
+        );
         let mut damaged = false;
         for live in &mut state.segments {
             check()?;
@@ -201,7 +236,13 @@ impl Writer {
                 damaged = true;
                 let entry = &live.segment.entry;
                 let dimension = state.dimension.unwrap_or_default();
-                live.segment = Arc::new(Segment::open(self.vfs.as_ref(), &self.dir, entry, dimension, true)?);
+                live.segment = Arc::new(Segment::open(
+                    self.vfs.as_ref(),
+                    &self.dir,
+                    entry,
+                    dimension,
+                    true,
+                )?);
             }
         }
         let whole = state.segments.iter().all(|live| live.dead.count() == 0);
@@ -212,14 +253,23 @@ impl Writer {
     }
 
     /// Flushes `state`, which replaces the shared one once it is durable.
-    fn flush_into(&self, open: &mut OpenLog, shared: &Shared, state: &State, rewrite: Rewrite, check: Check<'_>) -> Result<()> {
+    fn flush_into(
+        &self,
+        open: &mut OpenLog,
+        shared: &Shared,
+        state: &State,
+        rewrite: Rewrite,
+        check: Check<'_>,
+    ) -> Result<()> {
         self.running()?;
-        let flushed = flush::flush(self.vfs.as_ref(), &self.dir, state, rewrite, check).map_err(|(error, old_stands)| {
-            if !old_stands {
-                self.stop(&error);
-            }
-            error
-        })?;
+        let flushed = flush::flush(self.vfs.as_ref(), &self.dir, state, rewrite, check).map_err(
+            |(error, old_stands)| {
+                if !old_stands {
+                    self.stop(&error);
+                }
+                error
+            },
+        )?;
         let mut synced = hold(&self.synced);
         open.number = flushed.state.manifest.log.number;
         open.log = flushed.log;
@@ -253,7 +303,9 @@ impl Writer {
 
     fn open_log<'a>(&self, guard: &'a mut Option<OpenLog>) -> Result<&'a mut OpenLog> {
         self.running()?;
-        guard.as_mut().ok_or_else(|| Error::Closed { path: self.dir.clone() })
+        guard.as_mut().ok_or_else(|| Error::Closed {
+            path: self.dir.clone(),
+        })
     }
 
     fn running(&self) -> Result<()> {

@@ -59,7 +59,7 @@ pub(crate) fn squared_distance_4(query: &[f32], rows: [&[f32]; 4]) -> [f32; 4] {
 }
 
 /// Adds the lanes as a balanced tree: lane i meets lane i + 8, then i + 4, i + 2, i + 1.
-#[inline(always)]
+#[inline]
 fn reduce(mut lanes: [f32; LANES]) -> f32 {
     let mut width = LANES / 2;
     while width > 0 {
@@ -89,8 +89,9 @@ fn scalar<const DISTANCE: bool>(query: &[f32], rows: [&[f32]; 4]) -> [f32; 4] {
 mod x86 {
     use super::{LANES, Tiles, reduce};
     use std::arch::x86_64::{
-        __m256, __m512, __mmask16, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_setzero_ps, _mm256_storeu_ps,
-        _mm256_sub_ps, _mm512_fmadd_ps, _mm512_maskz_loadu_ps, _mm512_setzero_ps, _mm512_storeu_ps, _mm512_sub_ps,
+        __m256, __m512, __mmask16, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_setzero_ps,
+        _mm256_storeu_ps, _mm256_sub_ps, _mm512_fmadd_ps, _mm512_maskz_loadu_ps, _mm512_setzero_ps,
+        _mm512_storeu_ps, _mm512_sub_ps,
     };
 
     pub(super) fn tiles() -> Option<Tiles> {
@@ -110,7 +111,8 @@ mod x86 {
                 },
             });
         }
-        if forced != "scalar" && is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+        if forced != "scalar" && is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")
+        {
             return Some(Tiles {
                 dot: |query, rows| {
                     check(query, rows);
@@ -127,9 +129,12 @@ mod x86 {
         None
     }
 
-    #[inline(always)]
+    #[inline]
     fn check(query: &[f32], rows: [&[f32]; 4]) {
-        assert!(rows.iter().all(|row| row.len() == query.len()), "vectors of equal length");
+        assert!(
+            rows.iter().all(|row| row.len() == query.len()),
+            "vectors of equal length"
+        );
     }
 
     /// # Safety
@@ -140,7 +145,11 @@ mod x86 {
         let mut at = 0;
         while at < query.len() {
             let left = query.len() - at;
-            let mask: __mmask16 = if left >= LANES { u16::MAX } else { (1 << left) - 1 };
+            let mask: __mmask16 = if left >= LANES {
+                u16::MAX
+            } else {
+                (1 << left) - 1
+            };
             // SAFETY: the mask keeps the load within the query.
             let a = unsafe { _mm512_maskz_loadu_ps(mask, query.as_ptr().add(at)) };
             for (sum, row) in sums.iter_mut().zip(rows) {
@@ -172,7 +181,13 @@ mod x86 {
         let mut at = 0;
         while at < whole {
             // SAFETY: sixteen floats from `at` lie within every vector.
-            unsafe { step::<DISTANCE>(query.as_ptr().add(at), rows.map(|row| row.as_ptr().add(at)), &mut sums) };
+            unsafe {
+                step::<DISTANCE>(
+                    query.as_ptr().add(at),
+                    rows.map(|row| row.as_ptr().add(at)),
+                    &mut sums,
+                );
+            };
             at += LANES;
         }
         if whole < query.len() {
@@ -183,7 +198,13 @@ mod x86 {
             };
             let (query, rows) = (pad(query), rows.map(pad));
             // SAFETY: the padded copies hold sixteen floats.
-            unsafe { step::<DISTANCE>(query.as_ptr(), rows.each_ref().map(|row| row.as_ptr()), &mut sums) };
+            unsafe {
+                step::<DISTANCE>(
+                    query.as_ptr(),
+                    rows.each_ref().map(|row| row.as_ptr()),
+                    &mut sums,
+                );
+            };
         }
         sums.map(|[low, high]| {
             let mut lanes = [0.0; LANES];
@@ -200,7 +221,11 @@ mod x86 {
     /// The CPU has avx2 and fma; every pointer is followed by sixteen floats.
     #[target_feature(enable = "avx2,fma")]
     #[inline]
-    unsafe fn step<const DISTANCE: bool>(query: *const f32, rows: [*const f32; 4], sums: &mut [[__m256; 2]; 4]) {
+    unsafe fn step<const DISTANCE: bool>(
+        query: *const f32,
+        rows: [*const f32; 4],
+        sums: &mut [[__m256; 2]; 4],
+    ) {
         for half in 0..2 {
             // SAFETY: eight floats from `8 * half` lie within the sixteen.
             let a = unsafe { _mm256_loadu_ps(query.add(8 * half)) };

@@ -51,9 +51,13 @@ impl Query {
             Metric::Dot => lanes::dot_4(&self.vector, rows),
             Metric::Cosine => {
                 let dots = lanes::dot_4(&self.vector, rows);
-                std::array::from_fn(|i| (dots[i] * (self.inverse_norm * inverse_norms[i])).clamp(-1.0, 1.0))
+                std::array::from_fn(|i| {
+                    (dots[i] * (self.inverse_norm * inverse_norms[i])).clamp(-1.0, 1.0)
+                })
             }
-            Metric::Euclidean => lanes::squared_distance_4(&self.vector, rows).map(|square| -square.sqrt()),
+            Metric::Euclidean => {
+                lanes::squared_distance_4(&self.vector, rows).map(|square| -square.sqrt())
+            }
         }
     }
 

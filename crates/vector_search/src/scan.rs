@@ -23,7 +23,11 @@ impl<'a> Rows<'a> {
     /// When `vectors` does not hold `dim` floats per inverse norm.
     #[must_use]
     pub fn new(vectors: &'a [f32], inverse_norms: &'a [f32], dim: usize) -> Self {
-        assert_eq!(vectors.len(), inverse_norms.len() * dim, "[n, dim] vectors and [n] norms");
+        assert_eq!(
+            vectors.len(),
+            inverse_norms.len() * dim,
+            "[n, dim] vectors and [n] norms"
+        );
         Self {
             vectors,
             inverse_norms,
@@ -83,7 +87,10 @@ pub fn search(
         let mut best = scan(0..share.min(rows.len()));
         for thread in others {
             match thread.join() {
-                Ok(found) => best.iter_mut().zip(found).for_each(|(best, found)| best.merge(found)),
+                Ok(found) => best
+                    .iter_mut()
+                    .zip(found)
+                    .for_each(|(best, found)| best.merge(found)),
                 Err(panic) => std::panic::resume_unwind(panic),
             }
         }
@@ -127,7 +134,13 @@ fn scan_range(
 }
 
 #[inline]
-fn score_tile(queries: &[Query], rows: Rows<'_>, tile: [usize; 4], filled: usize, best: &mut [TopK]) {
+fn score_tile(
+    queries: &[Query],
+    rows: Rows<'_>,
+    tile: [usize; 4],
+    filled: usize,
+    best: &mut [TopK],
+) {
     let vectors = tile.map(|row| rows.row(row));
     let norms = tile.map(|row| rows.inverse_norms[row]);
     for (query, best) in queries.iter().zip(best) {

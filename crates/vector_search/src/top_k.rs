@@ -17,7 +17,10 @@ impl Eq for Scored {}
 impl Ord for Scored {
     /// Best first: the higher score, then the lower row.
     fn cmp(&self, other: &Self) -> Ordering {
-        other.score.total_cmp(&self.score).then(self.row.cmp(&other.row))
+        other
+            .score
+            .total_cmp(&self.score)
+            .then(self.row.cmp(&other.row))
     }
 }
 

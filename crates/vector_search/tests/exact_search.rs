@@ -3,7 +3,12 @@
 use proptest::prelude::*;
 use vector_search::{Bitmap, Metric, Query, Rows, Scored, norm, search};
 
-fn by_hand(query: &[f32], vectors: &[Vec<f32>], metric: Metric, keep: &dyn Fn(usize) -> bool) -> Vec<(usize, f64)> {
+fn by_hand(
+    query: &[f32],
+    vectors: &[Vec<f32>],
+    metric: Metric,
+    keep: &dyn Fn(usize) -> bool,
+) -> Vec<(usize, f64)> {
     let double = |v: &[f32]| v.iter().map(|&x| f64::from(x)).collect::<Vec<_>>();
     let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(x, y)| x * y).sum::<f64>();
     let q = double(query);
@@ -16,7 +21,12 @@ fn by_hand(query: &[f32], vectors: &[Vec<f32>], metric: Metric, keep: &dyn Fn(us
             let score = match metric {
                 Metric::Dot => dot(&q, &v),
                 Metric::Cosine => dot(&q, &v) / (dot(&q, &q) * dot(&v, &v)).sqrt(),
-                Metric::Euclidean => -q.iter().zip(&v).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt(),
+                Metric::Euclidean => -q
+                    .iter()
+                    .zip(&v)
+                    .map(|(a, b)| (a - b).powi(2))
+                    .sum::<f64>()
+                    .sqrt(),
             };
             (row, score)
         })
@@ -26,7 +36,10 @@ fn by_hand(query: &[f32], vectors: &[Vec<f32>], metric: Metric, keep: &dyn Fn(us
 }
 
 fn flat(vectors: &[Vec<f32>]) -> (Vec<f32>, Vec<f32>) {
-    (vectors.concat(), vectors.iter().map(|v| 1.0 / norm(v)).collect())
+    (
+        vectors.concat(),
+        vectors.iter().map(|v| 1.0 / norm(v)).collect(),
+    )
 }
 
 proptest! {
@@ -60,25 +73,53 @@ fn equal_scores_come_in_row_order() {
     let vectors = vec![vec![1.0, 2.0]; 50];
     let (data, norms) = flat(&vectors);
     let query = Query::new(vec![3.0, 1.0], Metric::Cosine);
-    let found = &search(&[query], Rows::new(&data, &norms, 2), None, 7, f32::NEG_INFINITY, 1)[0];
-    assert_eq!(found.iter().map(|hit| hit.row).collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5, 6]);
+    let found = &search(
+        &[query],
+        Rows::new(&data, &norms, 2),
+        None,
+        7,
+        f32::NEG_INFINITY,
+        1,
+    )[0];
+    assert_eq!(
+        found.iter().map(|hit| hit.row).collect::<Vec<_>>(),
+        [0, 1, 2, 3, 4, 5, 6]
+    );
 }
 
 #[test]
 fn threads_and_batching_change_nothing() {
     let (n, dim) = (9_000, 384);
     let vectors: Vec<Vec<f32>> = (0..n)
-        .map(|i| (0..dim).map(|j| ((i * 31 + j * 17) % 101) as f32 - 50.0).collect())
+        .map(|i| {
+            (0..dim)
+                .map(|j| ((i * 31 + j * 17) % 101) as f32 - 50.0)
+                .collect()
+        })
         .collect();
     let (data, norms) = flat(&vectors);
     let rows = Rows::new(&data, &norms, dim);
-    let queries: Vec<Query> = (0..3).map(|i| Query::new(vectors[i * 7].clone(), Metric::Cosine)).collect();
+    let queries: Vec<Query> = (0..3)
+        .map(|i| Query::new(vectors[i * 7].clone(), Metric::Cosine))
+        .collect();
     let alone: Vec<Vec<Scored>> = queries
         .iter()
-        .flat_map(|query| search(std::slice::from_ref(query), rows, None, 10, f32::NEG_INFINITY, 1))
+        .flat_map(|query| {
+            search(
+                std::slice::from_ref(query),
+                rows,
+                None,
+                10,
+                f32::NEG_INFINITY,
+                1,
+            )
+        })
         .collect();
     for threads in [1, 2, 3, 7] {
-        assert_eq!(search(&queries, rows, None, 10, f32::NEG_INFINITY, threads), alone);
+        assert_eq!(
+            search(&queries, rows, None, 10, f32::NEG_INFINITY, threads),
+            alone
+        );
     }
 }
 

@@ -178,7 +178,9 @@ class ArrowStorage(MemoryView):
             StorageError: the filter is empty or cannot be understood.
         """
         if not filter:
-            raise StorageError("delete_where: expected a condition, got an empty filter, which all memories satisfy")
+            raise StorageError(
+                "delete_where: expected a condition, got an empty filter, which all memories satisfy"
+            )
         return self._store.delete_where(filter_json(filter) or "{}")
 
     def snapshot(self) -> Snapshot:

@@ -125,7 +125,9 @@ def columns_of(items: Any) -> Columns:
     if hasattr(items, "__arrow_c_stream__") or hasattr(items, "__arrow_c_array__"):
         return _arrow_columns(items)
     if isinstance(items, Mapping) or not isinstance(items, Iterable):
-        raise StorageError(f"save_many: expected a list of dicts or an Arrow table, got {type(items).__name__}")
+        raise StorageError(
+            f"save_many: expected a list of dicts or an Arrow table, got {type(items).__name__}"
+        )
     columns = Columns()
     vectors = []
     for index, item in enumerate(items):
@@ -146,7 +148,9 @@ def _check_fields(item: Mapping[str, Any], index: int) -> None:
         raise StorageError(f"save_many: the dict at {index} lacks {', '.join(sorted(missing))}")
     if unknown := item.keys() - _FIELDS:
         names = ", ".join(sorted(map(str, unknown)))
-        raise StorageError(f"save_many: the dict at {index} has unknown fields {names}; put them into metadata")
+        raise StorageError(
+            f"save_many: the dict at {index} has unknown fields {names}; put them into metadata"
+        )
 
 
 def text(value: object, which: str) -> str:
@@ -167,7 +171,9 @@ def text(value: object, which: str) -> str:
 def _stack(vectors: list[Any], ids: list[str]) -> NDArray[np.float32]:
     if not vectors:
         return np.empty((0, 0), np.float32)
-    rows = [as_vector(vector, f"the embedding of {name!r}") for vector, name in zip(vectors, ids, strict=True)]
+    rows = [
+        as_vector(vector, f"the embedding of {name!r}") for vector, name in zip(vectors, ids, strict=True)
+    ]
     for row, name in zip(rows, ids, strict=True):
         if len(row) != len(rows[0]):
             raise DimensionError(
@@ -181,7 +187,7 @@ def _arrow_columns(items: Any) -> Columns:
         import pyarrow as pa
     except ImportError as error:
         raise StorageError(
-            "save_many: pyarrow is not installed; expected it for Arrow data: pip install 'ai-os-diffusion[arrow]'"
+            "save_many: pyarrow is not installed; Arrow data needs it: pip install 'ai-os-diffusion[arrow]'"
         ) from error
     table = pa.table(items) if not isinstance(items, pa.RecordBatch) else pa.Table.from_batches([items])
     if missing := {"memory_id", "content", "embedding"} - set(table.column_names):
