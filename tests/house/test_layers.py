@@ -31,6 +31,7 @@ HEAVY = {"torch", "transformers", "pyarrow", "polars", "duckdb", "huggingface_hu
 IMPORTED_ON_USE = {
     "inference/chat_template.py",
     "inference/decoder_layers.py",
+    "inference/template_sandbox.py",
     "inference/torch_core.py",
 }
 
@@ -91,6 +92,8 @@ def test_heavy_packages_are_imported_where_they_are_used(file):
 
 @pytest.mark.parametrize("file", modules(), ids=lambda file: str(file.relative_to(PACKAGE)))
 def test_modules_with_heavy_imports_are_imported_on_use(file):
+    if file.relative_to(PACKAGE).as_posix() in IMPORTED_ON_USE:
+        return
     for node in ast.parse(file.read_text(encoding="utf-8")).body:
         for name in imports(node) if isinstance(node, ast.Import | ast.ImportFrom) else []:
             path = name.removeprefix("ai_os_diffusion.").replace(".", "/") + ".py"

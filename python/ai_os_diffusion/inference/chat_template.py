@@ -13,8 +13,8 @@ import jinja2
 from jinja2 import nodes
 from jinja2.ext import Extension, LoopControlExtension
 from jinja2.parser import Parser
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from ai_os_diffusion.inference.template_sandbox import BoundedEnvironment, budget
 from ai_os_diffusion.utils.errors import TokenizerError
 
 __all__ = ["render_chat_template"]
@@ -29,11 +29,12 @@ def render_chat_template(source: str, variables: Mapping[str, Any]) -> str:
             template reads.
 
     Raises:
-        TokenizerError: the template is not valid Jinja, fails, or refuses the conversation; the message
-            names the line.
+        TokenizerError: the template is not valid Jinja, fails, refuses the conversation, or exceeds the
+            sandbox's bounds; the message names the line.
     """
     try:
-        return _compiled(source).render(variables)
+        with budget():
+            return _compiled(source).render(variables)
     except jinja2.TemplateSyntaxError as error:
         raise TokenizerError(f"chat template, line {error.lineno}: {error.message}") from error
     except RecursionError as error:
@@ -55,8 +56,8 @@ class _GenerationTag(Extension):
 
 
 @lru_cache(maxsize=1)
-def _environment() -> ImmutableSandboxedEnvironment:
-    environment = ImmutableSandboxedEnvironment(
+def _environment() -> BoundedEnvironment:
+    environment = BoundedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[_GenerationTag, LoopControlExtension]
     )
     environment.filters["tojson"] = _tojson
