@@ -45,9 +45,14 @@ def measure_perplexity(
         stride: tokens between windows, 1 to `context`, by default `context`.
 
     Raises:
-        InferenceError: the settings are out of range, or fewer than two tokens are given.
+        InferenceError: the model is an encoder, the settings are out of range, or fewer than two tokens
+            are given.
     """
     stride = context if stride is None else stride
+    if not core.config.is_decoder:
+        raise InferenceError(
+            f"perplexity needs a decoder; this model is of architecture {core.config.architecture!r}"
+        )
     limit = core.config.max_position_embeddings
     if not 2 <= context <= limit:
         raise InferenceError(f"context is {context}, expected 2 to the model's window of {limit}")

@@ -25,7 +25,7 @@ def as_ids(ids: ArrayLike) -> NDArray[np.int32]:
     array = np.asarray(ids)
     if array.ndim != 1:
         raise ShapeError(f"expected ids [length], got {list(array.shape)}")
-    if array.size and not np.issubdtype(array.dtype, np.integer):
+    if array.size and array.dtype != np.bool_ and not np.issubdtype(array.dtype, np.integer):
         raise InferenceError(f"expected integer ids, got {array.dtype}")
     limits = np.iinfo(np.int32)
     if array.size and (array.max() > limits.max or array.min() < limits.min):

@@ -1,0 +1,205 @@
+"""InferenceCore: ids in any form, faults by name, interrupts, the same numbers on every instruction set."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from ai_os_diffusion import _native
+from ai_os_diffusion.inference import InferenceCore, WeightLoader
+from ai_os_diffusion.utils.errors import DeviceError, InferenceError, ModelLoadError, ShapeError, WeightError
+
+
+def core_in(folder, **options) -> InferenceCore:
+    metadata = json.loads((folder / "metadata.json").read_text())
+    return InferenceCore(WeightLoader(folder / "weights.parquet").load_weights(), metadata, **options)
+
+
+@pytest.fixture(scope="module")
+def encoder(tiny_encoder_dir):
+    return core_in(tiny_encoder_dir)
+
+
+@pytest.fixture(scope="module")
+def decoder(tiny_decoder_dir):
+    return core_in(tiny_decoder_dir, num_threads=2)
+
+
+def test_ids_may_come_padded_ragged_or_alone(encoder):
+    rows = [[5, 6, 7, 8], [9, 10]]
+    expected = encoder(rows)
+    right = np.array([[5, 6, 7, 8], [9, 10, 0, 0]])
+    left = np.array([[5, 6, 7, 8], [0, 0, 9, 10]])
+    np.testing.assert_array_equal(encoder(right, [[1, 1, 1, 1], [1, 1, 0, 0]]), expected)
+    np.testing.assert_array_equal(encoder(left, left > 0), expected)
+    np.testing.assert_array_equal(encoder(rows[1]), expected[1:])
+    np.testing.assert_array_equal(encoder(np.array(rows[1], np.uint8)), expected[1:])
+    states = encoder.hidden_states(rows)
+    assert [state.shape for state in states] == [(4, 32), (2, 32)]
+    assert encoder([]).shape == (0, 32)
+
+
+def test_padding_is_not_attended_but_computed_nowhere(encoder):
+    ids = np.zeros((3, 50), np.int64)
+    ids[:, :3] = [[1, 2, 3], [4, 5, 6], [7, 8, 9]]
+    np.testing.assert_array_equal(encoder(ids, ids > 0), encoder(ids[:, :3]))
+
+
+@pytest.mark.parametrize(
+    ("ids", "mask", "error", "message"),
+    [
+        ([[1, 2]], [[1]], ShapeError, "expected the same"),
+        ([[1, 2, 3]], [[1, 0, 1]], ShapeError, "between ones"),
+        ([[1, 2]], [[0, 0]], ShapeError, "all zeros"),
+        ([[1], []], None, ShapeError, "at least one token"),
+        (np.zeros((1, 1, 1), int), None, ShapeError, r"expected ids \[length\]"),
+        ([[1.5, 2.0]], None, InferenceError, "integer ids"),
+        ([[1, 261]], None, InferenceError, "id 261 at position 1 is outside the vocabulary of 261"),
+        ([[-1]], None, InferenceError, "id -1"),
+        ([[2**40]], None, InferenceError, "32 bits"),
+        ([[1] * 97], None, InferenceError, "97 tokens do not fit the model's window of 96"),
+    ],
+)
+def test_unfit_ids_are_refused(encoder, ids, mask, error, message):
+    with pytest.raises(error, match=message):
+        encoder(ids, mask)
+
+
+def test_settings_are_refused_by_name(encoder, decoder, tiny_encoder_dir):
+    with pytest.raises(ModelLoadError, match='pooling "max" is not supported; supported: mean, cls, last'):
+        encoder([1], pooling="max")
+    with pytest.raises(InferenceError, match="without a pooling"):
+        decoder([1])
+    for call in (lambda: encoder.logits([1]), lambda: encoder.session(4), lambda: encoder.token_nll([1, 2])):
+        with pytest.raises(InferenceError, match="needs a decoder"):
+            call()
+    with pytest.raises(InferenceError, match="window of 96"):
+        decoder.session(97)
+    with pytest.raises(InferenceError, match="expected 'native' or 'torch'"):
+        core_in(tiny_encoder_dir, backend="onnx")
+    with pytest.raises(DeviceError, match="runs on 'cpu'"):
+        core_in(tiny_encoder_dir, backend="native", device="cuda")
+
+
+def test_plain_arrays_serve_as_weights(encoder, tiny_encoder_dir):
+    file = _native.WeightFile(tiny_encoder_dir / "weights.parquet")
+    arrays = {name: file.plain(name) for name in file.names}
+    core = InferenceCore(arrays, encoder.config)
+    np.testing.assert_array_equal(core([[3, 4, 5]]), encoder([[3, 4, 5]]))
+    arrays.pop("encoder.layer.1.output.dense.bias")
+    with pytest.raises(
+        WeightError, match=r"lack tensor \"encoder.layer.1.output.dense.bias\" of shape \[32\]"
+    ):
+        InferenceCore(arrays, encoder.config)
+    with pytest.raises(WeightError, match="expected a mapping"):
+        InferenceCore(3, encoder.config)
+
+
+@pytest.mark.parametrize(("bits", "worst"), [(8, 0.9995), (4, 0.97), (2, 0.5)])
+def test_quantised_weights_are_used_as_stored(encoder, tiny_encoder_dir, tmp_path, bits, worst):
+    source = _native.WeightFile(tiny_encoder_dir / "weights.parquet")
+    writer = _native.WeightWriter(tmp_path / "weights.parquet", {})
+    for name in source.names:
+        array = source.plain(name)
+        if array.ndim == 2 and "embeddings" not in name:
+            writer.add_quantized(name, array, bits, 16, "asymmetric")
+        else:
+            writer.add_plain(name, array)
+    writer.finish()
+    file = _native.WeightFile(tmp_path / "weights.parquet")
+    ids = [[3, 4, 5, 9, 200], [7, 8]]
+    got = InferenceCore(file, encoder.config)(ids)
+    assert (got * encoder(ids)).sum(-1).min() > worst
+    # The same codes as floats differ only by the rounding of activations.
+    plain = InferenceCore({name: file.dequantize(name) for name in file.names}, encoder.config)(ids)
+    assert (got * plain).sum(-1).min() > 0.999
+
+
+def test_half_precision_weights(encoder, tiny_encoder_dir, tmp_path):
+    source = _native.WeightFile(tiny_encoder_dir / "weights.parquet")
+    writer = _native.WeightWriter(tmp_path / "weights.parquet", {})
+    for name in source.names:
+        writer.add_plain(name, source.plain(name).astype(np.float16))
+    writer.finish()
+    got = InferenceCore(_native.WeightFile(tmp_path / "weights.parquet"), encoder.config)([[3, 4, 5]])
+    assert (got * encoder([[3, 4, 5]])).sum() > 0.99999
+
+
+def test_damaged_weights_are_reported(encoder, decoder, tiny_encoder_dir, tiny_decoder_dir):
+    for core, folder, name in [
+        (encoder, tiny_encoder_dir, "encoder.layer.0.output.dense.weight"),
+        (decoder, tiny_decoder_dir, "model.layers.1.mlp.up_proj.weight"),
+    ]:
+        file = _native.WeightFile(folder / "weights.parquet")
+        arrays = {other: file.plain(other) for other in file.names}
+        arrays[name] = np.full_like(arrays[name], np.nan)
+        broken = InferenceCore(arrays, core.config)
+        with pytest.raises(InferenceError, match="not finite"):
+            broken(np.array([[3, 4]]), pooling="mean")
+    session = broken.session(8)
+    session.prefill(np.array([3, 4], np.int32))
+    with pytest.raises(InferenceError, match="logits are not finite"):
+        session.sample(_native.Sampler())
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs interval timers")
+@pytest.mark.parametrize("kind", ["embed", "generate"])
+def test_long_work_hears_signals(encoder, decoder, kind):
+    class HeardError(Exception):
+        pass
+
+    def ring(*_: object) -> None:
+        raise HeardError
+
+    def work() -> None:
+        if kind == "embed":
+            encoder([[7] * 96] * 200)
+        else:
+            session = decoder.session(96)
+            session.prefill(np.array([5], np.int32))
+            session.generate(90)
+            session.truncate(1)
+
+    def repeat() -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0.02)
+        for _ in range(100_000):
+            work()
+
+    before = signal.signal(signal.SIGALRM, ring)
+    try:
+        with pytest.raises(HeardError):
+            repeat()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+SCRIPT = """
+import hashlib, json, sys
+import numpy as np
+from ai_os_diffusion import _native
+from ai_os_diffusion.inference import ArrowEngine
+encoder, decoder = (ArrowEngine(folder, num_threads=2) for folder in sys.argv[1:])
+vectors = encoder.encode(["one", "a longer text", "y" * 22])
+text = decoder.generate("Once", max_tokens=60, temperature=0.8, seed=4)
+digest = hashlib.sha256(vectors.tobytes() + decoder.core.logits(np.arange(80)).tobytes()).hexdigest()
+print(json.dumps([_native.active_isa(), text.tokens, digest]))
+"""
+
+
+def test_every_instruction_set_gives_the_same_bits(tiny_encoder_dir, tiny_decoder_dir):
+    results = {}
+    for isa in ("scalar", "avx2", "avx512"):
+        command = [sys.executable, "-c", SCRIPT, str(tiny_encoder_dir), str(tiny_decoder_dir)]
+        run = subprocess.run(command, env={**os.environ, "AIOS_ISA": isa}, capture_output=True, text=True)
+        if run.returncode == 0:
+            active, *numbers = json.loads(run.stdout)
+            results[active] = numbers
+    assert "scalar" in results
+    assert all(numbers == results["scalar"] for numbers in results.values()), results
