@@ -15,7 +15,7 @@ _BITS = {"int8": 8, "int4": 4, "int2": 2}
 QUANTIZE = (*_BITS, *_PLAIN)
 """What `quantize` may be."""
 
-_DEFAULTS = {8: (0, "symmetric"), 4: (32, "symmetric"), 2: (32, "asymmetric")}
+_DEFAULTS = {8: (64, "symmetric"), 4: (32, "symmetric"), 2: (32, "asymmetric")}
 """Bits to group size and grid; see docs/design/0012-int8-granularity.md."""
 
 _GROUP_SIZES = (128, 64, 32)
