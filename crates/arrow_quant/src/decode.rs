@@ -4,12 +4,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
 
 use bytes::Bytes;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::ParquetMetaData;
-use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::file::reader::{ChunkReader, FileReader, SerializedFileReader};
 use parquet::record::reader::RowIter;
 use parquet::record::{Field, Row as Record};
 use parquet::schema::types::{Type, TypePtr};
@@ -52,14 +51,14 @@ pub fn schema_version(parquet: &ParquetMetaData) -> Result<u8> {
 /// Decodes all tensors. Details the columns leave open come from `index` (by name), else from the
 /// file's `metadata`, else from the defaults of the format's documentation.
 pub fn decode(
-    path: &Path,
+    file: File,
     metadata: &BTreeMap<String, String>,
     index: &[Row],
 ) -> Result<(Vec<Tensor>, Vec<Row>)> {
     let details: HashMap<&str, &Row> = index.iter().map(|row| (row.name.as_str(), row)).collect();
     let (mut tensors, mut rows) = (Vec::new(), Vec::new());
     for_each_record(
-        path,
+        file,
         |_| true,
         |record| {
             let (mut row, parts) = read(record)?;
@@ -92,10 +91,10 @@ pub fn decode(
 }
 
 /// The small columns of a file, without the bytes.
-pub fn descriptions(path: &Path) -> Result<Vec<Row>> {
+pub fn descriptions(file: Bytes) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for_each_record(
-        path,
+        file,
         |column| !PARTS.contains(&column),
         |record| {
             rows.push(read(record)?.0);
@@ -115,12 +114,11 @@ pub fn guarded<T>(read: impl FnOnce() -> std::result::Result<T, ParquetError>) -
     }
 }
 
-fn for_each_record(
-    path: &Path,
+fn for_each_record<R: ChunkReader + 'static>(
+    file: R,
     wanted: impl Fn(&str) -> bool,
     mut take: impl FnMut(&Record) -> Result<()>,
 ) -> Result<()> {
-    let file = File::open(path)?;
     let reader = guarded(|| SerializedFileReader::new(file))?;
     let schema = reader
         .metadata()

@@ -31,12 +31,42 @@ struct Inner {
     path: PathBuf,
     size_bytes: u64,
     schema_version: u8,
-    zero_copy: bool,
     metadata: BTreeMap<String, String>,
     tensors: Vec<Tensor>,
     by_name: HashMap<String, usize>,
     /// Stored descriptions, with checksums where the writer left them.
     rows: Vec<Row>,
+    /// `None` where the file was decoded.
+    map: Option<Map>,
+}
+
+/// The mapped file, which tensors share.
+#[derive(Debug, Clone)]
+struct Map(Arc<memmap2::Mmap>);
+
+impl AsRef<[u8]> for Map {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Map {
+    /// Lets go of the pages of `bytes`, so that reading a whole file does not make it resident.
+    fn release(&self, bytes: &[u8]) {
+        #[cfg(unix)]
+        {
+            let start = (bytes.as_ptr() as usize).wrapping_sub(self.0.as_ptr() as usize);
+            // SAFETY: the map is of a file and never written, so a page that was let go comes back
+            // with the same content. The call fails harmlessly for a range outside the map.
+            let _ = unsafe {
+                self.0.unchecked_advise_range(
+                    memmap2::UncheckedAdvice::DontNeed,
+                    start,
+                    bytes.len(),
+                )
+            };
+        }
+    }
 }
 
 impl WeightFile {
@@ -88,7 +118,7 @@ impl WeightFile {
     /// Whether the tensors are views of the mapped file; otherwise they were decoded into memory.
     #[must_use]
     pub fn is_zero_copy(&self) -> bool {
-        self.0.zero_copy
+        self.0.map.is_some()
     }
 
     /// Size of the file.
@@ -113,8 +143,8 @@ impl WeightFile {
 
 impl Inner {
     fn verify(&self, mut progress: impl FnMut(u64) -> bool) -> Result<usize> {
-        if self.zero_copy {
-            let columns = decode::descriptions(&self.path)?;
+        if let Some(map) = &self.map {
+            let columns = decode::descriptions(Bytes::from_owner(map.clone()))?;
             let indexed = self.rows.iter().map(Row::columns);
             if !columns.iter().map(Row::columns).eq(indexed) {
                 return Err(index("contradicts the columns of the table"));
@@ -134,6 +164,11 @@ impl Inner {
                     });
                 }
                 checked += 1;
+            }
+            if let Some(map) = &self.map {
+                for part in tensor.parts().into_iter().filter(|part| !part.is_empty()) {
+                    map.release(part);
+                }
             }
             done += tensor.size_bytes() as u64;
             if !progress(done) {
@@ -173,9 +208,16 @@ fn open(path: &Path) -> Result<Inner> {
     }
     let index = read_index(footer.metadata.remove(footer::TENSORS))?;
     let schema_version = decode::schema_version(&footer.parquet)?;
-    let (tensors, rows) = match index {
-        Some(rows) if footer.sealed => (map(&file, &footer, &rows)?, rows),
-        index => decode::decode(path, &footer.metadata, &index.unwrap_or_default())?,
+    let (tensors, rows, map) = match index {
+        Some(rows) if footer.sealed => {
+            let (tensors, map) = map(&file, &footer, &rows)?;
+            (tensors, rows, Some(map))
+        }
+        index => {
+            let known = index.unwrap_or_default();
+            let (tensors, rows) = decode::decode(file, &footer.metadata, &known)?;
+            (tensors, rows, None)
+        }
     };
     let mut by_name = HashMap::with_capacity(tensors.len());
     for (i, tensor) in tensors.iter().enumerate() {
@@ -189,11 +231,11 @@ fn open(path: &Path) -> Result<Inner> {
         path: path.to_owned(),
         size_bytes,
         schema_version,
-        zero_copy: footer.sealed,
         metadata: footer.metadata,
         tensors,
         by_name,
         rows,
+        map,
     })
 }
 
@@ -286,7 +328,7 @@ fn index(problem: &str) -> WeightFileError {
 }
 
 /// Views of the tensors in the map. Nothing of the map is read.
-fn map(file: &File, footer: &Footer, rows: &[Row]) -> Result<Vec<Tensor>> {
+fn map(file: &File, footer: &Footer, rows: &[Row]) -> Result<(Vec<Tensor>, Map)> {
     let groups = footer.parquet.row_groups();
     if groups.len() != rows.len() {
         return Err(index(&format!(
@@ -329,17 +371,19 @@ fn map(file: &File, footer: &Footer, rows: &[Row]) -> Result<Vec<Tensor>> {
     }
     // SAFETY: the map is private to this process and never written. Every range handed out lies
     // within the length the file had when its footer was read; `WeightFile` names what remains.
-    let map = Bytes::from_owner(unsafe { memmap2::Mmap::map(file)? });
-    if (map.len() as u64) < footer.start {
+    let map = Map(Arc::new(unsafe { memmap2::Mmap::map(file)? }));
+    let bytes = Bytes::from_owner(map.clone());
+    if (bytes.len() as u64) < footer.start {
         return Err(WeightFileError::Truncated {
             expected: footer.start,
-            got: map.len() as u64,
+            got: bytes.len() as u64,
         });
     }
-    views
+    let tensors = views
         .into_iter()
-        .map(|(spec, ranges)| spec.attach(ranges.map(|range| map.slice(range))))
-        .collect()
+        .map(|(spec, ranges)| spec.attach(ranges.map(|range| bytes.slice(range))))
+        .collect::<Result<_>>()?;
+    Ok((tensors, map))
 }
 
 fn check_range(

@@ -1,5 +1,7 @@
 //! The quantiser's promise, for any finite weights.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 use arrow_quant::{
     Bits, Grid, QuantTensor, Quantization, Rows, Scales, Tensor, TensorData, WeightFileError, Zero,
     pack_panel16, quantize, unpack_panel16,

@@ -1,5 +1,7 @@
 //! A written file gives back its tensors, in the map, aligned, under every check.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod common;
 
 use std::collections::BTreeMap;
