@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ai_os_diffusion.config import load_config
@@ -36,3 +38,142 @@ def data_dir() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("evaluation data is not here: set AIOS_DATA to its folder")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder_dir(tmp_path_factory) -> Path:
+    """A converted BERT of random weights and 32 dimensions; it reads any text, letter by letter."""
+    source = tmp_path_factory.mktemp("tiny_encoder_source")
+    letters = [chr(code) for code in range(33, 127)]
+    vocab = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{letter}" for letter in letters)]
+    config = {
+        "model_type": "bert",
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
+        "vocab_size": len(vocab),
+        "max_position_embeddings": 128,
+        "type_vocab_size": 2,
+        "layer_norm_eps": 1e-12,
+        "hidden_act": "gelu",
+        "pad_token_id": 0,
+    }
+    _write_json(source / "config.json", config)
+    _write_json(source / "tokenizer_config.json", {"cls_token": "[CLS]", "sep_token": "[SEP]"})
+    _word_piece(vocab).save(str(source / "tokenizer.json"))
+    shapes = {
+        "embeddings.word_embeddings.weight": (len(vocab), 32),
+        "embeddings.position_embeddings.weight": (128, 32),
+        "embeddings.token_type_embeddings.weight": (2, 32),
+        **_norm_shapes("embeddings.LayerNorm", 32),
+    }
+    for layer in range(2):
+        prefix = f"encoder.layer.{layer}"
+        for name in (
+            "attention.self.query",
+            "attention.self.key",
+            "attention.self.value",
+            "attention.output.dense",
+        ):
+            shapes |= _linear_shapes(f"{prefix}.{name}", 32, 32)
+        shapes |= _linear_shapes(f"{prefix}.intermediate.dense", 64, 32)
+        shapes |= _linear_shapes(f"{prefix}.output.dense", 32, 64)
+        shapes |= _norm_shapes(f"{prefix}.attention.output.LayerNorm", 32)
+        shapes |= _norm_shapes(f"{prefix}.output.LayerNorm", 32)
+    return _converted(source, shapes, tmp_path_factory.mktemp("models") / "tiny-encoder")
+
+
+@pytest.fixture(scope="session")
+def tiny_decoder_dir(tmp_path_factory) -> Path:
+    """A converted Llama of random weights with a chat template; what it writes means nothing."""
+    source = tmp_path_factory.mktemp("tiny_decoder_source")
+    tokenizer, size = _byte_pairs()
+    tokenizer.save(str(source / "tokenizer.json"))
+    config = {
+        "model_type": "llama",
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "intermediate_size": 64,
+        "vocab_size": size,
+        "max_position_embeddings": 4096,
+        "rms_norm_eps": 1e-5,
+        "hidden_act": "silu",
+        "tie_word_embeddings": True,
+        "bos_token_id": 0,
+        "eos_token_id": 2,
+    }
+    _write_json(source / "config.json", config)
+    template = (
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    _write_json(source / "tokenizer_config.json", {"eos_token": "<|im_end|>", "chat_template": template})
+    shapes = {"model.embed_tokens.weight": (size, 32), "model.norm.weight": (32,)}
+    for layer in range(2):
+        prefix = f"model.layers.{layer}"
+        rows = {"q_proj": 32, "k_proj": 16, "v_proj": 16, "o_proj": 32}
+        shapes |= {f"{prefix}.self_attn.{name}.weight": (n, 32) for name, n in rows.items()}
+        shapes |= {f"{prefix}.mlp.{name}.weight": (64, 32) for name in ("gate_proj", "up_proj")}
+        shapes[f"{prefix}.mlp.down_proj.weight"] = (32, 64)
+        shapes |= {
+            f"{prefix}.{name}.weight": (32,) for name in ("input_layernorm", "post_attention_layernorm")
+        }
+    return _converted(source, shapes, tmp_path_factory.mktemp("models") / "tiny-decoder")
+
+
+def _converted(source: Path, shapes: dict[str, tuple[int, ...]], out: Path) -> Path:
+    """Fill the shapes with noise around 0, those of norms around 1, and convert the folder."""
+    from safetensors.numpy import save_file
+
+    from ai_os_diffusion.inference.convert import convert_model
+
+    rng = np.random.default_rng(0)
+    tensors = {
+        name: (rng.normal(0, 0.2, shape) + ("orm" in name and name.endswith("weight"))).astype(np.float32)
+        for name, shape in shapes.items()
+    }
+    save_file(tensors, source / "model.safetensors")
+    convert_model(source, out)
+    return out
+
+
+def _linear_shapes(name: str, rows: int, columns: int) -> dict[str, tuple[int, ...]]:
+    return {f"{name}.weight": (rows, columns), f"{name}.bias": (rows,)}
+
+
+def _norm_shapes(name: str, size: int) -> dict[str, tuple[int, ...]]:
+    return {f"{name}.weight": (size,), f"{name}.bias": (size,)}
+
+
+def _word_piece(vocab: list[str]):
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+
+    ids = {token: index for index, token in enumerate(vocab)}
+    tokenizer = Tokenizer(models.WordPiece(ids, unk_token="[UNK]", max_input_chars_per_word=200))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    return tokenizer
+
+
+def _byte_pairs():
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    specials = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    vocab = {
+        token: index for index, token in enumerate([*specials, *sorted(pre_tokenizers.ByteLevel.alphabet())])
+    }
+    tokenizer = Tokenizer(models.BPE(vocab, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(specials)
+    return tokenizer, len(vocab)
+
+
+def _write_json(path: Path, value: object) -> None:
+    path.write_text(json.dumps(value), encoding="utf-8")

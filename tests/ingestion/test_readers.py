@@ -32,6 +32,10 @@ def test_a_markdown_heading_with_nothing_below_can_still_be_found():
     assert blocks("a.md", "# A\n## B\n## C\ntext\n") == [("## B", 2, 2, ("A",)), ("text", 4, 4, ("A", "C"))]
 
 
+def test_a_heading_without_a_name_is_no_context():
+    assert blocks("a.md", "#\n## \ntext\n") == [("text", 3, 3, ())]
+
+
 def test_html_keeps_the_main_text_with_its_lines():
     page = (
         "<html><head><title>T</title><script>var x</script></head><body>\n<nav><a href='/'>Home</a></nav>\n"

@@ -57,19 +57,16 @@ def read_document(source: str, data: bytes, kind: str | None = None) -> Document
 class Ingestor:
     """Cuts documents to the measure of an encoder."""
 
-    def __init__(
-        self, counter: TokenCounter, *, encoder: str = "", max_tokens: int = 200, overlap: int = 0
-    ) -> None:
+    def __init__(self, counter: TokenCounter, *, max_tokens: int = 200, overlap: int = 0) -> None:
         """Set the measure.
 
         Args:
             counter: counts tokens as the encoder will.
-            encoder: name of the model that will embed; part of what makes a document's state.
             max_tokens: most tokens of a passage, a bit below the encoder's window.
             overlap: tokens that a passage repeats from the one before.
         """
         self._chunker = Chunker(counter, max_tokens=max_tokens, overlap=overlap)
-        self._recipe = f"{_RECIPE} {encoder} {max_tokens} {overlap}".encode()
+        self._recipe = f"{_RECIPE} {max_tokens} {overlap}".encode()
 
     def digest(self, data: bytes) -> str:
         """Name a state of a document: its bytes, and everything that decides what becomes of them."""

@@ -61,6 +61,7 @@ class _Entry:
         metadata = {**self.common, **first.to_metadata(), "content_hash": self.content_hash}
         if others:
             metadata["also"] = [place.to_metadata() for place in others]
+            metadata["sources"] = sorted({place.source for place in self.places})
         return metadata
 
 
@@ -84,19 +85,17 @@ class Change:
 class Ledger:
     """Knows every ingested passage of a store by content and by document.
 
-    A passage that stands in several places is one memory: its metadata names the first place, and the
-    others under `also`. It is removed when its last place is. Memories that were not ingested (no
-    `content_hash`) are never touched.
+    A passage that stands in several places is one memory: its metadata names the first place, the others
+    under `also`, and all documents under `sources`. It is removed when its last place is. Memories that
+    were not ingested (no `content_hash`) are never touched.
     """
 
-    def __init__(self, held: Iterable[tuple[str, Metadata]], *, encoder: str = "") -> None:
+    def __init__(self, held: Iterable[tuple[str, Metadata]]) -> None:
         """Take stock.
 
         Args:
             held: (memory id, metadata) of every memory of the store.
-            encoder: name of the model that embeds; the same text embedded by another is another passage.
         """
-        self._encoder = encoder
         self._by_hash: dict[str, _Entry] = {}
         self._by_id: dict[str, _Entry] = {}
         self._by_source: dict[str, dict[str, _Entry]] = {}
@@ -136,10 +135,10 @@ class Ledger:
             place = Place(
                 source, source_hash, ordinal, len(chunks), chunk.line, chunk.end_line, dict(chunk.metadata)
             )
-            content_hash = self._hash(chunk)
+            content_hash = _digest(embedding_text(chunk))
             known = self._by_hash.get(content_hash)
             if known is None:
-                common = {"kind": kind, "headings": list(chunk.headings), "encoder": self._encoder}
+                common = {"kind": kind, "headings": list(chunk.headings)}
                 entry = _Entry(_memory_id(source, content_hash), content_hash, common, [])
                 added[entry.memory_id] = chunk
             else:
@@ -186,12 +185,9 @@ class Ledger:
         for place in entry.places:
             self._by_source.setdefault(place.source, {})[entry.memory_id] = entry
 
-    def _hash(self, chunk: Chunk) -> str:
-        return _digest(self._encoder, embedding_text(chunk))
-
 
 _PLACE_FIELDS = ("source", "source_hash", "chunk", "chunks", "line", "end_line")
-_COMMON_FIELDS = ("kind", "headings", "encoder")
+_COMMON_FIELDS = ("kind", "headings")
 
 
 def _entry(memory_id: str, metadata: Metadata) -> _Entry:
@@ -199,7 +195,7 @@ def _entry(memory_id: str, metadata: Metadata) -> _Entry:
     first = {
         name: value
         for name, value in metadata.items()
-        if name not in (*_COMMON_FIELDS, "content_hash", "also")
+        if name not in (*_COMMON_FIELDS, "content_hash", "also", "sources")
     }
     places = [_place(values) for values in (first, *metadata.get("also", ()))]
     return _Entry(memory_id, str(metadata["content_hash"]), common, places)

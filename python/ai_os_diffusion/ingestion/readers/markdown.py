@@ -56,7 +56,7 @@ def _blocks(tokens: list[Token], lines: list[str], title: tuple[str, ...]) -> It
             level = int(token.tag[1])
             above = [entry for entry in path if entry[0] < level]
             heading = _plain(tokens[index + 1])
-            bare = _slice(lines, token.map, title + tuple(text for _, text in above))
+            bare = _slice(lines, token.map, title + tuple(text for _, text in above)) if heading else None
             path = [*above, (level, heading)] if heading else above
             taken_to = token.map[1]
         elif token.map is not None and token.nesting >= 0 and token.map[0] >= taken_to:

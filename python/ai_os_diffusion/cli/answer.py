@@ -1,0 +1,121 @@
+"""`aios ask` and `aios chat`."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ai_os_diffusion.cli.failures import ExitCode
+from ai_os_diffusion.cli.filters import parse_filter
+from ai_os_diffusion.cli.lazy import new_app
+from ai_os_diffusion.cli.options import Filter, Json, Quiet, Settings
+from ai_os_diffusion.cli.output import note, show_json, where_text
+from ai_os_diffusion.cli.remember import nothing_fits
+
+if TYPE_CHECKING:
+    from ai_os_diffusion.grounding import Answer
+
+__all__ = ["app"]
+
+app = new_app()
+
+MaxTokens = Annotated[int, typer.Option("--max-tokens", min=1, max=4096, help="Length of an answer at most.")]
+
+
+@app.command()
+def ask(
+    ctx: typer.Context,
+    question: Annotated[str, typer.Argument(help="In everyday words; - reads it from standard input.")],
+    top_k: Annotated[
+        int | None, typer.Option("--top", "-k", min=1, max=1000, help="Memories to choose passages from.")
+    ] = None,
+    filters: Filter = None,
+    min_similarity: Annotated[
+        float | None, typer.Option("--min-similarity", min=-1, max=1, help="Cosine the best must reach.")
+    ] = None,
+    max_tokens: MaxTokens = 96,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Answer a question from memory, with citations.
+
+    The answer is written from the nearest passages, and cites those that hold what it says; an
+    answer that none of them supports is marked as a guess. Ends with code 6 when memory
+    holds nothing that fits: the model is not asked then.
+    """
+    from ai_os_diffusion.grounding import Answer
+
+    settings: Settings = ctx.obj
+    words = sys.stdin.read() if question == "-" else question
+    with settings.runtime() as runtime:
+        events = runtime.ask_stream(
+            words,
+            top_k=top_k,
+            filter=parse_filter(filters),
+            min_similarity=min_similarity,
+            max_tokens=max_tokens,
+        )
+        for event in events:
+            if isinstance(event, Answer):
+                _end(event, quiet=quiet, as_json=as_json)
+            elif not as_json:
+                typer.echo(event, nl=False)
+                sys.stdout.flush()
+
+
+@app.command()
+def chat(
+    ctx: typer.Context,
+    from_memory: Annotated[
+        bool, typer.Option("--memory/--no-memory", help="Look every message up in memory first.")
+    ] = True,
+    max_tokens: MaxTokens = 256,
+    temperature: Annotated[
+        float,
+        typer.Option("--temperature", min=0, max=5, help="Randomness; 0 always takes the likeliest word."),
+    ] = 0.0,
+    seed: Annotated[int | None, typer.Option("--seed", help="Makes randomness repeatable.")] = None,
+) -> None:
+    """Talk with the model, from memory or without.
+
+    Ctrl-C stops an answer, Ctrl-D ends. A message that memory has something on is answered from it, with
+    citations; any other from the conversation alone.
+    """
+    from ai_os_diffusion.cli.conversation import Conversation
+
+    settings: Settings = ctx.obj
+    sampling: dict[str, float | int] = {"temperature": temperature}
+    if seed is not None:
+        sampling["seed"] = seed
+    with settings.runtime() as runtime:
+        Conversation(runtime, from_memory=from_memory, max_tokens=max_tokens, sampling=sampling).run()
+
+
+def _end(answer: Answer, *, quiet: bool, as_json: bool) -> None:
+    if as_json:
+        show_json(answer.to_dict())
+    elif not answer.abstained:
+        typer.echo()
+        if not quiet:
+            show_citations(answer)
+    else:
+        note(nothing_fits(answer.nearest, answer.threshold))
+    if answer.abstained:
+        raise typer.Exit(ExitCode.ABSTAINED)
+
+
+def show_citations(answer: Answer) -> None:
+    """List what supports an answer; where nothing does, say so and list what was read."""
+    typer.echo()
+    for number, citation in enumerate(answer.citations, 1):
+        page = f" page {citation.page}" if citation.page else ""
+        where = where_text(citation.source, citation.line) if citation.source else citation.memory_id
+        typer.echo(f"[{number}] {where}{page}  “{citation.quote}”")
+    if answer.citations:
+        typer.echo(f"confidence {answer.confidence:.2f}")
+        return
+    typer.echo("No passage supports this answer: take it as a guess. Read:")
+    for hit in answer.passages:
+        typer.echo(f"    {where_text(hit.source, hit.line) if hit.source else hit.memory_id}")

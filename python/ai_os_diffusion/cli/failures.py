@@ -1,0 +1,111 @@
+"""What happened, as an exit code and a line on stderr."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import IntEnum
+
+import typer
+
+from ai_os_diffusion.utils.errors import (
+    ConfigurationError,
+    DiffusionError,
+    ModelLoadError,
+    StoreCorruptedError,
+    StoreLockedError,
+    WeightError,
+)
+
+__all__ = ["ExitCode", "NotFoundError", "UsageError", "exit_code", "reported"]
+
+
+class ExitCode(IntEnum):
+    """How a command ended."""
+
+    OK = 0
+    FAILURE = 1
+    USAGE = 2
+    NOT_FOUND = 3
+    LOCKED = 4
+    CORRUPT = 5
+    ABSTAINED = 6
+    INTERRUPTED = 130
+    BROKEN_PIPE = 141
+
+
+class NotFoundError(DiffusionError):
+    """What the user named is not there."""
+
+
+class UsageError(DiffusionError):
+    """Arguments that do not go together, found after parsing."""
+
+
+# The first class that fits decides.
+_CODES: tuple[tuple[type[BaseException], ExitCode], ...] = (
+    (UsageError, ExitCode.USAGE),
+    (ConfigurationError, ExitCode.USAGE),
+    (NotFoundError, ExitCode.NOT_FOUND),
+    (FileNotFoundError, ExitCode.NOT_FOUND),
+    (StoreLockedError, ExitCode.LOCKED),
+    (StoreCorruptedError, ExitCode.CORRUPT),
+    (WeightError, ExitCode.CORRUPT),
+    (ModelLoadError, ExitCode.NOT_FOUND),
+    (KeyboardInterrupt, ExitCode.INTERRUPTED),
+    (BrokenPipeError, ExitCode.BROKEN_PIPE),
+)
+
+
+def exit_code(error: BaseException) -> ExitCode:
+    """The exit code of an error."""
+    return next((code for kind, code in _CODES if isinstance(error, kind)), ExitCode.FAILURE)
+
+
+@contextmanager
+def reported(*, as_json: bool) -> Iterator[None]:
+    """Turn an expected error into a line on stderr and an exit code.
+
+    Errors that nobody foresaw pass through, and so does every error when AIOS_DEBUG is set.
+
+    Args:
+        as_json: write `{"error": {"type", "message", "exit_code"}}` in place of the line.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        _abandon_stdout()
+        raise typer.Exit(ExitCode.BROKEN_PIPE) from None
+    except (DiffusionError, OSError, KeyboardInterrupt, MemoryError) as error:
+        if os.environ.get("AIOS_DEBUG"):
+            raise
+        code = exit_code(error)
+        message = _message(error)
+        if as_json:
+            body = {"type": type(error).__name__, "message": message, "exit_code": int(code)}
+            line = json.dumps({"error": body}, ensure_ascii=False)
+        else:
+            line = message if isinstance(error, KeyboardInterrupt) else f"error: {message}"
+        typer.echo(line, err=True)
+        raise typer.Exit(code) from None
+
+
+def _message(error: BaseException) -> str:
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
+    if isinstance(error, MemoryError):
+        return "out of memory"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error) or type(error).__name__
+
+
+def _abandon_stdout() -> None:
+    """The reader is gone: keep the interpreter from flushing to it once more at its end."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (OSError, ValueError):
+        return

@@ -1,0 +1,66 @@
+"""`--filter KEY=VALUE` to a metadata filter."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from ai_os_diffusion.cli.failures import UsageError
+
+__all__ = ["parse_filter", "source_filter"]
+
+
+def parse_filter(given: Sequence[str] | None) -> dict[str, Any] | None:
+    """Read a repeatable option; every condition has to hold.
+
+    Args:
+        given: "KEY=VALUE", where numbers, true, false and null mean themselves and a value in quotes
+            ('"7"') stays a text; or a JSON object in the store's operators, such as
+            '{"line": {"$lt": 10}}'.
+
+    Raises:
+        UsageError: a condition is neither.
+    """
+    conditions = [_condition(item) for item in given or ()]
+    if len(conditions) < 2:
+        return conditions[0] if conditions else None
+    return {"$and": conditions}
+
+
+def source_filter(path: str) -> dict[str, Any]:
+    """Memories that stand in a document or below a folder.
+
+    Args:
+        path: a path as the user sees it, or the name of a document that is no file.
+    """
+    from pathlib import Path
+
+    names = [path]
+    resolved = Path(path).resolve()
+    if resolved.is_dir():
+        below = {"$prefix": f"{resolved}/"}
+        return {"$or": [{"source": below}, {"sources": below}]}
+    names.append(str(resolved))
+    return {"$or": [{"source": {"$in": names}}, {"sources": {"$in": names}}]}
+
+
+def _condition(item: str) -> dict[str, Any]:
+    if item.lstrip().startswith("{"):
+        try:
+            condition = json.loads(item)
+        except ValueError as error:
+            raise UsageError(f"--filter {item!r}: not JSON: {error}") from None
+        return dict(condition)
+    key, equals, value = item.partition("=")
+    if not key or not equals:
+        raise UsageError(f"--filter {item!r}: expected KEY=VALUE, for example kind=markdown")
+    return {key: _value(value)}
+
+
+def _value(text: str) -> Any:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    return text if isinstance(value, (list, dict)) else value

@@ -1,0 +1,99 @@
+"""A command group that imports a verb's module only when that verb runs."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import typer
+import typer.core
+import typer.main
+
+from ai_os_diffusion.cli.failures import reported
+
+__all__ = ["LazyGroup", "new_app"]
+
+# verb: (module of this package, one line of help)
+VERBS = {
+    "pull": ("models", "Get a model: a known name, hf:ORG/NAME, a folder or a file."),
+    "models": ("models", "List the models that are here, and those known by name."),
+    "rm": ("models", "Remove a model."),
+    "convert": ("formats", "Turn a Hugging Face folder or a GGUF file into a model folder."),
+    "quantize": ("formats", "Store a model's weights in fewer bits."),
+    "inspect": ("formats", "Show what a model or a weight file holds: tensors, types, bits per weight."),
+    "embed": ("vectors", "Turn texts into vectors."),
+    "similarity": ("vectors", "Say how near two texts are in meaning."),
+    "add": ("remember", "Remember documents: text, Markdown, HTML, PDF, code, JSON Lines."),
+    "recall": ("remember", "Find what was remembered, with file and line."),
+    "ask": ("answer", "Answer a question from memory, with citations."),
+    "chat": ("answer", "Talk with the model, from memory or without."),
+    "memory": ("memory", "List, show, forget, count, export and import memories."),
+    "doctor": ("machine", "Show what this machine offers and what will be used."),
+    "bench": ("machine", "Measure encoding, decoding and search on this machine."),
+}
+# Options of the program itself; they may also stand after the verb.
+GLOBAL_OPTIONS = ("--store", "--models-dir", "--config")
+
+
+class LazyGroup(typer.core.TyperGroup):
+    """The program: knows its verbs by name, and turns every failure into a message and an exit code."""
+
+    def list_commands(self, _ctx: typer.Context) -> list[str]:  # type: ignore[override]
+        """The verbs in the order a newcomer needs them."""
+        return list(VERBS)
+
+    def get_command(self, _ctx: typer.Context, cmd_name: str) -> Any:  # type: ignore[override]
+        """Import the verb's module and return its command."""
+        if cmd_name not in VERBS:
+            return None
+        module = importlib.import_module(f"ai_os_diffusion.cli.{VERBS[cmd_name][0]}")
+        command = typer.main.get_command(module.app)
+        return getattr(command, "commands", {}).get(cmd_name, command)
+
+    def format_commands(self, _ctx: typer.Context, formatter: Any) -> None:  # type: ignore[override]
+        """Write the list of verbs without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(verb, text) for verb, (_, text) in VERBS.items()])
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
+        """Accept the program's options after the verb too."""
+        ctx.meta["json"] = "--json" in _before_dashes(args)
+        return super().parse_args(ctx, hoist(args))  # type: ignore[arg-type]
+
+    def make_context(self, info_name: str | None, args: list[str], **options: Any) -> Any:
+        """Parse; help is written here, into a pipe that may be closed."""
+        with reported(as_json="--json" in _before_dashes(args)):
+            return super().make_context(info_name, args, **options)
+
+    def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
+        """Run the verb; no traceback reaches the user."""
+        with reported(as_json=ctx.meta["json"]):
+            return super().invoke(ctx)  # type: ignore[arg-type]
+
+
+def new_app(**settings: Any) -> typer.Typer:
+    """A Typer that imports nothing for looks: plain help, plain errors."""
+    return typer.Typer(
+        rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False, **settings
+    )
+
+
+def hoist(args: list[str]) -> list[str]:
+    """Move the program's options to the front; what follows `--` is left alone."""
+    front: list[str] = []
+    rest: list[str] = []
+    head = _before_dashes(args)
+    position = 0
+    while position < len(head):
+        word = head[position]
+        if word in GLOBAL_OPTIONS:
+            front += head[position : position + 2]
+            position += 2
+            continue
+        (front if word.startswith(tuple(f"{option}=" for option in GLOBAL_OPTIONS)) else rest).append(word)
+        position += 1
+    return front + rest + args[len(head) :]
+
+
+def _before_dashes(args: list[str]) -> list[str]:
+    return args[: args.index("--")] if "--" in args else args

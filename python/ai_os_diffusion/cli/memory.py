@@ -1,0 +1,191 @@
+"""`aios memory`: what the store holds."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ai_os_diffusion.cli.failures import NotFoundError, UsageError
+from ai_os_diffusion.cli.filters import parse_filter, source_filter
+from ai_os_diffusion.cli.lazy import new_app
+from ai_os_diffusion.cli.options import DryRun, Filter, Json, Quiet, Settings, Yes
+from ai_os_diffusion.cli.output import note, show_json, show_table, size_text, where_text
+
+if TYPE_CHECKING:
+    from ai_os_diffusion.contracts import Memory
+
+__all__ = ["app"]
+
+app = new_app(no_args_is_help=True, help="List, show, forget, count, export and import memories.")
+
+Source = Annotated[
+    str | None, typer.Option("--source", help="Only memories of this document, or below this folder.")
+]
+
+
+@app.command("list")
+def list_memories(
+    ctx: typer.Context,
+    filters: Filter = None,
+    source: Source = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Memories at most.")] = 50,
+    as_json: Json = False,
+) -> None:
+    """List memories: id, place and beginning of the text."""
+    settings: Settings = ctx.obj
+    with settings.runtime() as runtime:
+        found: list[Memory] = []
+        for memory in runtime.memories.iter(filter=_condition(filters, source)):
+            if len(found) == limit:
+                note(f"more than {limit}; --limit shows more", quiet=as_json)
+                break
+            found.append(memory)
+    if as_json:
+        show_json([_memory_dict(memory) for memory in found])
+    else:
+        show_table(
+            ["id", "where", "text"],
+            [(memory["memory_id"], _where(memory), memory["content"][:160]) for memory in found],
+        )
+
+
+@app.command()
+def show(
+    ctx: typer.Context,
+    memory_id: Annotated[str, typer.Argument(help="Id, as `memory list` shows it.")],
+    as_json: Json = False,
+) -> None:
+    """Show one memory whole."""
+    settings: Settings = ctx.obj
+    with settings.runtime() as runtime:
+        memory = runtime.memories.load(memory_id)
+    if memory is None:
+        raise NotFoundError(f"no memory {memory_id!r}; `aios memory list` shows the ids")
+    if as_json:
+        show_json({**_memory_dict(memory), "embedding": memory["embedding"].tolist()})
+        return
+    typer.echo(f"{memory['memory_id']}  {_where(memory)}")
+    typer.echo(f"created {_time_text(memory['created_at'])}, updated {_time_text(memory['updated_at'])}")
+    for key, value in sorted(memory["metadata"].items()):
+        typer.echo(f"  {key}: {value}")
+    typer.echo()
+    typer.echo(memory["content"])
+
+
+@app.command()
+def forget(
+    ctx: typer.Context,
+    memory_ids: Annotated[list[str] | None, typer.Argument(help="Ids to forget.")] = None,
+    filters: Filter = None,
+    source: Source = None,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """Forget memories by id, by filter or by document."""
+    settings: Settings = ctx.obj
+    condition = _condition(filters, source)
+    if not memory_ids and condition is None:
+        raise UsageError("name what to forget: ids, --filter KEY=VALUE or --source PATH")
+    with settings.runtime() as runtime:
+        store = runtime.memories
+        missing = [memory_id for memory_id in memory_ids or () if store.load(memory_id) is None]
+        if missing:
+            raise NotFoundError(f"no memory {missing[0]!r}; `aios memory list` shows the ids")
+        wanted = dict.fromkeys(memory_ids or ())
+        if condition is not None:
+            wanted.update(dict.fromkeys(memory["memory_id"] for memory in store.iter(filter=condition)))
+        if wanted and not dry_run:
+            if not yes:
+                typer.confirm(f"Forget {len(wanted)} memories?", abort=True, err=True)
+            runtime.storage.delete_many(list(wanted))
+    if as_json:
+        show_json({"forgotten": list(wanted), "dry_run": dry_run})
+    else:
+        typer.echo(f"{'would forget' if dry_run else 'forgot'} {len(wanted)} memories")
+
+
+@app.command()
+def stats(ctx: typer.Context, as_json: Json = False) -> None:
+    """Count what the store holds."""
+    settings: Settings = ctx.obj
+    with settings.runtime() as runtime:
+        counted = dict(runtime.memories.stats())
+        path = runtime.config.storage.path
+    if as_json:
+        show_json({"path": str(path), **counted})
+        return
+    rows: list[tuple[str, object]] = [("path", path)]
+    for name, value in counted.items():
+        is_size = name.endswith("_bytes")
+        rows.append((name.removesuffix("_bytes").replace("_", " "), size_text(value) if is_size else value))
+    show_table(["what", "value"], rows)
+
+
+@app.command("export")
+def export_memories(
+    ctx: typer.Context,
+    file: Annotated[Path, typer.Argument(help="Parquet file to write.")],
+    yes: Yes = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Write every memory to a Parquet file that DuckDB, pandas and Polars read."""
+    settings: Settings = ctx.obj
+    if file.exists() and not yes:
+        typer.confirm(f"{file} exists. Replace it?", abort=True, err=True)
+    with settings.runtime() as runtime:
+        count = int(runtime.memories.export_parquet(file))
+    _tell_count("exported", count, file, quiet=quiet, as_json=as_json)
+
+
+@app.command("import")
+def import_memories(
+    ctx: typer.Context,
+    file: Annotated[Path, typer.Argument(help="Parquet file written by `memory export`.")],
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Take in memories from a Parquet file; those of the same id are replaced."""
+    settings: Settings = ctx.obj
+    if not file.is_file():
+        raise NotFoundError(f"{file}: no such file")
+    with settings.runtime() as runtime:
+        count = int(runtime.storage.import_parquet(file))
+    _tell_count("imported", count, file, quiet=quiet, as_json=as_json)
+
+
+def _tell_count(verb: str, count: int, file: Path, *, quiet: bool, as_json: bool) -> None:
+    if as_json:
+        show_json({verb: count, "file": str(file)})
+    else:
+        note(f"{verb} {count} memories: {file}", quiet=quiet)
+
+
+def _condition(filters: list[str] | None, source: str | None) -> dict[str, Any] | None:
+    given = [
+        condition for condition in (parse_filter(filters), source and source_filter(source)) if condition
+    ]
+    return {"$and": given} if len(given) == 2 else given[0] if given else None
+
+
+def _memory_dict(memory: Memory) -> dict[str, Any]:
+    return {
+        "memory_id": memory["memory_id"],
+        "content": memory["content"],
+        "metadata": memory["metadata"],
+        "created_at": memory["created_at"],
+        "updated_at": memory["updated_at"],
+    }
+
+
+def _where(memory: Memory) -> str:
+    metadata = memory["metadata"]
+    return where_text(str(metadata["source"]), metadata.get("line")) if metadata.get("source") else "-"
+
+
+def _time_text(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds).astimezone().isoformat(sep=" ", timespec="seconds")

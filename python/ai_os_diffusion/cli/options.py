@@ -1,0 +1,49 @@
+"""Options that several verbs share, and the settings of the program."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from ai_os_diffusion.config import Config
+    from ai_os_diffusion.runtime import Runtime
+
+__all__ = ["DryRun", "Filter", "Json", "Quiet", "Settings", "Yes"]
+
+Json = Annotated[bool, typer.Option("--json", help="Write the result as JSON (docs/reference/cli-json.md).")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no remarks.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would happen, and change nothing.")]
+Filter = Annotated[
+    list[str] | None,
+    typer.Option("--filter", "-f", metavar="KEY=VALUE", help="Only memories with this metadata; repeatable."),
+]
+
+
+@dataclass
+class Settings:
+    """What was given to the program itself; the configuration is gathered when a verb asks for it."""
+
+    config_file: Path | None = None
+    overrides: dict[str, Any] = field(default_factory=dict)
+
+    def config(self, **overrides: Any) -> Config:
+        """The configuration, with a verb's own options on top.
+
+        Args:
+            overrides: values by dotted name, "__" for the dot; None is "not given".
+        """
+        from ai_os_diffusion.config import load_config
+
+        own = {name.replace("__", "."): value for name, value in overrides.items()}
+        return load_config(self.config_file, overrides={**self.overrides, **own})
+
+    def runtime(self, **overrides: Any) -> Runtime:
+        """Engines and store, each opened when it is first needed."""
+        from ai_os_diffusion.runtime import open_runtime
+
+        return open_runtime(self.config(**overrides))

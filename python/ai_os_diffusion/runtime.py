@@ -1,0 +1,282 @@
+"""The composition root: settings in, wired engines and store out."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from ai_os_diffusion.config import Config, load_config
+from ai_os_diffusion.contracts import Message, Metadata
+from ai_os_diffusion.utils.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from ai_os_diffusion.grounding import Answer
+    from ai_os_diffusion.indexing import AddProgress, AddReport
+    from ai_os_diffusion.inference.arrow_engine import ArrowEngine
+    from ai_os_diffusion.inference.generation import GenerationStream
+    from ai_os_diffusion.recall import RecallHit, RecallResult
+    from ai_os_diffusion.storage import ArrowStorage
+
+__all__ = ["Runtime", "open_runtime"]
+
+# Tokens an encoder puts around a text, with a margin.
+_SPECIAL_TOKENS = 8
+# Tokens of the chat format and the instruction, beside passages, question and answer.
+_PROMPT_OVERHEAD = 96
+_REPETITION_PENALTY = 1.1
+
+
+def open_runtime(config: Config | None = None) -> Runtime:
+    """Wire engines and store by the settings of this process.
+
+    Nothing is opened yet: a model is loaded and the store opened when first needed, so recalling loads no
+    decoder and embedding opens no store.
+
+    Args:
+        config: by default gathered by `load_config`.
+    """
+    return Runtime(config or load_config())
+
+
+class Runtime:
+    """Engines and store that belong together; a context manager that closes what it opened."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self._opened = ExitStack()
+
+    def __enter__(self) -> Runtime:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the store and the engines."""
+        self._opened.close()
+
+    @cached_property
+    def encoder(self) -> ArrowEngine:
+        """The model that embeds."""
+        return self._engine(self.config.model.encoder)
+
+    @cached_property
+    def decoder(self) -> ArrowEngine:
+        """The model that answers."""
+        return self._engine(self.config.model.decoder)
+
+    @cached_property
+    def storage(self) -> ArrowStorage:
+        """The store, open for writing; once the encoder is loaded, it is told what makes its vectors."""
+        from ai_os_diffusion.storage import ArrowStorage
+
+        settings = self.config.storage
+        store = ArrowStorage(
+            settings.path,
+            durability=settings.durability,  # type: ignore[arg-type]
+            lock_timeout_s=settings.lock_timeout_s,
+            model=self.encoder_name if "encoder" in self.__dict__ else None,
+        )
+        return self._opened.enter_context(store)
+
+    @cached_property
+    def memories(self) -> ArrowStorage:
+        """The store, for reading: it sees every commit, and no writer waits for it.
+
+        Raises:
+            FileNotFoundError: there is no store yet.
+        """
+        from ai_os_diffusion.storage import ArrowStorage
+
+        path = self.config.storage.path
+        if not self.has_store:
+            raise FileNotFoundError(
+                errno.ENOENT, "no memory store here; make one with: aios add PATH", str(path)
+            )
+        return self._opened.enter_context(ArrowStorage(self.config.storage.path, read_only=True))
+
+    @property
+    def has_store(self) -> bool:
+        """Whether the store exists."""
+        return (self.config.storage.path / "MANIFEST").exists()
+
+    def add(
+        self,
+        paths: Sequence[str | os.PathLike[str]] = (),
+        *,
+        texts: Iterable[tuple[str, bytes]] = (),
+        takes_all: bool = False,
+        prune: bool = False,
+        dry_run: bool = False,
+        progress: Callable[[AddProgress], None] | None = None,
+    ) -> AddReport:
+        """Remember documents; only what is new or changed is embedded.
+
+        Args:
+            paths: files and folders.
+            texts: (name, content) of documents that are not files.
+            takes_all: also take hidden and generated files.
+            prune: forget documents below `paths` whose file is gone.
+            dry_run: find out what would be done.
+            progress: told how far it is.
+
+        Raises:
+            FileNotFoundError: a path does not exist.
+            StoreLockedError: another process is adding.
+        """
+        from ai_os_diffusion.indexing import Indexer
+        from ai_os_diffusion.ingestion import Ingestor, Ledger, walk
+
+        found = list(walk(paths, takes_all=takes_all))
+        encoder, retrieval = self.encoder, self.config.retrieval
+        if self.has_store:
+            self._check_encoder(self.memories)
+        storage = None if dry_run else self.storage
+        held = self.memories.iter() if self.has_store else ()
+        tokens = min(retrieval.chunk_tokens, encoder.max_seq_length - _SPECIAL_TOKENS)
+        indexer = Indexer(
+            encoder,
+            storage,
+            Ingestor(encoder.tokenizer.count, max_tokens=tokens, overlap=retrieval.chunk_overlap),
+            Ledger((memory["memory_id"], memory["metadata"]) for memory in held),
+            batch=self.config.performance.embed_batch,
+        )
+        indexer.add([*found, *texts], progress=progress)
+        return indexer.drop_vanished(map(Path, paths), prune=prune)
+
+    def recall(
+        self,
+        question: str,
+        *,
+        top_k: int | None = None,
+        filter: Metadata | None = None,
+        min_similarity: float | None = None,
+    ) -> RecallResult:
+        """Find the memories that answer to a question.
+
+        Args:
+            question: in everyday words.
+            top_k: memories at most; by default as configured.
+            filter: only memories whose metadata has these values.
+            min_similarity: cosine the best one must reach, else it abstains; by default as configured,
+                else as measured for the encoder.
+
+        Raises:
+            ConfigurationError: the question is empty, or the memories were embedded by another model.
+        """
+        from ai_os_diffusion.recall import default_threshold, judge
+
+        if not question.strip():
+            raise ConfigurationError("the question is empty; expected some words")
+        threshold = self.config.retrieval.min_similarity if min_similarity is None else min_similarity
+        if threshold is None:
+            threshold = default_threshold(self.encoder_name)
+        storage = self.memories
+        if storage.count() == 0:
+            return judge(question, (), threshold)
+        self._check_encoder(storage)
+        vector = self.encoder.encode_query(question)
+        hits = storage.query(vector, top_k or self.config.retrieval.top_k, filter=filter)
+        return judge(question, hits, threshold)
+
+    def ask(self, question: str, **options: Any) -> Answer:
+        """Answer a question from memory.
+
+        Args:
+            question: in everyday words.
+            options: as for `ask_stream`.
+        """
+        from ai_os_diffusion.grounding import Answer
+
+        for event in self.ask_stream(question, **options):
+            if isinstance(event, Answer):
+                return event
+        raise AssertionError("ask_stream ends with an answer")
+
+    def ask_stream(
+        self,
+        question: str,
+        *,
+        top_k: int | None = None,
+        filter: Metadata | None = None,
+        min_similarity: float | None = None,
+        max_tokens: int = 96,
+    ) -> Iterator[str | Answer]:
+        """Answer a question from memory while the model writes.
+
+        Args:
+            question: in everyday words.
+            top_k: memories to choose passages from.
+            filter: only memories whose metadata has these values.
+            min_similarity: as for `recall`.
+            max_tokens: length of the answer at most.
+
+        Yields:
+            Pieces of the text, then the `Answer`. When memory holds nothing that fits, only the answer: the
+            model is not asked, not even loaded.
+        """
+        from ai_os_diffusion.grounding import Answer, cite, confidence, grounded_messages, token_probability
+
+        found = self.recall(question, top_k=top_k, filter=filter, min_similarity=min_similarity)
+        if found.nearest is None or found.abstained:
+            yield Answer(question, "", (), 0.0, True, (), found.nearest, found.threshold)
+            return
+        passages = self.passages(question, found, max_tokens=max_tokens)
+        stream = self.generate(grounded_messages(question, passages), max_tokens=max_tokens)
+        yield from stream
+        written = stream.generation
+        text = written.text.strip()
+        citations = cite(question, text, passages)
+        score = confidence(citations, found.nearest, found.threshold, token_probability(written.logprobs))
+        yield Answer(question, text, citations, score, False, passages, found.nearest, found.threshold)
+
+    def generate(self, messages: Sequence[Message], *, max_tokens: int, **sampling: Any) -> GenerationStream:
+        """Let the decoder go on with a conversation, greedily unless `sampling` says otherwise.
+
+        Args:
+            messages: the turns so far.
+            max_tokens: tokens to write at most.
+            sampling: as for `ArrowEngine.generate`.
+        """
+        settings = {"temperature": 0.0, "repetition_penalty": _REPETITION_PENALTY, **sampling}
+        return self.decoder.generate(messages, max_tokens=max_tokens, stream=True, **settings)
+
+    def passages(self, question: str, found: RecallResult, *, max_tokens: int) -> tuple[RecallHit, ...]:
+        """The passages of a result that the decoder's window has room for."""
+        from ai_os_diffusion.grounding import select_passages
+
+        counter = self.decoder.tokenizer.count
+        asked = int(counter([question])[0])
+        room = self.decoder.max_seq_length - _PROMPT_OVERHEAD - asked - max_tokens
+        return select_passages(found.hits, counter, budget=room)
+
+    @property
+    def encoder_name(self) -> str:
+        """What the encoder is called where it comes from, the same however its weights are stored."""
+        info = self.encoder.model_info
+        return str(info["source"].get("name") or info["name"])
+
+    def _engine(self, name: str) -> ArrowEngine:
+        from ai_os_diffusion.inference.arrow_engine import ArrowEngine
+        from ai_os_diffusion.inference.model_hub import resolve_model
+
+        config = self.config
+        folder = resolve_model(name, models_dir=config.models_dir)
+        engine = ArrowEngine(folder, device=config.model.device, num_threads=config.performance.num_threads)
+        return self._opened.enter_context(engine)
+
+    def _check_encoder(self, storage: ArrowStorage) -> None:
+        made_by = storage.stats()["model"]
+        if made_by and made_by != self.encoder_name:
+            raise ConfigurationError(
+                f"{storage.path}: the memories were embedded by {made_by}, the encoder is {self.encoder_name}; "
+                "set model.encoder to the first, or storage.path to another folder"
+            )

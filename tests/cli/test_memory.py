@@ -1,0 +1,77 @@
+import pytest
+
+
+@pytest.fixture
+def added(aios_json, tiny_models, documents):
+    aios_json("add", documents)
+    return documents
+
+
+def test_list_shows_place_and_text(aios, aios_json, added):
+    listed = aios_json("memory", "list")
+    assert len(listed) == 5
+    assert len(aios_json("memory", "list", "--limit", "2")) == 2
+    assert len(aios_json("memory", "list", "--source", added / "garden.md")) == 2
+    assert len(aios_json("memory", "list", "--source", added)) == 5
+    assert len(aios_json("memory", "list", "--filter", "kind=python")) == 1
+    assert f"{added / 'trains.txt'}:1\tThe night train" in aios("memory", "list").stdout
+
+
+def test_show_gives_one_memory_whole(aios, aios_json, added):
+    memory_id = aios_json("memory", "list", "--filter", "kind=python")[0]["memory_id"]
+    shown = aios_json("memory", "show", memory_id)
+    assert shown["metadata"]["symbol"] == "mend"
+    assert len(shown["embedding"]) == 32
+    assert "def mend(fence):" in aios("memory", "show", memory_id).stdout
+    assert aios("memory", "show", "nobody").exit_code == 3
+
+
+def test_forget_by_id_filter_and_source(aios, aios_json, added):
+    memory_id = aios_json("memory", "list", "--filter", "kind=python")[0]["memory_id"]
+    assert aios_json("memory", "forget", memory_id, "--dry-run")["forgotten"] == [memory_id]
+    assert aios_json("memory", "forget", memory_id, "--yes")["forgotten"] == [memory_id]
+    assert aios_json("memory", "forget", "--filter", "kind=markdown", "--yes")["dry_run"] is False
+    assert len(aios_json("memory", "forget", "--source", added / "trains.txt", "--yes")["forgotten"]) == 1
+    assert len(aios_json("memory", "list")) == 1
+    assert aios("memory", "forget", memory_id, "--yes").exit_code == 3
+    assert aios("memory", "forget", "--yes").exit_code == 2
+
+
+def test_forget_asks_first(aios, aios_json, added):
+    result = aios("memory", "forget", "--filter", "kind=python", input="n\n")
+    assert result.exit_code == 1
+    assert len(aios_json("memory", "list")) == 5
+    assert aios("memory", "forget", "--filter", "kind=python", input="y\n").exit_code == 0
+    assert len(aios_json("memory", "list")) == 4
+
+
+def test_what_was_forgotten_is_added_again_from_its_file(aios_json, added):
+    aios_json("memory", "forget", "--source", added / "trains.txt", "--yes")
+    assert aios_json("add", added)["passages"]["added"] == 1
+
+
+def test_stats_count(aios, aios_json, added):
+    assert aios_json("memory", "stats")["count"] == 5
+    assert "5" in aios("memory", "stats").stdout
+
+
+def test_export_and_import(aios, aios_json, added, tmp_path):
+    file = tmp_path / "memories.parquet"
+    assert aios_json("memory", "export", file)["exported"] == 5
+    assert aios("memory", "export", file, input="n\n").exit_code == 1
+    other = ("--store", tmp_path / "other")
+    assert aios_json("memory", "import", file, *other)["imported"] == 5
+    assert len(aios_json("memory", "list", *other)) == 5
+    assert aios("memory", "import", tmp_path / "none.parquet").exit_code == 3
+    file.write_bytes(b"PAR1 nonsense")
+    assert aios("memory", "import", file).exit_code in (1, 5)
+    assert len(aios_json("memory", "list")) == 5
+
+
+@pytest.mark.parametrize(
+    "verb", [("memory", "list"), ("memory", "stats"), ("memory", "show", "x"), ("recall", "x")]
+)
+def test_a_store_that_is_not_there_is_not_found(aios, tiny_models, verb):
+    result = aios(*verb)
+    assert result.exit_code == 3
+    assert "aios add" in result.stderr

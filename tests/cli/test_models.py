@@ -1,0 +1,58 @@
+import shutil
+
+import pytest
+
+
+def test_models_lists_what_can_be_pulled(aios, aios_json, home):
+    listed = aios_json("models")
+    assert listed["models"] == []
+    assert {"minilm", "smollm2"} <= set(listed["can_be_pulled"])
+    assert "aios pull minilm" in aios("models").stderr
+
+
+def test_pull_a_local_model_then_remove_it(aios, aios_json, home, tiny_encoder_dir):
+    (pulled,) = aios_json("pull", tiny_encoder_dir)
+    assert (pulled["name"], pulled["model_type"]) == ("tiny-encoder", "encoder")
+    assert [model["name"] for model in aios_json("models")["models"]] == ["tiny-encoder"]
+    assert aios("embed", "x", "--model", "tiny-encoder").exit_code == 0
+    assert aios_json("rm", "tiny-encoder", "--dry-run")["size_bytes"] > 0
+    assert aios("rm", "tiny-encoder", input="n\n").exit_code == 1
+    assert aios("rm", "tiny-encoder", "--yes").exit_code == 0
+    assert aios_json("models")["models"] == []
+
+
+@pytest.mark.parametrize(
+    "args",
+    [("pull", "nonsense"), ("pull", "./nowhere"), ("rm", "nobody", "--yes"), ("pull", "minilm", "--offline")],
+)
+def test_what_is_not_there_is_not_found(aios, home, args):
+    assert aios(*args).exit_code == 3
+
+
+def test_convert_and_quantize(aios, aios_json, home, tiny_encoder_dir, tmp_path):
+    report = aios_json("quantize", tiny_encoder_dir, tmp_path / "small", "--to", "int8", "--group-size", "32")
+    assert 0 < report["bits_per_weight"] < 32
+    assert aios("quantize", tiny_encoder_dir, tmp_path / "small").exit_code != 0
+    assert aios("quantize", tiny_encoder_dir, tmp_path / "small", "--to", "fp16", "--force").exit_code == 0
+    assert aios("quantize", tiny_encoder_dir, tmp_path / "x", "--to", "int3").exit_code == 2
+    assert aios("convert", tiny_encoder_dir, tmp_path / "copy").exit_code == 0
+    assert aios("embed", "x", "--model", tmp_path / "copy").exit_code == 0
+
+
+def test_convert_what_is_no_model(aios, home, tmp_path):
+    (tmp_path / "void").mkdir()
+    result = aios("convert", tmp_path / "void", tmp_path / "out")
+    assert result.exit_code == 3
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "fake.gguf").write_bytes(b"GGUF nonsense")
+    assert aios("convert", tmp_path / "fake.gguf", tmp_path / "out").exit_code in (3, 5)
+
+
+def test_inspect(aios, aios_json, home, tiny_encoder_dir, tmp_path):
+    found = aios_json("inspect", tiny_encoder_dir)
+    assert len(found["tensors"]) == 37
+    assert "encoder.layer.0.attention.self.query.weight" in aios("inspect", tiny_encoder_dir).stdout
+    assert aios("inspect", "nobody").exit_code == 3
+    shutil.copytree(tiny_encoder_dir, tmp_path / "broken")
+    (tmp_path / "broken" / "weights.parquet").write_bytes(b"nonsense")
+    assert aios("inspect", tmp_path / "broken").exit_code == 5

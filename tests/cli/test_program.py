@@ -1,0 +1,119 @@
+import os
+import subprocess
+import sys
+
+import pytest
+
+from ai_os_diffusion.cli.lazy import GLOBAL_OPTIONS, VERBS, hoist
+
+
+def test_help_names_every_verb(aios):
+    result = aios("--help")
+    assert result.exit_code == 0
+    for verb in VERBS:
+        assert f"  {verb}" in result.stdout
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help(aios, verb):
+    result = aios(verb, "--help")
+    assert result.exit_code == 0
+    assert "Usage:" in result.stdout
+
+
+def test_help_imports_nothing_heavy(command):
+    code = (
+        "import sys; sys.argv = ['aios', '--help']\n"
+        "from ai_os_diffusion.cli.main import run\n"
+        "try:\n    run()\nexcept SystemExit:\n    pass\n"
+        "heavy = {'numpy', 'rich', 'yaml', 'jinja2', 'platformdirs', 'torch', 'ai_os_diffusion._native'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_version(aios):
+    assert aios("--version").stdout.startswith("aios ")
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("nonsense",),
+        ("recall",),
+        ("recall", "x", "--top", "0"),
+        ("embed", "--nope"),
+        ("bench", "--seconds", "x"),
+    ],
+)
+def test_wrong_usage_ends_with_2(aios, args):
+    assert aios(*args).exit_code == 2
+
+
+def test_options_of_the_program_may_follow_the_verb():
+    args = ["recall", "where", "--store", "s", "--config=c", "-k", "3", "--", "--store", "kept"]
+    assert hoist(args) == [
+        "--store",
+        "s",
+        "--config=c",
+        "recall",
+        "where",
+        "-k",
+        "3",
+        "--",
+        "--store",
+        "kept",
+    ]
+    assert all(option.startswith("--") for option in GLOBAL_OPTIONS)
+
+
+def test_an_unknown_setting_is_wrong_usage(aios, home):
+    (home / "aios.yaml").write_text("storage:\n  pth: x\n")
+    result = aios("memory", "stats")
+    assert result.exit_code == 2
+    assert "storage.path" in result.stderr
+
+
+def test_a_missing_configuration_file_is_named(aios, home):
+    result = aios("memory", "stats", "--config", "none.yaml")
+    assert result.exit_code == 2
+    assert "none.yaml" in result.stderr
+
+
+def test_errors_are_json_where_json_was_asked_for(aios):
+    import json
+
+    result = aios("recall", "anything", "--json")
+    assert result.exit_code == 3
+    error = json.loads(result.stderr)["error"]
+    assert error["type"] == "ModelLoadError"
+    assert error["exit_code"] == 3
+    assert "aios pull minilm" in error["message"]
+
+
+def test_no_traceback_unless_asked_for(command, home):
+    def stderr(**extra):
+        return subprocess.run(
+            [*command, "recall", "anything"], capture_output=True, text=True, env={**os.environ, **extra}
+        ).stderr
+
+    assert "Traceback" not in stderr()
+    assert "Traceback" in stderr(AIOS_DEBUG="1")
+
+
+def test_a_pipe_that_closes_early_is_quiet(command, home):
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([*command, "--help"], stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_offers_the_verbs(command, home, shell):
+    words = {"bash": {"COMP_WORDS": "aios re", "COMP_CWORD": "1"}}.get(
+        shell, {"_TYPER_COMPLETE_ARGS": "aios re", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
+    )
+    env = {**os.environ, **words, "_AIOS_COMPLETE": f"complete_{shell}"}
+    done = subprocess.run(command, capture_output=True, text=True, env=env)
+    assert "recall" in done.stdout
