@@ -82,6 +82,6 @@ class Embedder(Protocol):
 class TokenCounter(Protocol):
     """Counts the tokens of texts, special tokens left out."""
 
-    def __call__(self, texts: Sequence[str]) -> Sequence[int]:
+    def __call__(self, texts: Sequence[str], /) -> Sequence[int] | NDArray[np.int64]:
         """Count the tokens of each text."""
         ...

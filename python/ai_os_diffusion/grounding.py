@@ -196,7 +196,7 @@ def confidence(
     low = threshold or 0.0
     fit = 0.5 + 0.5 * (nearest - low) / max(1.0 - low, 1e-6)
     cited = max((citation.support for citation in citations), default=0.0)
-    return float(min(max(fit, 0.0), 1.0) * cited * min(max(sureness, 0.0), 1.0))
+    return min(max(fit, 0.0), 1.0) * cited * min(max(sureness, 0.0), 1.0)
 
 
 def token_probability(logprobs: Sequence[float]) -> float:
@@ -243,7 +243,7 @@ def _quote(hit: RecallHit, wanted: set[str], longest: int = 240) -> str:
 
     def worth(sentence: str) -> float:
         words = _content_words(sentence)
-        return len(words & wanted) / (len(words) + 4) ** 0.5
+        return len(words & wanted) / math.sqrt(len(words) + 4)
 
     best = max(sentences, key=worth, default="")
     return best if len(best) <= longest else best[: longest - 1].rsplit(" ", 1)[0] + "…"

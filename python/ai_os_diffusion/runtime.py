@@ -18,7 +18,7 @@ from ai_os_diffusion.utils.errors import ConfigurationError
 if TYPE_CHECKING:
     from ai_os_diffusion.grounding import Answer
     from ai_os_diffusion.indexing import AddProgress, AddReport
-    from ai_os_diffusion.inference.arrow_engine import ArrowEngine
+    from ai_os_diffusion.inference import ArrowEngine
     from ai_os_diffusion.inference.generation import GenerationStream
     from ai_os_diffusion.recall import RecallHit, RecallResult
     from ai_os_diffusion.storage import ArrowStorage
@@ -265,7 +265,7 @@ class Runtime:
         return str(info["source"].get("name") or info["name"])
 
     def _engine(self, name: str) -> ArrowEngine:
-        from ai_os_diffusion.inference.arrow_engine import ArrowEngine
+        from ai_os_diffusion.inference import ArrowEngine
         from ai_os_diffusion.inference.model_hub import resolve_model
 
         config = self.config
@@ -277,6 +277,6 @@ class Runtime:
         made_by = storage.stats()["model"]
         if made_by and made_by != self.encoder_name:
             raise ConfigurationError(
-                f"{storage.path}: the memories were embedded by {made_by}, the encoder is {self.encoder_name}; "
+                f"{storage.path}: embedded by {made_by}, but the encoder is {self.encoder_name}; "
                 "set model.encoder to the first, or storage.path to another folder"
             )

@@ -58,17 +58,17 @@ class LazyGroup(typer.core.TyperGroup):
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
         """Accept the program's options after the verb too."""
         ctx.meta["json"] = "--json" in _before_dashes(args)
-        return super().parse_args(ctx, hoist(args))  # type: ignore[arg-type]
+        return super().parse_args(ctx, hoist(args))
 
-    def make_context(self, info_name: str | None, args: list[str], **options: Any) -> Any:
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
         """Parse; help is written here, into a pipe that may be closed."""
         with reported(as_json="--json" in _before_dashes(args)):
-            return super().make_context(info_name, args, **options)
+            return super().make_context(info_name, args, parent, **extra)
 
     def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
         """Run the verb; no traceback reaches the user."""
         with reported(as_json=ctx.meta["json"]):
-            return super().invoke(ctx)  # type: ignore[arg-type]
+            return super().invoke(ctx)
 
 
 def new_app(**settings: Any) -> typer.Typer:
