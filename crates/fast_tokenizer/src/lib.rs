@@ -8,11 +8,16 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 mod batch;
+mod bpe;
 mod error;
 mod load;
+mod model;
+mod model_file;
 mod pipeline;
 mod stream;
 mod tokenizer;
+mod vocab;
+mod word_piece;
 
 pub use batch::{Encodings, EncodeOptions, Side};
 pub use error::TokenizerError;

@@ -2,8 +2,10 @@
 
 use tokenizers::{
     Encoding, Model, OffsetReferential, OffsetType, PostProcessor, PreTokenizedString, PreTokenizer, Result,
-    Token, Tokenizer,
+    Token,
 };
+
+use crate::model::Pipeline;
 
 /// The special tokens around a single text, when they are the same for every text.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -16,7 +18,7 @@ impl Affixes {
     /// Asks the post-processor what it puts around a text by showing it a marked one.
     ///
     /// `None` if it does anything but prepend and append; texts then go through it one by one.
-    pub(crate) fn probe(tokenizer: &Tokenizer) -> Option<Self> {
+    pub(crate) fn probe(tokenizer: &Pipeline) -> Option<Self> {
         const MARKS: [u32; 2] = [u32::MAX - 1, u32::MAX];
         let marked = || {
             let token = |id, at| Token::new(id, "a".to_owned(), (at, at + 1));
@@ -41,7 +43,7 @@ impl Affixes {
 }
 
 /// Splits a text into the pieces the model sees.
-pub(crate) fn split(tokenizer: &Tokenizer, text: &str) -> Result<PreTokenizedString> {
+pub(crate) fn split(tokenizer: &Pipeline, text: &str) -> Result<PreTokenizedString> {
     let mut pieces = tokenizer.get_added_vocabulary().extract_and_normalize(tokenizer.get_normalizer(), text);
     if let Some(pre_tokenizer) = tokenizer.get_pre_tokenizer() {
         pre_tokenizer.pre_tokenize(&mut pieces)?;
@@ -50,26 +52,26 @@ pub(crate) fn split(tokenizer: &Tokenizer, text: &str) -> Result<PreTokenizedStr
 }
 
 /// Appends the ids of a text, special tokens left out.
-pub(crate) fn push_ids(tokenizer: &Tokenizer, text: &str, ids: &mut Vec<u32>) -> Result<()> {
+pub(crate) fn push_ids(tokenizer: &Pipeline, text: &str, ids: &mut Vec<u32>) -> Result<()> {
     let pieces = split(tokenizer, text)?;
     let model = tokenizer.get_model();
     for (piece, _, tokens) in pieces.get_splits(OffsetReferential::Normalized, OffsetType::None) {
         match tokens {
             Some(tokens) => ids.extend(tokens.iter().map(|token| token.id)),
-            None => ids.extend(model.tokenize(piece)?.iter().map(|token| token.id)),
+            None => model.push_ids(piece, ids)?,
         }
     }
     Ok(())
 }
 
 /// Encodes a text with the offsets of its tokens in characters, special tokens left out.
-pub(crate) fn encode_with_offsets(tokenizer: &Tokenizer, text: &str) -> Result<Encoding> {
+pub(crate) fn encode_with_offsets(tokenizer: &Pipeline, text: &str) -> Result<Encoding> {
     let mut pieces = split(tokenizer, text)?;
     pieces.tokenize(|piece| tokenizer.get_model().tokenize(piece.get()))?;
     pieces.into_encoding(None, 0, OffsetType::Char)
 }
 
 /// Number of special tokens around a single text.
-pub(crate) fn special_count(tokenizer: &Tokenizer) -> usize {
+pub(crate) fn special_count(tokenizer: &Pipeline) -> usize {
     tokenizer.get_post_processor().map_or(0, |processor| processor.added_tokens(false))
 }

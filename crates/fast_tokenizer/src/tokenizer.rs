@@ -6,12 +6,13 @@ use std::path::Path;
 use tokenizers::{Model, TruncationDirection};
 
 use crate::batch::{self, EncodeOptions, Encodings, Side};
+use crate::model::Pipeline;
 use crate::pipeline::{self, Affixes};
 use crate::{TokenizerError, load};
 
 /// Text to token ids and back for one vocabulary; shared freely between threads.
 pub struct Tokenizer {
-    pub(crate) inner: tokenizers::Tokenizer,
+    pub(crate) inner: Pipeline,
     affixes: Option<Affixes>,
     special_count: usize,
     vocab_size: usize,
