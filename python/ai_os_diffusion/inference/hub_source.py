@@ -16,7 +16,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 from ai_os_diffusion.inference.model_registry import HubSource, Progress
 from ai_os_diffusion.utils.errors import ModelLoadError
@@ -136,6 +135,9 @@ def _reachable(endpoint: str) -> bool:
 
     Asked in a thread because looking up a name has no timeout of its own.
     """
+    # Brings in all of http and ssl, which a command that opens no connection has no use for.
+    from urllib.request import getproxies, proxy_bypass
+
     parts = urlsplit(endpoint)
     host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
     proxy = getproxies().get(parts.scheme)

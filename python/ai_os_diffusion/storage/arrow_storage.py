@@ -31,7 +31,7 @@ class ArrowStorage(MemoryView):
     with `read_only=True` and see every commit. Threads share a store freely. A forked process opens its own.
 
     Args:
-        storage_path: the folder; made when there is none. By default that of `StorageConfig`.
+        storage_path: the folder; made when there is none. By default the setting `storage.path`.
         dimension: length of the vectors; by default the first one decides.
         read_only: open beside a writer, for reading.
         durability: when a write returns: `commit`, when the disk holds it; `batch`, when the system does,
@@ -62,9 +62,9 @@ class ArrowStorage(MemoryView):
         skip_damaged: bool = False,
     ) -> None:
         if storage_path is None:
-            from ai_os_diffusion.config import StorageConfig
+            from ai_os_diffusion.config import load_config
 
-            storage_path = StorageConfig().path
+            storage_path = load_config().storage.path
         self._path = os.fspath(storage_path)
         if dimension is not None and dimension < 1:
             raise StorageError(f"dimension: expected a number >= 1, got {dimension}")
