@@ -42,6 +42,11 @@ impl Bpe {
         Self { vocab, merges: PairTable::new(merges), ignore_merges, characters }
     }
 
+    /// Whether pieces that are tokens are taken as they are.
+    pub(crate) fn ignores_merges(&self) -> bool {
+        self.ignore_merges
+    }
+
     /// The id of one character.
     pub(crate) fn character(&self, character: char) -> Option<u32> {
         match self.characters.get(character as usize) {

@@ -14,6 +14,7 @@ mod load;
 mod model;
 mod model_file;
 mod pipeline;
+mod shortcut;
 mod stream;
 mod tokenizer;
 mod vocab;

@@ -8,12 +8,14 @@ use tokenizers::{Model, TruncationDirection};
 use crate::batch::{self, EncodeOptions, Encodings, Side};
 use crate::model::Pipeline;
 use crate::pipeline::{self, Affixes};
+use crate::shortcut::Shortcut;
 use crate::{TokenizerError, load};
 
 /// Text to token ids and back for one vocabulary; shared freely between threads.
 pub struct Tokenizer {
     pub(crate) inner: Pipeline,
     affixes: Option<Affixes>,
+    shortcut: Option<Shortcut>,
     special_count: usize,
     vocab_size: usize,
 }
@@ -41,9 +43,10 @@ impl Tokenizer {
         let vocab_size =
             model.get_vocab_size() + added.keys().filter(|token| model.token_to_id(token).is_none()).count();
         let affixes = Affixes::probe(&inner);
+        let shortcut = Shortcut::probe(&inner);
         let special_count =
             affixes.as_ref().map_or_else(|| pipeline::special_count(&inner), Affixes::len);
-        Ok(Self { inner, affixes, special_count, vocab_size })
+        Ok(Self { inner, affixes, shortcut, special_count, vocab_size })
     }
 
     /// Number of ids, those of added tokens included.
@@ -166,7 +169,10 @@ impl Tokenizer {
             ids.extend(&affixes.prefix);
         }
         let start = ids.len();
-        pipeline::push_ids(&self.inner, text, ids)?;
+        match &self.shortcut {
+            Some(shortcut) => shortcut.push_ids(&self.inner, text, ids)?,
+            None => pipeline::push_ids(&self.inner, text, ids)?,
+        }
         if let Some(room) = self.room(options) {
             let length = ids.len() - start;
             match options.truncate {
