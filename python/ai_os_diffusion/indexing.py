@@ -15,6 +15,9 @@ from ai_os_diffusion.utils.errors import IngestError
 
 __all__ = ["AddProgress", "AddReport", "Indexer"]
 
+# Passages embedded between two reports of progress; short enough that Ctrl-C is heard soon.
+_SLICE = 64
+
 Source = Found | Skipped | tuple[str, bytes]
 """A file to read, one that was passed by, or a named document that is here already."""
 
@@ -54,9 +57,9 @@ class AddProgress:
     """How far an `add` is.
 
     Attributes:
-        bytes_done: bytes of the documents that are dealt with.
+        bytes_done: bytes of the documents that are dealt with, by share of their passages.
         bytes_total: bytes of all of them.
-        passages: passages committed so far.
+        passages: passages embedded so far.
         seconds: time taken so far.
     """
 
@@ -99,6 +102,12 @@ class Indexer:
         self._added: dict[str, Chunk] = {}
         self._touched: set[str] = set()
         self._removed: set[str] = set()
+        self._progress: Callable[[AddProgress], None] | None = None
+        self._begun = time.monotonic()
+        self._bytes_total = 0
+        self._bytes_done = 0.0
+        self._bytes_waiting = 0.0
+        self._passages = 0
         self.report = AddReport(dry_run=storage is None)
 
     def add(
@@ -108,29 +117,19 @@ class Indexer:
 
         Args:
             sources: the documents.
-            progress: called after every document and every commit.
+            progress: called as the work goes on, several times for each commit.
 
         Raises:
             StorageError: a commit failed; what was committed before stays.
         """
-        begun = time.monotonic()
         waiting = list(sources)
-        total, done = sum(map(_size, waiting)), 0
-
-        def tell() -> None:
-            self.report.seconds = time.monotonic() - begun
-            if progress is not None:
-                stored = self.report.passages["added"]
-                progress(AddProgress(done, total, stored, self.report.seconds))
-
-        tell()
+        self._progress, self._begun = progress, time.monotonic()
+        self._bytes_total = sum(map(_size, waiting))
+        self._tell()
         for source in waiting:
-            for _ in self._take(source):
-                tell()
-            done += _size(source)
-            tell()
+            self._take(source)
         self._commit()
-        tell()
+        self.report.seconds = time.monotonic() - self._begun
         return self.report
 
     def drop_vanished(self, below: Iterable[Path], *, prune: bool) -> AddReport:
@@ -152,44 +151,48 @@ class Indexer:
         self._commit()
         return self.report
 
-    def _take(self, source: Source) -> Iterator[None]:
-        """Deal with one document; yields after every commit."""
+    def _take(self, source: Source) -> None:
+        """Deal with one document: nothing to do, or passages queued and committed batch by batch."""
+        change, size = self._change(source), _size(source)
+        if change is None:
+            self._bytes_done += size
+            return
+        self.report.passages["merged"] += change.merged
+        self._bytes_done += 0 if change.added else size
+        for memory_id, chunk in change.added.items():
+            self._removed.discard(memory_id)
+            self._added[memory_id] = chunk
+            self._bytes_waiting += size / len(change.added)
+            if len(self._added) >= self._batch:
+                self._commit()
+        self._apply(change)
+
+    def _change(self, source: Source) -> Change | None:
+        """What a document changes; None when it is unchanged or cannot be read, which is reported."""
         if isinstance(source, Skipped):
             self.report.skipped.append(source)
-            return
+            return None
+        name = source[0] if isinstance(source, tuple) else str(source.path)
         try:
-            name, data = source if isinstance(source, tuple) else (str(source.path), source.path.read_bytes())
-        except OSError as error:
-            path = source.path if isinstance(source, Found) else source[0]
-            self.report.skipped.append(Skipped(str(path), f"unreadable: {error.strerror}"))
-            return
-        state = self._ingestor.digest(data)
-        if self._ledger.is_current(name, state):
-            self.report.files["unchanged"] += 1
-            return
-        try:
+            data = source[1] if isinstance(source, tuple) else source.path.read_bytes()
+            state = self._ingestor.digest(data)
+            if self._ledger.is_current(name, state):
+                self.report.files["unchanged"] += 1
+                return None
             document, chunks = self._ingestor.passages(name, data)
         except IngestError as error:
             self.report.skipped.append(Skipped(name, str(error)))
-            return
+            return None
+        except OSError as error:
+            self.report.skipped.append(Skipped(name, f"unreadable: {error.strerror}"))
+            return None
         self.report.bytes_read += len(data)
         if document.encoding not in (None, "utf-8", "utf-8-sig"):
             counts = self.report.fallback_encodings
             counts[str(document.encoding)] = counts.get(str(document.encoding), 0) + 1
         known = name in self._ledger.sources
         self.report.files["changed" if known else "added" if chunks else "empty"] += 1
-        change = self._ledger.replace(name, state, document.kind, chunks)
-        yield from self._apply_in_batches(change)
-
-    def _apply_in_batches(self, change: Change) -> Iterator[None]:
-        self.report.passages["merged"] += change.merged
-        for memory_id, chunk in change.added.items():
-            self._removed.discard(memory_id)
-            self._added[memory_id] = chunk
-            if len(self._added) >= self._batch:
-                self._commit()
-                yield
-        self._apply(Change({}, change.touched, change.removed))
+        return self._ledger.replace(name, state, document.kind, chunks)
 
     def _apply(self, change: Change) -> None:
         """Queue what needs no embedding; removing what is only queued takes it off the queue."""
@@ -209,18 +212,30 @@ class Indexer:
         counts["updated"] += len(self._touched)
         counts["removed"] += len(self._removed)
         self._added, self._touched, self._removed = {}, set(), set()
+        self._bytes_waiting = 0.0
+        self._tell()
+
+    def _tell(self) -> None:
+        if self._progress is not None:
+            seconds = time.monotonic() - self._begun
+            self._progress(AddProgress(round(self._bytes_done), self._bytes_total, self._passages, seconds))
 
     def _embedded(self) -> Iterator[dict[str, Any]]:
-        if not self._added:
-            return
-        vectors = self._embedder.encode_document([embedding_text(chunk) for chunk in self._added.values()])
-        for (memory_id, chunk), vector in zip(self._added.items(), vectors, strict=True):
-            yield {
-                "memory_id": memory_id,
-                "content": chunk.text,
-                "embedding": vector,
-                "metadata": self._ledger.metadata(memory_id),
-            }
+        waiting = list(self._added.items())
+        share = self._bytes_waiting / len(waiting) if waiting else 0.0
+        for start in range(0, len(waiting), _SLICE):
+            part = waiting[start : start + _SLICE]
+            vectors = self._embedder.encode_document([embedding_text(chunk) for _, chunk in part])
+            for (memory_id, chunk), vector in zip(part, vectors, strict=True):
+                yield {
+                    "memory_id": memory_id,
+                    "content": chunk.text,
+                    "embedding": vector,
+                    "metadata": self._ledger.metadata(memory_id),
+                }
+            self._bytes_done += share * len(part)
+            self._passages += len(part)
+            self._tell()
 
     def _relabelled(self, storage: ArrowStorage) -> Iterator[dict[str, Any]]:
         for memory_id in sorted(self._touched):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -37,19 +38,18 @@ def list_memories(
     """List memories: id, place and beginning of the text."""
     settings: Settings = ctx.obj
     with settings.runtime() as runtime:
-        found: list[Memory] = []
-        for memory in runtime.memories.iter(filter=_condition(filters, source)):
-            if len(found) == limit:
-                note(f"more than {limit}; --limit shows more", quiet=as_json)
-                break
-            found.append(memory)
+        memories = runtime.memories.iter(filter=_condition(filters, source))
+        found = list(itertools.islice(memories, limit))
+        more = next(memories, None) is not None
     if as_json:
         show_json([_memory_dict(memory) for memory in found])
     else:
         show_table(
             ["id", "where", "text"],
-            [(memory["memory_id"], _where(memory), memory["content"][:160]) for memory in found],
+            [(memory["memory_id"], _where(memory), memory["content"][:100]) for memory in found],
         )
+    if more:
+        note(f"more than {limit}; --limit shows more", quiet=as_json)
 
 
 @app.command()
