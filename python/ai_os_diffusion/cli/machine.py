@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ai_os_diffusion.cli.lazy import new_app
 from ai_os_diffusion.cli.options import Json, Quiet, Settings
-from ai_os_diffusion.cli.output import note, show_json, show_table
+from ai_os_diffusion.cli.output import note, show_json, show_table, size_text
 from ai_os_diffusion.utils.errors import ModelLoadError
 
 if TYPE_CHECKING:
@@ -39,8 +39,10 @@ def doctor(ctx: typer.Context, as_json: Json = False) -> None:
     report = doctor_report(settings.config())
     if as_json:
         show_json(report)
-    else:
-        show_table(["what", "value"], _flat(report))
+        return
+    show_table(["what", "found"], _doctor_rows(report))
+    for remedy in report["remedies"]:
+        typer.echo(f"to do: {remedy}")
 
 
 @app.command()
@@ -123,15 +125,26 @@ def _timed(run: Callable[[], object], seconds: float) -> float:
     return statistics.median(times)
 
 
-def _flat(value: Any, prefix: str = "") -> list[tuple[str, object]]:
-    """A nested report as rows: "cpu name", "cpu features", ..."""
-    rows: list[tuple[str, object]] = []
-    for name, inner in value.items():
-        label = f"{prefix} {name}".strip().replace("_", " ")
-        if isinstance(inner, dict):
-            rows += _flat(inner, label)
-        elif isinstance(inner, (list, tuple)):
-            rows.append((label, ", ".join(map(str, inner)) or "none"))
-        else:
-            rows.append((label, inner))
+def _doctor_rows(report: Mapping[str, Any]) -> list[tuple[str, object]]:
+    """The report as a person wants to read it: one row a subject."""
+    cpu, memory = report["cpu"], report["memory"]
+    features = [name for name, present in cpu["features"].items() if present]
+    rows: list[tuple[str, object]] = [
+        ("aios", report["version"]),
+        ("python", f"{report['python']['version']}, {report['python']['executable']}"),
+        ("platform", report["platform"]),
+        ("cpu", f"{cpu['name']}, {cpu['physical_cores']} cores, {cpu['threads']} threads used"),
+        ("instructions", f"{cpu['isa']} used; found: {', '.join(features) or 'none'}"),
+        (
+            "memory",
+            " of ".join(size_text(memory[name] or 0) for name in ("available_bytes", "total_bytes"))
+            + " free",
+        ),
+        ("device", f"{report['device']['used']}: {report['device']['why']}"),
+    ]
+    for name, package in report["packages"].items():
+        rows.append((name, f"{package['version'] or 'not installed'} ({package['use']})"))
+    pulled = ", ".join(model["name"] for model in report["models"]["pulled"])
+    rows.append(("models", f"{report['models']['path']}: {pulled or 'none'}"))
+    rows.append(("store", report["store"]["path"]))
     return rows

@@ -33,8 +33,6 @@ _OPTIONAL = {
     "huggingface-hub": "pull models of a hub",
     "torch": "compute on accelerators",
     "pypdfium2": "read PDF",
-    "selectolax": "read HTML",
-    "markdown-it-py": "read Markdown",
     "pyarrow": "exchange Arrow tables",
     "duckdb": "query the files",
     "polars": "query the files",
