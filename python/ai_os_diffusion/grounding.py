@@ -13,19 +13,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ai_os_diffusion.contracts import Message, TokenCounter
+from ai_os_diffusion.contracts import Message
+from ai_os_diffusion.excerpts import Excerpt
 from ai_os_diffusion.ingestion import context_line
 from ai_os_diffusion.recall import RecallHit
 
-__all__ = [
-    "Answer",
-    "Citation",
-    "cite",
-    "confidence",
-    "grounded_messages",
-    "select_passages",
-    "token_probability",
-]
+__all__ = ["Answer", "Citation", "cite", "confidence", "grounded_messages", "token_probability"]
 
 INSTRUCTION = (
     "You answer questions from the passages you are given. Use only the passages. "
@@ -50,11 +43,12 @@ class Citation:
     """A passage that supports an answer.
 
     Attributes:
-        source: document of the passage. line: its first line. end_line: its last line. page: of a PDF.
+        source: document of the passage. page: of a PDF.
+        line: line of the quoted sentence. end_line: last line of the passage.
         memory_id: id of the memory.
         similarity: cosine of passage and question.
         support: share of the answer's content words that stand in the passage.
-        quote: the sentence of the passage that shares most with question and answer.
+        quote: the sentence of the passage that is nearest to the question.
     """
 
     source: str
@@ -91,7 +85,7 @@ class Answer:
             something the passages do not: treat it as a guess.
         confidence: from 0 to 1, see `confidence`.
         abstained: memory holds nothing that fits, and the model was not asked.
-        passages: what the model was given.
+        passages: what the model was given, best first.
         nearest: similarity of the best hit. threshold: what it had to reach.
     """
 
@@ -100,7 +94,7 @@ class Answer:
     citations: tuple[Citation, ...]
     confidence: float
     abstained: bool
-    passages: tuple[RecallHit, ...]
+    passages: tuple[Excerpt, ...]
     nearest: float | None
     threshold: float | None
 
@@ -112,48 +106,24 @@ class Answer:
             "abstained": self.abstained,
             "confidence": round(self.confidence, 4),
             "citations": [citation.to_dict() for citation in self.citations],
-            "passages": [hit.to_dict() for hit in self.passages],
+            "passages": [excerpt.to_dict() for excerpt in self.passages],
             "nearest": None if self.nearest is None else round(self.nearest, 6),
             "threshold": self.threshold,
         }
 
 
-def select_passages(
-    hits: Sequence[RecallHit], counter: TokenCounter, *, budget: int, most: int = 3, within: float = 0.15
-) -> tuple[RecallHit, ...]:
-    """Choose what the model reads: the nearest passages, each text once, within a budget of tokens.
-
-    Args:
-        hits: best first.
-        counter: counts tokens as the decoder will.
-        budget: tokens for all passages; the first is taken even when it alone is longer.
-        most: passages at most; a small model is led astray by more.
-        within: leave out what is this much less similar than the best.
-    """
-    chosen: list[RecallHit] = []
-    for hit in hits:
-        if len(chosen) == most or hit.similarity < hits[0].similarity - within:
-            break
-        if any(hit.text in other.text or other.text in hit.text for other in chosen):
-            continue
-        tokens = int(counter([_passage(0, hit)])[0])
-        if chosen and tokens > budget:
-            continue
-        budget -= tokens
-        chosen.append(hit)
-    return tuple(chosen)
-
-
-def grounded_messages(question: str, passages: Sequence[RecallHit]) -> list[Message]:
+def grounded_messages(question: str, passages: Sequence[Excerpt]) -> list[Message]:
     """The conversation that asks a model to answer from passages; the best stands next to the question."""
-    quoted = "\n\n".join(_passage(number, hit) for number, hit in reversed(list(enumerate(passages, 1))))
+    quoted = "\n\n".join(
+        _quoted(number, excerpt) for number, excerpt in reversed(list(enumerate(passages, 1)))
+    )
     return [
         {"role": "system", "content": INSTRUCTION},
         {"role": "user", "content": f"{quoted}\n\nQuestion: {_harmless(question)}"},
     ]
 
 
-def cite(question: str, answer: str, passages: Sequence[RecallHit]) -> tuple[Citation, ...]:
+def cite(question: str, answer: str, passages: Sequence[Excerpt]) -> tuple[Citation, ...]:
     """Find the passages that hold what an answer says.
 
     Every sentence of the answer is laid to the passage that has most of its content words; it counts when
@@ -170,13 +140,12 @@ def cite(question: str, answer: str, passages: Sequence[RecallHit]) -> tuple[Cit
         if not words or not passages:
             continue
         new = words - asked
-        shares = [_share(new or words, hit) for hit in passages]
+        shares = [_share(new or words, excerpt.hit) for excerpt in passages]
         best = max(range(len(passages)), key=lambda index: (shares[index], -index))
         if shares[best] >= (SUPPORT if new else 1.0):
             support[best] = max(support.get(best, 0.0), shares[best])
     ranked = sorted(support.items(), key=lambda item: (-item[1], item[0]))
-    wanted = asked | _content_words(answer)
-    return tuple(_citation(passages[index], share, wanted) for index, share in ranked)
+    return tuple(_citation(passages[index], share) for index, share in ranked)
 
 
 def confidence(
@@ -208,9 +177,9 @@ def token_probability(logprobs: Sequence[float]) -> float:
     return math.exp(sum(logprobs) / len(logprobs)) if logprobs else 0.0
 
 
-def _passage(number: int, hit: RecallHit) -> str:
-    context = context_line(hit.headings)
-    text = f"{context}\n{hit.text}" if context else hit.text
+def _quoted(number: int, excerpt: Excerpt) -> str:
+    context = context_line(excerpt.hit.headings)
+    text = f"{context}\n{excerpt.text}" if context else excerpt.text
     return f"<passage {number}>\n{_harmless(text)}\n</passage {number}>"
 
 
@@ -224,29 +193,22 @@ def _share(words: set[str], hit: RecallHit) -> float:
     return len(words & held) / len(words)
 
 
-def _citation(hit: RecallHit, support: float, wanted: set[str]) -> Citation:
+def _citation(excerpt: Excerpt, support: float) -> Citation:
+    hit = excerpt.hit
     return Citation(
         hit.source,
-        hit.line,
+        excerpt.line,
         hit.end_line,
         hit.page,
         hit.memory_id,
         hit.similarity,
         support,
-        _quote(hit, wanted),
+        _shortened(excerpt.quote),
     )
 
 
-def _quote(hit: RecallHit, wanted: set[str], longest: int = 240) -> str:
-    """The sentence that shares most words with what is wanted, relative to its length."""
-    sentences = [" ".join(part.split()) for part in _SENTENCE.split(hit.text) if part.strip()]
-
-    def worth(sentence: str) -> float:
-        words = _content_words(sentence)
-        return len(words & wanted) / math.sqrt(len(words) + 4)
-
-    best = max(sentences, key=worth, default="")
-    return best if len(best) <= longest else best[: longest - 1].rsplit(" ", 1)[0] + "…"
+def _shortened(sentence: str, longest: int = 240) -> str:
+    return sentence if len(sentence) <= longest else sentence[: longest - 1].rsplit(" ", 1)[0] + "…"
 
 
 def _content_words(text: str) -> set[str]:

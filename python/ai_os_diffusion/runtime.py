@@ -20,16 +20,14 @@ if TYPE_CHECKING:
     from ai_os_diffusion.indexing import AddProgress, AddReport
     from ai_os_diffusion.inference import ArrowEngine
     from ai_os_diffusion.inference.generation import GenerationStream
-    from ai_os_diffusion.recall import RecallHit, RecallResult
+    from ai_os_diffusion.recall import RecallResult
     from ai_os_diffusion.storage import ArrowStorage
 
 __all__ = ["Runtime", "open_runtime"]
 
 # Tokens an encoder puts around a text, with a margin.
 _SPECIAL_TOKENS = 8
-# Tokens of the chat format and the instruction, beside passages, question and answer.
-_PROMPT_OVERHEAD = 96
-_REPETITION_PENALTY = 1.1
+_REPETITION_PENALTY = 1.0
 
 
 def open_runtime(config: Config | None = None) -> Runtime:
@@ -223,13 +221,18 @@ class Runtime:
             Pieces of the text, then the `Answer`. When memory holds nothing that fits, only the answer: the
             model is not asked, not even loaded.
         """
+        from ai_os_diffusion.excerpts import select_excerpts
         from ai_os_diffusion.grounding import Answer, cite, confidence, grounded_messages, token_probability
 
         found = self.recall(question, top_k=top_k, filter=filter, min_similarity=min_similarity)
         if found.nearest is None or found.abstained:
             yield Answer(question, "", (), 0.0, True, (), found.nearest, found.threshold)
             return
-        passages = self.passages(question, found, max_tokens=max_tokens)
+        passages = select_excerpts(
+            self.encoder.encode_query(question, normalize=True),
+            found.hits,
+            lambda texts: self.encoder.encode_document(texts, normalize=True),
+        )
         stream = self.generate(grounded_messages(question, passages), max_tokens=max_tokens)
         yield from stream
         written = stream.generation
@@ -248,15 +251,6 @@ class Runtime:
         """
         settings = {"temperature": 0.0, "repetition_penalty": _REPETITION_PENALTY, **sampling}
         return self.decoder.generate(messages, max_tokens=max_tokens, stream=True, **settings)
-
-    def passages(self, question: str, found: RecallResult, *, max_tokens: int) -> tuple[RecallHit, ...]:
-        """The passages of a result that the decoder's window has room for."""
-        from ai_os_diffusion.grounding import select_passages
-
-        counter = self.decoder.tokenizer.count
-        asked = int(counter([question])[0])
-        room = self.decoder.max_seq_length - _PROMPT_OVERHEAD - asked - max_tokens
-        return select_passages(found.hits, counter, budget=room)
 
     @property
     def encoder_name(self) -> str:

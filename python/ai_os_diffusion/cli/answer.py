@@ -117,5 +117,6 @@ def show_citations(answer: Answer) -> None:
         typer.echo(f"confidence {answer.confidence:.2f}")
         return
     typer.echo("No passage supports this answer: take it as a guess. Read:")
-    for hit in answer.passages:
-        typer.echo(f"    {where_text(hit.source, hit.line) if hit.source else hit.memory_id}")
+    for excerpt in answer.passages:
+        where = where_text(excerpt.hit.source, excerpt.line) if excerpt.hit.source else excerpt.hit.memory_id
+        typer.echo(f"    {where}  “{excerpt.quote}”")

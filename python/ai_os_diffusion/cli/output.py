@@ -80,7 +80,7 @@ def where_text(source: str, line: int | None = None) -> str:
 def _cell(value: object) -> str:
     if value is None:
         return "-"
-    return f"{value:.3f}" if isinstance(value, float) else " ".join(str(value).split())
+    return f"{value:.4g}" if isinstance(value, float) else " ".join(str(value).split())
 
 
 def _plain(value: Any) -> Any:

@@ -1,0 +1,51 @@
+from ai_os_diffusion.recall import RecallHit, default_threshold, judge
+
+
+def memory(**metadata):
+    return {
+        "memory_id": "m",
+        "content": "text",
+        "embedding": None,
+        "metadata": metadata,
+        "created_at": 0.0,
+        "updated_at": 0.0,
+    }
+
+
+def test_the_best_hit_decides_for_all():
+    hits = [(memory(), 0.5), (memory(), 0.1)]
+    assert len(judge("q", hits, 0.38).hits) == 2
+    result = judge("q", hits, 0.6)
+    assert (result.abstained, result.hits, result.nearest) == (True, (), 0.5)
+
+
+def test_without_a_threshold_every_hit_fits_and_no_hit_never_does():
+    assert not judge("q", [(memory(), -0.9)], None).abstained
+    assert judge("q", [], None).abstained
+
+
+def test_thresholds_belong_to_encoders_that_were_measured():
+    assert (
+        default_threshold("minilm") == default_threshold("hf:sentence-transformers/all-MiniLM-L6-v2") == 0.38
+    )
+    assert default_threshold("e5-small") is None
+
+
+def test_a_hit_reads_what_ingestion_wrote():
+    metadata = {
+        "source": "/a.pdf",
+        "line": 3,
+        "end_line": 9,
+        "page": 2,
+        "headings": ["T", "S"],
+        "also": [{"source": "/b.pdf", "line": 7}],
+    }
+    hit = RecallHit.from_hit((memory(**metadata), 0.5))
+    assert (hit.source, hit.line, hit.end_line, hit.page) == ("/a.pdf", 3, 9, 2)
+    assert hit.headings == ("T", "S")
+    assert hit.to_dict()["also"] == [{"source": "/b.pdf", "line": 7}]
+
+
+def test_a_hit_of_a_memory_that_was_saved_by_hand_has_no_place():
+    hit = RecallHit.from_hit((memory(note=1), 0.5))
+    assert (hit.source, hit.line, hit.also) == ("", None, ())
