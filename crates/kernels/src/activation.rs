@@ -46,9 +46,9 @@ fn softmax_on<S: Simd>(s: S, row: &mut [f32]) {
         return;
     }
     let top = s.splat(top);
-    map_in_place(s, row, |x| exp(s, s.sub(x, top)));
-    let inverse = s.splat(1.0 / sum_of(s, fold(s, row, s.splat(0.0), |sum, x| s.add(sum, x))));
-    map_in_place(s, row, |x| s.mul(x, inverse));
+    map_in_place!(s, row, |x| exp(s, s.sub(x, top)));
+    let inverse = s.splat(1.0 / sum_of(s, fold!(s, row, s.splat(0.0), |sum, x| s.add(sum, x))));
+    map_in_place!(s, row, |x| s.mul(x, inverse));
 }
 
 /// Largest value; −∞ for an empty row.
@@ -119,7 +119,7 @@ fn gelu_on<S: Simd>(s: S, x: &mut [f32]) {
         -3.989_349_3e-1,
         4.999_997e-1,
     ];
-    map_in_place(s, x, |x| {
+    map_in_place!(s, x, |x| {
         let a = s.min(s.splat(6.0), s.abs(x));
         let gauss = exp(s, s.mul(s.mul(a, a), s.splat(-0.5)));
         let tail = s.mul(s.mul(a, gauss), polynomial(s, a, &Q));
@@ -130,7 +130,7 @@ fn gelu_on<S: Simd>(s: S, x: &mut [f32]) {
 /// `0.5 · x · (1 + tanh u) = x · sigmoid(2u)` with `u = √(2/π) · (x + 0.044715 x³)`.
 #[inline(always)]
 fn gelu_tanh_on<S: Simd>(s: S, x: &mut [f32]) {
-    map_in_place(s, x, |x| {
+    map_in_place!(s, x, |x| {
         let cubic = s.fma(s.mul(s.splat(0.044_715), s.mul(x, x)), x, x);
         s.mul(x, sigmoid(s, s.mul(s.splat(1.595_769), cubic)))
     });
@@ -139,7 +139,7 @@ fn gelu_tanh_on<S: Simd>(s: S, x: &mut [f32]) {
 #[inline(always)]
 fn silu_mul_on<S: Simd>(s: S, gate: &[f32], up: &[f32], out: &mut [f32]) {
     out.copy_from_slice(up);
-    map_with(s, gate, out, |gate, up| {
+    map_with!(s, gate, out, |gate, up| {
         s.mul(s.mul(gate, sigmoid(s, gate)), up)
     });
 }

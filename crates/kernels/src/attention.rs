@@ -9,7 +9,7 @@ use crate::activation::exp;
 use crate::scratch::Scratch;
 use crate::shared::SharedOut;
 use crate::simd::{LANES, Simd, dispatched};
-use crate::tile::{TileRows, fma_tile, pack_columns};
+use crate::tile::{SixteenRows, TileRows, fma_tile, lanes, pack_columns};
 use crate::vector::{fold, map_in_place, sum_of};
 use crate::{ThreadPool, isa};
 
@@ -283,18 +283,19 @@ impl Problem<'_> {
         let column = part.kv_head * d;
         let panels = keys.div_ceil(LANES);
         for panel in 0..panels {
-            // Lanes beyond the last key repeat it; their scores are never used.
-            let key = |r: usize| {
-                let key = (start + panel * LANES + r).min(start + keys - 1);
-                self.k.row(part.span.key_start + key, column, d)
+            let first = part.span.key_start + start + panel * LANES;
+            let last = part.span.key_start + start + keys - 1;
+            let rows = KeyRows {
+                rows: self.k,
+                first,
+                last,
+                column,
             };
-            let packed = &mut work.keys[panel * d..(panel + 1) * d];
             pack_columns(
                 s,
+                &rows,
                 d,
-                |r, j| s.load(lanes(key(r), j)),
-                |r, j| key(r)[j],
-                packed,
+                &mut work.keys[panel * d..(panel + 1) * d],
                 (1, 0),
             );
         }
@@ -304,9 +305,9 @@ impl Problem<'_> {
                 let mut y = [[s.splat(0.0)]; R];
                 let queries = TileRows::new(&work.queries[row * work.width..], work.width);
                 fma_tile::<S, 1, R>(s, queries, packed, LANES, d, &mut y);
-                for (r, [y]) in y.into_iter().enumerate() {
+                for r in 0..R {
                     s.store_part(
-                        y,
+                        y[r][0],
                         &mut work.scores[(row + r) * KEYS + panel * LANES..][..LANES],
                     );
                 }
@@ -347,12 +348,14 @@ impl Problem<'_> {
         for c in (0..work.width).step_by(LANES) {
             in_tiles!(S, part.count, |row, R| {
                 let sums = &mut work.sums[row * work.width + c..];
-                let mut y: [[S::F; 1]; R] =
-                    std::array::from_fn(|r| [s.load_part(&sums[r * work.width..][..LANES])]);
+                let mut y = [[s.splat(0.0)]; R];
+                for r in 0..R {
+                    y[r][0] = s.load_part(&sums[r * work.width..][..LANES]);
+                }
                 let scores = TileRows::new(&work.scores[row * KEYS..], KEYS);
                 fma_tile::<S, 1, R>(s, scores, &values[c..], stride, keys, &mut y);
-                for (r, [y]) in y.into_iter().enumerate() {
-                    s.store_part(y, &mut sums[r * work.width..][..LANES]);
+                for r in 0..R {
+                    s.store_part(y[r][0], &mut sums[r * work.width..][..LANES]);
                 }
             });
         }
@@ -385,31 +388,50 @@ impl Work<'_> {
         let scores = &mut self.scores[t * KEYS..][..keys.next_multiple_of(LANES)];
         scores[visible..].fill(f32::NEG_INFINITY);
         let before = self.highest[t];
-        let top = fold(s, scores, s.splat(before), |top, x| s.max(x, top));
+        let top = fold!(s, scores, s.splat(before), |top, x| s.max(x, top));
         let top = s.largest(s.max(s.max(top[0], top[1]), s.max(top[2], top[3])));
         if top == f32::NEG_INFINITY {
             scores.fill(0.0);
             return;
         }
         let base = s.splat(top);
-        map_in_place(s, scores, |x| exp(s, s.sub(x, base)));
-        let total = sum_of(s, fold(s, scores, s.splat(0.0), |sum, x| s.add(sum, x)));
+        map_in_place!(s, scores, |x| exp(s, s.sub(x, base)));
+        let total = sum_of(s, fold!(s, scores, s.splat(0.0), |sum, x| s.add(sum, x)));
         let rescale = exp(s, s.sub(s.splat(before), base));
         let before = s.sum(s.mul(rescale, s.splat(1.0 / LANES as f32)));
         self.totals[t] = self.totals[t].mul_add(before, total);
         self.highest[t] = top;
         if before < 1.0 {
-            map_in_place(s, &mut self.sums[t * self.width..][..self.width], |x| {
+            map_in_place!(s, &mut self.sums[t * self.width..][..self.width], |x| {
                 s.mul(x, rescale)
             });
         }
     }
 }
 
-#[inline(always)]
-fn lanes(row: &[f32], index: usize) -> &[f32; LANES] {
-    match row[index..].first_chunk() {
-        Some(lanes) => lanes,
-        None => unreachable!("blocks of columns lie within the row"),
+/// Sixteen keys.
+struct KeyRows<'a> {
+    rows: Rows<'a>,
+    first: usize,
+    last: usize,
+    column: usize,
+}
+
+impl KeyRows<'_> {
+    /// Keys beyond the last repeat it: their scores are never used.
+    #[inline(always)]
+    fn at(&self, r: usize, j: usize) -> usize {
+        (self.first + r).min(self.last) * self.rows.stride + self.column + j
+    }
+}
+
+impl SixteenRows for KeyRows<'_> {
+    #[inline(always)]
+    fn vector<S: Simd>(&self, s: S, r: usize, j: usize) -> S::F {
+        s.load(lanes(self.rows.data, self.at(r, j)))
+    }
+    #[inline(always)]
+    fn value(&self, r: usize, j: usize) -> f32 {
+        self.rows.data[self.at(r, j)]
     }
 }

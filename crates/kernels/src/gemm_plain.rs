@@ -9,7 +9,7 @@ use crate::plan::Plan;
 use crate::scratch::Scratch;
 use crate::shared::SharedOut;
 use crate::simd::{LANES, Simd, dispatched};
-use crate::tile::{TileRows, fma_tile, pack_columns};
+use crate::tile::{SixteenRows, TileRows, fma_tile, lanes, pack_columns};
 use crate::{Isa, ThreadPool, isa};
 
 /// Columns of a block: a pair of panels takes 48 KiB, within L2 beside the rows of `x`.
@@ -137,25 +137,38 @@ impl<'a> Product<'a> {
         columns: Range<usize>,
         packed: &mut [[f32; LANES]],
     ) {
-        let first = (panel + p) * LANES;
-        // Rows beyond the last repeat it: their lanes are never written.
-        let row = |r: usize| (first + r).min(self.n - 1) * self.k;
-        let at = |r: usize, j: usize| row(r) + columns.start + j;
+        let (first, last, k, column) = ((panel + p) * LANES, self.n - 1, self.k, columns.start);
         let place = (P, p);
         match self.w {
             PlainRows::F32(w) => {
-                let vector = |r, j| s.load(lanes(w, at(r, j)));
-                pack_columns(s, columns.len(), vector, |r, j| w[at(r, j)], packed, place);
+                let rows = RowsF32(PanelRows {
+                    w,
+                    first,
+                    last,
+                    k,
+                    column,
+                });
+                pack_columns(s, &rows, columns.len(), packed, place);
             }
             PlainRows::F16(w) => {
-                let vector = |r, j| s.load_f16(lanes(w, at(r, j)));
-                let value = |r, j| half::f16::from_bits(w[at(r, j)]).to_f32();
-                pack_columns(s, columns.len(), vector, value, packed, place);
+                let rows = RowsF16(PanelRows {
+                    w,
+                    first,
+                    last,
+                    k,
+                    column,
+                });
+                pack_columns(s, &rows, columns.len(), packed, place);
             }
             PlainRows::Bf16(w) => {
-                let vector = |r, j| s.load_bf16(lanes(w, at(r, j)));
-                let value = |r, j| half::bf16::from_bits(w[at(r, j)]).to_f32();
-                pack_columns(s, columns.len(), vector, value, packed, place);
+                let rows = RowsBf16(PanelRows {
+                    w,
+                    first,
+                    last,
+                    k,
+                    column,
+                });
+                pack_columns(s, &rows, columns.len(), packed, place);
             }
         }
     }
@@ -197,10 +210,10 @@ impl<'a> Product<'a> {
         let (first, last) = (columns.start == 0, columns.end == self.k);
         let mut y = [[s.splat(0.0); P]; R];
         if !first {
-            for (r, y) in y.iter_mut().enumerate() {
-                for (p, y) in y.iter_mut().enumerate() {
+            for r in 0..R {
+                for p in 0..P {
                     // SAFETY: the slice ends with the statement.
-                    *y = s.load_part(unsafe { self.cells(row + r, panel + p) });
+                    y[r][p] = s.load_part(unsafe { self.cells(row + r, panel + p) });
                 }
             }
         }
@@ -213,16 +226,16 @@ impl<'a> Product<'a> {
             columns.len(),
             &mut y,
         );
-        for (r, y) in y.into_iter().enumerate() {
-            for (p, y) in y.into_iter().enumerate() {
+        for r in 0..R {
+            for p in 0..P {
                 let column = (panel + p) * LANES;
                 // SAFETY: the slice ends with the loop's body.
                 let cells = unsafe { self.cells(row + r, panel + p) };
                 let y = match self.bias {
                     Some(bias) if last => {
-                        s.add(y, s.load_part(&bias[column..column + cells.len()]))
+                        s.add(y[r][p], s.load_part(&bias[column..column + cells.len()]))
                     }
-                    _ => y,
+                    _ => y[r][p],
                 };
                 s.store_part(y, cells);
             }
@@ -244,10 +257,43 @@ impl<'a> Product<'a> {
     }
 }
 
-#[inline(always)]
-fn lanes<T>(values: &[T], index: usize) -> &[T; LANES] {
-    match values[index..].first_chunk() {
-        Some(lanes) => lanes,
-        None => unreachable!("a block of columns lies within its row"),
+/// Rows of a panel from one column on.
+struct PanelRows<'a, T> {
+    w: &'a [T],
+    first: usize,
+    last: usize,
+    k: usize,
+    column: usize,
+}
+
+impl<T> PanelRows<'_, T> {
+    /// Rows beyond the last repeat it: their lanes are never written.
+    #[inline(always)]
+    fn at(&self, r: usize, j: usize) -> usize {
+        (self.first + r).min(self.last) * self.k + self.column + j
     }
 }
+
+/// Rows of `$type`, loaded by `$load` and, one at a time, by `$value`.
+macro_rules! panel_rows {
+    ($name:ident, $type:ty, $load:ident, $value:expr) => {
+        struct $name<'a>(PanelRows<'a, $type>);
+
+        impl SixteenRows for $name<'_> {
+            #[inline(always)]
+            fn vector<S: Simd>(&self, s: S, r: usize, j: usize) -> S::F {
+                s.$load(lanes(self.0.w, self.0.at(r, j)))
+            }
+            #[inline(always)]
+            fn value(&self, r: usize, j: usize) -> f32 {
+                $value(self.0.w[self.0.at(r, j)])
+            }
+        }
+    };
+}
+
+panel_rows!(RowsF32, f32, load, std::convert::identity);
+panel_rows!(RowsF16, u16, load_f16, |bits| half::f16::from_bits(bits)
+    .to_f32());
+panel_rows!(RowsBf16, u16, load_bf16, |bits| half::bf16::from_bits(bits)
+    .to_f32());

@@ -10,7 +10,8 @@ use crate::panel16::{PANEL_ROWS, STEP_BYTES};
 use crate::plan::Plan;
 use crate::scratch::Scratch;
 use crate::shared::SharedOut;
-use crate::simd::{LANES, Simd, dispatched};
+use crate::simd::{Simd, dispatched};
+use crate::tile::lanes;
 use crate::{CodeBits, GroupScales, GroupZero, Isa, QuantPanels, QuantRows, ThreadPool, isa};
 
 /// `out[m, n] = x[m, k] · wᵀ + bias`, with `w` as stored.
@@ -98,7 +99,8 @@ impl Product<'_> {
             let (codes, _) = self.w.codes[panel * panel_bytes..][..panel_bytes].as_chunks();
             let acts = &self.x.codes[row * self.x.stride..][..self.x.stride];
             let mut y = [[s.splat(0.0)]];
-            for (group, steps) in self.group_steps(self.w.bits.step_columns(), codes.len()) {
+            for group in 0..self.w.groups() {
+                let steps = self.group_steps(group, self.w.bits.step_columns(), codes.len());
                 let dots = [[dot_group::<S, WIDTH>(s, codes, acts, steps)]];
                 self.add_group(s, row, [panel], group, dots, &mut y);
             }
@@ -147,7 +149,11 @@ impl Product<'_> {
         codes: &[[u8; 64]],
     ) {
         let steps = codes.len() / P;
-        let codes: [&[[u8; 64]]; P] = std::array::from_fn(|p| &codes[p * steps..][..steps]);
+        let mut panels: [&[[u8; 64]]; P] = [&[]; P];
+        for (p, panel) in panels.iter_mut().enumerate() {
+            *panel = &codes[p * steps..][..steps];
+        }
+        let codes = panels;
         // Without groups the floats are not live in the inner loop and the tile can be twice as tall.
         let tall = S::WIDE && self.w.groups() == 1;
         let mut row = rows.start;
@@ -176,31 +182,31 @@ impl Product<'_> {
         panel: usize,
         codes: [&[[u8; 64]]; P],
     ) {
-        let panels = std::array::from_fn(|p| panel + p);
-        let acts: [&[i8]; R] =
-            std::array::from_fn(|r| &self.x.codes[(row + r) * self.x.stride..][..self.x.stride]);
+        let mut panels = [panel; P];
+        for (p, panel) in panels.iter_mut().enumerate() {
+            *panel += p;
+        }
+        let mut acts: [&[i8]; R] = [&[]; R];
+        for (r, acts) in acts.iter_mut().enumerate() {
+            *acts = &self.x.codes[(row + r) * self.x.stride..][..self.x.stride];
+        }
         let mut y = [[s.splat(0.0); P]; R];
-        for (group, steps) in self.group_steps(4, codes[0].len()) {
+        for group in 0..self.w.groups() {
+            let steps = self.group_steps(group, 4, codes[0].len());
             let dots = dot_tile::<S, WIDTH, P, R>(s, codes, acts, steps);
             self.add_group(s, row, panels, group, dots, &mut y);
         }
         self.finish(s, row, panels, y);
     }
 
-    /// The groups with their steps of `columns` columns.
+    /// The steps, of `columns` columns each, of a group.
     #[inline(always)]
-    fn group_steps(
-        &self,
-        columns: usize,
-        steps: usize,
-    ) -> impl Iterator<Item = (usize, Range<usize>)> {
-        let groups = self.w.groups();
-        let size = if self.w.group_size == 0 {
-            steps
-        } else {
-            self.w.group_size / columns
-        };
-        (0..groups).map(move |group| (group, group * size..((group + 1) * size).min(steps)))
+    fn group_steps(&self, group: usize, columns: usize, steps: usize) -> Range<usize> {
+        if self.w.group_size == 0 {
+            return 0..steps;
+        }
+        let size = self.w.group_size / columns;
+        group * size..((group + 1) * size).min(steps)
     }
 
     /// Adds a group's integer sums to the rows' results: the one place where they become floats.
@@ -263,24 +269,21 @@ impl Product<'_> {
         for p in 0..P {
             let column = panels[p] * PANEL_ROWS;
             let width = (n - column).min(PANEL_ROWS);
-            let bias = self
-                .bias
-                .map(|bias| s.load_part(&bias[column..column + width]));
+            let bias = match self.bias {
+                Some(bias) => s.load_part(&bias[column..column + width]),
+                None => s.splat(0.0),
+            };
             for r in 0..R {
-                let y = bias.map_or(y[r][p], |bias| s.add(y[r][p], bias));
+                let y = if self.bias.is_some() {
+                    s.add(y[r][p], bias)
+                } else {
+                    y[r][p]
+                };
                 // SAFETY: the cells belong to this task.
                 let out = unsafe { self.out.part((row + r) * n + column, width) };
                 s.store_part(y, out);
             }
         }
-    }
-}
-
-#[inline(always)]
-fn lanes<T>(values: &[T], index: usize) -> &[T; LANES] {
-    match values[index..].first_chunk() {
-        Some(lanes) => lanes,
-        None => unreachable!("lengths are checked before any kernel runs"),
     }
 }
 
@@ -370,13 +373,16 @@ fn dot_tile<S: Simd, const WIDTH: usize, const P: usize, const R: usize>(
     let mut sums = [[s.splat_i32(0); P]; R];
     for step in steps {
         // SAFETY: `step < steps.end`, which the assertions bound.
-        let codes: [S::B; P] =
-            std::array::from_fn(|p| s.load_bytes(unsafe { codes[p].get_unchecked(step) }));
+        let mut step_codes = [s.load_bytes(unsafe { codes[0].get_unchecked(step) }); P];
+        for p in 1..P {
+            // SAFETY: as above.
+            step_codes[p] = s.load_bytes(unsafe { codes[p].get_unchecked(step) });
+        }
         for r in 0..R {
             // SAFETY: as above.
             let act = unsafe { four(acts[r], step) };
             for p in 0..P {
-                sums[r][p] = dot_width::<S, WIDTH>(s, sums[r][p], codes[p], act);
+                sums[r][p] = dot_width::<S, WIDTH>(s, sums[r][p], step_codes[p], act);
             }
         }
     }

@@ -2,6 +2,8 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 // Generic kernels must be inlined into the function that enables the instruction set.
 #![allow(clippy::inline_always)]
+// Indexed loops over arrays of registers unroll; iterators over them move the array through memory.
+#![allow(clippy::needless_range_loop)]
 
 mod activation;
 mod attention;

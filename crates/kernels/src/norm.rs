@@ -61,11 +61,11 @@ dispatched!(fn rms_norm_isa(x: &[f32], gamma: &[f32], eps: f32, out: &mut [f32])
 fn layer_norm_on<S: Simd>(s: S, x: &[f32], gamma: &[f32], beta: &[f32], eps: f32, out: &mut [f32]) {
     let n = x.len() as f32;
     let zero = s.splat(0.0);
-    let mean = sum_of(s, fold(s, x, zero, |sum, x| s.add(sum, x))) / n;
+    let mean = sum_of(s, fold!(s, x, zero, |sum, x| s.add(sum, x))) / n;
     // Centred values go through `out`: the zeros that fill its last vector then add nothing to the squares.
     let negative = s.splat(-mean);
-    map_with(s, x, out, |x, _| s.add(x, negative));
-    let variance = sum_of(s, fold(s, out, zero, |sum, x| s.fma(x, x, sum))) / n;
+    map_with!(s, x, out, |x, _| s.add(x, negative));
+    let variance = sum_of(s, fold!(s, out, zero, |sum, x| s.fma(x, x, sum))) / n;
     let inverse = s.splat(1.0 / (variance + eps).sqrt());
     let affine = gamma.chunks(LANES).zip(beta.chunks(LANES));
     for (out, (gamma, beta)) in out.chunks_mut(LANES).zip(affine) {
@@ -76,7 +76,7 @@ fn layer_norm_on<S: Simd>(s: S, x: &[f32], gamma: &[f32], beta: &[f32], eps: f32
 
 #[inline(always)]
 fn rms_norm_on<S: Simd>(s: S, x: &[f32], gamma: &[f32], eps: f32, out: &mut [f32]) {
-    let square = sum_of(s, fold(s, x, s.splat(0.0), |sum, x| s.fma(x, x, sum))) / x.len() as f32;
+    let square = sum_of(s, fold!(s, x, s.splat(0.0), |sum, x| s.fma(x, x, sum))) / x.len() as f32;
     let inverse = s.splat(1.0 / (square + eps).sqrt());
     for ((out, x), gamma) in out
         .chunks_mut(LANES)

@@ -34,42 +34,65 @@ pub(crate) fn fma_tile<S: Simd, const P: usize, const R: usize>(
     assert!((depth - 1) * b_stride + P * LANES <= b.len());
     let mut sums = *y;
     for j in 0..depth {
-        let b: [S::F; P] = std::array::from_fn(|p| {
-            // SAFETY: the assertions bound every row of `a` and of `b`.
-            s.load(unsafe { &*b.as_ptr().add(j * b_stride + p * LANES).cast() })
-        });
-        for (r, sums) in sums.iter_mut().enumerate() {
+        // SAFETY: the assertions bound every row of `a` and of `b`.
+        let vectors = unsafe { b.as_ptr().add(j * b_stride) }.cast::<[f32; LANES]>();
+        // SAFETY: as above.
+        let mut b = [s.load(unsafe { &*vectors }); P];
+        for p in 1..P {
+            // SAFETY: as above.
+            b[p] = s.load(unsafe { &*vectors.add(p) });
+        }
+        for r in 0..R {
             // SAFETY: as above.
             let a = s.splat(unsafe { *a.data.get_unchecked(r * a.stride + j) });
             for p in 0..P {
-                sums[p] = s.fma(a, b[p], sums[p]);
+                sums[r][p] = s.fma(a, b[p], sums[r][p]);
             }
         }
     }
     *y = sums;
 }
 
-/// Writes `columns` columns of sixteen rows as vectors, column `j` at `packed[j * step + offset]`.
-/// `vector(r, j)` loads sixteen columns of row `r` from `j`, `value(r, j)` a single one.
+/// Sixteen rows of numbers that become the lanes of a panel.
+pub(crate) trait SixteenRows {
+    /// Columns `j..j + 16` of row `r`.
+    fn vector<S: Simd>(&self, s: S, r: usize, j: usize) -> S::F;
+    /// Column `j` of row `r`.
+    fn value(&self, r: usize, j: usize) -> f32;
+}
+
+/// Writes the first `columns` columns as vectors, column `j` at `packed[j * step + offset]`.
 #[inline(always)]
 pub(crate) fn pack_columns<S: Simd>(
     s: S,
+    rows: &impl SixteenRows,
     columns: usize,
-    vector: impl Fn(usize, usize) -> S::F,
-    value: impl Fn(usize, usize) -> f32,
     packed: &mut [[f32; LANES]],
     (step, offset): (usize, usize),
 ) {
     let whole = columns / LANES * LANES;
     for j in (0..whole).step_by(LANES) {
-        let block = s.transpose(std::array::from_fn(|r| vector(r, j)));
-        for (i, column) in block.into_iter().enumerate() {
-            s.store(column, &mut packed[(j + i) * step + offset]);
+        let mut block = [s.splat(0.0); LANES];
+        for r in 0..LANES {
+            block[r] = rows.vector(s, r, j);
+        }
+        let block = s.transpose(block);
+        for i in 0..LANES {
+            s.store(block[i], &mut packed[(j + i) * step + offset]);
         }
     }
     for j in whole..columns {
         for (r, lane) in packed[j * step + offset].iter_mut().enumerate() {
-            *lane = value(r, j);
+            *lane = rows.value(r, j);
         }
+    }
+}
+
+/// Sixteen values from `index`.
+#[inline(always)]
+pub(crate) fn lanes<T>(values: &[T], index: usize) -> &[T; LANES] {
+    match values[index..].first_chunk() {
+        Some(lanes) => lanes,
+        None => unreachable!("lengths are checked before any kernel runs"),
     }
 }

@@ -68,52 +68,61 @@ dispatched!(fn abs_max_isa(x: &[f32]) -> f32 = abs_max_on);
 dispatched!(fn f16_isa(bits: &[u16], out: &mut [f32]) = f16_on);
 dispatched!(fn bf16_isa(bits: &[u16], out: &mut [f32]) = bf16_on);
 
-/// Replaces each vector of `y` by `f(its index, its value)`.
-#[inline(always)]
-pub(crate) fn map_in_place<S: Simd>(s: S, y: &mut [f32], f: impl Fn(S::F) -> S::F) {
-    let (whole, rest) = y.as_chunks_mut::<LANES>();
-    for y in whole {
-        s.store(f(s.load(y)), y);
-    }
-    if !rest.is_empty() {
-        s.store_part(f(s.load_part(rest)), rest);
-    }
-}
-
-/// Replaces each vector of `y` by `f(x, y)`.
-#[inline(always)]
-pub(crate) fn map_with<S: Simd>(s: S, x: &[f32], y: &mut [f32], f: impl Fn(S::F, S::F) -> S::F) {
-    let (whole_x, rest_x) = x.as_chunks::<LANES>();
-    let (whole, rest) = y.as_chunks_mut::<LANES>();
-    for (x, y) in whole_x.iter().zip(whole) {
-        s.store(f(s.load(x), s.load(y)), y);
-    }
-    if !rest.is_empty() {
-        s.store_part(f(s.load_part(rest_x), s.load_part(rest)), rest);
-    }
-}
-
-/// Folds vectors into four accumulators in turn: four chains hide the latency. The last part is filled
-/// with zeros.
-#[inline(always)]
-pub(crate) fn fold<S: Simd>(
-    s: S,
-    x: &[f32],
-    start: S::F,
-    f: impl Fn(S::F, S::F) -> S::F,
-) -> [S::F; 4] {
-    let mut sums = [start; 4];
-    let (blocks, rest) = x.as_chunks::<{ 4 * LANES }>();
-    for block in blocks {
-        for (sum, x) in sums.iter_mut().zip(block.as_chunks::<LANES>().0) {
-            *sum = f(*sum, s.load(x));
+/// Replaces each vector `$old` of `$y` by `$new`. Like the others below a macro, not a function that takes a
+/// closure: the compiler could leave the closure outside the function that enables the instruction set.
+macro_rules! map_in_place {
+    ($s:ident, $y:expr, |$old:ident| $new:expr) => {{
+        let (whole, rest) = $y.as_chunks_mut::<{ $crate::simd::LANES }>();
+        for y in whole {
+            let $old = $s.load(y);
+            $s.store($new, y);
         }
-    }
-    for (sum, x) in sums.iter_mut().zip(rest.chunks(LANES)) {
-        *sum = f(*sum, s.load_part(x));
-    }
-    sums
+        if !rest.is_empty() {
+            let $old = $s.load_part(rest);
+            $s.store_part($new, rest);
+        }
+    }};
 }
+pub(crate) use map_in_place;
+
+/// Replaces each vector `$b` of `$y` by `$new`, where `$a` is the vector of `$x` beside it.
+macro_rules! map_with {
+    ($s:ident, $x:expr, $y:expr, |$a:pat_param, $b:pat_param| $new:expr) => {{
+        let (whole_x, rest_x) = $x.as_chunks::<{ $crate::simd::LANES }>();
+        let (whole, rest) = $y.as_chunks_mut::<{ $crate::simd::LANES }>();
+        for (x, y) in whole_x.iter().zip(whole) {
+            let ($a, $b) = ($s.load(x), $s.load(y));
+            $s.store($new, y);
+        }
+        if !rest.is_empty() {
+            let ($a, $b) = ($s.load_part(rest_x), $s.load_part(rest));
+            $s.store_part($new, rest);
+        }
+    }};
+}
+pub(crate) use map_with;
+
+/// Folds the vectors `$v` of `$x` into four accumulators in turn: four chains hide the latency. The last
+/// vector is filled with zeros.
+macro_rules! fold {
+    ($s:ident, $x:expr, $start:expr, |$sum:ident, $v:ident| $next:expr) => {{
+        let mut sums = [$start; 4];
+        let (blocks, rest) = $x.as_chunks::<{ 4 * $crate::simd::LANES }>();
+        for block in blocks {
+            let (block, _) = block.as_chunks::<{ $crate::simd::LANES }>();
+            for i in 0..4 {
+                let ($sum, $v) = (sums[i], $s.load(&block[i]));
+                sums[i] = $next;
+            }
+        }
+        for (i, x) in rest.chunks($crate::simd::LANES).enumerate() {
+            let ($sum, $v) = (sums[i], $s.load_part(x));
+            sums[i] = $next;
+        }
+        sums
+    }};
+}
+pub(crate) use fold;
 
 /// The lanes of four accumulators added in a fixed order.
 #[inline(always)]
@@ -145,23 +154,23 @@ fn dot_on<S: Simd>(s: S, a: &[f32], b: &[f32]) -> f32 {
 #[inline(always)]
 fn axpy_on<S: Simd>(s: S, alpha: f32, x: &[f32], y: &mut [f32]) {
     let alpha = s.splat(alpha);
-    map_with(s, x, y, |x, y| s.fma(alpha, x, y));
+    map_with!(s, x, y, |x, y| s.fma(alpha, x, y));
 }
 
 #[inline(always)]
 fn add_on<S: Simd>(s: S, x: &[f32], y: &mut [f32]) {
-    map_with(s, x, y, |x, y| s.add(y, x));
+    map_with!(s, x, y, |x, y| s.add(y, x));
 }
 
 #[inline(always)]
 fn scale_on<S: Simd>(s: S, alpha: f32, y: &mut [f32]) {
     let alpha = s.splat(alpha);
-    map_in_place(s, y, |y| s.mul(alpha, y));
+    map_in_place!(s, y, |y| s.mul(alpha, y));
 }
 
 #[inline(always)]
 pub(crate) fn abs_max_on<S: Simd>(s: S, x: &[f32]) -> f32 {
-    let largest = fold(s, x, s.splat(0.0), |largest, x| s.max_magnitude(x, largest));
+    let largest = fold!(s, x, s.splat(0.0), |largest, x| s.max_magnitude(x, largest));
     let pairs = [
         s.max_magnitude(largest[0], largest[2]),
         s.max_magnitude(largest[1], largest[3]),
@@ -169,26 +178,28 @@ pub(crate) fn abs_max_on<S: Simd>(s: S, x: &[f32]) -> f32 {
     s.largest_magnitude(s.max_magnitude(pairs[0], pairs[1]))
 }
 
+/// Converts vectors of sixteen by the method `$load`.
+macro_rules! convert {
+    ($s:ident, $load:ident, $bits:ident, $out:ident) => {{
+        let (whole, rest) = $bits.as_chunks::<LANES>();
+        let (whole_out, rest_out) = $out.as_chunks_mut::<LANES>();
+        for (bits, out) in whole.iter().zip(whole_out) {
+            $s.store($s.$load(bits), out);
+        }
+        if !rest.is_empty() {
+            let mut last = [0; LANES];
+            last[..rest.len()].copy_from_slice(rest);
+            $s.store_part($s.$load(&last), rest_out);
+        }
+    }};
+}
+
 #[inline(always)]
 fn f16_on<S: Simd>(s: S, bits: &[u16], out: &mut [f32]) {
-    convert(bits, out, |bits| s.load_f16(bits), s);
+    convert!(s, load_f16, bits, out);
 }
 
 #[inline(always)]
 fn bf16_on<S: Simd>(s: S, bits: &[u16], out: &mut [f32]) {
-    convert(bits, out, |bits| s.load_bf16(bits), s);
-}
-
-#[inline(always)]
-fn convert<S: Simd>(bits: &[u16], out: &mut [f32], load: impl Fn(&[u16; LANES]) -> S::F, s: S) {
-    let (whole, rest) = bits.as_chunks::<LANES>();
-    let (whole_out, rest_out) = out.as_chunks_mut::<LANES>();
-    for (bits, out) in whole.iter().zip(whole_out) {
-        s.store(load(bits), out);
-    }
-    if !rest.is_empty() {
-        let mut last = [0; LANES];
-        last[..rest.len()].copy_from_slice(rest);
-        s.store_part(load(&last), rest_out);
-    }
+    convert!(s, load_bf16, bits, out);
 }

@@ -29,6 +29,23 @@ macro_rules! proven {
     };
 }
 
+/// An expression for both halves. No closure: the compiler could leave it outside the function that
+/// enables the instruction set.
+macro_rules! halves {
+    (|$i:ident| $half:expr) => {
+        proven!([
+            {
+                let $i = 0;
+                $half
+            },
+            {
+                let $i = 1;
+                $half
+            }
+        ])
+    };
+}
+
 /// The same intrinsic on both halves.
 macro_rules! both {
     ($name:ident, $a:expr) => {
@@ -75,7 +92,10 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn load_bf16(self, x: &[u16; LANES]) -> Self::F {
         let wide = both!(_mm256_cvtepu16_epi32, load_halves(self, x));
-        proven!(wide.map(|half| _mm256_castsi256_ps(_mm256_slli_epi32::<16>(half))))
+        proven!([
+            _mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide[0])),
+            _mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide[1])),
+        ])
     }
     #[inline(always)]
     fn add(self, a: Self::F, b: Self::F) -> Self::F {
@@ -112,26 +132,18 @@ impl Simd for Avx2 {
     }
     #[inline(always)]
     fn round(self, a: Self::F) -> Self::F {
-        proven!(
-            a.map(
-                |half| _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(half)
-            )
-        )
+        halves!(|i| _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a[i]))
     }
     #[inline(always)]
     fn exp2_integer(self, n: Self::F) -> Self::F {
-        proven!(n.map(|half| {
-            let exponent = _mm256_add_epi32(_mm256_cvtps_epi32(half), _mm256_set1_epi32(127));
+        halves!(|i| {
+            let exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n[i]), _mm256_set1_epi32(127));
             _mm256_castsi256_ps(_mm256_slli_epi32::<23>(exponent))
-        }))
+        })
     }
     #[inline(always)]
     fn select_less(self, a: Self::F, b: Self::F, x: Self::F, y: Self::F) -> Self::F {
-        proven!(std::array::from_fn(|i| _mm256_blendv_ps(
-            y[i],
-            x[i],
-            _mm256_cmp_ps::<_CMP_LT_OQ>(a[i], b[i])
-        )))
+        halves!(|i| _mm256_blendv_ps(y[i], x[i], _mm256_cmp_ps::<_CMP_LT_OQ>(a[i], b[i])))
     }
     #[inline(always)]
     fn sum(self, a: Self::F) -> f32 {
@@ -154,12 +166,10 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn max_magnitude(self, a: Self::F, b: Self::F) -> Self::F {
         let a = self.abs(a);
-        proven!(std::array::from_fn(|i| {
-            _mm256_castsi256_ps(_mm256_max_epi32(
-                _mm256_castps_si256(a[i]),
-                _mm256_castps_si256(b[i]),
-            ))
-        }))
+        halves!(|i| _mm256_castsi256_ps(_mm256_max_epi32(
+            _mm256_castps_si256(a[i]),
+            _mm256_castps_si256(b[i])
+        )))
     }
     #[inline(always)]
     fn largest_magnitude(self, a: Self::F) -> f32 {
@@ -175,11 +185,20 @@ impl Simd for Avx2 {
     }
     #[inline(always)]
     fn transpose(self, rows: [Self::F; LANES]) -> [Self::F; LANES] {
-        let block = |half: usize, from: usize| {
-            transpose8(self, std::array::from_fn(|i| rows[from + i][half]))
-        };
-        let blocks = [[block(0, 0), block(0, 8)], [block(1, 0), block(1, 8)]];
-        std::array::from_fn(|column| blocks[column / 8].map(|block| block[column % 8]))
+        let mut columns = rows;
+        for half in 0..2 {
+            for from in [0, 8] {
+                let mut block = [rows[0][0]; 8];
+                for i in 0..8 {
+                    block[i] = rows[from + i][half];
+                }
+                let block = transpose8(self, block);
+                for i in 0..8 {
+                    columns[8 * half + i][from / 8] = block[i];
+                }
+            }
+        }
+        columns
     }
 
     #[inline(always)]
@@ -254,28 +273,25 @@ impl Simd for Avx2 {
     }
     #[inline(always)]
     fn field(self, v: Self::B, width: usize, index: usize) -> Self::B {
-        proven!({
-            // Words are shifted; what crosses from the other byte is masked away.
-            let count = _mm_cvtsi32_si128((width * index) as i32);
-            let mask = _mm256_set1_epi8((u8::MAX >> (8 - width)) as i8);
-            v.map(|half| _mm256_and_si256(_mm256_srl_epi16(half, count), mask))
-        })
+        // Words are shifted; what crosses from the other byte is masked away.
+        let mask = (u8::MAX >> (8 - width)) as i8;
+        halves!(|i| _mm256_and_si256(
+            _mm256_srl_epi16(v[i], _mm_cvtsi32_si128((width * index) as i32)),
+            _mm256_set1_epi8(mask)
+        ))
     }
     #[inline(always)]
     fn dot<const NARROW: bool>(self, sum: Self::I, codes: Self::B, acts: i32) -> Self::I {
-        proven!({
+        halves!(|i| {
             let acts = _mm256_set1_epi32(acts);
-            let ones = _mm256_set1_epi16(1);
-            std::array::from_fn(|i| {
-                let pairs = if NARROW {
-                    _mm256_maddubs_epi16(codes[i], acts)
-                } else {
-                    // Codes less 128, as magnitude and sign: 2 * 128 * 127 fits 16 bits, 2 * 255 * 127 would not.
-                    let signed = _mm256_xor_si256(codes[i], _mm256_set1_epi8(i8::MIN));
-                    _mm256_maddubs_epi16(_mm256_abs_epi8(signed), _mm256_sign_epi8(acts, signed))
-                };
-                _mm256_add_epi32(sum[i], _mm256_madd_epi16(pairs, ones))
-            })
+            let pairs = if NARROW {
+                _mm256_maddubs_epi16(codes[i], acts)
+            } else {
+                // Codes less 128, as magnitude and sign: 2 * 128 * 127 fits 16 bits, 2 * 255 * 127 would not.
+                let signed = _mm256_xor_si256(codes[i], _mm256_set1_epi8(i8::MIN));
+                _mm256_maddubs_epi16(_mm256_abs_epi8(signed), _mm256_sign_epi8(acts, signed))
+            };
+            _mm256_add_epi32(sum[i], _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
         })
     }
 }

@@ -252,4 +252,19 @@ impl Simd for Avx512 {
     fn dot<const NARROW: bool>(self, sum: __m512i, codes: __m512i, acts: i32) -> __m512i {
         proven!(_mm512_dpbusd_epi32(sum, codes, _mm512_set1_epi32(acts)))
     }
+
+    #[inline(always)]
+    fn load_part(self, x: &[f32]) -> __m512 {
+        assert!(x.len() <= LANES);
+        // SAFETY: the mask keeps the load within `x`.
+        unsafe { _mm512_maskz_loadu_ps(((1_u32 << x.len()) - 1) as __mmask16, x.as_ptr()) }
+    }
+    #[inline(always)]
+    fn store_part(self, v: __m512, out: &mut [f32]) {
+        assert!(out.len() <= LANES);
+        // SAFETY: the mask keeps the store within `out`.
+        unsafe {
+            _mm512_mask_storeu_ps(out.as_mut_ptr(), ((1_u32 << out.len()) - 1) as __mmask16, v);
+        }
+    }
 }
