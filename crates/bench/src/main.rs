@@ -4,6 +4,8 @@
 //! and number of threads: the median of at least seven samples, and the best one, which a busy machine
 //! disturbs least.
 
+mod limits;
+
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
@@ -41,6 +43,7 @@ fn main() {
                 filter: &filter,
             };
             isa.scope(|| {
+                limits(&report);
                 products(&report);
                 rows(&report);
             });
@@ -119,6 +122,32 @@ fn noise(len: usize) -> Vec<f32> {
             (state >> 33) as f32 / (1_u64 << 30) as f32 - 1.0
         })
         .collect()
+}
+
+fn limits(report: &Report<'_>) {
+    let threads = report.pool.threads();
+    for (name, dot) in [
+        ("limit: f32 multiply-add", false),
+        ("limit: int8 dot product", true),
+    ] {
+        if dot && report.isa != Isa::Avx512 {
+            continue;
+        }
+        report.line(
+            name,
+            limits::operations(report.isa, dot, threads),
+            0,
+            || {
+                limits::multiply(&report.pool, report.isa, dot);
+            },
+        );
+    }
+    if "limit: read 128 MB".contains(report.filter) {
+        let data = vec![1_u64; 16 << 20];
+        report.line("limit: read 128 MB", 0, data.len() * 8, || {
+            limits::read(&report.pool, &data)
+        });
+    }
 }
 
 fn products(report: &Report<'_>) {

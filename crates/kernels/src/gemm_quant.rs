@@ -101,7 +101,8 @@ impl Product<'_> {
             let mut y = [[s.splat(0.0)]];
             for group in 0..self.w.groups() {
                 let steps = self.group_steps(group, self.w.bits.step_columns(), codes.len());
-                let dots = [[dot_group::<S, WIDTH>(s, codes, acts, steps)]];
+                let [[start]] = self.start_group(s, row, [panel], group);
+                let dots = [[dot_group::<S, WIDTH>(s, codes, acts, steps, start)]];
                 self.add_group(s, row, [panel], group, dots, &mut y);
             }
             self.finish(s, row, [panel], y);
@@ -193,7 +194,8 @@ impl Product<'_> {
         let mut y = [[s.splat(0.0); P]; R];
         for group in 0..self.w.groups() {
             let steps = self.group_steps(group, 4, codes[0].len());
-            let dots = dot_tile::<S, WIDTH, P, R>(s, codes, acts, steps);
+            let start = self.start_group(s, row, panels, group);
+            let dots = dot_tile::<S, WIDTH, P, R>(s, codes, acts, steps, start);
             self.add_group(s, row, panels, group, dots, &mut y);
         }
         self.finish(s, row, panels, y);
@@ -209,6 +211,49 @@ impl Product<'_> {
         group * size..((group + 1) * size).min(steps)
     }
 
+    /// What the integer sums of a group start from, so that they end free of the codes' zero.
+    #[inline(always)]
+    fn start_group<S: Simd, const P: usize, const R: usize>(
+        &self,
+        s: S,
+        row: usize,
+        panels: [usize; P],
+        group: usize,
+    ) -> [[S::I; P]; R] {
+        let groups = self.w.groups();
+        let sums = &self.x.sums[row * groups + group..][..(R - 1) * groups + 1];
+        let offset = if matches!(self.w.bits, CodeBits::Int8) {
+            S::CODE_OFFSET
+        } else {
+            0
+        };
+        let mut start = [[s.splat_i32(0); P]; R];
+        match self.w.zero {
+            GroupZero::Middle => {
+                let zero = i32::from(self.w.bits.middle()) - offset;
+                for r in 0..R {
+                    start[r] = [s.splat_i32(-zero * sums[r * groups]); P];
+                }
+            }
+            GroupZero::U8(zeros) => {
+                for p in 0..P {
+                    let zeros = lanes(zeros, (panels[p] * groups + group) * PANEL_ROWS);
+                    let negative = s.sub_i32(s.splat_i32(offset), s.load_u8_as_i32(zeros));
+                    for r in 0..R {
+                        start[r][p] = s.mul_i32(negative, s.splat_i32(sums[r * groups]));
+                    }
+                }
+            }
+            GroupZero::MinF16(_) if offset == 0 => {}
+            GroupZero::MinF16(_) => {
+                for r in 0..R {
+                    start[r] = [s.splat_i32(offset * sums[r * groups]); P];
+                }
+            }
+        }
+        start
+    }
+
     /// Adds a group's integer sums to the rows' results: the one place where they become floats.
     #[inline(always)]
     fn add_group<S: Simd, const P: usize, const R: usize>(
@@ -221,11 +266,16 @@ impl Product<'_> {
         y: &mut [[S::F; P]; R],
     ) {
         let groups = self.w.groups();
-        let offset = if matches!(self.w.bits, CodeBits::Int8) {
-            S::CODE_OFFSET
-        } else {
-            0
-        };
+        let act_scales = &self.x.scales[row * groups + group..][..(R - 1) * groups + 1];
+        if let GroupZero::MinF16(mins) = self.w.zero {
+            let shares = &self.x.shares[row * groups + group..][..(R - 1) * groups + 1];
+            for p in 0..P {
+                let min = s.load_f16(lanes(mins, (panels[p] * groups + group) * PANEL_ROWS));
+                for r in 0..R {
+                    y[r][p] = s.fma(min, s.splat(shares[r * groups]), y[r][p]);
+                }
+            }
+        }
         for p in 0..P {
             let index = (panels[p] * groups + group) * PANEL_ROWS;
             let scale = match self.w.scales {
@@ -233,25 +283,8 @@ impl Product<'_> {
                 GroupScales::F32(scales) => s.load(lanes(scales, index)),
             };
             for r in 0..R {
-                let at = (row + r) * groups + group;
-                let (act_scale, act_sum) = (self.x.scales[at], self.x.sums[at]);
-                let centred = match self.w.zero {
-                    GroupZero::Middle => {
-                        let zero = i32::from(self.w.bits.middle()) - offset;
-                        s.sub_i32(dots[r][p], s.splat_i32(zero * act_sum))
-                    }
-                    GroupZero::U8(zeros) => {
-                        let zero =
-                            s.sub_i32(s.load_u8_as_i32(lanes(zeros, index)), s.splat_i32(offset));
-                        s.sub_i32(dots[r][p], s.mul_i32(zero, s.splat_i32(act_sum)))
-                    }
-                    GroupZero::MinF16(mins) => {
-                        let share = s.splat(act_scale * act_sum as f32);
-                        y[r][p] = s.fma(s.load_f16(lanes(mins, index)), share, y[r][p]);
-                        s.add_i32(dots[r][p], s.splat_i32(offset * act_sum))
-                    }
-                };
-                y[r][p] = s.fma(s.mul(scale, s.to_f32(centred)), s.splat(act_scale), y[r][p]);
+                let scaled = s.mul(scale, s.to_f32(dots[r][p]));
+                y[r][p] = s.fma(scaled, s.splat(act_scales[r * groups]), y[r][p]);
             }
         }
     }
@@ -315,11 +348,13 @@ fn dot_group<S: Simd, const WIDTH: usize>(
     codes: &[[u8; 64]],
     acts: &[i8],
     steps: Range<usize>,
+    start: S::I,
 ) -> S::I {
     let per_byte = 8 / WIDTH;
     assert!(steps.end <= codes.len() && 4 * per_byte * steps.end <= acts.len());
     // Four sums hide the latency of the dot product.
     let mut sums = [s.splat_i32(0); 4];
+    sums[0] = start;
     let at_once = 4 / per_byte;
     let mut step = steps.start;
     macro_rules! add {
@@ -367,10 +402,11 @@ fn dot_tile<S: Simd, const WIDTH: usize, const P: usize, const R: usize>(
     codes: [&[[u8; 64]]; P],
     acts: [&[i8]; R],
     steps: Range<usize>,
+    start: [[S::I; P]; R],
 ) -> [[S::I; P]; R] {
     assert!(codes.iter().all(|codes| steps.end <= codes.len()));
     assert!(acts.iter().all(|acts| 4 * steps.end <= acts.len()));
-    let mut sums = [[s.splat_i32(0); P]; R];
+    let mut sums = start;
     for step in steps {
         // SAFETY: `step < steps.end`, which the assertions bound.
         let mut step_codes = [s.load_bytes(unsafe { codes[0].get_unchecked(step) }); P];

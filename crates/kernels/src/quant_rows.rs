@@ -24,6 +24,8 @@ pub struct QuantRows {
     pub(crate) scales: Vec<f32>,
     /// `[m, groups]`: sums of the codes, which carry the weights' zeros.
     pub(crate) sums: Vec<i32>,
+    /// `[m, groups]`: scale times sum, which carries the weights' minima.
+    pub(crate) shares: Vec<f32>,
 }
 
 impl QuantRows {
@@ -119,6 +121,7 @@ impl QuantRows {
         self.codes.resize(m * self.stride, 0);
         self.scales.resize(m * self.groups(), 0.0);
         self.sums.resize(m * self.groups(), 0);
+        self.shares.resize(m * self.groups(), 0.0);
     }
 }
 
@@ -131,6 +134,7 @@ struct SharedRows<'a> {
     codes: SharedOut<'a, i8>,
     scales: SharedOut<'a, f32>,
     sums: SharedOut<'a, i32>,
+    shares: SharedOut<'a, f32>,
 }
 
 impl QuantRows {
@@ -143,6 +147,7 @@ impl QuantRows {
             codes: SharedOut::new(&mut self.codes),
             scales: SharedOut::new(&mut self.scales),
             sums: SharedOut::new(&mut self.sums),
+            shares: SharedOut::new(&mut self.shares),
         }
     }
 }
@@ -152,11 +157,12 @@ impl SharedRows<'_> {
     /// No other thread quantises `row` meanwhile.
     unsafe fn quantize(&self, row: usize, values: &[f32]) {
         // SAFETY: parts of different rows do not overlap.
-        let (codes, scales, sums) = unsafe {
+        let (codes, scales, sums, shares) = unsafe {
             (
                 self.codes.part(row * self.stride, self.stride),
                 self.scales.part(row * self.groups, self.groups),
                 self.sums.part(row * self.groups, self.groups),
+                self.shares.part(row * self.groups, self.groups),
             )
         };
         let (codes, padding) = codes.split_at_mut(values.len());
@@ -167,6 +173,9 @@ impl SharedRows<'_> {
             self.group_size
         };
         quantize_isa(self.isa, values, width, codes, scales, sums);
+        for ((share, scale), sum) in shares.iter_mut().zip(scales).zip(sums) {
+            *share = *scale * *sum as f32;
+        }
     }
 }
 
