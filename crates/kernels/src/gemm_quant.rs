@@ -45,6 +45,7 @@ pub fn gemm_quant(
     let product = Product {
         x,
         w,
+        groups: w.groups(),
         bias,
         out: SharedOut::new(out),
     };
@@ -59,10 +60,11 @@ fn check_shapes(x: &QuantRows, w: &QuantPanels<'_>, bias: Option<&[f32]>, out: &
         panic!("{error}");
     }
     assert_eq!(x.k, w.k, "activations and weights have the same k");
-    assert_eq!(
-        x.groups(),
-        w.groups(),
-        "activations are quantised with the group size of the weights"
+    assert!(
+        x.groups() == w.groups() && (w.groups() == 1 || x.group_size == w.group_size),
+        "activations are quantised with the group size of the weights: expected {}, got {}",
+        w.group_size,
+        x.group_size
     );
     assert_eq!(out.len(), x.m * w.n, "out is [m, n]");
     assert!(bias.is_none_or(|bias| bias.len() == w.n), "bias is [n]");
@@ -71,6 +73,8 @@ fn check_shapes(x: &QuantRows, w: &QuantPanels<'_>, bias: Option<&[f32]>, out: &
 struct Product<'a> {
     x: &'a QuantRows,
     w: &'a QuantPanels<'a>,
+    /// Groups of a row, kept because they cost a division.
+    groups: usize,
     bias: Option<&'a [f32]>,
     /// A task writes the cells of its rows and panels, and nobody else does.
     out: SharedOut<'a, f32>,
@@ -99,7 +103,7 @@ impl Product<'_> {
             let (codes, _) = self.w.codes[panel * panel_bytes..][..panel_bytes].as_chunks();
             let acts = &self.x.codes[row * self.x.stride..][..self.x.stride];
             let mut y = [[s.splat(0.0)]];
-            for group in 0..self.w.groups() {
+            for group in 0..self.groups {
                 let steps = self.group_steps(group, self.w.bits.step_columns(), codes.len());
                 let [[start]] = self.start_group(s, row, [panel], group);
                 let dots = [[dot_group::<S, WIDTH>(s, codes, acts, steps, start)]];
@@ -156,7 +160,7 @@ impl Product<'_> {
         }
         let codes = panels;
         // Without groups the floats are not live in the inner loop and the tile can be twice as tall.
-        let tall = S::WIDE && self.w.groups() == 1;
+        let tall = S::WIDE && self.groups == 1;
         let mut row = rows.start;
         macro_rules! tile {
             ($($height:literal),*) => {$(
@@ -192,7 +196,7 @@ impl Product<'_> {
             *acts = &self.x.codes[(row + r) * self.x.stride..][..self.x.stride];
         }
         let mut y = [[s.splat(0.0); P]; R];
-        for group in 0..self.w.groups() {
+        for group in 0..self.groups {
             let steps = self.group_steps(group, 4, codes[0].len());
             let start = self.start_group(s, row, panels, group);
             let dots = dot_tile::<S, WIDTH, P, R>(s, codes, acts, steps, start);
@@ -220,8 +224,8 @@ impl Product<'_> {
         panels: [usize; P],
         group: usize,
     ) -> [[S::I; P]; R] {
-        let groups = self.w.groups();
-        let sums = &self.x.sums[row * groups + group..][..(R - 1) * groups + 1];
+        let groups = self.groups;
+        let sums = Strided::<i32, R>::new(&self.x.sums, row * groups + group, groups);
         let offset = if matches!(self.w.bits, CodeBits::Int8) {
             S::CODE_OFFSET
         } else {
@@ -232,7 +236,7 @@ impl Product<'_> {
             GroupZero::Middle => {
                 let zero = i32::from(self.w.bits.middle()) - offset;
                 for r in 0..R {
-                    start[r] = [s.splat_i32(-zero * sums[r * groups]); P];
+                    start[r] = [s.splat_i32(-zero * sums.get(r)); P];
                 }
             }
             GroupZero::U8(zeros) => {
@@ -240,14 +244,14 @@ impl Product<'_> {
                     let zeros = lanes(zeros, (panels[p] * groups + group) * PANEL_ROWS);
                     let negative = s.sub_i32(s.splat_i32(offset), s.load_u8_as_i32(zeros));
                     for r in 0..R {
-                        start[r][p] = s.mul_i32(negative, s.splat_i32(sums[r * groups]));
+                        start[r][p] = s.mul_i32(negative, s.splat_i32(sums.get(r)));
                     }
                 }
             }
             GroupZero::MinF16(_) if offset == 0 => {}
             GroupZero::MinF16(_) => {
                 for r in 0..R {
-                    start[r] = [s.splat_i32(offset * sums[r * groups]); P];
+                    start[r] = [s.splat_i32(offset * sums.get(r)); P];
                 }
             }
         }
@@ -265,14 +269,14 @@ impl Product<'_> {
         dots: [[S::I; P]; R],
         y: &mut [[S::F; P]; R],
     ) {
-        let groups = self.w.groups();
-        let act_scales = &self.x.scales[row * groups + group..][..(R - 1) * groups + 1];
+        let groups = self.groups;
+        let act_scales = Strided::<f32, R>::new(&self.x.scales, row * groups + group, groups);
         if let GroupZero::MinF16(mins) = self.w.zero {
-            let shares = &self.x.shares[row * groups + group..][..(R - 1) * groups + 1];
+            let shares = Strided::<f32, R>::new(&self.x.shares, row * groups + group, groups);
             for p in 0..P {
                 let min = s.load_f16(lanes(mins, (panels[p] * groups + group) * PANEL_ROWS));
                 for r in 0..R {
-                    y[r][p] = s.fma(min, s.splat(shares[r * groups]), y[r][p]);
+                    y[r][p] = s.fma(min, s.splat(shares.get(r)), y[r][p]);
                 }
             }
         }
@@ -284,7 +288,7 @@ impl Product<'_> {
             };
             for r in 0..R {
                 let scaled = s.mul(scale, s.to_f32(dots[r][p]));
-                y[r][p] = s.fma(scaled, s.splat(act_scales[r * groups]), y[r][p]);
+                y[r][p] = s.fma(scaled, s.splat(act_scales.get(r)), y[r][p]);
             }
         }
     }
@@ -317,6 +321,30 @@ impl Product<'_> {
                 s.store_part(y, out);
             }
         }
+    }
+}
+
+/// One value of each of `R` rows.
+#[derive(Clone, Copy)]
+struct Strided<'a, T, const R: usize> {
+    values: &'a [T],
+    stride: usize,
+}
+
+impl<'a, T: Copy, const R: usize> Strided<'a, T, R> {
+    #[inline(always)]
+    fn new(values: &'a [T], first: usize, stride: usize) -> Self {
+        Self {
+            values: &values[first..][..=(R - 1) * stride],
+            stride,
+        }
+    }
+
+    #[inline(always)]
+    fn get(self, r: usize) -> T {
+        assert!(r < R);
+        // SAFETY: the slice reaches to row `R - 1`.
+        unsafe { *self.values.get_unchecked(r * self.stride) }
     }
 }
 

@@ -195,8 +195,18 @@ impl QuantPanels<'_> {
         }
     }
 
-    pub(crate) fn code(&self, row: usize, column: usize) -> u8 {
-        code_at(self.codes, self.steps(), self.bits, row, column)
+    /// Fills `out` with `value` of the codes of `row` from step `first` on.
+    fn codes_of_row(&self, row: usize, first: usize, out: &mut [f32], value: impl Fn(u8) -> f32) {
+        let (width, mask) = (self.bits.width(), self.bits.mask());
+        let start = (row / PANEL_ROWS * self.steps() + first) * STEP_BYTES + row % PANEL_ROWS * 4;
+        let steps = self.codes[start..].chunks(STEP_BYTES);
+        for (step, out) in steps.zip(out.chunks_mut(self.bits.step_columns())) {
+            for (field, out) in out.chunks_mut(4).enumerate() {
+                for (&byte, out) in step.iter().zip(out) {
+                    *out = value(byte >> (field * width) & mask);
+                }
+            }
+        }
     }
 
     /// Index of a row's group among the scales.
@@ -226,26 +236,28 @@ pub fn dequantize_row(w: &QuantPanels<'_>, row: usize, out: &mut [f32]) {
     } else {
         w.group_size
     };
-    for (group, chunk) in out.chunks_mut(group_size).enumerate() {
+    for (group, values) in out.chunks_mut(group_size).enumerate() {
         let index = w.group_index(row, group);
         let scale = w.scales.get(index);
-        let first = group * group_size;
+        let first = group * group_size / w.bits.step_columns();
         match w.zero {
             GroupZero::MinF16(mins) => {
                 let min = f16::from_bits(mins[index]).to_f32();
-                for (j, value) in chunk.iter_mut().enumerate() {
-                    *value = scale.mul_add(f32::from(w.code(row, first + j)), min);
-                }
+                w.codes_of_row(row, first, values, |code| {
+                    scale.mul_add(f32::from(code), min)
+                });
             }
-            GroupZero::Middle | GroupZero::U8(_) => {
-                let zero = if let GroupZero::U8(zeros) = w.zero {
-                    zeros[index]
-                } else {
-                    w.bits.middle()
-                };
-                for (j, value) in chunk.iter_mut().enumerate() {
-                    *value = scale * f32::from(i16::from(w.code(row, first + j)) - i16::from(zero));
-                }
+            GroupZero::Middle => {
+                let zero = i16::from(w.bits.middle());
+                w.codes_of_row(row, first, values, |code| {
+                    scale * f32::from(i16::from(code) - zero)
+                });
+            }
+            GroupZero::U8(zeros) => {
+                let zero = i16::from(zeros[index]);
+                w.codes_of_row(row, first, values, |code| {
+                    scale * f32::from(i16::from(code) - zero)
+                });
             }
         }
     }
