@@ -36,8 +36,11 @@ impl Tokenizer {
     /// # Errors
     /// The bytes are not a tokenizer.json.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, TokenizerError> {
-        let inner = guarded(|| load::parse(bytes))
-            .unwrap_or_else(|detail| Err(TokenizerError::Parse { detail }))?;
+        guarded(|| load::parse(bytes).map(Self::around))
+            .unwrap_or_else(|detail| Err(TokenizerError::Parse { detail }))
+    }
+
+    fn around(inner: Pipeline) -> Self {
         let model = inner.get_model();
         let added = inner.get_added_vocabulary().get_vocab();
         let vocab_size =
@@ -46,7 +49,7 @@ impl Tokenizer {
         let shortcut = Shortcut::probe(&inner);
         let special_count =
             affixes.as_ref().map_or_else(|| pipeline::special_count(&inner), Affixes::len);
-        Ok(Self { inner, affixes, shortcut, special_count, vocab_size })
+        Self { inner, affixes, shortcut, special_count, vocab_size }
     }
 
     /// Number of ids, those of added tokens included.
