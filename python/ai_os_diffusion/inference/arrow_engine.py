@@ -57,17 +57,16 @@ class ArrowEngine:
     ) -> None:
         self.folder = resolve_model(model)
         self.metadata = ModelMetadata.from_folder(self.folder)
-        weights = WeightLoader(self.folder / "weights.parquet").load_weights()
+        self.weights = WeightLoader(self.folder / "weights.parquet").load_weights()
         self.tokenizer = FastTokenizer(self.folder)
         self._core: InferenceCore | None = InferenceCore(
-            weights,
+            self.weights,
             self.metadata,
             resolve_device(device),
             backend,
             num_threads=num_threads or 0,
             half_cache=half_cache,
         )
-        self._size_bytes = weights.native.size_bytes
         self._encoder: SentenceEncoder | None = SentenceEncoder(self._core, self.tokenizer, self.folder.name)
 
     @property
@@ -107,7 +106,7 @@ class ArrowEngine:
             "max_seq_length": data.max_seq_length,
             "pooling": data.pooling,
             "normalize": data.normalize,
-            "size_bytes": self._size_bytes,
+            "size_bytes": self.weights.native.size_bytes,
             "device": self.core.device,
             "quantization": dict(data.quantization),
             "source": dict(data.source),
