@@ -1,15 +1,16 @@
 """Answers from passages: the prompt that holds a small model to them, and what supports its answer.
 
-Recalled text is data that somebody else wrote. It enters the prompt numbered, delimited and stripped of
-whatever the model's chat format or the delimiters could mistake for structure. Citations are computed
-here, from the words answer and passages share: a model of this size cannot be trusted to cite.
+Recalled text is data that somebody else wrote. It enters the prompt as numbered lines, one a passage, so
+that no passage can begin a line of its own making, and without what the chat format could mistake for
+structure. Citations are computed here, from the words answer and passages share: a model of this size cannot
+be trusted to cite.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,15 @@ from ai_os_diffusion.excerpts import Excerpt
 from ai_os_diffusion.ingestion import context_line
 from ai_os_diffusion.recall import RecallHit
 
-__all__ = ["Answer", "Citation", "cite", "confidence", "grounded_messages", "token_probability"]
+__all__ = [
+    "Answer",
+    "Citation",
+    "cite",
+    "confidence",
+    "grounded_messages",
+    "token_probability",
+    "without_labels",
+]
 
 INSTRUCTION = (
     "You answer questions from the passages you are given. Use only the passages. "
@@ -29,7 +38,9 @@ SUPPORT = 0.6
 
 _WORD = re.compile(r"\w+(?:[.']\w+)*")
 _SENTENCE = re.compile(r"(?<=[.!?])\s+(?=\S)|\n+")
-_CONTROL = re.compile(r"<(?=\|)|<(?=/?s>)|\[(?=/?INST\])|<(?=/?passage)")
+_LABELS = re.compile(r"\s*(?:\[\d+\]\s*)*")
+_OPEN_LABEL = re.compile(r"\[\d*")
+_CONTROL = re.compile(r"<(?=\|)|<(?=/?s>)|\[(?=/?INST\])")
 _STOP_WORDS = frozenset(
     "a an and are as at be been but by can could did do does for from had has have how i if in into is it "
     "its may might must no nor not of on one or should so such than that the their them then there these "
@@ -117,10 +128,29 @@ def grounded_messages(question: str, passages: Sequence[Excerpt]) -> list[Messag
     quoted = "\n\n".join(
         _quoted(number, excerpt) for number, excerpt in reversed(list(enumerate(passages, 1)))
     )
+    task = f"Question: {_harmless(question)}\nAnswer in one short sentence."
     return [
         {"role": "system", "content": INSTRUCTION},
-        {"role": "user", "content": f"{quoted}\n\nQuestion: {_harmless(question)}"},
+        {"role": "user", "content": f"{quoted}\n\n{task}"},
     ]
+
+
+def without_labels(pieces: Iterable[str]) -> Iterator[str]:
+    """Leave out the passage numbers that a model likes to begin its answer with.
+
+    Args:
+        pieces: the answer as it is written.
+    """
+    held, begun = "", False
+    for piece in pieces:
+        if begun:
+            yield piece
+            continue
+        held += piece
+        rest = _LABELS.sub("", held, count=1)
+        if rest and not _OPEN_LABEL.fullmatch(rest):
+            begun = True
+            yield rest
 
 
 def cite(question: str, answer: str, passages: Sequence[Excerpt]) -> tuple[Citation, ...]:
@@ -179,13 +209,13 @@ def token_probability(logprobs: Sequence[float]) -> float:
 
 def _quoted(number: int, excerpt: Excerpt) -> str:
     context = context_line(excerpt.hit.headings)
-    text = f"{context}\n{excerpt.text}" if context else excerpt.text
-    return f"<passage {number}>\n{_harmless(text)}\n</passage {number}>"
+    text = f"{context}: {excerpt.text}" if context else excerpt.text
+    return f"[{number}] {_harmless(text)}"
 
 
 def _harmless(text: str) -> str:
-    """Break up what would be a control token of the chat format, or a delimiter of passages."""
-    return _CONTROL.sub(lambda match: match.group(0) + " ", text)
+    """One line, with what would be a control token of a chat format broken up."""
+    return _CONTROL.sub(lambda match: match.group(0) + " ", " ".join(text.split()))
 
 
 def _share(words: set[str], hit: RecallHit) -> float:

@@ -222,7 +222,14 @@ class Runtime:
             model is not asked, not even loaded.
         """
         from ai_os_diffusion.excerpts import select_excerpts
-        from ai_os_diffusion.grounding import Answer, cite, confidence, grounded_messages, token_probability
+        from ai_os_diffusion.grounding import (
+            Answer,
+            cite,
+            confidence,
+            grounded_messages,
+            token_probability,
+            without_labels,
+        )
 
         found = self.recall(question, top_k=top_k, filter=filter, min_similarity=min_similarity)
         if found.nearest is None or found.abstained:
@@ -234,11 +241,15 @@ class Runtime:
             lambda texts: self.encoder.encode_document(texts, normalize=True),
         )
         stream = self.generate(grounded_messages(question, passages), max_tokens=max_tokens)
-        yield from stream
-        written = stream.generation
-        text = written.text.strip()
+        pieces: list[str] = []
+        for piece in without_labels(stream):
+            pieces.append(piece)
+            yield piece
+        text = "".join(pieces).strip()
         citations = cite(question, text, passages)
-        score = confidence(citations, found.nearest, found.threshold, token_probability(written.logprobs))
+        score = confidence(
+            citations, found.nearest, found.threshold, token_probability(stream.generation.logprobs)
+        )
         yield Answer(question, text, citations, score, False, passages, found.nearest, found.threshold)
 
     def generate(self, messages: Sequence[Message], *, max_tokens: int, **sampling: Any) -> GenerationStream:

@@ -173,3 +173,10 @@ def test_ctrl_c_loses_nothing_that_was_committed(aios_json, tiny_models, command
     report = aios_json("add", folder)
     assert report["files"]["unchanged"] == held
     assert report["passages"]["added"] == 2000 - held
+
+
+def test_a_store_that_cannot_be_written_is_a_clear_failure(aios, tiny_models, documents):
+    result = aios("add", documents, "--store", "/proc/aios-store")
+    assert result.exit_code == 1
+    assert "/proc/aios-store" in result.stderr
+    assert "Traceback" not in result.stderr
