@@ -36,8 +36,9 @@ demo: .venv/.native
 
 test: test-rust test-python
 
+# All packages are selected, the bindings too: the same features as the wheel, so nothing is compiled twice.
 test-rust: .venv/.native
-	cargo test --release --locked --workspace --exclude python_bindings -q
+	cargo test --release --locked --workspace -q
 
 test-python: .venv/.test
 	$(PY) $(PYTEST)
