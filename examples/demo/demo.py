@@ -136,8 +136,7 @@ def answer(runtime: Runtime, question: str) -> Answer:
 def main() -> int:
     """Run every step; the exit code says whether the answers were there."""
     timings: dict[str, float] = {}
-    device = get_device_info()
-    print(f"AI-OS Diffusion on {device.name}")
+    print(f"AI-OS Diffusion on {get_device_info()[0].name}")
     config = load_config(overrides={"storage.path": STORE})
     with step("Models: pulled, verified, converted", timings):
         get_models(config.models_dir)
