@@ -10,7 +10,9 @@ import contextlib
 import importlib
 import inspect
 import io
+import re
 import sys
+import textwrap
 import types
 import warnings
 from collections.abc import Iterator
@@ -65,6 +67,8 @@ INNER = [
     "xmlrpc.client",
     "xmlrpc.server",
 ]
+# A line that Markdown takes for a heading, or that makes the line above one.
+HEADING = re.compile(r"^(#+(?:\s|$)|=+\s*$|-+\s*$)", re.MULTILINE)
 PLAIN_TYPES = (int, str, float, bytes, list, dict, set, frozenset, tuple, bool, complex, type(None))
 
 
@@ -75,9 +79,15 @@ def module_names() -> list[str]:
 
 
 def docstring(thing: object) -> str:
-    """The docstring of a thing itself: not of its base class, nor of its type."""
+    """The docstring of a thing itself, as Markdown: what would read as a heading is escaped."""
     text = getattr(thing, "__doc__", None)
-    return inspect.cleandoc(text) if isinstance(text, str) else ""
+    return HEADING.sub(r"\\\1", inspect.cleandoc(text)) if isinstance(text, str) else ""
+
+
+def summary(text: str) -> str:
+    """The first sentence of a docstring, for the title of its page."""
+    first = " ".join(text.partition("\n\n")[0].split()).partition(". ")[0].rstrip(".")
+    return textwrap.shorten(first, 90, placeholder=" …")
 
 
 def signature(thing: object) -> str:
@@ -120,7 +130,8 @@ def class_sections(title: str, cls: type) -> Iterator[str]:
 def page(module: types.ModuleType) -> str:
     """The reference of one module as Markdown."""
     name = module.__name__ if module.__name__ not in ("posixpath", "ntpath") else "os.path"
-    parts = [f"# {name}\n\n{docstring(module)}\n"]
+    text = docstring(module)
+    parts = [f"# {name}: {summary(text)}\n\n{text}\n" if text else f"# {name}\n"]
     for member, thing in members(module):
         title = member if name == "builtins" else f"{name}.{member}"
         if inspect.isclass(thing):
