@@ -131,10 +131,12 @@ impl Manifest {
         let mut damage = None;
         let mut newer = None;
         let mut whole = None;
+        let mut copies = 0;
         let mut at = 0;
         for line in bytes.split_inclusive(|&byte| byte == b'\n') {
             match decode_line(line) {
                 Line::Whole(manifest) => {
+                    copies += 1;
                     whole.get_or_insert(manifest);
                 }
                 Line::Newer(version) => newer = Some(version),
@@ -143,6 +145,11 @@ impl Manifest {
                 }
             }
             at += line.len();
+        }
+        if copies == 1 {
+            damage.get_or_insert_with(|| {
+                Error::corrupted(path, at as u64, "the second copy is missing")
+            });
         }
         match (whole, newer) {
             (Some(manifest), _) => Ok(Read { manifest, damage }),

@@ -128,7 +128,11 @@ pub(crate) fn validate_vector(vector: &[f32], which: impl Fn() -> String) -> Res
             what: format!("holds {} at position {at}", vector[at]),
         });
     }
-    let norm = vector.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
+    let norm = vector
+        .iter()
+        .map(|&x| f64::from(x).powi(2))
+        .sum::<f64>()
+        .sqrt();
     if !NORMS.contains(&norm) {
         let what = if vector.iter().all(|&x| x == 0.0) {
             "is all zeros".to_owned()

@@ -168,6 +168,9 @@ fn open_segments(
         };
         match segment {
             Ok(segment) => {
+                if skip {
+                    damage.extend(segment.damage(vfs, dir));
+                }
                 let dead = Arc::new(Bitmap::empty(segment.rows()));
                 segments.push(Live { segment, dead });
             }

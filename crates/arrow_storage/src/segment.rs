@@ -205,6 +205,9 @@ impl Segment {
         rows: &[usize],
         read: impl Fn(&[usize]) -> Result<Vec<T>> + Copy,
     ) -> Result<Vec<Option<T>>> {
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
         match read(rows) {
             Ok(values) => Ok(values.into_iter().map(Some).collect()),
             Err(Error::Corrupted { .. }) if self.skip_damaged => {

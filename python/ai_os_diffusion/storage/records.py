@@ -185,6 +185,7 @@ def _stack(vectors: list[Any], ids: list[str]) -> NDArray[np.float32]:
 def _arrow_columns(items: Any) -> Columns:
     try:
         import pyarrow as pa
+        import pyarrow.compute  # noqa: F401 - makes pa.compute
     except ImportError as error:
         raise StorageError(
             "save_many: pyarrow is not installed; Arrow data needs it: pip install 'ai-os-diffusion[arrow]'"

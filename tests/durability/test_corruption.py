@@ -1,0 +1,269 @@
+"""Damage is found and named, never returned as data, and the rest stays readable."""
+
+from __future__ import annotations
+
+import random
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ai_os_diffusion.storage import ArrowStorage
+from ai_os_diffusion.utils.errors import StorageError, StoreCorruptedError
+
+COUNT = 40
+
+
+def content(i: int) -> str:
+    return f"memory {i} " * 20
+
+
+def fill(path: Path) -> dict[str, str]:
+    """A store with two segments, tombstones and a log."""
+    rng = np.random.default_rng(0)
+    vectors = rng.standard_normal((COUNT, 16))
+    with ArrowStorage(path) as store:
+        items = [
+            {"memory_id": f"m{i:02d}", "content": content(i), "embedding": vectors[i]} for i in range(COUNT)
+        ]
+        store.save_many(items[:24])
+        store.flush()
+        store.save_many(items[24:36])
+        store.delete_many(["m03", "m30"])
+        store.flush()
+        for item in items[36:]:
+            store.save(item["memory_id"], item["content"], item["embedding"])
+        store.delete("m05")
+        return {memory["memory_id"]: memory["content"] for memory in store}
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    path = tmp_path_factory.mktemp("original") / "store"
+    return path, fill(path)
+
+
+def files_of(path: Path) -> dict[str, str]:
+    names = sorted(file.name for file in path.iterdir() if file.name != "LOCK")
+    assert {re.sub(r"\d", "", name) for name in names} == {
+        "MANIFEST",
+        "log-",
+        "dead-",
+        "seg-.parquet",
+        "seg-.vec",
+    }
+    return {re.sub(r"\d", "", name): name for name in names}
+
+
+def read_all(store: ArrowStorage) -> dict[str, str]:
+    store.query(np.ones(16), 50)
+    return {memory["memory_id"]: memory["content"] for memory in store}
+
+
+@pytest.mark.parametrize("kind", ["MANIFEST", "log-", "dead-", "seg-.parquet", "seg-.vec"])
+def test_a_flipped_bit_is_found_and_the_rest_is_readable(original, tmp_path, kind):
+    source, expected = original
+    name = files_of(source)[kind]
+    data = (source / name).read_bytes()
+    dice = random.Random(1)
+    for _ in range(60):
+        at, bit = dice.randrange(len(data)), dice.randrange(8)
+        told = f"{name}: byte {at}, bit {bit}"
+        path = tmp_path / "s"
+        shutil.copytree(source, path)
+        flipped = bytearray(data)
+        flipped[at] ^= 1 << bit
+        (path / name).write_bytes(flipped)
+        try:
+            with ArrowStorage(path, read_only=True) as store:
+                assert any(name in message for message in store.verify()) or is_closing_frame(
+                    kind, at, data
+                ), told
+                found = read_all(store)
+        except StorageError as error:
+            named = name in str(error)
+            found = expected if named else str(error)
+        assert found == expected, told
+        with ArrowStorage(path, read_only=True, skip_damaged=True) as store:
+            rest = read_all(store)
+            for memory_id, text in rest.items():
+                assert text == content(int(memory_id[1:])), told
+            lost = {"log-": 1, "seg-.parquet": COUNT}.get(kind, 0)
+            assert len(expected.keys() - rest.keys()) <= lost, f"{told}: {expected.keys() - rest.keys()}"
+            if kind == "seg-.vec":
+                assert rest == expected, told
+        shutil.rmtree(path)
+
+
+def is_closing_frame(kind: str, at: int, data: bytes) -> bool:
+    """Nothing follows the log's last frame, which tells that the store was closed: losing it is harmless."""
+    return kind == "log-" and at >= len(data) - 32
+
+
+def test_the_log_cut_at_every_length_holds_a_prefix(tmp_path):
+    source = tmp_path / "source"
+    with ArrowStorage(source) as store:
+        for i in range(6):
+            store.save(f"m{i}", content(i), [1, i])
+    (log,) = source.glob("log-*")
+    data = log.read_bytes()
+    seen = set()
+    path = tmp_path / "s"
+    shutil.copytree(source, path)
+    for length in range(32, len(data) + 1):
+        (path / log.name).write_bytes(data[:length])
+        with ArrowStorage(path, read_only=True) as store:
+            found = read_prefix(store)
+            seen.add(found)
+        if length % 50 == 0:
+            with ArrowStorage(path) as store:
+                assert read_prefix(store) == found
+                store.save("later", "text", [1, 1])
+            with ArrowStorage(path) as store:
+                assert store.count() == found + 1
+                assert store.verify() == []
+    assert seen == set(range(7))
+
+
+def read_prefix(store: ArrowStorage) -> int:
+    memories = list(store)
+    assert [m["memory_id"] for m in memories] == [f"m{i}" for i in range(len(memories))]
+    assert [m["content"] for m in memories] == [content(i) for i in range(len(memories))]
+    return len(memories)
+
+
+@pytest.mark.parametrize("kind", ["MANIFEST", "log-", "dead-", "seg-.parquet", "seg-.vec"])
+@pytest.mark.parametrize("damage", ["missing", "empty", "half", "zeroed", "foreign"])
+def test_a_damaged_file_is_named(original, tmp_path, kind, damage):
+    source, expected = original
+    path = tmp_path / "s"
+    shutil.copytree(source, path)
+    name = files_of(source)[kind]
+    file = path / name
+    data = file.read_bytes()
+    if damage == "missing":
+        file.unlink()
+    else:
+        half = len(data) // 2
+        file.write_bytes(
+            {"empty": b"", "half": data[:half], "zeroed": data[:half] + bytes(len(data) - half)}.get(
+                damage, b"GIF89a" * 99
+            )
+        )
+    if kind == "seg-.vec":
+        with ArrowStorage(path, read_only=True) as store:
+            assert read_all(store) == expected
+            assert any(name in message for message in store.verify())
+        with ArrowStorage(path) as store:
+            assert read_all(store) == expected
+        with ArrowStorage(path) as store:
+            assert store.verify() == []
+        return
+    if kind == "log-" and damage in ("half", "zeroed"):
+        # A crash leaves such a log; the closing frame is gone with the rest.
+        with ArrowStorage(path, read_only=True) as store:
+            assert read_all(store).items() <= {**expected, "m05": content(5)}.items()
+        return
+    if kind == "MANIFEST" and damage in ("half", "zeroed"):
+        # The first of the two copies is whole.
+        with ArrowStorage(path, read_only=True) as store:
+            assert read_all(store) == expected
+            assert any(name in message for message in store.verify())
+        return
+    with (
+        pytest.raises(StoreCorruptedError, match=re.escape(name)) as raised,
+        ArrowStorage(path, read_only=True) as store,
+    ):
+        read_all(store)
+    assert "at byte" in str(raised.value)
+    with pytest.raises(StoreCorruptedError, match=re.escape(name)), ArrowStorage(path) as store:
+        read_all(store)
+    if kind != "MANIFEST":
+        with ArrowStorage(path, read_only=True, skip_damaged=True) as store:
+            assert store.stats()["damage"]
+            for memory_id, text in read_all(store).items():
+                assert text == content(int(memory_id[1:]))
+
+
+def test_what_is_whole_can_be_saved_from_a_damaged_store(original, tmp_path):
+    source, expected = original
+    path = tmp_path / "s"
+    shutil.copytree(source, path)
+    tables = sorted(path.glob("seg-*.parquet"))
+    data = bytearray(tables[0].read_bytes())
+    data[len(data) // 3] ^= 1
+    tables[0].write_bytes(data)
+    with (
+        ArrowStorage(path, read_only=True, skip_damaged=True) as damaged,
+        ArrowStorage(tmp_path / "new") as new,
+    ):
+        damaged.export_parquet(tmp_path / "rest.parquet")
+        saved = new.import_parquet(tmp_path / "rest.parquet")
+        assert 0 < saved < len(expected)
+        assert read_all(new).items() <= expected.items()
+
+
+def test_a_newer_format_is_refused(original, tmp_path):
+    path = tmp_path / "s"
+    shutil.copytree(original[0], path)
+    manifest = path / "MANIFEST"
+    lines = []
+    for line in manifest.read_text().splitlines():
+        magic, _, _, body = line.split(" ", 3)
+        lines.append(f"{magic} 2 {crc32c(b'2' + body.encode()):08x} {body}\n")
+    manifest.write_text("".join(lines))
+    for read_only in (True, False):
+        with pytest.raises(StorageError, match="format version 2; this build reads up to 1: upgrade"):
+            ArrowStorage(path, read_only=read_only)
+    assert manifest.read_text() == "".join(lines)
+
+
+def crc32c(data: bytes) -> int:
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = (crc >> 1) ^ (0x82F63B78 if crc & 1 else 0)
+    return crc ^ 0xFFFFFFFF
+
+
+def test_compaction_heals_damaged_vectors(tmp_path):
+    matrix = np.random.default_rng(0).standard_normal((2000, 16))
+    with ArrowStorage(tmp_path) as store:
+        store.save_many(
+            {"memory_id": f"m{i}", "content": "text", "embedding": row} for i, row in enumerate(matrix)
+        )
+        store.flush()
+    (vectors,) = tmp_path.glob("seg-*.vec")
+    data = bytearray(vectors.read_bytes())
+    data[100] ^= 1
+    vectors.write_bytes(data)
+    with ArrowStorage(tmp_path) as store:
+        with pytest.raises(StoreCorruptedError, match=f"{vectors.name} is damaged at byte 0"):
+            store.query(np.ones(16))
+        assert [vectors.name in message for message in store.verify()] == [True]
+        assert store.load("m0")["embedding"].tolist() == matrix[0].astype(np.float32).tolist(), (
+            "from the table"
+        )
+        store.compact()
+        assert len(store.query(np.ones(16))) == 5
+        assert store.verify() == []
+        assert store.count() == 2000
+
+
+def test_orphans_of_a_crash_are_removed_and_nothing_else(original, tmp_path):
+    path = tmp_path / "s"
+    shutil.copytree(original[0], path)
+    for name in ("seg-00000999.parquet", "seg-00000999.vec", "log-00000999", "dead-00000999", "MANIFEST.tmp"):
+        (path / name).write_bytes(b"half")
+    for name in ("notes.txt", "seg-mine.parquet", "log-book"):
+        (path / name).write_bytes(b"mine")
+    with ArrowStorage(path) as store:
+        assert read_all(store) == original[1]
+    assert {f.name for f in path.iterdir()} - {f.name for f in original[0].iterdir()} == {
+        "notes.txt",
+        "seg-mine.parquet",
+        "log-book",
+    }
