@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measure import interleave, report
 
 from ai_os_diffusion.storage import ArrowStorage
+from measure import interleave, report
 
 DIMENSION = 384
 K = 10

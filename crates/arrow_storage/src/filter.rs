@@ -1,7 +1,7 @@
-//! Conditions on metadata, in the operators of MongoDB.
+//! Conditions on metadata, in the operators of `MongoDB`.
 //!
 //! `{"kind": "note", "size": {"$gte": 3}}` asks for both. A name is a path into the metadata with dots;
-//! `@id`, `@created_at` and `@updated_at` (seconds since the epoch) are the memory's own. As in MongoDB,
+//! `@id`, `@created_at` and `@updated_at` (seconds since the epoch) are the memory's own. As in `MongoDB`,
 //! an array satisfies a condition when the array itself or one of its elements does, and `null` equals a
 //! missing name. Values of different types are unequal, and neither is greater.
 

@@ -84,9 +84,9 @@ pub(crate) fn encode(salt: u32, seq: u64, durable: u64, body: &Body) -> Vec<u8> 
     let kind = match body {
         Body::Closed => KIND_CLOSED,
         Body::Operations(operations) => {
-            operations
-                .iter()
-                .for_each(|operation| encode_operation(operation, &mut frame));
+            for operation in operations {
+                encode_operation(operation, &mut frame);
+            }
             KIND_OPERATIONS
         }
     };

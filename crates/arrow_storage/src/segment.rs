@@ -94,7 +94,7 @@ impl Segment {
     }
 
     pub(crate) fn rows(&self) -> usize {
-        self.vectors.len()
+        self.vectors.count()
     }
 
     pub(crate) fn table(&self) -> Result<&Table> {

@@ -201,9 +201,9 @@ fn write_vectors(group: &mut Group<'_>, rows: &[Arc<Memory>]) -> Result<(), Parq
     let mut values = Vec::with_capacity(at_once * dimension);
     for chunk in rows.chunks(at_once) {
         values.clear();
-        chunk
-            .iter()
-            .for_each(|memory| values.extend_from_slice(&memory.embedding));
+        for memory in chunk {
+            values.extend_from_slice(&memory.embedding);
+        }
         column.typed::<FloatType>().write_batch(
             &values,
             Some(&definition[..values.len()]),
@@ -435,24 +435,22 @@ impl Read for SourceReader {
 /// Finds our own error inside the Parquet library's, or wraps that.
 fn failed(path: &Path, error: ParquetError) -> Error {
     let what = error.to_string();
-    if let ParquetError::External(inner) = error {
-        let inner = match inner.downcast::<Error>() {
-            Ok(ours) => return *ours,
-            Err(inner) => inner,
-        };
-        if let Ok(source) = inner.downcast::<io::Error>() {
-            if source.get_ref().is_some_and(|inner| inner.is::<Error>()) {
-                return match source.into_inner().map(|inner| inner.downcast::<Error>()) {
-                    Some(Ok(ours)) => *ours,
-                    _ => Error::corrupted(path, 0, what),
-                };
-            }
-            return Error::Io {
-                action: "write",
-                path: path.to_owned(),
-                source: *source,
-            };
-        }
+    let ParquetError::External(inner) = error else {
+        return Error::corrupted(path, 0, what);
+    };
+    let source = match inner.downcast::<Error>() {
+        Ok(ours) => return *ours,
+        Err(other) => other.downcast::<io::Error>(),
+    };
+    let Ok(source) = source else {
+        return Error::corrupted(path, 0, what);
+    };
+    match source.downcast::<Error>() {
+        Ok(ours) => ours,
+        Err(source) => Error::Io {
+            action: "write",
+            path: path.to_owned(),
+            source,
+        },
     }
-    Error::corrupted(path, 0, what)
 }

@@ -230,7 +230,7 @@ impl Vectors {
         })
     }
 
-    pub(crate) fn len(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.layout.rows
     }
 

@@ -62,7 +62,7 @@ proptest! {
             for (hit, (_, score)) in found.iter().zip(&truth) {
                 prop_assert!(hit.row % modulus == 0);
                 prop_assert!((f64::from(hit.score) - score).abs() < 1e-4 * (1.0 + score.abs()));
-                prop_assert_eq!(hit.score, query.similarity(&vectors[hit.row]));
+                prop_assert_eq!(hit.score.to_bits(), query.similarity(&vectors[hit.row]).to_bits());
             }
         }
     }

@@ -185,7 +185,7 @@ def _stack(vectors: list[Any], ids: list[str]) -> NDArray[np.float32]:
 def _arrow_columns(items: Any) -> Columns:
     try:
         import pyarrow as pa
-        import pyarrow.compute  # noqa: F401 - makes pa.compute
+        import pyarrow.compute as pc
     except ImportError as error:
         raise StorageError(
             "save_many: pyarrow is not installed; Arrow data needs it: pip install 'ai-os-diffusion[arrow]'"
@@ -202,7 +202,7 @@ def _arrow_columns(items: Any) -> Columns:
     if "metadata" in table.column_names:
         values = table["metadata"].to_pylist()
         metadata = [_arrow_metadata(value, name) for value, name in zip(values, ids, strict=True)]
-    return Columns(ids, contents, metadata, _arrow_vectors(pa, table["embedding"], ids))
+    return Columns(ids, contents, metadata, _arrow_vectors(pa, pc, table["embedding"], ids))
 
 
 def _arrow_metadata(value: object, memory_id: str) -> str:
@@ -217,14 +217,14 @@ def _arrow_metadata(value: object, memory_id: str) -> str:
     return metadata_json(value, memory_id)
 
 
-def _arrow_vectors(pa: Any, column: Any, ids: list[str]) -> NDArray[np.float32]:
+def _arrow_vectors(pa: Any, pc: Any, column: Any, ids: list[str]) -> NDArray[np.float32]:
     kind = column.type
     if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)):
         raise DimensionError(f"embedding: expected a column of lists of numbers, got {kind}")
     if not ids:
         return np.empty((0, 0), np.float32)
-    lengths = np.unique(pa.compute.list_value_length(column.combine_chunks()).to_numpy(zero_copy_only=False))
+    lengths = np.unique(pc.list_value_length(column.combine_chunks()).to_numpy(zero_copy_only=False))
     if len(lengths) != 1:
         raise DimensionError(f"embedding: expected lists of one length, got {', '.join(map(str, lengths))}")
-    flat = pa.compute.list_flatten(column).to_numpy()
+    flat = pc.list_flatten(column).to_numpy()
     return as_matrix(flat.reshape(len(ids), int(lengths[0])), "embedding")

@@ -183,7 +183,7 @@ impl FaultFs {
                     (Survivors::Nothing, _) => {}
                     (Survivors::Everything, _) => apply(&mut inode.durable, &change),
                     (Survivors::Some(_), Change::Write(offset, bytes)) => {
-                        tear(&mut inode.durable, *offset, bytes, &mut dice)
+                        tear(&mut inode.durable, *offset, bytes, &mut dice);
                     }
                     (Survivors::Some(_), Change::SetLen(_)) => {
                         if dice.below(2) == 0 {
@@ -285,20 +285,17 @@ impl Vfs for FaultFs {
     fn create(&self, path: &Path) -> io::Result<Box<dyn VfsFile>> {
         let mut tree = self.tree();
         tree.step()?;
-        let inode = match tree.names.get(path).copied() {
-            Some(inode) => {
-                tree.inodes[inode].now.clear();
-                tree.inodes[inode].pending.push(Change::SetLen(0));
-                inode
-            }
-            None => {
-                let inode = tree.inodes.len();
-                tree.inodes.push(Inode::default());
-                tree.names.insert(path.to_owned(), inode);
-                tree.pending_names
-                    .push(Naming::Link(path.to_owned(), inode));
-                inode
-            }
+        let inode = if let Some(inode) = tree.names.get(path).copied() {
+            tree.inodes[inode].now.clear();
+            tree.inodes[inode].pending.push(Change::SetLen(0));
+            inode
+        } else {
+            let inode = tree.inodes.len();
+            tree.inodes.push(Inode::default());
+            tree.names.insert(path.to_owned(), inode);
+            tree.pending_names
+                .push(Naming::Link(path.to_owned(), inode));
+            inode
         };
         Ok(Box::new(FaultFile {
             fs: self.clone(),
