@@ -199,9 +199,10 @@ impl Row {
             .map(|&axis| usize::try_from(axis).ok())
             .collect();
         let shape = shape.ok_or_else(|| self.bad_shape("has a negative axis"))?;
+        // A zero axis must not hide an overflow of the others.
         let elements = shape
             .iter()
-            .try_fold(4_usize, |product, &axis| product.checked_mul(axis));
+            .try_fold(4_usize, |product, &axis| product.checked_mul(axis.max(1)));
         if elements.is_none_or(|bytes| bytes > isize::MAX as usize / 64) || shape.len() > 8 {
             return Err(self.bad_shape("is too large to address"));
         }

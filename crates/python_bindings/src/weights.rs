@@ -202,11 +202,7 @@ impl WeightFile {
 
     /// Any tensor in single precision, in its own shape; a copy.
     fn dequantize<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
-        let tensor = self.tensor(name)?;
-        let values = py.detach(|| tensor.dequantize());
-        Ok(numpy::PyArray1::from_vec(py, values)
-            .reshape(IxDyn(&tensor.shape))?
-            .into_any())
+        dequantized(py, self.tensor(name)?)
     }
 
     /// Compares the whole content with its checksums; returns how many tensors carry one.
@@ -297,6 +293,15 @@ fn view_of<'py>(
         Dtype::Bf16 => view::<u16>(owner, bytes, shape).map(Bound::into_any),
         Dtype::F16 => view::<u16>(owner, bytes, shape)?.call_method1("view", ("float16",)),
     }
+}
+
+/// The weights in a new array. `NumPy` allocates it, for it asks for huge pages.
+fn dequantized<'py>(py: Python<'py>, tensor: &Tensor) -> PyResult<Bound<'py, PyAny>> {
+    let array = PyArrayDyn::<f32>::zeros(py, IxDyn(&tensor.shape), false);
+    // SAFETY: the array was just made, so nobody else sees it.
+    let values = unsafe { array.as_slice_mut()? };
+    py.detach(|| tensor.dequantize_into(values));
+    Ok(array.into_any())
 }
 
 /// Runs `work` without the GIL. The function it is given reports progress to Python and returns
@@ -722,10 +727,7 @@ fn dequantize_array<'py>(
         zero,
     };
     let tensor = Tensor::new("array", vec![n, k], TensorData::Quant(quant)).map_err(raise)?;
-    let values = py.detach(|| tensor.dequantize());
-    Ok(numpy::PyArray1::from_vec(py, values)
-        .reshape([n, k])?
-        .into_any())
+    dequantized(py, &tensor)
 }
 
 /// Packs uint8[n, k] codes into panels.

@@ -16,7 +16,7 @@ QUANTIZE = (*_BITS, *_PLAIN)
 """What `quantize` may be."""
 
 _DEFAULTS = {8: (64, "symmetric"), 4: (32, "symmetric"), 2: (32, "asymmetric")}
-"""Bits to group size and grid; see docs/design/0012-int8-granularity.md."""
+"""Bits to group size and grid; see docs/design/0202-int8-granularity.md."""
 
 _GROUP_SIZES = (128, 64, 32)
 _POSITIONS = ("position_embeddings.weight", "token_type_embeddings.weight")
