@@ -1,9 +1,11 @@
 //! Reads weight tables of any Parquet writer into memory: any compression, page version, row
 //! grouping, `string` or `large_string`, `list<int32>` or `list<int64>`.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Once;
 
 use bytes::Bytes;
 use parquet::errors::ParquetError;
@@ -104,9 +106,26 @@ pub fn descriptions(file: Bytes) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Runs code of the `parquet` crate, which may panic on damaged files.
+thread_local! {
+    static GUARDED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs code of the `parquet` crate, which panics on some damaged files: such a panic is an error,
+/// and says nothing on standard error.
 pub fn guarded<T>(read: impl FnOnce() -> std::result::Result<T, ParquetError>) -> Result<T> {
-    match catch_unwind(AssertUnwindSafe(read)) {
+    static QUIET: Once = Once::new();
+    QUIET.call_once(|| {
+        let report = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if !GUARDED.get() {
+                report(panic);
+            }
+        }));
+    });
+    GUARDED.set(true);
+    let result = catch_unwind(AssertUnwindSafe(read));
+    GUARDED.set(false);
+    match result {
         Ok(result) => result.map_err(|error| WeightFileError::Parquet(error.to_string())),
         Err(_) => Err(WeightFileError::Parquet(
             "its pages contradict each other".to_owned(),

@@ -344,12 +344,21 @@ impl Plan {
         Some(levels)
     }
 
-    /// The scale as stored: never below the exact one, so that nothing clips.
+    /// The scale as stored. In half precision it is never below the exact one, so that nothing clips.
     fn scale(&self, exact: f32) -> Option<f32> {
         if !self.half_scales() {
-            // The division that gave `exact` may have rounded down; a subnormal scale has no inverse.
-            let above = exact.next_up().max(f32::MIN_POSITIVE);
-            return Some(if exact == 0.0 { 0.0 } else { above }).filter(|scale| scale.is_finite());
+            if exact == 0.0 {
+                return Some(0.0);
+            }
+            // A subnormal scale has no inverse; one rounded up from the largest floats would make
+            // the outermost level infinite.
+            let scale = exact.max(f32::MIN_POSITIVE);
+            let outermost = scale * (self.how.bits.levels() - 1) as f32;
+            return Some(if outermost.is_finite() {
+                scale
+            } else {
+                scale.next_down()
+            });
         }
         let mut scale = f16::from_f32(exact);
         if scale.to_f32() < exact {

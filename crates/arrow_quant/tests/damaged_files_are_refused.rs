@@ -53,8 +53,8 @@ fn every_flipped_bit_is_found_or_harmless() {
         file.seek(SeekFrom::Start(at as u64)).unwrap();
         file.write_all(&[byte]).unwrap();
     };
-    for at in 0..bytes.len() {
-        put(at, bytes[at] ^ 1 << (at % 8));
+    for (at, &byte) in bytes.iter().enumerate() {
+        put(at, byte ^ (1 << (at % 8)));
         // What passes verification must hold the very same tensors: the flip hit padding or a page header.
         if read(&flipped).is_ok() {
             let file = WeightFile::open(&flipped).unwrap();
@@ -65,7 +65,7 @@ fn every_flipped_bit_is_found_or_harmless() {
                 .collect();
             assert_eq!(found, sound, "byte {at}");
         }
-        put(at, bytes[at]);
+        put(at, byte);
     }
 }
 
