@@ -4,6 +4,7 @@
 //! and number of threads: the median of at least seven samples, and the best one, which a busy machine
 //! disturbs least.
 
+#[cfg(target_arch = "x86_64")]
 mod limits;
 
 use std::hint::black_box;
@@ -43,6 +44,7 @@ fn main() {
                 filter: &filter,
             };
             isa.scope(|| {
+                #[cfg(target_arch = "x86_64")]
                 limits(&report);
                 products(&report);
                 rows(&report);
@@ -124,6 +126,7 @@ fn noise(len: usize) -> Vec<f32> {
         .collect()
 }
 
+#[cfg(target_arch = "x86_64")]
 fn limits(report: &Report<'_>) {
     let threads = report.pool.threads();
     for (name, dot) in [
@@ -145,7 +148,7 @@ fn limits(report: &Report<'_>) {
     if "limit: read 128 MB".contains(report.filter) {
         let data = vec![1_u64; 16 << 20];
         report.line("limit: read 128 MB", 0, data.len() * 8, || {
-            limits::read(&report.pool, &data)
+            limits::read(&report.pool, &data);
         });
     }
 }

@@ -5,7 +5,7 @@ use std::ops::Range;
 /// Tasks wanted per thread, so that a thread that starts late costs little.
 const TASKS_PER_THREAD: usize = 4;
 /// Bytes of left-hand rows that a task goes over again for every panel: they should stay in L2.
-const ROWS_BYTES: usize = 256 * 1024;
+const ROWS_BYTES: usize = 512 * 1024;
 
 /// A grid of tasks, columns first, so that tasks running side by side share rows.
 #[derive(Debug, Clone, Copy)]
