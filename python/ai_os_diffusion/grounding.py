@@ -1,9 +1,8 @@
 """Answers from passages: the prompt that holds a small model to them, and what supports its answer.
 
-Recalled text is data that somebody else wrote. It enters the prompt as numbered lines, one a passage, so
-that no passage can begin a line of its own making, and without what the chat format could mistake for
-structure. Citations are computed here, from the words answer and passages share: a model of this size cannot
-be trusted to cite.
+Recalled text is data that somebody else wrote. It enters the prompt numbered and delimited, on lines of ours,
+without what the chat format or the delimiters could mistake for structure. Citations are computed here, from
+the words answer and passages share: a model of this size cannot be trusted to cite.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ __all__ = [
     "confidence",
     "grounded_messages",
     "token_probability",
-    "without_labels",
+    "without_tags",
 ]
 
 INSTRUCTION = (
@@ -38,9 +37,9 @@ SUPPORT = 0.6
 
 _WORD = re.compile(r"\w+(?:[.']\w+)*")
 _SENTENCE = re.compile(r"(?<=[.!?])\s+(?=\S)|\n+")
-_LABELS = re.compile(r"\s*(?:\[\d+\]\s*)*")
-_OPEN_LABEL = re.compile(r"\[\d*")
-_CONTROL = re.compile(r"<(?=\|)|<(?=/?s>)|\[(?=/?INST\])")
+_TAG = re.compile(r"</?passage \d+>\s?")
+_LONGEST_TAG = len("</passage 10>")
+_CONTROL = re.compile(r"<(?=\|)|<(?=/?s>)|\[(?=/?INST\])|<(?=/?passage)")
 _STOP_WORDS = frozenset(
     "a an and are as at be been but by can could did do does for from had has have how i if in into is it "
     "its may might must no nor not of on one or should so such than that the their them then there these "
@@ -128,29 +127,31 @@ def grounded_messages(question: str, passages: Sequence[Excerpt]) -> list[Messag
     quoted = "\n\n".join(
         _quoted(number, excerpt) for number, excerpt in reversed(list(enumerate(passages, 1)))
     )
-    task = f"Question: {_harmless(question)}\nAnswer in one short sentence."
     return [
         {"role": "system", "content": INSTRUCTION},
-        {"role": "user", "content": f"{quoted}\n\n{task}"},
+        {"role": "user", "content": f"{quoted}\n\nQuestion: {_harmless(question)}"},
     ]
 
 
-def without_labels(pieces: Iterable[str]) -> Iterator[str]:
-    """Leave out the passage numbers that a model likes to begin its answer with.
+def without_tags(pieces: Iterable[str]) -> Iterator[str]:
+    """Leave out the delimiters of passages, which a model may repeat when it quotes one.
 
     Args:
         pieces: the answer as it is written.
     """
     held, begun = "", False
     for piece in pieces:
-        if begun:
-            yield piece
-            continue
-        held += piece
-        rest = _LABELS.sub("", held, count=1)
-        if rest and not _OPEN_LABEL.fullmatch(rest):
+        held = _TAG.sub("", held + piece)
+        held = held if begun else held.lstrip()
+        start = held.rfind("<")
+        is_open = start >= 0 and len(held) - start < _LONGEST_TAG and ">" not in held[start:]
+        cut = start if is_open else len(held)
+        if held[:cut]:
             begun = True
-            yield rest
+            yield held[:cut]
+        held = held[cut:]
+    if held:
+        yield held
 
 
 def cite(question: str, answer: str, passages: Sequence[Excerpt]) -> tuple[Citation, ...]:
@@ -209,12 +210,12 @@ def token_probability(logprobs: Sequence[float]) -> float:
 
 def _quoted(number: int, excerpt: Excerpt) -> str:
     context = context_line(excerpt.hit.headings)
-    text = f"{context}: {excerpt.text}" if context else excerpt.text
-    return f"[{number}] {_harmless(text)}"
+    lines = [_harmless(context)] if context else []
+    return "\n".join([f"<passage {number}>", *lines, _harmless(excerpt.text), f"</passage {number}>"])
 
 
 def _harmless(text: str) -> str:
-    """One line, with what would be a control token of a chat format broken up."""
+    """One line, with what would be a control token of a chat format or a delimiter broken up."""
     return _CONTROL.sub(lambda match: match.group(0) + " ", " ".join(text.split()))
 
 

@@ -228,7 +228,7 @@ class Runtime:
             confidence,
             grounded_messages,
             token_probability,
-            without_labels,
+            without_tags,
         )
 
         found = self.recall(question, top_k=top_k, filter=filter, min_similarity=min_similarity)
@@ -240,9 +240,10 @@ class Runtime:
             found.hits,
             lambda texts: self.encoder.encode_document(texts, normalize=True),
         )
-        stream = self.generate(grounded_messages(question, passages), max_tokens=max_tokens)
+        messages = grounded_messages(question, passages)
+        stream = self.generate(messages, max_tokens=max_tokens, stop="\nQuestion:")
         pieces: list[str] = []
-        for piece in without_labels(stream):
+        for piece in without_tags(stream):
             pieces.append(piece)
             yield piece
         text = "".join(pieces).strip()
