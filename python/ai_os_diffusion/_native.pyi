@@ -8,8 +8,28 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
+__all__ = [
+    "DecodeStream",
+    "Model",
+    "Sampler",
+    "Scan",
+    "Session",
+    "Snapshot",
+    "Store",
+    "Tokenizer",
+    "WeightFile",
+    "WeightWriter",
+    "active_isa",
+    "cpu_features",
+    "dequantize_array",
+    "pack_codes",
+    "quantize_array",
+    "unpack_codes",
+]
+
 # inference
 
+@final
 class Model:
     """A network with its weights; shared freely between threads.
 
@@ -42,6 +62,7 @@ class Model:
     def token_nll(self, ids: NDArray[np.int32], first: int) -> NDArray[np.float32]:
         """float32[length - first]: nats of ids[first:], each given all before it."""
 
+@final
 class Sampler:
     """Chooses tokens; its random sequence goes on from call to call."""
 
@@ -58,6 +79,7 @@ class Sampler:
     def sample(self, logits: NDArray[np.float32], history: NDArray[np.uint32]) -> tuple[int, float]:
         """Id and log-probability; float32[vocab] logits, and the tokens so far."""
 
+@final
 class Session:
     """One text that grows, with the keys and values of its tokens. Belongs to one caller."""
 
@@ -166,6 +188,7 @@ class Scan:
 
 # tokenizer
 
+@final
 class Tokenizer:
     """Text to token ids and back; shared freely between threads."""
 
@@ -204,6 +227,7 @@ class Tokenizer:
     def decode(self, ids: NDArray[np.int64], skip_special_tokens: bool = True) -> str: ...
     def decode_stream(self, skip_special_tokens: bool = True) -> DecodeStream: ...
 
+@final
 class DecodeStream:
     """Text of ids that arrive one at a time."""
 

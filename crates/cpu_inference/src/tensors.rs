@@ -70,10 +70,10 @@ impl<'a> Tensors<'a> {
         match dtype {
             Dtype::F32 => values.copy_from_slice(View::<f32>::new(data.clone()).as_slice()),
             Dtype::F16 => {
-                kernels::f16_to_f32(View::<u16>::new(data.clone()).as_slice(), &mut values)
+                kernels::f16_to_f32(View::<u16>::new(data.clone()).as_slice(), &mut values);
             }
             Dtype::Bf16 => {
-                kernels::bf16_to_f32(View::<u16>::new(data.clone()).as_slice(), &mut values)
+                kernels::bf16_to_f32(View::<u16>::new(data.clone()).as_slice(), &mut values);
             }
         }
         Ok(values)

@@ -101,7 +101,7 @@ fn missing_and_misshapen_tensors_are_named() {
     let position =
         |tensors: &[arrow_quant::Tensor]| tensors.iter().position(|t| t.name == name).unwrap();
     let message = fault(config("llama"), |tensors| {
-        drop(tensors.remove(position(tensors)))
+        drop(tensors.remove(position(tensors)));
     });
     assert!(
         message.contains(name) && message.contains("[48, 32]"),
@@ -116,7 +116,7 @@ fn missing_and_misshapen_tensors_are_named() {
         "{message}"
     );
     let message = fault(config("qwen2"), |tensors| {
-        tensors.retain(|t| !t.name.ends_with("k_proj.bias"))
+        tensors.retain(|t| !t.name.ends_with("k_proj.bias"));
     });
     assert!(
         message.contains("model.layers.0.self_attn.k_proj.bias"),

@@ -33,7 +33,13 @@ pub struct EncodeOptions {
 
 impl Default for EncodeOptions {
     fn default() -> Self {
-        Self { add_special_tokens: true, max_length: None, truncate: Side::Right, offsets: false, num_threads: 0 }
+        Self {
+            add_special_tokens: true,
+            max_length: None,
+            truncate: Side::Right,
+            offsets: false,
+            num_threads: 0,
+        }
     }
 }
 
@@ -52,7 +58,11 @@ impl Encodings {
     fn with_texts(count: usize) -> Self {
         let mut bounds = Vec::with_capacity(count + 1);
         bounds.push(0);
-        Self { ids: Vec::new(), bounds, spans: Vec::new() }
+        Self {
+            ids: Vec::new(),
+            bounds,
+            spans: Vec::new(),
+        }
     }
 
     /// Adds the texts of `other` after its own.
@@ -60,7 +70,8 @@ impl Encodings {
         let start = self.ids.len();
         self.ids.extend(&other.ids);
         self.spans.extend(&other.spans);
-        self.bounds.extend(other.bounds[1..].iter().map(|bound| start + bound));
+        self.bounds
+            .extend(other.bounds[1..].iter().map(|bound| start + bound));
     }
 }
 
@@ -85,8 +96,13 @@ pub(crate) fn encode<T: AsRef<str> + Sync>(
         let mut done = Vec::new();
         loop {
             let block = next.fetch_add(1, Ordering::Relaxed);
-            let Some(&(start, end)) = blocks.get(block) else { return done };
-            done.push((block, encode_block(tokenizer, &texts[start..end], start, options)));
+            let Some(&(start, end)) = blocks.get(block) else {
+                return done;
+            };
+            done.push((
+                block,
+                encode_block(tokenizer, &texts[start..end], start, options),
+            ));
         }
     };
     // Scoped threads leave nothing behind: a pool kept between calls would be dead after a fork.
@@ -119,7 +135,10 @@ fn encode_block<T: AsRef<str>>(
     for (index, text) in texts.iter().enumerate() {
         tokenizer
             .encode_into(text.as_ref(), options, &mut block.ids, &mut block.spans)
-            .map_err(|detail| TokenizerError::Encode { index: first + index, detail })?;
+            .map_err(|detail| TokenizerError::Encode {
+                index: first + index,
+                detail,
+            })?;
         block.bounds.push(block.ids.len());
     }
     Ok(block)

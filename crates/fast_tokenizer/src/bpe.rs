@@ -39,7 +39,12 @@ impl Bpe {
                 vocab.id(character.encode_utf8(&mut buffer)).unwrap_or(NONE)
             })
             .collect();
-        Self { vocab, merges: PairTable::new(merges), ignore_merges, characters }
+        Self {
+            vocab,
+            merges: PairTable::new(merges),
+            ignore_merges,
+            characters,
+        }
     }
 
     /// Whether pieces that are tokens are taken as they are.
@@ -61,11 +66,17 @@ impl Bpe {
         if self.ignore_merges
             && let Some(id) = self.vocab.id(piece)
         {
-            symbols.push(Symbol { id, len: piece.len() as u32 });
+            symbols.push(Symbol {
+                id,
+                len: piece.len() as u32,
+            });
             return;
         }
         symbols.extend(piece.chars().filter_map(|character| {
-            self.character(character).map(|id| Symbol { id, len: character.len_utf8() as u32 })
+            self.character(character).map(|id| Symbol {
+                id,
+                len: character.len_utf8() as u32,
+            })
         }));
         self.merge(symbols);
     }
@@ -80,7 +91,9 @@ impl Bpe {
     }
 
     fn merge_short(&self, symbols: &mut Vec<Symbol>) {
-        let rank = |left: Symbol, right: Symbol| self.merges.get(left.id, right.id).unwrap_or((NONE, NONE));
+        let rank = |left: Symbol, right: Symbol| {
+            self.merges.get(left.id, right.id).unwrap_or((NONE, NONE))
+        };
         let mut ranks = [(NONE, NONE); SHORT];
         for (slot, pair) in ranks.iter_mut().zip(symbols.windows(2)) {
             *slot = rank(pair[0], pair[1]);
@@ -96,7 +109,10 @@ impl Bpe {
             if ranks[best].0 == NONE {
                 return;
             }
-            symbols[best] = Symbol { id: ranks[best].1, len: symbols[best].len + symbols[best + 1].len };
+            symbols[best] = Symbol {
+                id: ranks[best].1,
+                len: symbols[best].len + symbols[best + 1].len,
+            };
             symbols.remove(best + 1);
             ranks.copy_within(best + 1..pairs, best);
             if best > 0 {
@@ -124,10 +140,17 @@ impl Bpe {
         }
         while let Some(Reverse((_, at, left, right, merged))) = queue.pop() {
             let after = next[at];
-            if symbols[at].len == 0 || after >= count || symbols[at].id != left || symbols[after].id != right {
+            if symbols[at].len == 0
+                || after >= count
+                || symbols[at].id != left
+                || symbols[after].id != right
+            {
                 continue;
             }
-            symbols[at] = Symbol { id: merged, len: symbols[at].len + symbols[after].len };
+            symbols[at] = Symbol {
+                id: merged,
+                len: symbols[at].len + symbols[after].len,
+            };
             symbols[after].len = 0;
             next[at] = next[after];
             if next[at] < count {
@@ -154,10 +177,13 @@ mod tests {
         for &(left, right) in merges {
             let (left, right) = (left % tokens.len(), right % tokens.len());
             let merged = format!("{}{}", tokens[left], tokens[right]);
-            let id = tokens.iter().position(|token| *token == merged).unwrap_or_else(|| {
-                tokens.push(merged);
-                tokens.len() - 1
-            });
+            let id = tokens
+                .iter()
+                .position(|token| *token == merged)
+                .unwrap_or_else(|| {
+                    tokens.push(merged);
+                    tokens.len() - 1
+                });
             pairs.push((left as u32, right as u32, id as u32));
         }
         let mut vocab = Vocab::default();

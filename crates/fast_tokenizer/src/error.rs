@@ -35,7 +35,9 @@ pub enum TokenizerError {
         detail: String,
     },
     /// The special tokens alone are longer than the length asked for.
-    #[error("max_length is {max_length}, expected at least {special} for the special tokens; raise it or encode without special tokens")]
+    #[error(
+        "max_length is {max_length}, expected at least {special} for the special tokens; raise it or encode without special tokens"
+    )]
     MaxLength {
         /// The length asked for.
         max_length: usize,

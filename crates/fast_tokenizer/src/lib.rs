@@ -20,7 +20,7 @@ mod tokenizer;
 mod vocab;
 mod word_piece;
 
-pub use batch::{Encodings, EncodeOptions, Side};
+pub use batch::{EncodeOptions, Encodings, Side};
 pub use error::TokenizerError;
 pub use stream::DecodeStream;
 pub use tokenizer::Tokenizer;

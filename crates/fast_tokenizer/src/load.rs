@@ -7,7 +7,8 @@
 use std::borrow::Cow;
 
 use tokenizers::{
-    AddedToken, DecoderWrapper, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper, Tokenizer,
+    AddedToken, DecoderWrapper, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper,
+    Tokenizer,
 };
 
 use crate::TokenizerError;
@@ -42,7 +43,9 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Pipeline, TokenizerError> {
 
 fn assemble(file: TokenizerFile) -> Result<Pipeline, TokenizerError> {
     if let Some(version) = file.version.as_deref().filter(|&version| version != "1.0") {
-        return Err(TokenizerError::Parse { detail: format!("version is {version:?}, expected \"1.0\"") });
+        return Err(TokenizerError::Parse {
+            detail: format!("version is {version:?}, expected \"1.0\""),
+        });
     }
     let mut pipeline = Pipeline::new(file.model.0);
     pipeline
@@ -55,8 +58,9 @@ fn assemble(file: TokenizerFile) -> Result<Pipeline, TokenizerError> {
 }
 
 fn parse_any(bytes: &[u8]) -> Result<Pipeline, TokenizerError> {
-    let tokenizer = Tokenizer::from_bytes(bytes)
-        .map_err(|error| TokenizerError::Parse { detail: error.to_string() })?;
+    let tokenizer = Tokenizer::from_bytes(bytes).map_err(|error| TokenizerError::Parse {
+        detail: error.to_string(),
+    })?;
     let mut pipeline = Pipeline::new(Model::Other(Box::new(tokenizer.get_model().clone())));
     pipeline
         .with_normalizer(tokenizer.get_normalizer().cloned())

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use tokenizers::Model as _;
 use tokenizers::models::bpe::BpeTrainer;
 use tokenizers::{
-    DecoderWrapper, ModelWrapper, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper, Result, Token,
-    TokenizerImpl,
+    DecoderWrapper, ModelWrapper, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper,
+    Result, Token, TokenizerImpl,
 };
 
 use crate::bpe::{Bpe, Symbol};
@@ -16,8 +16,13 @@ use crate::vocab::Vocab;
 use crate::word_piece::WordPiece;
 
 /// The crate's pipeline around our models.
-pub(crate) type Pipeline =
-    TokenizerImpl<Model, NormalizerWrapper, PreTokenizerWrapper, PostProcessorWrapper, DecoderWrapper>;
+pub(crate) type Pipeline = TokenizerImpl<
+    Model,
+    NormalizerWrapper,
+    PreTokenizerWrapper,
+    PostProcessorWrapper,
+    DecoderWrapper,
+>;
 
 #[derive(Clone)]
 pub(crate) enum Model {
@@ -82,7 +87,11 @@ impl tokenizers::Model for Model {
             Self::WordPiece(words) => {
                 let mut tokens = Vec::new();
                 let token = |id, start, end| {
-                    Token::new(id, words.vocab.token(id).unwrap_or_default().to_owned(), (start, end))
+                    Token::new(
+                        id,
+                        words.vocab.token(id).unwrap_or_default().to_owned(),
+                        (start, end),
+                    )
                 };
                 if !words.cut(piece, |id, start, end| tokens.push(token(id, start, end))) {
                     tokens = vec![token(words.unknown(), 0, piece.len())];
@@ -109,7 +118,10 @@ impl tokenizers::Model for Model {
 
     fn get_vocab(&self) -> HashMap<String, u32> {
         match (self.vocab(), self.other()) {
-            (Some(vocab), _) => vocab.iter().map(|(token, id)| (token.to_owned(), id)).collect(),
+            (Some(vocab), _) => vocab
+                .iter()
+                .map(|(token, id)| (token.to_owned(), id))
+                .collect(),
             (None, Some(model)) => model.get_vocab(),
             (None, None) => HashMap::new(),
         }

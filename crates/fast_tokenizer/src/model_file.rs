@@ -60,7 +60,9 @@ fn read_bpe<'de, A: MapAccess<'de>>(mut map: A) -> Result<Model, A::Error> {
         match key.0.as_ref() {
             "vocab" => vocab = Some(map.next_value::<VocabFile>()?.0),
             "merges" => {
-                let vocab = vocab.as_ref().ok_or_else(|| A::Error::custom("merges before the vocabulary"))?;
+                let vocab = vocab
+                    .as_ref()
+                    .ok_or_else(|| A::Error::custom("merges before the vocabulary"))?;
                 merges = Some(map.next_value_seed(Merges(vocab))?);
             }
             "ignore_merges" => ignore_merges = map.next_value()?,
@@ -70,8 +72,14 @@ fn read_bpe<'de, A: MapAccess<'de>>(mut map: A) -> Result<Model, A::Error> {
                     return Err(A::Error::custom(format!("{} is set", key.0)));
                 }
             }
-            "byte_fallback" if map.next_value()? => return Err(A::Error::custom("byte_fallback is set")),
-            "dropout" if map.next_value::<Option<f32>>()?.is_some_and(|rate| rate != 0.0) => {
+            "byte_fallback" if map.next_value()? => {
+                return Err(A::Error::custom("byte_fallback is set"));
+            }
+            "dropout"
+                if map
+                    .next_value::<Option<f32>>()?
+                    .is_some_and(|rate| rate != 0.0) =>
+            {
                 return Err(A::Error::custom("dropout is set"));
             }
             "byte_fallback" | "dropout" => {}
@@ -81,7 +89,11 @@ fn read_bpe<'de, A: MapAccess<'de>>(mut map: A) -> Result<Model, A::Error> {
         }
     }
     match (vocab, merges) {
-        (Some(vocab), Some(merges)) => Ok(Model::Bpe(Box::new(Bpe::new(vocab, &merges, ignore_merges)))),
+        (Some(vocab), Some(merges)) => Ok(Model::Bpe(Box::new(Bpe::new(
+            vocab,
+            &merges,
+            ignore_merges,
+        )))),
         _ => Err(A::Error::custom("missing vocab or merges")),
     }
 }
@@ -99,8 +111,11 @@ fn read_word_piece<'de, A: MapAccess<'de>>(mut map: A) -> Result<Model, A::Error
             }
         }
     }
-    let (Some(vocab), Some(unknown), Some(prefix), Some(limit)) = (vocab, unknown, prefix, limit) else {
-        return Err(A::Error::custom("missing vocab, unk_token, continuing_subword_prefix or max_input_chars_per_word"));
+    let (Some(vocab), Some(unknown), Some(prefix), Some(limit)) = (vocab, unknown, prefix, limit)
+    else {
+        return Err(A::Error::custom(
+            "missing vocab, unk_token, continuing_subword_prefix or max_input_chars_per_word",
+        ));
     };
     WordPiece::new(vocab, &prefix.0, &unknown.0, limit)
         .map(|words| Model::WordPiece(Box::new(words)))
@@ -185,7 +200,9 @@ impl<'de> Visitor<'de> for Merges<'_> {
             joined.push_str(&left);
             joined.push_str(&right);
             let id = |token: &str| {
-                self.0.id(token).ok_or_else(|| A::Error::custom(format!("merged token {token:?} has no id")))
+                self.0
+                    .id(token)
+                    .ok_or_else(|| A::Error::custom(format!("merged token {token:?} has no id")))
             };
             merges.push((id(&left)?, id(&right)?, id(&joined)?));
         }
@@ -217,12 +234,18 @@ impl<'de> Visitor<'de> for MergeVisitor {
 
     fn visit_str<E: serde::de::Error>(self, line: &str) -> Result<Self::Value, E> {
         let (left, right) = halves(line)?;
-        Ok(Merge(Cow::Owned(left.to_owned()), Cow::Owned(right.to_owned())))
+        Ok(Merge(
+            Cow::Owned(left.to_owned()),
+            Cow::Owned(right.to_owned()),
+        ))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut pair: A) -> Result<Self::Value, A::Error> {
-        let (left, right, end) =
-            (pair.next_element::<Text>()?, pair.next_element::<Text>()?, pair.next_element::<IgnoredAny>()?);
+        let (left, right, end) = (
+            pair.next_element::<Text>()?,
+            pair.next_element::<Text>()?,
+            pair.next_element::<IgnoredAny>()?,
+        );
         match (left, right, end) {
             (Some(left), Some(right), None) => Ok(Merge(left.0, right.0)),
             _ => Err(A::Error::custom("a merge is not a pair")),

@@ -1,8 +1,8 @@
 //! One text through normaliser, pre-tokeniser and model.
 
 use tokenizers::{
-    Encoding, Model, OffsetReferential, OffsetType, PostProcessor, PreTokenizedString, PreTokenizer, Result,
-    Token,
+    Encoding, Model, OffsetReferential, OffsetType, PostProcessor, PreTokenizedString,
+    PreTokenizer, Result, Token,
 };
 
 use crate::model::Pipeline;
@@ -26,10 +26,15 @@ impl Affixes {
         };
         let plain = tokenizer.post_process(marked(), None, false).ok()?;
         let full = tokenizer.post_process(marked(), None, true).ok()?;
-        let empty = tokenizer.post_process(Encoding::default(), None, true).ok()?;
+        let empty = tokenizer
+            .post_process(Encoding::default(), None, true)
+            .ok()?;
         let ids = full.get_ids();
         let start = ids.windows(2).position(|pair| pair == MARKS)?;
-        let affixes = Self { prefix: ids[..start].to_vec(), suffix: ids[start + 2..].to_vec() };
+        let affixes = Self {
+            prefix: ids[..start].to_vec(),
+            suffix: ids[start + 2..].to_vec(),
+        };
         let around_nothing = [affixes.prefix.as_slice(), affixes.suffix.as_slice()].concat();
         let regular = plain.get_ids() == MARKS
             && empty.get_ids() == around_nothing
@@ -44,7 +49,9 @@ impl Affixes {
 
 /// Splits a text into the pieces the model sees.
 pub(crate) fn split(tokenizer: &Pipeline, text: &str) -> Result<PreTokenizedString> {
-    let mut pieces = tokenizer.get_added_vocabulary().extract_and_normalize(tokenizer.get_normalizer(), text);
+    let mut pieces = tokenizer
+        .get_added_vocabulary()
+        .extract_and_normalize(tokenizer.get_normalizer(), text);
     if let Some(pre_tokenizer) = tokenizer.get_pre_tokenizer() {
         pre_tokenizer.pre_tokenize(&mut pieces)?;
     }
@@ -73,5 +80,7 @@ pub(crate) fn encode_with_offsets(tokenizer: &Pipeline, text: &str) -> Result<En
 
 /// Number of special tokens around a single text.
 pub(crate) fn special_count(tokenizer: &Pipeline) -> usize {
-    tokenizer.get_post_processor().map_or(0, |processor| processor.added_tokens(false))
+    tokenizer
+        .get_post_processor()
+        .map_or(0, |processor| processor.added_tokens(false))
 }

@@ -28,55 +28,76 @@ enum Kind {
 impl Shortcut {
     /// `None` if the pipeline is another.
     pub(crate) fn probe(pipeline: &Pipeline) -> Option<Self> {
-        let kind = match (pipeline.get_model(), pipeline.get_normalizer(), pipeline.get_pre_tokenizer()?) {
+        let kind = match (
+            pipeline.get_model(),
+            pipeline.get_normalizer(),
+            pipeline.get_pre_tokenizer()?,
+        ) {
             (
                 Model::WordPiece(_),
                 Some(NormalizerWrapper::BertNormalizer(normalizer)),
                 PreTokenizerWrapper::BertPreTokenizer(_),
-            ) => Kind::Bert { lowercase: normalizer.lowercase },
-            (Model::Bpe(bpe), None, splitter) if !bpe.ignores_merges() => {
-                Kind::ByteLevel { digits: splits_digits(splitter)? }
-            }
+            ) => Kind::Bert {
+                lowercase: normalizer.lowercase,
+            },
+            (Model::Bpe(bpe), None, splitter) if !bpe.ignores_merges() => Kind::ByteLevel {
+                digits: splits_digits(splitter)?,
+            },
             _ => return None,
         };
         let decoder = pipeline.get_added_vocabulary().get_added_tokens_decoder();
         if pipeline.get_normalizer().is_some() && decoder.values().any(|token| token.normalized) {
             return None;
         }
-        let added: Vec<String> = decoder.values().map(|token| token.content.clone()).collect();
+        let added: Vec<String> = decoder
+            .values()
+            .map(|token| token.content.clone())
+            .collect();
         let mut added_starts = [false; 256];
         for token in &added {
             added_starts[usize::from(*token.as_bytes().first()?)] = true;
         }
-        Some(Self { kind, added, added_starts })
+        Some(Self {
+            kind,
+            added,
+            added_starts,
+        })
     }
 
     /// Appends the ids of a text, special tokens left out.
-    pub(crate) fn push_ids(&self, pipeline: &Pipeline, text: &str, ids: &mut Vec<u32>) -> Result<()> {
+    pub(crate) fn push_ids(
+        &self,
+        pipeline: &Pipeline,
+        text: &str,
+        ids: &mut Vec<u32>,
+    ) -> Result<()> {
         match (&self.kind, pipeline.get_model()) {
             _ if self.holds_added(text) => pipeline::push_ids(pipeline, text, ids),
             (Kind::Bert { lowercase }, Model::WordPiece(words)) => {
                 push_bert(pipeline, words, *lowercase, text, ids)
             }
-            (Kind::ByteLevel { digits }, Model::Bpe(bpe)) => push_bytes(pipeline, bpe, *digits, text, ids),
+            (Kind::ByteLevel { digits }, Model::Bpe(bpe)) => {
+                push_bytes(pipeline, bpe, *digits, text, ids)
+            }
             _ => pipeline::push_ids(pipeline, text, ids),
         }
     }
 
     fn holds_added(&self, text: &str) -> bool {
-        text.bytes().any(|byte| self.added_starts[usize::from(byte)])
+        text.bytes()
+            .any(|byte| self.added_starts[usize::from(byte)])
             && self.added.iter().any(|token| text.contains(token.as_str()))
     }
 }
 
 /// Whether digits are split before the pattern; `None` if the steps are others.
 fn splits_digits(splitter: &PreTokenizerWrapper) -> Option<bool> {
-    let is_pattern = |step: &PreTokenizerWrapper| {
-        matches!(step, PreTokenizerWrapper::ByteLevel(level) if level.use_regex && !level.add_prefix_space)
-    };
+    let is_pattern = |step: &PreTokenizerWrapper| matches!(step, PreTokenizerWrapper::ByteLevel(level) if level.use_regex && !level.add_prefix_space);
     match splitter {
         PreTokenizerWrapper::Sequence(steps) => match steps.as_ref() {
-            [PreTokenizerWrapper::Digits(digits), pattern] if digits.individual_digits && is_pattern(pattern) => {
+            [PreTokenizerWrapper::Digits(digits), pattern]
+                if digits.individual_digits && is_pattern(pattern) =>
+            {
                 Some(true)
             }
             [pattern] if is_pattern(pattern) => Some(false),
@@ -95,7 +116,10 @@ fn push_bert(
     ids: &mut Vec<u32>,
 ) -> Result<()> {
     let mut lowered = String::new();
-    for chunk in text.split([' ', '\t', '\n', '\r']).filter(|chunk| !chunk.is_empty()) {
+    for chunk in text
+        .split([' ', '\t', '\n', '\r'])
+        .filter(|chunk| !chunk.is_empty())
+    {
         if chunk.bytes().any(|byte| !byte.is_ascii_graphic()) {
             pipeline::push_ids(pipeline, chunk, ids)?;
             continue;
@@ -121,12 +145,19 @@ fn push_bert(
 }
 
 /// A space after something that is no space begins a match of GPT-2's pattern, whatever stands before.
-fn push_bytes(pipeline: &Pipeline, bpe: &Bpe, digits: bool, text: &str, ids: &mut Vec<u32>) -> Result<()> {
+fn push_bytes(
+    pipeline: &Pipeline,
+    bpe: &Bpe,
+    digits: bool,
+    text: &str,
+    ids: &mut Vec<u32>,
+) -> Result<()> {
     let bytes = text.as_bytes();
     let mut symbols = Vec::new();
     let mut start = 0;
     while start < bytes.len() {
-        let cut = (start + 1..bytes.len()).find(|&at| bytes[at] == b' ' && bytes[at - 1].is_ascii_graphic());
+        let cut = (start + 1..bytes.len())
+            .find(|&at| bytes[at] == b' ' && bytes[at - 1].is_ascii_graphic());
         let end = cut.unwrap_or(bytes.len());
         let chunk = &bytes[start..end];
         if chunk.is_ascii() {
@@ -139,10 +170,20 @@ fn push_bytes(pipeline: &Pipeline, bpe: &Bpe, digits: bool, text: &str, ids: &mu
     Ok(())
 }
 
-fn push_ascii(bpe: &Bpe, digits: bool, chunk: &[u8], symbols: &mut Vec<Symbol>, ids: &mut Vec<u32>) {
+fn push_ascii(
+    bpe: &Bpe,
+    digits: bool,
+    chunk: &[u8],
+    symbols: &mut Vec<Symbol>,
+    ids: &mut Vec<u32>,
+) {
     let mut push = |word: &[u8]| {
         symbols.clear();
-        symbols.extend(word.iter().filter_map(|&byte| bpe.character(byte_character(byte))).map(|id| Symbol { id, len: 1 }));
+        symbols.extend(
+            word.iter()
+                .filter_map(|&byte| bpe.character(byte_character(byte)))
+                .map(|id| Symbol { id, len: 1 }),
+        );
         bpe.merge(symbols);
         ids.extend(symbols.iter().map(|symbol| symbol.id));
     };
@@ -153,7 +194,10 @@ fn push_ascii(bpe: &Bpe, digits: bool, chunk: &[u8], symbols: &mut Vec<Symbol>, 
             start + 1
         } else {
             let piece = &chunk[start..];
-            let length = piece.iter().position(|byte| digits && byte.is_ascii_digit()).unwrap_or(piece.len());
+            let length = piece
+                .iter()
+                .position(|byte| digits && byte.is_ascii_digit())
+                .unwrap_or(piece.len());
             start + match_length(&piece[..length])
         };
         push(&chunk[start..end]);
@@ -192,19 +236,29 @@ fn class(byte: u8) -> Class {
 fn match_length(text: &[u8]) -> usize {
     if let [b'\'', rest @ ..] = text {
         let contractions: [&[u8]; 7] = [b"s", b"t", b"re", b"ve", b"m", b"ll", b"d"];
-        if let Some(found) = contractions.iter().find(|contraction| rest.starts_with(contraction)) {
+        if let Some(found) = contractions
+            .iter()
+            .find(|contraction| rest.starts_with(contraction))
+        {
             return 1 + found.len();
         }
     }
     let run = |from: usize, kind: Class| {
-        text[from..].iter().position(|&byte| class(byte) != kind).map_or(text.len(), |length| from + length)
+        text[from..]
+            .iter()
+            .position(|&byte| class(byte) != kind)
+            .map_or(text.len(), |length| from + length)
     };
     let first = usize::from(text[0] == b' ' && text.len() > 1);
     match class(text[first]) {
         Class::Space => {
             let end = run(0, Class::Space);
             // The last space before a word belongs to the word.
-            if end < text.len() && end > 1 { end - 1 } else { end }
+            if end < text.len() && end > 1 {
+                end - 1
+            } else {
+                end
+            }
         }
         kind => run(first, kind),
     }

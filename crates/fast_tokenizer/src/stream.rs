@@ -29,7 +29,12 @@ impl DecodeStream {
     /// Starts before the first token.
     #[must_use]
     pub fn new(skip_special_tokens: bool) -> Self {
-        Self { skip_special_tokens, window: Vec::new(), context: 0, shown: 0 }
+        Self {
+            skip_special_tokens,
+            window: Vec::new(),
+            context: 0,
+            shown: 0,
+        }
     }
 
     /// Takes one id and returns the text that is now certain, often a word, sometimes nothing.
@@ -73,7 +78,9 @@ impl DecodeStream {
     fn advance(&mut self, tokenizer: &Tokenizer) -> Result<(), TokenizerError> {
         self.window.drain(..self.context);
         self.context = self.window.len();
-        self.shown = tokenizer.decode(&self.window, self.skip_special_tokens)?.len();
+        self.shown = tokenizer
+            .decode(&self.window, self.skip_special_tokens)?
+            .len();
         Ok(())
     }
 }

@@ -26,8 +26,10 @@ impl Tokenizer {
     /// # Errors
     /// The file cannot be read, or is not a tokenizer.json.
     pub fn from_file(path: &Path) -> Result<Self, TokenizerError> {
-        let bytes = std::fs::read(path)
-            .map_err(|source| TokenizerError::Read { path: path.to_owned(), source })?;
+        let bytes = std::fs::read(path).map_err(|source| TokenizerError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
         Self::from_bytes(&bytes)
     }
 
@@ -43,13 +45,23 @@ impl Tokenizer {
     fn around(inner: Pipeline) -> Self {
         let model = inner.get_model();
         let added = inner.get_added_vocabulary().get_vocab();
-        let vocab_size =
-            model.get_vocab_size() + added.keys().filter(|token| model.token_to_id(token).is_none()).count();
+        let vocab_size = model.get_vocab_size()
+            + added
+                .keys()
+                .filter(|token| model.token_to_id(token).is_none())
+                .count();
         let affixes = Affixes::probe(&inner);
         let shortcut = Shortcut::probe(&inner);
-        let special_count =
-            affixes.as_ref().map_or_else(|| pipeline::special_count(&inner), Affixes::len);
-        Self { inner, affixes, shortcut, special_count, vocab_size }
+        let special_count = affixes
+            .as_ref()
+            .map_or_else(|| pipeline::special_count(&inner), Affixes::len);
+        Self {
+            inner,
+            affixes,
+            shortcut,
+            special_count,
+            vocab_size,
+        }
     }
 
     /// Number of ids, those of added tokens included.
@@ -80,12 +92,15 @@ impl Tokenizer {
     #[must_use]
     pub fn is_special(&self, id: u32) -> bool {
         let added = self.inner.get_added_vocabulary();
-        added.simple_id_to_token(id).is_some_and(|token| added.is_special_token(&token))
+        added
+            .simple_id_to_token(id)
+            .is_some_and(|token| added.is_special_token(&token))
     }
 
     /// Whether this id stands for one byte of a character the vocabulary lacks, as in `<0xE4>`.
     pub(crate) fn is_byte(&self, id: u32) -> bool {
-        self.id_to_token(id).is_some_and(|token| token.len() == 6 && token.starts_with("<0x"))
+        self.id_to_token(id)
+            .is_some_and(|token| token.len() == 6 && token.starts_with("<0x"))
     }
 
     /// The tokens that decoding may skip, by id.
@@ -122,9 +137,16 @@ impl Tokenizer {
     /// # Errors
     /// The model has no id for a piece of a text.
     pub fn count<T: AsRef<str> + Sync>(&self, texts: &[T]) -> Result<Vec<usize>, TokenizerError> {
-        let options = EncodeOptions { add_special_tokens: false, ..EncodeOptions::default() };
+        let options = EncodeOptions {
+            add_special_tokens: false,
+            ..EncodeOptions::default()
+        };
         let encodings = self.encode_batch(texts, &options)?;
-        Ok(encodings.bounds.windows(2).map(|pair| pair[1] - pair[0]).collect())
+        Ok(encodings
+            .bounds
+            .windows(2)
+            .map(|pair| pair[1] - pair[0])
+            .collect())
     }
 
     /// The text of ids; ids outside the vocabulary are left out, as the `tokenizers` crate does.
@@ -132,15 +154,22 @@ impl Tokenizer {
     /// # Errors
     /// The decoder refuses the tokens.
     pub fn decode(&self, ids: &[u32], skip_special_tokens: bool) -> Result<String, TokenizerError> {
-        guarded(|| self.inner.decode(ids, skip_special_tokens).map_err(|error| error.to_string()))
-            .and_then(|result| result)
-            .map_err(|detail| TokenizerError::Decode { detail })
+        guarded(|| {
+            self.inner
+                .decode(ids, skip_special_tokens)
+                .map_err(|error| error.to_string())
+        })
+        .and_then(|result| result)
+        .map_err(|detail| TokenizerError::Decode { detail })
     }
 
     fn check(&self, options: &EncodeOptions) -> Result<(), TokenizerError> {
         match options.max_length {
             Some(max_length) if options.add_special_tokens && max_length < self.special_count => {
-                Err(TokenizerError::MaxLength { max_length, special: self.special_count })
+                Err(TokenizerError::MaxLength {
+                    max_length,
+                    special: self.special_count,
+                })
             }
             _ => Ok(()),
         }
@@ -205,7 +234,9 @@ impl Tokenizer {
             encoding.truncate(room, 0, direction);
             encoding.take_overflowing();
         }
-        let encoding = self.inner.post_process(encoding, None, options.add_special_tokens)?;
+        let encoding = self
+            .inner
+            .post_process(encoding, None, options.add_special_tokens)?;
         ids.extend(encoding.get_ids());
         if options.offsets {
             spans.extend(encoding.get_offsets());
@@ -215,8 +246,14 @@ impl Tokenizer {
 
     /// Tokens left for the text itself.
     fn room(&self, options: &EncodeOptions) -> Option<usize> {
-        let special = if options.add_special_tokens { self.special_count } else { 0 };
-        options.max_length.map(|length| length.saturating_sub(special))
+        let special = if options.add_special_tokens {
+            self.special_count
+        } else {
+            0
+        };
+        options
+            .max_length
+            .map(|length| length.saturating_sub(special))
     }
 }
 

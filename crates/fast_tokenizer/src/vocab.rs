@@ -41,7 +41,11 @@ impl Vocab {
         self.slots[slot] = (hash as u32, self.entries.len() as u32);
         let start = self.text.len() as u32;
         self.text.push_str(token);
-        self.entries.push(Entry { start, end: self.text.len() as u32, id });
+        self.entries.push(Entry {
+            start,
+            end: self.text.len() as u32,
+            id,
+        });
         self.longest = self.longest.max(token.len());
     }
 
@@ -91,7 +95,10 @@ impl Vocab {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, u32)> {
-        self.entries.iter().enumerate().map(|(index, entry)| (self.token_at(index as u32), entry.id))
+        self.entries
+            .iter()
+            .enumerate()
+            .map(|(index, entry)| (self.token_at(index as u32), entry.id))
     }
 
     fn token_at(&self, entry: u32) -> &str {
@@ -149,7 +156,9 @@ const EMPTY_PAIR: u64 = u64::MAX;
 impl PairTable {
     pub(crate) fn new(pairs: &[(u32, u32, u32)]) -> Self {
         let size = (2 * pairs.len() + 1).next_power_of_two();
-        let mut table = Self { slots: vec![(EMPTY_PAIR, 0, 0); size] };
+        let mut table = Self {
+            slots: vec![(EMPTY_PAIR, 0, 0); size],
+        };
         for (rank, &(left, right, merged)) in pairs.iter().enumerate() {
             let slot = table.slot(key(left, right));
             table.slots[slot] = (key(left, right), rank as u32, merged);

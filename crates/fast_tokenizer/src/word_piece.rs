@@ -13,7 +13,12 @@ pub(crate) struct WordPiece {
 
 impl WordPiece {
     /// `None` if the vocabulary lacks the unknown token.
-    pub(crate) fn new(vocab: Vocab, prefix: &str, unknown: &str, max_characters: usize) -> Option<Self> {
+    pub(crate) fn new(
+        vocab: Vocab,
+        prefix: &str,
+        unknown: &str,
+        max_characters: usize,
+    ) -> Option<Self> {
         let unknown = vocab.id(unknown)?;
         let mut continuing = Vocab::default();
         for (token, id) in vocab.iter() {
@@ -21,7 +26,12 @@ impl WordPiece {
                 continuing.insert(rest, id);
             }
         }
-        Some(Self { vocab, continuing, unknown, max_characters })
+        Some(Self {
+            vocab,
+            continuing,
+            unknown,
+            max_characters,
+        })
     }
 
     /// Calls `take` with each token of a word, as (id, start, end) in bytes.
@@ -31,7 +41,11 @@ impl WordPiece {
         }
         let mut start = 0;
         while start < word.len() {
-            let vocab = if start == 0 { &self.vocab } else { &self.continuing };
+            let vocab = if start == 0 {
+                &self.vocab
+            } else {
+                &self.continuing
+            };
             let mut end = word.len().min(start + vocab.longest());
             let id = loop {
                 while !word.is_char_boundary(end) {

@@ -24,13 +24,20 @@ const WORD_PIECE: &str = r###"{"version":"1.0","added_tokens":[],"normalizer":{"
 "vocab":{"[UNK]":0,"ab":1,"##c":2,"a":3,"##b":4,".":5}}}"###;
 
 fn ids(tokenizer: &Tokenizer, text: &str) -> Vec<u32> {
-    tokenizer.encode_batch(&[text], &EncodeOptions::default()).unwrap().ids
+    tokenizer
+        .encode_batch(&[text], &EncodeOptions::default())
+        .unwrap()
+        .ids
 }
 
 fn use_it(tokenizer: &Tokenizer) {
     for text in ["abc a<s>b", "ab.c é漢 👍", ""] {
         for offsets in [false, true] {
-            let options = EncodeOptions { offsets, max_length: Some(4), ..EncodeOptions::default() };
+            let options = EncodeOptions {
+                offsets,
+                max_length: Some(4),
+                ..EncodeOptions::default()
+            };
             if let Ok(encodings) = tokenizer.encode_batch(&[text], &options) {
                 let _ = tokenizer.decode(&encodings.ids, true);
                 let mut stream = DecodeStream::new(false);
@@ -58,9 +65,18 @@ fn the_samples_work() {
 #[test]
 fn a_length_below_the_special_tokens_is_refused() {
     let tokenizer = Tokenizer::from_bytes(BYTE_LEVEL.as_bytes()).unwrap();
-    let options = EncodeOptions { max_length: Some(0), ..EncodeOptions::default() };
+    let options = EncodeOptions {
+        max_length: Some(0),
+        ..EncodeOptions::default()
+    };
     let error = tokenizer.encode_batch(&["abc"], &options).unwrap_err();
-    assert!(matches!(error, TokenizerError::MaxLength { max_length: 0, special: 1 }));
+    assert!(matches!(
+        error,
+        TokenizerError::MaxLength {
+            max_length: 0,
+            special: 1
+        }
+    ));
 }
 
 #[test]

@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arrow_storage::{
-    Check, Disk, Durability, Error, Filter, Hit, Memory, Metric, Options, Patch, Result, Scan, SearchOptions, Snapshot, Store,
+    Check, Disk, Durability, Error, Filter, Hit, Memory, Metric, Options, Patch, Result, Scan,
+    SearchOptions, Snapshot, Store,
 };
 use numpy::{PyArray1, PyReadonlyArray1, PyReadonlyArray2, PyUntypedArrayMethods};
 use pyo3::prelude::*;
@@ -37,7 +38,10 @@ fn to_python(py: Python<'_>, error: Error) -> PyErr {
 
 /// Works without the GIL. Between slices of the work Ctrl-C is looked for: it stops what can be undone,
 /// and is raised behind what cannot.
-fn detached<T: Send>(py: Python<'_>, work: impl FnOnce(Check<'_>) -> Result<T> + Send) -> PyResult<T> {
+fn detached<T: Send>(
+    py: Python<'_>,
+    work: impl FnOnce(Check<'_>) -> Result<T> + Send,
+) -> PyResult<T> {
     let (result, raised) = py.detach(|| {
         let mut raised = None;
         let mut check = || {
@@ -67,14 +71,24 @@ fn row<'py>(py: Python<'py>, memory: &Memory) -> Row<'py> {
 }
 
 fn parse_filter(py: Python<'_>, filter: Option<&str>) -> PyResult<Option<Filter>> {
-    filter.map(Filter::parse).transpose().map_err(|error| to_python(py, error))
+    filter
+        .map(Filter::parse)
+        .transpose()
+        .map_err(|error| to_python(py, error))
 }
 
 fn one_of<T: Copy>(what: &str, value: &str, choices: &[(&str, T)]) -> PyResult<T> {
-    choices.iter().find(|(name, _)| *name == value).map(|(_, choice)| *choice).ok_or_else(|| {
-        let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
-        StorageError::new_err(format!("{what}: expected one of {}, got {value:?}", names.join(", ")))
-    })
+    choices
+        .iter()
+        .find(|(name, _)| *name == value)
+        .map(|(_, choice)| *choice)
+        .ok_or_else(|| {
+            let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+            StorageError::new_err(format!(
+                "{what}: expected one of {}, got {value:?}",
+                names.join(", ")
+            ))
+        })
 }
 
 #[pyclass(name = "Store", module = "ai_os_diffusion._native", frozen)]
@@ -95,15 +109,22 @@ impl PyStore {
         model: Option<String>,
         skip_damaged: bool,
     ) -> PyResult<Self> {
-        let choices = [("commit", Durability::Commit), ("batch", Durability::Batch), ("none", Durability::None)];
+        let choices = [
+            ("commit", Durability::Commit),
+            ("batch", Durability::Batch),
+            ("none", Durability::None),
+        ];
         let options = Options {
             read_only,
             skip_damaged,
             dimension,
             model,
             durability: one_of("durability", durability, &choices)?,
-            lock_timeout: Duration::try_from_secs_f64(lock_timeout_s)
-                .map_err(|_| StorageError::new_err(format!("lock_timeout_s: expected seconds >= 0, got {lock_timeout_s}")))?,
+            lock_timeout: Duration::try_from_secs_f64(lock_timeout_s).map_err(|_| {
+                StorageError::new_err(format!(
+                    "lock_timeout_s: expected seconds >= 0, got {lock_timeout_s}"
+                ))
+            })?,
             ..Options::default()
         };
         let store = detached(py, |check| Store::open(&path, options, check))?;
@@ -124,10 +145,13 @@ impl PyStore {
     ) -> PyResult<()> {
         let (count, dimension) = (embeddings.shape()[0], embeddings.shape()[1]);
         let vectors = embeddings.as_slice()?;
-        let times = times.as_ref().map(|(created, updated)| Ok::<_, PyErr>((created.as_slice()?, updated.as_slice()?)));
+        let times = times
+            .as_ref()
+            .map(|(created, updated)| Ok::<_, PyErr>((created.as_slice()?, updated.as_slice()?)));
         let times = times.transpose()?;
         let even = [ids.len(), contents.len(), metadata.len()] == [count; 3]
-            && times.is_none_or(|(created, updated)| created.len() == count && updated.len() == count);
+            && times
+                .is_none_or(|(created, updated)| created.len() == count && updated.len() == count);
         if !even {
             return Err(StorageError::new_err("save: columns of different lengths"));
         }
@@ -154,8 +178,14 @@ impl PyStore {
         metadata: Option<String>,
         embedding: Option<PyReadonlyArray1<'_, f32>>,
     ) -> PyResult<bool> {
-        let embedding = embedding.map(|vector| vector.as_slice().map(<[f32]>::to_vec)).transpose()?;
-        let patch = Patch { content, metadata, embedding };
+        let embedding = embedding
+            .map(|vector| vector.as_slice().map(<[f32]>::to_vec))
+            .transpose()?;
+        let patch = Patch {
+            content,
+            metadata,
+            embedding,
+        };
         detached(py, |check| self.0.update(id, patch, check))
     }
 
@@ -206,7 +236,9 @@ impl PyStore {
     }
 
     fn import_parquet(&self, py: Python<'_>, path: PathBuf) -> PyResult<usize> {
-        detached(py, |check| arrow_storage::import_parquet(&path, &self.0, check))
+        detached(py, |check| {
+            arrow_storage::import_parquet(&path, &self.0, check)
+        })
     }
 
     fn close(&self, py: Python<'_>) -> PyResult<()> {
@@ -256,7 +288,11 @@ impl PySnapshot {
         filter: Option<&str>,
         num_threads: usize,
     ) -> PyResult<Vec<Vec<(Row<'py>, f32)>>> {
-        let metrics = [("cosine", Metric::Cosine), ("dot", Metric::Dot), ("euclidean", Metric::Euclidean)];
+        let metrics = [
+            ("cosine", Metric::Cosine),
+            ("dot", Metric::Dot),
+            ("euclidean", Metric::Euclidean),
+        ];
         let filter = parse_filter(py, filter)?;
         let options = SearchOptions {
             top_k,
@@ -269,17 +305,26 @@ impl PySnapshot {
         let queries: Vec<Vec<f32>> = if dimension == 0 {
             vec![Vec::new(); queries.shape()[0]]
         } else {
-            queries.as_slice()?.chunks(dimension).map(<[f32]>::to_vec).collect()
+            queries
+                .as_slice()?
+                .chunks(dimension)
+                .map(<[f32]>::to_vec)
+                .collect()
         };
         let found = detached(py, |_| self.0.search(&queries, &options))?;
         let pair = |hit: &Hit| (row(py, &hit.memory), hit.similarity);
-        Ok(found.iter().map(|hits| hits.iter().map(pair).collect()).collect())
+        Ok(found
+            .iter()
+            .map(|hits| hits.iter().map(pair).collect())
+            .collect())
     }
 
     #[pyo3(signature = (filter=None))]
     fn scan(&self, py: Python<'_>, filter: Option<&str>) -> PyResult<PyScan> {
         let filter = parse_filter(py, filter)?;
-        Ok(PyScan(Mutex::new(detached(py, |_| self.0.scan(filter.as_ref()))?)))
+        Ok(PyScan(Mutex::new(detached(py, |_| {
+            self.0.scan(filter.as_ref())
+        })?)))
     }
 
     fn export_parquet(&self, py: Python<'_>, path: PathBuf) -> PyResult<usize> {

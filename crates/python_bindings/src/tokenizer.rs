@@ -19,7 +19,11 @@ use crate::error::TokenizerError;
 const SLICE_BYTES: usize = 1 << 20;
 
 type Ragged<'py> = (Bound<'py, PyArray1<i32>>, Bound<'py, PyArray1<i64>>);
-type RaggedSpans<'py> = (Bound<'py, PyArray1<i32>>, Bound<'py, PyArray1<i64>>, Bound<'py, PyArray2<i64>>);
+type RaggedSpans<'py> = (
+    Bound<'py, PyArray1<i32>>,
+    Bound<'py, PyArray1<i64>>,
+    Bound<'py, PyArray2<i64>>,
+);
 
 #[pyclass(name = "Tokenizer", module = "ai_os_diffusion._native", frozen)]
 pub struct PyTokenizer {
@@ -31,10 +35,12 @@ pub struct PyTokenizer {
 impl PyTokenizer {
     #[new]
     fn new(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
-        let inner = py.detach(|| Tokenizer::from_file(&path)).map_err(|error| {
-            TokenizerError::new_err(format!("{}: {error}", path.display()))
-        })?;
-        Ok(Self { inner: Arc::new(inner) })
+        let inner = py
+            .detach(|| Tokenizer::from_file(&path))
+            .map_err(|error| TokenizerError::new_err(format!("{}: {error}", path.display())))?;
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
     }
 
     #[getter]
@@ -70,8 +76,18 @@ impl PyTokenizer {
         truncate_left: bool,
         num_threads: usize,
     ) -> PyResult<Ragged<'py>> {
-        let truncate = if truncate_left { Side::Left } else { Side::Right };
-        let options = EncodeOptions { add_special_tokens, max_length, truncate, offsets: false, num_threads };
+        let truncate = if truncate_left {
+            Side::Left
+        } else {
+            Side::Right
+        };
+        let options = EncodeOptions {
+            add_special_tokens,
+            max_length,
+            truncate,
+            offsets: false,
+            num_threads,
+        };
         let encodings = encode_texts(py, &self.inner, &backed_texts(texts)?, &options)?;
         Ok(ragged(py, encodings))
     }
@@ -86,33 +102,66 @@ impl PyTokenizer {
         truncate_left: bool,
         num_threads: usize,
     ) -> PyResult<RaggedSpans<'py>> {
-        let truncate = if truncate_left { Side::Left } else { Side::Right };
-        let options = EncodeOptions { add_special_tokens, max_length, truncate, offsets: true, num_threads };
+        let truncate = if truncate_left {
+            Side::Left
+        } else {
+            Side::Right
+        };
+        let options = EncodeOptions {
+            add_special_tokens,
+            max_length,
+            truncate,
+            offsets: true,
+            num_threads,
+        };
         let mut encodings = encode_texts(py, &self.inner, &backed_texts(texts)?, &options)?;
-        let spans: Vec<i64> =
-            encodings.spans.drain(..).flat_map(|(start, end)| [start as i64, end as i64]).collect();
+        let spans: Vec<i64> = encodings
+            .spans
+            .drain(..)
+            .flat_map(|(start, end)| [start as i64, end as i64])
+            .collect();
         let spans = spans.into_pyarray(py);
         let spans = spans.reshape([spans.len()? / 2, 2])?;
         let (ids, offsets) = ragged(py, encodings);
         Ok((ids, offsets, spans))
     }
 
-    fn count<'py>(&self, py: Python<'py>, texts: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyArray1<i64>>> {
-        let options = EncodeOptions { add_special_tokens: false, ..EncodeOptions::default() };
+    fn count<'py>(
+        &self,
+        py: Python<'py>,
+        texts: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyArray1<i64>>> {
+        let options = EncodeOptions {
+            add_special_tokens: false,
+            ..EncodeOptions::default()
+        };
         let encodings = encode_texts(py, &self.inner, &backed_texts(texts)?, &options)?;
-        let counts: Vec<i64> = encodings.bounds.windows(2).map(|pair| (pair[1] - pair[0]) as i64).collect();
+        let counts: Vec<i64> = encodings
+            .bounds
+            .windows(2)
+            .map(|pair| (pair[1] - pair[0]) as i64)
+            .collect();
         Ok(counts.into_pyarray(py))
     }
 
     #[pyo3(signature = (ids, skip_special_tokens=true))]
-    fn decode(&self, py: Python<'_>, ids: PyReadonlyArray1<'_, i64>, skip_special_tokens: bool) -> PyResult<String> {
+    fn decode(
+        &self,
+        py: Python<'_>,
+        ids: PyReadonlyArray1<'_, i64>,
+        skip_special_tokens: bool,
+    ) -> PyResult<String> {
         let ids = token_ids(ids.as_slice()?)?;
-        py.detach(|| self.inner.decode(&ids, skip_special_tokens)).map_err(|error| tokenizer_error(&error))
+        py.detach(|| self.inner.decode(&ids, skip_special_tokens))
+            .map_err(|error| tokenizer_error(&error))
     }
 
     #[pyo3(signature = (skip_special_tokens=true))]
     fn decode_stream(&self, skip_special_tokens: bool) -> PyDecodeStream {
-        PyDecodeStream { tokenizer: Arc::clone(&self.inner), stream: DecodeStream::new(skip_special_tokens) }
+        PyDecodeStream {
+            tokenizer: Arc::clone(&self.inner),
+            stream: DecodeStream::new(skip_special_tokens),
+        }
     }
 }
 
@@ -126,24 +175,32 @@ pub struct PyDecodeStream {
 impl PyDecodeStream {
     fn step(&mut self, id: i64) -> PyResult<String> {
         let id = token_ids(&[id])?[0];
-        self.stream.step(&self.tokenizer, id).map_err(|error| tokenizer_error(&error))
+        self.stream
+            .step(&self.tokenizer, id)
+            .map_err(|error| tokenizer_error(&error))
     }
 
     fn finish(&mut self) -> PyResult<String> {
-        self.stream.finish(&self.tokenizer).map_err(|error| tokenizer_error(&error))
+        self.stream
+            .finish(&self.tokenizer)
+            .map_err(|error| tokenizer_error(&error))
     }
 }
 
 /// Borrows the UTF-8 of a sequence of `str`; a lone surrogate or another type is refused with its place.
 pub fn backed_texts(texts: &Bound<'_, PyAny>) -> PyResult<Vec<PyBackedStr>> {
-    let sequence = texts.cast::<PySequence>().map_err(|_| wrong_type(texts, "a sequence of str"))?;
+    let sequence = texts
+        .cast::<PySequence>()
+        .map_err(|_| wrong_type(texts, "a sequence of str"))?;
     let mut backed = Vec::with_capacity(sequence.len()?);
     for (index, text) in sequence.try_iter()?.enumerate() {
         let text = text?;
-        let text = text
-            .cast_into::<PyString>()
-            .map_err(|error| wrong_type(&error.into_inner(), &format!("str at position {index}")))?;
-        backed.push(PyBackedStr::try_from(text).map_err(|error| surrogate(texts.py(), &error, index))?);
+        let text = text.cast_into::<PyString>().map_err(|error| {
+            wrong_type(&error.into_inner(), &format!("str at position {index}"))
+        })?;
+        backed.push(
+            PyBackedStr::try_from(text).map_err(|error| surrogate(texts.py(), &error, index))?,
+        );
     }
     Ok(backed)
 }
@@ -155,7 +212,11 @@ pub fn encode_texts(
     texts: &[PyBackedStr],
     options: &EncodeOptions,
 ) -> PyResult<Encodings> {
-    let mut all = Encodings { ids: Vec::new(), bounds: vec![0], spans: Vec::new() };
+    let mut all = Encodings {
+        ids: Vec::new(),
+        bounds: vec![0],
+        spans: Vec::new(),
+    };
     let mut start = 0;
     while start < texts.len() {
         let end = slice_end(texts, start);
@@ -168,7 +229,9 @@ pub fn encode_texts(
     }
     if texts.is_empty() {
         // Settings are judged even when there is nothing to encode.
-        tokenizer.encode_batch::<&str>(&[], options).map_err(|error| tokenizer_error(&error))?;
+        tokenizer
+            .encode_batch::<&str>(&[], options)
+            .map_err(|error| tokenizer_error(&error))?;
     }
     Ok(all)
 }
@@ -186,7 +249,10 @@ fn slice_end(texts: &[PyBackedStr], start: usize) -> usize {
 fn at(error: fast_tokenizer::TokenizerError, start: usize) -> fast_tokenizer::TokenizerError {
     match error {
         fast_tokenizer::TokenizerError::Encode { index, detail } => {
-            fast_tokenizer::TokenizerError::Encode { index: start + index, detail }
+            fast_tokenizer::TokenizerError::Encode {
+                index: start + index,
+                detail,
+            }
         }
         other => other,
     }
@@ -194,7 +260,11 @@ fn at(error: fast_tokenizer::TokenizerError, start: usize) -> fast_tokenizer::To
 
 fn ragged(py: Python<'_>, encodings: Encodings) -> Ragged<'_> {
     let ids: Vec<i32> = encodings.ids.into_iter().map(|id| id as i32).collect();
-    let offsets: Vec<i64> = encodings.bounds.into_iter().map(|bound| bound as i64).collect();
+    let offsets: Vec<i64> = encodings
+        .bounds
+        .into_iter()
+        .map(|bound| bound as i64)
+        .collect();
     (ids.into_pyarray(py), offsets.into_pyarray(py))
 }
 
@@ -203,7 +273,9 @@ fn token_ids(ids: &[i64]) -> PyResult<Vec<u32>> {
         .enumerate()
         .map(|(position, &id)| {
             u32::try_from(id).map_err(|_| {
-                TokenizerError::new_err(format!("id {id} at position {position} is not a token id, expected 0 or more"))
+                TokenizerError::new_err(format!(
+                    "id {id} at position {position} is not a token id, expected 0 or more"
+                ))
             })
         })
         .collect()
@@ -214,7 +286,10 @@ fn tokenizer_error(error: &fast_tokenizer::TokenizerError) -> PyErr {
 }
 
 fn wrong_type(got: &Bound<'_, PyAny>, expected: &str) -> PyErr {
-    let kind = got.get_type().name().map_or_else(|_| "another type".to_owned(), |name| name.to_string());
+    let kind = got
+        .get_type()
+        .name()
+        .map_or_else(|_| "another type".to_owned(), |name| name.to_string());
     TokenizerError::new_err(format!("expected {expected}, got {kind}"))
 }
 
@@ -222,8 +297,14 @@ fn surrogate(py: Python<'_>, error: &PyErr, index: usize) -> PyErr {
     if !error.is_instance_of::<PyUnicodeEncodeError>(py) {
         return error.clone_ref(py);
     }
-    let position = error.value(py).getattr("start").and_then(|start| start.extract::<usize>());
-    let place = position.map_or_else(|_| String::new(), |position| format!(" at character {position}"));
+    let position = error
+        .value(py)
+        .getattr("start")
+        .and_then(|start| start.extract::<usize>());
+    let place = position.map_or_else(
+        |_| String::new(),
+        |position| format!(" at character {position}"),
+    );
     TokenizerError::new_err(format!(
         "text {index} holds a lone surrogate{place}, which is half a character; \
          repair it, for instance with text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')"

@@ -762,8 +762,13 @@ fn unpack_codes<'py>(
     let expected = arrow_quant::packed_len(n, k, bits, Layout::Panel16);
     let packed = packed.as_slice()?;
     if expected != Some(packed.len()) {
-        let expected = expected.map_or("fewer rows and columns".to_owned(), |len| format!("{len} bytes"));
-        let message = format!("packed: expected {expected} for [{n}, {k}], got {}", packed.len());
+        let expected = expected.map_or("fewer rows and columns".to_owned(), |len| {
+            format!("{len} bytes")
+        });
+        let message = format!(
+            "packed: expected {expected} for [{n}, {k}], got {}",
+            packed.len()
+        );
         return Err(PyValueError::new_err(message));
     }
     let codes = arrow_quant::unpack_panel16(packed, n, k, bits);
