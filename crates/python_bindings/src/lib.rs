@@ -1,4 +1,8 @@
 //! The border: `ai_os_diffusion._native`. It converts, releases the GIL and maps errors; it decides nothing.
+// What Python hands over arrives by value.
+#![allow(clippy::needless_pass_by_value)]
+// `check_signals` is tied to one lifetime of the GIL; only a closure takes any.
+#![allow(clippy::redundant_closure_for_method_calls)]
 
 mod error;
 mod inference;

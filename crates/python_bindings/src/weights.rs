@@ -1,4 +1,4 @@
-//! `arrow_quant` for Python: weight files as NumPy views, a streaming writer, quantisation.
+//! `arrow_quant` for Python: weight files as `NumPy` views, a streaming writer, quantisation.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -208,7 +208,7 @@ impl WeightFile {
     /// Compares the whole content with its checksums; returns how many tensors carry one.
     #[pyo3(signature = (progress=None))]
     fn verify(&self, py: Python, progress: Option<Py<PyAny>>) -> PyResult<usize> {
-        watched(py, progress, |watch| self.file.verify(|done| watch(done)))
+        watched(py, progress, |watch| self.file.verify(watch))
     }
 
     fn __len__(&self) -> usize {
@@ -218,8 +218,8 @@ impl WeightFile {
     fn __repr__(&self) -> String {
         let file = &self.file;
         format!(
-            "WeightFile({:?}, schema V{}, {} tensors)",
-            file.path(),
+            "WeightFile({}, schema V{}, {} tensors)",
+            file.path().display(),
             file.schema_version(),
             file.tensors().len()
         )
@@ -330,7 +330,7 @@ fn watched<T: Send>(
     }
 }
 
-/// A contiguous NumPy array of weights.
+/// A contiguous `NumPy` array of weights.
 enum Weights<'py> {
     F32(PyReadonlyArrayDyn<'py, f32>),
     F16(PyReadonlyArrayDyn<'py, u16>),
