@@ -1,9 +1,6 @@
 //! Element-wise activations of feed-forward layers.
 
-use kernels::ThreadPool;
-
 use crate::error::{InferenceError, Result};
-use crate::rows::for_each_run;
 
 /// Activation of an encoder's feed-forward layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,13 +28,13 @@ impl Activation {
         }
     }
 
-    /// Replaces each number of `x`, `[n, width]`.
-    pub(crate) fn apply(self, pool: &ThreadPool, x: &mut [f32], width: usize) {
-        for_each_run(pool, [x], width, |_, [x]| match self {
+    /// Replaces each number of `x`.
+    pub(crate) fn apply(self, x: &mut [f32]) {
+        match self {
             Self::Gelu => kernels::gelu(x),
             Self::GeluTanh => kernels::gelu_tanh(x),
             Self::Relu => x.iter_mut().for_each(|x| *x = x.max(0.0)),
             Self::Silu => x.iter_mut().for_each(|x| *x /= 1.0 + (-*x).exp()),
-        });
+        }
     }
 }

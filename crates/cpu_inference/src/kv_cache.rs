@@ -1,42 +1,48 @@
 //! Keys and values of the tokens a session has seen.
 
 use half::f16;
+use kernels::ThreadPool;
 
-use crate::attention::{BLOCK, Heads, padded};
+use crate::attention::Heads;
+use crate::rows::for_each_run;
+use crate::workspace::fit;
 
 /// Number type of a cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CachePrecision {
     /// Single precision: exact.
     F32,
-    /// Half precision: half the memory and traffic.
+    /// Half precision: half the memory.
     F16,
 }
 
-/// A cache that grows by blocks of [`BLOCK`] positions.
-///
-/// A block holds, for each key head, keys `[dim, BLOCK]` and then values `[BLOCK, padded(dim)]`: the
-/// order in which attention reads them.
+/// A cache that grows with its text.
 #[derive(Debug)]
 pub(crate) struct KvCache {
-    layers: Vec<Vec<Block>>,
+    layers: Vec<[Numbers; 2]>,
+    /// Keys and values of one layer as single precision.
+    widened: [Vec<f32>; 2],
     heads: Heads,
-    precision: CachePrecision,
     len: usize,
 }
 
+/// Rows of keys or of values, `[positions, kv_heads * dim]`.
 #[derive(Debug)]
-enum Block {
+enum Numbers {
     F32(Vec<f32>),
     F16(Vec<u16>),
 }
 
 impl KvCache {
     pub(crate) fn new(layers: usize, heads: Heads, precision: CachePrecision) -> Self {
+        let numbers = || match precision {
+            CachePrecision::F32 => Numbers::F32(Vec::new()),
+            CachePrecision::F16 => Numbers::F16(Vec::new()),
+        };
         Self {
-            layers: (0..layers).map(|_| Vec::new()).collect(),
+            layers: (0..layers).map(|_| [numbers(), numbers()]).collect(),
+            widened: Default::default(),
             heads,
-            precision,
             len: 0,
         }
     }
@@ -46,17 +52,9 @@ impl KvCache {
         self.len
     }
 
-    pub(crate) const fn heads(&self) -> Heads {
-        self.heads
-    }
-
     /// Bytes held.
     pub(crate) fn size_bytes(&self) -> usize {
-        let bytes = |block: &Block| match block {
-            Block::F32(numbers) => numbers.len() * 4,
-            Block::F16(numbers) => numbers.len() * 2,
-        };
-        self.layers.iter().flatten().map(bytes).sum()
+        self.layers.iter().flatten().map(Numbers::size_bytes).sum()
     }
 
     /// Makes `count` appended positions part of the cache.
@@ -69,93 +67,65 @@ impl KvCache {
         self.len = self.len.min(len);
     }
 
-    fn head_numbers(&self) -> usize {
-        self.heads.dim * BLOCK + BLOCK * padded(self.heads.dim)
-    }
-
     /// Writes the rows of `keys` and `values`, `[n, kv_heads * dim]`, behind the complete positions.
     pub(crate) fn append(&mut self, layer: usize, keys: &[f32], values: &[f32]) {
-        let (heads, head_numbers, first) = (self.heads, self.head_numbers(), self.len);
-        let rows = keys
-            .chunks_exact(heads.kv_width())
-            .zip(values.chunks_exact(heads.kv_width()));
-        for (row, (keys, values)) in rows.enumerate() {
-            let position = first + row;
-            let blocks = &mut self.layers[layer];
-            if position / BLOCK == blocks.len() {
-                let numbers = head_numbers * heads.kv_heads;
-                blocks.push(match self.precision {
-                    CachePrecision::F32 => Block::F32(vec![0.0; numbers]),
-                    CachePrecision::F16 => Block::F16(vec![0; numbers]),
-                });
+        let known = self.len * self.heads.kv_width();
+        let [cached_keys, cached_values] = &mut self.layers[layer];
+        cached_keys.replace_from(known, keys);
+        cached_values.replace_from(known, values);
+    }
+
+    /// Keys and values of a layer, each `[positions, kv_heads * dim]`, those appended last included.
+    pub(crate) fn rows(&mut self, pool: &ThreadPool, layer: usize) -> (&[f32], &[f32]) {
+        let [keys, values] = &self.layers[layer];
+        let [wide_keys, wide_values] = &mut self.widened;
+        let width = self.heads.kv_width();
+        (
+            keys.widened(pool, width, wide_keys),
+            values.widened(pool, width, wide_values),
+        )
+    }
+}
+
+impl Numbers {
+    fn size_bytes(&self) -> usize {
+        match self {
+            Self::F32(numbers) => numbers.capacity() * size_of::<f32>(),
+            Self::F16(numbers) => numbers.capacity() * size_of::<u16>(),
+        }
+    }
+
+    /// Puts `new` at `start`, where everything behind is dropped.
+    fn replace_from(&mut self, start: usize, new: &[f32]) {
+        match self {
+            Self::F32(numbers) => {
+                numbers.truncate(start);
+                numbers.extend_from_slice(new);
             }
-            let target = &mut blocks[position / BLOCK];
-            for head in 0..heads.kv_heads {
-                let column = head * heads.dim;
-                let (keys, values) = (
-                    &keys[column..column + heads.dim],
-                    &values[column..column + heads.dim],
-                );
-                let place = Place {
-                    start: head * head_numbers,
-                    slot: position % BLOCK,
-                };
-                match target {
-                    Block::F32(numbers) => place.store(numbers, keys, values, |value| value),
-                    Block::F16(numbers) => {
-                        place.store(numbers, keys, values, |value| {
-                            f16::from_f32(value).to_bits()
-                        });
-                    }
-                }
+            Self::F16(numbers) => {
+                numbers.truncate(start);
+                numbers.extend(new.iter().map(|&value| f16::from_f32(value).to_bits()));
             }
         }
     }
 
-    /// Keys `[dim, BLOCK]` and values `[BLOCK, padded(dim)]` of one block and head; half precision is
-    /// widened into `scratch`.
-    pub(crate) fn block<'a>(
+    /// The rows, `width` wide, in single precision: where they lie or in `scratch`.
+    fn widened<'a>(
         &'a self,
-        layer: usize,
-        block: usize,
-        kv_head: usize,
+        pool: &ThreadPool,
+        width: usize,
         scratch: &'a mut Vec<f32>,
-    ) -> (&'a [f32], &'a [f32]) {
-        let count = self.head_numbers();
-        let span = kv_head * count..(kv_head + 1) * count;
-        let numbers = match &self.layers[layer][block] {
-            Block::F32(numbers) => &numbers[span],
-            Block::F16(numbers) => {
-                scratch.resize(count, 0.0);
-                kernels::f16_to_f32(&numbers[span], scratch);
-                scratch
+    ) -> &'a [f32] {
+        match self {
+            Self::F32(numbers) => numbers,
+            Self::F16(numbers) => {
+                let wide = fit(scratch, numbers.len());
+                for_each_run(pool, [&mut *wide], width, |first, [run]| {
+                    let start = first * width;
+                    kernels::f16_to_f32(&numbers[start..start + run.len()], run);
+                });
+                wide
             }
-        };
-        numbers.split_at(self.heads.dim * BLOCK)
-    }
-}
-
-/// Where one position of one head lies in a block.
-struct Place {
-    start: usize,
-    slot: usize,
-}
-
-impl Place {
-    fn store<T>(
-        &self,
-        numbers: &mut [T],
-        keys: &[f32],
-        values: &[f32],
-        convert: impl Fn(f32) -> T,
-    ) {
-        let dim = keys.len();
-        for (d, &key) in keys.iter().enumerate() {
-            numbers[self.start + d * BLOCK + self.slot] = convert(key);
-        }
-        let row = self.start + dim * BLOCK + self.slot * padded(dim);
-        for (number, &value) in numbers[row..row + dim].iter_mut().zip(values) {
-            *number = convert(value);
         }
     }
 }

@@ -3,6 +3,8 @@
 use kernels::{QuantRows, ThreadPool};
 
 use crate::matrix::{Matrix, Operand};
+use crate::rows::{Disjoint, for_each_run};
+use crate::workspace::fit;
 
 /// `y = x Wᵀ + b`.
 #[derive(Debug, Clone)]
@@ -11,33 +13,77 @@ pub(crate) struct Linear {
     pub(crate) bias: Option<Vec<f32>>,
 }
 
-/// Rows that several layers multiply.
+/// Memory of an [`Input`], reused by the next.
+#[derive(Debug, Default)]
+pub(crate) struct InputBuffers {
+    plain: Vec<f32>,
+    quantised: QuantRows,
+}
+
+/// Rows that several layers multiply (query, key and value; gate and up).
 ///
-/// Layers with integer weights need the rows as integers: they are quantised by the first layer that
-/// asks and reused by the others of the same group size (query, key and value; gate and up).
+/// The rows are computed where they are needed first: by the thread that turns them into integers, if all
+/// layers have integer weights of one group size, so that as floats they never leave its cache.
 pub(crate) struct Input<'a> {
-    x: &'a [f32],
     rows: usize,
     cols: usize,
+    /// `[rows, cols]`; nothing where integers serve every layer.
+    plain: &'a [f32],
     quantised: &'a mut QuantRows,
+    /// Group size of the integers.
     group_size: Option<usize>,
 }
 
 impl<'a> Input<'a> {
-    /// `x` is `[rows, cols]`; `quantised` is a buffer to reuse.
-    pub(crate) fn new(
-        x: &'a [f32],
+    /// The input `[rows, layers[0].cols]` of `layers`. `fill(row, values)` is called once for each row, from
+    /// any thread, and writes all its values.
+    pub(crate) fn new<const N: usize>(
+        pool: &ThreadPool,
+        buffers: &'a mut InputBuffers,
         rows: usize,
-        cols: usize,
-        quantised: &'a mut QuantRows,
+        layers: [&Matrix; N],
+        fill: impl Fn(usize, &mut [f32]) + Sync,
     ) -> Self {
+        let cols = layers[0].cols;
+        let InputBuffers { plain, quantised } = buffers;
+        let group_size = common_group_size(layers);
+        let plain = if let Some(group_size) = group_size {
+            quantised.quantize_with(pool, rows, cols, group_size, fill);
+            &mut []
+        } else {
+            let plain = fit(plain, rows * cols);
+            for_each_run(pool, [&mut *plain], cols, |first, [run]| {
+                for (row, values) in (first..).zip(run.chunks_exact_mut(cols)) {
+                    fill(row, values);
+                }
+            });
+            plain
+        };
         Self {
-            x: &x[..rows * cols],
             rows,
             cols,
+            plain,
             quantised,
-            group_size: None,
+            group_size,
         }
+    }
+
+    /// As [`Input::new`], with the row of `stream`, `[rows, width]`, that belongs to each row of the input:
+    /// `fill(row, stream_row, values)`.
+    pub(crate) fn beside<const N: usize>(
+        pool: &ThreadPool,
+        buffers: &'a mut InputBuffers,
+        (stream, width): (&mut [f32], usize),
+        layers: [&Matrix; N],
+        fill: impl Fn(usize, &mut [f32], &mut [f32]) + Sync,
+    ) -> Self {
+        let rows = stream.len() / width;
+        let stream = Disjoint::new(stream);
+        Self::new(pool, buffers, rows, layers, |row, values| {
+            // SAFETY: each row is filled once, so no two parts overlap.
+            let stream_row = unsafe { stream.part(row * width..(row + 1) * width) };
+            fill(row, stream_row, values);
+        })
     }
 
     /// Writes `x Wᵀ + b` to `out`, `[rows, weight.rows]`.
@@ -53,15 +99,16 @@ impl<'a> Input<'a> {
         bias: Option<&[f32]>,
         out: &mut [f32],
     ) {
-        let out = &mut out[..self.rows * weight.rows];
+        let (rows, cols) = (self.rows, self.cols);
+        let out = &mut out[..rows * weight.rows];
         match weight.operand() {
-            Operand::Plain(rows) => {
+            Operand::Plain(weights) => {
                 kernels::gemm_plain(
                     pool,
-                    self.x,
-                    self.rows,
-                    self.cols,
+                    self.plain,
                     rows,
+                    cols,
+                    weights,
                     weight.rows,
                     bias,
                     out,
@@ -69,12 +116,23 @@ impl<'a> Input<'a> {
             }
             Operand::Quant(panels) => {
                 if self.group_size != Some(panels.group_size) {
+                    let plain = self.plain;
+                    let copy = |row: usize, values: &mut [f32]| {
+                        values.copy_from_slice(&plain[row * cols..(row + 1) * cols]);
+                    };
                     self.quantised
-                        .quantize(self.x, self.rows, self.cols, panels.group_size);
+                        .quantize_with(pool, rows, cols, panels.group_size, copy);
                     self.group_size = Some(panels.group_size);
                 }
                 kernels::gemm_quant(pool, self.quantised, &panels, bias, out);
             }
         }
     }
+}
+
+/// The group size of the layers' weights if all are integers and have the same.
+fn common_group_size<const N: usize>(layers: [&Matrix; N]) -> Option<usize> {
+    let first = layers[0].group_size()?;
+    let same = layers.iter().all(|layer| layer.group_size() == Some(first));
+    same.then_some(first)
 }

@@ -85,6 +85,14 @@ impl Matrix {
         }
     }
 
+    /// Group size of integer weights, 0 for whole rows; `None` for plain numbers.
+    pub(crate) const fn group_size(&self) -> Option<usize> {
+        match &self.body {
+            Body::Quant(panels) => Some(panels.group_size),
+            _ => None,
+        }
+    }
+
     /// Writes row `index` to `out`, `[cols]`.
     pub(crate) fn row(&self, index: usize, out: &mut [f32]) {
         let span = index * self.cols..(index + 1) * self.cols;

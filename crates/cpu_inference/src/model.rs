@@ -170,7 +170,7 @@ impl Model {
                 let last = (first + HEAD_ROWS).min(ids.len());
                 let states = &workspace.normed[first * width..last * width];
                 let logits = &mut logits[..(last - first) * vocab];
-                decoder.logits(&self.pool, states, &mut workspace.quantised, logits);
+                decoder.logits(&self.pool, states, &mut workspace.input, logits);
                 each(first, logits);
             }
             Ok(())

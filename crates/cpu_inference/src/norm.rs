@@ -1,9 +1,6 @@
-//! Normalisation layers over the rows of a buffer.
-
-use kernels::ThreadPool;
+//! Normalisation layers, row by row.
 
 use crate::error::Result;
-use crate::rows::for_each_run;
 use crate::tensors::Tensors;
 
 /// Subtracts the mean and divides by the deviation, then scales and shifts.
@@ -23,28 +20,15 @@ impl LayerNorm {
         })
     }
 
-    /// `out = norm(x)`, both `[n, width]`.
-    pub(crate) fn apply(&self, pool: &ThreadPool, x: &mut [f32], out: &mut [f32]) {
-        let width = self.gamma.len();
-        for_each_run(pool, [x, out], width, |_, [x, out]| {
-            for (x, out) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
-                kernels::layer_norm(x, &self.gamma, &self.beta, self.eps, out);
-            }
-        });
+    /// `stream = norm(stream + delta)`; `scratch` is as wide.
+    pub(crate) fn join(&self, delta: &[f32], stream: &mut [f32], scratch: &mut [f32]) {
+        kernels::add_layer_norm(delta, stream, &self.gamma, &self.beta, self.eps, scratch);
+        stream.copy_from_slice(scratch);
     }
 
-    /// `residual = norm(residual + delta)`, both `[n, width]`; `delta` is used up.
-    pub(crate) fn add_and_apply(&self, pool: &ThreadPool, delta: &mut [f32], residual: &mut [f32]) {
-        let width = self.gamma.len();
-        for_each_run(pool, [delta, residual], width, |_, [delta, residual]| {
-            for (delta, residual) in delta
-                .chunks_exact_mut(width)
-                .zip(residual.chunks_exact_mut(width))
-            {
-                kernels::add(residual, delta);
-                kernels::layer_norm(delta, &self.gamma, &self.beta, self.eps, residual);
-            }
-        });
+    /// `out = norm(x)`.
+    pub(crate) fn apply(&self, x: &[f32], out: &mut [f32]) {
+        kernels::layer_norm(x, &self.gamma, &self.beta, self.eps, out);
     }
 }
 
@@ -64,36 +48,14 @@ impl RmsNorm {
         })
     }
 
-    /// `out = norm(x)`, both `[n, width]`.
-    pub(crate) fn apply(&self, pool: &ThreadPool, x: &[f32], out: &mut [f32]) {
-        let width = self.gamma.len();
-        for_each_run(pool, [out], width, |first, [out]| {
-            for (x, out) in x[first * width..]
-                .chunks_exact(width)
-                .zip(out.chunks_exact_mut(width))
-            {
-                kernels::rms_norm(x, &self.gamma, self.eps, out);
-            }
-        });
+    /// `out = norm(x)`.
+    pub(crate) fn apply(&self, x: &[f32], out: &mut [f32]) {
+        kernels::rms_norm(x, &self.gamma, self.eps, out);
     }
 
-    /// `residual += delta; out = norm(residual)`, all `[n, width]`.
-    pub(crate) fn add_and_apply(
-        &self,
-        pool: &ThreadPool,
-        delta: &[f32],
-        residual: &mut [f32],
-        out: &mut [f32],
-    ) {
-        let width = self.gamma.len();
-        for_each_run(pool, [residual, out], width, |first, [residual, out]| {
-            let rows = residual
-                .chunks_exact_mut(width)
-                .zip(out.chunks_exact_mut(width));
-            for (delta, (residual, out)) in delta[first * width..].chunks_exact(width).zip(rows) {
-                kernels::add_rms_norm(delta, residual, &self.gamma, self.eps, out);
-            }
-        });
+    /// `stream += delta; out = norm(stream)`.
+    pub(crate) fn join(&self, delta: &[f32], stream: &mut [f32], out: &mut [f32]) {
+        kernels::add_rms_norm(delta, stream, &self.gamma, self.eps, out);
     }
 
     /// `row = norm(row)` with room for one row in `scratch`.

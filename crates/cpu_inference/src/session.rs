@@ -141,7 +141,7 @@ impl Session {
             self.logits.resize(config.vocab_size, 0.0);
             let end = ids.len() * config.hidden_size;
             let state = &workspace.normed[end - config.hidden_size..end];
-            decoder.logits(pool, state, &mut workspace.quantised, &mut self.logits);
+            decoder.logits(pool, state, &mut workspace.input, &mut self.logits);
         }
         Ok(())
     }

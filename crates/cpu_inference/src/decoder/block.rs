@@ -3,7 +3,7 @@
 use kernels::ThreadPool;
 
 use super::network::Context;
-use crate::attention::{Heads, Ragged, attend_cached, attend_ragged};
+use crate::attention::Heads;
 use crate::config::{Architecture, ModelConfig};
 use crate::error::Result;
 use crate::linear::{Input, Linear};
@@ -15,14 +15,14 @@ use crate::workspace::{Workspace, fit};
 /// One block and what distinguishes its family.
 #[derive(Debug)]
 pub(crate) struct Block {
-    pub(crate) attention_norm: RmsNorm,
+    attention_norm: RmsNorm,
     query: Linear,
     key: Linear,
     value: Linear,
     output: Linear,
     /// Norms of each head's query and key (Qwen3).
     head_norms: Option<(RmsNorm, RmsNorm)>,
-    pub(crate) mlp_norm: RmsNorm,
+    mlp_norm: RmsNorm,
     gate: Linear,
     up: Linear,
     down: Linear,
@@ -76,7 +76,8 @@ impl Block {
         })
     }
 
-    /// Attention of `workspace.normed`, into `workspace.delta`, both `[tokens, hidden]`.
+    /// Joins the delta of the block before, if there is one, to the stream and writes that of the
+    /// attention to `workspace.delta`.
     pub(crate) fn attend(
         &self,
         pool: &ThreadPool,
@@ -85,25 +86,34 @@ impl Block {
         context: &mut Context<'_>,
     ) {
         let tokens = workspace.ids.len();
-        let (heads, hidden) = (self.heads, self.output.weight.rows);
+        let (heads, hidden_width) = (self.heads, self.output.weight.rows);
         let Workspace {
+            hidden,
             delta,
-            normed,
             queries,
             keys,
             values,
             attended,
             cos,
             sin,
-            quantised,
-            offsets,
+            input: buffers,
+            spans,
             ..
         } = workspace;
+        let delta = fit(delta, tokens * hidden_width);
+        let layers = [&self.query.weight, &self.key.weight, &self.value.weight];
+        let stream = (fit(hidden, tokens * hidden_width), hidden_width);
+        let mut input = Input::beside(pool, buffers, stream, layers, |row, stream, out| {
+            if layer == 0 {
+                self.attention_norm.apply(stream, out);
+            } else {
+                let delta = &delta[row * hidden_width..(row + 1) * hidden_width];
+                self.attention_norm.join(delta, stream, out);
+            }
+        });
         let queries = fit(queries, tokens * heads.query_width());
         let keys = fit(keys, tokens * heads.kv_width());
         let values = fit(values, tokens * heads.kv_width());
-        let attended = fit(attended, tokens * heads.query_width());
-        let mut input = Input::new(normed, tokens, hidden, quantised);
         input.project(pool, &self.query, queries);
         input.project(pool, &self.key, keys);
         input.project(pool, &self.value, values);
@@ -113,57 +123,55 @@ impl Block {
         };
         turn(pool, queries, heads.query_width(), query_norm, cos, sin);
         turn(pool, keys, heads.kv_width(), key_norm, cos, sin);
-        match context {
-            Context::Batch => {
-                let batch = Ragged {
-                    queries,
-                    keys,
-                    values,
-                    offsets,
-                    heads,
-                    causal: true,
-                };
-                attend_ragged(pool, &batch, attended);
-            }
+        let (keys, values) = match context {
+            Context::Batch => (&*keys, &*values),
             Context::Cache(cache) => {
                 cache.append(layer, keys, values);
-                attend_cached(pool, cache, layer, queries, attended);
+                cache.rows(pool, layer)
             }
-        }
-        Input::new(attended, tokens, heads.query_width(), quantised).project(
+        };
+        let attended = fit(attended, tokens * heads.query_width());
+        heads.attend(pool, (queries, keys, values), spans, attended);
+        let width = heads.query_width();
+        let fill = |row: usize, out: &mut [f32]| {
+            out.copy_from_slice(&attended[row * width..(row + 1) * width]);
+        };
+        Input::new(pool, buffers, tokens, [&self.output.weight], fill).project(
             pool,
             &self.output,
-            fit(delta, tokens * hidden),
+            delta,
         );
     }
 
-    /// Gated feed-forward layer of `workspace.normed`, into `workspace.delta`, both `[tokens, hidden]`.
+    /// Joins the attention's delta to the stream and writes that of the gated feed-forward layer to
+    /// `workspace.delta`.
     pub(crate) fn feed_forward(&self, pool: &ThreadPool, workspace: &mut Workspace) {
         let tokens = workspace.ids.len();
-        let (hidden, width) = (self.down.weight.rows, self.down.weight.cols);
+        let (hidden_width, width) = (self.down.weight.rows, self.down.weight.cols);
         let Workspace {
+            hidden,
             delta,
-            normed,
             wide,
             gate,
-            gated,
-            quantised,
+            input: buffers,
             ..
         } = workspace;
+        let delta = fit(delta, tokens * hidden_width);
+        let layers = [&self.gate.weight, &self.up.weight];
+        let stream = (fit(hidden, tokens * hidden_width), hidden_width);
+        let mut input = Input::beside(pool, buffers, stream, layers, |row, stream, out| {
+            let delta = &delta[row * hidden_width..(row + 1) * hidden_width];
+            self.mlp_norm.join(delta, stream, out);
+        });
         let (gate, up) = (fit(gate, tokens * width), fit(wide, tokens * width));
-        let gated = fit(gated, tokens * width);
-        let mut input = Input::new(normed, tokens, hidden, quantised);
         input.project(pool, &self.gate, gate);
         input.project(pool, &self.up, up);
-        for_each_run(pool, [gated], width, |first, [out]| {
-            let span = first * width..first * width + out.len();
+        let fill = |row: usize, out: &mut [f32]| {
+            let span = row * width..(row + 1) * width;
             kernels::silu_mul(&gate[span.clone()], &up[span], out);
-        });
-        Input::new(gated, tokens, width, quantised).project(
-            pool,
-            &self.down,
-            fit(delta, tokens * hidden),
-        );
+        };
+        Input::new(pool, buffers, tokens, [&self.down.weight], fill)
+            .project(pool, &self.down, delta);
     }
 }
 

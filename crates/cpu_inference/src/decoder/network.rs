@@ -3,10 +3,11 @@
 use kernels::ThreadPool;
 
 use super::block::Block;
+use crate::attention::{continuation, sequences};
 use crate::config::{Architecture, ModelConfig};
 use crate::error::{InferenceError, Result};
 use crate::kv_cache::KvCache;
-use crate::linear::Input;
+use crate::linear::{Input, InputBuffers};
 use crate::matrix::Matrix;
 use crate::norm::RmsNorm;
 use crate::rotary::Rotary;
@@ -77,38 +78,31 @@ impl Decoder {
         workspace: &mut Workspace,
         context: &mut Context<'_>,
     ) {
-        let tokens = workspace.ids.len();
-        let len = tokens * self.embedding.cols;
         self.begin(pool, workspace, context);
         for (layer, block) in self.blocks.iter().enumerate() {
             block.attend(pool, workspace, layer, context);
-            join(pool, workspace, len, &block.mlp_norm);
             block.feed_forward(pool, workspace);
-            let next = self
-                .blocks
-                .get(layer + 1)
-                .map_or(&self.norm, |block| &block.attention_norm);
-            join(pool, workspace, len, next);
         }
+        self.finish(pool, workspace);
         if let Context::Cache(cache) = context {
-            cache.advance(tokens);
+            cache.advance(workspace.ids.len());
         }
     }
 
-    /// Embeds the tokens, normalises them for the first block and finds the angles of their positions.
+    /// Embeds the tokens and finds the angles of their positions and what they attend to.
     fn begin(&self, pool: &ThreadPool, workspace: &mut Workspace, context: &Context<'_>) {
         let width = self.embedding.cols;
         let Workspace {
             hidden,
-            normed,
             cos,
             sin,
             ids,
             offsets,
+            spans,
             ..
         } = workspace;
         let hidden = fit(hidden, ids.len() * width);
-        for_each_run(pool, [&mut *hidden], width, |first, [rows]| {
+        for_each_run(pool, [hidden], width, |first, [rows]| {
             for (row, &id) in rows.chunks_exact_mut(width).zip(&ids[first..]) {
                 self.embedding.row(id as usize, row);
             }
@@ -117,17 +111,41 @@ impl Decoder {
             Context::Cache(cache) => {
                 self.rotary
                     .angles(cache.len()..cache.len() + ids.len(), cos, sin);
+                spans.clear();
+                spans.push(continuation(cache.len(), ids.len()));
             }
             Context::Batch => {
                 let positions = offsets.windows(2).flat_map(|pair| 0..pair[1] - pair[0]);
                 self.rotary.angles(positions, cos, sin);
+                sequences(offsets, true, spans);
             }
         }
-        let norm = self
-            .blocks
-            .first()
-            .map_or(&self.norm, |block| &block.attention_norm);
-        norm.apply(pool, hidden, fit(normed, ids.len() * width));
+    }
+
+    /// Joins the last delta, if there is one, to the stream and normalises it.
+    fn finish(&self, pool: &ThreadPool, workspace: &mut Workspace) {
+        let width = self.embedding.cols;
+        let len = workspace.ids.len() * width;
+        let Workspace {
+            hidden,
+            delta,
+            normed,
+            ..
+        } = workspace;
+        let (hidden, normed) = (fit(hidden, len), fit(normed, len));
+        for_each_run(pool, [hidden, normed], width, |first, [hidden, normed]| {
+            let rows = hidden
+                .chunks_exact_mut(width)
+                .zip(normed.chunks_exact_mut(width));
+            for (row, (stream, out)) in (first..).zip(rows) {
+                if self.blocks.is_empty() {
+                    self.norm.apply(stream, out);
+                } else {
+                    let delta = &delta[row * width..(row + 1) * width];
+                    self.norm.join(delta, stream, out);
+                }
+            }
+        });
     }
 
     /// Writes the logits, `[rows, vocab]`, of `rows` final hidden states, `[rows, hidden]`.
@@ -135,22 +153,15 @@ impl Decoder {
         &self,
         pool: &ThreadPool,
         states: &[f32],
-        quantised: &mut kernels::QuantRows,
+        buffers: &mut InputBuffers,
         out: &mut [f32],
     ) {
         let head = self.head.as_ref().unwrap_or(&self.embedding);
-        let rows = states.len() / head.cols;
-        Input::new(states, rows, head.cols, quantised).multiply(pool, head, None, out);
+        let width = head.cols;
+        let fill = |row: usize, values: &mut [f32]| {
+            values.copy_from_slice(&states[row * width..(row + 1) * width]);
+        };
+        Input::new(pool, buffers, states.len() / width, [head], fill)
+            .multiply(pool, head, None, out);
     }
-}
-
-/// Adds a sub-layer's output to the stream and normalises the stream for the next.
-fn join(pool: &ThreadPool, workspace: &mut Workspace, len: usize, norm: &RmsNorm) {
-    let Workspace {
-        hidden,
-        delta,
-        normed,
-        ..
-    } = workspace;
-    norm.add_and_apply(pool, &delta[..len], fit(hidden, len), fit(normed, len));
 }

@@ -5,7 +5,7 @@
 use kernels::ThreadPool;
 
 use crate::activation::Activation;
-use crate::attention::{Heads, Ragged, attend_ragged};
+use crate::attention::{Heads, sequences};
 use crate::config::ModelConfig;
 use crate::error::{InferenceError, Result};
 use crate::linear::{Input, Linear};
@@ -26,7 +26,6 @@ pub(crate) struct Bert {
     layers: Vec<Layer>,
     heads: Heads,
     activation: Activation,
-    intermediate: usize,
 }
 
 #[derive(Debug)]
@@ -77,60 +76,33 @@ impl Bert {
                 dim: config.head_width(),
             },
             activation: Activation::parse(&config.hidden_act)?,
-            intermediate: config.intermediate_size,
         })
     }
 
     /// Fills `workspace.hidden`, `[tokens, hidden]`, from the workspace's ids and offsets.
     pub(crate) fn forward(&self, pool: &ThreadPool, workspace: &mut Workspace) {
-        let tokens = workspace.ids.len();
-        let width = self.words.cols;
+        sequences(&workspace.offsets, false, &mut workspace.spans);
         self.embed(pool, workspace);
-        let Workspace {
-            hidden,
-            delta,
-            queries,
-            keys,
-            values,
-            attended,
-            wide,
-            quantised,
-            offsets,
-            ..
-        } = workspace;
-        let hidden = fit(hidden, tokens * width);
-        let delta = fit(delta, tokens * width);
-        let (queries, keys) = (fit(queries, tokens * width), fit(keys, tokens * width));
-        let (values, attended) = (fit(values, tokens * width), fit(attended, tokens * width));
-        let wide = fit(wide, tokens * self.intermediate);
+        let mut previous = None;
         for layer in &self.layers {
-            let mut input = Input::new(hidden, tokens, width, quantised);
-            input.project(pool, &layer.query, queries);
-            input.project(pool, &layer.key, keys);
-            input.project(pool, &layer.value, values);
-            let batch = Ragged {
-                queries,
-                keys,
-                values,
-                offsets,
-                heads: self.heads,
-                causal: false,
-            };
-            attend_ragged(pool, &batch, attended);
-            Input::new(attended, tokens, width, quantised).project(
-                pool,
-                &layer.attention_output,
-                delta,
-            );
-            layer.attention_norm.add_and_apply(pool, delta, hidden);
-            Input::new(hidden, tokens, width, quantised).project(pool, &layer.intermediate, wide);
-            self.activation.apply(pool, wide, self.intermediate);
-            Input::new(wide, tokens, self.intermediate, quantised).project(
-                pool,
-                &layer.output,
-                delta,
-            );
-            layer.output_norm.add_and_apply(pool, delta, hidden);
+            layer.attend(pool, workspace, self.heads, previous);
+            layer.feed_forward(pool, workspace, self.activation);
+            previous = Some(&layer.output_norm);
+        }
+        let width = self.words.cols;
+        let len = workspace.ids.len() * width;
+        if let Some(norm) = previous {
+            let (hidden, delta) = (&mut workspace.hidden[..len], &mut workspace.delta[..len]);
+            let normed = fit(&mut workspace.normed, len);
+            let buffers = [hidden, delta, normed];
+            for_each_run(pool, buffers, width, |_, [hidden, delta, normed]| {
+                let rows = hidden
+                    .chunks_exact_mut(width)
+                    .zip(normed.chunks_exact_mut(width));
+                for (delta, (hidden, normed)) in delta.chunks_exact(width).zip(rows) {
+                    norm.join(delta, hidden, normed);
+                }
+            });
         }
     }
 
@@ -139,34 +111,29 @@ impl Bert {
         let width = self.words.cols;
         let Workspace {
             hidden,
-            delta,
             normed,
             ids,
             offsets,
             ..
         } = workspace;
-        let tokens = ids.len();
-        let (sum, place) = (fit(delta, tokens * width), fit(normed, tokens * width));
-        for_each_run(pool, [sum, place], width, |first, [sums, places]| {
+        let len = ids.len() * width;
+        let buffers = [fit(hidden, len), fit(normed, len)];
+        for_each_run(pool, buffers, width, |first, [hidden, sums]| {
             let mut sequence = offsets.partition_point(|&offset| offset <= first) - 1;
-            let rows = sums
+            let rows = hidden
                 .chunks_exact_mut(width)
-                .zip(places.chunks_exact_mut(width));
-            for (token, (sum, place)) in (first..).zip(rows) {
+                .zip(sums.chunks_exact_mut(width));
+            for (token, (out, sum)) in (first..).zip(rows) {
                 while token >= offsets[sequence + 1] {
                     sequence += 1;
                 }
                 self.words.row(ids[token] as usize, sum);
-                self.positions.row(token - offsets[sequence], place);
-                kernels::add(place, sum);
+                self.positions.row(token - offsets[sequence], out);
+                kernels::add(out, sum);
                 kernels::add(&self.segment, sum);
+                self.norm.apply(sum, out);
             }
         });
-        self.norm.apply(
-            pool,
-            fit(delta, tokens * width),
-            fit(hidden, tokens * width),
-        );
     }
 }
 
@@ -191,5 +158,86 @@ impl Layer {
             output: linear("output.dense", hidden, wide)?,
             output_norm: norm("output.LayerNorm")?,
         })
+    }
+
+    /// Attention of the stream, into `workspace.delta`; `previous` is the norm with which the delta of the
+    /// layer before joins the stream.
+    fn attend(
+        &self,
+        pool: &ThreadPool,
+        workspace: &mut Workspace,
+        heads: Heads,
+        previous: Option<&LayerNorm>,
+    ) {
+        let width = self.query.weight.cols;
+        let len = workspace.ids.len() * width;
+        let Workspace {
+            hidden,
+            delta,
+            queries,
+            keys,
+            values,
+            attended,
+            input: buffers,
+            spans,
+            ..
+        } = workspace;
+        let delta = fit(delta, len);
+        let layers = [&self.query.weight, &self.key.weight, &self.value.weight];
+        let stream = (fit(hidden, len), width);
+        let mut input =
+            Input::beside(
+                pool,
+                buffers,
+                stream,
+                layers,
+                |row, stream, out| match previous {
+                    Some(norm) => norm.join(&delta[row * width..(row + 1) * width], stream, out),
+                    None => out.copy_from_slice(stream),
+                },
+            );
+        let (queries, keys, values) = (fit(queries, len), fit(keys, len), fit(values, len));
+        input.project(pool, &self.query, queries);
+        input.project(pool, &self.key, keys);
+        input.project(pool, &self.value, values);
+        let attended = fit(attended, len);
+        heads.attend(pool, (queries, keys, values), spans, attended);
+        let output = &self.attention_output;
+        let fill = |row: usize, out: &mut [f32]| {
+            out.copy_from_slice(&attended[row * width..(row + 1) * width]);
+        };
+        Input::new(pool, buffers, len / width, [&output.weight], fill).project(pool, output, delta);
+    }
+
+    /// Joins the attention's delta to the stream and writes that of the feed-forward layer to
+    /// `workspace.delta`.
+    fn feed_forward(&self, pool: &ThreadPool, workspace: &mut Workspace, activation: Activation) {
+        let (width, wide_width) = (self.intermediate.weight.cols, self.output.weight.cols);
+        let tokens = workspace.ids.len();
+        let Workspace {
+            hidden,
+            delta,
+            wide,
+            input: buffers,
+            ..
+        } = workspace;
+        let delta = fit(delta, tokens * width);
+        let stream = (fit(hidden, tokens * width), width);
+        let layers = [&self.intermediate.weight];
+        let mut input = Input::beside(pool, buffers, stream, layers, |row, stream, out| {
+            let delta = &delta[row * width..(row + 1) * width];
+            self.attention_norm.join(delta, stream, out);
+        });
+        let wide = fit(wide, tokens * wide_width);
+        input.project(pool, &self.intermediate, wide);
+        let fill = |row: usize, out: &mut [f32]| {
+            out.copy_from_slice(&wide[row * wide_width..(row + 1) * wide_width]);
+            activation.apply(out);
+        };
+        Input::new(pool, buffers, tokens, [&self.output.weight], fill).project(
+            pool,
+            &self.output,
+            delta,
+        );
     }
 }
