@@ -30,9 +30,9 @@ REFERENCE = WORK / "python-reference"
 STORE = WORK / "store"
 PROJECT_DOCS = [PROJECT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs")]
 TO_ANSWER = [
-    "how do I stop two threads from writing at once?",
-    "delete a folder and everything inside it",
-    "which tools have to be installed before building this project?",
+    "how much free space is left on my disk?",
+    "what day of the week is a given date?",
+    "how do I make a temporary folder?",
 ]
 UNFITTING = "who won the football world cup in 1998?"
 
@@ -157,7 +157,7 @@ def main() -> int:
     print(f"{size_mb(STORE):8.1f} MB memory store, {store}, {len(list(STORE.iterdir()))} files")
     aios = f".venv/bin/aios --store {store}"
     print("\nTry next:")
-    print(f'  {aios} ask "how do I make a temporary folder?"')
+    print(f'  {aios} ask "how do I escape HTML?"')
     print(f"  {aios} add PATH-OF-YOUR-NOTES")
     print(f'  {aios} recall "compare two files" --json')
     return 0 if abstained else 1

@@ -39,6 +39,8 @@ _WORD = re.compile(r"\w+(?:[.']\w+)*")
 _SENTENCE = re.compile(r"(?<=[.!?])\s+(?=\S)|\n+")
 _TAG = re.compile(r"</?passage \d+>\s?")
 _LONGEST_TAG = len("</passage 10>")
+# What is left of a delimiter when the answer ends inside it.
+_CUT_TAG = re.compile(r"</?p(?:a(?:s(?:s(?:a(?:g(?:e(?: \d*)?)?)?)?)?)?)?$")
 _CONTROL = re.compile(r"<(?=\|)|<(?=/?s>)|\[(?=/?INST\])|<(?=/?passage)")
 _STOP_WORDS = frozenset(
     "a an and are as at be been but by can could did do does for from had has have how i if in into is it "
@@ -134,7 +136,7 @@ def grounded_messages(question: str, passages: Sequence[Excerpt]) -> list[Messag
 
 
 def without_tags(pieces: Iterable[str]) -> Iterator[str]:
-    """Leave out the delimiters of passages, which a model may repeat when it quotes one.
+    """Leave out the delimiters of passages, which a model may repeat when it quotes, and outer white space.
 
     Args:
         pieces: the answer as it is written.
@@ -145,13 +147,14 @@ def without_tags(pieces: Iterable[str]) -> Iterator[str]:
         held = held if begun else held.lstrip()
         start = held.rfind("<")
         is_open = start >= 0 and len(held) - start < _LONGEST_TAG and ">" not in held[start:]
-        cut = start if is_open else len(held)
+        cut = len(held[: start if is_open else len(held)].rstrip())
         if held[:cut]:
             begun = True
             yield held[:cut]
         held = held[cut:]
-    if held:
-        yield held
+    rest = _CUT_TAG.sub("", held).rstrip()
+    if rest:
+        yield rest
 
 
 def cite(question: str, answer: str, passages: Sequence[Excerpt]) -> tuple[Citation, ...]:

@@ -28,6 +28,8 @@ __all__ = ["Runtime", "open_runtime"]
 # Tokens an encoder puts around a text, with a margin.
 _SPECIAL_TOKENS = 8
 _REPETITION_PENALTY = 1.0
+# Where a small model has said what it had to say, and begins to ramble or to quote its prompt.
+_ANSWER_ENDS = ["\nQuestion:", "\n\n\n", "\n```"]
 
 
 def open_runtime(config: Config | None = None) -> Runtime:
@@ -241,7 +243,7 @@ class Runtime:
             lambda texts: self.encoder.encode_document(texts, normalize=True),
         )
         messages = grounded_messages(question, passages)
-        stream = self.generate(messages, max_tokens=max_tokens, stop="\nQuestion:")
+        stream = self.generate(messages, max_tokens=max_tokens, stop=_ANSWER_ENDS)
         pieces: list[str] = []
         for piece in without_tags(stream):
             pieces.append(piece)

@@ -83,13 +83,17 @@ def test_token_probability_is_a_geometric_mean():
 @pytest.mark.parametrize(
     ("written", "shown"),
     [
-        ("<passage 2>\nIn March.\n</passage 2>", "In March.\n"),
+        ("<passage 2>\nIn March.\n</passage 2>", "In March."),
         ("In March </passage 1>and May.", "In March and May."),
         ("a < b", "a < b"),
         ("a <passages> b", "a <passages> b"),
         ("<passage 1>", ""),
         ("end <", "end <"),
         ("", ""),
+        ("In March.\n\n<passage 12", "In March."),
+        ("In March. </pass", "In March."),
+        ("In March.\n\n\n", "In March."),
+        ("a <p b", "a <p b"),
     ],
 )
 def test_delimiters_are_left_out_of_the_answer(written, shown):
