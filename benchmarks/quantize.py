@@ -1,12 +1,15 @@
 """Rounding to nearest: this engine against NumPy doing the same arithmetic.
 
-Prints a line per setting and, last, JSON with the medians and their ratios. Both sides quantise and
-dequantise one matrix of the size of a 1B model's feed-forward layer, in turns.
+Both quantise the same float32 matrices to packed codes, scales and zero points and dequantise them into
+one array that is used again, in turns; NumPy works in place wherever it can. The shapes are a feed-forward
+layer of a 7B model and those of one of 135M parameters. Prints a line per setting and, last,
+JSON with the medians, their ratios, and the median of the ratios.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import statistics
@@ -17,97 +20,119 @@ from numpy.typing import NDArray
 
 from ai_os_diffusion import _native
 
-SETTINGS = [
-    (8, 0, "symmetric"),
-    (8, 32, "symmetric"),
-    (4, 32, "symmetric"),
-    (4, 64, "asymmetric"),
-    (2, 32, "asymmetric"),
-]
+SHAPES = [(1, 4096, 4096), (16, 576, 1536)]
+SETTINGS = list(itertools.product((8, 4, 2), (0, 32, 64), ("symmetric", "asymmetric")))
+
+Quantized = tuple[NDArray[np.uint8], NDArray[np.floating], NDArray[np.uint8] | None]
 
 
-def numpy_round_trip(
-    weights: NDArray[np.float32], bits: int, group_size: int, grid: str
-) -> tuple[float, float]:
-    """Quantise to packed codes and back; returns the seconds of both."""
-    start = time.perf_counter()
+def numpy_quantize(weights: NDArray[np.float32], bits: int, group_size: int, grid: str) -> Quantized:
+    """Codes packed along the rows, lowest bits first, scales and zero points."""
     rows, columns = weights.shape
     groups = weights.reshape(rows, -1, group_size or columns)
     low, high = groups.min(axis=2, keepdims=True), groups.max(axis=2, keepdims=True)
     middle, levels = 1 << (bits - 1), (1 << bits) - 1
     if grid == "symmetric":
         scale = np.maximum(np.maximum(high, -low) / middle, np.minimum(high, -low) / (middle - 1))
-        scale = np.where(high > -low, -scale, scale)
-        zero = np.full_like(scale, middle)
+        np.negative(scale, out=scale, where=high > -low)
+        zero = None
     else:
         scale = (np.maximum(high, 0) - np.minimum(low, 0)) / levels
-        zero = np.rint(-np.minimum(low, 0) / scale)
-    if group_size:
-        scale = scale.astype(np.float16).astype(np.float32)
-    codes = np.clip(np.rint(groups / scale) + zero, 0, levels).astype(np.uint8).reshape(rows, -1)
-    packed = np.zeros((rows, columns * bits // 8), np.uint8)
-    for i in range(8 // bits):
-        packed |= codes[:, i :: 8 // bits] << np.uint8(i * bits)
-    quantized = time.perf_counter()
-    unpacked = np.empty_like(codes)
-    for i in range(8 // bits):
-        unpacked[:, i :: 8 // bits] = packed >> np.uint8(i * bits) & np.uint8(levels)
-    values = (unpacked.reshape(groups.shape).astype(np.float32) - zero) * scale
-    values.reshape(rows, columns)
-    return quantized - start, time.perf_counter() - quantized
+        zero = np.rint(-np.minimum(low, 0) / scale).astype(np.uint8)
+    stored = scale.astype(np.float16) if group_size else scale
+    steps = groups / stored.astype(np.float32)
+    np.rint(steps, out=steps)
+    steps += middle if zero is None else zero
+    np.clip(steps, 0, levels, out=steps)
+    codes = steps.astype(np.uint8).reshape(rows, columns)
+    if bits == 8:
+        return codes, stored, zero
+    per_byte = 8 // bits
+    packed = codes[:, ::per_byte].copy()
+    for i in range(1, per_byte):
+        packed |= codes[:, i::per_byte] << np.uint8(i * bits)
+    return packed, stored, zero
 
 
-def native_round_trip(
-    weights: NDArray[np.float32], bits: int, group_size: int, grid: str
+def numpy_dequantize(
+    quantized: Quantized, bits: int, group_size: int, out: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """The inverse of `numpy_quantize`."""
+    packed, scale, zero = quantized
+    codes = packed
+    if bits < 8:
+        codes = np.empty(out.shape, np.uint8)
+        for i in range(8 // bits):
+            codes[:, i :: 8 // bits] = packed >> np.uint8(i * bits) & np.uint8((1 << bits) - 1)
+    values = out.reshape(out.shape[0], -1, group_size or out.shape[1])
+    middle = 1 << (bits - 1)
+    np.subtract(codes.reshape(values.shape), np.float32(middle) if zero is None else zero, out=values)
+    np.multiply(values, scale.astype(np.float32), out=values)
+    return out
+
+
+def numpy_round_trip(
+    matrices: list[NDArray[np.float32]], bits: int, group_size: int, grid: str, out: NDArray[np.float32]
 ) -> tuple[float, float]:
-    """The same through the extension."""
+    """Seconds to quantise all, and to dequantise all."""
     start = time.perf_counter()
-    quantized = _native.quantize_array(weights, bits, group_size, grid)
+    quantized = [numpy_quantize(weights, bits, group_size, grid) for weights in matrices]
     middle = time.perf_counter()
-    _native.dequantize_array(*quantized, weights.shape, bits, group_size)
+    for each in quantized:
+        numpy_dequantize(each, bits, group_size, out)
     return middle - start, time.perf_counter() - middle
 
 
+def native_round_trip(
+    matrices: list[NDArray[np.float32]], bits: int, group_size: int, grid: str, out: NDArray[np.float32]
+) -> tuple[float, float]:
+    """The same through the extension."""
+    start = time.perf_counter()
+    quantized = [_native.quantize_array(weights, bits, group_size, grid) for weights in matrices]
+    middle = time.perf_counter()
+    for each in quantized:
+        _native.dequantize_array(*each, out.shape, bits, group_size, out)
+    return middle - start, time.perf_counter() - middle
+
+
+def compare(
+    matrices: list[NDArray[np.float32]], bits: int, group_size: int, grid: str, repeats: int
+) -> dict[str, object]:
+    """Times one setting; prints a line and returns its medians."""
+    out = np.zeros_like(matrices[0])
+    sides = (numpy_round_trip, native_round_trip)
+    runs = [[side(matrices, bits, group_size, grid, out) for side in sides] for _ in range(repeats)]
+    numpy, native = ([statistics.median(run[i][step] for run in runs) for step in (0, 1)] for i in (0, 1))
+    ratio = sum(numpy) / sum(native)
+    shape = [len(matrices), *out.shape]
+    print(
+        f"{shape[0]} x [{shape[1]}, {shape[2]}] int{bits} group {group_size} {grid}: "
+        f"NumPy {sum(numpy) * 1e3:.0f} ms, native {sum(native) * 1e3:.1f} ms, {ratio:.1f} x"
+    )
+    return {
+        "shape": shape,
+        "bits": bits,
+        "group_size": group_size,
+        "grid": grid,
+        "numpy_ms": [round(seconds * 1e3, 2) for seconds in numpy],
+        "native_ms": [round(seconds * 1e3, 2) for seconds in native],
+        "ratio": round(ratio, 2),
+    }
+
+
 def main() -> None:
-    """Time all settings."""
+    """Time all shapes and settings."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=4096)
-    parser.add_argument("--columns", type=int, default=4096)
     parser.add_argument("--repeats", type=int, default=7)
     options = parser.parse_args()
-    weights = np.random.default_rng(0).standard_normal((options.rows, options.columns), dtype=np.float32)
+    random = np.random.default_rng(0)
     results = []
-    for bits, group_size, grid in SETTINGS:
-        pairs = [
-            (
-                numpy_round_trip(weights, bits, group_size, grid),
-                native_round_trip(weights, bits, group_size, grid),
-            )
-            for _ in range(options.repeats)
-        ]
-        medians = [
-            [statistics.median(run[side][step] for run in pairs) for step in (0, 1)] for side in (0, 1)
-        ]
-        ratio = sum(medians[0]) / sum(medians[1])
-        results.append(
-            {
-                "bits": bits,
-                "group_size": group_size,
-                "grid": grid,
-                "numpy_ms": [round(seconds * 1e3, 2) for seconds in medians[0]],
-                "native_ms": [round(seconds * 1e3, 2) for seconds in medians[1]],
-                "ratio": round(ratio, 1),
-            }
-        )
-        print(
-            f"int{bits} group {group_size} {grid}: NumPy {sum(medians[0]) * 1e3:.0f} ms, "
-            f"native {sum(medians[1]) * 1e3:.0f} ms, {ratio:.1f} x"
-        )
-    print(
-        json.dumps(
-            {"benchmark": "quantize", "cpus": os.cpu_count(), "shape": weights.shape, "results": results}
-        )
-    )
+    for count, rows, columns in SHAPES:
+        matrices = [random.standard_normal((rows, columns), dtype=np.float32) for _ in range(count)]
+        results += [compare(matrices, *setting, options.repeats) for setting in SETTINGS]
+    ratios = [float(str(result["ratio"])) for result in results]
+    summary = {"median_ratio": round(statistics.median(ratios), 2), "least_ratio": min(ratios)}
+    print(json.dumps({"benchmark": "quantize", "cpus": os.cpu_count(), "results": results, **summary}))
 
 
 if __name__ == "__main__":

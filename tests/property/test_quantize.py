@@ -89,3 +89,28 @@ def test_a_callback_that_raises_stops_the_work() -> None:
         _native.quantize_array(np.ones((8192, 1024), np.float32), 8, 0, "symmetric", progress)
     assert len(seen) == 1
     assert seen[0] < 8192 * 1024
+
+
+@pytest.mark.parametrize("rows", [40, 8192])
+def test_values_go_where_they_are_told(rows: int) -> None:
+    weights = np.random.default_rng(0).standard_normal((rows, 576), dtype=np.float32)
+    quantized = _native.quantize_array(weights, 4, 32)
+    expected = _native.dequantize_array(*quantized, weights.shape, 4, 32)
+    out = np.full_like(weights, np.nan)
+    assert _native.dequantize_array(*quantized, weights.shape, 4, 32, out) is out
+    np.testing.assert_array_equal(out, expected)
+
+
+def test_a_wrong_place_is_refused() -> None:
+    weights = np.ones((4, 64), np.float32)
+    quantized = _native.quantize_array(weights, 4, 32)
+    read_only = weights.copy()
+    read_only.flags.writeable = False
+    for out, error, words in [
+        (np.empty((4, 64)), TypeError, "float64"),
+        (np.empty((64, 4), np.float32), ValueError, "shape"),
+        (np.empty((64, 4), np.float32).T, ValueError, "C-contiguous"),
+        (read_only, ValueError, "writable"),
+    ]:
+        with pytest.raises(error, match=words):
+            _native.dequantize_array(*quantized, weights.shape, 4, 32, out)

@@ -12,23 +12,26 @@ pub fn threads(weights: usize) -> usize {
     cores.min(weights / WEIGHTS_PER_THREAD).max(1)
 }
 
-/// Runs every job, in order of demand, on `threads` threads; returns the error of the earliest
-/// failing job. Jobs after a failed one may be left out.
-pub fn try_each<J: Send, E: Send>(
+/// Runs every job, in order of demand, on `threads` threads, each with a `scratch` of its own;
+/// returns the error of the earliest failing job. Jobs after a failed one may be left out.
+pub fn try_each<J: Send, S, E: Send>(
     jobs: impl Iterator<Item = J> + Send,
     threads: usize,
-    work: impl Fn(J) -> Result<(), E> + Sync,
+    scratch: impl Fn() -> S + Sync,
+    work: impl Fn(&mut S, J) -> Result<(), E> + Sync,
 ) -> Result<(), E> {
     if threads <= 1 {
-        return { jobs }.try_for_each(work);
+        let mut scratch = scratch();
+        return { jobs }.try_for_each(|job| work(&mut scratch, job));
     }
     let queue = Mutex::new(jobs.enumerate().fuse());
     let failed: Mutex<Option<(usize, E)>> = Mutex::new(None);
     let run = || {
+        let mut scratch = scratch();
         loop {
             let taken = lock(&queue).next();
             let Some((i, job)) = taken else { return };
-            if let Err(error) = work(job) {
+            if let Err(error) = work(&mut scratch, job) {
                 let mut first = lock(&failed);
                 if first.as_ref().is_none_or(|(earlier, _)| i < *earlier) {
                     *first = Some((i, error));

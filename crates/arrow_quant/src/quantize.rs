@@ -7,7 +7,9 @@ use half::{bf16, f16};
 
 use crate::aligned;
 use crate::error::{Result, WeightFileError};
-use crate::pack::{PANEL, pack_row, panel_len, per_byte};
+use crate::half_step::half_bits;
+use crate::levels::{Lanes, Levels, larger, smaller};
+use crate::pack::{PANEL, code_stride, pack_panel, panel_len};
 use crate::parallel;
 use crate::tensor::{Bits, Layout, QuantTensor, Rows, Scales, Zero, groups};
 
@@ -195,13 +197,11 @@ impl Plan {
                         },
                     )
                 });
-            parallel::try_each(jobs, threads, |(first, mut out)| {
+            let scratch = || Scratch::new(self, weights);
+            parallel::try_each(jobs, threads, scratch, |scratch, (first, mut out)| {
                 let count = PANEL.min(rows - first);
-                self.panel(
-                    weights.slice(first * self.k, count * self.k),
-                    first,
-                    &mut out,
-                )
+                let weights = weights.slice(first * self.k, count * self.k);
+                self.panel(scratch, weights, first, &mut out)
             })?;
             row += taken * PANEL;
             if !progress(row.min(rows) * self.k) {
@@ -212,234 +212,234 @@ impl Plan {
     }
 
     /// Quantises up to 16 rows; `first` is the number of the first, for messages.
-    fn panel(&self, rows: Rows, first: usize, out: &mut Parts) -> Result<()> {
+    fn panel(
+        &self,
+        scratch: &mut Scratch,
+        rows: Rows,
+        first: usize,
+        out: &mut Parts,
+    ) -> Result<()> {
         #[cfg(target_arch = "x86_64")]
         {
             if std::arch::is_x86_feature_detected!("avx512bw") {
                 // SAFETY: the CPU has the feature the function is compiled for.
-                return unsafe { self.panel_avx512(rows, first, out) };
+                return unsafe { self.panel_avx512(scratch, rows, first, out) };
             }
             if std::arch::is_x86_feature_detected!("avx2") {
                 // SAFETY: as above.
-                return unsafe { self.panel_avx2(rows, first, out) };
+                return unsafe { self.panel_avx2(scratch, rows, first, out) };
             }
         }
-        self.panel_portable(rows, first, out)
+        self.panel_portable(scratch, rows, first, out)
     }
 
     // The same code for wider registers: the compiler vectorises it, and as it never fuses
     // multiplications with additions the result is the same on every CPU.
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-    fn panel_avx512(&self, rows: Rows, first: usize, out: &mut Parts) -> Result<()> {
-        self.panel_portable(rows, first, out)
+    fn panel_avx512(
+        &self,
+        scratch: &mut Scratch,
+        rows: Rows,
+        first: usize,
+        out: &mut Parts,
+    ) -> Result<()> {
+        self.panel_portable(scratch, rows, first, out)
     }
 
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2")]
-    fn panel_avx2(&self, rows: Rows, first: usize, out: &mut Parts) -> Result<()> {
-        self.panel_portable(rows, first, out)
+    fn panel_avx2(
+        &self,
+        scratch: &mut Scratch,
+        rows: Rows,
+        first: usize,
+        out: &mut Parts,
+    ) -> Result<()> {
+        self.panel_portable(scratch, rows, first, out)
     }
 
     #[inline(always)]
     #[allow(clippy::inline_always)] // Must be compiled into each of its callers.
-    fn panel_portable(&self, rows: Rows, first: usize, out: &mut Parts) -> Result<()> {
-        let mut converted = vec![
-            0.0;
-            if matches!(rows, Rows::F32(_)) {
-                0
-            } else {
-                self.k
-            }
-        ];
-        let mut codes = vec![0; self.k];
-        for row in 0..rows.len() / self.k {
-            let values = values(rows.slice(row * self.k, self.k), &mut converted);
-            let groups = values
-                .chunks_exact(self.width)
-                .zip(codes.chunks_exact_mut(self.width));
-            for (group, (values, codes)) in groups.enumerate() {
-                let (low, high) = range(values)
-                    .ok_or_else(|| not_finite(values, first + row, group * self.width))?;
-                let levels = self.levels(low, high).ok_or(WeightFileError::Range {
-                    row: first + row,
-                    column: group * self.width,
-                    range: high - low,
-                })?;
-                levels.round(values, codes);
-                let at = group * PANEL + row;
-                if self.half_scales() {
-                    let scale = f16::from_f32(levels.scale);
-                    out.scales[at * 2..at * 2 + 2].copy_from_slice(&scale.to_le_bytes());
-                } else {
-                    out.scales[at * 4..at * 4 + 4].copy_from_slice(&levels.scale.to_le_bytes());
-                }
-                match self.how.grid {
-                    Grid::Symmetric => {}
-                    Grid::Asymmetric => out.zeros[at] = levels.zero,
-                    Grid::Minimum => {
-                        let minimum = f16::from_f32(levels.minimum).to_le_bytes();
-                        out.zeros[at * 2..at * 2 + 2].copy_from_slice(&minimum);
-                    }
-                }
-            }
-            pack_row(&codes, self.how.bits, row, out.codes);
-        }
-        debug_assert_eq!(
-            self.panel,
-            self.k.div_ceil(4 * per_byte(self.how.bits)) * 64
-        );
+    fn panel_portable(
+        &self,
+        scratch: &mut Scratch,
+        rows: Rows,
+        first: usize,
+        out: &mut Parts,
+    ) -> Result<()> {
+        self.measure(scratch, rows, first)?;
+        self.place_levels(scratch, first, out)?;
+        self.round(scratch, rows);
+        pack_panel(&scratch.codes, self.how.bits, out.codes);
         Ok(())
     }
 
-    /// Levels that reach from `low` to `high`; `None` if half precision cannot hold them.
-    fn levels(&self, low: f32, high: f32) -> Option<Levels> {
-        let bits = self.how.bits;
-        let (middle, steps) = (f32::from(bits.middle()), (bits.levels() - 1) as f32);
-        let mut levels = match self.how.grid {
-            Grid::Symmetric => {
-                let (longer, shorter) = (high.max(-low), high.min(-low));
-                let scale = self.scale((longer / middle).max(shorter / (middle - 1.0)))?;
-                let scale = if high > -low { -scale } else { scale };
-                Levels {
-                    scale,
-                    zero: bits.middle(),
-                    below: middle,
-                    above: middle - 1.0,
-                    ..Levels::default()
-                }
-            }
-            Grid::Asymmetric => {
-                let (low, high) = (low.min(0.0), high.max(0.0));
-                let scale = self.scale(half_range(low, high) / steps * 2.0)?;
-                let zero = if scale > 0.0 {
-                    (-low / scale).round_ties_even().min(steps)
-                } else {
-                    0.0
-                };
-                Levels {
-                    scale,
-                    zero: zero as u8,
-                    below: zero,
-                    above: steps - zero,
-                    ..Levels::default()
-                }
-            }
-            Grid::Minimum => {
-                let minimum = f16_below(low)?;
-                let scale = self.scale(half_range(minimum, high) / steps * 2.0)?;
-                Levels {
-                    scale,
-                    minimum,
-                    above: steps,
-                    ..Levels::default()
-                }
-            }
-        };
-        levels.inverse = if levels.scale == 0.0 {
-            0.0
-        } else {
-            levels.scale.recip()
-        };
-        Some(levels)
-    }
-
-    /// The scale as stored. In half precision it is never below the exact one, so that nothing clips.
-    fn scale(&self, exact: f32) -> Option<f32> {
-        if !self.half_scales() {
-            if exact == 0.0 {
-                return Some(0.0);
-            }
-            // A subnormal scale has no inverse; one rounded up from the largest floats would make
-            // the outermost level infinite.
-            let scale = exact.max(f32::MIN_POSITIVE);
-            let outermost = scale * (self.how.bits.levels() - 1) as f32;
-            return Some(if outermost.is_finite() {
-                scale
-            } else {
-                scale.next_down()
-            });
-        }
-        let mut scale = f16::from_f32(exact);
-        if scale.to_f32() < exact {
-            scale = f16::from_bits(scale.to_bits() + 1);
-        }
-        Some(scale.to_f32()).filter(|scale| scale.is_finite())
-    }
-}
-
-/// Half of `high - low`, which cannot overflow.
-fn half_range(low: f32, high: f32) -> f32 {
-    high * 0.5 - low * 0.5
-}
-
-/// Largest half-precision number not above `value`.
-fn f16_below(value: f32) -> Option<f32> {
-    let mut half = f16::from_f32(value);
-    if half.to_f32() > value {
-        // One step towards minus infinity: bits count away from zero.
-        half = match half.to_bits() {
-            0 => f16::from_bits(0x8001),
-            bits if bits < 0x8000 => f16::from_bits(bits - 1),
-            bits => f16::from_bits(bits + 1),
-        };
-    }
-    Some(half.to_f32()).filter(|value| value.is_finite())
-}
-
-/// Levels of one group: code `c` stands for `scale * (c - zero) + minimum`.
-#[derive(Default)]
-struct Levels {
-    scale: f32,
-    inverse: f32,
-    minimum: f32,
-    zero: u8,
-    /// Steps below zero.
-    below: f32,
-    /// Steps above zero.
-    above: f32,
-}
-
-impl Levels {
+    /// Finds the range of every group.
     #[inline(always)]
     #[allow(clippy::inline_always)]
-    fn round(&self, values: &[f32], codes: &mut [u8]) {
+    fn measure(&self, scratch: &mut Scratch, rows: Rows, first: usize) -> Result<()> {
+        scratch.ranges.fill(([0.0; PANEL], [0.0; PANEL]));
+        for row in 0..rows.len() / self.k {
+            let values = values(rows.slice(row * self.k, self.k), &mut scratch.converted);
+            let mut magnitude = [0; LANES];
+            let groups = values.chunks_exact(self.width).zip(&mut scratch.ranges);
+            for (values, (low, high)) in groups {
+                (low[row], high[row]) = range(values, &mut magnitude);
+            }
+            // Infinities and NaN are the largest magnitudes.
+            let infinity = f32::INFINITY.to_bits();
+            if magnitude.iter().any(|&bits| bits >= infinity) {
+                return Err(not_finite(values, first + row));
+            }
+        }
+        Ok(())
+    }
+
+    /// Chooses the levels of every group, and stores their scales and zeros.
+    #[inline(always)]
+    #[allow(clippy::inline_always)]
+    fn place_levels(&self, scratch: &mut Scratch, first: usize, out: &mut Parts) -> Result<()> {
+        scratch.levels.clear();
+        for (group, (low, high)) in scratch.ranges.iter().enumerate() {
+            let levels = Levels::new(self.how, low, high);
+            if let Some(row) = levels.unbounded() {
+                return Err(WeightFileError::Range {
+                    row: first + row,
+                    column: group * self.width,
+                    range: high[row] - low[row],
+                });
+            }
+            let at = group * PANEL..(group + 1) * PANEL;
+            let of = |size: usize| at.start * size..at.end * size;
+            if self.half_scales() {
+                store_halves(&levels.scale, &mut out.scales[of(2)]);
+            } else {
+                for (to, scale) in out.scales[of(4)].chunks_exact_mut(4).zip(levels.scale) {
+                    to.copy_from_slice(&scale.to_le_bytes());
+                }
+            }
+            match self.how.grid {
+                Grid::Symmetric => {}
+                Grid::Asymmetric => {
+                    for (to, zero) in out.zeros[of(1)].iter_mut().zip(levels.zero) {
+                        *to = zero as u8;
+                    }
+                }
+                Grid::Minimum => store_halves(&levels.minimum, &mut out.zeros[of(2)]),
+            }
+            scratch.levels.push(levels);
+        }
+        Ok(())
+    }
+
+    /// Rounds every weight to its code.
+    #[inline(always)]
+    #[allow(clippy::inline_always)]
+    fn round(&self, scratch: &mut Scratch, rows: Rows) {
+        let steps = (self.how.bits.levels() - 1) as f32;
+        let stride = code_stride(self.k);
+        let count = rows.len() / self.k;
+        // Rows that the matrix lacks are stored as zeros.
+        scratch.codes[count * stride..].fill(0);
+        for (row, codes) in scratch
+            .codes
+            .chunks_exact_mut(stride)
+            .take(count)
+            .enumerate()
+        {
+            let values = values(rows.slice(row * self.k, self.k), &mut scratch.converted);
+            let groups = values
+                .chunks_exact(self.width)
+                .zip(codes.chunks_mut(self.width));
+            for ((values, codes), levels) in groups.zip(&scratch.levels) {
+                let rounding = Rounding {
+                    inverse: levels.inverse[row],
+                    minimum: levels.minimum[row],
+                    below: -levels.zero[row],
+                    above: steps - levels.zero[row],
+                    zero: levels.zero[row] as u8,
+                };
+                rounding.all(values, codes);
+            }
+        }
+    }
+}
+
+/// What a thread needs for one panel after the other.
+struct Scratch {
+    /// A row in single precision; empty where the weights are.
+    converted: Vec<f32>,
+    /// Smallest and largest weights of each group.
+    ranges: Vec<(Lanes, Lanes)>,
+    levels: Vec<Levels>,
+    /// Rows of codes, one a byte, `code_stride` apart.
+    codes: Vec<u8>,
+}
+
+impl Scratch {
+    fn new(plan: &Plan, weights: Rows) -> Self {
+        let is_single = matches!(weights, Rows::F32(_));
+        Self {
+            converted: vec![0.0; if is_single { 0 } else { plan.k }],
+            ranges: vec![([0.0; PANEL], [0.0; PANEL]); plan.groups],
+            levels: Vec::with_capacity(plan.groups),
+            codes: vec![0; PANEL * code_stride(plan.k)],
+        }
+    }
+}
+
+/// How the weights of one row and group become codes.
+#[derive(Clone, Copy)]
+struct Rounding {
+    inverse: f32,
+    minimum: f32,
+    /// Steps from zero to the lowest level, and to the highest.
+    below: f32,
+    above: f32,
+    zero: u8,
+}
+
+impl Rounding {
+    #[inline(always)]
+    #[allow(clippy::inline_always)]
+    fn all(self, values: &[f32], codes: &mut [u8]) {
+        // Arrays of a fixed length become single instructions.
+        let (values, rest) = values.as_chunks::<LANES>();
+        let (codes, codes_rest) = codes.as_chunks_mut::<LANES>();
+        for (codes, values) in codes.iter_mut().zip(values) {
+            *codes = values.map(|value| self.one(value));
+        }
+        for (code, &value) in codes_rest.iter_mut().zip(rest) {
+            *code = self.one(value);
+        }
+    }
+
+    #[inline(always)]
+    #[allow(clippy::inline_always)]
+    fn one(self, value: f32) -> u8 {
         // Adding 1.5 * 2^23 leaves no bits for a fraction: the sum is rounded to the nearest
         // integer, ties to even, and its low byte is that integer in two's complement.
         const MAGIC: f32 = 12_582_912.0;
-        for (code, value) in codes.iter_mut().zip(values) {
-            let steps = (value - self.minimum) * self.inverse;
-            let steps = if steps < -self.below {
-                -self.below
-            } else {
-                steps
-            };
-            let steps = if steps > self.above {
-                self.above
-            } else {
-                steps
-            };
-            *code = ((steps + MAGIC).to_bits() as u8).wrapping_add(self.zero);
-        }
+        let steps = (value - self.minimum) * self.inverse;
+        let steps = smaller(larger(steps, self.below), self.above);
+        ((steps + MAGIC).to_bits() as u8).wrapping_add(self.zero)
     }
 }
 
-/// Smallest and largest value; `None` if one is not finite.
+/// Floats of one widest register.
+const LANES: usize = 16;
+
+/// Smallest and largest value. `magnitude` collects the largest bits but for the sign.
 #[inline(always)]
 #[allow(clippy::inline_always)]
-fn range(values: &[f32]) -> Option<(f32, f32)> {
-    const LANES: usize = 16;
+fn range(values: &[f32], magnitude: &mut [u32; LANES]) -> (f32, f32) {
     let first = values[0];
-    let (mut low, mut high, mut magnitude) = ([first; LANES], [first; LANES], [0; LANES]);
-    let chunks = values.chunks_exact(LANES);
-    let rest = chunks.remainder();
+    let (mut low, mut high) = ([first; LANES], [first; LANES]);
+    let (chunks, rest) = values.as_chunks::<LANES>();
     let mut take = |lane: usize, value: f32| {
-        low[lane] = if value < low[lane] { value } else { low[lane] };
-        high[lane] = if value > high[lane] {
-            value
-        } else {
-            high[lane]
-        };
+        low[lane] = smaller(value, low[lane]);
+        high[lane] = larger(value, high[lane]);
         magnitude[lane] = magnitude[lane].max(value.to_bits() & 0x7FFF_FFFF);
     };
     for chunk in chunks {
@@ -450,28 +450,36 @@ fn range(values: &[f32]) -> Option<(f32, f32)> {
     for (lane, &value) in rest.iter().enumerate() {
         take(lane, value);
     }
-    // Infinities and NaN are the largest magnitudes.
-    if magnitude
-        .iter()
-        .any(|&bits| bits >= f32::INFINITY.to_bits())
-    {
-        return None;
+    // Halves against halves: each turn of the loop is one instruction.
+    let mut half = LANES / 2;
+    while half > 0 {
+        for lane in 0..half {
+            low[lane] = smaller(low[lane + half], low[lane]);
+            high[lane] = larger(high[lane + half], high[lane]);
+        }
+        half /= 2;
     }
-    Some((
-        low.into_iter().fold(first, f32::min),
-        high.into_iter().fold(first, f32::max),
-    ))
+    (low[0], high[0])
 }
 
-fn not_finite(values: &[f32], row: usize, column: usize) -> WeightFileError {
-    let at = values
+/// Stores values that half precision holds exactly.
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn store_halves(values: &Lanes, out: &mut [u8]) {
+    for (to, &value) in out.as_chunks_mut::<2>().0.iter_mut().zip(values) {
+        *to = half_bits(value).to_le_bytes();
+    }
+}
+
+fn not_finite(values: &[f32], row: usize) -> WeightFileError {
+    let column = values
         .iter()
         .position(|value| !value.is_finite())
         .unwrap_or_default();
     WeightFileError::NotFinite {
         row,
-        column: column + at,
-        value: values[at],
+        column,
+        value: values[column],
     }
 }
 
@@ -486,4 +494,52 @@ fn values<'a>(rows: Rows<'a>, buffer: &'a mut [f32]) -> &'a [f32] {
         }
     }
     buffer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_instruction_set_gives_the_same_bytes() {
+        let (n, k) = (16, 192);
+        let weights: Vec<f32> = (0..n * k)
+            .map(|i| ((i * 7919 % 1009) as f32 - 504.0) * 0.37f32.powi((i % 23) as i32))
+            .collect();
+        for bits in [Bits::Int8, Bits::Int4, Bits::Int2] {
+            for (group_size, grid) in [
+                (0, Grid::Symmetric),
+                (32, Grid::Symmetric),
+                (64, Grid::Asymmetric),
+                (32, Grid::Minimum),
+            ] {
+                let how = Quantization {
+                    bits,
+                    group_size,
+                    grid,
+                };
+                let plan = Plan::new(how, k).unwrap();
+                let run = |portable: bool| {
+                    let scales = plan.groups * PANEL * plan.scale_size();
+                    let zeros = plan.groups * PANEL * plan.zero_size();
+                    let mut bytes = (vec![0; plan.panel], vec![0; scales], vec![0; zeros]);
+                    let mut out = Parts {
+                        codes: &mut bytes.0,
+                        scales: &mut bytes.1,
+                        zeros: &mut bytes.2,
+                    };
+                    let rows = Rows::F32(&weights);
+                    let mut scratch = Scratch::new(&plan, rows);
+                    let done = if portable {
+                        plan.panel_portable(&mut scratch, rows, 0, &mut out)
+                    } else {
+                        plan.panel(&mut scratch, rows, 0, &mut out)
+                    };
+                    done.unwrap();
+                    bytes
+                };
+                assert_eq!(run(true), run(false), "{how:?}");
+            }
+        }
+    }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use arrow_quant::{
-    Bits, Dtype, Grid, Layout, QuantTensor, Quantization, Rows, Scales, Tensor, TensorData,
+    Bits, Dtype, Grid, Layout, Memory, QuantTensor, Quantization, Rows, Scales, Tensor, TensorData,
     WeightFileError, Zero,
 };
 use bytes::Bytes;
@@ -200,9 +200,15 @@ impl WeightFile {
         }
     }
 
-    /// Any tensor in single precision, in its own shape; a copy.
-    fn dequantize<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
-        dequantized(py, self.tensor(name)?)
+    /// Any tensor in single precision, in its own shape; a copy, in `out` when given.
+    #[pyo3(signature = (name, out=None))]
+    fn dequantize<'py>(
+        &self,
+        py: Python<'py>,
+        name: &str,
+        out: Option<Bound<'py, PyUntypedArray>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        dequantized(py, self.tensor(name)?, out)
     }
 
     /// Compares the whole content with its checksums; returns how many tensors carry one.
@@ -295,13 +301,44 @@ fn view_of<'py>(
     }
 }
 
-/// The weights in a new array. `NumPy` allocates it, for it asks for huge pages.
-fn dequantized<'py>(py: Python<'py>, tensor: &Tensor) -> PyResult<Bound<'py, PyAny>> {
-    let array = PyArrayDyn::<f32>::zeros(py, IxDyn(&tensor.shape), false);
-    // SAFETY: the array was just made, so nobody else sees it.
-    let values = unsafe { array.as_slice_mut()? };
-    py.detach(|| tensor.dequantize_into(values));
-    Ok(array.into_any())
+/// The weights in `out`, or in a new array. `NumPy` allocates it, for it asks for huge pages.
+fn dequantized<'py>(
+    py: Python<'py>,
+    tensor: &Tensor,
+    out: Option<Bound<'py, PyUntypedArray>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let Some(out) = out else {
+        let array = PyArrayDyn::<f32>::zeros(py, IxDyn(&tensor.shape), false);
+        // SAFETY: the array was just made, so nobody else sees it.
+        let values = unsafe { array.as_slice_mut()? };
+        py.detach(|| tensor.dequantize_into(values, Memory::New));
+        return Ok(array.into_any());
+    };
+    let expected = || {
+        format!(
+            "out: expected a writable C-contiguous float32 array of shape {:?}",
+            tensor.shape
+        )
+    };
+    let array = out
+        .cast::<PyArrayDyn<f32>>()
+        .map_err(|_| PyTypeError::new_err(format!("{}, got {}", expected(), out.dtype())))?;
+    if out.shape() != tensor.shape {
+        return Err(PyValueError::new_err(format!(
+            "{}, got shape {:?}",
+            expected(),
+            out.shape()
+        )));
+    }
+    let mut writable = array
+        .try_readwrite()
+        .map_err(|error| PyValueError::new_err(format!("{}: {error}", expected())))?;
+    let values = writable
+        .as_slice_mut()
+        .map_err(|_| PyValueError::new_err(format!("{}, got strides", expected())))?;
+    py.detach(|| tensor.dequantize_into(values, Memory::Reused));
+    drop(writable);
+    Ok(out.into_any())
 }
 
 /// Runs `work` without the GIL. The function it is given reports progress to Python and returns
@@ -678,9 +715,10 @@ struct Buffers {
     _tensor: Tensor,
 }
 
-/// The inverse of `quantize_array`: float32[n, k].
+/// The inverse of `quantize_array`: float32[n, k], in `out` when given.
 #[pyfunction]
-#[pyo3(signature = (codes, scales, zero_points, shape, bits, group_size=0))]
+#[pyo3(signature = (codes, scales, zero_points, shape, bits, group_size=0, out=None))]
+#[allow(clippy::too_many_arguments)]
 fn dequantize_array<'py>(
     py: Python<'py>,
     codes: PyReadonlyArrayDyn<'py, u8>,
@@ -689,6 +727,7 @@ fn dequantize_array<'py>(
     shape: Vec<usize>,
     bits: usize,
     group_size: usize,
+    out: Option<Bound<'py, PyUntypedArray>>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let bits = bits_of(bits)?;
     let (n, k) = matrix_of(&shape)?;
@@ -717,17 +756,45 @@ fn dequantize_array<'py>(
             },
         },
     };
-    let codes = Bytes::copy_from_slice(codes.as_slice()?);
     let quant = QuantTensor {
         bits,
         group_size,
         layout: Layout::Panel16,
-        codes,
+        codes: lent(&codes)?,
         scales,
         zero,
     };
     let tensor = Tensor::new("array", vec![n, k], TensorData::Quant(quant)).map_err(raise)?;
-    dequantized(py, &tensor)
+    dequantized(py, &tensor, out)
+}
+
+/// The bytes of an array that `Bytes` keeps alive.
+struct Lent {
+    _array: Py<PyAny>,
+    start: *const u8,
+    len: usize,
+}
+
+// SAFETY: the bytes are only read, and Python's reference counts are kept by any thread.
+unsafe impl Send for Lent {}
+
+impl AsRef<[u8]> for Lent {
+    fn as_ref(&self) -> &[u8] {
+        // SAFETY: the array owns `len` bytes from `start` on for as long as `_array` is held.
+        unsafe { std::slice::from_raw_parts(self.start, self.len) }
+    }
+}
+
+/// The bytes of an array, without a copy.
+fn lent(array: &PyReadonlyArrayDyn<'_, u8>) -> PyResult<Bytes> {
+    let bytes = array.as_slice()?;
+    let (start, len) = (bytes.as_ptr(), bytes.len());
+    let array = array.as_any().clone().unbind();
+    Ok(Bytes::from_owner(Lent {
+        _array: array,
+        start,
+        len,
+    }))
 }
 
 /// Packs uint8[n, k] codes into panels.
