@@ -1,5 +1,7 @@
 //! What the weight file targets share: a sound file to damage, and a reader that must survive.
 
+pub mod store;
+
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::OnceLock;

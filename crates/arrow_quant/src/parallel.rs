@@ -1,7 +1,9 @@
 //! Fork and join over jobs that own their piece of the output.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread;
+
+use kernels::ThreadPool;
 
 /// Fewer weights than this per thread are not worth starting one.
 const WEIGHTS_PER_THREAD: usize = 1 << 16;
@@ -10,6 +12,12 @@ const WEIGHTS_PER_THREAD: usize = 1 << 16;
 pub fn threads(weights: usize) -> usize {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     cores.min(weights / WEIGHTS_PER_THREAD).max(1)
+}
+
+/// Threads that wait for the next tensor: starting them takes as long as a small one.
+fn pool() -> &'static ThreadPool {
+    static POOL: OnceLock<ThreadPool> = OnceLock::new();
+    POOL.get_or_init(|| ThreadPool::new(thread::available_parallelism().map_or(1, usize::from)))
 }
 
 /// Runs every job, in order of demand, on `threads` threads, each with a `scratch` of its own;
@@ -41,17 +49,12 @@ pub fn try_each<J: Send, S, E: Send>(
             }
         }
     };
-    thread::scope(|scope| {
-        for _ in 1..threads {
-            scope.spawn(run);
-        }
-        run();
-    });
+    pool().run(threads, |_| run());
     let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
     failed.map_or(Ok(()), |(_, error)| Err(error))
 }
 
-/// A panicking job poisons the lock and is raised again by the scope, so the value is never used after.
+/// A panicking job poisons the lock and is raised again by the pool, so the value is never used after.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

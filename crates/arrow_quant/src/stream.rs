@@ -34,8 +34,8 @@ fn copy_avx(from: &[f32], to: &mut [f32]) {
             _mm256_stream_ps(
                 std::ptr::from_mut(register).cast(),
                 _mm256_loadu_ps(from.as_ptr()),
-            )
-        };
+            );
+        }
     }
     tail.copy_from_slice(from_tail);
     // Streaming stores are not ordered with those that tell another thread of them.
