@@ -305,6 +305,7 @@ fn plain(dtype: Dtype, data: &[u8], out: &mut [f32]) {
 }
 
 #[cfg(test)]
+#[allow(clippy::float_cmp)] // Exactness is the promise.
 mod tests {
     use super::*;
     use crate::{Bits, Grid, Quantization, Rows, quantize};

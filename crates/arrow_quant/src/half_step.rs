@@ -60,6 +60,7 @@ pub fn half_bits(value: f32) -> u16 {
 }
 
 #[cfg(test)]
+#[allow(clippy::float_cmp)] // Exactness is the promise.
 mod tests {
     use super::*;
     use half::f16;

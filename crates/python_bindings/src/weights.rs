@@ -330,6 +330,12 @@ fn dequantized<'py>(
             out.shape()
         )));
     }
+    if !out.is_c_contiguous() {
+        return Err(PyValueError::new_err(format!(
+            "{}, got strides",
+            expected()
+        )));
+    }
     let mut writable = array
         .try_readwrite()
         .map_err(|error| PyValueError::new_err(format!("{}: {error}", expected())))?;
