@@ -10,9 +10,13 @@ use crate::panel16::{PANEL_ROWS, STEP_BYTES};
 use crate::plan::Plan;
 use crate::scratch::Scratch;
 use crate::shared::SharedOut;
-use crate::simd::{Simd, dispatched};
+use crate::simd::{Simd, dispatched, prefetch};
 use crate::tile::lanes;
 use crate::{CodeBits, GroupScales, GroupZero, Isa, QuantPanels, QuantRows, ThreadPool, isa};
+
+/// How far ahead of a single row its weights are asked for, in steps: the processor's own prefetching ends
+/// with every page of 4 KiB.
+const PREFETCH_STEPS: usize = 160;
 
 /// `out[m, n] = x[m, k] · wᵀ + bias`, with `w` as stored.
 ///
@@ -388,6 +392,7 @@ fn dot_group<S: Simd, const WIDTH: usize>(
     macro_rules! add {
         ($steps:expr) => {
             for ahead in 0..$steps {
+                prefetch(codes.as_ptr().wrapping_add(step + ahead + PREFETCH_STEPS));
                 // SAFETY: `step + ahead < steps.end`, which the assertion bounds.
                 let code = s.load_bytes(unsafe { codes.get_unchecked(step + ahead) });
                 for index in 0..per_byte {
