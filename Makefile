@@ -6,6 +6,7 @@ PY      := .venv/bin/python
 TORCHPY := .venv-torch/bin/python
 SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find crates -name '*.rs' -o -name Cargo.toml)
 PYTEST  := -m pytest -q
+NO_AMX  := -mno-amx-tile -mno-amx-int8 -mno-amx-bf16
 
 .PHONY: help demo test test-rust test-python test-torch check bench fuzz reliability clean
 
@@ -54,7 +55,13 @@ check: .venv/.test .venv/.check
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -q -- -D warnings
 
-bench: .venv-torch/.ready
+# Built by gcc 12, llama.cpp crashes in its AMX code: its tile configuration names too few bytes as input.
+.venv-torch/.bench: .venv-torch/.ready
+	@CMAKE_ARGS="-DGGML_NATIVE=ON -DCMAKE_C_FLAGS='$(NO_AMX)' -DCMAKE_CXX_FLAGS='$(NO_AMX)'" \
+		sh scripts/install.sh .venv-torch --group bench
+	@touch $@
+
+bench: .venv-torch/.bench
 	$(TORCHPY) benchmarks/run.py
 
 fuzz:

@@ -1,7 +1,7 @@
 """Decoder speed: SmolLM2-135M-Instruct as its Q4_1 file stores it, native, beside llama.cpp on the same file.
 
 A prompt of 256 tokens, then 128 greedy tokens; decode also from an empty context. Two threads.
-llama.cpp is built by its Python package; see CONTRIBUTING.md for the flags it needs on a machine with AMX.
+llama.cpp is built by its Python package, without AMX; the Makefile says why.
 """
 
 from __future__ import annotations
