@@ -38,7 +38,7 @@ def process(*command: str):
 def main() -> None:
     source, model = str(source_folder("minilm")), str(converted("minilm", "int8"))
     aios = str(Path(sys.executable).with_name("aios"))
-    subprocess.run([sys.executable, "-m", "compileall", "-q", str(Path(sys.prefix) / "lib")], check=False)
+    subprocess.run([sys.executable, "-m", "compileall", "-qq", str(Path(sys.prefix) / "lib")], check=False)
     with tempfile.TemporaryDirectory() as folder:
         _, int8 = export_onnx(Path(source), Path(folder))
         seconds = interleave(

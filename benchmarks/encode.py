@@ -35,12 +35,21 @@ def export_onnx(source: Path, folder: Path) -> tuple[Path, Path]:
     from onnxruntime.quantization import QuantType, quantize_dynamic
     from transformers import AutoModel
 
-    model = AutoModel.from_pretrained(source, attn_implementation="eager").eval()
+    class Encoder(torch.nn.Module):
+        """The inputs by position, as the exporter passes them; the hidden states alone."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.bert = AutoModel.from_pretrained(source, attn_implementation="eager").eval()
+
+        def forward(self, ids, mask, types):
+            return self.bert(input_ids=ids, attention_mask=mask, token_type_ids=types).last_hidden_state
+
     names = ["input_ids", "attention_mask", "token_type_ids"]
     ids = torch.ones(2, 8, dtype=torch.long)
     plain, int8 = folder / "minilm.onnx", folder / "minilm-int8.onnx"
     torch.onnx.export(
-        model,
+        Encoder(),
         (ids, ids, ids * 0),
         str(plain),
         input_names=names,
