@@ -149,9 +149,9 @@ pub enum WeightFileError {
         /// NaN or an infinity.
         value: f32,
     },
-    /// A group whose range half precision cannot hold.
+    /// A group whose levels the precision of its scale cannot hold.
     #[error(
-        "row {row}, columns {column}..: a range of {range:e} needs a scale beyond float16 (65504); quantise per row (group size 0)"
+        "row {row}, columns {column}..: a range of {range:e} needs levels beyond float16 (65504) for groups, beyond float32 for whole rows; scale the weights down, or quantise groups per row (group size 0)"
     )]
     Range {
         /// Row of the matrix.

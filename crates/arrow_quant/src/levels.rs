@@ -90,11 +90,20 @@ impl Levels {
         }
     }
 
-    /// The first row whose levels half precision cannot hold.
-    pub fn unbounded(&self) -> Option<usize> {
-        let lanes = self.scale.iter().zip(&self.minimum);
-        let held = |(scale, minimum): (&f32, &f32)| (scale + minimum).is_finite();
-        lanes.map(held).position(|held| !held)
+    /// The first row whose levels the scale's precision cannot hold: the scale and the minimum
+    /// themselves, and those of `low` and `high`, which may lie half a step beyond them.
+    pub fn unbounded(&self, how: Quantization, low: &Lanes, high: &Lanes) -> Option<usize> {
+        let steps = (how.bits.levels() - 1) as f32;
+        (0..PANEL).find(|&i| {
+            let (scale, zero, minimum) = (self.scale[i], self.zero[i], self.minimum[i]);
+            let level = |value: f32| {
+                let code = ((value - minimum) * self.inverse[i]).round_ties_even() + zero;
+                (code.clamp(0.0, steps) - zero) * scale + minimum
+            };
+            ![scale + minimum, level(low[i]), level(high[i])]
+                .iter()
+                .all(|value| value.is_finite())
+        })
     }
 }
 

@@ -45,7 +45,7 @@ pub struct Quantization {
 /// `progress` is called with the weights done after every few million; returning `false` stops.
 ///
 /// # Errors
-/// `NotFinite`, `GroupSize`, `Range` (a scale beyond float16), `Length` (`weights` is not
+/// `NotFinite`, `GroupSize`, `Range` (levels beyond what the scale's precision holds), `Length` (`weights` is not
 /// `n * k` long), `Cancelled`.
 pub fn quantize(
     weights: Rows,
@@ -303,7 +303,7 @@ impl Plan {
         scratch.levels.clear();
         for (group, (low, high)) in scratch.ranges.iter().enumerate() {
             let levels = Levels::new(self.how, low, high);
-            if let Some(row) = levels.unbounded() {
+            if let Some(row) = levels.unbounded(self.how, low, high) {
                 return Err(WeightFileError::Range {
                     row: first + row,
                     column: group * self.width,

@@ -142,6 +142,40 @@ fn for_constant_rows_zeros_and_extremes() {
 }
 
 #[test]
+fn levels_beyond_the_largest_float_are_refused() {
+    // Both signs: the range is wider than a float holds, and the level above the largest weight with it.
+    let weights = [&[3.396e38_f32; 8][..], &[-2.6e36; 8]].concat();
+    let how = Quantization {
+        bits: Bits::Int2,
+        group_size: 0,
+        grid: Grid::Asymmetric,
+    };
+    assert!(run(&weights, 1, 16, how).is_err());
+}
+
+#[test]
+fn near_the_largest_float() {
+    for bits in [Bits::Int8, Bits::Int4, Bits::Int2] {
+        for grid in [Grid::Symmetric, Grid::Asymmetric] {
+            let how = Quantization {
+                bits,
+                group_size: 0,
+                grid,
+            };
+            // Refused, or within half a step; never infinite.
+            for value in [3.396_151_4e38, f32::MAX, f32::MAX / 2.0, f32::MAX / 3.0] {
+                for other in [value, -value, -value / 3.0] {
+                    let weights = [&[value; 8][..], &[other; 8]].concat();
+                    if run(&weights, 1, 16, how).is_ok() {
+                        check(&weights, 1, 16, how);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn values_that_no_level_can_stand_for_are_refused_by_place() {
     let how = Quantization {
         bits: Bits::Int4,
