@@ -69,6 +69,7 @@ INNER = [
 ]
 # A line that Markdown takes for a heading, or that makes the line above one.
 HEADING = re.compile(r"^(#+(?:\s|$)|=+\s*$|-+\s*$)", re.MULTILINE)
+ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 PLAIN_TYPES = (int, str, float, bytes, list, dict, set, frozenset, tuple, bool, complex, type(None))
 
 
@@ -81,7 +82,7 @@ def module_names() -> list[str]:
 def docstring(thing: object) -> str:
     """The docstring of a thing itself, as Markdown: what would read as a heading is escaped."""
     text = getattr(thing, "__doc__", None)
-    return HEADING.sub(r"\\\1", inspect.cleandoc(text)) if isinstance(text, str) else ""
+    return HEADING.sub(r"\\\1", ADDRESS.sub("", inspect.cleandoc(text))) if isinstance(text, str) else ""
 
 
 def summary(text: str) -> str:
@@ -96,6 +97,8 @@ def signature(thing: object) -> str:
         text = str(inspect.signature(thing))  # type: ignore[arg-type]
     except Exception:  # noqa: BLE001  # evaluating a default runs code of the module, which may raise anything
         return "()"
+    # An address differs from run to run.
+    text = ADDRESS.sub("", text)
     return text if len(text) <= 200 else "(...)"
 
 

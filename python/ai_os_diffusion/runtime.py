@@ -29,7 +29,7 @@ __all__ = ["Runtime", "open_runtime"]
 _SPECIAL_TOKENS = 8
 _REPETITION_PENALTY = 1.0
 # Where a small model has said what it had to say, and begins to ramble or to quote its prompt.
-_ANSWER_ENDS = ["\nQuestion:", "\n\n\n", "\n```"]
+_ANSWER_ENDS = ["\nQuestion:", "\n\n\n"]
 
 
 def open_runtime(config: Config | None = None) -> Runtime:

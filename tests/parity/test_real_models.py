@@ -49,5 +49,5 @@ def test_smollm2_tokens_and_perplexity(parity, smollm2_dir, data_dir):
     assert agreement["native"] == [parity.TOKENS] * len(parity.PROMPTS)
     assert agreement["torch"] == [parity.TOKENS] * len(parity.PROMPTS)
     assert figures["smollm2 perplexity ratio, native fp32"] == pytest.approx(1, abs=0.003)
-    # Activations rounded to int8 cost 0.7 % on top of the 4-bit weights.
-    assert figures["smollm2 perplexity ratio, as stored"] == pytest.approx(1, abs=0.01)
+    # Activations rounded to int8 cost about 0.2 %; eight windows say it within half a per cent.
+    assert figures["smollm2 perplexity ratio, as stored"] == pytest.approx(1, abs=0.005)
