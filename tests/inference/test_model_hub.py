@@ -21,7 +21,7 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 import pytest
 
-from ai_os_diffusion.inference import hub_source, model_hub, wheel_source
+from ai_os_diffusion.inference import hub_source, model_registry, wheel_source
 from ai_os_diffusion.inference.model_hub import (
     fetch_source,
     list_models,
@@ -305,7 +305,7 @@ def tiny_model(files: dict[str, bytes] | None = None) -> KnownModel:
 def tiny(monkeypatch):
     """The registry holds one more model."""
     known = {**known_models(), "tiny": tiny_model()}
-    monkeypatch.setattr(model_hub, "known_models", lambda: known)
+    monkeypatch.setattr(model_registry, "_load", lambda _registry: known)
 
 
 @pytest.fixture
@@ -616,7 +616,7 @@ def test_a_disk_too_small_is_refused_before_the_download(hub, tmp_path, monkeypa
     huge = dataclasses.replace(
         tiny_model(), files=(PinnedFile("model.safetensors", "0" * 64, shutil.disk_usage(tmp_path).free),)
     )
-    monkeypatch.setattr(model_hub, "known_models", lambda: {"huge": huge})
+    monkeypatch.setattr(model_registry, "_load", lambda _registry: {"huge": huge})
     with pytest.raises(ModelLoadError, match=r"needs about \d+ MB .* make room, or set AIOS_MODELS_DIR"):
         pull("huge", models_dir=tmp_path / "models")
     assert hub.requests == []

@@ -5,23 +5,26 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ai_os_diffusion import _native
 from ai_os_diffusion.contracts import Message
 from ai_os_diffusion.inference.device_utils import resolve_device
 from ai_os_diffusion.inference.fast_tokenizer import FastTokenizer
-from ai_os_diffusion.inference.generation import Generation, GenerationStream, StopStrings
+from ai_os_diffusion.inference.generation import Generation, GenerationStream
 from ai_os_diffusion.inference.inference_core import InferenceCore
 from ai_os_diffusion.inference.model_hub import resolve_model
 from ai_os_diffusion.inference.model_metadata import ModelMetadata
 from ai_os_diffusion.inference.perplexity import measure_perplexity
 from ai_os_diffusion.inference.sentence_encoder import SentenceEncoder
+from ai_os_diffusion.inference.text_writer import GenerationOptions, TextWriter
 from ai_os_diffusion.inference.weight_loader import WeightLoader
 from ai_os_diffusion.utils.errors import InferenceError, SamplingError
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["ArrowEngine"]
 
@@ -175,11 +178,11 @@ class ArrowEngine:
 
     def encode_query(self, sentences: str | Sequence[str], **options: Any) -> Any:
         """`encode` with the model's prompt for questions."""
-        return self.encode(sentences, **self._with_prompt("query", options))
+        return self._encode_as("query", sentences, options)
 
     def encode_document(self, sentences: str | Sequence[str], **options: Any) -> Any:
         """`encode` with the model's prompt for passages."""
-        return self.encode(sentences, **self._with_prompt("document", options))
+        return self._encode_as("document", sentences, options)
 
     def similarity(self, a: ArrayLike | Sequence[str], b: ArrayLike | Sequence[str]) -> Vectors:
         """Cosines of every pair.
@@ -206,17 +209,8 @@ class ArrowEngine:
         self,
         prompt: str | Sequence[Message] | None = ...,
         *,
-        messages: Sequence[Message] | None = ...,
-        max_tokens: int = ...,
-        temperature: float = ...,
-        top_p: float = ...,
-        top_k: int = ...,
-        min_p: float = ...,
-        repetition_penalty: float = ...,
-        stop: str | Sequence[str] | None = ...,
-        seed: int | None = ...,
         stream: Literal[False] = ...,
-        mode: str = ...,
+        **options: Unpack[GenerationOptions],
     ) -> Generation: ...
 
     @overload
@@ -224,17 +218,8 @@ class ArrowEngine:
         self,
         prompt: str | Sequence[Message] | None = ...,
         *,
-        messages: Sequence[Message] | None = ...,
-        max_tokens: int = ...,
-        temperature: float = ...,
-        top_p: float = ...,
-        top_k: int = ...,
-        min_p: float = ...,
-        repetition_penalty: float = ...,
-        stop: str | Sequence[str] | None = ...,
-        seed: int | None = ...,
         stream: Literal[True],
-        mode: str = ...,
+        **options: Unpack[GenerationOptions],
     ) -> GenerationStream: ...
 
     def generate(
@@ -278,38 +263,16 @@ class ArrowEngine:
         """
         if mode != "ar":
             raise SamplingError(f"mode is {mode!r}, expected 'ar'")
-        if not self.metadata.is_decoder:
-            raise InferenceError(
-                f"{self.folder.name} is an encoder ({self.metadata.architecture}) and writes no text; "
-                "use a decoder, for instance 'smollm2'"
-            )
-        if isinstance(max_tokens, bool) or not isinstance(max_tokens, int) or max_tokens < 1:
-            raise SamplingError(f"max_tokens is {max_tokens!r}, expected 1 or more")
-        seed = int.from_bytes(os.urandom(4), "little") if seed is None else seed
-        if not 0 <= seed < 1 << 64 or not 0 <= top_k < 1 << 32:
-            raise SamplingError(f"seed and top_k are {seed} and {top_k}, expected integers of 0 or more")
-        sampler = _native.Sampler(
+        written = TextWriter(self.core, self.tokenizer, self.folder.name).write(
+            prompt,
+            messages,
+            max_tokens=max_tokens,
             temperature=temperature,
-            top_k=top_k,
             top_p=top_p,
+            top_k=top_k,
             min_p=min_p,
             repetition_penalty=repetition_penalty,
-            seed=seed,
-        )
-        stops = StopStrings(stop)
-        ids = self._prompt_ids(prompt, messages)
-        window = self.metadata.max_position_embeddings
-        if not 0 < len(ids) < window:
-            raise InferenceError(f"the prompt has {len(ids)} tokens, expected 1 to {window - 1}; shorten it")
-        room = min(max_tokens, window - len(ids))
-        written = GenerationStream(
-            self.core.session(len(ids) + room),
-            self.tokenizer,
-            ids,
-            sampler,
-            max_tokens=room,
-            stop=stops,
-            end_ids=self._end_ids,
+            stop=stop,
             seed=seed,
         )
         if stream:
@@ -348,14 +311,10 @@ class ArrowEngine:
             raise InferenceError("the engine is closed; make a new one")
         return self._encoder
 
-    @property
-    def _end_ids(self) -> frozenset[int]:
-        end = self.tokenizer.eos_id
-        return frozenset(self.metadata.eos_token_ids or (() if end is None else (end,)))
-
-    def _with_prompt(self, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-        own = {"prompt_name": name} if name in self.metadata.prompts and "prompt" not in options else {}
-        return {**own, **options}
+    def _encode_as(self, kind: str, sentences: str | Sequence[str], options: Mapping[str, Any]) -> Any:
+        """Embed with the model's prompt of that kind, if it has one and the caller gives none."""
+        prompts = {"prompt_name": kind} if kind in self.metadata.prompts and "prompt" not in options else {}
+        return self.encode(sentences, **{**prompts, **options})
 
     def _unit_rows(self, values: Any) -> Vectors:
         listed = [values] if isinstance(values, str) else values
@@ -365,18 +324,6 @@ class ArrowEngine:
             rows = np.atleast_2d(np.asarray(values, dtype=np.float32))
         lengths = np.linalg.norm(rows, axis=-1, keepdims=True)
         return np.asarray(rows / np.maximum(lengths, np.finfo(np.float32).tiny), np.float32)
-
-    def _prompt_ids(
-        self, prompt: str | Sequence[Message] | None, messages: Sequence[Message] | None
-    ) -> NDArray[np.int32]:
-        if (prompt is None) == (messages is None):
-            raise InferenceError("expected either a prompt or messages")
-        if isinstance(prompt, str):
-            return self.tokenizer.encode(prompt, padding=False).flat_ids
-        turns = messages if messages is not None else prompt
-        if not isinstance(turns, Sequence) or not turns or isinstance(turns, str):
-            raise InferenceError(f"expected a prompt as str, or a sequence of messages, got {turns!r}")
-        return self.tokenizer.apply_chat_template(turns, tokenize=True)
 
 
 def _same(name: str, value: bool | None, alias: str, other: bool | None) -> bool | None:

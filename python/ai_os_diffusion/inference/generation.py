@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ai_os_diffusion import _native
-from ai_os_diffusion.inference.fast_tokenizer import FastTokenizer
 from ai_os_diffusion.utils.errors import SamplingError
 
 if TYPE_CHECKING:
+    from ai_os_diffusion.inference.fast_tokenizer import DecodeStream, FastTokenizer
     from ai_os_diffusion.inference.inference_core import GenerationSession
 
-__all__ = ["Generation", "GenerationStream", "StopStrings", "Timings", "Usage"]
+__all__ = ["Generation", "GenerationRequest", "GenerationStream", "StopStrings", "Timings", "Usage"]
 
 
 class Usage(NamedTuple):
@@ -108,6 +108,27 @@ class StopStrings:
         return 0
 
 
+@dataclass(frozen=True)
+class GenerationRequest:
+    """What is to be written.
+
+    Attributes:
+        prompt: ids, int32[n].
+        sampler: chooses the tokens.
+        max_tokens: tokens to write at most.
+        stop: ends the text at a string.
+        end_ids: end the text at a token.
+        seed: of the sampler.
+    """
+
+    prompt: NDArray[np.int32]
+    sampler: _native.Sampler
+    max_tokens: int
+    stop: StopStrings
+    end_ids: Collection[int]
+    seed: int
+
+
 @dataclass
 class _Record:
     tokens: list[int] = field(default_factory=list)
@@ -126,21 +147,12 @@ class GenerationStream(Iterator[str]):
     """
 
     def __init__(
-        self,
-        session: GenerationSession,
-        tokenizer: FastTokenizer,
-        prompt: NDArray[np.int32],
-        sampler: _native.Sampler,
-        *,
-        max_tokens: int,
-        stop: StopStrings,
-        end_ids: Collection[int],
-        seed: int,
+        self, session: GenerationSession, tokenizer: FastTokenizer, request: GenerationRequest
     ) -> None:
         self._record = _Record()
-        self._prompt_tokens = len(prompt)
-        self._seed = seed
-        self._pieces = self._write(session, tokenizer, prompt, sampler, max_tokens, stop, end_ids)
+        self._prompt_tokens = len(request.prompt)
+        self._seed = request.seed
+        self._pieces = self._write(session, tokenizer.decode_stream(), request)
 
     def __next__(self) -> str:
         piece = next(self._pieces)
@@ -165,25 +177,18 @@ class GenerationStream(Iterator[str]):
         return generation
 
     def _write(
-        self,
-        session: GenerationSession,
-        tokenizer: FastTokenizer,
-        prompt: NDArray[np.int32],
-        sampler: _native.Sampler,
-        max_tokens: int,
-        stop: StopStrings,
-        end_ids: Collection[int],
+        self, session: GenerationSession, decoder: DecodeStream, request: GenerationRequest
     ) -> Generator[str, None, None]:
-        record, decoder = self._record, tokenizer.decode_stream()
+        record, stop = self._record, request.stop
         start = time.perf_counter()
-        session.prefill(prompt)
+        session.prefill(request.prompt)
         began = time.perf_counter()
         record.prefill_s = began - start
         while True:
-            id, logprob = session.sample(sampler)
+            id, logprob = session.sample(request.sampler)
             record.written += 1
             record.decode_s = time.perf_counter() - began
-            if id in end_ids:
+            if id in request.end_ids:
                 record.finish_reason = "stop"
                 break
             record.tokens.append(id)
@@ -193,7 +198,7 @@ class GenerationStream(Iterator[str]):
             if stop.found:
                 record.finish_reason = "stop"
                 return
-            if record.written >= max_tokens:
+            if record.written >= request.max_tokens:
                 record.finish_reason = "length"
                 break
             session.push(id)

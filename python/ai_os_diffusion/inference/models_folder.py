@@ -17,7 +17,7 @@ from typing import Any
 from ai_os_diffusion.inference.model_registry import Progress
 from ai_os_diffusion.utils.errors import ModelLoadError
 
-__all__ = ["ModelsFolder", "PulledModel", "is_model_folder", "read_metadata"]
+__all__ = ["ModelsFolder", "PulledModel", "is_model_folder", "read_metadata", "read_source"]
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]*")
 LOCK_POLL_S = 0.1
@@ -183,6 +183,11 @@ def read_metadata(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return metadata if isinstance(metadata, dict) else {}
+
+
+def read_source(folder: Path) -> dict[str, Any]:
+    """Where a model came from, as metadata.json says; empty if it does not."""
+    return read_metadata(folder).get("source") or {}
 
 
 def out_of_space(error: OSError) -> bool:
