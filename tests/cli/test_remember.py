@@ -106,6 +106,12 @@ def test_recall_cites_file_and_line(aios, aios_json, tiny_models, documents):
     assert ("Garden", "Lawn") in {tuple(found["headings"]) for found in hit}
 
 
+def test_a_question_may_come_from_standard_input(aios_json, tiny_models, documents):
+    aios_json("add", documents)
+    for verb in (("recall",), ("ask", "--max-tokens", "1")):
+        assert aios_json(*verb, "-", input="Mow it weekly.")["question"] == "Mow it weekly."
+
+
 def test_recall_abstains_with_6(aios, aios_json, tiny_models, documents):
     aios("add", documents)
     found = aios_json("recall", "zebra", "--min-similarity", "0.9999", code=6)

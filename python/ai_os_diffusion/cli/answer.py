@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,8 +9,8 @@ import typer
 from ai_os_diffusion.cli.failures import ExitCode
 from ai_os_diffusion.cli.filters import parse_filter
 from ai_os_diffusion.cli.lazy import new_app
-from ai_os_diffusion.cli.options import Filter, Json, Quiet, Settings
-from ai_os_diffusion.cli.output import note, show_json, where_text
+from ai_os_diffusion.cli.options import Filter, Json, MinSimilarity, Question, Quiet, Settings, TopK
+from ai_os_diffusion.cli.output import note, show_json, show_piece, where_text
 from ai_os_diffusion.cli.remember import nothing_fits
 
 if TYPE_CHECKING:
@@ -27,14 +26,10 @@ MaxTokens = Annotated[int, typer.Option("--max-tokens", min=1, max=4096, help="L
 @app.command()
 def ask(
     ctx: typer.Context,
-    question: Annotated[str, typer.Argument(help="In everyday words; - reads it from standard input.")],
-    top_k: Annotated[
-        int | None, typer.Option("--top", "-k", min=1, max=1000, help="Memories to choose passages from.")
-    ] = None,
+    question: Question,
+    top_k: TopK = None,
     filters: Filter = None,
-    min_similarity: Annotated[
-        float | None, typer.Option("--min-similarity", min=-1, max=1, help="Cosine the best must reach.")
-    ] = None,
+    min_similarity: MinSimilarity = None,
     max_tokens: MaxTokens = 96,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -48,10 +43,9 @@ def ask(
     from ai_os_diffusion.grounding import Answer
 
     settings: Settings = ctx.obj
-    words = sys.stdin.read() if question == "-" else question
     with settings.runtime() as runtime:
         events = runtime.ask_stream(
-            words,
+            question,
             top_k=top_k,
             filter=parse_filter(filters),
             min_similarity=min_similarity,
@@ -61,8 +55,7 @@ def ask(
             if isinstance(event, Answer):
                 _end(event, quiet=quiet, as_json=as_json)
             elif not as_json:
-                typer.echo(event, nl=False)
-                sys.stdout.flush()
+                show_piece(event)
 
 
 @app.command()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from ai_os_diffusion.cli.answer import show_citations
-from ai_os_diffusion.cli.output import note
+from ai_os_diffusion.cli.output import note, show_piece
 
 if TYPE_CHECKING:
     from ai_os_diffusion.contracts import Message
@@ -78,8 +78,7 @@ class Conversation:
             [*self._history, turn], max_tokens=self._max_tokens, **self._sampling
         ):
             pieces.append(piece)
-            typer.echo(piece, nl=False)
-            sys.stdout.flush()
+            show_piece(piece)
         typer.echo()
         self._remember(message, "".join(pieces).strip())
 
@@ -91,8 +90,7 @@ class Conversation:
                 if not event.abstained:
                     typer.echo()
                 return event
-            typer.echo(event, nl=False)
-            sys.stdout.flush()
+            show_piece(event)
         raise AssertionError("ask_stream ends with an answer")
 
     def _remember(self, message: str, answer: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +13,12 @@ if TYPE_CHECKING:
     from ai_os_diffusion.config import Config
     from ai_os_diffusion.runtime import Runtime
 
-__all__ = ["DryRun", "Filter", "Json", "Quiet", "Settings", "Yes"]
+__all__ = ["DryRun", "Filter", "Json", "MinSimilarity", "Question", "Quiet", "Settings", "TopK", "Yes"]
+
+
+def _or_standard_input(ctx: typer.Context, words: str) -> str:
+    return sys.stdin.read() if words == "-" and not ctx.resilient_parsing else words
+
 
 Json = Annotated[bool, typer.Option("--json", help="Write the result as JSON (docs/reference/cli-json.md).")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no remarks.")]
@@ -21,6 +27,14 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would happen, 
 Filter = Annotated[
     list[str] | None,
     typer.Option("--filter", "-f", metavar="KEY=VALUE", help="Only memories with this metadata; repeatable."),
+]
+Question = Annotated[
+    str,
+    typer.Argument(help="In everyday words; - reads it from standard input.", callback=_or_standard_input),
+]
+TopK = Annotated[int | None, typer.Option("--top", "-k", min=1, max=1000, help="Memories at most.")]
+MinSimilarity = Annotated[
+    float | None, typer.Option("--min-similarity", min=-1, max=1, help="Cosine the best must reach.")
 ]
 
 

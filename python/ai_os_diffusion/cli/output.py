@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-__all__ = ["note", "show_json", "show_json_line", "show_table", "size_text", "where_text"]
+__all__ = ["note", "show_json", "show_json_line", "show_piece", "show_table", "size_text", "where_text"]
 
 
 def show_json(value: Any) -> None:
@@ -49,6 +49,12 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], right: 
     for row in rows:
         table.add_row(*(Text(_cell(value)) for value in row))
     Console().print(table)
+
+
+def show_piece(text: str) -> None:
+    """Write a piece of a text that is still being made, and let it be seen at once."""
+    typer.echo(text, nl=False)
+    sys.stdout.flush()
 
 
 def note(text: str, *, quiet: bool = False) -> None:

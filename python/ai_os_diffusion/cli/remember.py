@@ -12,7 +12,7 @@ import typer
 from ai_os_diffusion.cli.failures import ExitCode
 from ai_os_diffusion.cli.filters import parse_filter
 from ai_os_diffusion.cli.lazy import new_app
-from ai_os_diffusion.cli.options import DryRun, Filter, Json, Quiet, Settings
+from ai_os_diffusion.cli.options import DryRun, Filter, Json, MinSimilarity, Question, Quiet, Settings, TopK
 from ai_os_diffusion.cli.output import note, show_json, size_text, where_text
 from ai_os_diffusion.cli.progress import ProgressBar
 
@@ -52,7 +52,12 @@ def add(
 
         def tell(state: AddProgress) -> None:
             rate = state.passages / state.seconds if state.seconds else 0.0
-            bar("adding", state.bytes_done, state.bytes_total, f"{state.passages} passages, {rate:.0f}/s")
+            bar(
+                "adding",
+                state.bytes_done,
+                state.bytes_total,
+                f"{state.passages} passages, {rate:.0f}/s",
+            )
 
         try:
             report = runtime.add(
@@ -72,14 +77,10 @@ def add(
 @app.command()
 def recall(
     ctx: typer.Context,
-    question: Annotated[str, typer.Argument(help="What to look for, in everyday words; - reads it.")],
-    top_k: Annotated[
-        int | None, typer.Option("--top", "-k", min=1, max=1000, help="Memories at most.")
-    ] = None,
+    question: Question,
+    top_k: TopK = None,
     filters: Filter = None,
-    min_similarity: Annotated[
-        float | None, typer.Option("--min-similarity", min=-1, max=1, help="Cosine the best must reach.")
-    ] = None,
+    min_similarity: MinSimilarity = None,
     as_json: Json = False,
 ) -> None:
     """Find what was remembered, with file and line.
@@ -87,10 +88,9 @@ def recall(
     Ends with code 6, and says how near it came, when memory holds nothing that fits.
     """
     settings: Settings = ctx.obj
-    words = sys.stdin.read() if question == "-" else question
     with settings.runtime() as runtime:
         found = runtime.recall(
-            words, top_k=top_k, filter=parse_filter(filters), min_similarity=min_similarity
+            question, top_k=top_k, filter=parse_filter(filters), min_similarity=min_similarity
         )
     if as_json:
         show_json(found.to_dict())
@@ -147,7 +147,11 @@ def _style(text: str, is_terminal: bool) -> str:
 
 def _shortened(text: str, lines: int = 6) -> list[str]:
     rows = [row.rstrip() for row in text.split("\n")]
-    return rows if len(rows) <= lines else [*rows[: lines - 1], f"… {len(rows) - lines + 1} more lines"]
+    return (
+        rows
+        if len(rows) <= lines
+        else [*rows[: lines - 1], f"… {len(rows) - lines + 1} more lines"]
+    )
 
 
 def _report_dict(report: AddReport) -> dict[str, object]:

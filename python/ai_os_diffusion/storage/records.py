@@ -42,10 +42,7 @@ def as_vector(vector: ArrayLike, which: str) -> NDArray[np.float32]:
     Raises:
         DimensionError: it is not a list of numbers.
     """
-    array = _floats(vector, which)
-    if array.ndim != 1:
-        raise DimensionError(f"{which}: expected one vector, float[dim], got shape {list(array.shape)}")
-    return array
+    return _floats(vector, which, 1, "one vector, float[dim]")
 
 
 def as_matrix(vectors: ArrayLike, which: str) -> NDArray[np.float32]:
@@ -54,23 +51,23 @@ def as_matrix(vectors: ArrayLike, which: str) -> NDArray[np.float32]:
     Raises:
         DimensionError: it is not a table of numbers.
     """
-    array = _floats(vectors, which)
-    if array.ndim != 2:
-        raise DimensionError(f"{which}: expected vectors, float[n, dim], got shape {list(array.shape)}")
-    return array
+    return _floats(vectors, which, 2, "vectors, float[n, dim]")
 
 
-def _floats(values: ArrayLike, which: str) -> NDArray[np.float32]:
+def _floats(values: ArrayLike, which: str, axes: int, expected: str) -> NDArray[np.float32]:
     try:
         array = np.asarray(values)
         if array.dtype.kind not in "fiu":
             raise DimensionError(f"{which}: expected numbers, got {array.dtype}")
         with np.errstate(over="ignore"):  # what overflows becomes infinite and is refused as that
-            return np.ascontiguousarray(array, dtype=np.float32)
+            array = np.asarray(array, dtype=np.float32, order="C")
     except (TypeError, ValueError) as error:
         if isinstance(error, DimensionError):
             raise
         raise DimensionError(f"{which}: expected numbers, in rows of equal length: {error}") from error
+    if array.ndim != axes:
+        raise DimensionError(f"{which}: expected {expected}, got shape {list(array.shape)}")
+    return array
 
 
 def metadata_json(metadata: Mapping[str, Any] | None, memory_id: object) -> str:
