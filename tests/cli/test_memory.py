@@ -75,3 +75,15 @@ def test_a_store_that_is_not_there_is_not_found(aios, tiny_models, verb):
     result = aios(*verb)
     assert result.exit_code == 3
     assert "aios add" in result.stderr
+
+
+def test_one_memory_is_no_plural(aios, tiny_models, documents, tmp_path):
+    assert aios("add", documents / "trains.txt").stdout.startswith("1 passage added;")
+    file = tmp_path / "memories.parquet"
+    assert aios("memory", "export", file).stderr.startswith("exported 1 memory:")
+    asked = aios("memory", "forget", "--source", documents / "trains.txt", input="y\n")
+    assert "Forget 1 memory?" in asked.stderr
+    assert asked.stdout.endswith("forgot 1 memory\n")
+    assert "1 file was read as cp1252" in aios("add", documents / "old.txt").stderr
+    (documents / "old.txt").unlink()
+    assert "1 document in memory has no file any more; --prune forgets it" in aios("add", documents).stderr

@@ -13,6 +13,7 @@ from ai_os_diffusion.cli.lazy import new_app
 from ai_os_diffusion.cli.options import Json, Quiet, Settings
 from ai_os_diffusion.cli.output import note, show_json, show_table, size_text
 from ai_os_diffusion.utils.errors import ModelLoadError
+from ai_os_diffusion.utils.wording import counted
 
 if TYPE_CHECKING:
     from ai_os_diffusion.runtime import Runtime
@@ -133,7 +134,11 @@ def _doctor_rows(report: Mapping[str, Any]) -> list[tuple[str, object]]:
         ("aios", report["version"]),
         ("python", f"{report['python']['version']}, {report['python']['executable']}"),
         ("platform", report["platform"]),
-        ("cpu", f"{cpu['name']}, {cpu['physical_cores']} cores, {cpu['threads']} threads used"),
+        (
+            "cpu",
+            f"{cpu['name']}, {counted(cpu['physical_cores'], 'core')}, "
+            f"{counted(cpu['threads'], 'thread')} used",
+        ),
         ("instructions", f"{cpu['isa']} used; found: {', '.join(features) or 'none'}"),
         (
             "memory",

@@ -14,6 +14,7 @@ from ai_os_diffusion.cli.filters import parse_filter, source_filter
 from ai_os_diffusion.cli.lazy import new_app
 from ai_os_diffusion.cli.options import DryRun, Filter, Json, Quiet, Settings, Yes
 from ai_os_diffusion.cli.output import note, show_json, show_table, size_text, where_text
+from ai_os_diffusion.utils.wording import counted
 
 if TYPE_CHECKING:
     from ai_os_diffusion.contracts import Memory
@@ -100,12 +101,12 @@ def forget(
             wanted.update(dict.fromkeys(memory["memory_id"] for memory in store.iter(filter=condition)))
         if wanted and not dry_run:
             if not yes:
-                typer.confirm(f"Forget {len(wanted)} memories?", abort=True, err=True)
+                typer.confirm(f"Forget {counted(len(wanted), 'memory')}?", abort=True, err=True)
             runtime.storage.delete_many(list(wanted))
     if as_json:
         show_json({"forgotten": list(wanted), "dry_run": dry_run})
     else:
-        typer.echo(f"{'would forget' if dry_run else 'forgot'} {len(wanted)} memories")
+        typer.echo(f"{'would forget' if dry_run else 'forgot'} {counted(len(wanted), 'memory')}")
 
 
 @app.command()
@@ -162,7 +163,7 @@ def _tell_count(verb: str, count: int, file: Path, *, quiet: bool, as_json: bool
     if as_json:
         show_json({verb: count, "file": str(file)})
     else:
-        note(f"{verb} {count} memories: {file}", quiet=quiet)
+        note(f"{verb} {counted(count, 'memory')}: {file}", quiet=quiet)
 
 
 def _condition(filters: list[str] | None, source: str | None) -> dict[str, Any] | None:

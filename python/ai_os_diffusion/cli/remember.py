@@ -15,6 +15,7 @@ from ai_os_diffusion.cli.lazy import new_app
 from ai_os_diffusion.cli.options import DryRun, Filter, Json, MinSimilarity, Question, Quiet, Settings, TopK
 from ai_os_diffusion.cli.output import note, show_json, size_text, where_text
 from ai_os_diffusion.cli.progress import ProgressBar
+from ai_os_diffusion.utils.wording import counted
 
 if TYPE_CHECKING:
     from ai_os_diffusion.indexing import AddProgress, AddReport
@@ -56,7 +57,7 @@ def add(
                 "adding",
                 state.bytes_done,
                 state.bytes_total,
-                f"{state.passages} passages, {rate:.0f}/s",
+                f"{counted(state.passages, 'passage')}, {rate:.0f}/s",
             )
 
         try:
@@ -150,7 +151,7 @@ def _shortened(text: str, lines: int = 6) -> list[str]:
     return (
         rows
         if len(rows) <= lines
-        else [*rows[: lines - 1], f"… {len(rows) - lines + 1} more lines"]
+        else [*rows[: lines - 1], f"… {counted(len(rows) - lines + 1, 'more line')}"]
     )
 
 
@@ -170,7 +171,7 @@ def _report_dict(report: AddReport) -> dict[str, object]:
 def _tell_report(report: AddReport, *, quiet: bool, pruned: bool) -> None:
     """One line of what was done, then what needs attention."""
     passages = report.passages
-    told = [f"{passages['added']} passages {'to add' if report.dry_run else 'added'}"]
+    told = [f"{counted(passages['added'], 'passage')} {'to add' if report.dry_run else 'added'}"]
     told += [f"{passages[name]} {name}" for name in ("updated", "removed", "merged") if passages[name]]
     files = ", ".join(f"{count} {name}" for name, count in report.files.items() if count) or "none"
     typer.echo(f"{', '.join(told)}; files: {files}; {size_text(report.bytes_read)} in {report.seconds:.1f} s")
@@ -184,6 +185,8 @@ def _tell_report(report: AddReport, *, quiet: bool, pruned: bool) -> None:
     if len(named) < len(report.skipped):
         note(f"passed by {len(report.skipped) - len(named)} hidden or generated; --all takes them")
     for encoding, count in report.fallback_encodings.items():
-        note(f"{count} files were read as {encoding}")
+        note(f"{counted(count, 'file')} {'was' if count == 1 else 'were'} read as {encoding}")
     if report.vanished and not pruned:
-        note(f"{len(report.vanished)} documents in memory have no file any more; --prune forgets them")
+        gone = len(report.vanished)
+        has, them = ("has", "it") if gone == 1 else ("have", "them")
+        note(f"{counted(gone, 'document')} in memory {has} no file any more; --prune forgets {them}")

@@ -12,6 +12,7 @@ from ai_os_diffusion.cli.failures import UsageError
 from ai_os_diffusion.cli.lazy import new_app
 from ai_os_diffusion.cli.options import Json, Quiet, Settings
 from ai_os_diffusion.cli.output import note, show_json, show_json_line
+from ai_os_diffusion.utils.wording import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,7 +54,9 @@ def embed(
         vectors = engine.encode_query(given) if query else engine.encode_document(given)
     if out is not None:
         _save(out, given, vectors)
-        note(f"{len(given)} vectors of {vectors.shape[1]} numbers in {out}", quiet=quiet)
+        note(
+            f"{counted(len(given), 'vector')} of {counted(vectors.shape[1], 'number')} in {out}", quiet=quiet
+        )
         return
     for text, vector in zip(given, vectors, strict=True):
         if as_json:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ai_os_diffusion.utils.errors import DimensionError, StorageError
+from ai_os_diffusion.utils.wording import counted
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -174,7 +175,8 @@ def _stack(vectors: list[Any], ids: list[str]) -> NDArray[np.float32]:
     for row, name in zip(rows, ids, strict=True):
         if len(row) != len(rows[0]):
             raise DimensionError(
-                f"the embedding of {name!r} has {len(row)} dimensions, that of {ids[0]!r} {len(rows[0])}"
+                f"the embedding of {name!r} has {counted(len(row), 'dimension')}, "
+                f"that of {ids[0]!r} {len(rows[0])}"
             )
     return np.stack(rows)
 

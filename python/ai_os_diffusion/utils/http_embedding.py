@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ai_os_diffusion.utils.errors import ConfigurationError, InferenceError
+from ai_os_diffusion.utils.wording import counted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -124,7 +125,9 @@ class HttpEmbeddingProvider:
                 problem = error
             attempt += 1
             if attempt > self._retries:
-                raise InferenceError(f"{self.url}: {problem}, after {attempt} attempts") from problem
+                raise InferenceError(
+                    f"{self.url}: {problem}, after {counted(attempt, 'attempt')}"
+                ) from problem
             # Jitter keeps clients that failed together from coming back together.
             spread = random.uniform(0.5, 1)  # noqa: S311
             time.sleep(problem.wait_s or spread * min(0.125 * 2**attempt, _LONGEST_WAIT_S))
@@ -160,7 +163,7 @@ class HttpEmbeddingProvider:
         expected = self._dimension or vectors.shape[-1]
         if vectors.shape != (count, expected) or not np.isfinite(vectors).all():
             raise InferenceError(
-                f"{self.url}: expected {count} vectors of {expected} finite numbers, "
+                f"{self.url}: expected {counted(count, 'vector')} of {expected} finite numbers, "
                 f"got {list(vectors.shape)}"
             )
         return vectors

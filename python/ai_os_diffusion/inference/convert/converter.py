@@ -20,6 +20,7 @@ from ai_os_diffusion.inference.convert.folder import new_folder
 from ai_os_diffusion.inference.convert.plan import Plan, Storage
 from ai_os_diffusion.inference.convert.source import Source, SourceTensor, bfloat16_to_float32
 from ai_os_diffusion.utils.errors import ModelLoadError
+from ai_os_diffusion.utils.wording import counted
 
 __all__ = ["ConvertReport", "Progress", "convert_model"]
 
@@ -201,7 +202,7 @@ def _report(target: Path, file: WeightFile, source: Source, storages: list[Stora
         t.stored for t, s in pairs if t.stored.startswith("Q") and s.dtype is None and not s.carried
     )
     notes = [
-        f"{count} {stored} tensors were dequantised and rounded again"
+        f"{counted(count, f'{stored} tensor')} dequantised and rounded again"
         for stored, count in sorted(requantized.items())
     ]
     num_params = sum(tensor.num_params for tensor in source.tensors)
