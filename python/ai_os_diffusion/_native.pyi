@@ -136,8 +136,9 @@ class Store:
         metadata: Sequence[str],
         embeddings: NDArray[np.float32],
         times: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
+        gone: Sequence[str] = ...,
     ) -> None:
-        """Parallel columns; float32[n, dim]; int64[n] of creation and of the last change."""
+        """Parallel columns; float32[n, dim]; int64[n] of creation and of the last change; ids to remove."""
 
     def update(
         self,

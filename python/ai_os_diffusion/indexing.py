@@ -73,7 +73,8 @@ class Indexer:
     """Brings a store up to date with documents.
 
     Passages are embedded and committed `batch` at a time, so an interruption loses nothing that was
-    reported, and running again goes on where it stopped.
+    reported, and running again goes on where it stopped. A document that takes the place of an earlier
+    version does so in one commit, however long it is: memory holds the old one or the new one.
     """
 
     def __init__(
@@ -163,9 +164,12 @@ class Indexer:
             self._removed.discard(memory_id)
             self._added[memory_id] = chunk
             self._bytes_waiting += size / len(change.added)
-            if len(self._added) >= self._batch:
+            # What replaces is committed whole; a document that is only new may come piece by piece.
+            if len(self._added) >= self._batch and not change.removed:
                 self._commit()
         self._apply(change)
+        if len(self._added) >= self._batch:
+            self._commit()
 
     def _change(self, source: Source) -> Change | None:
         """What a document changes; None when it is unchanged or cannot be read, which is reported."""
@@ -203,11 +207,11 @@ class Indexer:
         self._touched -= self._removed | self._added.keys()
 
     def _commit(self) -> None:
-        """Embed and store what is queued, in one durable commit, and only then remove what it replaces."""
+        """Embed and store what is queued and remove what it replaces, all in one durable commit."""
         counts = self.report.passages
         if self._storage is not None:
-            self._storage.save_many([*self._embedded(), *self._relabelled(self._storage)])
-            self._storage.delete_many(sorted(self._removed))
+            memories = [*self._embedded(), *self._relabelled(self._storage)]
+            self._storage.save_many(memories, in_place_of=sorted(self._removed))
         counts["added"] += len(self._added)
         counts["updated"] += len(self._touched)
         counts["removed"] += len(self._removed)

@@ -25,10 +25,11 @@ def load_writer():
     return module
 
 
-def acknowledged(lines: list[str]) -> tuple[set[str], set[str]]:
-    """What must be there, and what must not, going by whole lines of the child."""
+def acknowledged(lines: list[str]) -> tuple[set[str], set[str], list[tuple[str, str]]]:
+    """What must be there, what must not, and pairs of which exactly one must, by whole lines of the child."""
     there: set[str] = set()
     gone: set[str] = set()
+    exchanged: list[tuple[str, str]] = []
     for line in lines:
         if line.startswith("+ "):
             there.add(line[2:])
@@ -36,7 +37,10 @@ def acknowledged(lines: list[str]) -> tuple[set[str], set[str]]:
             there.discard(line[2:])
         elif line.startswith("- "):
             gone.add(line[2:])
-    return there, gone
+        elif line.startswith("~ "):
+            old, _, new = line[2:].partition(" ")
+            exchanged.append((old, new))
+    return there, gone, exchanged
 
 
 def kill_after(folder: Path, seed: int, seconds: float) -> list[str]:
@@ -70,7 +74,7 @@ def test_kill_9_loses_nothing_acknowledged(tmp_path):
     gone: set[str] = set()
     slowest = 0.0
     for seed in range(KILLS):
-        new, deleted = acknowledged(kill_after(tmp_path / "s", seed, dice.uniform(0, 0.12)))
+        new, deleted, exchanged = acknowledged(kill_after(tmp_path / "s", seed, dice.uniform(0, 0.12)))
         there |= new
         gone |= deleted
         begun = time.perf_counter()
@@ -79,6 +83,8 @@ def test_kill_9_loses_nothing_acknowledged(tmp_path):
             found = {memory["memory_id"]: memory for memory in store}
         assert there <= found.keys(), f"seed {seed}: lost {there - found.keys()}"
         assert not (gone & found.keys()), f"seed {seed}: came back {gone & found.keys()}"
+        for pair in exchanged:
+            assert len(found.keys() & set(pair)) == 1, f"seed {seed}: of {pair} {found.keys() & set(pair)}"
         for name, memory in found.items():
             if name.startswith(f"{seed}-"):
                 assert memory["content"] == writer.content_of(name)

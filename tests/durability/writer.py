@@ -1,7 +1,8 @@
 """A process that writes until it is killed: it prints what is acknowledged.
 
 Arguments: folder, seed. A line of output is `+ id` or `- id` after the
-call for it returned, and `? id` before a deletion.
+call for it returned, `? id` before a deletion, and `~ id other` before
+one memory takes the place of another.
 """
 
 from __future__ import annotations
@@ -54,9 +55,13 @@ def main(folder: str, seed: int) -> None:
             print(f"? {names[0]}", flush=True)
             store.delete(names[0])
             print(f"- {names[0]}", flush=True)
-        elif action < 0.3:
+        elif action < 0.4:
+            print(f"? {names[0]}\n~ {names[0]} {names[0]}-b", flush=True)
+            store.save_many([record(f"{names[0]}-b")], in_place_of=[names[0]])
+            print(f"- {names[0]}\n+ {names[0]}-b", flush=True)
+        elif action < 0.5:
             store.flush()
-        elif action < 0.33:
+        elif action < 0.53:
             store.compact()
 
 

@@ -235,6 +235,27 @@ def test_save_many_says_what_is_wrong(store):
     assert [memory["content"] for memory in store] == ["last"]
 
 
+@pytest.mark.parametrize("count", [3, 5000])  # in the log, and straight into a segment
+def test_memories_take_the_place_of_others_in_one_commit(store, count):
+    store.save_many(items(20, dimension=256))
+    store.flush()
+    store.save_many(items(5, dimension=256, start=20))
+    born = store.load("m0005")["created_at"]
+    before = store.stats()["commits"]
+    gone = [f"m{i:04d}" for i in range(5, 25)]
+    assert store.save_many(items(count, dimension=256, start=5), in_place_of=[*gone, "nobody"]) == count
+    assert store.stats()["commits"] == before + 1
+    assert [memory["memory_id"] for memory in store] == [f"m{i:04d}" for i in range(5 + count)]
+    assert store.load("m0005")["created_at"] == born
+    store.save_many([], in_place_of=["m0000"])
+    assert store.count() == 4 + count
+    with pytest.raises(StorageError, match="memory_id"):
+        store.save_many(items(1, dimension=256, start=30), in_place_of=[7])
+    with pytest.raises(DimensionError):
+        store.save_many(items(1, dimension=3), in_place_of=["m0001"])
+    assert store.count() == 4 + count
+
+
 def test_a_large_save_many_goes_into_a_segment_at_once(store):
     store.save("m0001", "old", np.ones(256))
     created = store.load("m0001")["created_at"]

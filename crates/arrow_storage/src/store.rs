@@ -173,23 +173,38 @@ impl Store {
     /// # Errors
     /// `Invalid`, `Dimension` and `Vector` before anything is written, and those of writing.
     pub fn save(&self, memories: Vec<Memory>, keep_times: bool, check: Check<'_>) -> Result<()> {
+        self.replace(&[], memories, keep_times, check)
+    }
+
+    /// As [`Self::save`], and in the same commit removes memories: a crash leaves all of the old ones and
+    /// none of the new, or the reverse. An id that is also among the stored ones stays.
+    ///
+    /// # Errors
+    /// As [`Self::save`].
+    pub fn replace(
+        &self,
+        gone: &[String],
+        memories: Vec<Memory>,
+        keep_times: bool,
+        check: Check<'_>,
+    ) -> Result<()> {
         let writer = self.writer()?;
         let expected = self.current().dimension;
         validate(&memories, expected)?;
         let mut memories = last_of_each(memories);
-        if memories.is_empty() {
-            return Ok(());
-        }
         let saved = writer.commit(&self.state, check, |state| {
             // Another thread may have decided the dimension since.
             validate_dimension(&memories, state.dimension)?;
             if !keep_times {
                 keep_created_at(state, &mut memories)?;
             }
-            let memories = std::mem::take(&mut memories);
-            Ok(memories
-                .into_iter()
-                .map(|memory| Operation::Put(Arc::new(memory)))
+            let stored: HashSet<&str> = memories.iter().map(|memory| memory.id.as_str()).collect();
+            let mut gone = held(state, gone)?;
+            gone.retain(|id| !stored.contains(id.as_str()));
+            let puts = std::mem::take(&mut memories).into_iter();
+            let puts = puts.map(|memory| Operation::Put(Arc::new(memory)));
+            Ok(puts
+                .chain(gone.into_iter().map(Operation::Delete))
                 .collect())
         })?;
         self.finish(writer, saved)
@@ -228,16 +243,7 @@ impl Store {
     /// # Errors
     /// Those of writing.
     pub fn delete(&self, ids: &[String], check: Check<'_>) -> Result<usize> {
-        self.delete_found(check, |state| {
-            let unique: HashSet<&String> = ids.iter().collect();
-            let mut found = Vec::new();
-            for id in unique {
-                if state.find(id)?.is_some() {
-                    found.push(id.clone());
-                }
-            }
-            Ok(found)
-        })
+        self.delete_found(check, |state| held(state, ids))
     }
 
     /// Removes the memories that satisfy a filter in one commit; returns how many.
@@ -487,6 +493,18 @@ fn validate_dimension(memories: &[Memory], expected: Option<usize>) -> Result<()
         }),
         None => Ok(()),
     }
+}
+
+/// Those of the ids that the store holds, each once.
+fn held(state: &State, ids: &[String]) -> Result<Vec<String>> {
+    let unique: HashSet<&String> = ids.iter().collect();
+    let mut found = Vec::new();
+    for id in unique {
+        if state.find(id)?.is_some() {
+            found.push(id.clone());
+        }
+    }
+    Ok(found)
 }
 
 fn last_of_each(memories: Vec<Memory>) -> Vec<Memory> {

@@ -132,8 +132,9 @@ impl PyStore {
     }
 
     /// Parallel columns; `embeddings` is float32[n, dim]; `times` int64[n] of creation and of the last
-    /// change, kept as they are when given.
-    #[pyo3(signature = (ids, contents, metadata, embeddings, times=None))]
+    /// change, kept as they are when given. `gone` are ids that the same commit removes.
+    #[pyo3(signature = (ids, contents, metadata, embeddings, times=None, gone=Vec::new()))]
+    #[allow(clippy::too_many_arguments)]
     fn save(
         &self,
         py: Python<'_>,
@@ -142,6 +143,7 @@ impl PyStore {
         metadata: Vec<String>,
         embeddings: PyReadonlyArray2<'_, f32>,
         times: Option<(PyReadonlyArray1<'_, i64>, PyReadonlyArray1<'_, i64>)>,
+        gone: Vec<String>,
     ) -> PyResult<()> {
         let (count, dimension) = (embeddings.shape()[0], embeddings.shape()[1]);
         let vectors = embeddings.as_slice()?;
@@ -166,7 +168,9 @@ impl PyStore {
         });
         let memories: Vec<Memory> = memories.collect();
         let keep_times = times.is_some();
-        detached(py, |check| self.0.save(memories, keep_times, check))
+        detached(py, |check| {
+            self.0.replace(&gone, memories, keep_times, check)
+        })
     }
 
     #[pyo3(signature = (id, content=None, metadata=None, embedding=None))]

@@ -109,12 +109,16 @@ class ArrowStorage(MemoryView):
             vector[None, :],
         )
 
-    def save_many(self, memories: Iterable[Mapping[str, Any]] | Any) -> int:
+    def save_many(
+        self, memories: Iterable[Mapping[str, Any]] | Any, *, in_place_of: Iterable[str] = ()
+    ) -> int:
         """Store memories in one durable commit: all of them or none. The last of equal ids wins.
 
         Args:
             memories: dicts with `memory_id`, `content`, `embedding` and optionally `metadata`; or a pyarrow
                 Table or RecordBatch, or anything with `__arrow_c_stream__`, with columns of these names.
+            in_place_of: ids of memories that the same commit removes: nobody ever sees both or neither. One
+                that is also among `memories` stays.
 
         Returns:
             How many were given.
@@ -124,8 +128,9 @@ class ArrowStorage(MemoryView):
             StorageError: another value does not, or the disk refuses; nothing is written.
         """
         columns = columns_of(memories)
-        if columns.ids:
-            self._store.save(columns.ids, columns.contents, columns.metadata, columns.embeddings)
+        gone = [text(memory_id, "memory_id") for memory_id in in_place_of]
+        if columns.ids or gone:
+            self._store.save(columns.ids, columns.contents, columns.metadata, columns.embeddings, gone=gone)
         return len(columns.ids)
 
     def update(

@@ -385,6 +385,8 @@ pub type Model = BTreeMap<String, String>;
 #[derive(Debug, Clone)]
 pub enum Step {
     Save(Vec<(&'static str, &'static str)>),
+    /// Ids that go and memories that come, in one commit.
+    Replace(Vec<&'static str>, Vec<(&'static str, &'static str)>),
     Delete(Vec<&'static str>),
     DeleteWhere(&'static str),
     Update(&'static str, &'static str),
@@ -396,11 +398,11 @@ pub enum Step {
 impl Step {
     pub fn change(&self, model: &mut Model) {
         match self {
-            Self::Save(pairs) => model.extend(
-                pairs
-                    .iter()
-                    .map(|(id, text)| ((*id).to_owned(), (*text).to_owned())),
-            ),
+            Self::Save(pairs) => put(model, pairs),
+            Self::Replace(gone, pairs) => {
+                model.retain(|id, _| !gone.contains(&id.as_str()));
+                put(model, pairs);
+            }
             Self::Delete(ids) => ids.iter().for_each(|id| {
                 model.remove(*id);
             }),
@@ -417,15 +419,11 @@ impl Step {
     pub fn run(&self, store: &Store) -> arrow_storage::Result<()> {
         let check = &mut || Ok(());
         match self {
-            Self::Save(pairs) => store.save(
-                pairs.iter().map(|(id, text)| memory(id, text)).collect(),
-                false,
-                check,
-            ),
-            Self::Delete(ids) => {
-                let ids: Vec<String> = ids.iter().map(|id| (*id).to_owned()).collect();
-                store.delete(&ids, check).map(drop)
+            Self::Save(pairs) => store.save(memories(pairs), false, check),
+            Self::Replace(gone, pairs) => {
+                store.replace(&owned(gone), memories(pairs), false, check)
             }
+            Self::Delete(ids) => store.delete(&owned(ids), check).map(drop),
             Self::DeleteWhere(prefix) => {
                 let filter = Filter::parse(&format!(r#"{{"@id": {{"$prefix": "{prefix}"}}}}"#))?;
                 store.delete_where(&filter, check).map(drop)
@@ -445,6 +443,19 @@ impl Step {
     }
 }
 
+fn put(model: &mut Model, pairs: &[(&str, &str)]) {
+    let owned = |&(id, text): &(&str, &str)| (id.to_owned(), text.to_owned());
+    model.extend(pairs.iter().map(owned));
+}
+
+fn memories(pairs: &[(&str, &str)]) -> Vec<Memory> {
+    pairs.iter().map(|(id, text)| memory(id, text)).collect()
+}
+
+fn owned(ids: &[&str]) -> Vec<String> {
+    ids.iter().map(|id| (*id).to_owned()).collect()
+}
+
 /// Calls that meet every kind of file in every state.
 pub fn workload() -> Vec<Step> {
     const LONG: &str = "a text that is longer than a sector of the disk ........................................................................................................................................................................................................................................................................................................................................................................................................................................................................................................................................................................................................................................................................................................................";
@@ -455,6 +466,12 @@ pub fn workload() -> Vec<Step> {
         Step::Update("b", "two again"),
         Step::Flush,
         Step::Save(vec![("b", "in the log"), ("e", "five")]),
+        // From the segment and from the log; an id that comes and goes stays; one that nobody has.
+        Step::Replace(
+            vec!["b", "e", "nobody"],
+            vec![("b", "in place"), ("k", LONG), ("l", "new")],
+        ),
+        Step::Replace(vec!["k", "l"], vec![]),
         Step::Delete(vec!["c", "d"]),
         Step::Reopen,
         Step::Save(vec![("f", LONG)]),
