@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import zipfile
 from importlib.util import find_spec
 from pathlib import Path
@@ -137,6 +138,9 @@ class LoopbackHub(http.server.ThreadingHTTPServer):
         self.repo = repo
         self.requests: list[tuple[str, str, str | None]] = []
         self.drop_once: set[str] = set()
+        self.stalled: set[str] = set()
+        self.ignores_ranges = False
+        self.etags: dict[str, str] = {}
         self.broken: set[str] = set()
         self.status: int | None = None
         self.token: str | None = None
@@ -193,9 +197,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def file(self, name):
         content = self.server.files[name]
         start = 0
-        headers = {"ETag": f'"{hashlib.sha256(content).hexdigest()}"', "X-Repo-Commit": REVISION}
+        etag = self.server.etags.get(name, hashlib.sha256(content).hexdigest())
+        headers = {"ETag": f'"{etag}"', "X-Repo-Commit": REVISION}
         headers["Accept-Ranges"] = "bytes"
-        wanted = self.headers.get("Range")
+        wanted = None if self.server.ignores_ranges else self.headers.get("Range")
         if wanted:
             start = int(wanted.removeprefix("bytes=").partition("-")[0])
             headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
@@ -206,6 +211,13 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.wfile.write(part[: len(part) // 2])
             self.wfile.flush()
             self.connection.shutdown(socket.SHUT_RDWR)
+            self.close_connection = True
+            return None
+        if self.command == "GET" and name in self.server.stalled:
+            self.start(200, len(part), headers)
+            self.wfile.write(part[: len(part) // 2])
+            self.wfile.flush()
+            self.rfile.read(1)  # until the other side is gone
             self.close_connection = True
             return None
         return self.reply(206 if wanted else 200, part, headers)
@@ -383,6 +395,83 @@ def test_a_connection_dropped_halfway_is_continued(hub, tiny, tmp_path, monkeypa
     half = len(FILES["model.safetensors"]) // 2
     starts = [int(asked.removeprefix("bytes=").partition("-")[0]) for asked in ranges]
     assert starts == [half // 4096 * 4096]
+
+
+KILLED = """
+import sys
+sys.path[:0] = {path!r}
+import huggingface_hub.constants
+huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE = 4096
+from ai_os_diffusion.inference.model_hub import pull
+pull("hf:org/tiny", models_dir={models!r})
+"""
+
+
+def partial(tmp_path):
+    """The file that is being downloaded."""
+    return next((tmp_path / "hub-cache").rglob("*.incomplete"), None)
+
+
+def ranges(hub):
+    """First bytes of the parts of the weights that were asked for; None is the whole."""
+    asked = [part for method, path, part in hub.requests if method == "GET" and path.endswith("safetensors")]
+    return [part and int(part.removeprefix("bytes=").partition("-")[0]) for part in asked]
+
+
+def pull_killed_halfway(hub, tmp_path) -> int:
+    """Kill a process in the middle of the weights; returns how many bytes it left."""
+    hub.stalled = {"model.safetensors"}
+    code = KILLED.format(path=[path for path in sys.path if path], models=str(tmp_path / "models"))
+    half = len(FILES["model.safetensors"]) // 2 // 4096 * 4096
+    with subprocess.Popen([sys.executable, "-c", code]) as child:
+        while (file := partial(tmp_path)) is None or file.stat().st_size < half:
+            assert child.poll() is None
+            time.sleep(0.01)
+        child.kill()
+    hub.stalled.clear()
+    hub.requests.clear()
+    return half
+
+
+def test_a_pull_goes_on_within_the_file_after_a_kill(hub, tmp_path):
+    half = pull_killed_halfway(hub, tmp_path)
+    folder = pull("hf:org/tiny", models_dir=tmp_path / "models")
+    assert ranges(hub) == [half]
+    assert fetched(hub) == {"model.safetensors"}
+    assert partial(tmp_path) is None
+    expected = hashlib.sha256(FILES["model.safetensors"]).hexdigest()
+    assert metadata(folder)["source"]["files"]["model.safetensors"] == expected
+
+
+def test_a_hub_that_sends_the_whole_file_again_is_no_trouble(hub, tmp_path):
+    pull_killed_halfway(hub, tmp_path)
+    hub.ignores_ranges = True
+    assert pull("hf:org/tiny", models_dir=tmp_path / "models").is_dir()
+
+
+def test_what_was_held_of_a_file_is_not_believed(hub, tmp_path):
+    half = pull_killed_halfway(hub, tmp_path)
+    partial(tmp_path).write_bytes(bytes(half))
+    assert pull("hf:org/tiny", models_dir=tmp_path / "models").is_dir()
+    assert ranges(hub) == [half, None]
+
+
+@pytest.mark.parametrize("size", [0, 1])  # all of it, and more than that
+def test_a_file_held_whole_is_not_fetched_and_one_too_long_is(hub, tmp_path, size):
+    pull_killed_halfway(hub, tmp_path)
+    partial(tmp_path).write_bytes(FILES["model.safetensors"] + bytes(size))
+    assert pull("hf:org/tiny", models_dir=tmp_path / "models").is_dir()
+    assert ranges(hub) == ([None] if size else [])
+
+
+@pytest.mark.parametrize("etag", [hashlib.sha256(b"other").hexdigest(), hashlib.sha1(b"other").hexdigest()])
+def test_a_file_whose_hash_is_not_the_hubs_is_refused(hub, tmp_path, etag):
+    hub.etags = {"model.safetensors": etag}
+    with pytest.raises(ModelLoadError, match=rf"model\.safetensors: its hash is \w+, the hub says {etag}"):
+        pull("hf:org/tiny", models_dir=tmp_path / "models")
+    content = FILES["model.safetensors"]
+    hub.etags["model.safetensors"] = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+    assert pull("hf:org/tiny", models_dir=tmp_path / "models").is_dir()
 
 
 def test_files_fetched_before_a_failure_are_not_fetched_again(hub, tmp_path):

@@ -1,22 +1,21 @@
 """Model files from a Hugging Face hub, by `huggingface_hub`.
 
 Its environment variables hold: HF_ENDPOINT, HF_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE, HF_TOKEN. Files stay in
-its cache, shared with other programs; a file cut off by a dropped connection is continued, and files
-that were complete are not fetched again.
+its cache, shared with other programs; a file cut off by a dropped connection or the end of the process is
+continued, and files that were complete are not fetched again.
 """
 
 from __future__ import annotations
 
 import importlib.util
-import io
 import os
 import socket
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
+from ai_os_diffusion.inference.hub_blobs import fetch_blobs, reporter
 from ai_os_diffusion.inference.model_registry import HubSource, Progress
 from ai_os_diffusion.utils.errors import ModelLoadError
 
@@ -82,6 +81,8 @@ def _download(
         names: list[str] | None = None if callable(wanted) else wanted
         if callable(wanted) and not cached_only:
             names = wanted(HfApi(endpoint=endpoint).list_repo_files(source.repo, revision=source.revision))
+        if names is not None and not cached_only:
+            fetch_blobs(source, names, progress, endpoint=endpoint, cache_dir=_cache_dir())
         folder = snapshot_download(
             source.repo,
             revision=source.revision,
@@ -90,7 +91,7 @@ def _download(
             cache_dir=_cache_dir(),
             local_files_only=cached_only,
             max_workers=4,
-            tqdm_class=_reporter(progress),
+            tqdm_class=reporter(progress),
         )
     except errors.GatedRepoError as error:
         raise ModelLoadError(
@@ -122,12 +123,14 @@ def _download(
     return Path(folder)
 
 
-def _cache_dir() -> str | None:
+def _cache_dir() -> Path:
     """The hub's cache as the environment says now: the package reads its variables once, on import."""
+    from huggingface_hub import constants
+
     if os.environ.get("HF_HUB_CACHE"):
-        return os.environ["HF_HUB_CACHE"]
+        return Path(os.environ["HF_HUB_CACHE"]).expanduser()
     home = os.environ.get("HF_HOME")
-    return str(Path(home).expanduser() / "hub") if home else None
+    return Path(home).expanduser() / "hub" if home else Path(constants.HF_HUB_CACHE)
 
 
 def _reachable(endpoint: str) -> bool:
@@ -160,28 +163,6 @@ def _reachable(endpoint: str) -> bool:
     threading.Thread(target=connect, daemon=True).start()
     done.wait(CONNECT_TIMEOUT_S)
     return reached.is_set()
-
-
-def _reporter(progress: Progress) -> Any:
-    """A progress bar class that draws nothing and reports the bytes."""
-    from tqdm import tqdm
-
-    class Reporter(tqdm):  # type: ignore[misc]
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            kwargs.update(file=io.StringIO(), disable=False)
-            kwargs.pop("name", None)
-            super().__init__(*args, **kwargs)
-
-        def display(self, *_: Any, **__: Any) -> None:
-            """Draw nothing."""
-
-        def update(self, n: float | None = 1) -> bool | None:
-            updated: bool | None = super().update(n)
-            if self.unit == "B":
-                progress("download", int(self.n), int(self.total) if self.total else None)
-            return updated
-
-    return Reporter
 
 
 def _first_line(error: BaseException) -> str:

@@ -24,7 +24,7 @@ def new_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
         ModelLoadError: `target` exists and is not to be replaced.
     """
     if target.exists() and not overwrite:
-        raise ModelLoadError(f"{target}: exists already; pass overwrite=True (--overwrite) to replace it")
+        raise ModelLoadError(f"{target}: exists already; pass overwrite=True (--force) to replace it")
     target.parent.mkdir(parents=True, exist_ok=True)
     _clear_leftovers(target)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.new")
