@@ -159,7 +159,7 @@ def test_weights_carry_over_without_loss(tmp_path: Path, architecture: str, kind
 def test_five_bits_become_eight_and_the_report_says_so(tmp_path: Path, kind: str) -> None:
     expected = write(tmp_path / "model.gguf", kind=kind)
     report = convert_model(tmp_path / "model.gguf", tmp_path / "out")
-    assert report.notes == (f"{1 + 7 * LAYERS} {kind} tensors were dequantised and rounded again",)
+    assert report.notes == (f"{1 + 7 * LAYERS} {kind} tensors dequantised and rounded again",)
     file = WeightFile(tmp_path / "out" / "weights.parquet")
     for name, values in expected.items():
         np.testing.assert_allclose(file.dequantize(name), values, atol=np.abs(values).max() / 200)
