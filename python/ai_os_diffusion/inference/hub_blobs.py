@@ -75,6 +75,9 @@ def reporter(progress: Progress) -> Any:
     from tqdm import tqdm
 
     class Reporter(tqdm):  # type: ignore[misc]
+        # No thread to redraw what is not drawn: each subclass would start one that never ends.
+        monitor_interval = 0
+
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             kwargs.update(file=io.StringIO(), disable=False)
             kwargs.pop("name", None)
