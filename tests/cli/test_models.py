@@ -48,6 +48,32 @@ def test_convert_what_is_no_model(aios, home, tmp_path):
     assert aios("convert", tmp_path / "fake.gguf", tmp_path / "out").exit_code in (3, 5)
 
 
+def test_inspect_verifies_the_files(aios, aios_json, home, tiny_encoder_dir, tmp_path):
+    files = {"tokenizer.json", "tokenizer_config.json", "weights.parquet"}
+    small = tmp_path / "small"
+    aios("quantize", tiny_encoder_dir, small, "--to", "int8")
+    for folder in (tiny_encoder_dir, small):
+        assert set(aios_json("inspect", folder, "--verify")["verified"]) == files
+        assert "verified: 3 files" in aios("inspect", folder, "--verify").stderr
+    tokenizer = small / "tokenizer.json"
+    tokenizer.write_text(tokenizer.read_text().replace("[CLS]", "[CLX]"))
+    error = aios_json("inspect", small, "--verify", code=5, error=True)
+    assert "tokenizer.json: sha256 is" in error["message"]
+    tokenizer.unlink()
+    assert "missing" in aios_json("inspect", small, "--verify", code=5, error=True)["message"]
+    (small / "metadata.json").write_text("{}")
+    assert aios("inspect", small, "--verify").exit_code == 3
+
+
+def test_models_names_those_that_must_be_pulled_again(aios, aios_json, home, tiny_encoder_dir, monkeypatch):
+    aios("pull", tiny_encoder_dir, "--quantize", "int4")
+    assert aios_json("models")["models"][0]["outdated"] is False
+    monkeypatch.setattr("ai_os_diffusion.inference.model_metadata.CONVERTER_VERSION", 2)
+    assert aios_json("models")["models"][0]["outdated"] is True
+    assert f"run: aios pull {tiny_encoder_dir} --quantize int4" in aios("models").stderr
+    assert "converter_version" in aios("embed", "x", "--model", "tiny-encoder-int4").stderr
+
+
 def test_inspect(aios, aios_json, home, tiny_encoder_dir, tmp_path):
     found = aios_json("inspect", tiny_encoder_dir)
     assert len(found["tensors"]) == 37

@@ -22,7 +22,8 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 import pytest
 
-from ai_os_diffusion.inference import hub_source, model_registry, wheel_source
+from ai_os_diffusion.inference import ArrowEngine, hub_source, model_metadata, model_registry, wheel_source
+from ai_os_diffusion.inference.convert import convert_model, converter
 from ai_os_diffusion.inference.model_hub import (
     fetch_source,
     list_models,
@@ -365,6 +366,14 @@ def test_a_known_model_comes_from_the_hub(hub, tiny, tmp_path):
     assert not [entry for entry in models.iterdir() if entry.is_dir() and entry.name.startswith(".")]
 
 
+def test_a_pull_leaves_no_thread_behind(hub, tiny, tmp_path):
+    before = set(threading.enumerate())
+    pull("tiny", models_dir=tmp_path / "models")
+    assert not [
+        thread for thread in set(threading.enumerate()) - before if "TMonitor" in type(thread).__name__
+    ]
+
+
 def test_what_is_there_opens_no_connection(hub, tiny, tmp_path):
     pull("tiny", models_dir=tmp_path / "models")
     hub.requests.clear()
@@ -424,8 +433,10 @@ def pull_killed_halfway(hub, tmp_path) -> int:
     code = KILLED.format(path=[path for path in sys.path if path], models=str(tmp_path / "models"))
     half = len(FILES["model.safetensors"]) // 2 // 4096 * 4096
     with subprocess.Popen([sys.executable, "-c", code]) as child:
+        deadline = time.monotonic() + 60
         while (file := partial(tmp_path)) is None or file.stat().st_size < half:
-            assert child.poll() is None
+            if child.poll() is not None or time.monotonic() > deadline:
+                pytest.fail("the child did not come to the middle of the weights")
             time.sleep(0.01)
         child.kill()
     hub.stalled.clear()
@@ -590,7 +601,9 @@ def test_a_hub_model_is_pulled_by_its_reference(hub, tmp_path):
     assert pull("hf:org/tiny", models_dir=models) == folder
     assert hub.requests == []
     assert pull(f"hf:org/tiny@{REVISION}", models_dir=models).name == f"org--tiny@{REVISION}"
-    assert metadata(folder)["source"]["repo"] == "org/tiny"
+    origin = metadata(folder)["source"]
+    assert (origin["repo"], origin["revision"], origin["commit"]) == ("org/tiny", "main", REVISION)
+    assert origin["files"] == {name: hashlib.sha256(content).hexdigest() for name, content in FILES.items()}
     remove_model("hf:org/tiny", models_dir=models)
     assert not folder.exists()
 
@@ -639,6 +652,34 @@ def test_a_local_folder_is_converted_again_only_when_it_changed(source, tmp_path
     (source / "tokenizer_config.json").write_text('{"cls_token": "[CLS]"}')
     pull(source, models_dir=models)
     assert (folder / "weights.parquet").stat().st_mtime_ns > built
+
+
+def test_a_model_of_an_earlier_converter_is_refused_and_pulled_anew(hub, tiny, source, tmp_path, monkeypatch):
+    models = tmp_path / "models"
+    folders = [pull(ref, models_dir=models) for ref in ("tiny", "hf:org/tiny", source)]
+    assert not any(model.outdated for model in list_models(models_dir=models))
+    monkeypatch.setattr(model_metadata, "CONVERTER_VERSION", 2)
+    monkeypatch.setattr(converter, "CONVERTER_VERSION", 2)
+    assert all(model.outdated for model in list_models(models_dir=models))
+    for folder in folders:
+        with pytest.raises(ModelLoadError, match=r"converter_version 1, expected 2.*pull or convert"):
+            ArrowEngine(folder)
+    with pytest.raises(ModelLoadError, match="pull or convert"):
+        pull("org--tiny", models_dir=models)  # a name alone does not tell the source
+    with pytest.raises(ModelLoadError, match="pull or convert"):
+        pull(folders[0], models_dir=tmp_path / "others")
+    assert [pull(ref, models_dir=models) for ref in ("tiny", "hf:org/tiny", source)] == folders
+    assert not any(model.outdated for model in list_models(models_dir=models))
+    for folder in folders:
+        ArrowEngine(folder).close()
+
+
+def test_converting_a_model_folder_does_not_make_it_newer(source, tmp_path, monkeypatch):
+    folder = pull(source, models_dir=tmp_path / "models")
+    monkeypatch.setattr(model_metadata, "CONVERTER_VERSION", 2)
+    monkeypatch.setattr(converter, "CONVERTER_VERSION", 2)
+    convert_model(folder, tmp_path / "out")
+    assert metadata(tmp_path / "out")["converter_version"] == 1
 
 
 def test_a_converted_folder_is_taken_as_it_is(source, tmp_path):

@@ -13,6 +13,7 @@ from ai_os_diffusion.cli.lazy import new_app
 from ai_os_diffusion.cli.options import Json, Quiet, Settings
 from ai_os_diffusion.cli.output import note, show_json, show_table, size_text
 from ai_os_diffusion.cli.progress import ProgressBar
+from ai_os_diffusion.utils.wording import counted
 
 if TYPE_CHECKING:
     from ai_os_diffusion.inference.convert import ConvertReport
@@ -97,6 +98,10 @@ def quantize(
 def inspect(
     ctx: typer.Context,
     model: Annotated[str, typer.Argument(help="A pulled name, a model folder or a weights.parquet.")],
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read the folder's files and compare them with their hashes.")
+    ] = False,
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Show what a model or a weight file holds: tensors, types, bits per weight."""
@@ -109,6 +114,11 @@ def inspect(
 
         path = resolve_model(model, models_dir=settings.config().models_dir)
     found = inspect_model(path)
+    if verify:
+        from ai_os_diffusion.inference.model_contents import verify_model
+
+        with ProgressBar(unit="bytes", quiet=quiet) as bar:
+            found["verified"] = verify_model(path, bar)
     if as_json:
         show_json(found)
         return
@@ -131,6 +141,8 @@ def inspect(
         ],
         right=["shape", "bits per weight", "size"],
     )
+    if verify:
+        note(f"verified: {counted(len(found['verified']), 'file')} as written", quiet=quiet)
 
 
 def _convert(

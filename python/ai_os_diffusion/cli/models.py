@@ -76,6 +76,9 @@ def models(ctx: typer.Context, as_json: Json = False) -> None:
     ]
     if rows:
         show_table(["name", "type", "architecture", "weights", "size"], rows, right=["size"])
+    for model in here:
+        if model.outdated:
+            note(f"{model.name}: written by an earlier release's converter; run: {_pull_again(model)}")
     for name in absent:
         note(f"not pulled: {name} (aios pull {name})")
 
@@ -110,6 +113,15 @@ def rm(
         typer.echo(f"{'would free' if dry_run else 'freed'} {size_text(freed)}")
 
 
+def _pull_again(model: PulledModel) -> str:
+    """The command that makes a model anew."""
+    from ai_os_diffusion.inference.model_hub import QUANTIZATIONS
+
+    storage = model.name.rpartition("-")[2]
+    option = f" --quantize {storage}" if storage in QUANTIZATIONS else ""
+    return f"aios pull {model.source.get('name') or model.name}{option}"
+
+
 def _bits(model: PulledModel) -> str:
     bits = model.quantization.get("bits_per_weight")
     return f"{bits:.2f} bits" if isinstance(bits, (int, float)) else "-"
@@ -124,4 +136,5 @@ def _model_dict(model: PulledModel) -> dict[str, Any]:
         "size_bytes": model.size_bytes,
         "quantization": model.quantization,
         "source": model.source,
+        "outdated": model.outdated,
     }

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ai_os_diffusion.inference.known_source import fetch_source
+from ai_os_diffusion.inference.model_metadata import ModelMetadata
 from ai_os_diffusion.inference.model_registry import Progress, known_models, unknown_model
 from ai_os_diffusion.inference.models_folder import (
     ModelsFolder,
@@ -136,9 +137,10 @@ def _build(models: ModelsFolder, request: PullRequest, progress: Progress) -> No
     with models.building(request.folder) as draft:
         download = draft / "source"
         download.mkdir()
-        source = request.fetch(download, progress)
+        source, commit = request.fetch(download, progress)
         output = draft / "model"
         if is_model_folder(source) and request.quantize is None:
+            ModelMetadata.from_folder(source)  # refuses what could not be opened
             shutil.copytree(source, output)
         else:
             from ai_os_diffusion.inference.convert import convert_model
@@ -149,7 +151,7 @@ def _build(models: ModelsFolder, request: PullRequest, progress: Progress) -> No
                 quantize=request.quantize,
                 progress=lambda done, total: progress("convert", done, total),
             )
-        _record_origin(output, request.origin)
+        _record_origin(output, {**request.origin, **({"commit": commit} if commit else {})})
         shutil.rmtree(download)
         for file in output.iterdir():
             file.rename(draft / file.name)

@@ -10,9 +10,15 @@ from typing import Any
 
 from ai_os_diffusion.utils.errors import ModelLoadError
 
-__all__ = ["ModelMetadata"]
+__all__ = ["CONVERTER_VERSION", "FIRST_CONVERTER_VERSION", "FORMAT_VERSION", "ModelMetadata", "is_outdated"]
 
 FORMAT_VERSION = 1
+
+FIRST_CONVERTER_VERSION = 1
+"""What wrote a folder that does not say."""
+
+CONVERTER_VERSION = 1
+"""Raised when a folder that was written before computes something else than one written now would."""
 
 
 @dataclass(frozen=True)
@@ -58,19 +64,28 @@ class ModelMetadata:
     quantization: Mapping[str, Any] = field(default_factory=dict)
     source: Mapping[str, Any] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
+    converter_version: int = FIRST_CONVERTER_VERSION
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ModelMetadata:
         """Read a mapping; keys of other parts are ignored.
 
         Raises:
-            ModelLoadError: a key is missing, or the format is of a later version.
+            ModelLoadError: a key is missing, the format is of a later version, or the converter that wrote
+                the model of an earlier one than results rely on.
         """
         version = values.get("format_version", FORMAT_VERSION)
         if version != FORMAT_VERSION:
             raise ModelLoadError(
                 f"metadata.json has format_version {version!r}, expected {FORMAT_VERSION}; "
                 "update ai-os-diffusion or convert the model again"
+            )
+        if is_outdated(values):
+            written = values.get("converter_version", FIRST_CONVERTER_VERSION)
+            raise ModelLoadError(
+                f"metadata.json has converter_version {written!r}, expected {CONVERTER_VERSION}: what the "
+                "converter wrote then computes something else than what it writes now; pull or convert the "
+                "model again from its source"
             )
         known = {item.name for item in fields(cls)}
         given = {name: value for name, value in values.items() if name in known and value is not None}
@@ -118,3 +133,9 @@ class ModelMetadata:
     def to_json(self) -> str:
         """The description as the native core reads it."""
         return json.dumps(asdict(self))
+
+
+def is_outdated(values: Mapping[str, Any]) -> bool:
+    """Whether an earlier converter than this release's wrote a model, going by its metadata."""
+    version = values.get("converter_version", FIRST_CONVERTER_VERSION)
+    return not isinstance(version, int) or version < CONVERTER_VERSION

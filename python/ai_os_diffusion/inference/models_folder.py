@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ai_os_diffusion.inference.model_metadata import is_outdated
 from ai_os_diffusion.inference.model_registry import Progress
 from ai_os_diffusion.utils.errors import ModelLoadError
 
-__all__ = ["ModelsFolder", "PulledModel", "is_model_folder", "read_metadata", "read_source"]
+__all__ = ["ModelsFolder", "PulledModel", "is_model_folder", "read_metadata"]
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]*")
 LOCK_POLL_S = 0.1
@@ -36,6 +37,7 @@ class PulledModel:
         quantization: summary of how the weights are stored, as convert wrote it.
         size_bytes: of all its files.
         source: where it came from, with licence and hashes.
+        outdated: an earlier release's converter wrote it; it must be pulled again.
     """
 
     name: str
@@ -45,6 +47,7 @@ class PulledModel:
     quantization: dict[str, Any]
     size_bytes: int
     source: dict[str, Any]
+    outdated: bool
 
 
 class ModelsFolder:
@@ -185,11 +188,6 @@ def read_metadata(folder: Path) -> dict[str, Any]:
     return metadata if isinstance(metadata, dict) else {}
 
 
-def read_source(folder: Path) -> dict[str, Any]:
-    """Where a model came from, as metadata.json says; empty if it does not."""
-    return read_metadata(folder).get("source") or {}
-
-
 def out_of_space(error: OSError) -> bool:
     """Whether an error says that the disk or a quota is full."""
     return error.errno in (errno.ENOSPC, errno.EDQUOT)
@@ -205,6 +203,7 @@ def _describe(folder: Path) -> PulledModel:
         quantization=metadata.get("quantization") or {},
         size_bytes=_size(folder),
         source=metadata.get("source") or {},
+        outdated=is_outdated(metadata),
     )
 
 

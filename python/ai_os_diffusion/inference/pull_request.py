@@ -7,9 +7,10 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ai_os_diffusion.inference.known_source import fetch_known
+from ai_os_diffusion.inference.model_metadata import is_outdated
 from ai_os_diffusion.inference.model_registry import (
     HubSource,
     KnownModel,
@@ -17,12 +18,24 @@ from ai_os_diffusion.inference.model_registry import (
     known_models,
     unknown_model,
 )
-from ai_os_diffusion.inference.models_folder import ModelsFolder, is_model_folder, read_source
+from ai_os_diffusion.inference.models_folder import ModelsFolder, is_model_folder, read_metadata
 from ai_os_diffusion.utils.errors import ModelLoadError
 
 __all__ = ["PullRequest", "hub_folder", "is_name", "looks_like_path", "read_request"]
 
 _HUB_REF = re.compile(r"hf:(?P<repo>[\w.-]+/[\w.-]+)(?:/(?P<file>[\w./-]+))?(?:@(?P<revision>[\w./-]+))?")
+
+
+class Fetched(NamedTuple):
+    """A source that is here.
+
+    Attributes:
+        path: what to convert.
+        commit: the one that a hub's branch or tag pointed to.
+    """
+
+    path: Path
+    commit: str | None = None
 
 
 @dataclass(frozen=True)
@@ -32,23 +45,24 @@ class PullRequest:
     Attributes:
         folder: name of the model's folder.
         quantize: storage of the weights; None keeps the source's.
-        fetch: brings the source into an empty folder and returns what to convert.
-        origin: goes into the model's metadata.
+        fetch: brings the source into an empty folder.
+        origin: goes into the model's metadata, with what `fetch` finds out.
         size_bytes: of the source, 0 if unknown.
     """
 
     folder: str
     quantize: str | None
-    fetch: Callable[[Path, Progress], Path]
+    fetch: Callable[[Path, Progress], Fetched]
     origin: dict[str, Any] = field(default_factory=dict)
     size_bytes: int = 0
 
     def is_met_by(self, folder: Path) -> bool:
-        """Whether a folder holds the model and, if it comes from a local source, that is unchanged."""
-        if not is_model_folder(folder):
+        """Whether a folder holds the model as it would be written now; a local source must be unchanged."""
+        if not is_model_folder(folder) or is_outdated(read_metadata(folder)):
             return False
         fingerprint = self.origin.get("fingerprint")
-        return fingerprint is None or read_source(folder).get("fingerprint") == fingerprint
+        source = read_metadata(folder).get("source") or {}
+        return fingerprint is None or source.get("fingerprint") == fingerprint
 
 
 def read_request(
@@ -79,7 +93,7 @@ def read_request(
     folder = models.root / given
     if is_name(given) and is_model_folder(folder):
         # Pulled from elsewhere under this name: it is ready.
-        return PullRequest(given, None, lambda _folder, _progress: folder)
+        return PullRequest(given, None, lambda _folder, _progress: Fetched(folder))
     raise unknown_model(given, models.names())
 
 
@@ -89,7 +103,9 @@ def _known_request(model: KnownModel, quantize: str | None, offline: bool) -> Pu
     return PullRequest(
         folder=model.name if chosen == stored else f"{model.name}-{chosen}",
         quantize=None if chosen == "none" else chosen,
-        fetch=lambda folder, progress: fetch_known(model, folder, progress, offline=offline) / model.convert,
+        fetch=lambda folder, progress: Fetched(
+            fetch_known(model, folder, progress, offline=offline) / model.convert
+        ),
         origin={
             "name": model.name,
             "repo": model.hub.repo,
@@ -115,8 +131,10 @@ def _hub_request(ref: str, quantize: str | None, offline: bool) -> PullRequest:
     def choose(files: list[str]) -> list[str]:
         return wanted_files(source.repo, files, file)
 
-    def fetch(_folder: Path, progress: Progress) -> Path:
-        return convertible(fetch_from_hub(source, choose, progress, offline=offline), source.repo, file)
+    def fetch(_folder: Path, progress: Progress) -> Fetched:
+        folder = fetch_from_hub(source, choose, progress, offline=offline)
+        # The hub's cache calls the folder after the commit.
+        return Fetched(convertible(folder, source.repo, file), folder.name)
 
     origin = {"name": ref, "repo": source.repo, "revision": source.revision}
     return PullRequest(hub_folder(ref) + suffix, None if quantize == "none" else quantize, fetch, origin)
@@ -128,7 +146,7 @@ def _local_request(path: Path, quantize: str | None) -> PullRequest:
     return PullRequest(
         folder=name + suffix,
         quantize=None if quantize == "none" else quantize,
-        fetch=lambda _folder, _progress: path,
+        fetch=lambda _folder, _progress: Fetched(path),
         origin={"name": str(path), "fingerprint": _fingerprint(path)},
     )
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ai_os_diffusion._native import WeightFile
 from ai_os_diffusion.inference.convert.source import Codes, Description, SourceTensor
+from ai_os_diffusion.inference.model_metadata import FIRST_CONVERTER_VERSION
 from ai_os_diffusion.utils.errors import ModelLoadError
 
 __all__ = ["ArrowFolder"]
@@ -46,8 +47,13 @@ class ArrowFolder:
         return [self.folder / name for name in _OWN_FILES]
 
     def describe(self) -> Description:
-        """Carry everything over but what the new weights will say."""
-        metadata = {key: value for key, value in self._metadata.items() if key != "quantization"}
+        """Carry everything over but what the new files will say; what an old converter did wrong stays so."""
+        metadata = {
+            "converter_version": FIRST_CONVERTER_VERSION,
+            **{
+                key: value for key, value in self._metadata.items() if key not in ("quantization", "contents")
+            },
+        }
         names = [path for path in self.folder.iterdir() if path.is_file() and path.name not in _OWN_FILES]
         return Description(metadata, {path.name: path.read_bytes() for path in names})
 

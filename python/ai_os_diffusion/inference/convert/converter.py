@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections import Counter
@@ -19,6 +18,8 @@ from ai_os_diffusion.inference.convert.architecture import is_embedding
 from ai_os_diffusion.inference.convert.folder import new_folder
 from ai_os_diffusion.inference.convert.plan import Plan, Storage
 from ai_os_diffusion.inference.convert.source import Source, SourceTensor, bfloat16_to_float32
+from ai_os_diffusion.inference.model_contents import contents_of, sha256_of
+from ai_os_diffusion.inference.model_metadata import CONVERTER_VERSION, FORMAT_VERSION
 from ai_os_diffusion.utils.errors import ModelLoadError
 from ai_os_diffusion.utils.wording import counted
 
@@ -113,9 +114,11 @@ def convert_model(
             "revision": revision,
             "license": licence,
             **metadata.get("source", {}),
-            "files": {path.name: _sha256(path) for path in opened.paths},
+            "files": {path.name: sha256_of(path) for path in opened.paths},
         }
-        document = json.dumps({"format_version": 1, **metadata}, ensure_ascii=False, indent=2)
+        versions = {"format_version": FORMAT_VERSION, "converter_version": CONVERTER_VERSION}
+        metadata["contents"] = contents_of(folder)
+        document = json.dumps({**versions, **metadata}, ensure_ascii=False, indent=2)
         (folder / "metadata.json").write_text(document + "\n", encoding="utf-8")
     return report
 
@@ -238,11 +241,3 @@ def _summary(report: ConvertReport, plan: Plan, storages: list[Storage], source:
         "size_bytes": report.size_bytes,
         "num_params": report.num_params,
     }
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -1,0 +1,77 @@
+"""Whether a model folder still holds what was written into it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from ai_os_diffusion.utils.errors import ModelLoadError, WeightError
+
+__all__ = ["contents_of", "sha256_of", "verify_model"]
+
+_DESCRIPTION = "metadata.json"
+_CHUNK = 1 << 20
+
+
+def contents_of(folder: Path) -> dict[str, str]:
+    """The sha256 of every file of a model folder but metadata.json, which records them as `contents`."""
+    files = sorted(file for file in folder.iterdir() if file.is_file() and file.name != _DESCRIPTION)
+    return {file.name: sha256_of(file) for file in files}
+
+
+def verify_model(
+    path: str | os.PathLike[str], progress: Callable[[str, int, int], object] | None = None
+) -> dict[str, str]:
+    """Read every file that a model folder's metadata.json records and compare its hash.
+
+    Args:
+        path: the model folder.
+        progress: called as ("verify", bytes done, bytes of all).
+
+    Returns:
+        The files and their sha256.
+
+    Raises:
+        ModelLoadError: there is no record to compare with.
+        WeightError: a file is missing or not what was written.
+    """
+    folder = Path(path)
+    try:
+        recorded = json.loads((folder / _DESCRIPTION).read_bytes())["contents"]
+        expected = {str(name): str(digest) for name, digest in recorded.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise ModelLoadError(
+            f"{folder}: no {_DESCRIPTION} that records the hashes of its files; expected the folder of a "
+            "model that this release pulled or converted"
+        ) from None
+    if missing := [name for name in expected if not (folder / name).is_file()]:
+        raise WeightError(f"{folder / missing[0]}: missing; pull or convert the model again")
+    total, done = sum((folder / name).stat().st_size for name in expected), 0
+
+    def tell(count: int) -> None:
+        nonlocal done
+        done += count
+        if progress is not None:
+            progress("verify", done, total)
+
+    for name, digest in expected.items():
+        found = sha256_of(folder / name, tell)
+        if found != digest:
+            raise WeightError(
+                f"{folder / name}: sha256 is {found}, expected {digest}; it was changed or damaged: "
+                "pull or convert the model again"
+            )
+    return expected
+
+
+def sha256_of(path: Path, tell: Callable[[int], object] = lambda _count: None) -> str:
+    """The sha256 of a file; `tell` is given the bytes of each piece read."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_CHUNK):
+            digest.update(block)
+            tell(len(block))
+    return digest.hexdigest()
