@@ -76,18 +76,7 @@ impl PyTokenizer {
         truncate_left: bool,
         num_threads: usize,
     ) -> PyResult<Ragged<'py>> {
-        let truncate = if truncate_left {
-            Side::Left
-        } else {
-            Side::Right
-        };
-        let options = EncodeOptions {
-            add_special_tokens,
-            max_length,
-            truncate,
-            offsets: false,
-            num_threads,
-        };
+        let options = options(add_special_tokens, max_length, truncate_left, num_threads);
         let encodings = encode_texts(py, &self.inner, &backed_texts(texts)?, &options)?;
         Ok(ragged(py, encodings))
     }
@@ -102,17 +91,9 @@ impl PyTokenizer {
         truncate_left: bool,
         num_threads: usize,
     ) -> PyResult<RaggedSpans<'py>> {
-        let truncate = if truncate_left {
-            Side::Left
-        } else {
-            Side::Right
-        };
         let options = EncodeOptions {
-            add_special_tokens,
-            max_length,
-            truncate,
             offsets: true,
-            num_threads,
+            ..options(add_special_tokens, max_length, truncate_left, num_threads)
         };
         let mut encodings = encode_texts(py, &self.inner, &backed_texts(texts)?, &options)?;
         let spans: Vec<i64> = encodings
@@ -184,6 +165,26 @@ impl PyDecodeStream {
         self.stream
             .finish(&self.tokenizer)
             .map_err(|error| tokenizer_error(&error))
+    }
+}
+
+/// How to encode, without the places of the tokens in the text.
+fn options(
+    add_special_tokens: bool,
+    max_length: Option<usize>,
+    truncate_left: bool,
+    num_threads: usize,
+) -> EncodeOptions {
+    EncodeOptions {
+        add_special_tokens,
+        max_length,
+        truncate: if truncate_left {
+            Side::Left
+        } else {
+            Side::Right
+        },
+        offsets: false,
+        num_threads,
     }
 }
 
