@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -38,6 +39,32 @@ def data_dir() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("evaluation data is not here: set AIOS_DATA to its folder")
     return Path(folder)
+
+
+@pytest.fixture
+def close_folder(monkeypatch):
+    """Take away every right to a folder: `close_folder(path)`; for root too, whom rights do not bind."""
+    closed: list[str] = []
+
+    def refusing(call, *, itself):
+        def checked(path=".", *args, **options):
+            name = os.fspath(path) if isinstance(path, str | os.PathLike) else ""
+            if any(name.startswith(f"{folder}/") or (itself and name == folder) for folder in closed):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), name)
+            return call(path, *args, **options)
+
+        return checked
+
+    def close(folder: Path) -> None:
+        closed.append(str(folder))
+        folder.chmod(0)
+
+    monkeypatch.setattr(os, "scandir", refusing(os.scandir, itself=True))
+    # What is in a folder cannot be looked at; the folder itself can.
+    monkeypatch.setattr(os, "stat", refusing(os.stat, itself=False))
+    yield close
+    for folder in closed:
+        Path(folder).chmod(0o700)
 
 
 @pytest.fixture(scope="session")

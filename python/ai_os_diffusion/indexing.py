@@ -143,7 +143,7 @@ class Indexer:
         roots = [path.resolve() for path in below]
         for source in sorted(self._ledger.sources):
             path = Path(source)
-            if not path.is_absolute() or path.exists():
+            if not path.is_absolute() or not _is_gone(path):
                 continue
             if any(root == path or root in path.parents for root in roots):
                 self.report.vanished.append(source)
@@ -251,6 +251,14 @@ class Indexer:
                     "embedding": memory["embedding"],
                     "metadata": self._ledger.metadata(memory_id),
                 }
+
+
+def _is_gone(path: Path) -> bool:
+    """Whether a file is certainly not there; in a folder that may not be read it may well be."""
+    try:
+        return not path.exists()
+    except OSError:
+        return False
 
 
 def _size(source: Source) -> int:

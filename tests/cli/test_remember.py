@@ -63,6 +63,17 @@ def test_vanished_files_are_reported_and_pruned_only_on_request(aios_json, tiny_
     assert aios_json("add", documents, "--prune")["passages"]["removed"] == 1
 
 
+def test_what_cannot_be_looked_at_is_not_forgotten(aios_json, tiny_models, documents, close_folder):
+    (documents / "inner").mkdir()
+    (documents / "inner" / "kept.txt").write_text("The attic is dry.")
+    aios_json("add", documents)
+    close_folder(documents / "inner")
+    report = aios_json("add", documents, "--prune")
+    assert report["passages"]["removed"] == 0
+    reasons = {Path(item["path"]).name: item["reason"] for item in report["skipped"]}
+    assert reasons["inner"] == "unreadable: Permission denied"
+
+
 def test_dry_run_changes_nothing(aios_json, tiny_models, documents):
     report = aios_json("add", documents, "--dry-run")
     assert report["passages"]["added"] == 5
@@ -163,7 +174,7 @@ def test_ctrl_c_loses_nothing_that_was_committed(aios_json, tiny_models, command
     folder.mkdir()
     for number in range(2000):
         (folder / f"{number}.txt").write_text(f"Note {number} says {number * number}.")
-    env = {**os.environ, "AIOS_PERFORMANCE_EMBED_BATCH": "16"}
+    env = {**os.environ, "AIOS_PERFORMANCE_EMBED_BATCH": "1"}
     process = subprocess.Popen([*command, "add", str(folder), "--quiet"], env=env, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline and process.poll() is None:

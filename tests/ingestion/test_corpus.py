@@ -1,3 +1,4 @@
+import errno
 import os
 from pathlib import Path
 
@@ -61,13 +62,27 @@ def test_links_pipes_and_huge_files_are_skipped_with_a_reason(tmp_path):
     assert skipped["large.txt"].startswith("larger than")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every folder")
-def test_an_unreadable_folder_is_skipped_with_a_reason(tmp_path):
-    closed = tmp_path / "closed"
-    closed.mkdir(mode=0)
-    try:
-        (item,) = walk([tmp_path])
-    finally:
-        closed.chmod(0o700)
-    assert isinstance(item, Skipped)
-    assert "unreadable" in item.reason
+@pytest.mark.parametrize("inside", [".", "above", "above/far"])
+def test_an_unreadable_folder_is_skipped_with_a_reason(tmp_path, close_folder, inside):
+    (tmp_path / "open.txt").write_text("x")
+    (tmp_path / "above" / "far" / "closed").mkdir(parents=True)
+    close_folder(tmp_path / "above" / "far" / "closed" if inside == "." else tmp_path / inside)
+    found = list(walk([tmp_path]))
+    assert names(found, tmp_path) == ["open.txt"]
+    (skipped,) = (item for item in found if isinstance(item, Skipped))
+    assert skipped.reason == "unreadable: Permission denied"
+
+
+def test_a_folder_that_may_be_listed_but_not_entered_is_skipped(tmp_path, monkeypatch):
+    (tmp_path / "listed" / "inner").mkdir(parents=True)
+    (tmp_path / "open.txt").write_text("x")
+
+    def stat(path, *args, real=os.stat, **options):
+        if "inner" in Path(path).parts:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return real(path, *args, **options)
+
+    monkeypatch.setattr(os, "stat", stat)
+    found = list(walk([tmp_path]))
+    assert names(found, tmp_path) == ["open.txt"]
+    assert [item.reason for item in found if isinstance(item, Skipped)] == ["unreadable: Permission denied"]

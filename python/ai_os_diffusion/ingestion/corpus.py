@@ -78,10 +78,11 @@ def _below(root: Path, takes_all: bool) -> Iterator[Found | Skipped]:
     for entry in entries:
         try:
             is_folder = entry.is_dir(follow_symlinks=False)
+            is_ignored = not takes_all and _is_ignored(entry, is_folder)
         except OSError as error:
             yield Skipped(entry.path, f"unreadable: {error.strerror}")
             continue
-        if not takes_all and _is_ignored(entry, is_folder):
+        if is_ignored:
             yield Skipped(entry.path, "ignored by name")
         elif is_folder:
             yield from _below(Path(entry.path), takes_all)
