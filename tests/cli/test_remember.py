@@ -63,6 +63,16 @@ def test_vanished_files_are_reported_and_pruned_only_on_request(aios_json, tiny_
     assert aios_json("add", documents, "--prune")["passages"]["removed"] == 1
 
 
+def test_a_name_that_is_not_utf8_holds_nothing_up(aios_json, aios, tiny_models, documents):
+    (documents / os.fsdecode(b"caf\xe9.txt")).write_text("Coffee is black.")
+    report = aios_json("add", documents)
+    assert report["files"]["added"] == 4
+    assert (
+        "not UTF-8" in {Path(item["path"]).name: item["reason"] for item in report["skipped"]}[r"caf\xe9.txt"]
+    )
+    assert r"caf\xe9.txt: its name is not UTF-8" in aios("add", documents).stderr
+
+
 def test_what_cannot_be_looked_at_is_not_forgotten(aios_json, tiny_models, documents, close_folder):
     (documents / "inner").mkdir()
     (documents / "inner" / "kept.txt").write_text("The attic is dry.")

@@ -86,3 +86,17 @@ def test_a_folder_that_may_be_listed_but_not_entered_is_skipped(tmp_path, monkey
     found = list(walk([tmp_path]))
     assert names(found, tmp_path) == ["open.txt"]
     assert [item.reason for item in found if isinstance(item, Skipped)] == ["unreadable: Permission denied"]
+
+
+def test_names_that_are_not_utf8_are_skipped_with_a_reason(tmp_path):
+    for name in (b"plain.txt", b"caf\xe9.txt", b"d\xe9/inner.txt"):
+        path = tmp_path / os.fsdecode(name)
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("x")
+    found = list(walk([tmp_path]))
+    assert names(found, tmp_path) == ["plain.txt"]
+    skipped = {item.path.rpartition("/")[2]: item.reason for item in found if isinstance(item, Skipped)}
+    assert set(skipped) == {r"caf\xe9.txt", r"d\xe9"}
+    assert all("not UTF-8" in reason for reason in skipped.values())
+    named = tmp_path / os.fsdecode(b"caf\xe9.txt")
+    assert [type(item) for item in walk([named])] == [Skipped]

@@ -17,6 +17,7 @@ IGNORED_FILES = frozenset(
     "pnpm-lock.yaml poetry.lock uv.lock yarn.lock npm-shrinkwrap.json bun.lockb".split()
 )
 IGNORED_ENDINGS = (".min.js", ".min.css", ".js.map", ".css.map")
+_NOT_UTF8 = "its name is not UTF-8; rename it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +30,20 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A file or folder that was passed by, and why."""
+    """A file or folder that was passed by, and why.
+
+    Attributes:
+        path: as it can be shown: bytes of a name that are not UTF-8 stand as hexadecimal escapes.
+        reason: in words.
+    """
 
     path: str
     reason: str
+
+    @classmethod
+    def of(cls, path: str | os.PathLike[str], reason: str) -> Skipped:
+        """Pass by a file or folder of any name."""
+        return cls(os.fsencode(path).decode("utf-8", "backslashreplace"), reason)
 
 
 def walk(
@@ -42,7 +53,8 @@ def walk(
 
     A path named directly is always taken. Below a folder, these are passed by unless `takes_all`:
     hidden files and folders, `node_modules`, `__pycache__`, `site-packages`, virtual environments, lock
-    files and minified code. Links to folders are not followed.
+    files and minified code. Links to folders are not followed. A name that is not UTF-8 is always passed by:
+    a citation could not hold it.
 
     Args:
         paths: files and folders.
@@ -64,7 +76,7 @@ def walk(
             elif item.path not in seen:
                 seen.add(item.path)
                 if item.size_bytes > max_bytes:
-                    yield Skipped(str(item.path), f"larger than {max_bytes >> 20} MiB")
+                    yield Skipped.of(item.path, f"larger than {max_bytes >> 20} MiB")
                 else:
                     yield item
 
@@ -73,17 +85,19 @@ def _below(root: Path, takes_all: bool) -> Iterator[Found | Skipped]:
     try:
         entries = sorted(os.scandir(root), key=lambda entry: entry.name)
     except OSError as error:
-        yield Skipped(str(root), f"unreadable: {error.strerror}")
+        yield Skipped.of(root, f"unreadable: {error.strerror}")
         return
     for entry in entries:
         try:
             is_folder = entry.is_dir(follow_symlinks=False)
             is_ignored = not takes_all and _is_ignored(entry, is_folder)
         except OSError as error:
-            yield Skipped(entry.path, f"unreadable: {error.strerror}")
+            yield Skipped.of(entry.path, f"unreadable: {error.strerror}")
             continue
         if is_ignored:
-            yield Skipped(entry.path, "ignored by name")
+            yield Skipped.of(entry.path, "ignored by name")
+        elif not _is_utf8(entry.name):
+            yield Skipped.of(entry.path, _NOT_UTF8)
         elif is_folder:
             yield from _below(Path(entry.path), takes_all)
         else:
@@ -94,12 +108,22 @@ def _named(path: Path) -> Found | Skipped:
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
-            return Skipped(str(path), "a link to a folder")
+            return Skipped.of(path, "a link to a folder")
         if not stat.S_ISREG(status.st_mode):
-            return Skipped(str(path), "not a regular file")
-        return Found(path.resolve(), status.st_size)
+            return Skipped.of(path, "not a regular file")
+        resolved = path.resolve()
+        return Found(resolved, status.st_size) if _is_utf8(str(resolved)) else Skipped.of(path, _NOT_UTF8)
     except OSError as error:
-        return Skipped(str(path), f"unreadable: {error.strerror}")
+        return Skipped.of(path, f"unreadable: {error.strerror}")
+
+
+def _is_utf8(name: str) -> bool:
+    """Whether a name came from UTF-8 bytes; Python keeps other bytes as lone surrogates."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_ignored(entry: os.DirEntry[str], is_folder: bool) -> bool:
