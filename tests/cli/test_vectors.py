@@ -24,6 +24,20 @@ def test_embed_json_lines(aios, tiny_models):
     assert len(rows[0]["embedding"]) == 32
 
 
+def test_texts_beyond_the_window_are_counted(aios, aios_json, tiny_models):
+    # Every letter is a token; two more stand around the text, and the window takes 128.
+    fits, longer = "x" * 126, "x" * 127
+    result = aios("embed", fits, longer, "--json")
+    assert [json.loads(line)["truncated"] for line in result.stdout.splitlines()] == [False, True]
+    assert result.stderr == "1 of 2 texts is longer than the model's 128 tokens: only the beginning counts\n"
+    assert aios("embed", longer, "--quiet").stderr == ""
+    assert aios("embed", fits).stderr == ""
+    compared = aios("similarity", fits, longer, longer, "--json")
+    found = json.loads(compared.stdout)
+    assert (found["truncated"], [row["truncated"] for row in found["similarities"]]) == (False, [True, True])
+    assert compared.stderr.startswith("2 of 3 texts are longer")
+
+
 @pytest.mark.parametrize("suffix", ["npy", "jsonl", "parquet"])
 def test_embed_to_a_file(aios, tiny_models, tmp_path, suffix):
     if suffix == "parquet":

@@ -43,7 +43,8 @@ def embed(
     """Turn texts into vectors.
 
     Without --out each vector is a line of numbers separated by spaces, or with --json a line
-    {"text", "embedding"}.
+    {"text", "truncated", "embedding"}. A text longer than the model's window is embedded by its beginning;
+    how many there were is said on stderr.
     """
     settings: Settings = ctx.obj
     given = _texts(texts, file)
@@ -52,15 +53,18 @@ def embed(
     with settings.runtime(model__encoder=model) as runtime:
         engine = runtime.encoder
         vectors = engine.encode_query(given) if query else engine.encode_document(given)
+        truncated = engine.is_truncated(given, "query" if query else "document")
+    _tell_truncated(truncated, engine.max_seq_length, quiet=quiet)
     if out is not None:
         _save(out, given, vectors)
         note(
             f"{counted(len(given), 'vector')} of {counted(vectors.shape[1], 'number')} in {out}", quiet=quiet
         )
         return
-    for text, vector in zip(given, vectors, strict=True):
+    for text, vector, cut in zip(given, vectors, truncated, strict=True):
         if as_json:
-            show_json_line({"text": text, "embedding": [float(f"{value:.8g}") for value in vector]})
+            numbers = [float(f"{value:.8g}") for value in vector]
+            show_json_line({"text": text, "truncated": bool(cut), "embedding": numbers})
         else:
             typer.echo(" ".join(f"{value:.6f}" for value in vector))
 
@@ -71,6 +75,7 @@ def similarity(
     first: Annotated[str, typer.Argument(help="A text.")],
     others: Annotated[list[str], typer.Argument(help="One or more texts to compare it with.")],
     model: Model = None,
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Say how near two texts are in meaning: their cosine, from -1 to 1.
@@ -80,18 +85,32 @@ def similarity(
     settings: Settings = ctx.obj
     _refuse_empty([first, *others])
     with settings.runtime(model__encoder=model) as runtime:
-        vectors = runtime.encoder.encode_document([first, *others])
-        scores = runtime.encoder.similarity(vectors[:1], vectors[1:])[0]
+        engine = runtime.encoder
+        vectors = engine.encode_document([first, *others])
+        scores = engine.similarity(vectors[:1], vectors[1:])[0]
+        truncated = engine.is_truncated([first, *others])
+    _tell_truncated(truncated, engine.max_seq_length, quiet=quiet)
     if as_json:
-        pairs = zip(others, scores, strict=True)
-        show_json(
-            {"text": first, "similarities": [{"text": text, "cosine": float(score)} for text, score in pairs]}
-        )
+        rows = zip(others, scores, truncated[1:], strict=True)
+        similarities = [
+            {"text": text, "cosine": float(score), "truncated": bool(cut)} for text, score, cut in rows
+        ]
+        show_json({"text": first, "truncated": bool(truncated[0]), "similarities": similarities})
     elif len(others) == 1:
         typer.echo(f"{scores[0]:.4f}")
     else:
         for text, score in zip(others, scores, strict=True):
             typer.echo(f"{score:.4f}\t{text}")
+
+
+def _tell_truncated(truncated: NDArray[np.bool_], window: int, *, quiet: bool) -> None:
+    count = int(truncated.sum())
+    if count:
+        note(
+            f"{count} of {counted(len(truncated), 'text')} {'is' if count == 1 else 'are'} longer than the "
+            f"model's {window} tokens: only the beginning counts",
+            quiet=quiet,
+        )
 
 
 def _texts(texts: list[str] | None, file: Path | None) -> list[str]:

@@ -184,6 +184,20 @@ class ArrowEngine:
         """`encode` with the model's prompt for passages."""
         return self._encode_as("document", sentences, options)
 
+    def is_truncated(
+        self, sentences: Sequence[str], kind: Literal["query", "document"] = "document"
+    ) -> NDArray[np.bool_]:
+        """Tell which texts `encode_query` or `encode_document` cuts at `max_seq_length`.
+
+        Args:
+            sentences: the texts.
+            kind: the model's prompt for them counts too.
+
+        Returns:
+            bool[n].
+        """
+        return self._encoder_open().is_truncated(sentences, self.metadata.prompts.get(kind, ""))
+
     def similarity(self, a: ArrayLike | Sequence[str], b: ArrayLike | Sequence[str]) -> Vectors:
         """Cosines of every pair.
 

@@ -76,6 +76,14 @@ class SentenceEncoder:
         vectors = np.concatenate(parts) if parts else self._cut([], normalize)
         return quantize_embeddings(truncate_embeddings(vectors, truncate_dim, normalize), precision)
 
+    def is_truncated(self, texts: Sequence[str], prefix: str) -> NDArray[np.bool_]:
+        """Which texts have more tokens than the model's window takes: bool[n]."""
+        window = self._core.config.max_seq_length
+        _, offsets = self._tokenizer.native.encode_batch(
+            [prefix + text for text in texts], max_length=window + 1
+        )
+        return np.asarray(np.diff(offsets) > window, np.bool_)
+
     def prompt(self, prompt: str | None, name: str | None) -> str:
         """The text to put before every sentence.
 
