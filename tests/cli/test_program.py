@@ -1,3 +1,4 @@
+import json
 import os
 import subprocess
 import sys
@@ -50,6 +51,34 @@ def test_wrong_usage_ends_with_2(aios, args):
     assert aios(*args).exit_code == 2
 
 
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("nonsense", "--json"), "nonsense"),
+        (("recall", "--json"), "question"),
+        (("recall", "x", "--json", "--top", "0"), "--top"),
+        (("embed", "--json", "--nope"), "--nope"),
+        (("memory", "show", "--json"), "memory_id"),
+        (("memory", "none", "--json"), "none"),
+        (("add", "x", "--json", "--store"), "--store"),
+    ],
+)
+def test_wrong_usage_is_json_where_json_was_asked_for(aios, args, said):
+    result = aios(*args)
+    assert result.exit_code == 2
+    error = json.loads(result.stderr)["error"]
+    assert (error["type"], error["exit_code"]) == ("UsageError", 2)
+    assert said in error["message"]
+    assert result.stdout == ""
+
+
+def test_json_asks_no_question(aios_json, tiny_models, documents):
+    aios_json("add", documents)
+    error = aios_json("memory", "forget", "--source", documents, code=2, error=True)
+    assert error["message"] == "Forget 5 memories? --yes confirms"
+    assert aios_json("memory", "forget", "--source", documents, "--yes")["forgotten"]
+
+
 def test_options_of_the_program_may_follow_the_verb():
     args = ["recall", "where", "--store", "s", "--config=c", "-k", "3", "--", "--store", "kept"]
     assert hoist(args) == [
@@ -81,8 +110,6 @@ def test_a_missing_configuration_file_is_named(aios, home):
 
 
 def test_errors_are_json_where_json_was_asked_for(aios):
-    import json
-
     result = aios("recall", "anything", "--json")
     assert result.exit_code == 3
     error = json.loads(result.stderr)["error"]

@@ -20,7 +20,7 @@ from ai_os_diffusion.utils.errors import (
     WeightError,
 )
 
-__all__ = ["ExitCode", "NotFoundError", "UsageError", "exit_code", "reported"]
+__all__ = ["ExitCode", "NotFoundError", "UsageError", "error_message", "exit_code", "reported"]
 
 
 class ExitCode(IntEnum):
@@ -45,9 +45,13 @@ class UsageError(DiffusionError):
     """Arguments that do not go together, found after parsing."""
 
 
+# What Typer's parser raises: only this subclass of it is public.
+_ParseError: type[Exception] = typer.BadParameter.__mro__[1]
+
 # The first class that fits decides.
 _CODES: tuple[tuple[type[BaseException], ExitCode], ...] = (
     (UsageError, ExitCode.USAGE),
+    (_ParseError, ExitCode.USAGE),
     (ConfigurationError, ExitCode.USAGE),
     (NotFoundError, ExitCode.NOT_FOUND),
     (FileNotFoundError, ExitCode.NOT_FOUND),
@@ -69,7 +73,8 @@ def exit_code(error: BaseException) -> ExitCode:
 def reported(*, as_json: bool) -> Iterator[None]:
     """Turn an expected error into a line on stderr and an exit code.
 
-    Errors that nobody foresaw pass through, and so does every error when AIOS_DEBUG is set.
+    Errors that nobody foresaw pass through, and so does every error when AIOS_DEBUG is set. What the parser
+    refuses is Typer's to show, with a line on usage, unless JSON was asked for.
 
     Args:
         as_json: write `{"error": {"type", "message", "exit_code"}}` in place of the line.
@@ -79,23 +84,35 @@ def reported(*, as_json: bool) -> Iterator[None]:
     except BrokenPipeError:
         _abandon_stdout()
         raise typer.Exit(ExitCode.BROKEN_PIPE) from None
+    except _ParseError as error:
+        if not as_json:
+            raise
+        _show_json_error(error)
+        raise typer.Exit(exit_code(error)) from None
     except (DiffusionError, OSError, KeyboardInterrupt, MemoryError) as error:
         if os.environ.get("AIOS_DEBUG"):
             raise
-        code = exit_code(error)
-        message = _message(error)
         if as_json:
-            body = {"type": type(error).__name__, "message": message, "exit_code": int(code)}
-            line = json.dumps({"error": body}, ensure_ascii=False)
+            _show_json_error(error)
         else:
-            line = message if isinstance(error, KeyboardInterrupt) else f"error: {message}"
-        typer.echo(line, err=True)
-        raise typer.Exit(code) from None
+            message = error_message(error)
+            typer.echo(message if isinstance(error, KeyboardInterrupt) else f"error: {message}", err=True)
+        raise typer.Exit(exit_code(error)) from None
 
 
-def _message(error: BaseException) -> str:
+def _show_json_error(error: BaseException) -> None:
+    # The parser's own classes are Typer's inner matter.
+    kind = "UsageError" if isinstance(error, _ParseError) else type(error).__name__
+    body = {"type": kind, "message": error_message(error), "exit_code": int(exit_code(error))}
+    typer.echo(json.dumps({"error": body}, ensure_ascii=False), err=True)
+
+
+def error_message(error: BaseException) -> str:
+    """What happened, in one sentence."""
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
+    if isinstance(error, _ParseError):
+        return str(getattr(error, "format_message", error.__str__)())
     if isinstance(error, MemoryError):
         return "out of memory"
     if isinstance(error, OSError) and error.strerror:

@@ -87,6 +87,9 @@ def hoist(args: list[str]) -> list[str]:
     while position < len(head):
         word = head[position]
         if word in GLOBAL_OPTIONS:
+            if position + 1 == len(head):
+                # Its value is missing: alone, so that the parser says this and takes no other word for it.
+                return [word]
             front += head[position : position + 2]
             position += 2
             continue

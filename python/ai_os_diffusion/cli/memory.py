@@ -13,7 +13,7 @@ from ai_os_diffusion.cli.failures import NotFoundError, UsageError
 from ai_os_diffusion.cli.filters import parse_filter, source_filter
 from ai_os_diffusion.cli.lazy import new_app
 from ai_os_diffusion.cli.options import DryRun, Filter, Json, Quiet, Settings, Yes
-from ai_os_diffusion.cli.output import note, show_json, show_table, size_text, where_text
+from ai_os_diffusion.cli.output import confirm, note, show_json, show_table, size_text, where_text
 from ai_os_diffusion.utils.wording import counted
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def forget(
             wanted.update(dict.fromkeys(memory["memory_id"] for memory in store.iter(filter=condition)))
         if wanted and not dry_run:
             if not yes:
-                typer.confirm(f"Forget {counted(len(wanted), 'memory')}?", abort=True, err=True)
+                confirm(f"Forget {counted(len(wanted), 'memory')}?", as_json=as_json)
             runtime.storage.delete_many(list(wanted))
     if as_json:
         show_json({"forgotten": list(wanted), "dry_run": dry_run})
@@ -137,7 +137,7 @@ def export_memories(
     """Write every memory to a Parquet file that DuckDB, pandas and Polars read."""
     settings: Settings = ctx.obj
     if file.exists() and not yes:
-        typer.confirm(f"{file} exists. Replace it?", abort=True, err=True)
+        confirm(f"{file} exists. Replace it?", as_json=as_json)
     with settings.runtime() as runtime:
         count = int(runtime.memories.export_parquet(file))
     _tell_count("exported", count, file, quiet=quiet, as_json=as_json)

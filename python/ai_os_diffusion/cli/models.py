@@ -8,7 +8,7 @@ import typer
 
 from ai_os_diffusion.cli.lazy import new_app
 from ai_os_diffusion.cli.options import DryRun, Json, Quiet, Settings, Yes
-from ai_os_diffusion.cli.output import note, show_json, show_table, size_text
+from ai_os_diffusion.cli.output import confirm, note, show_json, show_table, size_text
 from ai_os_diffusion.cli.progress import ProgressBar
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def rm(
             raise ModelLoadError(f"model {name!r} is not pulled; pulled are: {', '.join(sizes) or 'none'}")
     if not dry_run:
         if not yes:
-            typer.confirm(f"Remove {', '.join(names)}?", abort=True, err=True)
+            confirm(f"Remove {', '.join(names)}?", as_json=as_json)
         for name in names:
             remove_model(name, models_dir=models_dir)
     freed = sum(sizes[name] for name in names)

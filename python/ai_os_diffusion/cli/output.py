@@ -10,7 +10,18 @@ from typing import Any
 
 import typer
 
-__all__ = ["note", "show_json", "show_json_line", "show_piece", "show_table", "size_text", "where_text"]
+from ai_os_diffusion.cli.failures import UsageError
+
+__all__ = [
+    "confirm",
+    "note",
+    "show_json",
+    "show_json_line",
+    "show_piece",
+    "show_table",
+    "size_text",
+    "where_text",
+]
 
 
 def show_json(value: Any) -> None:
@@ -61,6 +72,17 @@ def note(text: str, *, quiet: bool = False) -> None:
     """Say something beside the data, on stderr."""
     if not quiet:
         typer.echo(text, err=True)
+
+
+def confirm(question: str, *, as_json: bool) -> None:
+    """Ask on stderr, and end the program unless the answer is yes.
+
+    Raises:
+        UsageError: JSON was asked for, so a program is listening, and no person.
+    """
+    if as_json:
+        raise UsageError(f"{question} --yes confirms")
+    typer.confirm(question, abort=True, err=True)
 
 
 def size_text(size_bytes: float) -> str:
