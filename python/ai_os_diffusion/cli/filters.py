@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ai_os_diffusion.cli.failures import UsageError
+from ai_os_diffusion.cli.standard_input import to_text
 
 __all__ = ["parse_filter", "source_filter"]
 
@@ -22,7 +23,7 @@ def parse_filter(given: Sequence[str] | None) -> dict[str, Any] | None:
     Raises:
         UsageError: a condition is neither.
     """
-    conditions = [_condition(item) for item in given or ()]
+    conditions = [_condition(to_text(item)) for item in given or ()]
     if len(conditions) < 2:
         return conditions[0] if conditions else None
     return {"$and": conditions}

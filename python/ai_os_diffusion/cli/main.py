@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -59,6 +60,9 @@ def program(
 def run() -> None:
     """Entry point of the command line."""
     code: int | str | None = ExitCode.OK
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal or pipe of another encoding shows a question mark, and no traceback.
+        sys.stdout.reconfigure(errors="replace")
     try:
         app(prog_name="aios")
     except SystemExit as ended:

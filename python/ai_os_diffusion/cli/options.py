@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from ai_os_diffusion.cli.standard_input import read_text, to_text
 
 if TYPE_CHECKING:
     from ai_os_diffusion.config import Config
@@ -17,7 +18,9 @@ __all__ = ["DryRun", "Filter", "Json", "MinSimilarity", "Question", "Quiet", "Se
 
 
 def _or_standard_input(ctx: typer.Context, words: str) -> str:
-    return sys.stdin.read() if words == "-" and not ctx.resilient_parsing else words
+    if ctx.resilient_parsing:
+        return words
+    return read_text() if words == "-" else to_text(words)
 
 
 Json = Annotated[bool, typer.Option("--json", help="Write the result as JSON (docs/reference/cli-json.md).")]

@@ -15,6 +15,7 @@ from ai_os_diffusion.cli.lazy import new_app
 from ai_os_diffusion.cli.options import DryRun, Filter, Json, MinSimilarity, Question, Quiet, Settings, TopK
 from ai_os_diffusion.cli.output import note, show_json, size_text, where_text
 from ai_os_diffusion.cli.progress import ProgressBar
+from ai_os_diffusion.cli.standard_input import read_bytes, to_text
 from ai_os_diffusion.utils.wording import counted
 
 if TYPE_CHECKING:
@@ -113,9 +114,9 @@ def nothing_fits(nearest: float | None, threshold: float | None) -> str:
 
 
 def _standard_input(name: str | None) -> tuple[str, bytes]:
-    data = sys.stdin.buffer.read()
+    data = read_bytes()
     # Without a name each text is a document of its own, never a new version of the one before.
-    return name or f"stdin-{hashlib.blake2b(data, digest_size=6).hexdigest()}", data
+    return to_text(name or "") or f"stdin-{hashlib.blake2b(data, digest_size=6).hexdigest()}", data
 
 
 def _tell_hits(found: RecallResult) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +11,7 @@ from ai_os_diffusion.cli.failures import UsageError
 from ai_os_diffusion.cli.lazy import new_app
 from ai_os_diffusion.cli.options import Json, Quiet, Settings
 from ai_os_diffusion.cli.output import note, show_json, show_json_line
+from ai_os_diffusion.cli.standard_input import read_text, to_text
 from ai_os_diffusion.utils.wording import counted
 
 if TYPE_CHECKING:
@@ -83,6 +83,7 @@ def similarity(
     With several texts there is one line for each, the cosine first.
     """
     settings: Settings = ctx.obj
+    first, *others = map(to_text, (first, *others))
     _refuse_empty([first, *others])
     with settings.runtime(model__encoder=model) as runtime:
         engine = runtime.encoder
@@ -121,8 +122,9 @@ def _texts(texts: list[str] | None, file: Path | None) -> list[str]:
 
         found = decode(file.read_bytes())[0].split("\n")
     elif not texts or texts == ["-"]:
-        found = sys.stdin.read().split("\n")
+        found = read_text().split("\n")
     else:
+        texts = list(map(to_text, texts))
         _refuse_empty(texts)
         return texts
     found = [line.rstrip("\r") for line in found if line.strip()]
