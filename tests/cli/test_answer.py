@@ -1,3 +1,8 @@
+import json
+
+import pytest
+
+
 def test_ask_answers_with_passages_and_honest_citations(aios_json, tiny_models, documents):
     aios_json("add", documents)
     answer = aios_json("ask", "When does the night train leave?", "--max-tokens", "8")
@@ -32,3 +37,72 @@ def test_chat_answers_from_memory(aios, tiny_models, documents):
     result = aios("chat", "--max-tokens", "4", input="When does the night train leave?\n")
     assert result.exit_code == 0
     assert "garden.md" in result.stdout or "trains.txt" in result.stdout or "tool.py" in result.stdout
+
+
+def chat(aios, *args, input):
+    """Run a conversation; returns its JSON lines and the whole result."""
+    result = aios("chat", "--json", "--max-tokens", "4", *args, input=input)
+    return [json.loads(line) for line in result.stdout.splitlines()], result
+
+
+def test_chat_without_a_store_talks_without_memory(aios, tiny_models):
+    lines, result = chat(aios, input="Hello\nAgain\n")
+    assert result.exit_code == 0
+    assert [(line["question"], line["from_memory"]) for line in lines] == [("Hello", False), ("Again", False)]
+    assert result.stderr.count("no memory yet") == 1
+    assert "no memory yet" not in chat(aios, "--no-memory", input="Hello\n")[1].stderr
+
+
+def test_chat_writes_what_ask_writes_for_answers_from_memory(aios, aios_json, tiny_models, documents):
+    aios_json("add", documents)
+    question = "When does the night train leave?"
+    (line,), _ = chat(aios, input=question)
+    asked = aios_json("ask", question, "--max-tokens", "4")
+    assert line.pop("from_memory") is True
+    assert line.keys() == asked.keys()
+    assert line["answer"] == asked["answer"]
+
+
+def test_chat_goes_on_after_a_message_that_is_too_long(aios, tiny_models):
+    # A letter is a token, and the window takes 4096.
+    given = f"Hello\n{'x' * 5000}\nAgain\n"
+    lines, result = chat(aios, input=given)
+    assert ["error" in line for line in lines] == [False, True, False]
+    assert "tokens" in lines[1]["error"]["message"]
+    assert result.exit_code == lines[1]["error"]["exit_code"] == 1
+    plain = aios("chat", "--max-tokens", "4", input=given)
+    assert (plain.exit_code, plain.stderr.count("error: ")) == (1, 1)
+
+
+def test_chat_forgets_old_turns_where_the_window_is_full(aios, tiny_models):
+    lines, result = chat(aios, input=f"{'a' * 1800}\n{'b' * 1800}\n{'c' * 1800}\n")
+    assert result.exit_code == 0, result.stderr
+    assert len(lines) == 3
+
+
+def test_chat_without_a_decoder_says_so_before_any_message(aios, home):
+    result = aios("chat", input="")
+    assert result.exit_code == 3
+    assert "aios pull smollm2" in result.stderr
+
+
+@pytest.mark.parametrize("verb", ["recall", "ask", "chat", "embed"])
+def test_what_comes_through_a_pipe_is_decoded_as_files_are(aios, tiny_models, documents, verb):
+    aios("add", documents)
+    args = [verb, "--json"] if verb == "chat" else [verb, "-", "--json"]
+    result = aios(*args, input="Öl im Café?\r\n".encode("cp1252"))
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout.splitlines()[0] if verb in ("chat", "embed") else result.stdout)
+    assert "Öl im Café?" in result.stdout
+    binary = aios(*args, input=b"\0\1\2\n")
+    assert binary.exit_code == 1
+    assert "not text" in (binary.stdout if verb == "chat" else binary.stderr)
+
+
+def test_arguments_are_decoded_as_files_are(aios, tiny_models, documents):
+    aios("add", documents)
+    latin = "caf\udce9"
+    for args in (("recall", latin), ("ask", latin), ("embed", latin), ("similarity", "x", latin)):
+        result = aios(*args, "--json")
+        assert result.exit_code == 0, result.stderr
+        assert "café" in result.stdout

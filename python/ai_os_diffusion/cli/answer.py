@@ -70,11 +70,13 @@ def chat(
         typer.Option("--temperature", min=0, max=5, help="Randomness; 0 always takes the likeliest word."),
     ] = 0.0,
     seed: Annotated[int | None, typer.Option("--seed", help="Makes randomness repeatable.")] = None,
+    as_json: Json = False,
 ) -> None:
     """Talk with the model, from memory or without.
 
     Ctrl-C stops an answer, Ctrl-D ends. A message that memory has something on is answered from it, with
-    citations; any other from the conversation alone.
+    citations; any other from the conversation alone. One message a line; through a pipe, one that cannot be
+    answered is reported, the next one is taken, and the exit code tells of it. --json writes a line for each.
     """
     from ai_os_diffusion.cli.conversation import Conversation
 
@@ -83,7 +85,11 @@ def chat(
     if seed is not None:
         sampling["seed"] = seed
     with settings.runtime() as runtime:
-        Conversation(runtime, from_memory=from_memory, max_tokens=max_tokens, sampling=sampling).run()
+        conversation = Conversation(
+            runtime, from_memory=from_memory, max_tokens=max_tokens, sampling=sampling, as_json=as_json
+        )
+        code = conversation.run()
+    raise typer.Exit(code)
 
 
 def _end(answer: Answer, *, quiet: bool, as_json: bool) -> None:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import typer
 
 from ai_os_diffusion.cli.answer import show_citations
-from ai_os_diffusion.cli.output import note, show_piece
+from ai_os_diffusion.cli.failures import ExitCode, error_dict, error_message, exit_code
+from ai_os_diffusion.cli.output import note, show_json_line, show_piece
+from ai_os_diffusion.cli.standard_input import is_interactive, prompted_lines, read_lines, to_text
+from ai_os_diffusion.utils.errors import InferenceError, IngestError
 
 if TYPE_CHECKING:
     from ai_os_diffusion.contracts import Message
     from ai_os_diffusion.grounding import Answer
+    from ai_os_diffusion.inference.generation import GenerationStream
     from ai_os_diffusion.runtime import Runtime
 
 __all__ = ["Conversation"]
@@ -26,61 +28,106 @@ class Conversation:
     """Messages in, answers out, until the input ends."""
 
     def __init__(
-        self, runtime: Runtime, *, from_memory: bool, max_tokens: int, sampling: dict[str, float | int]
+        self,
+        runtime: Runtime,
+        *,
+        from_memory: bool,
+        max_tokens: int,
+        sampling: dict[str, float | int],
+        as_json: bool = False,
     ) -> None:
+        """Wire.
+
+        Args:
+            runtime: what answers.
+            from_memory: look every message up first; without a store the conversation goes on without.
+            max_tokens: length of an answer at most.
+            sampling: as for `ArrowEngine.generate`.
+            as_json: write a JSON line for each message in place of the text.
+        """
         self._runtime = runtime
         self._from_memory = from_memory
         self._max_tokens = max_tokens
         self._sampling = sampling
+        self._as_json = as_json
         self._history: list[Message] = []
 
-    def run(self) -> None:
-        """Talk until the end of the input."""
-        interactive = sys.stdin.isatty()
-        if interactive:
-            import readline  # noqa: F401 - gives input() its line editing
+    def run(self) -> ExitCode:
+        """Talk until the end of the input.
 
+        Returns:
+            How the last message failed that did; OK when all were answered, or a person saw it happen.
+        """
+        interactive = is_interactive()
+        # What is missing shows now, not after the first message.
+        self._runtime.decoder  # noqa: B018
+        if self._from_memory and not self._runtime.has_store:
+            self._from_memory = False
+            note("there is no memory yet, so answers come from the model alone; aios add PATH makes one")
+        if interactive:
             note("Ctrl-C stops an answer, Ctrl-D ends.")
-        for message in self._messages(interactive):
+        ended = ExitCode.OK
+        for given in prompted_lines() if interactive else read_lines():
             try:
-                self._answer(message)
+                message = to_text(given).strip()
+                if message:
+                    self._answer(message)
+            except (InferenceError, IngestError) as error:
+                ended = exit_code(error)
+                self._tell_error(given, error)
             except KeyboardInterrupt:
                 if not interactive:
                     raise
                 typer.echo(" …")
         if interactive:
-            typer.echo()
+            typer.echo(err=True)
+            return ExitCode.OK
+        return ended
 
-    def _messages(self, interactive: bool) -> Iterator[str]:
-        while True:
-            try:
-                line = input("> ") if interactive else sys.stdin.readline()
-            except EOFError:
-                return
-            except KeyboardInterrupt:
-                typer.echo()
-                continue
-            if not interactive and not line:
-                return
-            if line.strip():
-                yield line.strip()
+    def _tell_error(self, given: bytes | str, error: Exception) -> None:
+        """Say why a message was not answered; the next one may be."""
+        if self._as_json:
+            shown = given if isinstance(given, str) else given.decode("utf-8", "backslashreplace")
+            show_json_line({"question": shown.strip(), "error": error_dict(error)})
+        else:
+            note(f"error: {error_message(error)}")
 
     def _answer(self, message: str) -> None:
         if self._from_memory:
             answer = self._from_passages(message)
             if not answer.abstained:
-                show_citations(answer)
+                if self._as_json:
+                    show_json_line({**answer.to_dict(), "from_memory": True})
+                else:
+                    show_citations(answer)
                 self._remember(message, answer.text)
                 return
-        turn: Message = {"role": "user", "content": message}
+        text = self._from_model(message)
+        if self._as_json:
+            show_json_line({"question": message, "answer": text, "from_memory": False})
+        self._remember(message, text)
+
+    def _from_model(self, message: str) -> str:
         pieces: list[str] = []
-        for piece in self._runtime.generate(
-            [*self._history, turn], max_tokens=self._max_tokens, **self._sampling
-        ):
+        for piece in self._stream({"role": "user", "content": message}):
             pieces.append(piece)
-            show_piece(piece)
-        typer.echo()
-        self._remember(message, "".join(pieces).strip())
+            self._show(piece)
+        self._show("\n")
+        return "".join(pieces).strip()
+
+    def _stream(self, turn: Message) -> GenerationStream:
+        """Begin an answer; where all turns do not fit the window, the oldest are left behind."""
+        turns = list(self._history)
+        while True:
+            try:
+                stream = self._runtime.generate([*turns, turn], max_tokens=self._max_tokens, **self._sampling)
+            except InferenceError:
+                if not turns:
+                    raise
+                del turns[:2]
+            else:
+                self._history = turns
+                return stream
 
     def _from_passages(self, message: str) -> Answer:
         from ai_os_diffusion.grounding import Answer
@@ -88,10 +135,14 @@ class Conversation:
         for event in self._runtime.ask_stream(message, max_tokens=self._max_tokens):
             if isinstance(event, Answer):
                 if not event.abstained:
-                    typer.echo()
+                    self._show("\n")
                 return event
-            show_piece(event)
+            self._show(event)
         raise AssertionError("ask_stream ends with an answer")
+
+    def _show(self, piece: str) -> None:
+        if not self._as_json:
+            show_piece(piece)
 
     def _remember(self, message: str, answer: str) -> None:
         self._history += [

@@ -20,7 +20,7 @@ from ai_os_diffusion.utils.errors import (
     WeightError,
 )
 
-__all__ = ["ExitCode", "NotFoundError", "UsageError", "error_message", "exit_code", "reported"]
+__all__ = ["ExitCode", "NotFoundError", "UsageError", "error_dict", "error_message", "exit_code", "reported"]
 
 
 class ExitCode(IntEnum):
@@ -101,10 +101,14 @@ def reported(*, as_json: bool) -> Iterator[None]:
 
 
 def _show_json_error(error: BaseException) -> None:
+    typer.echo(json.dumps({"error": error_dict(error)}, ensure_ascii=False), err=True)
+
+
+def error_dict(error: BaseException) -> dict[str, str | int]:
+    """An error as JSON-able values: its "type", "message" and "exit_code"."""
     # The parser's own classes are Typer's inner matter.
     kind = "UsageError" if isinstance(error, _ParseError) else type(error).__name__
-    body = {"type": kind, "message": error_message(error), "exit_code": int(exit_code(error))}
-    typer.echo(json.dumps({"error": body}, ensure_ascii=False), err=True)
+    return {"type": kind, "message": error_message(error), "exit_code": int(exit_code(error))}
 
 
 def error_message(error: BaseException) -> str:
