@@ -2,14 +2,14 @@
 
 #![no_main]
 
-use arrow_quant::{Bits, Grid, Quantization, Rows, Scales, Tensor, TensorData, quantize};
+use arrow_quant::{CodeBits, Grid, Quantization, PlainRows, Scales, Tensor, TensorData, quantize};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
     let Some((&choice, data)) = data.split_first() else {
         return;
     };
-    let bits = [Bits::Int8, Bits::Int4, Bits::Int2][usize::from(choice) % 3];
+    let bits = [CodeBits::Int8, CodeBits::Int4, CodeBits::Int2][usize::from(choice) % 3];
     let grid = [Grid::Symmetric, Grid::Asymmetric, Grid::Minimum][usize::from(choice) / 3 % 3];
     let group_size = [0, 32][usize::from(choice) / 9 % 2];
     let k = 32;
@@ -24,7 +24,7 @@ fuzz_target!(|data: &[u8]| {
         group_size,
         grid,
     };
-    let Ok(quant) = quantize(Rows::F32(&weights), n, k, how, |_| true) else {
+    let Ok(quant) = quantize(PlainRows::F32(&weights), n, k, how, |_| true) else {
         return;
     };
     let largest = match &quant.scales {

@@ -1,5 +1,8 @@
 //! Memory that starts on a 64-byte boundary, so that decoded tensors cast like mapped ones.
 
+use std::convert::Infallible;
+use std::mem::MaybeUninit;
+
 use bytes::Bytes;
 use memmap2::MmapMut;
 
@@ -11,8 +14,9 @@ const LARGE: usize = 4 << 20;
 
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
-struct Line([u8; ALIGNMENT]);
+struct Line([MaybeUninit<u8>; ALIGNMENT]);
 
+/// Lines of which the first `len` bytes are written.
 struct Lines {
     lines: Vec<Line>,
     len: usize,
@@ -20,26 +24,51 @@ struct Lines {
 
 impl AsRef<[u8]> for Lines {
     fn as_ref(&self) -> &[u8] {
-        // SAFETY: `Line` is 64 plain bytes without padding, and `len` is at most the bytes of all lines.
+        // SAFETY: `Line` is 64 bytes without padding, `len` is at most the bytes of all lines, and they are written.
         unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len) }
     }
 }
 
-/// A zeroed buffer of `len` bytes filled by `fill`.
-pub fn filled(len: usize, fill: impl FnOnce(&mut [u8])) -> Bytes {
+/// A buffer of `len` bytes as `write` leaves it.
+///
+/// # Safety
+/// `write` returns `Ok` only when it has written every byte.
+pub unsafe fn written<E>(
+    len: usize,
+    write: impl FnOnce(&mut [MaybeUninit<u8>]) -> Result<(), E>,
+) -> Result<Bytes, E> {
     if len >= LARGE
         && let Ok(mut map) = MmapMut::map_anon(len)
     {
         // A kernel without huge pages refuses, and small ones do.
         #[cfg(target_os = "linux")]
         let _ = map.advise(memmap2::Advice::HugePage);
-        fill(&mut map);
-        return Bytes::from_owner(map);
+        // SAFETY: the map is `len` bytes, and `write` only writes to them.
+        write(unsafe { std::slice::from_raw_parts_mut(map.as_mut_ptr().cast(), len) })?;
+        return Ok(Bytes::from_owner(map));
     }
-    let mut lines = vec![Line([0; ALIGNMENT]); len.div_ceil(ALIGNMENT)];
-    // SAFETY: as in `as_ref`; the vector is borrowed mutably for the life of the slice.
-    fill(unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), len) });
-    Bytes::from_owner(Lines { lines, len })
+    let mut lines = vec![Line([MaybeUninit::uninit(); ALIGNMENT]); len.div_ceil(ALIGNMENT)];
+    // SAFETY: the lines have at least `len` bytes; they are borrowed mutably for the life of the slice.
+    write(unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), len) })?;
+    Ok(Bytes::from_owner(Lines { lines, len }))
+}
+
+/// The same bytes, written with zeros.
+pub fn zeroed(bytes: &mut [MaybeUninit<u8>]) -> &mut [u8] {
+    bytes.fill(MaybeUninit::new(0));
+    // SAFETY: every byte is written.
+    unsafe { std::slice::from_raw_parts_mut(bytes.as_mut_ptr().cast(), bytes.len()) }
+}
+
+/// A zeroed buffer of `len` bytes filled by `fill`.
+pub fn filled(len: usize, fill: impl FnOnce(&mut [u8])) -> Bytes {
+    let write = |bytes: &mut [MaybeUninit<u8>]| {
+        fill(zeroed(bytes));
+        Ok::<(), Infallible>(())
+    };
+    // SAFETY: every byte is zeroed.
+    let Ok(bytes) = unsafe { written(len, write) };
+    bytes
 }
 
 /// Aligned copy of `bytes`.

@@ -2,9 +2,10 @@
 
 use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 use half::{bf16, f16};
+use kernels::{PANEL_ROWS, PanelLevels, dequantize_panel, pack_panel16, unpack_panel16};
 
 use crate::levels::Lanes;
-use crate::pack::{PANEL, code_stride, panel_len, unpack_panel, unpack_panel16, unpack_row_major};
+use crate::pack::unpack_row_major;
 use crate::tensor::{Dtype, Layout, QuantTensor, Scales, Tensor, TensorData, Zero};
 use crate::{parallel, stream};
 
@@ -47,7 +48,9 @@ impl Tensor {
         }
         let streamed = memory == Memory::Reused && out.len() >= STREAM_WEIGHTS;
         // Whole panels.
-        let rows = (JOB_WEIGHTS / k).next_multiple_of(PANEL).max(PANEL);
+        let rows = (JOB_WEIGHTS / k)
+            .next_multiple_of(PANEL_ROWS)
+            .max(PANEL_ROWS);
         let jobs = out.chunks_mut(rows * k).enumerate();
         let threads = parallel::threads(self.num_params());
         let scratch = || Scratch::new(self, k, streamed);
@@ -60,8 +63,8 @@ impl Tensor {
                         plain(*dtype, &data[first * k * size..][..out.len() * size], out);
                     }
                     TensorData::Quant(quant) => {
-                        for (i, out) in out.chunks_mut(PANEL * k).enumerate() {
-                            quant.panel(scratch, first + i * PANEL, k, out);
+                        for (i, out) in out.chunks_mut(PANEL_ROWS * k).enumerate() {
+                            quant.panel(scratch, first + i * PANEL_ROWS, k, out);
                         }
                     }
                 }
@@ -90,31 +93,31 @@ impl Tensor {
 
 /// What a thread needs for one panel after the other.
 struct Scratch {
-    /// Rows of codes, one a byte, `code_stride` apart.
-    codes: Vec<u8>,
     /// Scales and offsets `[groups, 16]`.
     scales: Vec<Lanes>,
     offsets: Vec<Lanes>,
-    /// A row on its way past the cache; empty where rows go straight to their place.
-    row: Vec<f32>,
+    /// Codes of rows in row-major order, one a byte, and their panel; empty for panels.
+    codes: Vec<u8>,
+    packed: Vec<u8>,
+    /// A panel's weights on their way past the cache; empty where they go straight to their place.
+    weights: Vec<f32>,
 }
 
 impl Scratch {
     fn new(tensor: &Tensor, k: usize, streamed: bool) -> Self {
-        let TensorData::Quant(quant) = &tensor.data else {
-            return Self {
-                codes: Vec::new(),
-                scales: Vec::new(),
-                offsets: Vec::new(),
-                row: Vec::new(),
-            };
+        let (groups, codes) = match &tensor.data {
+            TensorData::Plain { .. } => (0, 0),
+            TensorData::Quant(quant) => match quant.layout {
+                Layout::Panel16 => (quant.groups(k), 0),
+                Layout::RowMajor => (quant.groups(k), PANEL_ROWS * k),
+            },
         };
-        let groups = vec![[0.0; PANEL]; quant.groups(k)];
         Self {
-            codes: vec![0; PANEL * code_stride(k)],
-            scales: groups.clone(),
-            offsets: groups,
-            row: vec![0.0; if streamed { k } else { 0 }],
+            scales: vec![[0.0; PANEL_ROWS]; groups],
+            offsets: vec![[0.0; PANEL_ROWS]; groups],
+            codes: vec![0; codes],
+            packed: Vec::new(),
+            weights: vec![0.0; if streamed { PANEL_ROWS * k } else { 0 }],
         }
     }
 }
@@ -122,87 +125,49 @@ impl Scratch {
 impl QuantTensor {
     /// Dequantises the rows from `first` on, a multiple of 16, that fill `out`: at most 16.
     fn panel(&self, scratch: &mut Scratch, first: usize, k: usize, out: &mut [f32]) {
-        #[cfg(target_arch = "x86_64")]
-        {
-            if std::arch::is_x86_feature_detected!("avx512bw") {
-                // SAFETY: the CPU has the feature the function is compiled for.
-                return unsafe { self.panel_avx512(scratch, first, k, out) };
-            }
-            if std::arch::is_x86_feature_detected!("avx2") {
-                // SAFETY: as above.
-                return unsafe { self.panel_avx2(scratch, first, k, out) };
-            }
-        }
-        self.panel_portable(scratch, first, k, out);
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-    fn panel_avx512(&self, scratch: &mut Scratch, first: usize, k: usize, out: &mut [f32]) {
-        self.panel_portable(scratch, first, k, out);
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx2")]
-    fn panel_avx2(&self, scratch: &mut Scratch, first: usize, k: usize, out: &mut [f32]) {
-        self.panel_portable(scratch, first, k, out);
-    }
-
-    #[inline(always)]
-    #[allow(clippy::inline_always)] // Must be compiled into each of its callers.
-    fn panel_portable(&self, scratch: &mut Scratch, first: usize, k: usize, out: &mut [f32]) {
         let count = out.len() / k;
-        self.unpack(&mut scratch.codes, first, count, k);
         self.load_scales(scratch, first, count);
-        let stride = code_stride(k);
-        let rows = out
-            .chunks_exact_mut(k)
-            .zip(scratch.codes.chunks_exact(stride));
-        for (row, (out, codes)) in rows.enumerate() {
-            let codes = &codes[..k];
-            if scratch.row.is_empty() {
-                self.row(codes, &scratch.scales, &scratch.offsets, row, out);
-            } else {
-                self.row(
-                    codes,
-                    &scratch.scales,
-                    &scratch.offsets,
-                    row,
-                    &mut scratch.row,
-                );
-                stream::copy(&scratch.row, out);
-            }
-        }
-    }
-
-    /// Unpacks the codes of `count` rows.
-    #[inline(always)]
-    #[allow(clippy::inline_always)]
-    fn unpack(&self, codes: &mut [u8], first: usize, count: usize, k: usize) {
-        match self.layout {
+        let codes = match self.layout {
             Layout::Panel16 => {
-                let len = panel_len(k, self.bits);
-                unpack_panel(&self.codes[first / PANEL * len..][..len], self.bits, codes);
+                let len = self.bits.panel_bytes(k);
+                &self.codes[first / PANEL_ROWS * len..][..len]
             }
             Layout::RowMajor => {
-                let rows = codes.chunks_exact_mut(code_stride(k));
-                for (row, codes) in (first..first + count).zip(rows) {
-                    unpack_row_major(&self.codes, self.bits, row, &mut codes[..k]);
+                let codes = &mut scratch.codes[..count * k];
+                for (row, codes) in (first..).zip(codes.chunks_exact_mut(k)) {
+                    unpack_row_major(&self.codes, self.bits, row, codes);
                 }
+                scratch.packed = pack_panel16(codes, count, k, self.bits);
+                &scratch.packed
             }
+        };
+        let width = if self.group_size == 0 {
+            k
+        } else {
+            self.group_size
+        };
+        let levels = PanelLevels {
+            scale: &scratch.scales,
+            offset: &scratch.offsets,
+            is_minimum: matches!(self.zero, Zero::MinF16(_)),
+        };
+        if scratch.weights.is_empty() {
+            dequantize_panel(codes, k, width, levels, self.bits, out);
+        } else {
+            let weights = &mut scratch.weights[..out.len()];
+            dequantize_panel(codes, k, width, levels, self.bits, weights);
+            stream::copy(weights, out);
         }
     }
 
     /// Reads the scales and zeros of `count` rows.
-    #[inline(always)]
-    #[allow(clippy::inline_always)]
     fn load_scales(&self, scratch: &mut Scratch, first: usize, count: usize) {
         let groups = scratch.scales.len();
         let lanes = scratch.scales.iter_mut().zip(&mut scratch.offsets);
         for (group, (scales, offsets)) in lanes.enumerate() {
             // The places of a group's values: side by side in panels, a row apart in rows.
             let (start, step) = match self.layout {
-                Layout::Panel16 => (first * groups + group * PANEL, 1),
+                Layout::Panel16 => (first * groups + group * PANEL_ROWS, 1),
                 Layout::RowMajor => (first * groups + group, groups),
             };
             let places = || (start..).step_by(step).take(count);
@@ -231,53 +196,13 @@ impl QuantTensor {
             }
         }
     }
-
-    /// Dequantises one row of codes with the scales of lane `lane`.
-    #[inline(always)]
-    #[allow(clippy::inline_always)]
-    fn row(&self, codes: &[u8], scales: &[Lanes], offsets: &[Lanes], lane: usize, out: &mut [f32]) {
-        let width = if self.group_size == 0 {
-            codes.len()
-        } else {
-            self.group_size
-        };
-        let lanes = scales
-            .iter()
-            .zip(offsets)
-            .map(|(scales, offsets)| (scales[lane], offsets[lane]));
-        let groups = codes.chunks(width).zip(out.chunks_mut(width)).zip(lanes);
-        if matches!(self.zero, Zero::MinF16(_)) {
-            for ((codes, out), (scale, minimum)) in groups {
-                each(codes, out, |code| scale * code + minimum);
-            }
-        } else {
-            for ((codes, out), (scale, zero)) in groups {
-                each(codes, out, |code| scale * (code - zero));
-            }
-        }
-    }
-}
-
-/// Writes `value` of every code.
-#[inline(always)]
-#[allow(clippy::inline_always)]
-fn each(codes: &[u8], out: &mut [f32], value: impl Fn(f32) -> f32) {
-    // Arrays of a fixed length become single instructions.
-    let (codes, codes_rest) = codes.as_chunks::<PANEL>();
-    let (out, out_rest) = out.as_chunks_mut::<PANEL>();
-    for (out, codes) in out.iter_mut().zip(codes) {
-        *out = codes.map(|code| value(f32::from(code)));
-    }
-    for (out, &code) in out_rest.iter_mut().zip(codes_rest) {
-        *out = value(f32::from(code));
-    }
 }
 
 /// Reads the half-precision numbers at `places`.
 #[inline(always)]
 #[allow(clippy::inline_always)]
 fn halves(bytes: &[u8], places: impl Iterator<Item = usize>, out: &mut Lanes) {
-    let mut bits = [0; PANEL];
+    let mut bits = [0; PANEL_ROWS];
     for (bits, at) in bits.iter_mut().zip(places) {
         *bits = u16::from_le_bytes([bytes[at * 2], bytes[at * 2 + 1]]);
     }
@@ -307,8 +232,10 @@ fn plain(dtype: Dtype, data: &[u8], out: &mut [f32]) {
 #[cfg(test)]
 #[allow(clippy::float_cmp)] // Exactness is the promise.
 mod tests {
+    use kernels::Isa;
+
     use super::*;
-    use crate::{Bits, Grid, Quantization, Rows, quantize};
+    use crate::{CodeBits, Grid, PlainRows, Quantization, quantize};
 
     #[test]
     fn every_instruction_set_and_memory_gives_the_same_values() {
@@ -321,24 +248,22 @@ mod tests {
             "large enough to be streamed"
         );
         for (bits, group_size, grid) in [
-            (Bits::Int8, 0, Grid::Symmetric),
-            (Bits::Int4, 32, Grid::Asymmetric),
-            (Bits::Int2, 32, Grid::Minimum),
+            (CodeBits::Int8, 0, Grid::Symmetric),
+            (CodeBits::Int4, 32, Grid::Asymmetric),
+            (CodeBits::Int2, 32, Grid::Minimum),
         ] {
             let how = Quantization {
                 bits,
                 group_size,
                 grid,
             };
-            let quant = quantize(Rows::F32(&weights), n, k, how, |_| true).unwrap();
+            let quant = quantize(PlainRows::F32(&weights), n, k, how, |_| true).unwrap();
             let data = TensorData::Quant(quant.clone());
             let tensor = Tensor::new("w", vec![n, k], data).unwrap();
-            let mut portable = vec![0.0; n * k];
-            let mut scratch = Scratch::new(&tensor, k, false);
-            for (i, out) in portable.chunks_mut(PANEL * k).enumerate() {
-                quant.panel_portable(&mut scratch, i * PANEL, k, out);
+            let portable = Isa::Scalar.scope(|| tensor.dequantize());
+            for isa in Isa::available() {
+                assert_eq!(isa.scope(|| tensor.dequantize()), portable, "{isa} {how:?}");
             }
-            assert_eq!(tensor.dequantize(), portable);
             let mut reused = vec![1.0; n * k + 1];
             tensor.dequantize_into(&mut reused[1..], Memory::Reused);
             assert_eq!(reused[1..], portable);

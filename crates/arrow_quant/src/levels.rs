@@ -1,11 +1,12 @@
 //! Where the levels of a group lie, for the 16 rows of a panel at once.
 
+use kernels::{Isa, PANEL_ROWS as PANEL, isa};
+
 use crate::half_step::{half_above, half_below};
-use crate::pack::PANEL;
 use crate::quantize::{Grid, Quantization};
 
 /// One value per row of a panel.
-pub type Lanes = [f32; PANEL];
+pub type Lanes = kernels::PanelLanes<f32>;
 
 /// Levels of one group of columns: code `c` of a row stands for `scale * (c - zero) + minimum`.
 #[derive(Clone)]
@@ -18,13 +19,41 @@ pub struct Levels {
     pub minimum: Lanes,
     /// A whole number.
     pub zero: Lanes,
+    /// The first row whose levels the scale's precision cannot hold: the scale and the minimum themselves, and
+    /// those of the extremes, which may lie half a step beyond them.
+    pub unbounded: Option<usize>,
 }
 
 impl Levels {
     /// Levels that reach from `low` to `high`.
+    ///
+    /// The same code for every width of registers: the compiler vectorises it, and as it never fuses
+    /// multiplications with additions the result is the same on every CPU.
+    pub fn new(how: Quantization, low: &Lanes, high: &Lanes) -> Self {
+        #[cfg(target_arch = "x86_64")]
+        {
+            #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+            fn avx512(how: Quantization, low: &Lanes, high: &Lanes) -> Levels {
+                Levels::portable(how, low, high)
+            }
+            #[target_feature(enable = "avx2")]
+            fn avx2(how: Quantization, low: &Lanes, high: &Lanes) -> Levels {
+                Levels::portable(how, low, high)
+            }
+            match isa() {
+                // SAFETY: only an instruction set that this CPU has is ever chosen.
+                Isa::Avx512 => return unsafe { avx512(how, low, high) },
+                // SAFETY: as above.
+                Isa::Avx2 => return unsafe { avx2(how, low, high) },
+                _ => {}
+            }
+        }
+        Self::portable(how, low, high)
+    }
+
     #[inline(always)]
     #[allow(clippy::inline_always)] // Must be compiled into each of its callers.
-    pub fn new(how: Quantization, low: &Lanes, high: &Lanes) -> Self {
+    fn portable(how: Quantization, low: &Lanes, high: &Lanes) -> Self {
         let bits = how.bits;
         let (middle, steps) = (f32::from(bits.middle()), (bits.levels() - 1) as f32);
         let round_up = if how.group_size == 0 {
@@ -82,28 +111,31 @@ impl Levels {
                 scale[i].recip()
             };
         }
-        Self {
+        let mut levels = Self {
             scale,
             inverse,
             minimum,
             zero,
-        }
+            unbounded: None,
+        };
+        levels.unbounded = levels.first_unbounded(steps, low, high);
+        levels
     }
 
-    /// The first row whose levels the scale's precision cannot hold: the scale and the minimum
-    /// themselves, and those of `low` and `high`, which may lie half a step beyond them.
-    pub fn unbounded(&self, how: Quantization, low: &Lanes, high: &Lanes) -> Option<usize> {
-        let steps = (how.bits.levels() - 1) as f32;
-        (0..PANEL).find(|&i| {
+    #[inline(always)]
+    #[allow(clippy::inline_always)]
+    fn first_unbounded(&self, steps: f32, low: &Lanes, high: &Lanes) -> Option<usize> {
+        // Infinities and NaN are no number times 0.
+        let mut nothing = [0.0; PANEL];
+        for i in 0..PANEL {
             let (scale, zero, minimum) = (self.scale[i], self.zero[i], self.minimum[i]);
             let level = |value: f32| {
                 let code = ((value - minimum) * self.inverse[i]).round_ties_even() + zero;
-                (code.clamp(0.0, steps) - zero) * scale + minimum
+                (smaller(larger(code, 0.0), steps) - zero) * scale + minimum
             };
-            ![scale + minimum, level(low[i]), level(high[i])]
-                .iter()
-                .all(|value| value.is_finite())
-        })
+            nothing[i] = (scale + minimum) * 0.0 + level(low[i]) * 0.0 + level(high[i]) * 0.0;
+        }
+        nothing.iter().position(|&nothing| nothing != 0.0)
     }
 }
 

@@ -23,13 +23,15 @@ mod spec;
 mod stream;
 mod tensor;
 mod thrift;
-mod transpose;
 mod writer;
 
 pub use dequantize::Memory;
 pub use error::WeightFileError;
 pub use file::WeightFile;
-pub use pack::{pack_panel16, packed_len, unpack_panel16};
+pub use kernels::{pack_panel16, unpack_panel16};
+pub use pack::packed_len;
 pub use quantize::{Grid, Quantization, quantize};
-pub use tensor::{Bits, Dtype, Layout, QuantTensor, Rows, Scales, Tensor, TensorData, Zero};
+pub use tensor::{
+    CodeBits, Dtype, Layout, PlainRows, QuantTensor, Scales, Tensor, TensorData, Zero,
+};
 pub use writer::WeightWriter;

@@ -10,14 +10,19 @@ const WEIGHTS_PER_THREAD: usize = 1 << 16;
 
 /// Threads that `weights` weights are worth.
 pub fn threads(weights: usize) -> usize {
-    let cores = thread::available_parallelism().map_or(1, usize::from);
-    cores.min(weights / WEIGHTS_PER_THREAD).max(1)
+    cores().min(weights / WEIGHTS_PER_THREAD).max(1)
+}
+
+/// Asking the system takes as long as a small tensor.
+fn cores() -> usize {
+    static CORES: OnceLock<usize> = OnceLock::new();
+    *CORES.get_or_init(|| thread::available_parallelism().map_or(1, usize::from))
 }
 
 /// Threads that wait for the next tensor: starting them takes as long as a small one.
 fn pool() -> &'static ThreadPool {
     static POOL: OnceLock<ThreadPool> = OnceLock::new();
-    POOL.get_or_init(|| ThreadPool::new(thread::available_parallelism().map_or(1, usize::from)))
+    POOL.get_or_init(|| ThreadPool::new(cores()))
 }
 
 /// Runs every job, in order of demand, on `threads` threads, each with a `scratch` of its own;

@@ -1,10 +1,13 @@
 //! The words of a table row, checked: what a tensor must look like before its bytes are touched.
 
 use bytes::Bytes;
+use kernels::PANEL_ROWS;
 
 use crate::error::{Result, WeightFileError};
-use crate::pack::{PANEL, packed_len};
-use crate::tensor::{Bits, Dtype, Layout, QuantTensor, Scales, Tensor, TensorData, Zero, groups};
+use crate::pack::packed_len;
+use crate::tensor::{
+    CodeBits, Dtype, Layout, QuantTensor, Scales, Tensor, TensorData, Zero, groups,
+};
 
 /// Names of the binary columns, in the order of [`Tensor::parts`].
 pub const PARTS: [&str; 3] = ["data", "scales", "zero_points"];
@@ -61,7 +64,7 @@ pub struct Spec {
 pub enum Kind {
     Plain(Dtype),
     Quant {
-        bits: Bits,
+        bits: CodeBits,
         group_size: usize,
         layout: Layout,
         scales: ScaleDtype,
@@ -126,13 +129,13 @@ const DTYPES: Words<Dtype> = Words {
         ("bfloat16", Dtype::Bf16),
     ],
 };
-const QUANT_TYPES: Words<Option<Bits>> = Words {
+const QUANT_TYPES: Words<Option<CodeBits>> = Words {
     field: "quant_type",
     listed: "int8, int4, int2, fp32, fp16, bf16",
     known: &[
-        ("int8", Some(Bits::Int8)),
-        ("int4", Some(Bits::Int4)),
-        ("int2", Some(Bits::Int2)),
+        ("int8", Some(CodeBits::Int8)),
+        ("int4", Some(CodeBits::Int4)),
+        ("int2", Some(CodeBits::Int2)),
         ("fp32", None),
         ("fp16", None),
         ("bf16", None),
@@ -337,7 +340,7 @@ impl Spec {
                 };
                 let rows = match layout {
                     Layout::RowMajor => n as u128,
-                    Layout::Panel16 => n.div_ceil(PANEL) as u128 * PANEL as u128,
+                    Layout::Panel16 => n.div_ceil(PANEL_ROWS) as u128 * PANEL_ROWS as u128,
                 };
                 let count = if per_tensor {
                     1

@@ -1,6 +1,7 @@
 //! What a stored tensor is, once its bytes are known to be sound.
 
 use bytes::Bytes;
+pub use kernels::{CodeBits, PlainRows};
 
 use crate::error::Result;
 use crate::spec::Spec;
@@ -23,41 +24,6 @@ impl Dtype {
         match self {
             Self::F32 => 4,
             Self::F16 | Self::Bf16 => 2,
-        }
-    }
-}
-
-/// Width of a quantised code.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Bits {
-    /// 256 levels.
-    Int8,
-    /// 16 levels.
-    Int4,
-    /// 4 levels.
-    Int2,
-}
-
-impl Bits {
-    /// Number of levels.
-    #[must_use]
-    pub const fn levels(self) -> usize {
-        1 << self.width()
-    }
-
-    /// The code that stands for zero where none is stored.
-    #[must_use]
-    pub const fn middle(self) -> u8 {
-        1 << (self.width() - 1)
-    }
-
-    /// Bits of one code.
-    #[must_use]
-    pub const fn width(self) -> usize {
-        match self {
-            Self::Int8 => 8,
-            Self::Int4 => 4,
-            Self::Int2 => 2,
         }
     }
 }
@@ -100,7 +66,7 @@ pub enum Scales {
 #[derive(Debug, Clone)]
 pub struct QuantTensor {
     /// Width of a code.
-    pub bits: Bits,
+    pub bits: CodeBits,
     /// Columns that share a scale; 0 is the whole row.
     pub group_size: usize,
     /// Order of the codes.
@@ -111,43 +77,6 @@ pub struct QuantTensor {
     pub scales: Scales,
     /// Zeros, in the order of the scales.
     pub zero: Zero,
-}
-
-/// Row-major values of any plain type, as the quantiser takes them.
-#[derive(Debug, Clone, Copy)]
-pub enum Rows<'a> {
-    /// Single precision.
-    F32(&'a [f32]),
-    /// Half precision, as its bits.
-    F16(&'a [u16]),
-    /// Brain floats, as their bits.
-    Bf16(&'a [u16]),
-}
-
-impl Rows<'_> {
-    /// Number of elements.
-    #[must_use]
-    pub const fn len(&self) -> usize {
-        match self {
-            Self::F32(values) => values.len(),
-            Self::F16(values) | Self::Bf16(values) => values.len(),
-        }
-    }
-
-    /// Whether there is no element.
-    #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Elements `[start, start + len)`.
-    pub(crate) fn slice(self, start: usize, len: usize) -> Self {
-        match self {
-            Self::F32(values) => Self::F32(&values[start..start + len]),
-            Self::F16(values) => Self::F16(&values[start..start + len]),
-            Self::Bf16(values) => Self::Bf16(&values[start..start + len]),
-        }
-    }
 }
 
 /// The bytes of a tensor.

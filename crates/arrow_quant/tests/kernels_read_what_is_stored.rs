@@ -4,32 +4,15 @@
 
 mod common;
 
-use arrow_quant::{Bits, Grid, Quantization, Scales, TensorData, Zero, pack_panel16};
-use kernels::{CodeBits, GroupScales, GroupZero, QuantPanels, dequantize_row};
+use arrow_quant::{CodeBits, Grid, Quantization, Scales, TensorData, Zero};
+use kernels::{GroupScales, GroupZero, QuantPanels, dequantize_row};
 
-const WIDTHS: [(Bits, CodeBits); 3] = [
-    (Bits::Int8, CodeBits::Int8),
-    (Bits::Int4, CodeBits::Int4),
-    (Bits::Int2, CodeBits::Int2),
-];
-
-#[test]
-fn codes_are_packed_alike() {
-    for (bits, code_bits) in WIDTHS {
-        for (n, k) in [(1, 1), (16, 16), (17, 45), (40, 64)] {
-            let codes: Vec<u8> = (0..n * k).map(|i| (i * 7 % bits.levels()) as u8).collect();
-            assert_eq!(
-                pack_panel16(&codes, n, k, bits),
-                kernels::pack_panel16(&codes, n, k, code_bits)
-            );
-        }
-    }
-}
+const WIDTHS: [CodeBits; 3] = [CodeBits::Int8, CodeBits::Int4, CodeBits::Int2];
 
 #[test]
 fn rows_are_dequantised_alike() {
     let (n, k) = (21, 64);
-    for (bits, code_bits) in WIDTHS {
+    for bits in WIDTHS {
         for grid in [Grid::Symmetric, Grid::Asymmetric, Grid::Minimum] {
             for group_size in [0, 32] {
                 let how = Quantization {
@@ -58,7 +41,7 @@ fn rows_are_dequantised_alike() {
                 let panels = QuantPanels {
                     n,
                     k,
-                    bits: code_bits,
+                    bits,
                     group_size,
                     codes: &quant.codes,
                     scales: match quant.scales {

@@ -3,14 +3,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use arrow_quant::{
-    Bits, Grid, QuantTensor, Quantization, Rows, Scales, Tensor, TensorData, WeightFileError, Zero,
-    pack_panel16, quantize, unpack_panel16,
+    CodeBits, Grid, PlainRows, QuantTensor, Quantization, Scales, Tensor, TensorData,
+    WeightFileError, Zero, pack_panel16, quantize, unpack_panel16,
 };
 use half::f16;
 use proptest::prelude::*;
 
 fn run(weights: &[f32], n: usize, k: usize, how: Quantization) -> Result<Tensor, WeightFileError> {
-    let quant = quantize(Rows::F32(weights), n, k, how, |_| true)?;
+    let quant = quantize(PlainRows::F32(weights), n, k, how, |_| true)?;
     Tensor::new("w", vec![n, k], TensorData::Quant(quant))
 }
 
@@ -58,7 +58,11 @@ fn check(weights: &[f32], n: usize, k: usize, how: Quantization) {
 }
 
 fn settings() -> impl Strategy<Value = Quantization> {
-    let bits = prop_oneof![Just(Bits::Int8), Just(Bits::Int4), Just(Bits::Int2)];
+    let bits = prop_oneof![
+        Just(CodeBits::Int8),
+        Just(CodeBits::Int4),
+        Just(CodeBits::Int2)
+    ];
     let grid = prop_oneof![
         Just(Grid::Symmetric),
         Just(Grid::Asymmetric),
@@ -100,7 +104,7 @@ proptest! {
 
     #[test]
     fn packing_is_bijective(n in 1_usize..40, k in 1_usize..70, seed in any::<u64>()) {
-        for bits in [Bits::Int8, Bits::Int4, Bits::Int2] {
+        for bits in [CodeBits::Int8, CodeBits::Int4, CodeBits::Int2] {
             let mask = (bits.levels() - 1) as u8;
             let code = |i: usize| (seed.rotate_left(i as u32) as u8 ^ i as u8) & mask;
             let codes: Vec<u8> = (0..n * k).map(code).collect();
@@ -112,7 +116,7 @@ proptest! {
 
 #[test]
 fn for_constant_rows_zeros_and_extremes() {
-    for bits in [Bits::Int8, Bits::Int4, Bits::Int2] {
+    for bits in [CodeBits::Int8, CodeBits::Int4, CodeBits::Int2] {
         for grid in [Grid::Symmetric, Grid::Asymmetric, Grid::Minimum] {
             for group_size in [0, 32] {
                 let how = Quantization {
@@ -134,7 +138,7 @@ fn for_constant_rows_zeros_and_extremes() {
     }
     // Only the whole row's scale is wide enough for these.
     let how = Quantization {
-        bits: Bits::Int8,
+        bits: CodeBits::Int8,
         group_size: 0,
         grid: Grid::Symmetric,
     };
@@ -146,7 +150,7 @@ fn levels_beyond_the_largest_float_are_refused() {
     // Both signs: the range is wider than a float holds, and the level above the largest weight with it.
     let weights = [&[3.396e38_f32; 8][..], &[-2.6e36; 8]].concat();
     let how = Quantization {
-        bits: Bits::Int2,
+        bits: CodeBits::Int2,
         group_size: 0,
         grid: Grid::Asymmetric,
     };
@@ -155,7 +159,7 @@ fn levels_beyond_the_largest_float_are_refused() {
 
 #[test]
 fn near_the_largest_float() {
-    for bits in [Bits::Int8, Bits::Int4, Bits::Int2] {
+    for bits in [CodeBits::Int8, CodeBits::Int4, CodeBits::Int2] {
         for grid in [Grid::Symmetric, Grid::Asymmetric] {
             let how = Quantization {
                 bits,
@@ -178,7 +182,7 @@ fn near_the_largest_float() {
 #[test]
 fn values_that_no_level_can_stand_for_are_refused_by_place() {
     let how = Quantization {
-        bits: Bits::Int4,
+        bits: CodeBits::Int4,
         group_size: 32,
         grid: Grid::Symmetric,
     };
@@ -221,7 +225,7 @@ fn values_that_no_level_can_stand_for_are_refused_by_place() {
 #[test]
 fn half_and_brain_floats_give_what_their_single_precision_gives() {
     let how = Quantization {
-        bits: Bits::Int4,
+        bits: CodeBits::Int4,
         group_size: 32,
         grid: Grid::Minimum,
     };
@@ -241,25 +245,28 @@ fn half_and_brain_floats_give_what_their_single_precision_gives() {
         .map(|&bits| f32::from_bits(u32::from(bits) << 16))
         .collect();
     let codes = |rows| quantize(rows, 40, 32, how, |_| true).unwrap().codes;
-    assert_eq!(codes(Rows::F16(&halves)), codes(Rows::F32(&wide)));
-    assert_eq!(codes(Rows::Bf16(&brains)), codes(Rows::F32(&widened)));
+    assert_eq!(codes(PlainRows::F16(&halves)), codes(PlainRows::F32(&wide)));
+    assert_eq!(
+        codes(PlainRows::Bf16(&brains)),
+        codes(PlainRows::F32(&widened))
+    );
 }
 
 #[test]
 fn quantising_reports_progress_and_stops_when_told() {
     let how = Quantization {
-        bits: Bits::Int8,
+        bits: CodeBits::Int8,
         group_size: 0,
         grid: Grid::Symmetric,
     };
     let weights = vec![0.5; 6000 * 1024];
     let mut seen = Vec::new();
-    quantize(Rows::F32(&weights), 6000, 1024, how, |done| {
+    quantize(PlainRows::F32(&weights), 6000, 1024, how, |done| {
         seen.push(done);
         true
     })
     .unwrap();
     assert!(seen.len() > 1 && seen.is_sorted() && seen.last() == Some(&weights.len()));
-    let stopped = quantize(Rows::F32(&weights), 6000, 1024, how, |_| false);
+    let stopped = quantize(PlainRows::F32(&weights), 6000, 1024, how, |_| false);
     assert!(matches!(stopped, Err(WeightFileError::Cancelled)));
 }

@@ -7,7 +7,7 @@ mod common;
 use std::collections::BTreeMap;
 
 use arrow_quant::{
-    Bits, Dtype, Grid, Quantization, TensorData, WeightFile, WeightFileError, WeightWriter,
+    CodeBits, Dtype, Grid, Quantization, TensorData, WeightFile, WeightFileError, WeightWriter,
 };
 
 #[test]
@@ -79,7 +79,7 @@ fn the_writer_refuses_what_the_reader_would() {
         WeightFileError::Duplicate { .. }
     ));
     let how = Quantization {
-        bits: Bits::Int8,
+        bits: CodeBits::Int8,
         group_size: 0,
         grid: Grid::Symmetric,
     };

@@ -1,6 +1,6 @@
 //! A weight matrix, read as it is stored.
 
-use arrow_quant::{Bits, Dtype, Layout, QuantTensor, Scales, Tensor, TensorData, Zero};
+use arrow_quant::{Dtype, Layout, QuantTensor, Scales, Tensor, TensorData, Zero};
 use bytes::Bytes;
 use kernels::{CodeBits, GroupScales, GroupZero, PlainRows, QuantPanels};
 
@@ -114,7 +114,7 @@ impl Panels {
         };
         let repack = (quant.layout == Layout::RowMajor).then_some((rows, cols.div_ceil(group)));
         let panels = Self {
-            bits: code_bits(quant.bits),
+            bits: quant.bits,
             group_size: quant.group_size,
             codes: match quant.layout {
                 Layout::Panel16 => View::new(quant.codes.clone()),
@@ -160,14 +160,6 @@ impl Panels {
     }
 }
 
-const fn code_bits(bits: Bits) -> CodeBits {
-    match bits {
-        Bits::Int8 => CodeBits::Int8,
-        Bits::Int4 => CodeBits::Int4,
-        Bits::Int2 => CodeBits::Int2,
-    }
-}
-
 /// A tensor's group numbers; those of a row-major tensor, `[rows, groups]`, are brought into panel order.
 fn numbers<T: crate::view::Number + Default>(
     tensor: &Tensor,
@@ -207,12 +199,7 @@ fn repacked(tensor: &Tensor, quant: &QuantTensor, rows: usize, cols: usize) -> R
     for row in quant.codes.chunks_exact(row_bytes) {
         codes.extend((0..cols).map(|col| (row[col / per_byte] >> (col % per_byte * width)) & mask));
     }
-    Ok(kernels::pack_panel16(
-        &codes,
-        rows,
-        cols,
-        code_bits(quant.bits),
-    ))
+    Ok(kernels::pack_panel16(&codes, rows, cols, quant.bits))
 }
 
 fn expect(tensor: &Tensor, what: &'static str, expected: usize, got: usize) -> Result<()> {

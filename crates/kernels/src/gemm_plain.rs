@@ -5,35 +5,16 @@
 
 use std::ops::Range;
 
+use crate::plain_rows::{Values, with_values};
 use crate::plan::Plan;
 use crate::scratch::Scratch;
 use crate::shared::SharedOut;
 use crate::simd::{LANES, Simd, dispatched};
-use crate::tile::{SixteenRows, TileRows, fma_tile, lanes, pack_columns};
-use crate::{Isa, ThreadPool, isa};
+use crate::tile::{SixteenRows, TileRows, fma_tile, pack_columns};
+use crate::{Isa, PlainRows, ThreadPool, isa};
 
 /// Columns of a block: a pair of panels takes 48 KiB, within L2 beside the rows of `x`.
 const BLOCK: usize = 384;
-
-/// Row-major weights `[n, k]`.
-#[derive(Debug, Clone, Copy)]
-pub enum PlainRows<'a> {
-    /// Single precision.
-    F32(&'a [f32]),
-    /// Half precision bits.
-    F16(&'a [u16]),
-    /// Brain float bits.
-    Bf16(&'a [u16]),
-}
-
-impl PlainRows<'_> {
-    const fn len(self) -> usize {
-        match self {
-            Self::F32(data) => data.len(),
-            Self::F16(data) | Self::Bf16(data) => data.len(),
-        }
-    }
-}
 
 /// `out[m, n] = x[m, k] · wᵀ + bias`.
 ///
@@ -139,38 +120,16 @@ impl<'a> Product<'a> {
     ) {
         let (first, last, k, column) = ((panel + p) * LANES, self.n - 1, self.k, columns.start);
         let place = (P, p);
-        match self.w {
-            PlainRows::F32(w) => {
-                let rows = RowsF32(PanelRows {
-                    w,
-                    first,
-                    last,
-                    k,
-                    column,
-                });
-                pack_columns(s, &rows, columns.len(), packed, place);
-            }
-            PlainRows::F16(w) => {
-                let rows = RowsF16(PanelRows {
-                    w,
-                    first,
-                    last,
-                    k,
-                    column,
-                });
-                pack_columns(s, &rows, columns.len(), packed, place);
-            }
-            PlainRows::Bf16(w) => {
-                let rows = RowsBf16(PanelRows {
-                    w,
-                    first,
-                    last,
-                    k,
-                    column,
-                });
-                pack_columns(s, &rows, columns.len(), packed, place);
-            }
-        }
+        with_values!(self.w, |w| {
+            let rows = PanelRows {
+                w,
+                first,
+                last,
+                k,
+                column,
+            };
+            pack_columns(s, &rows, columns.len(), packed, place);
+        });
     }
 
     /// All rows against one packed block.
@@ -258,15 +217,15 @@ impl<'a> Product<'a> {
 }
 
 /// Rows of a panel from one column on.
-struct PanelRows<'a, T> {
-    w: &'a [T],
+struct PanelRows<V> {
+    w: V,
     first: usize,
     last: usize,
     k: usize,
     column: usize,
 }
 
-impl<T> PanelRows<'_, T> {
+impl<V> PanelRows<V> {
     /// Rows beyond the last repeat it: their lanes are never written.
     #[inline(always)]
     fn at(&self, r: usize, j: usize) -> usize {
@@ -274,26 +233,13 @@ impl<T> PanelRows<'_, T> {
     }
 }
 
-/// Rows of `$type`, loaded by `$load` and, one at a time, by `$value`.
-macro_rules! panel_rows {
-    ($name:ident, $type:ty, $load:ident, $value:expr) => {
-        struct $name<'a>(PanelRows<'a, $type>);
-
-        impl SixteenRows for $name<'_> {
-            #[inline(always)]
-            fn vector<S: Simd>(&self, s: S, r: usize, j: usize) -> S::F {
-                s.$load(lanes(self.0.w, self.0.at(r, j)))
-            }
-            #[inline(always)]
-            fn value(&self, r: usize, j: usize) -> f32 {
-                $value(self.0.w[self.0.at(r, j)])
-            }
-        }
-    };
+impl<V: Values> SixteenRows for PanelRows<V> {
+    #[inline(always)]
+    fn vector<S: Simd>(&self, s: S, r: usize, j: usize) -> S::F {
+        self.w.load(s, self.at(r, j))
+    }
+    #[inline(always)]
+    fn value(&self, r: usize, j: usize) -> f32 {
+        self.w.get(self.at(r, j))
+    }
 }
-
-panel_rows!(RowsF32, f32, load, std::convert::identity);
-panel_rows!(RowsF16, u16, load_f16, |bits| half::f16::from_bits(bits)
-    .to_f32());
-panel_rows!(RowsBf16, u16, load_bf16, |bits| half::bf16::from_bits(bits)
-    .to_f32());

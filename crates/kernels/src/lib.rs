@@ -13,6 +13,8 @@ mod gemm_quant;
 mod isa;
 mod norm;
 mod panel16;
+mod panel_rounding;
+mod plain_rows;
 mod plan;
 mod quant_rows;
 mod rope;
@@ -26,14 +28,18 @@ mod vector;
 pub use activation::{gelu, gelu_tanh, silu_mul, softmax};
 pub use attention::{AttentionShape, AttentionSpan, Rows, attention};
 pub use error::KernelError;
-pub use gemm_plain::{PlainRows, gemm_plain};
+pub use gemm_plain::gemm_plain;
 pub use gemm_quant::gemm_quant;
 pub use isa::{Isa, cpu_features, isa, isa_checked};
 pub use norm::{add_layer_norm, add_rms_norm, layer_norm, rms_norm};
+pub use panel_rounding::{
+    PanelLanes, PanelLevels, PanelRounding, dequantize_panel, round_panel, row_ranges,
+};
 pub use panel16::{
     CodeBits, GroupScales, GroupZero, PANEL_ROWS, QuantPanels, STEP_BYTES, dequantize_row,
     pack_groups, pack_panel16, unpack_panel16,
 };
+pub use plain_rows::PlainRows;
 pub use quant_rows::QuantRows;
 pub use rope::rope;
 pub use thread_pool::ThreadPool;

@@ -8,6 +8,7 @@
 use half::f16;
 
 use crate::KernelError;
+use crate::panel_rounding::{pack_panel, unpack_panel};
 
 /// Rows of a panel.
 pub const PANEL_ROWS: usize = 16;
@@ -48,6 +49,18 @@ impl CodeBits {
     #[must_use]
     pub const fn step_columns(self) -> usize {
         4 * self.per_byte()
+    }
+
+    /// Number of levels.
+    #[must_use]
+    pub const fn levels(self) -> usize {
+        1 << self.width()
+    }
+
+    /// Bytes of a panel of `k` columns.
+    #[must_use]
+    pub const fn panel_bytes(self, k: usize) -> usize {
+        k.div_ceil(self.step_columns()) * STEP_BYTES
     }
 
     /// The code that stands for zero when no zero is stored.
@@ -263,21 +276,6 @@ pub fn dequantize_row(w: &QuantPanels<'_>, row: usize, out: &mut [f32]) {
     }
 }
 
-/// Byte and shift of one code.
-const fn place(steps: usize, bits: CodeBits, row: usize, column: usize) -> (usize, usize) {
-    let within = column % bits.step_columns();
-    let step = row / PANEL_ROWS * steps + column / bits.step_columns();
-    (
-        step * STEP_BYTES + row % PANEL_ROWS * 4 + within % 4,
-        within / 4 * bits.width(),
-    )
-}
-
-fn code_at(codes: &[u8], steps: usize, bits: CodeBits, row: usize, column: usize) -> u8 {
-    let (byte, shift) = place(steps, bits, row, column);
-    codes[byte] >> shift & bits.mask()
-}
-
 /// Packs row-major codes `[n, k]`, one a byte, into panels.
 ///
 /// # Panics
@@ -290,14 +288,11 @@ pub fn pack_panel16(codes: &[u8], n: usize, k: usize, bits: CodeBits) -> Vec<u8>
         "a code of {bits:?} is at most {}",
         bits.mask()
     );
-    let steps = k.div_ceil(bits.step_columns());
-    let mut packed = vec![0; n.div_ceil(PANEL_ROWS) * steps * STEP_BYTES];
+    let mut packed = vec![0; n.div_ceil(PANEL_ROWS) * bits.panel_bytes(k)];
     if k > 0 {
-        for (row, codes) in codes.chunks_exact(k).enumerate() {
-            for (column, &code) in codes.iter().enumerate() {
-                let (byte, shift) = place(steps, bits, row, column);
-                packed[byte] |= code << shift;
-            }
+        let panels = packed.chunks_exact_mut(bits.panel_bytes(k));
+        for (panel, rows) in panels.zip(codes.chunks(PANEL_ROWS * k)) {
+            pack_panel(rows, k, bits, panel);
         }
     }
     packed
@@ -309,15 +304,18 @@ pub fn pack_panel16(codes: &[u8], n: usize, k: usize, bits: CodeBits) -> Vec<u8>
 /// If `packed` is not as long as `n` and `k` ask for.
 #[must_use]
 pub fn unpack_panel16(packed: &[u8], n: usize, k: usize, bits: CodeBits) -> Vec<u8> {
-    let steps = k.div_ceil(bits.step_columns());
+    let panel = bits.panel_bytes(k);
     assert_eq!(
         packed.len(),
-        n.div_ceil(PANEL_ROWS) * steps * STEP_BYTES,
+        n.div_ceil(PANEL_ROWS) * panel,
         "padded panels"
     );
-    let mut codes = Vec::with_capacity(n * k);
-    for row in 0..n {
-        codes.extend((0..k).map(|column| code_at(packed, steps, bits, row, column)));
+    let mut codes = vec![0; n * k];
+    if k > 0 {
+        let panels = packed.chunks_exact(panel);
+        for (panel, rows) in panels.zip(codes.chunks_mut(PANEL_ROWS * k)) {
+            unpack_panel(panel, k, bits, rows);
+        }
     }
     codes
 }

@@ -96,3 +96,12 @@ pub(crate) fn lanes<T>(values: &[T], index: usize) -> &[T; LANES] {
         None => unreachable!("lengths are checked before any kernel runs"),
     }
 }
+
+/// Sixteen places from `index`.
+#[inline(always)]
+pub(crate) fn lanes_mut<T>(values: &mut [T], index: usize) -> &mut [T; LANES] {
+    match values[index..].first_chunk_mut() {
+        Some(lanes) => lanes,
+        None => unreachable!("lengths are checked before any kernel runs"),
+    }
+}

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use arrow_quant::{
-    Bits, Dtype, Grid, Quantization, Rows, Tensor, TensorData, WeightWriter, quantize,
+    CodeBits, Dtype, Grid, PlainRows, Quantization, Tensor, TensorData, WeightWriter, quantize,
 };
 
 pub fn values(len: usize) -> Vec<f32> {
@@ -31,7 +31,7 @@ pub fn plain(name: &str, shape: &[usize], dtype: Dtype) -> Tensor {
 }
 
 pub fn quantized(name: &str, n: usize, k: usize, how: Quantization) -> Tensor {
-    let quant = quantize(Rows::F32(&values(n * k)), n, k, how, |_| true).unwrap();
+    let quant = quantize(PlainRows::F32(&values(n * k)), n, k, how, |_| true).unwrap();
     Tensor::new(name, vec![n, k], TensorData::Quant(quant)).unwrap()
 }
 
@@ -47,9 +47,9 @@ pub fn tensors() -> Vec<Tensor> {
         plain("brain", &[2, 2, 2], Dtype::Bf16),
         plain("empty", &[0, 4], Dtype::F32),
         plain("scalar", &[], Dtype::F32),
-        quantized("int8", 5, 32, how(Bits::Int8, 0, Grid::Symmetric)),
-        quantized("int4", 17, 64, how(Bits::Int4, 32, Grid::Minimum)),
-        quantized("int2", 3, 32, how(Bits::Int2, 32, Grid::Asymmetric)),
+        quantized("int8", 5, 32, how(CodeBits::Int8, 0, Grid::Symmetric)),
+        quantized("int4", 17, 64, how(CodeBits::Int4, 32, Grid::Minimum)),
+        quantized("int2", 3, 32, how(CodeBits::Int2, 32, Grid::Asymmetric)),
     ]
 }
 

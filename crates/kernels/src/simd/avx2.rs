@@ -6,7 +6,7 @@
 )]
 use std::arch::x86_64::*;
 
-use super::{LANES, Simd};
+use super::{LANES, Simd, row_of_quarter};
 
 /// AVX2.
 #[derive(Debug, Clone, Copy)]
@@ -164,6 +164,15 @@ impl Simd for Avx2 {
         })
     }
     #[inline(always)]
+    fn smallest(self, a: Self::F) -> f32 {
+        proven!({
+            let a = _mm256_min_ps(a[0], a[1]);
+            let a = _mm_min_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
+            let a = _mm_min_ps(a, _mm_movehl_ps(a, a));
+            _mm_cvtss_f32(_mm_min_ss(a, _mm_movehdup_ps(a)))
+        })
+    }
+    #[inline(always)]
     fn max_magnitude(self, a: Self::F, b: Self::F) -> Self::F {
         let a = self.abs(a);
         halves!(|i| _mm256_castsi256_ps(_mm256_max_epi32(
@@ -238,13 +247,15 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn store_i8(self, a: Self::I, out: &mut [i8; LANES]) {
         proven!({
-            // Packing works within 128-bit lanes, so words come out as quarters 0 2 1 3.
-            let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi32(a[0], a[1]));
-            let bytes = _mm_packs_epi16(
-                _mm256_castsi256_si128(words),
-                _mm256_extracti128_si256::<1>(words),
-            );
-            _mm_storeu_si128(out.as_mut_ptr().cast(), bytes);
+            let [low, high] = words(self, a);
+            _mm_storeu_si128(out.as_mut_ptr().cast(), _mm_packs_epi16(low, high));
+        });
+    }
+    #[inline(always)]
+    fn store_u8(self, a: Self::I, out: &mut [u8; LANES]) {
+        proven!({
+            let [low, high] = words(self, a);
+            _mm_storeu_si128(out.as_mut_ptr().cast(), _mm_packus_epi16(low, high));
         });
     }
     #[inline(always)]
@@ -281,6 +292,52 @@ impl Simd for Avx2 {
         ))
     }
     #[inline(always)]
+    fn set_field(self, a: Self::B, b: Self::B, width: usize, index: usize) -> Self::B {
+        // Nothing is shifted out of its byte.
+        halves!(|i| _mm256_or_si256(
+            a[i],
+            _mm256_sll_epi16(b[i], _mm_cvtsi32_si128((width * index) as i32))
+        ))
+    }
+    #[inline(always)]
+    fn at_most(self, v: Self::B, limit: u8) -> Self::B {
+        halves!(|i| _mm256_min_epu8(v[i], _mm256_set1_epi8(limit as i8)))
+    }
+    #[inline(always)]
+    fn pack_rows(self, rows: [Self::I; 4]) -> Self::B {
+        let [a, b, c, d] = rows;
+        halves!(|i| _mm256_packus_epi16(
+            _mm256_packs_epi32(a[i], b[i]),
+            _mm256_packs_epi32(c[i], d[i])
+        ))
+    }
+    #[inline(always)]
+    fn unpack_row(self, v: Self::B, row: usize) -> Self::I {
+        halves!(|i| _mm256_shuffle_epi8(v[i], _mm256_broadcastsi128_si256(row_of_quarter(row))))
+    }
+    #[inline(always)]
+    fn transpose_quarters(self, v: [Self::B; 4]) -> [Self::B; 4] {
+        let [a, b, c, d] = v;
+        proven!([
+            [
+                _mm256_permute2x128_si256::<0x20>(a[0], b[0]),
+                _mm256_permute2x128_si256::<0x20>(c[0], d[0]),
+            ],
+            [
+                _mm256_permute2x128_si256::<0x31>(a[0], b[0]),
+                _mm256_permute2x128_si256::<0x31>(c[0], d[0]),
+            ],
+            [
+                _mm256_permute2x128_si256::<0x20>(a[1], b[1]),
+                _mm256_permute2x128_si256::<0x20>(c[1], d[1]),
+            ],
+            [
+                _mm256_permute2x128_si256::<0x31>(a[1], b[1]),
+                _mm256_permute2x128_si256::<0x31>(c[1], d[1]),
+            ],
+        ])
+    }
+    #[inline(always)]
     fn dot<const NARROW: bool>(self, sum: Self::I, codes: Self::B, acts: i32) -> Self::I {
         halves!(|i| {
             let acts = _mm256_set1_epi32(acts);
@@ -302,6 +359,19 @@ fn load_halves(_: Avx2, x: &[u16; LANES]) -> [__m128i; 2] {
         _mm_loadu_si128(x.as_ptr().cast()),
         _mm_loadu_si128(x[8..].as_ptr().cast())
     ])
+}
+
+/// Sixteen lanes as 16-bit words, saturated.
+#[inline(always)]
+fn words(_: Avx2, a: [__m256i; 2]) -> [__m128i; 2] {
+    proven!({
+        // Packing works within 128-bit lanes, so words come out as quarters 0 2 1 3.
+        let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi32(a[0], a[1]));
+        [
+            _mm256_castsi256_si128(words),
+            _mm256_extracti128_si256::<1>(words),
+        ]
+    })
 }
 
 #[inline(always)]

@@ -6,7 +6,7 @@
 )]
 use std::arch::x86_64::*;
 
-use super::{LANES, Simd};
+use super::{LANES, Simd, row_of_quarter};
 
 /// AVX-512 with VNNI.
 #[derive(Debug, Clone, Copy)]
@@ -130,6 +130,15 @@ impl Simd for Avx512 {
         })
     }
     #[inline(always)]
+    fn smallest(self, a: __m512) -> f32 {
+        proven!({
+            let a = _mm256_min_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps::<1>(a));
+            let a = _mm_min_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
+            let a = _mm_min_ps(a, _mm_movehl_ps(a, a));
+            _mm_cvtss_f32(_mm_min_ss(a, _mm_movehdup_ps(a)))
+        })
+    }
+    #[inline(always)]
     fn max_magnitude(self, a: __m512, b: __m512) -> __m512 {
         proven!(_mm512_castsi512_ps(_mm512_max_epi32(
             _mm512_castps_si512(_mm512_abs_ps(a)),
@@ -223,6 +232,13 @@ impl Simd for Avx512 {
         ));
     }
     #[inline(always)]
+    fn store_u8(self, a: __m512i, out: &mut [u8; LANES]) {
+        proven!(_mm_storeu_si128(
+            out.as_mut_ptr().cast(),
+            _mm512_cvtepi32_epi8(a)
+        ));
+    }
+    #[inline(always)]
     fn sum_i32(self, a: __m512i) -> i32 {
         proven!({
             let a = _mm256_add_epi32(_mm512_castsi512_si256(a), _mm512_extracti64x4_epi64::<1>(a));
@@ -246,6 +262,50 @@ impl Simd for Avx512 {
             // Words are shifted; what crosses from the other byte is masked away.
             let shifted = _mm512_srl_epi16(v, _mm_cvtsi32_si128((width * index) as i32));
             _mm512_and_si512(shifted, _mm512_set1_epi8((u8::MAX >> (8 - width)) as i8))
+        })
+    }
+    #[inline(always)]
+    fn set_field(self, a: __m512i, b: __m512i, width: usize, index: usize) -> __m512i {
+        // Nothing is shifted out of its byte.
+        let count = (width * index) as i32;
+        proven!(_mm512_or_si512(
+            a,
+            _mm512_sll_epi16(b, _mm_cvtsi32_si128(count))
+        ))
+    }
+    #[inline(always)]
+    fn at_most(self, v: __m512i, limit: u8) -> __m512i {
+        proven!(_mm512_min_epu8(v, _mm512_set1_epi8(limit as i8)))
+    }
+    #[inline(always)]
+    fn pack_rows(self, rows: [__m512i; 4]) -> __m512i {
+        let [a, b, c, d] = rows;
+        proven!(_mm512_packus_epi16(
+            _mm512_packs_epi32(a, b),
+            _mm512_packs_epi32(c, d)
+        ))
+    }
+    #[inline(always)]
+    fn unpack_row(self, v: __m512i, row: usize) -> __m512i {
+        proven!(_mm512_shuffle_epi8(
+            v,
+            _mm512_broadcast_i32x4(row_of_quarter(row))
+        ))
+    }
+    #[inline(always)]
+    fn transpose_quarters(self, v: [__m512i; 4]) -> [__m512i; 4] {
+        let [a, b, c, d] = v;
+        proven!({
+            let ab = _mm512_shuffle_i32x4::<0b01_00_01_00>(a, b);
+            let cd = _mm512_shuffle_i32x4::<0b01_00_01_00>(c, d);
+            let ab_high = _mm512_shuffle_i32x4::<0b11_10_11_10>(a, b);
+            let cd_high = _mm512_shuffle_i32x4::<0b11_10_11_10>(c, d);
+            [
+                _mm512_shuffle_i32x4::<0b10_00_10_00>(ab, cd),
+                _mm512_shuffle_i32x4::<0b11_01_11_01>(ab, cd),
+                _mm512_shuffle_i32x4::<0b10_00_10_00>(ab_high, cd_high),
+                _mm512_shuffle_i32x4::<0b11_01_11_01>(ab_high, cd_high),
+            ]
         })
     }
     #[inline(always)]

@@ -32,6 +32,24 @@ pub(crate) fn prefetch<T>(address: *const T) {
     let _ = address;
 }
 
+/// The byte shuffle that widens row `row` of a quarter to four 32-bit integers.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn row_of_quarter(row: usize) -> std::arch::x86_64::__m128i {
+    // An index with its highest bit set gives a zero byte.
+    const ROWS: [[[i8; 4]; 4]; 4] = {
+        let mut rows = [[[-1; 4]; 4]; 4];
+        let mut i = 0;
+        while i < 16 {
+            rows[i / 4][i % 4][0] = i as i8;
+            i += 1;
+        }
+        rows
+    };
+    // SAFETY: both are 16 plain bytes, and any bits are a value of either.
+    unsafe { std::mem::transmute(ROWS[row]) }
+}
+
 /// An instruction set. A value of the type proves that this CPU has it, which makes the methods safe.
 pub(crate) trait Simd: Copy {
     /// Sixteen `f32`.
@@ -72,6 +90,8 @@ pub(crate) trait Simd: Copy {
     fn sum(self, a: Self::F) -> f32;
     /// Largest lane: halves compared by [`max`](Self::max) until one is left.
     fn largest(self, a: Self::F) -> f32;
+    /// Smallest lane: halves compared by [`min`](Self::min) until one is left.
+    fn smallest(self, a: Self::F) -> f32;
     /// The larger of `|a|` and `b`, where `b` is not negative; NaN counts as larger than any number.
     fn max_magnitude(self, a: Self::F, b: Self::F) -> Self::F;
     /// The largest lane of a vector without negative lanes; NaN counts as larger than any number.
@@ -85,16 +105,29 @@ pub(crate) trait Simd: Copy {
     fn sub_i32(self, a: Self::I, b: Self::I) -> Self::I;
     fn mul_i32(self, a: Self::I, b: Self::I) -> Self::I;
     fn to_f32(self, a: Self::I) -> Self::F;
-    /// To the nearest, ties to even, of values within `[-127, 127]`; anything for other values.
+    /// To the nearest, ties to even, of values that an `i32` can hold; anything for other values.
     fn to_i32(self, a: Self::F) -> Self::I;
     /// Low bytes of values within `[-128, 127]`.
     fn store_i8(self, a: Self::I, out: &mut [i8; LANES]);
+    /// Low bytes of values within `[0, 255]`.
+    fn store_u8(self, a: Self::I, out: &mut [u8; LANES]);
     fn sum_i32(self, a: Self::I) -> i32;
 
     fn load_bytes(self, x: &[u8; 64]) -> Self::B;
     fn store_bytes(self, v: Self::B, out: &mut [u8; 64]);
     /// Field `index` of every byte, of `width` bits.
     fn field(self, v: Self::B, width: usize, index: usize) -> Self::B;
+    /// `a` with field `index` of every byte, of `width` bits and 0 so far, set to that of `b`, which has no other bits.
+    fn set_field(self, a: Self::B, b: Self::B, width: usize, index: usize) -> Self::B;
+    /// The smaller of every byte and `limit`.
+    fn at_most(self, v: Self::B, limit: u8) -> Self::B;
+    /// Four rows of sixteen columns as unsigned bytes, saturated: quarter `i`, of 16 bytes, holds columns
+    /// `4i..4i + 4` of each row, one row after the other.
+    fn pack_rows(self, rows: [Self::I; 4]) -> Self::B;
+    /// Row `row` of what [`pack_rows`](Self::pack_rows) gives.
+    fn unpack_row(self, v: Self::B, row: usize) -> Self::I;
+    /// Quarter `j` of vector `i`, of 16 bytes, becomes quarter `i` of vector `j`.
+    fn transpose_quarters(self, v: [Self::B; 4]) -> [Self::B; 4];
     /// Adds to lane `r` the products of bytes `4r..4r + 4` and the four signed bytes of `acts`, each in
     /// `[-127, 127]`. `NARROW` promises codes below 16; others lose [`CODE_OFFSET`](Self::CODE_OFFSET).
     fn dot<const NARROW: bool>(self, sum: Self::I, codes: Self::B, acts: i32) -> Self::I;

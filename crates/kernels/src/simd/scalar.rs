@@ -87,6 +87,9 @@ impl Simd for Scalar {
     fn largest(self, a: Self::F) -> f32 {
         halve(a, |a, b| if a > b { a } else { b })
     }
+    fn smallest(self, a: Self::F) -> f32 {
+        halve(a, |a, b| if a < b { a } else { b })
+    }
     fn max_magnitude(self, a: Self::F, b: Self::F) -> Self::F {
         map2(a, b, |a, b| {
             f32::from_bits(a.abs().to_bits().max(b.to_bits()))
@@ -123,6 +126,9 @@ impl Simd for Scalar {
     fn store_i8(self, a: Self::I, out: &mut [i8; LANES]) {
         *out = a.map(|a| a as i8);
     }
+    fn store_u8(self, a: Self::I, out: &mut [u8; LANES]) {
+        *out = a.map(|a| a as u8);
+    }
     fn sum_i32(self, a: Self::I) -> i32 {
         halve(a, i32::wrapping_add)
     }
@@ -135,6 +141,21 @@ impl Simd for Scalar {
     }
     fn field(self, v: Self::B, width: usize, index: usize) -> Self::B {
         v.map(|byte| byte >> (width * index) & (u8::MAX >> (8 - width)))
+    }
+    fn set_field(self, a: Self::B, b: Self::B, width: usize, index: usize) -> Self::B {
+        std::array::from_fn(|i| a[i] | b[i] << (width * index))
+    }
+    fn at_most(self, v: Self::B, limit: u8) -> Self::B {
+        v.map(|byte| byte.min(limit))
+    }
+    fn pack_rows(self, rows: [Self::I; 4]) -> Self::B {
+        std::array::from_fn(|i| rows[i % 16 / 4][i / 16 * 4 + i % 4].clamp(0, 255) as u8)
+    }
+    fn unpack_row(self, v: Self::B, row: usize) -> Self::I {
+        std::array::from_fn(|column| i32::from(v[column / 4 * 16 + row * 4 + column % 4]))
+    }
+    fn transpose_quarters(self, v: [Self::B; 4]) -> [Self::B; 4] {
+        std::array::from_fn(|j| std::array::from_fn(|i| v[i / 16][j * 16 + i % 16]))
     }
     fn dot<const NARROW: bool>(self, sum: Self::I, codes: Self::B, acts: i32) -> Self::I {
         let acts = acts.to_le_bytes().map(|act| i32::from(act as i8));

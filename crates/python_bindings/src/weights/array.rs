@@ -1,6 +1,6 @@
 //! `NumPy` arrays that come in.
 
-use arrow_quant::{Dtype, Rows};
+use arrow_quant::{Dtype, PlainRows};
 use bytes::Bytes;
 use numpy::{
     Element, PyArrayDyn, PyArrayMethods, PyReadonlyArrayDyn, PyUntypedArray, PyUntypedArrayMethods,
@@ -36,11 +36,11 @@ impl<'py> Weights<'py> {
         }
     }
 
-    pub fn rows(&self) -> PyResult<Rows<'_>> {
+    pub fn rows(&self) -> PyResult<PlainRows<'_>> {
         Ok(match self {
-            Self::F32(array) => Rows::F32(array.as_slice()?),
-            Self::F16(array) => Rows::F16(array.as_slice()?),
-            Self::Bf16(array) => Rows::Bf16(array.as_slice()?),
+            Self::F32(array) => PlainRows::F32(array.as_slice()?),
+            Self::F16(array) => PlainRows::F16(array.as_slice()?),
+            Self::Bf16(array) => PlainRows::Bf16(array.as_slice()?),
         })
     }
 

@@ -1,6 +1,6 @@
 //! Codes, one a byte or packed into panels.
 
-use arrow_quant::{Bits, Layout};
+use arrow_quant::{CodeBits, Layout};
 use numpy::{PyArrayMethods, PyReadonlyArrayDyn, PyUntypedArrayMethods};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -46,11 +46,11 @@ pub fn unpack_codes<'py>(
         .into_any())
 }
 
-pub fn bits_of(bits: usize) -> PyResult<Bits> {
+pub fn bits_of(bits: usize) -> PyResult<CodeBits> {
     match bits {
-        8 => Ok(Bits::Int8),
-        4 => Ok(Bits::Int4),
-        2 => Ok(Bits::Int2),
+        8 => Ok(CodeBits::Int8),
+        4 => Ok(CodeBits::Int4),
+        2 => Ok(CodeBits::Int2),
         other => Err(PyValueError::new_err(format!(
             "bits: expected 8, 4 or 2, got {other}"
         ))),
@@ -67,7 +67,10 @@ pub fn matrix_of(shape: &[usize]) -> PyResult<(usize, usize)> {
 }
 
 /// The codes, all of which the width can hold.
-pub fn checked_codes<'a>(codes: &'a PyReadonlyArrayDyn<'_, u8>, bits: Bits) -> PyResult<&'a [u8]> {
+pub fn checked_codes<'a>(
+    codes: &'a PyReadonlyArrayDyn<'_, u8>,
+    bits: CodeBits,
+) -> PyResult<&'a [u8]> {
     let codes = codes.as_slice()?;
     if codes.iter().any(|&code| usize::from(code) >= bits.levels()) {
         return Err(PyValueError::new_err(format!(

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use arrow_quant::{Layout, QuantTensor, Rows, Tensor, TensorData};
+use arrow_quant::{Layout, PlainRows, QuantTensor, Tensor, TensorData};
 use numpy::{PyReadonlyArrayDyn, PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -49,8 +49,8 @@ impl WeightWriter {
         let (rows, dtype) = (weights.rows()?, weights.dtype());
         let writer = self.writer()?;
         let bytes = match rows {
-            Rows::F32(values) => bytes_of(values),
-            Rows::F16(values) | Rows::Bf16(values) => bytes_of(values),
+            PlainRows::F32(values) => bytes_of(values),
+            PlainRows::F16(values) | PlainRows::Bf16(values) => bytes_of(values),
         };
         py.detach(|| writer.add_plain(name, &shape, dtype, bytes))
             .map_err(raise)

@@ -1,0 +1,516 @@
+//! A panel of 16 rows to codes and back: the inner loops of quantisation.
+//!
+//! Codes are computed four rows at a time, so that packing 32-bit integers to bytes, which works within
+//! 128-bit quarters, leaves four columns of each row side by side, as a step of the panel has them.
+
+use crate::plain_rows::{Values, with_values};
+use crate::simd::{LANES, Simd, dispatched, prefetch};
+use crate::tile::{lanes, lanes_mut};
+use crate::{CodeBits, PANEL_ROWS, PlainRows, STEP_BYTES, isa};
+
+/// Weights between the one in use and the one asked for.
+const AHEAD: usize = 512;
+
+/// Blocks of 16 columns whose codes stay in the cache while four rows after four are dequantised.
+const CACHED_BLOCKS: usize = 64;
+
+/// One value per row of a panel.
+pub type PanelLanes<T> = [T; PANEL_ROWS];
+
+/// How the weights of a panel become codes: `round((weight - minimum) * inverse) + zero`, within the levels.
+///
+/// One element a group of columns.
+#[derive(Debug, Clone, Copy)]
+pub struct PanelRounding<'a> {
+    /// Steps of a unit.
+    pub inverse: &'a [PanelLanes<f32>],
+    /// What stands for code `zero`.
+    pub minimum: &'a [PanelLanes<f32>],
+    /// Code of the minimum.
+    pub zero: &'a [PanelLanes<i32>],
+}
+
+/// What the codes of a panel stand for. One element a group of columns.
+#[derive(Debug, Clone, Copy)]
+pub struct PanelLevels<'a> {
+    /// Distance of two levels.
+    pub scale: &'a [PanelLanes<f32>],
+    /// The lowest level, or its distance from zero in codes.
+    pub offset: &'a [PanelLanes<f32>],
+    /// `scale * code + offset` instead of `scale * (code - offset)`.
+    pub is_minimum: bool,
+}
+
+/// Writes the least and the greatest value of every group of `width` columns of a row to lane `lane` of
+/// `low` and `high`. Returns whether all values are finite.
+///
+/// # Panics
+/// If `row` is not as long as the groups, `lane` is no row of a panel, or several groups are not of a multiple
+/// of 16 columns.
+#[must_use]
+pub fn row_ranges(
+    row: PlainRows<'_>,
+    width: usize,
+    lane: usize,
+    low: &mut [PanelLanes<f32>],
+    high: &mut [PanelLanes<f32>],
+) -> bool {
+    assert_eq!(row.len(), width * low.len(), "groups of `width` columns");
+    assert_eq!(low.len(), high.len(), "as many least as greatest values");
+    assert!(lane < PANEL_ROWS, "a panel has 16 rows");
+    check_groups(width, low.len());
+    ranges_isa(isa(), row, width, lane, low, high)
+}
+
+/// Rounds up to 16 rows `[rows, k]` to a panel of codes; rows and columns that they lack are code 0.
+///
+/// # Panics
+/// If the lengths of `rows`, `rounding` and `codes` do not follow from `k`, `width` and `bits`.
+pub fn round_panel(
+    rows: PlainRows<'_>,
+    k: usize,
+    width: usize,
+    rounding: PanelRounding<'_>,
+    bits: CodeBits,
+    codes: &mut [u8],
+) {
+    check_panel(rows.len(), k, codes.len(), bits);
+    let groups = rounding.inverse.len();
+    assert!(
+        groups * width == k && rounding.minimum.len() == groups && rounding.zero.len() == groups,
+        "groups of `width` columns"
+    );
+    check_groups(width, groups);
+    round_isa(isa(), rows, k, width, rounding, bits, codes);
+}
+
+/// Writes the weights `[rows, k]` that the first rows of a panel stand for, up to 16.
+///
+/// # Panics
+/// If the lengths of `codes`, `levels` and `out` do not follow from `k`, `width` and `bits`.
+pub fn dequantize_panel(
+    codes: &[u8],
+    k: usize,
+    width: usize,
+    levels: PanelLevels<'_>,
+    bits: CodeBits,
+    out: &mut [f32],
+) {
+    check_panel(out.len(), k, codes.len(), bits);
+    assert!(
+        width > 0
+            && levels.scale.len() == k.div_ceil(width)
+            && levels.offset.len() == levels.scale.len(),
+        "groups of `width` columns"
+    );
+    dequantize_isa(isa(), codes, k, width, levels, bits, out);
+}
+
+/// Packs up to 16 rows `[rows, k]` of codes, one a byte, into a panel.
+pub(crate) fn pack_panel(rows: &[u8], k: usize, bits: CodeBits, panel: &mut [u8]) {
+    check_panel(rows.len(), k, panel.len(), bits);
+    pack_isa(isa(), rows, k, bits, panel);
+}
+
+/// Writes the codes `[rows, k]` of the first rows of a panel, up to 16, one a byte.
+pub(crate) fn unpack_panel(panel: &[u8], k: usize, bits: CodeBits, rows: &mut [u8]) {
+    check_panel(rows.len(), k, panel.len(), bits);
+    unpack_isa(isa(), panel, k, bits, rows);
+}
+
+fn check_panel(values: usize, k: usize, bytes: usize, bits: CodeBits) {
+    assert!(
+        k > 0 && values.is_multiple_of(k) && (1..=PANEL_ROWS).contains(&(values / k)),
+        "one to 16 rows of {k} columns, got {values} values"
+    );
+    assert_eq!(bytes, bits.panel_bytes(k), "a panel of {k} columns");
+}
+
+fn check_groups(width: usize, groups: usize) {
+    assert!(
+        groups == 1 || width.is_multiple_of(LANES),
+        "groups of a multiple of 16 columns, got {width}"
+    );
+}
+
+dispatched!(fn ranges_isa(
+    row: PlainRows<'_>,
+    width: usize,
+    lane: usize,
+    low: &mut [PanelLanes<f32>],
+    high: &mut [PanelLanes<f32>],
+) -> bool = ranges_on);
+dispatched!(fn round_isa(
+    rows: PlainRows<'_>,
+    k: usize,
+    width: usize,
+    rounding: PanelRounding<'_>,
+    bits: CodeBits,
+    codes: &mut [u8],
+) = round_on);
+dispatched!(fn dequantize_isa(
+    codes: &[u8],
+    k: usize,
+    width: usize,
+    levels: PanelLevels<'_>,
+    bits: CodeBits,
+    out: &mut [f32],
+) = dequantize_on);
+dispatched!(fn pack_isa(rows: &[u8], k: usize, bits: CodeBits, panel: &mut [u8]) = pack_on);
+dispatched!(fn unpack_isa(panel: &[u8], k: usize, bits: CodeBits, rows: &mut [u8]) = unpack_on);
+
+/// Calls a kernel with the codes of a byte as a constant.
+macro_rules! with_per_byte {
+    ($bits:expr, $kernel:ident, ($($types:ty),*), $($arg:expr),* $(,)?) => {
+        match $bits {
+            CodeBits::Int8 => $kernel::<$($types,)* 1>($($arg),*),
+            CodeBits::Int4 => $kernel::<$($types,)* 2>($($arg),*),
+            CodeBits::Int2 => $kernel::<$($types,)* 4>($($arg),*),
+        }
+    };
+}
+
+#[inline(always)]
+fn ranges_on<S: Simd>(
+    s: S,
+    row: PlainRows<'_>,
+    width: usize,
+    lane: usize,
+    low: &mut [PanelLanes<f32>],
+    high: &mut [PanelLanes<f32>],
+) -> bool {
+    with_values!(row, |values| ranges(s, values, width, lane, low, high))
+}
+
+#[inline(always)]
+fn ranges<S: Simd, V: Values>(
+    s: S,
+    values: V,
+    width: usize,
+    lane: usize,
+    low: &mut [PanelLanes<f32>],
+    high: &mut [PanelLanes<f32>],
+) -> bool {
+    let mut magnitude = s.splat(0.0);
+    for (group, (low, high)) in low.iter_mut().zip(high).enumerate() {
+        let (start, end) = (group * width, (group + 1) * width);
+        if width < LANES {
+            let first = values.get(start);
+            (low[lane], high[lane]) = (first, first);
+            for at in start..end {
+                let value = values.get(at);
+                low[lane] = if value < low[lane] { value } else { low[lane] };
+                high[lane] = if value > high[lane] {
+                    value
+                } else {
+                    high[lane]
+                };
+                magnitude = s.max_magnitude(s.splat(value), magnitude);
+            }
+            continue;
+        }
+        let first = values.load(s, start);
+        prefetch(values.address(start + AHEAD));
+        let (mut least, mut greatest) = (first, first);
+        magnitude = s.max_magnitude(first, magnitude);
+        let mut at = start + LANES;
+        while at < end {
+            // The last vector may overlap the one before it.
+            let value = values.load(s, at.min(end - LANES));
+            prefetch(values.address(at + AHEAD));
+            least = s.min(value, least);
+            greatest = s.max(value, greatest);
+            magnitude = s.max_magnitude(value, magnitude);
+            at += LANES;
+        }
+        (low[lane], high[lane]) = (s.smallest(least), s.largest(greatest));
+    }
+    // Not a number counts as larger than infinity.
+    s.largest_magnitude(magnitude) < f32::INFINITY
+}
+
+#[inline(always)]
+fn round_on<S: Simd>(
+    s: S,
+    rows: PlainRows<'_>,
+    k: usize,
+    width: usize,
+    rounding: PanelRounding<'_>,
+    bits: CodeBits,
+    codes: &mut [u8],
+) {
+    with_values!(rows, |values| with_per_byte!(
+        bits,
+        round,
+        (S, _),
+        s,
+        values,
+        k,
+        width,
+        rounding,
+        codes
+    ));
+}
+
+#[inline(always)]
+fn round<S: Simd, V: Values, const PER_BYTE: usize>(
+    s: S,
+    values: V,
+    k: usize,
+    width: usize,
+    rounding: PanelRounding<'_>,
+    codes: &mut [u8],
+) {
+    let rows = values.len() / k;
+    let (blocks, rest) = codes.split_at_mut(k / LANES * block_bytes::<PER_BYTE>());
+    let mut blocks = blocks.chunks_exact_mut(block_bytes::<PER_BYTE>());
+    for (group, inverse) in rounding.inverse.iter().enumerate() {
+        let (minimum, zero) = (&rounding.minimum[group], &rounding.zero[group]);
+        for block in 0..width / LANES {
+            let Some(to) = blocks.next() else { return };
+            let column = group * width + block * LANES;
+            let mut quads = [s.load_bytes(&[0; 64]); 4];
+            for quad in 0..4 {
+                let mut four = [s.splat_i32(0); 4];
+                for i in 0..4 {
+                    let row = 4 * quad + i;
+                    if row < rows {
+                        let value = values.load(s, row * k + column);
+                        let steps = s.sub(value, s.splat(minimum[row]));
+                        let steps = s.to_i32(s.mul(steps, s.splat(inverse[row])));
+                        four[i] = s.add_i32(steps, s.splat_i32(zero[row]));
+                    }
+                }
+                quads[quad] = s.pack_rows(four);
+            }
+            store_block::<S, PER_BYTE>(s, quads, to);
+        }
+    }
+    // Columns of a last, incomplete block: only a group of the whole row has them.
+    rest.fill(0);
+    let largest = (1 << (8 / PER_BYTE)) - 1;
+    for row in 0..rows {
+        let (inverse, minimum) = (rounding.inverse[0][row], rounding.minimum[0][row]);
+        for column in k / LANES * LANES..k {
+            let steps = (values.get(row * k + column) - minimum) * inverse;
+            let code = steps.round_ties_even() as i32 + rounding.zero[0][row];
+            let (byte, shift) = place::<PER_BYTE>(row, column % LANES);
+            rest[byte] |= (code.clamp(0, largest) as u8) << shift;
+        }
+    }
+}
+
+#[inline(always)]
+fn dequantize_on<S: Simd>(
+    s: S,
+    codes: &[u8],
+    k: usize,
+    width: usize,
+    levels: PanelLevels<'_>,
+    bits: CodeBits,
+    out: &mut [f32],
+) {
+    with_per_byte!(bits, dequantize, (S), s, codes, k, width, levels, out);
+}
+
+#[inline(always)]
+fn dequantize<S: Simd, const PER_BYTE: usize>(
+    s: S,
+    codes: &[u8],
+    k: usize,
+    width: usize,
+    levels: PanelLevels<'_>,
+    out: &mut [f32],
+) {
+    let rows = out.len() / k;
+    // Groups that end within a vector are done one column after the other.
+    let is_whole = levels.scale.len() == 1 || width.is_multiple_of(LANES);
+    let whole = if is_whole { k / LANES } else { 0 };
+    let (blocks, rest) = codes.split_at(whole * block_bytes::<PER_BYTE>());
+    let per_group = (width / LANES).max(1);
+    let at_once = if levels.scale.len() == 1 {
+        CACHED_BLOCKS
+    } else {
+        (CACHED_BLOCKS / per_group).max(1) * per_group
+    };
+    for (i, blocks) in blocks
+        .chunks(at_once * block_bytes::<PER_BYTE>())
+        .enumerate()
+    {
+        let part = Part {
+            steps: blocks.as_chunks().0,
+            first: i * at_once,
+            per_group,
+            k,
+        };
+        // Four rows at a time: sixteen a power of two apart would displace one another from the cache.
+        for (quad, out) in out.chunks_mut(4 * k).enumerate() {
+            match quad {
+                0 => dequantize_quad::<S, PER_BYTE, 0>(s, &part, levels, out),
+                1 => dequantize_quad::<S, PER_BYTE, 1>(s, &part, levels, out),
+                2 => dequantize_quad::<S, PER_BYTE, 2>(s, &part, levels, out),
+                _ => dequantize_quad::<S, PER_BYTE, 3>(s, &part, levels, out),
+            }
+        }
+    }
+    for row in 0..rows {
+        for column in whole * LANES..k {
+            let group = column / width;
+            let (scale, offset) = (levels.scale[group][row], levels.offset[group][row]);
+            let (byte, shift) = place::<PER_BYTE>(row, column - whole * LANES);
+            let code = f32::from(rest[byte] >> shift & (u8::MAX >> (8 - 8 / PER_BYTE)));
+            out[row * k + column] = if levels.is_minimum {
+                scale * code + offset
+            } else {
+                scale * (code - offset)
+            };
+        }
+    }
+}
+
+/// Some of a panel's blocks: either of one group, or whole groups.
+struct Part<'a> {
+    steps: &'a [[u8; STEP_BYTES]],
+    /// Number of the first block.
+    first: usize,
+    /// Blocks of a group.
+    per_group: usize,
+    /// Columns of the panel.
+    k: usize,
+}
+
+/// Writes rows `4 * QUAD` and on, up to four.
+#[inline(always)]
+fn dequantize_quad<S: Simd, const PER_BYTE: usize, const QUAD: usize>(
+    s: S,
+    part: &Part<'_>,
+    levels: PanelLevels<'_>,
+    out: &mut [f32],
+) {
+    let (k, rows) = (part.k, out.len() / part.k);
+    let mut column = part.first * LANES;
+    let groups = part.steps.chunks(part.per_group * 4 / PER_BYTE);
+    for (group, steps) in (part.first / part.per_group..).zip(groups) {
+        let (scale, offset) = (&levels.scale[group], &levels.offset[group]);
+        let mut four = [(s.splat(0.0), s.splat(0.0)); 4];
+        for i in 0..4 {
+            let row = 4 * QUAD + i;
+            four[i] = (s.splat(scale[row]), s.splat(offset[row]));
+        }
+        for block in steps.chunks_exact(4 / PER_BYTE) {
+            let codes = load_block::<S, PER_BYTE>(s, block)[QUAD];
+            for i in 0..4 {
+                if i < rows {
+                    let (code, (scale, offset)) = (s.to_f32(s.unpack_row(codes, i)), four[i]);
+                    let value = if levels.is_minimum {
+                        s.add(s.mul(scale, code), offset)
+                    } else {
+                        s.mul(scale, s.sub(code, offset))
+                    };
+                    s.store(value, lanes_mut(out, i * k + column));
+                }
+            }
+            column += LANES;
+        }
+    }
+}
+
+#[inline(always)]
+fn pack_on<S: Simd>(s: S, rows: &[u8], k: usize, bits: CodeBits, panel: &mut [u8]) {
+    with_per_byte!(bits, pack, (S), s, rows, k, panel);
+}
+
+#[inline(always)]
+fn pack<S: Simd, const PER_BYTE: usize>(s: S, rows: &[u8], k: usize, panel: &mut [u8]) {
+    let (blocks, rest) = panel.split_at_mut(k / LANES * block_bytes::<PER_BYTE>());
+    let blocks = blocks.chunks_exact_mut(block_bytes::<PER_BYTE>());
+    for (block, to) in blocks.enumerate() {
+        let mut quads = [s.load_bytes(&[0; 64]); 4];
+        for quad in 0..4 {
+            let mut four = [s.splat_i32(0); 4];
+            for i in 0..4 {
+                let row = 4 * quad + i;
+                if row < rows.len() / k {
+                    four[i] = s.load_u8_as_i32(lanes(rows, row * k + block * LANES));
+                }
+            }
+            quads[quad] = s.pack_rows(four);
+        }
+        store_block::<S, PER_BYTE>(s, quads, to);
+    }
+    rest.fill(0);
+    for (row, codes) in rows.chunks_exact(k).enumerate() {
+        for (column, code) in codes[k / LANES * LANES..].iter().enumerate() {
+            let (byte, shift) = place::<PER_BYTE>(row, column);
+            rest[byte] |= code << shift;
+        }
+    }
+}
+
+#[inline(always)]
+fn unpack_on<S: Simd>(s: S, panel: &[u8], k: usize, bits: CodeBits, rows: &mut [u8]) {
+    with_per_byte!(bits, unpack, (S), s, panel, k, rows);
+}
+
+#[inline(always)]
+fn unpack<S: Simd, const PER_BYTE: usize>(s: S, panel: &[u8], k: usize, rows: &mut [u8]) {
+    let (blocks, rest) = panel.split_at(k / LANES * block_bytes::<PER_BYTE>());
+    let blocks = blocks.as_chunks::<STEP_BYTES>().0;
+    for (block, from) in blocks.chunks_exact(4 / PER_BYTE).enumerate() {
+        let quads = load_block::<S, PER_BYTE>(s, from);
+        for row in 0..PANEL_ROWS {
+            if row < rows.len() / k {
+                let codes = s.unpack_row(quads[row / 4], row % 4);
+                s.store_u8(codes, lanes_mut(rows, row * k + block * LANES));
+            }
+        }
+    }
+    for (row, codes) in rows.chunks_exact_mut(k).enumerate() {
+        for (column, code) in codes[k / LANES * LANES..].iter_mut().enumerate() {
+            let (byte, shift) = place::<PER_BYTE>(row, column);
+            *code = rest[byte] >> shift & (u8::MAX >> (8 - 8 / PER_BYTE));
+        }
+    }
+}
+
+/// Bytes of a block: 16 rows by 16 columns.
+const fn block_bytes<const PER_BYTE: usize>() -> usize {
+    PANEL_ROWS * LANES / PER_BYTE
+}
+
+/// Byte and shift of the code of a row and column, counted from a step's first.
+const fn place<const PER_BYTE: usize>(row: usize, column: usize) -> (usize, usize) {
+    let (step, within) = (column / (4 * PER_BYTE), column % (4 * PER_BYTE));
+    (
+        step * STEP_BYTES + row * 4 + within % 4,
+        within / 4 * (8 / PER_BYTE),
+    )
+}
+
+/// Stores a block of which `quads[q]` holds rows `4q..4q + 4`, as [`Simd::pack_rows`] gives them.
+#[inline(always)]
+fn store_block<S: Simd, const PER_BYTE: usize>(s: S, quads: [S::B; 4], to: &mut [u8]) {
+    let width = 8 / PER_BYTE;
+    let columns = s.transpose_quarters(quads);
+    for (i, to) in to.as_chunks_mut::<STEP_BYTES>().0.iter_mut().enumerate() {
+        let mut step = s.at_most(columns[i * PER_BYTE], u8::MAX >> (8 - width));
+        for field in 1..PER_BYTE {
+            let codes = s.at_most(columns[i * PER_BYTE + field], u8::MAX >> (8 - width));
+            step = s.set_field(step, codes, width, field);
+        }
+        s.store_bytes(step, to);
+    }
+}
+
+/// Undoes [`store_block`].
+#[inline(always)]
+fn load_block<S: Simd, const PER_BYTE: usize>(s: S, from: &[[u8; STEP_BYTES]]) -> [S::B; 4] {
+    let mut columns = [s.load_bytes(&[0; STEP_BYTES]); 4];
+    for (i, from) in from.iter().enumerate() {
+        let step = s.load_bytes(from);
+        for field in 0..PER_BYTE {
+            columns[i * PER_BYTE + field] = s.field(step, 8 / PER_BYTE, field);
+        }
+    }
+    s.transpose_quarters(columns)
+}
