@@ -62,6 +62,10 @@ def test_inspect_verifies_the_files(aios, aios_json, home, tiny_encoder_dir, tmp
     tokenizer.unlink()
     assert "missing" in aios_json("inspect", small, "--verify", code=5, error=True)["message"]
     (small / "metadata.json").write_text("{}")
+    assert aios("inspect", small, "--verify").exit_code == 1
+    (small / "metadata.json").write_text("{")
+    assert aios("inspect", small, "--verify").exit_code == 5
+    (small / "metadata.json").unlink()
     assert aios("inspect", small, "--verify").exit_code == 3
 
 

@@ -113,7 +113,7 @@ def test_errors_are_json_where_json_was_asked_for(aios):
     result = aios("recall", "anything", "--json")
     assert result.exit_code == 3
     error = json.loads(result.stderr)["error"]
-    assert error["type"] == "ModelLoadError"
+    assert error["type"] == "ModelNotFoundError"
     assert error["exit_code"] == 3
     assert "aios pull minilm" in error["message"]
 

@@ -39,7 +39,7 @@ from ai_os_diffusion.inference.model_registry import (
     known_models,
 )
 from ai_os_diffusion.inference.repository_files import wanted_files
-from ai_os_diffusion.utils.errors import ModelLoadError
+from ai_os_diffusion.utils.errors import ConfigurationError, ModelLoadError
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 
@@ -389,7 +389,7 @@ def test_another_quantisation_has_a_folder_of_its_own(hub, tiny, tmp_path):
     assert pull("tiny", quantize="int4", models_dir=models) == models / "tiny-int4"
     assert pull("tiny", quantize="int8", models_dir=models) == models / "tiny"
     assert pull("tiny", quantize="none", models_dir=models) == models / "tiny-none"
-    with pytest.raises(ModelLoadError, match="quantize is 'int3'"):
+    with pytest.raises(ConfigurationError, match="quantize is 'int3'"):
         pull("tiny", quantize="int3", models_dir=models)
     assert [model.name for model in list_models(models_dir=models)] == ["tiny", "tiny-int4", "tiny-none"]
 

@@ -14,9 +14,12 @@ import typer
 from ai_os_diffusion.utils.errors import (
     ConfigurationError,
     DiffusionError,
-    ModelLoadError,
+    ModelDamagedError,
+    ModelNotFoundError,
+    SamplingError,
     StoreCorruptedError,
     StoreLockedError,
+    TokenizerFileError,
     WeightError,
 )
 
@@ -53,12 +56,15 @@ _CODES: tuple[tuple[type[BaseException], ExitCode], ...] = (
     (UsageError, ExitCode.USAGE),
     (_ParseError, ExitCode.USAGE),
     (ConfigurationError, ExitCode.USAGE),
+    (SamplingError, ExitCode.USAGE),
     (NotFoundError, ExitCode.NOT_FOUND),
     (FileNotFoundError, ExitCode.NOT_FOUND),
     (StoreLockedError, ExitCode.LOCKED),
     (StoreCorruptedError, ExitCode.CORRUPT),
     (WeightError, ExitCode.CORRUPT),
-    (ModelLoadError, ExitCode.NOT_FOUND),
+    (ModelDamagedError, ExitCode.CORRUPT),
+    (TokenizerFileError, ExitCode.CORRUPT),
+    (ModelNotFoundError, ExitCode.NOT_FOUND),
     (KeyboardInterrupt, ExitCode.INTERRUPTED),
     (BrokenPipeError, ExitCode.BROKEN_PIPE),
 )

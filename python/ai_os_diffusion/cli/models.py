@@ -93,14 +93,16 @@ def rm(
 ) -> None:
     """Remove models."""
     from ai_os_diffusion.inference.model_hub import list_models, remove_model
-    from ai_os_diffusion.utils.errors import ModelLoadError
+    from ai_os_diffusion.utils.errors import ModelNotFoundError
 
     settings: Settings = ctx.obj
     models_dir = settings.config().models_dir
     sizes = {model.name: model.size_bytes for model in list_models(models_dir=models_dir)}
     for name in names:
         if name not in sizes:
-            raise ModelLoadError(f"model {name!r} is not pulled; pulled are: {', '.join(sizes) or 'none'}")
+            raise ModelNotFoundError(
+                f"model {name!r} is not pulled; pulled are: {', '.join(sizes) or 'none'}"
+            )
     if not dry_run:
         if not yes:
             confirm(f"Remove {', '.join(names)}?", as_json=as_json)

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from ai_os_diffusion import _native
 from ai_os_diffusion.inference.encoded import Encoded, Padding, Side, pad_ragged
 from ai_os_diffusion.inference.tokenizer_files import TokenizerFiles
-from ai_os_diffusion.utils.errors import TokenizerError
+from ai_os_diffusion.utils.errors import TokenizerError, TokenizerFileError
 
 __all__ = ["DecodeStream", "FastTokenizer"]
 
@@ -30,14 +30,18 @@ class FastTokenizer:
         num_threads: threads of a batch at most; 0 is one for each core.
 
     Raises:
-        TokenizerError: there is no tokenizer.json, or it cannot be used.
+        TokenizerError: there is no tokenizer.json.
+        TokenizerFileError: it is damaged, or no tokenizer of a kind that is known.
     """
 
     def __init__(
         self, path: str | os.PathLike[str], *, padding_side: Side = "right", num_threads: int = 0
     ) -> None:
         self._files = TokenizerFiles(path)
-        self.native = _native.Tokenizer(self._files.tokenizer)
+        try:
+            self.native = _native.Tokenizer(self._files.tokenizer)
+        except TokenizerError as error:
+            raise TokenizerFileError(str(error)) from error
         self.padding_side: Side = _one_of("padding_side", padding_side, ("left", "right"))
         self.num_threads = num_threads
 

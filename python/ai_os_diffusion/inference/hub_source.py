@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from ai_os_diffusion.inference.hub_blobs import fetch_blobs, reporter
 from ai_os_diffusion.inference.model_registry import HubSource, Progress
-from ai_os_diffusion.utils.errors import ModelLoadError
+from ai_os_diffusion.utils.errors import ModelLoadError, ModelNotFoundError
 
 __all__ = ["HubUnavailableError", "fetch_from_hub"]
 
@@ -98,17 +98,19 @@ def _download(
             f"{source.repo}: access is granted on request; ask on {endpoint}/{source.repo}, then set HF_TOKEN"
         ) from error
     except errors.RepositoryNotFoundError as error:
-        raise ModelLoadError(
+        raise ModelNotFoundError(
             f"{source.repo}: no such model on {endpoint}, or it is private; check the name, or set HF_TOKEN"
         ) from error
     except errors.RevisionNotFoundError as error:
-        raise ModelLoadError(
+        raise ModelNotFoundError(
             f"{source.repo}: has no revision {source.revision!r}; expected a branch, tag or commit"
         ) from error
     except ModelLoadError:
         raise
     except errors.HFValidationError as error:
-        raise ModelLoadError(f"hf:{source.repo}: not the name of a model: expected hf:org/name") from error
+        raise ModelNotFoundError(
+            f"hf:{source.repo}: not the name of a model: expected hf:org/name"
+        ) from error
     except errors.LocalEntryNotFoundError as error:
         raise HubUnavailableError(f"{source.repo}: {_first_line(error)}") from error
     except errors.HfHubHTTPError as error:

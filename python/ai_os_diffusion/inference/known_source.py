@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 from ai_os_diffusion.inference.model_registry import KnownModel, Progress, known_models, unknown_model
-from ai_os_diffusion.utils.errors import ModelLoadError
+from ai_os_diffusion.utils.errors import ModelLoadError, ModelNotFoundError
 
 __all__ = ["fetch_known", "fetch_source"]
 
@@ -80,7 +80,7 @@ def fetch_known(model: KnownModel, folder: Path, progress: Progress, *, offline:
         logger.info("%s: not taken from the hub: %s", model.name, error)
         reasons.append(f"hub: {error}")
     if offline:
-        raise ModelLoadError(
+        raise ModelNotFoundError(
             f"model {model.name!r} is not pulled and offline was asked for; pull it once with the network on"
         )
     try:

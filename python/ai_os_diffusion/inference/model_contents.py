@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from ai_os_diffusion.utils.errors import ModelLoadError, WeightError
+from ai_os_diffusion.utils.errors import ModelDamagedError, ModelLoadError, ModelNotFoundError, WeightError
 
 __all__ = ["contents_of", "sha256_of", "verify_model"]
 
@@ -35,16 +35,20 @@ def verify_model(
         The files and their sha256.
 
     Raises:
-        ModelLoadError: there is no record to compare with.
+        ModelLoadError: there is no record to compare with, or it is damaged.
         WeightError: a file is missing or not what was written.
     """
     folder = Path(path)
     try:
         recorded = json.loads((folder / _DESCRIPTION).read_bytes())["contents"]
         expected = {str(name): str(digest) for name, digest in recorded.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except FileNotFoundError:
+        raise ModelNotFoundError(f"{folder}: no {_DESCRIPTION}; expected a converted model folder") from None
+    except ValueError as error:
+        raise ModelDamagedError(f"{folder / _DESCRIPTION}: cannot be read as JSON: {error}") from error
+    except (KeyError, TypeError, AttributeError):
         raise ModelLoadError(
-            f"{folder}: no {_DESCRIPTION} that records the hashes of its files; expected the folder of a "
+            f"{folder}: its {_DESCRIPTION} does not record the hashes of its files; expected the folder of a "
             "model that this release pulled or converted"
         ) from None
     if missing := [name for name in expected if not (folder / name).is_file()]:

@@ -31,7 +31,7 @@ from ai_os_diffusion.inference.pull_request import (
     looks_like_path,
     read_request,
 )
-from ai_os_diffusion.utils.errors import ModelLoadError
+from ai_os_diffusion.utils.errors import ConfigurationError, ModelLoadError, ModelNotFoundError
 
 __all__ = ["PulledModel", "fetch_source", "list_models", "pull", "remove_model", "resolve_model"]
 
@@ -59,11 +59,12 @@ def pull(
         offline: open no connection; by default False, and HF_HUB_OFFLINE holds for the hub.
 
     Raises:
+        ConfigurationError: `quantize` is none of these.
         ModelLoadError: the name is unknown, no source can be reached, a file's hash is wrong, the disk is
             full, or the source cannot be converted.
     """
     if quantize is not None and quantize not in QUANTIZATIONS:
-        raise ModelLoadError(f"quantize is {quantize!r}, expected one of {', '.join(QUANTIZATIONS)}")
+        raise ConfigurationError(f"quantize is {quantize!r}, expected one of {', '.join(QUANTIZATIONS)}")
     report = progress or (lambda _stage, _done, _total: None)
     models = _models_folder(models_dir)
     request = read_request(name_or_ref, quantize, models, offline=bool(offline))
@@ -89,25 +90,25 @@ def resolve_model(
         models_dir: where models are kept; by default the setting `models_dir`.
 
     Raises:
-        ModelLoadError: it is not here; the message says how to get it.
+        ModelNotFoundError: it is not here; the message says how to get it.
     """
     given = os.fspath(name_or_path)
     path = Path(given).expanduser()
     if is_model_folder(path):
         return path
     if path.exists() and (looks_like_path(given) or not is_name(given)):
-        raise ModelLoadError(
+        raise ModelNotFoundError(
             f"{path}: not a converted model: expected a folder with metadata.json, weights.parquet and "
             f"tokenizer.json; convert it first: aios convert {path} OUT"
         )
     if looks_like_path(given):
-        raise ModelLoadError(f"{path}: not found; expected a model folder or the name of a pulled model")
+        raise ModelNotFoundError(f"{path}: not found; expected a model folder or the name of a pulled model")
     models = _models_folder(models_dir)
     folder = models.path(hub_folder(given) if given.startswith("hf:") else given)
     if is_model_folder(folder):
         return folder
     if given in known_models() or given.startswith("hf:"):
-        raise ModelLoadError(f"model {given!r} is not pulled; run: aios pull {given}")
+        raise ModelNotFoundError(f"model {given!r} is not pulled; run: aios pull {given}")
     raise unknown_model(given, models.names())
 
 
@@ -120,7 +121,7 @@ def remove_model(name: str, *, models_dir: str | os.PathLike[str] | None = None)
     """Delete a pulled model and return the bytes it held.
 
     Raises:
-        ModelLoadError: there is no such model.
+        ModelNotFoundError: there is no such model.
     """
     return _models_folder(models_dir).remove(hub_folder(name) if name.startswith("hf:") else name)
 

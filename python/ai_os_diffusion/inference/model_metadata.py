@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from ai_os_diffusion.utils.errors import ModelLoadError
+from ai_os_diffusion.utils.errors import ModelDamagedError, ModelLoadError, ModelNotFoundError
 
 __all__ = ["CONVERTER_VERSION", "FIRST_CONVERTER_VERSION", "FORMAT_VERSION", "ModelMetadata", "is_outdated"]
 
@@ -71,8 +71,9 @@ class ModelMetadata:
         """Read a mapping; keys of other parts are ignored.
 
         Raises:
-            ModelLoadError: a key is missing, the format is of a later version, or the converter that wrote
-                the model of an earlier one than results rely on.
+            ModelDamagedError: a key is missing.
+            ModelLoadError: the format is of a later version, or the converter that wrote the model of an
+                earlier one than results rely on.
         """
         version = values.get("format_version", FORMAT_VERSION)
         if version != FORMAT_VERSION:
@@ -100,30 +101,34 @@ class ModelMetadata:
             }
             return cls(**{**given, **defaults})
         except (TypeError, ZeroDivisionError) as error:
-            raise ModelLoadError(f"metadata.json: {error}") from error
+            raise ModelDamagedError(f"metadata.json: {error}") from error
 
     @classmethod
     def from_folder(cls, folder: Path) -> ModelMetadata:
         """Read the `metadata.json` of a model folder.
 
         Raises:
-            ModelLoadError: the file is missing, no JSON object, or lacks a key.
+            ModelNotFoundError: there is no such file.
+            ModelDamagedError: it is no JSON object, or lacks a key.
+            ModelLoadError: as for `from_dict`.
         """
         file = folder / "metadata.json"
         try:
             values = json.loads(file.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise ModelLoadError(
+            raise ModelNotFoundError(
                 f"{folder}: no metadata.json; expected a converted model folder, see `aios convert`"
             ) from None
-        except (OSError, ValueError) as error:
-            raise ModelLoadError(f"{file}: cannot be read as JSON: {error}") from error
+        except OSError as error:
+            raise ModelLoadError(f"{file}: cannot be read: {error.strerror}") from error
+        except ValueError as error:
+            raise ModelDamagedError(f"{file}: cannot be read as JSON: {error}") from error
         if not isinstance(values, dict):
-            raise ModelLoadError(f"{file}: expected a JSON object, got {type(values).__name__}")
+            raise ModelDamagedError(f"{file}: expected a JSON object, got {type(values).__name__}")
         try:
             return cls.from_dict(values)
         except ModelLoadError as error:
-            raise ModelLoadError(f"{file}: {error}") from error
+            raise type(error)(f"{file}: {error}") from error
 
     @property
     def is_decoder(self) -> bool:

@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ai_os_diffusion.utils.errors import ModelLoadError
+from ai_os_diffusion.utils.errors import ModelNotFoundError
 
 __all__ = [
     "HubSource",
@@ -120,7 +120,7 @@ def _model(name: str, entry: Mapping[str, Any]) -> KnownModel:
     )
 
 
-def unknown_model(name: str, pulled: list[str]) -> ModelLoadError:
+def unknown_model(name: str, pulled: list[str]) -> ModelNotFoundError:
     """The error for a name that is neither known nor pulled nor a path."""
     names = sorted({*known_models(), *pulled})
     near = difflib.get_close_matches(name, names, n=1)
@@ -130,4 +130,4 @@ def unknown_model(name: str, pulled: list[str]) -> ModelLoadError:
         hint = f"a model of a hub is written hf:{name}; a folder or file must exist"
     else:
         hint = "expected one of these, hf:org/name, a folder or a file"
-    return ModelLoadError(f"unknown model {name!r}: known are {', '.join(names)}; {hint}")
+    return ModelNotFoundError(f"unknown model {name!r}: known are {', '.join(names)}; {hint}")

@@ -16,7 +16,7 @@ from typing import Any
 
 from ai_os_diffusion.inference.model_metadata import is_outdated
 from ai_os_diffusion.inference.model_registry import Progress
-from ai_os_diffusion.utils.errors import ModelLoadError
+from ai_os_diffusion.utils.errors import ModelLoadError, ModelNotFoundError
 
 __all__ = ["ModelsFolder", "PulledModel", "is_model_folder", "read_metadata"]
 
@@ -64,10 +64,10 @@ class ModelsFolder:
         """The folder of a model, there or not.
 
         Raises:
-            ModelLoadError: the name could leave the root or hide in it.
+            ModelNotFoundError: the name could leave the root or hide in it.
         """
         if not NAME.fullmatch(name):
-            raise ModelLoadError(
+            raise ModelNotFoundError(
                 f"model name {name!r}: expected letters, digits and . _ - @, a letter or digit first"
             )
         return self.root / name
@@ -90,13 +90,13 @@ class ModelsFolder:
         """Delete a model and return the bytes it held.
 
         Raises:
-            ModelLoadError: there is no such model.
+            ModelNotFoundError: there is no such model.
         """
         folder = self.path(name)
         with self.locked(name):
             if not folder.is_dir():
                 pulled = ", ".join(self.names()) or "none"
-                raise ModelLoadError(f"model {name!r} is not pulled; pulled are: {pulled}")
+                raise ModelNotFoundError(f"model {name!r} is not pulled; pulled are: {pulled}")
             size = _size(folder)
             self._discard(folder)
         return size

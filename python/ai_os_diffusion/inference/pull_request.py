@@ -19,7 +19,7 @@ from ai_os_diffusion.inference.model_registry import (
     unknown_model,
 )
 from ai_os_diffusion.inference.models_folder import ModelsFolder, is_model_folder, read_metadata
-from ai_os_diffusion.utils.errors import ModelLoadError
+from ai_os_diffusion.utils.errors import ModelNotFoundError
 
 __all__ = ["PullRequest", "hub_folder", "is_name", "looks_like_path", "read_request"]
 
@@ -77,7 +77,7 @@ def read_request(
         offline: the source may open no connection either.
 
     Raises:
-        ModelLoadError: it means nothing.
+        ModelNotFoundError: it means nothing.
     """
     given = os.fspath(ref)
     known = known_models().get(given)
@@ -89,7 +89,7 @@ def read_request(
     if path.exists():
         return _local_request(path.resolve(), quantize)
     if looks_like_path(given):
-        raise ModelLoadError(f"{path}: not found; expected a model folder or a .gguf file")
+        raise ModelNotFoundError(f"{path}: not found; expected a model folder or a .gguf file")
     folder = models.root / given
     if is_name(given) and is_model_folder(folder):
         # Pulled from elsewhere under this name: it is ready.
@@ -123,7 +123,9 @@ def _hub_request(ref: str, quantize: str | None, offline: bool) -> PullRequest:
 
     parsed = _HUB_REF.fullmatch(ref)
     if parsed is None:
-        raise ModelLoadError(f"{ref!r}: expected hf:org/name, hf:org/name@revision or hf:org/name/file.gguf")
+        raise ModelNotFoundError(
+            f"{ref!r}: expected hf:org/name, hf:org/name@revision or hf:org/name/file.gguf"
+        )
     repo, file, revision = parsed["repo"], parsed["file"] or "", parsed["revision"]
     source = HubSource(repo, revision or "main")
     suffix = f"-{quantize}" if quantize not in (None, "none") else ""

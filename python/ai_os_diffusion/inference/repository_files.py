@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
 
-from ai_os_diffusion.utils.errors import ModelLoadError
+from ai_os_diffusion.utils.errors import ModelLoadError, ModelNotFoundError
 
 __all__ = ["convertible", "wanted_files"]
 
@@ -27,7 +27,7 @@ def wanted_files(repo: str, files: list[str], file: str = "") -> list[str]:
         ModelLoadError: there are no weights to use, or several to choose from.
     """
     if file and file not in files:
-        raise ModelLoadError(f"{repo}: has no file {file!r}; it holds {_listed(files)}")
+        raise ModelNotFoundError(f"{repo}: has no file {file!r}; it holds {_listed(files)}")
     top = [name for name in files if "/" not in name]
     described = [name for name in top if name.endswith((".json", ".jinja"))]
     described += [name for name in files if name == _POOLING]
@@ -63,7 +63,7 @@ def _weights(repo: str, names: list[str]) -> list[str]:
         )
     pickled = [name for name in names if PurePosixPath(name).suffix in (".bin", ".pt", ".pth")]
     hint = "; pickled weights are not loaded, ask for a revision with safetensors" if pickled else ""
-    raise ModelLoadError(f"{repo}: holds no safetensors and no GGUF weights{hint}")
+    raise ModelNotFoundError(f"{repo}: holds no safetensors and no GGUF weights{hint}")
 
 
 def _listed(files: list[str]) -> str:

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ai_os_diffusion.utils.errors import TokenizerError
+from ai_os_diffusion.utils.errors import TokenizerError, TokenizerFileError
 
 __all__ = ["SPECIAL_NAMES", "TokenizerFiles"]
 
@@ -108,9 +108,9 @@ class TokenizerFiles:
         try:
             content = json.loads(_read_text(file))
         except ValueError as error:
-            raise TokenizerError(f"{file}: not JSON: {error}") from error
+            raise TokenizerFileError(f"{file}: not JSON: {error}") from error
         if not isinstance(content, dict):
-            raise TokenizerError(f"{file}: expected an object, got {type(content).__name__}")
+            raise TokenizerFileError(f"{file}: expected an object, got {type(content).__name__}")
         return content
 
 

@@ -14,7 +14,11 @@ from numpy.typing import NDArray
 
 from ai_os_diffusion._native import WeightFile
 from ai_os_diffusion.inference.quantization_schema import BFloat16Tensor, QuantizedTensor, tensor_view
-from ai_os_diffusion.utils.errors import ConfigurationError, ModelLoadError
+from ai_os_diffusion.utils.errors import (
+    ConfigurationError,
+    ModelDamagedError,
+    ModelNotFoundError,
+)
 from ai_os_diffusion.utils.logger import get_logger
 
 __all__ = ["LazyWeightDict", "WeightLoader", "WeightMap", "inspect_model"]
@@ -192,13 +196,13 @@ def weights_path(path: str | os.PathLike[str]) -> Path:
     """The weight file of a folder, or the file itself.
 
     Raises:
-        ModelLoadError: there is none.
+        ModelNotFoundError: there is none.
     """
     found = Path(path)
     if found.is_dir():
         found = found / WEIGHTS_FILE
     if not found.is_file():
-        raise ModelLoadError(
+        raise ModelNotFoundError(
             f"{found}: not found; expected a model folder with {WEIGHTS_FILE}, or a weight file"
         )
     return found
@@ -229,7 +233,7 @@ def inspect_model(path: str | os.PathLike[str]) -> dict[str, Any]:
         try:
             metadata = dict(json.loads(description.read_bytes()))
         except (ValueError, TypeError) as error:
-            raise ModelLoadError(f"{description}: expected a JSON object: {error}") from error
+            raise ModelDamagedError(f"{description}: expected a JSON object: {error}") from error
     return {
         "path": str(file_path),
         "size_bytes": file.size_bytes,

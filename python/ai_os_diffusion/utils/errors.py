@@ -3,8 +3,11 @@
 DiffusionError
 ├── ConfigurationError (ValueError)     a setting is unknown or out of range
 ├── ModelLoadError                      a model folder, file or name cannot be loaded
+│   ├── ModelNotFoundError              there is no such model, or a file of it is missing
+│   └── ModelDamagedError               a file that describes a model cannot be read
 ├── InferenceError                      a forward pass or its input is at fault
 │   ├── TokenizerError                  text or a tokenizer file cannot be used
+│   │   └── TokenizerFileError          a tokenizer file is damaged, or not one
 │   ├── WeightError                     a weight file is damaged, unknown or inconsistent
 │   ├── DeviceError                     a device was asked for that is not there
 │   └── ShapeError (ValueError)         arrays disagree on an axis
@@ -27,13 +30,16 @@ __all__ = [
     "DimensionError",
     "InferenceError",
     "IngestError",
+    "ModelDamagedError",
     "ModelLoadError",
+    "ModelNotFoundError",
     "SamplingError",
     "ShapeError",
     "StorageError",
     "StoreCorruptedError",
     "StoreLockedError",
     "TokenizerError",
+    "TokenizerFileError",
     "WeightError",
 ]
 
@@ -50,12 +56,24 @@ class ModelLoadError(DiffusionError):
     """A model folder, file or name cannot be loaded."""
 
 
+class ModelNotFoundError(ModelLoadError):
+    """There is no model of this name or at this place, or one of its files is missing."""
+
+
+class ModelDamagedError(ModelLoadError):
+    """A file that describes a model is not what its format says."""
+
+
 class InferenceError(DiffusionError):
     """A forward pass, or what it was given, is at fault."""
 
 
 class TokenizerError(InferenceError):
     """A text cannot be encoded, or a tokenizer file cannot be used."""
+
+
+class TokenizerFileError(TokenizerError):
+    """A tokenizer file is damaged, or is none."""
 
 
 class WeightError(InferenceError):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ai_os_diffusion._native import WeightFile
 from ai_os_diffusion.inference.convert.source import Codes, Description, SourceTensor
 from ai_os_diffusion.inference.model_metadata import FIRST_CONVERTER_VERSION
-from ai_os_diffusion.utils.errors import ModelLoadError
+from ai_os_diffusion.utils.errors import ModelDamagedError, ModelNotFoundError
 
 __all__ = ["ArrowFolder"]
 
@@ -31,14 +31,18 @@ class ArrowFolder:
 
         Raises:
             WeightError: the weight file is damaged.
-            ModelLoadError: a file is missing or unreadable.
+            ModelLoadError: a file is missing or damaged.
         """
         self.folder = folder
         self._file = WeightFile(folder / "weights.parquet")
         try:
             self._metadata: dict[str, Any] = dict(json.loads((folder / "metadata.json").read_bytes()))
-        except (FileNotFoundError, ValueError, TypeError) as error:
-            raise ModelLoadError(f"{folder / 'metadata.json'}: expected a JSON object: {error}") from error
+        except FileNotFoundError:
+            raise ModelNotFoundError(
+                f"{folder}: no metadata.json; expected a converted model folder"
+            ) from None
+        except (ValueError, TypeError) as error:
+            raise ModelDamagedError(f"{folder / 'metadata.json'}: expected a JSON object: {error}") from error
         self.tensors = [self._tensor(name) for name in self._file.names]
 
     @property

@@ -20,7 +20,7 @@ from ai_os_diffusion.inference.convert.plan import Plan, Storage
 from ai_os_diffusion.inference.convert.source import Source, SourceTensor, bfloat16_to_float32
 from ai_os_diffusion.inference.model_contents import contents_of, sha256_of
 from ai_os_diffusion.inference.model_metadata import CONVERTER_VERSION, FORMAT_VERSION
-from ai_os_diffusion.utils.errors import ModelLoadError
+from ai_os_diffusion.utils.errors import ModelLoadError, ModelNotFoundError
 from ai_os_diffusion.utils.wording import counted
 
 __all__ = ["ConvertReport", "Progress", "convert_model"]
@@ -139,7 +139,7 @@ def _open(path: Path) -> Source:
             raise ModelLoadError(f"{path}: {len(files)} GGUF files; name the one to convert")
         path = files[0]
     if not path.is_file():
-        raise ModelLoadError(f"{path}: not found; expected a model folder or a .gguf file")
+        raise ModelNotFoundError(f"{path}: not found; expected a model folder or a .gguf file")
     if path.suffix in (".safetensors", ".bin", ".parquet"):
         return _open(path.parent)
     from ai_os_diffusion.inference.convert.gguf import GgufSource

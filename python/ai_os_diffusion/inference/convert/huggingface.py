@@ -13,7 +13,7 @@ from ai_os_diffusion.inference.convert.architecture import canonical_name, metad
 from ai_os_diffusion.inference.convert.pytorch_bin import read_pytorch
 from ai_os_diffusion.inference.convert.safetensors import read_safetensors, shards_of
 from ai_os_diffusion.inference.convert.source import Description, SourceTensor
-from ai_os_diffusion.utils.errors import ModelLoadError, WeightError
+from ai_os_diffusion.utils.errors import ModelDamagedError, ModelLoadError, ModelNotFoundError, WeightError
 
 __all__ = ["HuggingFaceFolder"]
 
@@ -37,7 +37,7 @@ class HuggingFaceFolder:
         """
         self.folder = folder
         if not (folder / "config.json").is_file():
-            raise ModelLoadError(f"{folder}: no config.json; expected a Hugging Face model folder")
+            raise ModelNotFoundError(f"{folder}: no config.json; expected a Hugging Face model folder")
         self._config = _json(folder / "config.json")
         self._metadata = metadata_from_config(self._config)
         self.weight_paths = _weight_paths(folder)
@@ -72,7 +72,7 @@ class HuggingFaceFolder:
             if (self.folder / name).is_file()
         }
         if "tokenizer.json" not in files:
-            raise ModelLoadError(
+            raise ModelNotFoundError(
                 f"{self.folder}: no tokenizer.json; save it with transformers' "
                 "AutoTokenizer.from_pretrained(folder).save_pretrained(folder)"
             )
@@ -159,7 +159,7 @@ def _weight_paths(folder: Path) -> list[Path]:
     others = sorted(folder.glob("*.safetensors"))
     if len(others) == 1:
         return others
-    raise ModelLoadError(
+    raise ModelNotFoundError(
         f"{folder}: no weights; expected model.safetensors, its shards with an index, or pytorch_model.bin"
     )
 
@@ -171,8 +171,8 @@ def _json(path: Path, default: Any = None) -> Any:
     try:
         value = json.loads(path.read_bytes())
     except (ValueError, FileNotFoundError) as error:
-        raise ModelLoadError(f"{path}: cannot be read as JSON: {error}") from error
+        raise ModelDamagedError(f"{path}: cannot be read as JSON: {error}") from error
     expected = list if isinstance(default, list) else dict
     if not isinstance(value, expected):
-        raise ModelLoadError(f"{path}: expected a JSON {expected.__name__}, got {type(value).__name__}")
+        raise ModelDamagedError(f"{path}: expected a JSON {expected.__name__}, got {type(value).__name__}")
     return value
