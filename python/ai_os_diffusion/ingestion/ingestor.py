@@ -30,7 +30,7 @@ _TEXT_READERS: Mapping[str, Callable[[str, str], list[Block]]] = {
     "jsonl": read_jsonl,
 }
 # Raised when a reader or the chunker changes what it makes of the same bytes.
-_RECIPE = 1
+_RECIPE = 2
 
 
 def read_document(source: str, data: bytes, kind: str | None = None) -> Document:

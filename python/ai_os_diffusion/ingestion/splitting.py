@@ -21,6 +21,11 @@ _SENTENCE_END = re.compile(
     r"|\n\s*\n\s*"
     r"|\n(?=[ \t]*(?:[-*+•]|\d{1,3}[.)])[ \t])"
 )
+# Full stops that end no sentence: of a title, an initial, "z. B."; in "No. 5"; of the day in "15. Mai".
+_ABBREVIATION = re.compile(r"\b(?:Dr|Mr|Mrs|Ms|Prof|St|Hr|Fr|Dipl|Ing|Inc|vs|ca|bzw|evtl|inkl|[A-Za-z])\.$")
+_BEFORE_NUMBER = re.compile(r"\b(?:No|Nr|Art|Abs|Abb|Fig|Tel|pp)\.$")
+_DAY = re.compile(r"\b\d{1,2}\.$")
+_MONTH = re.compile(r"Jan|Feb|März|Apr|Mai|Jun|Jul|Aug|Sep|Okt|Nov|Dez")
 _LINE_END = re.compile(r"\n(?:[ \t]*\n)*")
 _WORD = re.compile(r"\S+")
 _ATOM = re.compile(rf"[{_IDEOGRAPH}]|(?:(?![{_IDEOGRAPH}])\w)+|[^\w\s]")
@@ -28,7 +33,7 @@ _ATOM = re.compile(rf"[{_IDEOGRAPH}]|(?:(?![{_IDEOGRAPH}])\w)+|[^\w\s]")
 
 def sentences(text: str) -> Iterator[Span]:
     """Spans of the sentences of a text."""
-    return _between(_SENTENCE_END, text)
+    return _between(_SENTENCE_END, text, _ends_sentence)
 
 
 def lines(text: str) -> Iterator[Span]:
@@ -46,10 +51,26 @@ def atoms(text: str) -> Iterator[Span]:
     return (match.span() for match in _ATOM.finditer(text))
 
 
-def _between(boundary: re.Pattern[str], text: str) -> Iterator[Span]:
+def _ends_sentence(text: str, gap: re.Match[str]) -> bool:
+    """Whether white space lies between sentences, and not behind an abbreviation."""
+    before, after = text[max(0, gap.start() - 8) : gap.start()], gap.end()
+    if gap.group().count("\n") > 1 or not text[after].isalnum():
+        return True
+    return not (
+        _ABBREVIATION.search(before)
+        or (_BEFORE_NUMBER.search(before) and text[after].isdigit())
+        or (_DAY.search(before) and _MONTH.match(text, after))
+    )
+
+
+def _between(
+    boundary: re.Pattern[str],
+    text: str,
+    accept: Callable[[str, re.Match[str]], bool] = lambda _text, _gap: True,
+) -> Iterator[Span]:
     start = 0
     for match in boundary.finditer(text):
-        if text[start : match.start()].strip():
+        if text[start : match.start()].strip() and accept(text, match):
             yield start, match.start()
             start = match.end()
     if text[start:].strip():

@@ -1,0 +1,46 @@
+import pytest
+
+from ai_os_diffusion.ingestion import splitting
+
+
+def sentences(text):
+    return [text[start:end] for start, end in splitting.sentences(text)]
+
+
+@pytest.mark.parametrize(
+    "whole",
+    [
+        "The dentist is Dr. Okafor.",
+        "Ask Mr. Pereira or J. R. R. Tolkien.",
+        "Nach dem 15. Mai ist kein Frost mehr.",
+        "Take bus No. 5 to the harbour.",
+        "Obst, z. B. Kirschen, wird eingekocht.",
+        "It costs ca. 5 euros, e.g. at the market.",
+    ],
+)
+def test_an_abbreviation_does_not_end_a_sentence(whole):
+    assert sentences(f"{whole} And then?") == [whole, "And then?"]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("He was born in 1987.", "Mr. Stone was not."),
+        ("There were 14.", "The rest was lost."),
+        ("Is it so? No.", "It is not."),
+        ("“Go!”", "She went."),
+    ],
+)
+def test_a_full_stop_before_a_capital_ends_one(first, second):
+    found = sentences(f"{first} {second}")
+    assert " ".join(found) == f"{first} {second}"
+    assert second in found
+
+
+def test_list_items_and_paragraphs_stand_alone():
+    assert sentences("Eat vitamin C.\n- carrots\n- ask Dr.\n\nNext") == [
+        "Eat vitamin C.",
+        "- carrots",
+        "- ask Dr.",
+        "Next",
+    ]
