@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 
@@ -66,6 +68,15 @@ def test_export_and_import(aios, aios_json, added, tmp_path):
     file.write_bytes(b"PAR1 nonsense")
     assert aios("memory", "import", file).exit_code in (1, 5)
     assert len(aios_json("memory", "list")) == 5
+
+
+def test_export_never_replaces_a_pipe(aios, added, tmp_path):
+    pipe = tmp_path / "pipe.parquet"
+    os.mkfifo(pipe)
+    result = aios("memory", "export", pipe, "--yes")
+    assert result.exit_code == 1
+    assert f"cannot write {pipe}: expected a regular file or a free name, got a pipe" in result.stderr
+    assert pipe.is_fifo()
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
 import json
+import os
 
 import numpy as np
 import pytest
@@ -57,7 +58,17 @@ def test_embed_to_a_file(aios, tiny_models, tmp_path, suffix):
         vectors = np.array(table["embedding"].to_pylist())
     direct = [line.split() for line in aios("embed", "hello", "world").stdout.splitlines()]
     assert np.allclose(vectors, np.array(direct, dtype=float), atol=1e-5)
-    assert [file.name for file in tmp_path.iterdir() if file.name.startswith(".vec")] == []
+    assert [file.name for file in tmp_path.iterdir() if file.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize("suffix", ["npy", "jsonl", "parquet"])
+def test_embed_never_replaces_a_pipe(aios, tiny_models, tmp_path, suffix):
+    pipe = tmp_path / f"pipe.{suffix}"
+    os.mkfifo(pipe)
+    result = aios("embed", "hello", "--out", pipe)
+    assert result.exit_code == 1
+    assert f"{pipe}: expected a regular file or a free name, got a pipe" in result.stderr
+    assert pipe.is_fifo()
 
 
 @pytest.mark.parametrize(

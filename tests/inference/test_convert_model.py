@@ -267,6 +267,26 @@ def test_an_existing_model_is_replaced_only_when_asked(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "source"]
 
 
+@pytest.mark.parametrize("kind", ["pipe", "file", "link", "folder"])
+def test_only_the_folder_of_a_model_is_replaced(tmp_path: Path, kind: str) -> None:
+    write_bert(tmp_path / "source")
+    out = tmp_path / "out"
+    if kind == "pipe":
+        os.mkfifo(out)
+    elif kind == "link":
+        out.symlink_to("source")
+    elif kind == "file":
+        out.write_text("mine")
+    else:
+        out.mkdir()
+        (out / "letters.txt").write_text("mine")
+    before = out.lstat()
+    with pytest.raises(ModelLoadError, match=r"out: expected "):
+        convert_model(tmp_path / "source", out, overwrite=True)
+    assert out.lstat() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "source"]
+
+
 def test_an_interrupted_conversion_leaves_nothing(tmp_path: Path) -> None:
     write_bert(tmp_path / "source")
     seen: list[tuple[int, int]] = []

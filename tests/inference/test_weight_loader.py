@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -311,6 +312,19 @@ print(opened - before, memory("VmRSS") - opened)
 if len(sys.argv) > 2:
     input()
 """
+
+
+def test_a_writer_never_replaces_a_pipe(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(WeightError, match="pipe: expected a regular file or a free name, got a pipe"):
+        WeightWriter(tmp_path / "pipe", {})
+    writer = WeightWriter(tmp_path / "late", {})
+    writer.add_plain("t", np.zeros((2, 2), np.float32))
+    os.mkfifo(tmp_path / "late")
+    with pytest.raises(WeightError, match="late: expected a regular file or a free name, got a pipe"):
+        writer.finish()
+    assert (tmp_path / "late").is_fifo()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["late", "pipe"]
 
 
 @pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="needs Linux's /proc")

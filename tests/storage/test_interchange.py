@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -194,6 +195,25 @@ def test_json_lines_out_and_in(tmp_path):
         assert target.load("a") is None
 
 
+@pytest.mark.parametrize("export", ["export_parquet", "export_jsonl"])
+def test_only_files_are_replaced(tmp_path, export):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    (tmp_path / "out.tmp").write_text("a user's own")
+    with fill(tmp_path / "s", 3) as store:
+        for name in ("pipe", "link", "s"):
+            with pytest.raises(StorageError, match="regular file") as raised:
+                getattr(store, export)(tmp_path / name)
+            assert "draft" not in str(raised.value)
+        assert getattr(store, export)(tmp_path / "out") == 3
+        with pytest.raises(StorageError, match=r"no/out: ") as raised:
+            getattr(store, export)(tmp_path / "no" / "out")
+        assert "draft" not in str(raised.value)
+    assert (tmp_path / "pipe").is_fifo()
+    assert (tmp_path / "out.tmp").read_text() == "a user's own"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "out", "out.tmp", "pipe", "s"]
+
+
 def test_parquet_of_others_is_imported(tmp_path):
     pa = pytest.importorskip("pyarrow")
     import pyarrow.parquet as pq
@@ -225,7 +245,7 @@ def test_nothing_to_export_is_said(tmp_path):
         with pytest.raises(StorageError, match="export: expected a store that has held memories"):
             store.export_parquet(tmp_path / "out.parquet")
         store.save("a", "", [1])
-        with pytest.raises(StorageError, match="cannot create"):
+        with pytest.raises(StorageError, match="cannot write"):
             store.export_parquet(tmp_path / "no" / "out.parquet")
         with pytest.raises(StorageError, match="cannot write"):
             store.export_jsonl(tmp_path / "no" / "out.jsonl")

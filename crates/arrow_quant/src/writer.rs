@@ -1,9 +1,10 @@
 //! Streams tensors into a weight file that appears under its name whole or not at all.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
+
+use atomic_file::AtomicFile;
 
 use crate::aligned::ALIGNMENT;
 use crate::error::{Result, WeightFileError};
@@ -22,9 +23,8 @@ const MAX_VALUE: usize = 2_147_483_000;
 #[derive(Debug)]
 pub struct WeightWriter {
     path: PathBuf,
-    temporary: PathBuf,
     /// `None` once finished.
-    file: Option<BufWriter<File>>,
+    file: Option<BufWriter<AtomicFile>>,
     position: u64,
     schema_version: u8,
     metadata: BTreeMap<String, String>,
@@ -69,16 +69,10 @@ impl WeightWriter {
                 "keys that do not start with \"aios.\"",
             );
         }
-        let name = path
-            .file_name()
-            .map(|name| name.to_string_lossy().into_owned())
-            .unwrap_or_default();
-        let temporary = path.with_file_name(format!(".{name}.{}.tmp", std::process::id()));
-        let mut file = BufWriter::with_capacity(1 << 20, File::create(&temporary)?);
+        let mut file = BufWriter::with_capacity(1 << 20, AtomicFile::create(path)?);
         file.write_all(footer::MAGIC)?;
         Ok(Self {
             path: path.to_owned(),
-            temporary,
             file: Some(file),
             position: footer::MAGIC.len() as u64,
             schema_version,
@@ -231,27 +225,7 @@ impl WeightWriter {
             .ok_or_else(|| std::io::Error::other("the file is finished"))?;
         file.into_inner()
             .map_err(std::io::IntoInnerError::into_error)?
-            .sync_all()?;
-        fs::rename(&self.temporary, &self.path)?;
-        sync_folder_of(&self.path)?;
+            .commit()?;
         Ok(self.position)
-    }
-}
-
-/// Makes the new name of a file survive a power loss.
-fn sync_folder_of(path: &Path) -> Result<()> {
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty());
-    #[cfg(unix)]
-    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()?;
-    Ok(())
-}
-
-impl Drop for WeightWriter {
-    fn drop(&mut self) {
-        // After a finished write the name is gone already; an error here has nobody to go to.
-        drop(self.file.take());
-        let _ = fs::remove_file(&self.temporary);
     }
 }

@@ -6,7 +6,8 @@ use crate::memory::{Memory, now_micros};
 use crate::snapshot::Snapshot;
 use crate::store::Store;
 use crate::table::{TableWriter, rows_per_group};
-use crate::vfs::Vfs;
+use crate::vfs::{VfsFile, disk_file};
+use atomic_file::AtomicFile;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::{Field, Row};
 use std::fs::File;
@@ -17,7 +18,7 @@ impl Snapshot {
     ///
     /// # Errors
     /// Those of reading the store and of writing the file; `NoStore` when there is nothing to write.
-    pub fn export_parquet(&self, vfs: &dyn Vfs, path: &Path, check: Check<'_>) -> Result<usize> {
+    pub fn export_parquet(&self, path: &Path, check: Check<'_>) -> Result<usize> {
         let Some(dimension) = self.dimension() else {
             return Err(Error::invalid(
                 "export",
@@ -25,34 +26,21 @@ impl Snapshot {
                 "a new one",
             ));
         };
-        let mut draft = path.as_os_str().to_owned();
-        draft.push(".tmp");
-        let draft = Path::new(&draft);
-        let written = self
-            .write_table(vfs, draft, dimension, check)
-            .and_then(|count| {
-                vfs.rename(draft, path).at("replace", path)?;
-                let parent = path
-                    .parent()
-                    .filter(|parent| !parent.as_os_str().is_empty())
-                    .unwrap_or(Path::new("."));
-                vfs.sync_dir(parent).at("sync", parent)?;
-                Ok(count)
-            });
-        if written.is_err() {
-            let _ = vfs.remove(draft);
-        }
-        written
+        let draft = AtomicFile::create(path).at("write", path)?;
+        let file = draft.file().try_clone().at("write", path)?;
+        let count = self.write_table(disk_file(file), path, dimension, check)?;
+        draft.commit().at("write", path)?;
+        Ok(count)
     }
 
     fn write_table(
         &self,
-        vfs: &dyn Vfs,
+        file: Box<dyn VfsFile>,
         path: &Path,
         dimension: usize,
         check: Check<'_>,
     ) -> Result<usize> {
-        let mut table = TableWriter::create(vfs.create(path).at("create", path)?, path, dimension)?;
+        let mut table = TableWriter::create(file, path, dimension)?;
         let mut scan = self.scan(None)?;
         let mut count = 0;
         loop {

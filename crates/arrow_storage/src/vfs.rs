@@ -170,6 +170,11 @@ impl VfsFile for DiskFile {
     }
 }
 
+/// A file of the disk that was opened elsewhere.
+pub(crate) fn disk_file(file: File) -> Box<dyn VfsFile> {
+    Box::new(DiskFile(file))
+}
+
 #[derive(Debug)]
 struct DiskLock(File);
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arrow_storage::{
-    Check, Disk, Durability, Error, Filter, Hit, Memory, Metric, Options, Patch, Result, Scan,
+    Check, Durability, Error, Filter, Hit, Memory, Metric, Options, Patch, Result, Scan,
     SearchOptions, Snapshot, Store,
 };
 use numpy::{PyArray1, PyReadonlyArray1, PyReadonlyArray2, PyUntypedArrayMethods};
@@ -332,7 +332,7 @@ impl PySnapshot {
     }
 
     fn export_parquet(&self, py: Python<'_>, path: PathBuf) -> PyResult<usize> {
-        detached(py, |check| self.0.export_parquet(&Disk, &path, check))
+        detached(py, |check| self.0.export_parquet(&path, check))
     }
 }
 

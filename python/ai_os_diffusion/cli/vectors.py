@@ -151,18 +151,18 @@ def _check_format(path: Path) -> None:
 
 
 def _save(path: Path, texts: list[str], vectors: NDArray[np.float32]) -> None:
-    """Write beside the target and rename, so that a file is there whole or not at all."""
     import json
 
     import numpy as np
 
-    part = path.with_name(f".{path.name}.part")
-    try:
+    from ai_os_diffusion.utils.atomic_file import replacing
+
+    with replacing(path) as draft:
         if path.suffix == ".npy":
-            with part.open("wb") as file:
+            with draft.open("wb") as file:
                 np.save(file, vectors)
         elif path.suffix == ".jsonl":
-            with part.open("w", encoding="utf-8") as lines:
+            with draft.open("w", encoding="utf-8") as lines:
                 for text, vector in zip(texts, vectors, strict=True):
                     row = {"text": text, "embedding": vector.tolist()}
                     lines.write(json.dumps(row, ensure_ascii=False) + "\n")
@@ -171,7 +171,4 @@ def _save(path: Path, texts: list[str], vectors: NDArray[np.float32]) -> None:
             import pyarrow.parquet as pq
 
             column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
-            pq.write_table(pa.table({"text": texts, "embedding": column}), part, compression="zstd")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+            pq.write_table(pa.table({"text": texts, "embedding": column}), draft, compression="zstd")

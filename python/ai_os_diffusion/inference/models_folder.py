@@ -16,6 +16,7 @@ from typing import Any
 
 from ai_os_diffusion.inference.model_metadata import is_outdated
 from ai_os_diffusion.inference.model_registry import Progress
+from ai_os_diffusion.utils.atomic_file import sync_path
 from ai_os_diffusion.utils.errors import ModelLoadError, ModelNotFoundError
 
 __all__ = ["ModelsFolder", "PulledModel", "is_model_folder", "read_metadata"]
@@ -108,6 +109,8 @@ class ModelsFolder:
         The caller holds the lock.
         """
         target = self.path(name)
+        if target.is_symlink() or (target.exists() and not target.is_dir()):
+            raise ModelLoadError(f"{target}: expected a folder or a free name; move what is there away")
         for stale in self.root.glob(f".{name}.*"):
             shutil.rmtree(stale, ignore_errors=True)
         draft = self.root / f".{name}.{os.getpid()}"
@@ -117,7 +120,7 @@ class ModelsFolder:
             if target.exists():
                 self._discard(target)
             draft.rename(target)
-            _sync(self.root)
+            sync_path(self.root)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
 
@@ -209,12 +212,3 @@ def _describe(folder: Path) -> PulledModel:
 
 def _size(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-
-
-def _sync(folder: Path) -> None:
-    """Make a rename survive a power loss."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

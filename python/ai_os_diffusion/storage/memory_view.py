@@ -14,6 +14,7 @@ import numpy as np
 from ai_os_diffusion import _native
 from ai_os_diffusion.contracts import Hit, Memory
 from ai_os_diffusion.storage.records import as_matrix, as_vector, filter_json
+from ai_os_diffusion.utils.atomic_file import replacing
 from ai_os_diffusion.utils.errors import StorageError
 
 if TYPE_CHECKING:
@@ -220,19 +221,14 @@ class MemoryView(ABC):
         Returns:
             How many.
         """
-        target = os.fspath(path)
-        draft = f"{target}.tmp"
         count = 0
         try:
-            with open(draft, "w", encoding="utf-8") as file:  # noqa: PTH123 - str paths of any kind
+            with replacing(path) as draft, draft.open("w", encoding="utf-8") as file:
                 for memory in self.iter():
                     file.write(json.dumps(_plain(memory), ensure_ascii=False) + "\n")
                     count += 1
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(draft, target)  # noqa: PTH105
         except OSError as error:
-            raise StorageError(f"cannot write {target}: {error.strerror}") from error
+            raise StorageError(f"cannot write {os.fspath(path)}: {error.strerror}") from error
         return count
 
 

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from ai_os_diffusion.utils.atomic_file import sync_path
 from ai_os_diffusion.utils.errors import ModelLoadError
 
 __all__ = ["new_folder"]
@@ -21,10 +22,9 @@ def new_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
     what a killed process left is removed by the next call for the same target.
 
     Raises:
-        ModelLoadError: `target` exists and is not to be replaced.
+        ModelLoadError: `target` exists and is not to be replaced, or is no folder of a model.
     """
-    if target.exists() and not overwrite:
-        raise ModelLoadError(f"{target}: exists already; pass overwrite=True (--force) to replace it")
+    _check_free(target, overwrite=overwrite)
     target.parent.mkdir(parents=True, exist_ok=True)
     _clear_leftovers(target)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.new")
@@ -32,13 +32,26 @@ def new_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
     try:
         yield temporary
         for path in temporary.iterdir():
-            _sync(path)
-        _sync(temporary)
+            sync_path(path)
+        sync_path(temporary)
+        _check_free(target, overwrite=overwrite)
         _replace(temporary, target)
-        _sync(target.parent)
+        sync_path(target.parent)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def _check_free(target: Path, *, overwrite: bool) -> None:
+    """A rename and a removal would take anything: only a folder with a model in it, or an empty one, goes."""
+    if not target.exists() and not target.is_symlink():
+        return
+    if not overwrite:
+        raise ModelLoadError(f"{target}: exists already; pass overwrite=True (--force) to replace it")
+    if target.is_symlink() or not target.is_dir():
+        raise ModelLoadError(f"{target}: expected a folder or a free name, got something else; give another")
+    if any(target.iterdir()) and not (target / "metadata.json").is_file():
+        raise ModelLoadError(f"{target}: expected the folder of a model, with metadata.json; it is not replaced")
 
 
 def _replace(temporary: Path, target: Path) -> None:
@@ -47,10 +60,8 @@ def _replace(temporary: Path, target: Path) -> None:
     if target.exists():
         target.rename(old)
     temporary.rename(target)
-    if old.is_dir() and not old.is_symlink():
+    if old.exists():
         shutil.rmtree(old)
-    else:
-        old.unlink(missing_ok=True)
 
 
 def _clear_leftovers(target: Path) -> None:
@@ -75,13 +86,3 @@ def _is_alive(pid: int) -> bool:
     except PermissionError:
         return True
     return True
-
-
-def _sync(path: Path) -> None:
-    if path.is_dir() and os.name == "nt":
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,0 +1,153 @@
+//! A file that appears under its name whole or not at all.
+//!
+//! It is written under a name of its own in the same folder, synced and renamed; then the folder is synced.
+//! A rename replaces whatever bears the target's name, devices and pipes too, so only a regular file
+//! or nothing at all is accepted there. A link is followed: the file it leads to is replaced, not the link.
+
+use std::fs::{self, File, OpenOptions};
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// A file being written. Dropped before [`AtomicFile::commit`], it leaves nothing behind.
+#[derive(Debug)]
+pub struct AtomicFile {
+    /// `None` once the draft bears its final name.
+    draft: Option<PathBuf>,
+    target: PathBuf,
+    file: File,
+}
+
+impl AtomicFile {
+    /// Starts a file that will replace `path`.
+    ///
+    /// # Errors
+    /// `InvalidInput` when `path` is neither a regular file nor free; those of the system. They speak of
+    /// `path`, never of the draft.
+    pub fn create(path: &Path) -> io::Result<Self> {
+        let target = destination(path)?;
+        let (draft, file) = new_draft(folder_of(&target))?;
+        let atomic = Self {
+            draft: Some(draft),
+            target,
+            file,
+        };
+        if let Ok(old) = fs::metadata(&atomic.target) {
+            atomic.file.set_permissions(old.permissions())?;
+        }
+        Ok(atomic)
+    }
+
+    /// What to write to.
+    #[must_use]
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Makes the content durable, then the name.
+    ///
+    /// # Errors
+    /// `InvalidInput` when the target has become something else since; those of the system. When only the
+    /// last sync fails, of the folder, the file is there all the same.
+    pub fn commit(mut self) -> io::Result<()> {
+        self.file.sync_all()?;
+        let target = destination(&self.target)?;
+        if let Some(draft) = &self.draft {
+            fs::rename(draft, &target)?;
+            self.draft = None;
+        }
+        sync_folder(folder_of(&target))
+    }
+}
+
+impl Write for AtomicFile {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        self.file.write(data)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Drop for AtomicFile {
+    fn drop(&mut self) {
+        if let Some(draft) = &self.draft {
+            // Nobody is left to hear of a failure, and the target is as it was.
+            let _ = fs::remove_file(draft);
+        }
+    }
+}
+
+/// Where a path leads, when a file may be put there.
+fn destination(path: &Path) -> io::Result<PathBuf> {
+    let target = match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(path.to_owned()),
+        Err(error) => return Err(error),
+        Ok(found) if found.is_symlink() => fs::canonicalize(path)?,
+        Ok(_) => path.to_owned(),
+    };
+    let kind = fs::metadata(&target)?.file_type();
+    if kind.is_file() {
+        return Ok(target);
+    }
+    Err(io::Error::new(
+        io::ErrorKind::InvalidInput,
+        format!(
+            "expected a regular file or a free name, got {}; give another name",
+            kind_name(kind)
+        ),
+    ))
+}
+
+fn kind_name(kind: fs::FileType) -> &'static str {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::FileTypeExt;
+        if kind.is_fifo() {
+            return "a pipe";
+        }
+        if kind.is_socket() {
+            return "a socket";
+        }
+        if kind.is_char_device() || kind.is_block_device() {
+            return "a device";
+        }
+    }
+    if kind.is_dir() {
+        return "a folder";
+    }
+    "something else"
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
+}
+
+/// Makes a file under a name that nothing has.
+fn new_draft(folder: &Path) -> io::Result<(PathBuf, File)> {
+    loop {
+        let random = RandomState::new().build_hasher().finish();
+        let draft = folder.join(format!(".aios-{random:016x}.draft"));
+        match OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(&draft)
+        {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            made => return made.map(|file| (draft, file)),
+        }
+    }
+}
+
+/// Makes the names in a folder durable, where the system knows such a thing.
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    #[cfg(unix)]
+    File::open(folder)?.sync_all()?;
+    #[cfg(not(unix))]
+    let _ = folder;
+    Ok(())
+}

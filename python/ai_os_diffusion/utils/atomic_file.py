@@ -1,0 +1,85 @@
+"""A file that appears under its name whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+__all__ = ["replacing", "sync_path"]
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give the name of an empty file that takes the place of `path` when the block ends well.
+
+    What the block wrote is synced, then renamed, then the folder is synced. A rename replaces devices and
+    pipes too, so only a regular file, or nothing, is accepted at `path`. A link is followed: the file it leads
+    to is replaced, not the link. An exception leaves `path` as it was, and nothing beside it.
+
+    Raises:
+        OSError: `path` is something else, or the system refuses; it names `path`, never the draft.
+    """
+    target = Path(path)
+    place = _destination(target)
+    draft = place.with_name(f".aios-{secrets.token_hex(8)}.draft")
+    try:
+        with _speaking_of(target, draft):
+            os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+            if place.exists():
+                draft.chmod(stat.S_IMODE(place.stat().st_mode))
+            yield draft
+            sync_path(draft)
+            draft.replace(_destination(place))
+            sync_path(place.parent)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def sync_path(path: Path) -> None:
+    """Make a file's content, or the names in a folder, durable."""
+    if path.is_dir() and os.name == "nt":
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _destination(path: Path) -> Path:
+    """Where a path leads, when a file may be put there."""
+    try:
+        place = path.resolve(strict=True) if path.is_symlink() else path
+        mode = place.stat().st_mode
+    except FileNotFoundError:
+        if path.is_symlink():
+            raise
+        return path
+    if not stat.S_ISREG(mode):
+        reason = f"expected a regular file or a free name, got {_kind(mode)}; give another name"
+        raise OSError(errno.EINVAL, reason, str(path))
+    return place
+
+
+def _kind(mode: int) -> str:
+    if stat.S_ISDIR(mode):
+        return "a folder"
+    if stat.S_ISFIFO(mode):
+        return "a pipe"
+    return "a device" if stat.S_ISCHR(mode) or stat.S_ISBLK(mode) else "something else"
+
+
+@contextmanager
+def _speaking_of(target: Path, draft: Path) -> Iterator[None]:
+    """Let an error name the file that was asked for."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None or str(error.filename) == str(draft):
+            error.filename, error.filename2 = str(target), None
+        raise
