@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections import Counter
@@ -109,18 +110,26 @@ def convert_model(
         written.verify()
         report = _report(target, written, opened, storages)
         metadata["quantization"] = _summary(report, plan, storages, opened)
+        files = {path.name: sha256_of(path) for path in opened.paths}
         metadata["source"] = {
             "name": name or source_path.stem,
             "revision": revision,
             "license": licence,
+            "weights_sha256": _digest(files),
             **metadata.get("source", {}),
-            "files": {path.name: sha256_of(path) for path in opened.paths},
+            "files": files,
         }
         versions = {"format_version": FORMAT_VERSION, "converter_version": CONVERTER_VERSION}
         metadata["contents"] = contents_of(folder)
         document = json.dumps({**versions, **metadata}, ensure_ascii=False, indent=2)
         (folder / "metadata.json").write_text(document + "\n", encoding="utf-8")
     return report
+
+
+def _digest(files: Mapping[str, str]) -> str:
+    """Tells weights apart; what is converted from a converted model keeps the digest of its origin."""
+    weights = [digest for name, digest in files.items() if not name.endswith(".json")]
+    return hashlib.sha256("\n".join(weights).encode()).hexdigest()
 
 
 def _open(path: Path) -> Source:
