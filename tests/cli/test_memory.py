@@ -1,3 +1,4 @@
+import json
 import os
 
 import pytest
@@ -68,6 +69,37 @@ def test_export_and_import(aios, aios_json, added, tmp_path):
     file.write_bytes(b"PAR1 nonsense")
     assert aios("memory", "import", file).exit_code in (1, 5)
     assert len(aios_json("memory", "list")) == 5
+
+
+def test_export_and_import_of_json_lines(aios, aios_json, added, tmp_path):
+    file = tmp_path / "memories.jsonl"
+    assert aios_json("memory", "export", file)["exported"] == 5
+    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    assert len(rows) == 5
+    assert {row["model"] for row in rows} == {aios_json("memory", "stats")["model"]}
+    other = ("--store", tmp_path / "other")
+    assert aios_json("memory", "import", file, *other)["imported"] == 5
+    assert aios_json("memory", "list", *other) == aios_json("memory", "list")
+
+
+def test_other_formats_are_refused(aios, added, tmp_path):
+    (tmp_path / "memories.csv").write_text("id,text\n")
+    for verb in ("export", "import"):
+        result = aios("memory", verb, tmp_path / "memories.csv", "--quiet")
+        assert result.exit_code == 2
+        assert "memories.csv: expected a name that ends in .parquet or .jsonl" in result.stderr
+    assert (tmp_path / "memories.csv").read_text() == "id,text\n"
+
+
+def test_import_refuses_vectors_of_another_encoder(aios, aios_json, added, tmp_path):
+    file = tmp_path / "memories.jsonl"
+    aios_json("memory", "export", file)
+    model = aios_json("memory", "stats")["model"]
+    file.write_text(file.read_text(encoding="utf-8").replace(model, "another"), encoding="utf-8")
+    result = aios("memory", "import", file)
+    assert result.exit_code == 1
+    assert "another" in result.stderr
+    assert model in result.stderr
 
 
 def test_export_never_replaces_a_pipe(aios, added, tmp_path):

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
+_JSONL = (".jsonl", ".ndjson")
+
 app = new_app(no_args_is_help=True, help="List, show, forget, count, export and import memories.")
 
 Source = Annotated[
@@ -129,34 +131,50 @@ def stats(ctx: typer.Context, as_json: Json = False) -> None:
 @app.command("export")
 def export_memories(
     ctx: typer.Context,
-    file: Annotated[Path, typer.Argument(help="Parquet file to write.")],
+    file: Annotated[Path, typer.Argument(help="File to write: .parquet or .jsonl.")],
     yes: Yes = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Write every memory to a Parquet file that DuckDB, pandas and Polars read."""
+    """Write every memory to a file: Parquet, which DuckDB, pandas and Polars read, or JSON, one a line."""
     settings: Settings = ctx.obj
+    _check_format(file)
     if file.exists() and not yes:
         confirm(f"{file} exists. Replace it?", as_json=as_json)
     with settings.runtime() as runtime:
-        count = int(runtime.memories.export_parquet(file))
+        memories = runtime.memories
+        count = memories.export_jsonl(file) if _is_jsonl(file) else memories.export_parquet(file)
     _tell_count("exported", count, file, quiet=quiet, as_json=as_json)
 
 
 @app.command("import")
 def import_memories(
     ctx: typer.Context,
-    file: Annotated[Path, typer.Argument(help="Parquet file written by `memory export`.")],
+    file: Annotated[Path, typer.Argument(help="File written by `memory export`: .parquet or .jsonl.")],
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Take in memories from a Parquet file; those of the same id are replaced."""
+    """Take in memories from a file; those of the same id are replaced.
+
+    Vectors of another model than the store's are refused. An empty store becomes one of the file's model.
+    """
     settings: Settings = ctx.obj
+    _check_format(file)
     if not file.is_file():
         raise NotFoundError(f"{file}: no such file")
     with settings.runtime() as runtime:
-        count = int(runtime.storage.import_parquet(file))
+        storage = runtime.storage
+        count = storage.import_jsonl(file) if _is_jsonl(file) else storage.import_parquet(file)
     _tell_count("imported", count, file, quiet=quiet, as_json=as_json)
+
+
+def _check_format(file: Path) -> None:
+    if file.suffix.lower() not in (".parquet", *_JSONL):
+        raise UsageError(f"{file}: expected a name that ends in .parquet or .jsonl")
+
+
+def _is_jsonl(file: Path) -> bool:
+    return file.suffix.lower() in _JSONL
 
 
 def _tell_count(verb: str, count: int, file: Path, *, quiet: bool, as_json: bool) -> None:
