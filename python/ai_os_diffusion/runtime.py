@@ -83,7 +83,7 @@ class Runtime:
             settings.path,
             durability=settings.durability,  # type: ignore[arg-type]
             lock_timeout_s=settings.lock_timeout_s,
-            model=self.encoder_name if "encoder" in self.__dict__ else None,
+            model=self.encoder_identity if "encoder" in self.__dict__ else None,
         )
         return self._opened.enter_context(store)
 
@@ -272,6 +272,12 @@ class Runtime:
         info = self.encoder.model_info
         return str(info["source"].get("name") or info["name"])
 
+    @property
+    def encoder_identity(self) -> str:
+        """What makes the vectors: the encoder's name, and when it is known a digest of the original weights."""
+        identity = self.encoder.model_info["source"].get("weights_sha256")
+        return f"{self.encoder_name}@sha256:{identity[:16]}" if identity else self.encoder_name
+
     def _engine(self, name: str) -> ArrowEngine:
         from ai_os_diffusion.inference import ArrowEngine
         from ai_os_diffusion.inference.model_hub import resolve_model
@@ -282,9 +288,8 @@ class Runtime:
         return self._opened.enter_context(engine)
 
     def _check_encoder(self, storage: ArrowStorage) -> None:
-        made_by = storage.stats()["model"]
-        if made_by and made_by != self.encoder_name:
+        if not storage.is_made_by(self.encoder_identity):
             raise ConfigurationError(
-                f"{storage.path}: embedded by {made_by}, but the encoder is {self.encoder_name}; "
+                f"{storage.path}: embedded by {storage.model}, but the encoder is {self.encoder_identity}; "
                 "set model.encoder to the first, or storage.path to another folder"
             )

@@ -240,6 +240,70 @@ def test_parquet_of_others_is_imported(tmp_path):
             store.import_parquet(tmp_path / "missing.parquet")
 
 
+def of_model(path: Path, model: str | None, memory_id: str | None) -> ArrowStorage:
+    store = ArrowStorage(path, model=model)
+    if memory_id is not None:
+        store.save(memory_id, f"by {model}", [1, 2])
+    return store
+
+
+@pytest.mark.parametrize("kind", ["parquet", "jsonl"])
+def test_vectors_of_another_model_are_refused(tmp_path, kind):
+    file = tmp_path / f"out.{kind}"
+    with of_model(tmp_path / "a", "minilm@sha256:0123", "a") as source:
+        getattr(source, f"export_{kind}")(file)
+    for i, model in enumerate(["bge", "minilm@sha256:4567"]):
+        with of_model(tmp_path / f"b{i}", model, "b") as other:
+            with pytest.raises(StorageError) as raised:
+                getattr(other, f"import_{kind}")(file)
+            for named in (str(file), model, "minilm@sha256:0123", "another store"):
+                assert named in str(raised.value)
+            assert [memory["memory_id"] for memory in other] == ["b"]
+    for i, model in enumerate(["minilm", "minilm@sha256:0123", None]):
+        with of_model(tmp_path / f"c{i}", model, "c") as same:
+            assert getattr(same, f"import_{kind}")(file) == 1
+            assert same.model == model
+
+
+@pytest.mark.parametrize("kind", ["parquet", "jsonl"])
+@pytest.mark.parametrize("before", [None, "bge"])
+def test_an_empty_store_takes_the_model_of_what_it_takes_in(tmp_path, kind, before):
+    file = tmp_path / f"out.{kind}"
+    with of_model(tmp_path / "a", "minilm", "a") as source:
+        getattr(source, f"export_{kind}")(file)
+    with (
+        of_model(tmp_path / "b", before, None) as target,
+        ArrowStorage(tmp_path / "b", read_only=True) as reader,
+    ):
+        assert getattr(target, f"import_{kind}")(file) == 1
+        target.save("more", "text", [3, 4])
+        assert (target.model, reader.model, reader.count()) == ("minilm", "minilm", 2)
+    with pytest.raises(StorageError, match="minilm"):
+        ArrowStorage(tmp_path / "b", model="bge")
+    with ArrowStorage(tmp_path / "b", model="minilm@sha256:01") as store:
+        assert store.is_made_by("minilm@sha256:23")
+        assert not store.is_made_by("bge")
+
+
+def test_lines_of_two_models_are_refused(tmp_path):
+    line = '{{"memory_id": "{0}", "content": "", "embedding": [1, 2], "model": "{0}"}}\n'
+    (tmp_path / "mixed.jsonl").write_text(line.format("a") + line.format("b"))
+    with ArrowStorage(tmp_path / "s") as store:
+        with pytest.raises(StorageError, match="expected vectors of one model, got a, b"):
+            store.import_jsonl(tmp_path / "mixed.jsonl")
+        assert store.count() == 0
+
+
+def test_segments_and_exports_say_their_model(tmp_path):
+    pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    with of_model(tmp_path / "s", "minilm", "a") as store:
+        store.export_parquet(tmp_path / "out.parquet")
+        for file in (tmp_path / "out.parquet", segment_of(store)):
+            assert pq.read_metadata(file).metadata[b"aios.model"] == b"minilm"
+
+
 def test_nothing_to_export_is_said(tmp_path):
     with ArrowStorage(tmp_path / "s") as store:
         with pytest.raises(StorageError, match="export: expected a store that has held memories"):

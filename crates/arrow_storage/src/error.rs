@@ -102,6 +102,18 @@ pub enum Error {
         /// Model it was opened with.
         given: String,
     },
+    /// A file of vectors that do not compare with the store's.
+    #[error(
+        "{} holds vectors of model {given:?}, the store those of {stored:?}: import it into another store, or embed its texts again with the store's model", path.display()
+    )]
+    ForeignVectors {
+        /// The file.
+        path: PathBuf,
+        /// Model that the file names.
+        given: String,
+        /// Model that the store remembers.
+        stored: String,
+    },
     /// A write on a handle opened for reading.
     #[error("the store {} was opened with read_only=True; open it for writing", path.display())]
     ReadOnly {

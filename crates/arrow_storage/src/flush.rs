@@ -102,7 +102,14 @@ fn write_files(
     if !merged.order.is_empty() {
         let number = number();
         made.extend([table_name(number), vectors_name(number)]);
-        let segment = Arc::new(write_segment(vfs, dir, number, &merged, check)?);
+        let segment = Arc::new(write_segment(
+            vfs,
+            dir,
+            number,
+            &merged,
+            state.manifest.model.as_deref(),
+            check,
+        )?);
         let dead = Arc::new(Bitmap::empty(segment.rows()));
         segments.push(Live { segment, dead });
     }
@@ -174,6 +181,7 @@ fn write_segment(
     dir: &Path,
     number: u64,
     merged: &Merged,
+    model: Option<&str>,
     check: Check<'_>,
 ) -> Result<Segment> {
     let table_path = dir.join(table_name(number));
@@ -195,6 +203,7 @@ fn write_segment(
                 vfs.create(&table_path).at("create", &table_path)?,
                 &table_path,
                 dimension,
+                model,
             )?),
         };
         table.write(&merged.read(now)?)?;

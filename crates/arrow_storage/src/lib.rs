@@ -19,6 +19,7 @@ mod log;
 mod manifest;
 mod memory;
 mod merge;
+mod model;
 mod recovery;
 mod segment;
 mod snapshot;

@@ -83,6 +83,12 @@ impl Snapshot {
         self.state.dimension
     }
 
+    /// What made the vectors, when the store was told.
+    #[must_use]
+    pub fn model(&self) -> Option<&str> {
+        self.state.manifest.model.as_deref()
+    }
+
     /// Number of the last commit.
     #[must_use]
     pub fn seq(&self) -> u64 {

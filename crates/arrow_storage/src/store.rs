@@ -6,6 +6,7 @@ use crate::frame::Operation;
 use crate::lock;
 use crate::manifest::Manifest;
 use crate::memory::{MAX_DIMENSION, Memory, Patch, now_micros};
+use crate::model;
 use crate::recovery::{self, Loaded};
 use crate::segment::lock as hold;
 use crate::snapshot::Snapshot;
@@ -274,6 +275,37 @@ impl Store {
         Ok(gone)
     }
 
+    /// Makes sure that vectors of a model, out of the file `path`, compare with those of the store. An empty
+    /// store becomes one of that model.
+    ///
+    /// # Errors
+    /// `ForeignVectors` when the store holds those of another, and those of writing.
+    pub fn take_model(&self, path: &Path, given: &str) -> Result<()> {
+        let writer = self.writer()?;
+        writer.take_model(&self.state, |state| match &state.manifest.model {
+            Some(stored) if model::same(stored, given) => Ok(None),
+            _ if state.count() == 0 => Ok(Some(given.to_owned())),
+            Some(stored) => Err(Error::ForeignVectors {
+                path: path.to_owned(),
+                given: given.to_owned(),
+                stored: stored.clone(),
+            }),
+            // Nobody knows what made the vectors that are there.
+            None => Ok(None),
+        })
+    }
+
+    /// Whether the vectors compare with those of a model; so do those of which nobody said what made them.
+    ///
+    /// # Errors
+    /// As [`Self::snapshot`].
+    pub fn is_made_by(&self, model: &str) -> Result<bool> {
+        let snapshot = self.snapshot()?;
+        Ok(snapshot
+            .model()
+            .is_none_or(|stored| model::same(stored, model)))
+    }
+
     /// Moves the log into a segment.
     ///
     /// # Errors
@@ -444,7 +476,7 @@ fn check_expectations(state: &State, options: &Options) -> Result<()> {
         });
     }
     if let (Some(stored), Some(given)) = (&state.manifest.model, &options.model)
-        && stored != given
+        && !model::same(stored, given)
     {
         return Err(Error::Model {
             stored: stored.clone(),

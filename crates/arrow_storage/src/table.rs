@@ -32,6 +32,8 @@ const SCHEMA: &str = "message memories {
 /// Version of the table's columns, under this key of the file's metadata.
 const VERSION_KEY: &str = "aios.format_version";
 const DIMENSION_KEY: &str = "aios.dimension";
+/// What made the vectors, when that is known.
+pub(crate) const MODEL_KEY: &str = "aios.model";
 const VERSION: u32 = 1;
 
 /// Rows that are handed to a text column at once: a page ends only between two such groups, and a hit
@@ -82,13 +84,18 @@ pub(crate) struct TableWriter {
 }
 
 impl TableWriter {
-    pub(crate) fn create(file: Box<dyn VfsFile>, path: &Path, dimension: usize) -> Result<Self> {
+    pub(crate) fn create(
+        file: Box<dyn VfsFile>,
+        path: &Path,
+        dimension: usize,
+        model: Option<&str>,
+    ) -> Result<Self> {
         let sink = SummedFile {
             file,
             sums: BlockSums::default(),
         };
         let schema = parse_message_type(SCHEMA).map_err(|error| failed(path, error))?;
-        let properties = Arc::new(properties(dimension));
+        let properties = Arc::new(properties(dimension, model));
         let writer = SerializedFileWriter::new(sink, Arc::new(schema), properties)
             .map_err(|error| failed(path, error))?;
         Ok(Self {
@@ -112,7 +119,14 @@ impl TableWriter {
     }
 }
 
-fn properties(dimension: usize) -> WriterProperties {
+fn properties(dimension: usize, model: Option<&str>) -> WriterProperties {
+    let pair = |key: &str, value: String| KeyValue::new(key.to_owned(), value);
+    let mut pairs = vec![
+        pair(VERSION_KEY, VERSION.to_string()),
+        pair(DIMENSION_KEY, dimension.to_string()),
+        pair("ARROW:schema", arrow_schema::encode(dimension)),
+    ];
+    pairs.extend(model.map(|model| pair(MODEL_KEY, model.to_owned())));
     let fast = Compression::ZSTD(ZstdLevel::default());
     let text = ZstdLevel::try_new(3).map_or(fast, Compression::ZSTD);
     let embedding = ColumnPath::new(["embedding", "list", "element"].map(str::to_owned).to_vec());
@@ -126,11 +140,7 @@ fn properties(dimension: usize) -> WriterProperties {
         .set_data_page_size_limit(TEXT_PAGE_BYTES)
         .set_column_data_page_size_limit(embedding, 1 << 20)
         .set_max_row_group_row_count(None)
-        .set_key_value_metadata(Some(vec![
-            KeyValue::new(VERSION_KEY.to_owned(), VERSION.to_string()),
-            KeyValue::new(DIMENSION_KEY.to_owned(), dimension.to_string()),
-            KeyValue::new("ARROW:schema".to_owned(), arrow_schema::encode(dimension)),
-        ]))
+        .set_key_value_metadata(Some(pairs))
         .build()
 }
 

@@ -5,7 +5,7 @@ use crate::flush::Check;
 use crate::memory::{Memory, now_micros};
 use crate::snapshot::Snapshot;
 use crate::store::Store;
-use crate::table::{TableWriter, rows_per_group};
+use crate::table::{MODEL_KEY, TableWriter, rows_per_group};
 use crate::vfs::{VfsFile, disk_file};
 use atomic_file::AtomicFile;
 use parquet::file::reader::{FileReader, SerializedFileReader};
@@ -40,7 +40,7 @@ impl Snapshot {
         dimension: usize,
         check: Check<'_>,
     ) -> Result<usize> {
-        let mut table = TableWriter::create(file, path, dimension)?;
+        let mut table = TableWriter::create(file, path, dimension, self.model())?;
         let mut scan = self.scan(None)?;
         let mut count = 0;
         loop {
@@ -63,10 +63,13 @@ const BATCH_ROWS: usize = 8192;
 /// Reads a Parquet file with the columns `memory_id`, `content` and `embedding`, and optionally
 /// `metadata` (JSON), `created_at` and `updated_at`, and saves its memories; returns how many.
 ///
+/// A file that says which model made its vectors is taken by a store of that model, or by an empty one, which
+/// is then a store of that model.
+///
 /// They are saved in batches: an error leaves those before it saved.
 ///
 /// # Errors
-/// `Io`, `Invalid` when the file is not such a table, and those of [`Store::save`].
+/// `ForeignVectors`, `Io`, `Invalid` when the file is not such a table, and those of [`Store::save`].
 pub fn import_parquet(path: &Path, store: &Store, check: Check<'_>) -> Result<usize> {
     let file = File::open(path).at("open", path)?;
     // The file may come from anywhere; a panic of the Parquet library is that file's fault.
@@ -77,6 +80,9 @@ pub fn import_parquet(path: &Path, store: &Store, check: Check<'_>) -> Result<us
 fn read_table(path: &Path, file: File, store: &Store, check: Check<'_>) -> Result<usize> {
     let reader =
         SerializedFileReader::new(file).map_err(|error| not_a_table(path, &error.to_string()))?;
+    if let Some(model) = model_of(&reader) {
+        store.take_model(path, &model)?;
+    }
     let rows = reader
         .get_row_iter(None)
         .map_err(|error| not_a_table(path, &error.to_string()))?;
@@ -95,6 +101,13 @@ fn read_table(path: &Path, file: File, store: &Store, check: Check<'_>) -> Resul
         store.save(batch, true, check)?;
     }
     Ok(count)
+}
+
+/// The model that a file says made its vectors.
+fn model_of(reader: &SerializedFileReader<File>) -> Option<String> {
+    let pairs = reader.metadata().file_metadata().key_value_metadata()?;
+    let pair = pairs.iter().find(|pair| pair.key == MODEL_KEY)?;
+    pair.value.clone()
 }
 
 fn not_a_table(path: &Path, found: &str) -> Error {

@@ -205,6 +205,33 @@ impl Writer {
         Ok(())
     }
 
+    /// Notes in a new manifest the model that `choose` names, if any.
+    pub(crate) fn take_model(
+        &self,
+        shared: &Shared,
+        choose: impl FnOnce(&State) -> Result<Option<String>>,
+    ) -> Result<()> {
+        let mut guard = hold(&self.log);
+        self.open_log(&mut guard)?;
+        let mut state = shared.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(model) = choose(&state)? else {
+            return Ok(());
+        };
+        let mut manifest = state.manifest.as_ref().clone();
+        manifest.generation += 1;
+        manifest.model = Some(model);
+        manifest
+            .commit(self.vfs.as_ref(), &self.dir)
+            .map_err(|(error, old_stands)| {
+                if !old_stands {
+                    self.stop(&error);
+                }
+                error
+            })?;
+        Arc::make_mut(&mut state).manifest = Arc::new(manifest);
+        Ok(())
+    }
+
     /// Moves the log into a segment.
     pub(crate) fn flush(&self, shared: &Shared, check: Check<'_>) -> Result<()> {
         let mut guard = hold(&self.log);

@@ -25,14 +25,7 @@ fn write(path: &Path, text: &str) -> std::io::Result<()> {
 
 fn pipe(path: &Path) {
     let mode = rustix::fs::Mode::from_raw_mode(0o644);
-    rustix::fs::mknodat(
-        rustix::fs::CWD,
-        path,
-        rustix::fs::FileType::Fifo,
-        mode,
-        0,
-    )
-    .unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
 }
 
 #[test]
@@ -43,7 +36,10 @@ fn a_file_is_made_and_replaced_with_its_permissions() {
     fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
     write(&path, "second").unwrap();
     assert_eq!(fs::read_to_string(&path).unwrap(), "second");
-    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
+    assert_eq!(
+        fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+        0o640
+    );
     assert_eq!(names(folder.path()), ["f"]);
 }
 
@@ -59,7 +55,10 @@ fn a_draft_that_is_dropped_leaves_nothing() {
     assert_eq!(fs::read_to_string(&path).unwrap(), "old");
     drop(file);
     assert_eq!(names(folder.path()), ["f", "f.tmp"]);
-    assert_eq!(fs::read_to_string(folder.path().join("f.tmp")).unwrap(), "mine");
+    assert_eq!(
+        fs::read_to_string(folder.path().join("f.tmp")).unwrap(),
+        "mine"
+    );
 }
 
 #[test]
@@ -75,7 +74,10 @@ fn what_is_no_regular_file_is_refused_and_stays() {
         let error = write(path, "text").unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
         let message = error.to_string();
-        assert!(message.contains(kind) && !message.contains("draft"), "{message}");
+        assert!(
+            message.contains(kind) && !message.contains("draft"),
+            "{message}"
+        );
     }
     assert!(fs::symlink_metadata(&fifo).unwrap().file_type().is_fifo());
     assert_eq!(names(folder.path()), ["link", "pipe", "sub"]);
@@ -104,7 +106,10 @@ fn a_link_keeps_leading_to_the_file() {
     assert_eq!(fs::read_to_string(&path).unwrap(), "new");
     let astray = folder.path().join("astray");
     symlink("nowhere", &astray).unwrap();
-    assert_eq!(write(&astray, "text").unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(
+        write(&astray, "text").unwrap_err().kind(),
+        ErrorKind::NotFound
+    );
 }
 
 #[test]

@@ -245,6 +245,15 @@ impl PyStore {
         })
     }
 
+    /// Refuses vectors of a model that do not compare with the store's; an empty store becomes one of it.
+    fn take_model(&self, py: Python<'_>, path: PathBuf, model: &str) -> PyResult<()> {
+        detached(py, |_| self.0.take_model(&path, model))
+    }
+
+    fn is_made_by(&self, py: Python<'_>, model: &str) -> PyResult<bool> {
+        detached(py, |_| self.0.is_made_by(model))
+    }
+
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         detached(py, |_| self.0.close())
     }
@@ -258,6 +267,11 @@ impl PySnapshot {
     #[getter]
     fn dimension(&self) -> Option<usize> {
         self.0.dimension()
+    }
+
+    #[getter]
+    fn model(&self) -> Option<&str> {
+        self.0.model()
     }
 
     /// Number of the last commit.

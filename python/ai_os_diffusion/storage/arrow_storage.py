@@ -7,8 +7,6 @@ from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-
 from ai_os_diffusion import _native
 from ai_os_diffusion.storage.memory_view import MemoryView, Snapshot
 from ai_os_diffusion.storage.records import as_vector, columns_of, filter_json, metadata_json, text
@@ -38,8 +36,8 @@ class ArrowStorage(MemoryView):
             the disk following after 100 ms or 1 MiB of further writes and on `close`; `none`, the disk
             following on `compact` and `flush`.
         lock_timeout_s: how long to wait for another writer.
-        model: fingerprint of the model that makes the vectors. The store remembers the first one and
-            refuses another, whose vectors would not compare.
+        model: what makes the vectors: a name, or `name@sha256:digest` with a digest of its weights. The store
+            remembers the first one and refuses another, whose vectors would not compare.
         skip_damaged: with `read_only`, read around damaged parts in place of failing on them; `stats`
             tells what is skipped.
 
@@ -217,13 +215,14 @@ class ArrowStorage(MemoryView):
     def import_parquet(self, path: str | os.PathLike[str]) -> int:
         """Store the memories of a Parquet file with the columns that `export_parquet` writes.
 
-        `metadata`, `created_at` and `updated_at` may be missing. Rows are committed 8,192 at a time.
+        `metadata`, `created_at` and `updated_at` may be missing. Rows are committed 8,192 at a time. An empty
+        store takes over the model that made the file's vectors.
 
         Returns:
             How many.
 
         Raises:
-            StorageError: the file cannot be read or lacks a column.
+            StorageError: the file cannot be read or lacks a column, or another model made its vectors.
             DimensionError: its vectors do not fit.
         """
         return self._store.import_parquet(os.fspath(path))
@@ -231,28 +230,34 @@ class ArrowStorage(MemoryView):
     def import_jsonl(self, path: str | os.PathLike[str]) -> int:
         """Store the memories of a file with one JSON object a line, as `export_jsonl` writes them.
 
-        Times are optional. Lines are committed 8,192 at a time.
+        Times are optional, and so is the model that made the vectors; an empty store takes it over. Lines are
+        committed 8,192 at a time.
 
         Returns:
             How many.
 
         Raises:
-            StorageError: the file cannot be read, or a line is no memory; the message tells which.
+            StorageError: the file cannot be read, another model made its vectors, or a line is no memory; the
+                message tells which.
             DimensionError: its vectors do not fit.
         """
         from ai_os_diffusion.storage.jsonl import read_batches
 
         count = 0
-        for columns, created, updated in read_batches(os.fspath(path)):
-            self._store.save(
-                columns.ids,
-                columns.contents,
-                columns.metadata,
-                columns.embeddings,
-                (np.asarray(created, np.int64), np.asarray(updated, np.int64)),
-            )
+        for batch in read_batches(os.fspath(path)):
+            if batch.model is not None:
+                self._store.take_model(path, batch.model)
+            columns, times = batch.columns, (batch.created_at, batch.updated_at)
+            self._store.save(columns.ids, columns.contents, columns.metadata, columns.embeddings, times)
             count += len(columns.ids)
         return count
+
+    def is_made_by(self, model: str) -> bool:
+        """Whether the stored vectors compare with those of a model, `name` or `name@sha256:digest`.
+
+        A digest counts only when both have one. Vectors of which nobody said what made them are taken to.
+        """
+        return self._store.is_made_by(model)
 
     def close(self) -> None:
         """Make everything durable and give up the lock. Closing twice is no error."""

@@ -5,22 +5,45 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ai_os_diffusion.storage.records import Columns, columns_of
+import numpy as np
+
+from ai_os_diffusion.storage.records import Columns, columns_of, text
 from ai_os_diffusion.utils.errors import StorageError
 
-__all__ = ["read_batches"]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["Batch", "read_batches"]
 
 _BATCH_LINES = 8192
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
-def read_batches(path: str) -> Iterator[tuple[Columns, list[int], list[int]]]:
-    """Read memories with their times of creation and of the last change, in microseconds.
+@dataclass(frozen=True)
+class Batch:
+    """Some lines.
+
+    Attributes:
+        columns: the memories.
+        created_at: int64[n], microseconds since the epoch.
+        updated_at: int64[n], microseconds since the epoch.
+        model: what the lines say made their vectors.
+    """
+
+    columns: Columns
+    created_at: NDArray[np.int64]
+    updated_at: NDArray[np.int64]
+    model: str | None
+
+
+def read_batches(path: str) -> Iterator[Batch]:
+    """Read memories.
 
     Raises:
         StorageError: the file cannot be read, or a line is no memory.
@@ -31,10 +54,11 @@ def read_batches(path: str) -> Iterator[tuple[Columns, list[int], list[int]]]:
             lines = ((number, line) for number, line in enumerate(file, 1) if line.strip())
             while batch := list(islice(lines, _BATCH_LINES)):
                 items = [_item(path, number, line) for number, line in batch]
-                now = time.time_ns() // 1000
-                created = [_micros(path, item.pop("created_at", None), now) for item in items]
-                updated = [_micros(path, item.pop("updated_at", None), now) for item in items]
-                yield columns_of(items), created, updated
+                models = dict.fromkeys(text(item.pop("model"), "model") for item in items if "model" in item)
+                if len(models) > 1:
+                    raise StorageError(f"{path}: expected vectors of one model, got {', '.join(models)}")
+                created, updated = (_times(path, items, name) for name in ("created_at", "updated_at"))
+                yield Batch(columns_of(items), created, updated, next(iter(models), None))
     except (OSError, UnicodeDecodeError) as error:
         raise StorageError(f"cannot read {path}: {error}") from error
 
@@ -47,6 +71,11 @@ def _item(path: str, number: int, line: str) -> dict[str, Any]:
     if not isinstance(item, dict):
         raise StorageError(f"{path}, line {number}: expected a JSON object, got {type(item).__name__}")
     return item
+
+
+def _times(path: str, items: list[dict[str, Any]], name: str) -> NDArray[np.int64]:
+    now = time.time_ns() // 1000
+    return np.array([_micros(path, item.pop(name, None), now) for item in items], np.int64)
 
 
 def _micros(path: str, value: object, default: int) -> int:

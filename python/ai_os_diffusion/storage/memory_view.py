@@ -43,6 +43,11 @@ class MemoryView(ABC):
         """What to read from."""
 
     @property
+    def model(self) -> str | None:
+        """What made the vectors; None when the store was not told."""
+        return self._view().model
+
+    @property
     def dimension(self) -> int | None:
         """Length of the vectors; None before the first."""
         return self._view().dimension
@@ -216,16 +221,18 @@ class MemoryView(ABC):
         return self._view().export_parquet(os.fspath(path))
 
     def export_jsonl(self, path: str | os.PathLike[str]) -> int:
-        """Write the memories as JSON, one a line, replaced atomically; times in ISO 8601.
+        """Write the memories as JSON, one a line, replaced atomically; times in ISO 8601, and with the model
+        that made the vectors, when that is known.
 
         Returns:
             How many.
         """
-        count = 0
+        count, view = 0, Snapshot(self._view())
+        made_by = {"model": view.model} if view.model else {}
         try:
             with replacing(path) as draft, draft.open("w", encoding="utf-8") as file:
-                for memory in self.iter():
-                    file.write(json.dumps(_plain(memory), ensure_ascii=False) + "\n")
+                for memory in view:
+                    file.write(json.dumps({**_plain(memory), **made_by}, ensure_ascii=False) + "\n")
                     count += 1
         except OSError as error:
             raise StorageError(f"cannot write {os.fspath(path)}: {error.strerror}") from error
