@@ -274,7 +274,7 @@ class Runtime:
 
     @property
     def encoder_identity(self) -> str:
-        """What makes the vectors: the encoder's name, and when it is known a digest of the original weights."""
+        """What makes the vectors: the encoder's name and, where known, a digest of the original weights."""
         identity = self.encoder.model_info["source"].get("weights_sha256")
         return f"{self.encoder_name}@sha256:{identity[:16]}" if identity else self.encoder_name
 

@@ -34,9 +34,14 @@ def test_a_file_is_made_and_replaced_with_its_permissions(tmp_path):
 def test_an_exception_leaves_everything_as_it_was(tmp_path):
     (tmp_path / "f").write_text("old")
     (tmp_path / "f.tmp").write_text("mine")
-    with pytest.raises(KeyboardInterrupt), replacing(tmp_path / "f") as draft:
-        draft.write_text("half")
-        raise KeyboardInterrupt
+
+    def interrupted() -> None:
+        with replacing(tmp_path / "f") as draft:
+            draft.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert (tmp_path / "f").read_text() == "old"
     assert (tmp_path / "f.tmp").read_text() == "mine"
     assert names(tmp_path) == ["f", "f.tmp"]
@@ -55,9 +60,14 @@ def test_what_is_no_regular_file_is_refused_and_stays(tmp_path):
 
 
 def test_what_became_a_pipe_meanwhile_stays(tmp_path):
-    with pytest.raises(OSError, match="got a pipe"), replacing(tmp_path / "f") as draft:
-        draft.write_text("text")
-        os.mkfifo(tmp_path / "f")
+
+    def overtaken() -> None:
+        with replacing(tmp_path / "f") as draft:
+            draft.write_text("text")
+            os.mkfifo(tmp_path / "f")
+
+    with pytest.raises(OSError, match="got a pipe"):
+        overtaken()
     assert (tmp_path / "f").is_fifo()
     assert names(tmp_path) == ["f"]
 

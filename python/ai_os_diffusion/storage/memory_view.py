@@ -221,8 +221,9 @@ class MemoryView(ABC):
         return self._view().export_parquet(os.fspath(path))
 
     def export_jsonl(self, path: str | os.PathLike[str]) -> int:
-        """Write the memories as JSON, one a line, replaced atomically; times in ISO 8601, and with the model
-        that made the vectors, when that is known.
+        """Write the memories as JSON, one a line, replaced atomically; times in ISO 8601.
+
+        Each line names the model that made its vector, when that is known.
 
         Returns:
             How many.

@@ -18,8 +18,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give the name of an empty file that takes the place of `path` when the block ends well.
 
     What the block wrote is synced, then renamed, then the folder is synced. A rename replaces devices and
-    pipes too, so only a regular file, or nothing, is accepted at `path`. A link is followed: the file it leads
-    to is replaced, not the link. An exception leaves `path` as it was, and nothing beside it.
+    pipes too, so only a regular file, or nothing, is accepted at `path`. A link is followed: the file it
+    leads to is replaced, not the link. An exception leaves `path` as it was, and nothing beside it.
 
     Raises:
         OSError: `path` is something else, or the system refuses; it names `path`, never the draft.

@@ -51,7 +51,9 @@ def _check_free(target: Path, *, overwrite: bool) -> None:
     if target.is_symlink() or not target.is_dir():
         raise ModelLoadError(f"{target}: expected a folder or a free name, got something else; give another")
     if any(target.iterdir()) and not (target / "metadata.json").is_file():
-        raise ModelLoadError(f"{target}: expected the folder of a model, with metadata.json; it is not replaced")
+        raise ModelLoadError(
+            f"{target}: expected the folder of a model, with metadata.json; it is not replaced"
+        )
 
 
 def _replace(temporary: Path, target: Path) -> None:
