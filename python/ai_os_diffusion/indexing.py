@@ -164,8 +164,8 @@ class Indexer:
             self._removed.discard(memory_id)
             self._added[memory_id] = chunk
             self._bytes_waiting += size / len(change.added)
-            # What replaces is committed whole; a document that is only new may come piece by piece.
-            if len(self._added) >= self._batch and not change.removed:
+            # What replaces is committed whole; a document that is new may come piece by piece.
+            if len(self._added) >= self._batch and not change.replaces:
                 self._commit()
         self._apply(change)
         if len(self._added) >= self._batch:

@@ -40,20 +40,27 @@ def add(kind, text):
         ingestor = Ingestor(lambda texts: np.array([len(text.split()) for text in texts]), max_tokens=8)
         Indexer(Embedder(), store, ingestor, Ledger(held), batch=16).add([("notes.md", text.encode())])
 
-def document(version, parts):
-    part = "# Part {{0}}\\n\\nVersion {{1}} of part {{0}}.\\n\\n"
-    return "".join(part.format(number, version) for number in range(parts))
+def document(sentences):
+    return "".join(f"# Part\\n\\n{{sentence}}\\n\\n" for sentence in sentences)
 
-add(ArrowStorage, document(1, int(sys.argv[2])))
-add(KilledAfterACommit, document(2, int(sys.argv[2])))
+add(ArrowStorage, document({before!r}))
+add(KilledAfterACommit, document({after!r}))
 """
 
 
+def sentences(version: int, parts: int) -> list[str]:
+    return [f"Version {version} of part {part}." for part in range(parts)]
+
+
 @pytest.mark.parametrize("parts", [3, 40])  # less than a batch of passages, and more
-def test_a_kill_leaves_one_version_of_a_changed_document(parts, tmp_path):
-    code = CHILD.format(path=[path for path in sys.path if path])
-    child = subprocess.run([sys.executable, "-c", code, str(tmp_path / "s"), str(parts)], check=False)
+@pytest.mark.parametrize("kept", [False, True])  # every passage is another one, or there are more
+def test_a_kill_leaves_one_version_of_a_changed_document(parts, kept, tmp_path):
+    before, after = sentences(1, parts), sentences(2, parts)
+    after = before + after if kept else after
+    code = CHILD.format(path=[path for path in sys.path if path], before=before, after=after)
+    child = subprocess.run([sys.executable, "-c", code, str(tmp_path / "s")], check=False)
     assert child.returncode == -signal.SIGKILL
     with ArrowStorage(tmp_path / "s") as store:
-        texts = [memory["content"] for memory in store]
-    assert sorted(texts) == sorted(f"Version 2 of part {part}." for part in range(parts))
+        memories = list(store)
+    assert sorted(memory["content"] for memory in memories) == sorted(after)
+    assert len({memory["metadata"]["source_hash"] for memory in memories}) == 1

@@ -36,6 +36,16 @@ def test_an_unchanged_document_is_current_and_a_partly_stored_one_is_not():
     assert not Ledger(store.metadata.items()).is_current("a", "s1")
 
 
+def test_a_change_knows_whether_it_replaces_another_state():
+    store = Store()
+    assert not store.add("a", "one", "two", state="s1").replaces
+    store.metadata.popitem()
+    assert not store.add("a", "one", "two", state="s1").replaces
+    assert not store.add("b", "one", state="s2").replaces
+    assert store.add("a", "one", "two", "three", state="s3").replaces
+    assert store.add("a", state="s4").replaces
+
+
 def test_a_change_embeds_only_what_is_new():
     store = Store()
     store.add("a", "one", "two", "three")

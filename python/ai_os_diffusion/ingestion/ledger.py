@@ -74,12 +74,14 @@ class Change:
         touched: ids of memories whose metadata changed (lines moved, a duplicate came or went).
         removed: ids of memories that stand nowhere any more.
         merged: passages of the document that the store holds already, from another place.
+        replaces: the store holds another state of the document.
     """
 
     added: Mapping[str, Chunk]
     touched: frozenset[str]
     removed: frozenset[str]
     merged: int = 0
+    replaces: bool = False
 
 
 class Ledger:
@@ -126,6 +128,12 @@ class Ledger:
             kind: the reader that took it.
             chunks: its passages in order; none removes the document.
         """
+        states = {
+            place.source_hash
+            for entry in self._of(source)
+            for place in entry.places
+            if place.source == source
+        }
         before = {entry.memory_id: entry.to_metadata() for entry in self._of(source)}
         for entry in self._of(source):
             entry.places = [place for place in entry.places if place.source != source]
@@ -148,15 +156,17 @@ class Ledger:
                 before.setdefault(entry.memory_id, entry.to_metadata())
             entry.places.append(place)
             self._enter(entry)
-        return self._settle(source, before, added, merged)
+        touched, removed = self._settle(source, before, added)
+        return Change(added, touched, removed, merged, bool(states - {source_hash}))
 
     def metadata(self, memory_id: str) -> dict[str, Any]:
         """The metadata a memory is to be saved with, by its present places."""
         return self._by_id[memory_id].to_metadata()
 
     def _settle(
-        self, source: str, before: Mapping[str, dict[str, Any]], added: dict[str, Chunk], merged: int
-    ) -> Change:
+        self, source: str, before: Mapping[str, dict[str, Any]], added: Mapping[str, Chunk]
+    ) -> tuple[frozenset[str], frozenset[str]]:
+        """Drop what stands nowhere any more; returns the touched and the removed ids."""
         removed, touched = set(), set()
         for memory_id, metadata in before.items():
             entry = self._by_id[memory_id]
@@ -174,7 +184,7 @@ class Ledger:
             self._by_source[source] = still
         else:
             self._by_source.pop(source, None)
-        return Change(added, frozenset(touched), frozenset(removed), merged)
+        return frozenset(touched), frozenset(removed)
 
     def _of(self, source: str) -> list[_Entry]:
         return list(self._by_source.get(source, {}).values())
