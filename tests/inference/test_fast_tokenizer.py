@@ -471,6 +471,59 @@ def test_damaged_files_are_refused(tmp_path, content):
         FastTokenizer(file)
 
 
+def template_without_its_token():
+    document = json.loads(train_wordpiece().to_str())
+    document["post_processor"]["special_tokens"] = {}
+    return document
+
+
+def merge_shorter_than_its_prefix():
+    document = json.loads(train_byte_fallback_bpe().to_str())
+    document["model"]["continuing_subword_prefix"] = "x" * 99
+    return document
+
+
+def strip_longer_than_a_token():
+    document = json.loads(train_byte_fallback_bpe().to_str())
+    document["decoder"] = {"type": "Strip", "content": "e", "start": 0, "stop": 2**31}
+    return document
+
+
+def split_into_pieces_of_no_length():
+    document = json.loads(train_wordpiece().to_str())
+    document["pre_tokenizer"] = {"type": "FixedLength", "length": 0}
+    return document
+
+
+def decoder_cut_off():
+    return json.dumps({"decoder": {"type": "Fuse"}, "model": {}}).split("}")[0]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        template_without_its_token,
+        merge_shorter_than_its_prefix,
+        strip_longer_than_a_token,
+        split_into_pieces_of_no_length,
+        decoder_cut_off,
+    ],
+)
+def test_a_file_that_contradicts_itself_is_an_error_and_prints_nothing(tmp_path, capfd, make):
+    document = make()
+    file = tmp_path / "tokenizer.json"
+    file.write_text(document if isinstance(document, str) else json.dumps(document))
+
+    def use():
+        tokenizer = FastTokenizer(file)
+        tokenizer.encode("e")
+        tokenizer.decode([tokenizer.token_to_id("e")])
+
+    with pytest.raises(TokenizerError):
+        use()
+    assert capfd.readouterr().err == ""
+
+
 def test_a_file_cut_anywhere_is_refused(tmp_path):
     file = tmp_path / "tokenizer.json"
     train_byte_bpe().save(str(file), pretty=False)

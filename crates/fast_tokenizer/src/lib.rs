@@ -10,6 +10,7 @@
 mod batch;
 mod bpe;
 mod error;
+mod guard;
 mod load;
 mod model;
 mod model_file;

@@ -1,11 +1,11 @@
 //! The tokenizer of one model.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use tokenizers::{Model, TruncationDirection};
 
 use crate::batch::{self, EncodeOptions, Encodings, Side};
+use crate::guard::guarded;
 use crate::model::Pipeline;
 use crate::pipeline::{self, Affixes};
 use crate::shortcut::Shortcut;
@@ -255,17 +255,4 @@ impl Tokenizer {
             .max_length
             .map(|length| length.saturating_sub(special))
     }
-}
-
-/// Runs code of the `tokenizers` crate, which asserts what a well-made tokenizer.json ensures: a
-/// badly made one must end in an error.
-fn guarded<R>(run: impl FnOnce() -> R) -> Result<R, String> {
-    catch_unwind(AssertUnwindSafe(run)).map_err(|panic| {
-        let reason = panic
-            .downcast_ref::<String>()
-            .map(String::as_str)
-            .or_else(|| panic.downcast_ref::<&str>().copied())
-            .unwrap_or("unknown reason");
-        format!("the tokenizer contradicts itself ({reason})")
-    })
 }
