@@ -407,7 +407,8 @@ def test_a_connection_dropped_halfway_is_continued(hub, tiny, tmp_path, monkeypa
 
 
 KILLED = """
-import sys
+import faulthandler, sys
+faulthandler.dump_traceback_later(30)
 sys.path[:0] = {path!r}
 import huggingface_hub.constants
 huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE = 4096
@@ -433,12 +434,14 @@ def pull_killed_halfway(hub, tmp_path) -> int:
     code = KILLED.format(path=[path for path in sys.path if path], models=str(tmp_path / "models"))
     half = len(FILES["model.safetensors"]) // 2 // 4096 * 4096
     with subprocess.Popen([sys.executable, "-c", code]) as child:
-        deadline = time.monotonic() + 60
-        while (file := partial(tmp_path)) is None or file.stat().st_size < half:
-            if child.poll() is not None or time.monotonic() > deadline:
-                pytest.fail("the child did not come to the middle of the weights")
-            time.sleep(0.01)
-        child.kill()
+        try:
+            deadline = time.monotonic() + 40
+            while (file := partial(tmp_path)) is None or file.stat().st_size < half:
+                if child.poll() is not None or time.monotonic() > deadline:
+                    pytest.fail("the child did not come to the middle of the weights")
+                time.sleep(0.01)
+        finally:
+            child.kill()
     hub.stalled.clear()
     hub.requests.clear()
     return half
