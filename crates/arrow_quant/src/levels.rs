@@ -56,11 +56,6 @@ impl Levels {
     fn portable(how: Quantization, low: &Lanes, high: &Lanes) -> Self {
         let bits = how.bits;
         let (middle, steps) = (f32::from(bits.middle()), (bits.levels() - 1) as f32);
-        let round_up = if how.group_size == 0 {
-            single_scale
-        } else {
-            half_scale
-        };
         let lanes = || 0..PANEL;
         let (mut exact, mut minimum) = ([0.0; PANEL], [0.0; PANEL]);
         let mut zero = [0.0; PANEL];
@@ -71,7 +66,7 @@ impl Levels {
                     let (longer, shorter) = (larger(high[i], -low[i]), smaller(high[i], -low[i]));
                     exact[i] = larger(longer / middle, shorter / (middle - 1.0));
                 }
-                scale = round_up(&exact, steps);
+                scale = stored_scale(how, &exact, steps);
                 for i in lanes() {
                     scale[i] = if high[i] > -low[i] {
                         -scale[i]
@@ -85,31 +80,32 @@ impl Levels {
                 for i in lanes() {
                     exact[i] = half_range(smaller(low[i], 0.0), larger(high[i], 0.0)) / steps * 2.0;
                 }
-                scale = round_up(&exact, steps);
+                scale = stored_scale(how, &exact, steps);
                 for i in lanes() {
-                    let place = (-smaller(low[i], 0.0) / scale[i]).round_ties_even();
-                    zero[i] = if scale[i] > 0.0 {
-                        smaller(place, steps)
-                    } else {
-                        0.0
-                    };
+                    zero[i] = (-smaller(low[i], 0.0) / scale[i]).round_ties_even();
+                }
+                for i in lanes() {
+                    // Nothing divided by nothing is not a number, and so not larger.
+                    zero[i] = smaller(larger(zero[i], 0.0), steps);
                 }
             }
             Grid::Minimum => {
-                minimum = low.map(half_below);
+                for i in lanes() {
+                    minimum[i] = half_below(low[i]);
+                }
                 for i in lanes() {
                     exact[i] = half_range(minimum[i], high[i]) / steps * 2.0;
                 }
-                scale = round_up(&exact, steps);
+                scale = stored_scale(how, &exact, steps);
             }
         }
+        // Loops of their own: a division behind a condition is done one lane after the other.
         let mut inverse = [0.0; PANEL];
         for i in lanes() {
-            inverse[i] = if scale[i] == 0.0 {
-                0.0
-            } else {
-                scale[i].recip()
-            };
+            inverse[i] = scale[i].recip();
+        }
+        for i in lanes() {
+            inverse[i] = if scale[i] == 0.0 { 0.0 } else { inverse[i] };
         }
         let mut levels = Self {
             scale,
@@ -126,7 +122,7 @@ impl Levels {
     #[allow(clippy::inline_always)]
     fn first_unbounded(&self, steps: f32, low: &Lanes, high: &Lanes) -> Option<usize> {
         // Infinities and NaN are no number times 0.
-        let mut nothing = [0.0; PANEL];
+        let (mut nothing, mut any) = ([0.0_f32; PANEL], 0);
         for i in 0..PANEL {
             let (scale, zero, minimum) = (self.scale[i], self.zero[i], self.minimum[i]);
             let level = |value: f32| {
@@ -135,32 +131,46 @@ impl Levels {
             };
             nothing[i] = (scale + minimum) * 0.0 + level(low[i]) * 0.0 + level(high[i]) * 0.0;
         }
-        nothing.iter().position(|&nothing| nothing != 0.0)
+        for nothing in nothing {
+            any |= nothing.abs().to_bits();
+        }
+        if any == 0 {
+            return None;
+        }
+        nothing.iter().position(|nothing| nothing.is_nan())
     }
 }
 
-/// Scales in single precision. A subnormal scale has no inverse; one rounded up from the largest
-/// floats would make the outermost level infinite.
+/// Scales as they are stored: in half precision never below the exact ones, so that nothing clips.
+///
+/// In single precision a subnormal scale has no inverse, and one rounded up from the largest floats would make the
+/// outermost level infinite.
 #[inline(always)]
 #[allow(clippy::inline_always)]
-fn single_scale(exact: &Lanes, steps: f32) -> Lanes {
-    exact.map(|exact| {
-        let scale = larger(exact, f32::MIN_POSITIVE);
-        if exact == 0.0 {
-            0.0
-        } else if (scale * steps).is_finite() {
-            scale
+fn stored_scale(how: Quantization, exact: &Lanes, steps: f32) -> Lanes {
+    // `map` would leave its closure outside the function that enables the instruction set.
+    let mut stored = [0.0; PANEL];
+    for i in 0..PANEL {
+        stored[i] = if how.group_size != 0 {
+            half_above(exact[i])
         } else {
-            scale.next_down()
-        }
-    })
+            single_above(exact[i], steps)
+        };
+    }
+    stored
 }
 
-/// Scales in half precision, never below the exact ones, so that nothing clips.
 #[inline(always)]
 #[allow(clippy::inline_always)]
-fn half_scale(exact: &Lanes, _steps: f32) -> Lanes {
-    exact.map(half_above)
+fn single_above(exact: f32, steps: f32) -> f32 {
+    let scale = larger(exact, f32::MIN_POSITIVE);
+    if exact == 0.0 {
+        0.0
+    } else if (scale * steps).is_finite() {
+        scale
+    } else {
+        scale.next_down()
+    }
 }
 
 /// Half of `high - low`, which cannot overflow.
