@@ -21,6 +21,14 @@ def test_pull_a_local_model_then_remove_it(aios, aios_json, home, tiny_encoder_d
     assert aios_json("models")["models"] == []
 
 
+def test_rm_takes_the_name_that_pull_took(aios, aios_json, home, tiny_encoder_dir):
+    folder = home.parent / "models" / "org--name"
+    shutil.copytree(tiny_encoder_dir, folder)
+    assert aios_json("rm", "hf:org/name", "--yes")["removed"] == ["org--name"]
+    assert not folder.exists()
+    assert "'org--name' is not pulled" in aios("rm", "hf:org/name", "--yes").stderr
+
+
 @pytest.mark.parametrize(
     "args",
     [("pull", "nonsense"), ("pull", "./nowhere"), ("rm", "nobody", "--yes"), ("pull", "minilm", "--offline")],

@@ -106,8 +106,10 @@ def write(path: Path, architecture: str = "llama", kind: str = "Q4_1", **extra: 
     writer.add_rope_freq_base(100000.0)
     writer.add_tokenizer_model(extra.get("model", "gpt2"))
     writer.add_tokenizer_pre(extra.get("pre", "smollm"))
-    writer.add_token_list(extra.get("tokens", TOKENS))
-    writer.add_token_types([3, 3, *[1] * (len(extra.get("tokens", TOKENS)) - 2)])
+    tokens = extra.get("tokens", TOKENS)
+    if tokens is not None:
+        writer.add_token_list(tokens)
+        writer.add_token_types([3, 3, *[1] * (len(tokens) - 2)])
     if "scores" in extra:
         writer.add_token_scores(extra["scores"])
     else:
@@ -216,6 +218,20 @@ def test_a_sentence_piece_tokenizer_is_rebuilt(tmp_path: Path) -> None:
     assert tokenizer.encode("ab a", add_special_tokens=False).tokens == ["▁a", "b", "▁a"]
     assert tokenizer.encode("é", add_special_tokens=False).tokens == ["▁", "<0xC3>", "<0xA9>"]
     assert tokenizer.decode(tokenizer.encode("ab a é", add_special_tokens=False).ids) == "ab a é"
+
+
+def test_a_tokenizer_that_cannot_be_rebuilt_is_taken_from_beside_the_file(tmp_path: Path) -> None:
+    write(tmp_path / "model.gguf")
+    convert_model(tmp_path / "model.gguf", tmp_path / "donor")
+    write(tmp_path / "model.gguf", tokens=None)
+    with pytest.raises(
+        TokenizerError, match=r"no vocabulary in its metadata; put the model's tokenizer\.json"
+    ):
+        convert_model(tmp_path / "model.gguf", tmp_path / "out")
+    beside = (tmp_path / "donor" / "tokenizer.json").read_bytes()
+    (tmp_path / "tokenizer.json").write_bytes(beside)
+    convert_model(tmp_path / "model.gguf", tmp_path / "out")
+    assert (tmp_path / "out" / "tokenizer.json").read_bytes() == beside
 
 
 def test_what_cannot_be_run_is_refused(tmp_path: Path) -> None:

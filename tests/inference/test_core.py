@@ -87,6 +87,13 @@ def test_settings_are_refused_by_name(encoder, decoder, tiny_encoder_dir):
         core_in(tiny_encoder_dir, backend="native", device="cuda")
 
 
+def test_the_torch_backend_without_torch_names_what_to_install(tiny_encoder_dir, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.delitem(sys.modules, "ai_os_diffusion.inference.torch_core", raising=False)
+    with pytest.raises(DeviceError, match=r"package torch, .*pip install 'ai-os-diffusion\[gpu\]'"):
+        core_in(tiny_encoder_dir, backend="torch")
+
+
 def test_plain_arrays_serve_as_weights(encoder, tiny_encoder_dir):
     file = _native.WeightFile(tiny_encoder_dir / "weights.parquet")
     arrays = {name: file.plain(name) for name in file.names}

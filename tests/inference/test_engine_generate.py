@@ -137,9 +137,10 @@ def test_the_window_ends_a_text(engine):
     text = engine.generate(prompt, max_tokens=50, temperature=1.0, seed=3)
     assert len(text.tokens) <= 6
     assert text.finish_reason == "length" or len(text.tokens) < 6
-    for wrong in ("y" * 96, ""):
-        with pytest.raises(InferenceError, match="expected 1 to 95"):
-            engine.generate(wrong)
+    with pytest.raises(InferenceError, match="expected 1 to 95; shorten it"):
+        engine.generate("y" * 96)
+    with pytest.raises(InferenceError, match="the prompt is empty; expected some text"):
+        engine.generate("")
 
 
 @pytest.mark.parametrize(
@@ -151,10 +152,10 @@ def test_the_window_ends_a_text(engine):
         ({"temperature": float("nan")}, "temperature"),
         ({"top_p": 0.0}, "top_p"),
         ({"top_p": 1.1}, "top_p"),
-        ({"top_k": -1}, "top_k"),
+        ({"top_k": -1}, "top_k is -1"),
         ({"min_p": 2.0}, "min_p"),
         ({"repetition_penalty": 0.0}, "repetition_penalty"),
-        ({"seed": -1}, "seed"),
+        ({"seed": -1}, "seed is -1"),
         ({"mode": "diffusion"}, "mode"),
     ],
 )

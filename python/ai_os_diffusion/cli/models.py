@@ -86,18 +86,20 @@ def models(ctx: typer.Context, as_json: Json = False) -> None:
 @app.command()
 def rm(
     ctx: typer.Context,
-    names: Annotated[list[str], typer.Argument(help="Names, as `aios models` shows them.")],
+    names: Annotated[list[str], typer.Argument(help="Names, as `aios models` shows them, or hf:ORG/NAME.")],
     yes: Yes = False,
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
     """Remove models."""
     from ai_os_diffusion.inference.model_hub import list_models, remove_model
+    from ai_os_diffusion.inference.pull_request import hub_folder
     from ai_os_diffusion.utils.errors import ModelNotFoundError
 
     settings: Settings = ctx.obj
     models_dir = settings.config().models_dir
     sizes = {model.name: model.size_bytes for model in list_models(models_dir=models_dir)}
+    names = [hub_folder(name) if name.startswith("hf:") else name for name in names]
     for name in names:
         if name not in sizes:
             raise ModelNotFoundError(

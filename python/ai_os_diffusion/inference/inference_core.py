@@ -98,8 +98,13 @@ class InferenceCore:
                 raise DeviceError(f"the native backend runs on 'cpu', got {device!r}; use backend='torch'")
             self.backend: Backend = NativeCore(weights, self.config, num_threads, half_cache)
         elif chosen == "torch":
-            from ai_os_diffusion.inference.torch_core import TorchCore
-
+            try:
+                from ai_os_diffusion.inference.torch_core import TorchCore
+            except ModuleNotFoundError as error:
+                raise DeviceError(
+                    f"backend 'torch' needs the package {error.name}, which is not installed: "
+                    "pip install 'ai-os-diffusion[gpu]', or leave backend out"
+                ) from error
             self.backend = TorchCore(weights, self.config, device)
         else:
             raise InferenceError(f"backend is {chosen!r}, expected 'native' or 'torch'")

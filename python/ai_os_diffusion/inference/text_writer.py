@@ -75,8 +75,10 @@ class TextWriter:
         if isinstance(max_tokens, bool) or not isinstance(max_tokens, int) or max_tokens < 1:
             raise SamplingError(f"max_tokens is {max_tokens!r}, expected 1 or more")
         seed = int.from_bytes(os.urandom(4), "little") if seed is None else seed
-        if not 0 <= seed < 1 << 64 or not 0 <= top_k < 1 << 32:
-            raise SamplingError(f"seed and top_k are {seed} and {top_k}, expected integers of 0 or more")
+        if not 0 <= seed < 1 << 64:
+            raise SamplingError(f"seed is {seed}, expected 0 to {(1 << 64) - 1}")
+        if not 0 <= top_k < 1 << 32:
+            raise SamplingError(f"top_k is {top_k}, expected 0, which is all tokens, or more")
         sampler = _native.Sampler(
             temperature=temperature,
             top_k=top_k,
@@ -88,7 +90,9 @@ class TextWriter:
         stops = StopStrings(stop)
         ids = self._prompt_ids(prompt, messages)
         window = config.max_position_embeddings
-        if not 0 < len(ids) < window:
+        if not len(ids):
+            raise InferenceError("the prompt is empty; expected some text")
+        if len(ids) >= window:
             raise InferenceError(f"the prompt has {len(ids)} tokens, expected 1 to {window - 1}; shorten it")
         room = min(max_tokens, window - len(ids))
         request = GenerationRequest(ids, sampler, room, stops, self._end_ids, seed)

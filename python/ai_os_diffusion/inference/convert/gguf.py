@@ -15,7 +15,7 @@ from ai_os_diffusion.inference.convert.gguf_blocks import dequantize_blocks, spl
 from ai_os_diffusion.inference.convert.gguf_container import GgufFile, GgufTensor
 from ai_os_diffusion.inference.convert.gguf_tokenizer import rebuild_tokenizer
 from ai_os_diffusion.inference.convert.source import Codes, Description, SourceTensor
-from ai_os_diffusion.utils.errors import ModelLoadError
+from ai_os_diffusion.utils.errors import ModelLoadError, TokenizerError
 
 __all__ = ["GgufSource"]
 
@@ -65,9 +65,14 @@ class GgufSource:
         self.tensors = [self._tensor(tensor) for tensor in self._file.tensors if tensor.name != _ROPE_FACTORS]
 
     def describe(self) -> Description:
-        """Translate metadata and rebuild the tokenizer."""
+        """Translate metadata; rebuild the tokenizer, or take the one beside the file where that cannot be."""
         metadata = dict(self._metadata)
-        files = rebuild_tokenizer(self._file.path, self._file.metadata)
+        try:
+            files = rebuild_tokenizer(self._file.path, self._file.metadata)
+        except TokenizerError:
+            files = _tokenizer_beside(self._file.path)
+            if not files:
+                raise
         licence = self._file.metadata.get("general.license")
         if licence:
             metadata["source"] = {"license": str(licence)}
@@ -196,6 +201,14 @@ class GgufSource:
 def _shortest(value: float) -> float:
     """Float32 values as their shortest decimal: 1e-05, not 9.999999747378752e-06."""
     return float(str(np.float32(value)))
+
+
+def _tokenizer_beside(path: Path) -> dict[str, bytes]:
+    """The tokenizer that stands in the folder of a GGUF file; nothing without a tokenizer.json."""
+    if not path.with_name("tokenizer.json").is_file():
+        return {}
+    found = (path.with_name(name) for name in ("tokenizer.json", "tokenizer_config.json"))
+    return {file.name: file.read_bytes() for file in found if file.is_file()}
 
 
 def _canonical(path: Path, name: str) -> str:

@@ -53,7 +53,7 @@ def rebuild_tokenizer(path: Path, metadata: Mapping[str, Any]) -> dict[str, byte
     tokens = metadata.get("tokenizer.ggml.tokens")
     if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
         raise TokenizerError(
-            f"{path}: no vocabulary in its metadata; put a tokenizer.json beside the converted weights"
+            f"{path}: no vocabulary in its metadata; put the model's tokenizer.json beside it"
         )
     kinds = metadata.get("tokenizer.ggml.token_type") or [_NORMAL] * len(tokens)
     if len(kinds) != len(tokens):
@@ -63,7 +63,10 @@ def rebuild_tokenizer(path: Path, metadata: Mapping[str, Any]) -> dict[str, byte
     elif model == "llama":
         tokenizer = _sentence_pieces(path, metadata, tokens)
     else:
-        raise TokenizerError(f"{path}: tokenizer {model!r} cannot be rebuilt; expected gpt2 or llama")
+        raise TokenizerError(
+            f"{path}: tokenizer {model!r} cannot be rebuilt; expected gpt2 or llama, "
+            "or the model's tokenizer.json beside it"
+        )
     tokenizer["added_tokens"] = [
         {
             "id": i,
@@ -92,7 +95,7 @@ def _byte_pairs(path: Path, metadata: Mapping[str, Any], tokens: Sequence[str]) 
     if pre not in _PRE_TOKENIZERS:
         raise TokenizerError(
             f"{path}: pre-tokenizer {pre!r} cannot be rebuilt; expected one of {', '.join(_PRE_TOKENIZERS)}, "
-            "or put the model's tokenizer.json beside the converted weights"
+            "or put the model's tokenizer.json beside it"
         )
     merges = metadata.get("tokenizer.ggml.merges")
     if not isinstance(merges, list) or not all(isinstance(merge, str) for merge in merges):
