@@ -103,6 +103,19 @@ def test_an_unknown_setting_is_wrong_usage(aios, home):
     assert "storage.path" in result.stderr
 
 
+def test_a_misspelt_variable_is_told_once(aios, tiny_models, documents, monkeypatch):
+    monkeypatch.setenv("AIOS_STORAGE_PAHT", "elsewhere")
+    result = aios("add", documents / "trains.txt")
+    assert result.exit_code == 0
+    assert result.stderr.count("did you mean AIOS_STORAGE_PATH?") == 1
+    assert aios("memory", "stats", "--json").stderr == ""
+
+
+def test_a_bad_value_says_where_it_was_given(aios, home):
+    (home / "aios.yaml").write_text("retrieval:\n  top_k: x\n")
+    assert "aios.yaml: retrieval.top_k: expected int, got 'x'" in aios("memory", "stats").stderr
+
+
 def test_a_missing_configuration_file_is_named(aios, home):
     result = aios("memory", "stats", "--config", "none.yaml")
     assert result.exit_code == 2

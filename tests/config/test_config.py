@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import runpy
 from pathlib import Path
 
 import pytest
 
-from ai_os_diffusion.config import Config, StorageConfig, describe_config, load_config
+from ai_os_diffusion.config import Config, StorageConfig, describe_config, load_config, misspelt_variables
 from ai_os_diffusion.utils.errors import ConfigurationError
 
 
@@ -14,8 +15,8 @@ from ai_os_diffusion.utils.errors import ConfigurationError
 def clean_folders(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "xdg"))
     monkeypatch.chdir(tmp_path)
-    for _, variable, _, _ in describe_config():
-        monkeypatch.delenv(variable, raising=False)
+    for setting in describe_config():
+        monkeypatch.delenv(setting.variable, raising=False)
     return tmp_path
 
 
@@ -44,7 +45,7 @@ def test_precedence_is_override_environment_project_user_default(tmp_path):
 def test_every_setting_is_documented_and_reachable_from_the_environment():
     rows = describe_config()
     assert {"models_dir", "storage.path", "model.encoder"} <= {name for name, *_ in rows}
-    for name, variable, default, doc in rows:
+    for name, variable, default, doc, _ in rows:
         assert doc.endswith("."), name
         if default is not None:
             config = load_config(environ={variable: str(default)})
@@ -85,6 +86,50 @@ def test_bad_files_are_named(tmp_path, text, said):
     with pytest.raises(ConfigurationError, match=said) as caught:
         load_config(file, environ={})
     assert "own.yaml" in str(caught.value)
+
+
+def test_a_bad_value_says_where_it_was_given(tmp_path):
+    user = write(tmp_path / "xdg/aios/config.yaml", "retrieval: {top_k: x}")
+    with pytest.raises(ConfigurationError) as caught:
+        load_config(environ={})
+    assert str(caught.value) == f"{user}: retrieval.top_k: expected int, got 'x'"
+    write(tmp_path / "aios.yaml", "retrieval: {top_k: 0}")
+    with pytest.raises(ConfigurationError, match=r"^aios\.yaml: retrieval\.top_k: expected a number from 1"):
+        load_config(environ={})
+    with pytest.raises(ConfigurationError, match=r"^AIOS_RETRIEVAL_TOP_K: expected int, got 'many'"):
+        load_config(environ={"AIOS_RETRIEVAL_TOP_K": "many"})
+    with pytest.raises(ConfigurationError, match=r"^setting `retrieval\.top_k`: expected int"):
+        load_config(environ={}, overrides={"retrieval.top_k": "x"})
+    with pytest.raises(ConfigurationError, match=r"^StorageConfig\.durability: expected one of"):
+        StorageConfig(durability="maybe")
+
+
+@pytest.mark.parametrize(
+    ("variable", "near"),
+    [
+        ("AIOS_STORAGE_PAHT", "AIOS_STORAGE_PATH"),
+        ("AIOS_STORAGE_FOLDER", "AIOS_STORAGE_PATH"),
+        ("AIOS_MODEL_DIR", "AIOS_MODELS_DIR"),
+        ("AIOS_RETREIVAL_TOP_K", "AIOS_RETRIEVAL_TOP_K"),
+        ("AIOS_DATA", None),
+        ("AIOS_ISA", None),
+        ("AIOS_DEBUG", None),
+        ("AIOS_STORAGE_PATH", None),
+        ("PATH", None),
+    ],
+)
+def test_misspelt_variables_are_found_and_foreign_ones_left_alone(variable, near, caplog, monkeypatch):
+    monkeypatch.setattr("ai_os_diffusion.config.config._warned", set())
+    assert misspelt_variables({variable: "x"}) == ([] if near is None else [(variable, near)])
+    for _ in range(2):
+        load_config(environ={variable: "x"})
+    assert [near in record.message for record in caplog.records] == ([] if near is None else [True])
+
+
+def test_the_reference_page_is_current():
+    script = Path(__file__).parents[2] / "scripts" / "settings_page.py"
+    names = runpy.run_path(str(script))
+    assert names["PAGE"].read_text(encoding="utf-8") == names["render"](), f"run: python {script}"
 
 
 def test_a_missing_file_is_an_error_only_when_asked_for(tmp_path):

@@ -8,7 +8,8 @@ import pytest
 
 PUBLIC = {
     "ai_os_diffusion.config": (
-        "Config ModelConfig PerformanceConfig RetrievalConfig StorageConfig describe_config load_config"
+        "Config ModelConfig PerformanceConfig RetrievalConfig Setting StorageConfig "
+        "describe_config load_config misspelt_variables"
     ),
     "ai_os_diffusion.contracts": "Chunk Embedder Hit Memory Message Metadata TokenCounter",
     "ai_os_diffusion.inference": (

@@ -54,7 +54,7 @@ def program(
 
     Start with: aios pull minilm, aios add FOLDER, aios recall "a question".
     """
-    ctx.obj = Settings(config, {"storage.path": store, "models_dir": models_dir})
+    ctx.obj = Settings(config, {"storage.path": store, "models_dir": models_dir}, quiet=ctx.meta["json"])
 
 
 def run() -> None:

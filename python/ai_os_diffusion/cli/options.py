@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ai_os_diffusion.cli.output import note
 from ai_os_diffusion.cli.standard_input import read_text, to_text
 
 if TYPE_CHECKING:
@@ -43,10 +45,17 @@ MinSimilarity = Annotated[
 
 @dataclass
 class Settings:
-    """What was given to the program itself; the configuration is gathered when a verb asks for it."""
+    """What was given to the program itself; the configuration is gathered when a verb asks for it.
+
+    Attributes:
+        config_file: in place of the project file.
+        overrides: values by dotted name; None is "not given".
+        quiet: make no remarks; set once they are made.
+    """
 
     config_file: Path | None = None
     overrides: dict[str, Any] = field(default_factory=dict)
+    quiet: bool = False
 
     def config(self, **overrides: Any) -> Config:
         """The configuration, with a verb's own options on top.
@@ -54,8 +63,11 @@ class Settings:
         Args:
             overrides: values by dotted name, "__" for the dot; None is "not given".
         """
-        from ai_os_diffusion.config import load_config
+        from ai_os_diffusion.config import load_config, misspelt_variables
 
+        for variable, near in misspelt_variables(os.environ):
+            note(f"{variable} is no setting and has no effect; did you mean {near}?", quiet=self.quiet)
+        self.quiet = True
         own = {name.replace("__", "."): value for name, value in overrides.items()}
         return load_config(self.config_file, overrides={**self.overrides, **own})
 

@@ -5,9 +5,11 @@ from ai_os_diffusion.config.config import (
     ModelConfig,
     PerformanceConfig,
     RetrievalConfig,
+    Setting,
     StorageConfig,
     describe_config,
     load_config,
+    misspelt_variables,
 )
 
 __all__ = [
@@ -15,7 +17,9 @@ __all__ = [
     "ModelConfig",
     "PerformanceConfig",
     "RetrievalConfig",
+    "Setting",
     "StorageConfig",
     "describe_config",
     "load_config",
+    "misspelt_variables",
 ]

@@ -11,23 +11,26 @@ import os
 import types
 import typing
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import Field, dataclass, field, fields, is_dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Union
+from typing import Any, NamedTuple, Union
 
 import platformdirs
 
 from ai_os_diffusion.utils.errors import ConfigurationError
+from ai_os_diffusion.utils.logger import get_logger
 
 __all__ = [
     "Config",
     "ModelConfig",
     "PerformanceConfig",
     "RetrievalConfig",
+    "Setting",
     "StorageConfig",
     "describe_config",
     "load_config",
+    "misspelt_variables",
 ]
 
 APP_NAME = "aios"
@@ -35,6 +38,36 @@ PROJECT_FILE = "aios.yaml"
 USER_FILE = "config.yaml"
 
 Check = Callable[[Any], bool]
+
+# How like a variable must be to one of ours to be taken for a misspelling of it (difflib's ratio).
+_LIKE = 0.8
+_warned: set[str] = set()
+_log = get_logger(__name__)
+
+
+class Setting(NamedTuple):
+    """A setting as a reference lists it.
+
+    Attributes:
+        name: dotted, as in a file ("storage.path").
+        variable: of the environment.
+        default: its value when nothing is given.
+        doc: what it does.
+        expected: its range in words; "" where the type says all.
+    """
+
+    name: str
+    variable: str
+    default: Any
+    doc: str
+    expected: str
+
+
+class _Given(NamedTuple):
+    """A value, and where it was given: "aios.yaml: storage.path", "AIOS_STORAGE_PATH"."""
+
+    value: Any
+    where: str
 
 
 def _setting(default: Any, doc: str, expected: str = "", check: Check | None = None) -> Any:
@@ -68,12 +101,8 @@ class _Section:
         section: Any = type(self)
         hints = _type_hints(section)
         for item in fields(self):  # type: ignore[arg-type]
-            value = _coerce(item.name, getattr(self, item.name), hints[item.name])
-            check = item.metadata.get("check")
-            if check is not None and value is not None and not check(value):
-                raise ConfigurationError(
-                    f"{type(self).__name__}.{item.name}: expected {item.metadata['expected']}, got {value!r}"
-                )
+            where = f"{section.__name__}.{item.name}"
+            value = _validated(where, item, hints[item.name], getattr(self, item.name))
             object.__setattr__(self, item.name, value)
 
 
@@ -160,24 +189,51 @@ def load_config(
     project_file = Path(path) if path is not None else Path(PROJECT_FILE)
     if path is not None and not project_file.is_file():
         raise ConfigurationError(f"configuration file {project_file}: not found; expected a YAML file")
-    values: dict[str, Any] = {}
+    values: dict[str, _Given] = {}
     for file in (user_file, project_file):
         if file.is_file():
             values.update(_read_yaml(file))
     values.update(_from_environment(environ))
-    values.update({name: value for name, value in (overrides or {}).items() if value is not None})
+    for name, value in (overrides or {}).items():
+        if value is not None:
+            values[name] = _Given(value, f"setting `{name}`")
+    for variable, near in misspelt_variables(environ):
+        if variable not in _warned:
+            _warned.add(variable)
+            _log.warning("%s is no setting and has no effect; did you mean %s?", variable, near)
     return _build(values)
 
 
-def describe_config() -> list[tuple[str, str, Any, str]]:
-    """List the settings as (dotted name, environment variable, default, what it does)."""
+def describe_config() -> list[Setting]:
+    """List the settings."""
     config = Config()
     rows = []
     for name, item in _leaves().items():
         section, _, leaf = name.rpartition(".")
         holder = getattr(config, section) if section else config
-        rows.append((name, _variable(name), getattr(holder, leaf), item.metadata["doc"]))
+        default = getattr(holder, leaf)
+        rows.append(Setting(name, _variable(name), default, item.metadata["doc"], item.metadata["expected"]))
     return rows
+
+
+def misspelt_variables(environ: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Environment variables that name no setting but look as if they should, each with the nearest that does.
+
+    Args:
+        environ: the environment; variables of other tools, such as `AIOS_DATA`, are left alone.
+    """
+    known = [_variable(name) for name in _leaves()]
+    strange = sorted(name for name in environ if name.startswith("AIOS_") and name not in known)
+    if not strange:
+        return []
+    import difflib
+
+    sections = tuple({_variable(name.partition(".")[0]) + "_" for name in _leaves() if "." in name})
+    found = []
+    for variable in strange:
+        likeness = 0.0 if variable.startswith(sections) else _LIKE
+        found += [(variable, near) for near in difflib.get_close_matches(variable, known, 1, likeness)]
+    return found
 
 
 @cache
@@ -202,12 +258,13 @@ def _variable(name: str) -> str:
     return "AIOS_" + name.replace(".", "_").upper()
 
 
-def _from_environment(environ: Mapping[str, str]) -> dict[str, str]:
+def _from_environment(environ: Mapping[str, str]) -> dict[str, _Given]:
     """Only the variables of known settings: other `AIOS_*` variables belong to other tools."""
-    return {name: environ[_variable(name)] for name in _leaves() if environ.get(_variable(name))}
+    given = ((name, _variable(name)) for name in _leaves())
+    return {name: _Given(environ[variable], variable) for name, variable in given if environ.get(variable)}
 
 
-def _read_yaml(file: Path) -> dict[str, Any]:
+def _read_yaml(file: Path) -> dict[str, _Given]:
     import yaml
 
     try:
@@ -234,7 +291,7 @@ def _read_yaml(file: Path) -> dict[str, Any]:
     for name in values:
         if name not in _leaves():
             raise ConfigurationError(f"configuration file {file}: {_unknown(name)}")
-    return values
+    return {name: _Given(value, f"{file}: {name}") for name, value in values.items()}
 
 
 def _unknown(name: str) -> str:
@@ -245,21 +302,33 @@ def _unknown(name: str) -> str:
     return f"unknown setting `{name}`{hint}"
 
 
-def _build(values: Mapping[str, Any]) -> Config:
+def _build(values: Mapping[str, _Given]) -> Config:
     arguments: dict[str, Any] = {}
     sections: dict[str, dict[str, Any]] = {}
-    for name, value in values.items():
+    hints = _type_hints(Config)
+    for name, given in values.items():
         if name not in _leaves():
             raise ConfigurationError(_unknown(name))
         section, _, leaf = name.rpartition(".")
+        hint = _type_hints(hints[section])[leaf] if section else hints[leaf]
+        # Checked here and not only by its section, which does not know where the value was given.
+        value = _validated(given.where, _leaves()[name], hint, given.value)
         (sections.setdefault(section, {}) if section else arguments)[leaf] = value
-    hints = _type_hints(Config)
     for section, inner in sections.items():
         arguments[section] = hints[section](**inner)
     return Config(**arguments)
 
 
-def _coerce(name: str, value: Any, hint: Any) -> Any:
+def _validated(where: str, item: Field[Any], hint: Any, value: Any) -> Any:
+    """A value in the type and range of its field."""
+    value = _coerce(where, value, hint)
+    check = item.metadata.get("check")
+    if check is not None and value is not None and not check(value):
+        raise ConfigurationError(f"{where}: expected {item.metadata['expected']}, got {value!r}")
+    return value
+
+
+def _coerce(where: str, value: Any, hint: Any) -> Any:
     """Turn a YAML value or an environment string into the type of its field, or refuse it."""
     origin = typing.get_origin(hint)
     if origin in (Union, types.UnionType):
@@ -281,4 +350,4 @@ def _coerce(name: str, value: Any, hint: Any) -> Any:
         if number is not None and number == number and (isinstance(value, str) or number == value):
             return number
     expected = getattr(hint, "__name__", str(hint))
-    raise ConfigurationError(f"setting `{name}`: expected {expected}, got {value!r}")
+    raise ConfigurationError(f"{where}: expected {expected}, got {value!r}")
