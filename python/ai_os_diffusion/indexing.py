@@ -31,6 +31,7 @@ class AddReport:
         passages: passages by outcome: "added" (embedded and stored), "updated" (only the metadata
             changed), "removed", "merged" (held already, from another place).
         skipped: files and folders that were passed by, with the reason.
+        refused_lines: lines left out of documents that were taken, by document.
         fallback_encodings: files that are not UTF-8, by the encoding found.
         vanished: documents in the store whose file is gone; removed when pruning.
         bytes_read: size of the documents read.
@@ -45,6 +46,7 @@ class AddReport:
         default_factory=lambda: {"added": 0, "updated": 0, "removed": 0, "merged": 0}
     )
     skipped: list[Skipped] = field(default_factory=list)
+    refused_lines: dict[str, tuple[int, ...]] = field(default_factory=dict)
     fallback_encodings: dict[str, int] = field(default_factory=dict)
     vanished: list[str] = field(default_factory=list)
     bytes_read: int = 0
@@ -191,6 +193,8 @@ class Indexer:
             self.report.skipped.append(Skipped(name, f"unreadable: {error.strerror}"))
             return None
         self.report.bytes_read += len(data)
+        if document.refused_lines:
+            self.report.refused_lines[name] = document.refused_lines
         if document.encoding not in (None, "utf-8", "utf-8-sig"):
             counts = self.report.fallback_encodings
             counts[str(document.encoding)] = counts.get(str(document.encoding), 0) + 1

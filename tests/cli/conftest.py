@@ -80,7 +80,7 @@ def documents(tmp_path):
     (folder / "tool.py").write_text('def mend(fence):\n    """Mend a fence."""\n    return fence\n')
     (folder / "old.txt").write_bytes("Öl kostet fünf Mark.\n".encode("cp1252"))
     (folder / "picture.png").write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR")
-    (folder / "broken.jsonl").write_text('{"text": "fine"}\nnot json\n')
+    (folder / "broken.jsonl").write_text("not json\n")
     (folder / ".hidden").write_text("secret")
     (folder / "empty.txt").write_text("")
     return folder

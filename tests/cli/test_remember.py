@@ -13,9 +13,19 @@ def test_add_counts_files_and_what_it_left_out(aios_json, tiny_models, documents
     assert report["passages"]["added"] == 5
     reasons = {Path(item["path"]).name: item["reason"] for item in report["skipped"]}
     assert "binary" in reasons["picture.png"]
-    assert "line 2 is not JSON" in reasons["broken.jsonl"]
+    assert "line 1 is not JSON" in reasons["broken.jsonl"]
     assert reasons[".hidden"] == "ignored by name"
     assert report["fallback_encodings"] == {"cp1252": 1}
+
+
+def test_a_line_that_is_not_json_costs_only_itself(aios, aios_json, tiny_models, tmp_path):
+    path = tmp_path / "log.jsonl"
+    path.write_text('{"text": "first"}\nnot json\n{"text": "last"}\n')
+    report = aios_json("add", path, "--dry-run")
+    assert (report["passages"]["added"], report["skipped"]) == (2, [])
+    assert report["refused_lines"] == {str(path): [2]}
+    assert f"skipped 1 line of {path}, not JSON: 2" in aios("add", path).stderr
+    assert {memory["content"] for memory in aios_json("memory", "list")} == {"first", "last"}
 
 
 def test_adding_again_embeds_nothing(aios_json, tiny_models, documents):

@@ -109,9 +109,15 @@ def test_jsonl_takes_the_text_field_or_the_whole_record():
     assert document.blocks[0].metadata == {"record": 1, "record_id": 7}
 
 
-def test_jsonl_names_the_line_that_is_not_json():
+def test_jsonl_leaves_out_lines_that_are_not_json():
+    document = read_document("a.jsonl", b'{"text": "a"}\nnonsense\n\n{"text": "b"}\n{"text"')
+    assert [(block.text, block.line) for block in document.blocks] == [("a", 1), ("b", 4)]
+    assert document.refused_lines == (2, 5)
+
+
+def test_jsonl_without_any_json_is_refused():
     with pytest.raises(IngestError, match="line 2 is not JSON"):
-        read_document("a.jsonl", b'{"text": "a"}\nnonsense\n')
+        read_document("a.jsonl", b"\nnonsense\nmore\n")
 
 
 def test_jsonl_with_half_a_surrogate_pair_stays_storable():

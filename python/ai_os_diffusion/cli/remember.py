@@ -161,6 +161,7 @@ def _report_dict(report: AddReport) -> dict[str, object]:
         "files": report.files,
         "passages": report.passages,
         "skipped": [{"path": item.path, "reason": item.reason} for item in report.skipped],
+        "refused_lines": report.refused_lines,
         "fallback_encodings": report.fallback_encodings,
         "vanished": report.vanished,
         "bytes_read": report.bytes_read,
@@ -185,6 +186,9 @@ def _tell_report(report: AddReport, *, quiet: bool, pruned: bool) -> None:
         note(f"skipped {len(named) - 10} more; --json lists them")
     if len(named) < len(report.skipped):
         note(f"passed by {len(report.skipped) - len(named)} hidden or generated; --all takes them")
+    for path, lines in list(report.refused_lines.items())[:10]:
+        first = ", ".join(map(str, lines[:5])) + (", …" if len(lines) > 5 else "")
+        note(f"skipped {counted(len(lines), 'line')} of {where_text(path)}, not JSON: {first}")
     for encoding, count in report.fallback_encodings.items():
         note(f"{counted(count, 'file')} {'was' if count == 1 else 'were'} read as {encoding}")
     if report.vanished and not pruned:

@@ -47,9 +47,11 @@ class Document:
         kind: the reader that took it ("markdown", "pdf", ...).
         blocks: its text in reading order.
         encoding: the text encoding found; None for formats that carry their own.
+        refused_lines: 1-based lines that are not what the format expects, and were left out.
     """
 
     source: str
     kind: str
     blocks: tuple[Block, ...]
     encoding: str | None = None
+    refused_lines: tuple[int, ...] = ()

@@ -27,7 +27,6 @@ _TEXT_READERS: Mapping[str, Callable[[str, str], list[Block]]] = {
     "html": read_html,
     "code": read_code,
     "python": read_python,
-    "jsonl": read_jsonl,
 }
 # Raised when a reader or the chunker changes what it makes of the same bytes.
 _RECIPE = 2
@@ -51,6 +50,9 @@ def read_document(source: str, data: bytes, kind: str | None = None) -> Document
     if kind == "pdf":
         return Document(source, kind, tuple(read_pdf(data)))
     text, encoding = decode(data)
+    if kind == "jsonl":
+        blocks, refused = read_jsonl(text)
+        return Document(source, kind, tuple(blocks), encoding, tuple(refused))
     return Document(source, kind, tuple(_TEXT_READERS[kind](text, name)), encoding)
 
 

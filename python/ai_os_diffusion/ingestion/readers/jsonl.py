@@ -15,8 +15,8 @@ _TEXT_FIELDS = ("text", "content", "body", "passage", "document")
 _TITLE_FIELDS = ("title", "heading", "name", "subject")
 
 
-def read_jsonl(text: str, name: str) -> list[Block]:
-    """Read the records of a JSON Lines file.
+def read_jsonl(text: str) -> tuple[list[Block], list[int]]:
+    """Read the records of a JSON Lines file; lines that are not JSON are left out and named.
 
     A record's passage is its field `text`, `content`, `body`, `passage` or `document`, whichever
     comes first, with its `title` as heading; a record without one is told field by field. Its `id` is
@@ -24,27 +24,35 @@ def read_jsonl(text: str, name: str) -> list[Block]:
 
     Args:
         text: the whole file, one JSON value a line; blank lines are passed by.
-        name: file name; unused.
+
+    Returns:
+        The records, and the numbers of the lines that are not JSON.
 
     Raises:
-        IngestError: a line is not JSON.
+        IngestError: no line is JSON.
     """
-    del name
-    blocks = []
+    blocks: list[Block] = []
+    refused: list[int] = []
+    readable, first = 0, ""
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         try:
             record = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise IngestError(
-                f"line {number} is not JSON ({error}); expected one JSON value a line; "
-                "rename the file to .txt to take it as text"
-            ) from error
+            refused.append(number)
+            first = first or f"line {number} is not JSON ({error})"
+            continue
+        readable += 1
         block = _block(record, number)
         if block is not None:
             blocks.append(block)
-    return blocks
+    if refused and not readable:
+        raise IngestError(
+            f"{first}, nor is another; expected one JSON value a line; "
+            "rename the file to .txt to take it as text"
+        )
+    return blocks, refused
 
 
 def _block(record: Any, number: int) -> Block | None:
