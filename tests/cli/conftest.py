@@ -9,7 +9,7 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from ai_os_diffusion.cli.main import app
+from ai_os_diffusion.cli.program import app
 
 
 @pytest.fixture

@@ -149,6 +149,25 @@ def test_a_pipe_that_closes_early_is_quiet(command, home):
     assert (done.returncode, done.stderr) == (141, "")
 
 
+@pytest.mark.parametrize("module", ["ai_os_diffusion.cli.program", "typer", "yaml", "numpy"])
+def test_ctrl_c_while_modules_are_imported_is_quiet(home, module):
+    code = (
+        "import os, signal, sys\n"
+        "from ai_os_diffusion.cli.main import run\n"
+        "assert 'typer' not in sys.modules\n"
+        "class Interrupting:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name == {module!r}:\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Interrupting())\n"
+        "sys.argv = ['aios', 'recall', 'x', '--config', 'own.yaml']\n"
+        "run()\n"
+    )
+    (home / "own.yaml").write_text("")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stderr, done.stdout) == (130, "interrupted\n", "")
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_offers_the_verbs(command, home, shell):
     words = {"bash": {"COMP_WORDS": "aios re", "COMP_CWORD": "1"}}.get(

@@ -1,76 +1,36 @@
-"""The program `aios`."""
+"""The entry point of `aios`.
+
+It imports next to nothing itself: Ctrl-C is heard from here on, while the program is still being imported.
+"""
 
 from __future__ import annotations
 
-import io
+import os
 import sys
-from pathlib import Path
-from typing import Annotated
 
-import typer
+__all__ = ["run"]
 
-from ai_os_diffusion.cli.failures import ExitCode, reported
-from ai_os_diffusion.cli.lazy import LazyGroup
-from ai_os_diffusion.cli.options import Settings
-
-__all__ = ["app", "run"]
-
-app = typer.Typer(
-    name="aios",
-    cls=LazyGroup,
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-
-def _show_version(wanted: bool) -> None:
-    if wanted:
-        from ai_os_diffusion import __version__
-
-        typer.echo(f"aios {__version__}")
-        raise typer.Exit
-
-
-@app.callback(
-    epilog="Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 the store is locked, 5 damaged data, "
-    "6 nothing in memory fits, 130 interrupted."
-)
-def program(
-    ctx: typer.Context,
-    store: Annotated[Path | None, typer.Option("--store", help="Folder of the memory store.")] = None,
-    models_dir: Annotated[
-        Path | None, typer.Option("--models-dir", help="Folder of the pulled models.")
-    ] = None,
-    config: Annotated[
-        Path | None, typer.Option("--config", help="YAML file of settings, in place of aios.yaml.")
-    ] = None,
-    _version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
-    ] = False,
-) -> None:
-    """A local AI engine that embeds, remembers and answers on this machine.
-
-    Start with: aios pull minilm, aios add FOLDER, aios recall "a question".
-    """
-    ctx.obj = Settings(config, {"storage.path": store, "models_dir": models_dir}, quiet=ctx.meta["json"])
+_INTERRUPTED = 130
 
 
 def run() -> None:
-    """Entry point of the command line."""
-    code: int | str | None = ExitCode.OK
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # A terminal or pipe of another encoding shows a question mark, and no traceback.
-        sys.stdout.reconfigure(errors="replace")
+    """Run the program and end the process with its exit code."""
     try:
-        app(prog_name="aios")
-    except SystemExit as ended:
-        code = ended.code
-    try:
-        # A pipe that closed early shows here at the latest, not in the interpreter's own last flush.
-        with reported(as_json=False):
-            sys.stdout.flush()
-    except typer.Exit as ended:
-        code = ended.exit_code
-    sys.exit(code)
+        import signal
+
+        is_heard = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        if is_heard:
+            # A KeyboardInterrupt could come up in the middle of any module; there is nothing to save yet.
+            signal.signal(signal.SIGINT, _leave)
+    except KeyboardInterrupt:
+        _leave()
+    from ai_os_diffusion.cli.program import main
+
+    if is_heard:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.exit(main())
+
+
+def _leave(*_signal: object) -> None:
+    os.write(2, b"interrupted\n")
+    os._exit(_INTERRUPTED)
