@@ -57,6 +57,8 @@ def fetch_from_hub(
         raise HubUnavailableError(
             "the package huggingface_hub is not installed; install ai-os-diffusion[hub]"
         )
+    # Read when the package is imported; without it a request tells the hub what runs it.
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or "https://huggingface.co"
     offline = offline or os.environ.get("HF_HUB_OFFLINE", "").lower() in _TRUE
     cached_only = offline or not _reachable(endpoint)

@@ -19,7 +19,7 @@ from ai_os_diffusion.inference.model_registry import (
     unknown_model,
 )
 from ai_os_diffusion.inference.models_folder import ModelsFolder, is_model_folder, read_metadata
-from ai_os_diffusion.utils.errors import ModelNotFoundError
+from ai_os_diffusion.utils.errors import ModelLoadError, ModelNotFoundError
 
 __all__ = ["PullRequest", "hub_folder", "is_name", "looks_like_path", "read_request"]
 
@@ -58,11 +58,32 @@ class PullRequest:
 
     def is_met_by(self, folder: Path) -> bool:
         """Whether a folder holds the model as it would be written now; a local source must be unchanged."""
+        self.refuse_another(folder)
         if not is_model_folder(folder) or is_outdated(read_metadata(folder)):
             return False
         fingerprint = self.origin.get("fingerprint")
-        source = read_metadata(folder).get("source") or {}
-        return fingerprint is None or source.get("fingerprint") == fingerprint
+        return fingerprint is None or _source(folder).get("fingerprint") == fingerprint
+
+    def refuse_another(self, folder: Path) -> None:
+        """Refuse a folder that holds a model of another source: `./minilm` is not `minilm`.
+
+        Raises:
+            ModelLoadError: it does.
+        """
+        wanted = self.origin.get("name")
+        if wanted is None or not is_model_folder(folder):
+            return
+        holds = _source(folder).get("name")
+        if holds != wanted:
+            raise ModelLoadError(
+                f"pulling {wanted}: the name {self.folder!r} belongs to a model from "
+                f"{holds or 'an unknown source'}; remove that one (aios rm {self.folder}) "
+                "or rename the source"
+            )
+
+
+def _source(folder: Path) -> dict[str, Any]:
+    return dict(read_metadata(folder).get("source") or {})
 
 
 def read_request(

