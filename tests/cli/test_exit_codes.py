@@ -1,6 +1,7 @@
 """An exit code names the cause, as the table in docs/guides/cli.md has it."""
 
 import errno
+import io
 import json
 import os
 import shutil
@@ -84,6 +85,20 @@ def test_a_models_folder_that_cannot_be_made_or_written_is_1(aios, home, tiny_en
     assert "AIOS_MODELS_DIR" in result.stderr
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     assert aios("pull", tiny_encoder_dir).exit_code == 1
+
+
+def test_an_error_names_what_was_asked_for_and_no_draft(aios, home, tiny_encoder_dir, monkeypatch):
+    assert aios("convert", tiny_encoder_dir, "/proc/out").stderr.startswith("error: /proc/out: ")
+
+    def full(file, mode="r", *args, real=io.open, **options):
+        if "metadata.json" in str(file) and "w" in mode:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(file))
+        return real(file, mode, *args, **options)
+
+    monkeypatch.setattr(io, "open", full)
+    result = aios("convert", tiny_encoder_dir, home / "out")
+    assert result.stderr == f"error: {home / 'out' / 'metadata.json'}: {os.strerror(errno.ENOSPC)}\n"
+    assert "/.tiny" not in aios("pull", tiny_encoder_dir, "--quantize", "int8").stderr
 
 
 def test_what_is_not_there_is_3(aios, home, model, tmp_path):

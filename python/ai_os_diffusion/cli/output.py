@@ -86,11 +86,11 @@ def confirm(question: str, *, as_json: bool) -> None:
 
 
 def size_text(size_bytes: float) -> str:
-    """A size in the unit that keeps it short: "512 B", "1.5 MiB"."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size_bytes < 1024 or unit == "GiB":
+    """A size in the unit that keeps it short, each 1000 of the one before: "512 B", "1.5 MB"."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size_bytes < 1000 or unit == "GB":
             break
-        size_bytes /= 1024
+        size_bytes /= 1000
     return f"{size_bytes:.0f} {unit}" if unit == "B" or size_bytes >= 100 else f"{size_bytes:.1f} {unit}"
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from ai_os_diffusion.inference.model_metadata import is_outdated
 from ai_os_diffusion.inference.model_registry import Progress
-from ai_os_diffusion.utils.atomic_file import sync_path
+from ai_os_diffusion.utils.atomic_file import speaking_of, sync_path
 from ai_os_diffusion.utils.errors import ModelLoadError, ModelNotFoundError
 
 __all__ = ["ModelsFolder", "PulledModel", "is_model_folder", "read_metadata"]
@@ -114,13 +114,14 @@ class ModelsFolder:
         for stale in self.root.glob(f".{name}.*"):
             shutil.rmtree(stale, ignore_errors=True)
         draft = self.root / f".{name}.{os.getpid()}"
-        draft.mkdir()
         try:
-            yield draft
-            if target.exists():
-                self._discard(target)
-            draft.rename(target)
-            sync_path(self.root)
+            with speaking_of(target, draft):
+                draft.mkdir()
+                yield draft
+                if target.exists():
+                    self._discard(target)
+                draft.rename(target)
+                sync_path(self.root)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
 

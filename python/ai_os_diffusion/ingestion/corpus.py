@@ -47,7 +47,7 @@ class Skipped:
 
 
 def walk(
-    paths: Iterable[str | os.PathLike[str]], *, takes_all: bool = False, max_bytes: int = 64 << 20
+    paths: Iterable[str | os.PathLike[str]], *, takes_all: bool = False, max_bytes: int = 64_000_000
 ) -> Iterator[Found | Skipped]:
     """List the files below some paths, each once, in the order of the paths and then of their names.
 
@@ -76,7 +76,7 @@ def walk(
             elif item.path not in seen:
                 seen.add(item.path)
                 if item.size_bytes > max_bytes:
-                    yield Skipped.of(item.path, f"larger than {max_bytes >> 20} MiB")
+                    yield Skipped.of(item.path, f"larger than {max_bytes / 1e6:.0f} MB")
                 else:
                     yield item
 

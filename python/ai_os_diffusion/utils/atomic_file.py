@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["replacing", "sync_path"]
+__all__ = ["replacing", "speaking_of", "sync_path"]
 
 
 @contextmanager
@@ -28,7 +28,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     place = _destination(target)
     draft = place.with_name(f".aios-{secrets.token_hex(8)}.draft")
     try:
-        with _speaking_of(target, draft):
+        with speaking_of(target, draft):
             os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
             if place.exists():
                 draft.chmod(stat.S_IMODE(place.stat().st_mode))
@@ -38,6 +38,21 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
             sync_path(place.parent)
     finally:
         draft.unlink(missing_ok=True)
+
+
+@contextmanager
+def speaking_of(target: Path, draft: Path) -> Iterator[None]:
+    """Let an error name the file or folder that was asked for, and not the draft it is made in."""
+    try:
+        yield
+    except OSError as error:
+        named = Path(error.filename) if isinstance(error.filename, str) else None
+        if named is not None and (named == draft or draft in named.parents):
+            error.filename, error.filename2 = str(target / named.relative_to(draft)), None
+        elif named is None and not draft.is_dir():
+            # A write that failed names no file.
+            error.filename = str(target)
+        raise
 
 
 def sync_path(path: Path) -> None:
@@ -72,14 +87,3 @@ def _kind(mode: int) -> str:
     if stat.S_ISFIFO(mode):
         return "a pipe"
     return "a device" if stat.S_ISCHR(mode) or stat.S_ISBLK(mode) else "something else"
-
-
-@contextmanager
-def _speaking_of(target: Path, draft: Path) -> Iterator[None]:
-    """Let an error name the file that was asked for."""
-    try:
-        yield
-    except OSError as error:
-        if error.filename is None or str(error.filename) == str(draft):
-            error.filename, error.filename2 = str(target), None
-        raise

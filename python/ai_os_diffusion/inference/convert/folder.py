@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from ai_os_diffusion.utils.atomic_file import sync_path
+from ai_os_diffusion.utils.atomic_file import speaking_of, sync_path
 from ai_os_diffusion.utils.errors import ModelLoadError
 
 __all__ = ["new_folder"]
@@ -28,15 +28,16 @@ def new_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
     target.parent.mkdir(parents=True, exist_ok=True)
     _clear_leftovers(target)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.new")
-    temporary.mkdir()
     try:
-        yield temporary
-        for path in temporary.iterdir():
-            sync_path(path)
-        sync_path(temporary)
-        _check_free(target, overwrite=overwrite)
-        _replace(temporary, target)
-        sync_path(target.parent)
+        with speaking_of(target, temporary):
+            temporary.mkdir()
+            yield temporary
+            for path in temporary.iterdir():
+                sync_path(path)
+            sync_path(temporary)
+            _check_free(target, overwrite=overwrite)
+            _replace(temporary, target)
+            sync_path(target.parent)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
