@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from ai_os_diffusion.cli.remember import near_hits
+from ai_os_diffusion.recall import RecallHit, RecallResult
+
 
 def test_add_counts_files_and_what_it_left_out(aios_json, tiny_models, documents):
     report = aios_json("add", documents)
@@ -148,6 +151,35 @@ def test_recall_abstains_with_6(aios, aios_json, tiny_models, documents):
     found = aios_json("recall", "zebra", "--min-similarity", "0.9999", code=6)
     assert (found["abstained"], found["hits"]) == (True, [])
     assert found["nearest"] < 0.9999
+
+
+@pytest.mark.parametrize(
+    ("similarities", "threshold", "shown"),
+    [
+        ((0.6, 0.31, 0.29, 0.03, -0.007), 0.38, (0.6, 0.31)),
+        ((0.9, 0.4, 0.3), 0.38, (0.9, 0.4)),
+        ((0.9, 0.4, 0.3), None, (0.9,)),
+        ((0.8, 0.78, 0.75), None, (0.8, 0.78, 0.75)),
+        ((-0.1, -0.2), None, (-0.1,)),
+        ((), 0.38, ()),
+    ],
+)
+def test_passages_far_below_the_best_are_not_worth_reading(similarities, threshold, shown):
+    hits = tuple(RecallHit(str(number), "", value) for number, value in enumerate(similarities))
+    found = RecallResult("?", hits, not hits, similarities[0] if hits else None, threshold)
+    assert tuple(hit.similarity for hit in near_hits(found)) == shown
+
+
+def test_recall_counts_what_it_does_not_show(aios, aios_json, tiny_models, documents, monkeypatch):
+    aios("add", documents)
+    monkeypatch.setattr("ai_os_diffusion.cli.remember.near_hits", lambda found: found.hits[:1])
+    result = aios("recall", "Mow it weekly.")
+    assert result.stderr == "4 passages far less similar; --all shows more\n"
+    assert "trains.txt" not in result.stdout
+    for option in ("--all", "--top=5"):
+        result = aios("recall", "Mow it weekly.", option)
+        assert (result.stderr, "trains.txt" in result.stdout) == ("", True)
+    assert len(aios_json("recall", "Mow it weekly.")["hits"]) == 5
 
 
 @pytest.mark.parametrize("question", ["", "   "])

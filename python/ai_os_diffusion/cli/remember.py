@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -83,11 +84,16 @@ def recall(
     top_k: TopK = None,
     filters: Filter = None,
     min_similarity: MinSimilarity = None,
+    shows_all: Annotated[
+        bool, typer.Option("--all", help="Also show passages far less similar than the best.")
+    ] = False,
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Find what was remembered, with file and line.
 
-    Ends with code 6, and says how near it came, when memory holds nothing that fits.
+    Passages far less similar than the best are only counted, unless --all or --top asks for them; --json
+    holds them always. Ends with code 6, and says how near it came, when memory holds nothing that fits.
     """
     settings: Settings = ctx.obj
     with settings.runtime() as runtime:
@@ -99,7 +105,11 @@ def recall(
     elif found.abstained:
         note(nothing_fits(found.nearest, found.threshold))
     else:
-        _tell_hits(found)
+        near = found.hits if shows_all or top_k else near_hits(found)
+        _tell_hits(near)
+        left_out = len(found.hits) - len(near)
+        if left_out:
+            note(f"{counted(left_out, 'passage')} far less similar; --all shows more", quiet=quiet)
     if found.abstained:
         raise typer.Exit(ExitCode.ABSTAINED)
 
@@ -113,15 +123,26 @@ def nothing_fits(nearest: float | None, threshold: float | None) -> str:
     )
 
 
+def near_hits(found: RecallResult) -> tuple[RecallHit, ...]:
+    """The hits worth reading: those that would fit by themselves or are at least half as similar as the best.
+
+    Search always fills its number; a store may hold one passage on a question and nothing else.
+    """
+    enough = (found.nearest or 0.0) / 2
+    if found.threshold is not None:
+        enough = min(enough, found.threshold)
+    return tuple(hit for number, hit in enumerate(found.hits) if not number or hit.similarity >= enough)
+
+
 def _standard_input(name: str | None) -> tuple[str, bytes]:
     data = read_bytes()
     # Without a name each text is a document of its own, never a new version of the one before.
     return to_text(name or "") or f"stdin-{hashlib.blake2b(data, digest_size=6).hexdigest()}", data
 
 
-def _tell_hits(found: RecallResult) -> None:
+def _tell_hits(hits: Sequence[RecallHit]) -> None:
     is_terminal = sys.stdout.isatty()
-    for number, hit in enumerate(found.hits, 1):
+    for number, hit in enumerate(hits, 1):
         if number > 1:
             typer.echo()
         typer.echo(f"{hit.similarity:.3f}  {_style(citation_of(hit), is_terminal)}{_headings(hit)}")
