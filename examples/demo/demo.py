@@ -106,7 +106,7 @@ def measure_recall(runtime: Runtime) -> float:
 
 
 def answer(runtime: Runtime, question: str) -> Answer:
-    """Print an answer as it is written, then what it stands on."""
+    """Print an answer sentence by sentence, then what it stands on."""
     print(f"\n? {question}")
     start, first = time.perf_counter(), None
     result: Answer | None = None
@@ -124,9 +124,8 @@ def answer(runtime: Runtime, question: str) -> Answer:
     for citation in result.citations:
         place = Path(citation.source)
         shown = place.relative_to(PROJECT) if place.is_relative_to(PROJECT) else place
-        print(f"\n  [{shown}:{citation.line}] “{citation.quote}”", end="")
-    if not result.citations:
-        print("\n  No passage supports this: treat it as a guess.", end="")
+        said = "quoted as it stands there" if result.is_quote else f"“{citation.quote}”"
+        print(f"\n  [{shown}:{citation.line}] {said}", end="")
     total = time.perf_counter() - start
     print(f"\n  first word after {first or total:.2f} s, done after {total:.2f} s", end="")
     print(f", confidence {result.confidence:.2f}")

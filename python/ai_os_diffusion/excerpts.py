@@ -1,6 +1,7 @@
 """The sentences of recalled passages that a question is about.
 
-A small model answers from three sentences better than from three pages, and in a fraction of the time.
+They are what a model reads and what is quoted. A small model answers from the one right sentence better than
+from three, and better from three than from three pages.
 """
 
 from __future__ import annotations
@@ -14,85 +15,134 @@ from numpy.typing import NDArray
 
 from ai_os_diffusion.ingestion import splitting
 from ai_os_diffusion.recall import RecallHit
+from ai_os_diffusion.support import shared_words
 
-__all__ = ["Excerpt", "select_excerpts"]
+__all__ = ["Excerpt", "Sentence", "excerpts_of", "nearest_sentences", "worth_quoting"]
 
-# How much the similarity of a sentence's passage adds to its own.
-_PASSAGE_WEIGHT = 0.3
+# Passages that are this much less similar than the best are left out.
+_PASSAGES_WITHIN = 0.15
+# What the score of a sentence is made of: its cosine to the question, that of its passage, and the share of
+# the question's words in it.
+_OWN, _PASSAGE, _WORDS = 10 / 15, 3 / 15, 2 / 15
 _LONGEST_SENTENCE = 600
+# Where two sentences score nearly the same, both are quoted.
+_QUOTED = 2
+_QUOTED_WITHIN = 0.035
 
 Vectors = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
+class Sentence:
+    """A sentence of a passage.
+
+    Attributes:
+        hit: the passage.
+        start: where in the passage it begins, in characters.
+        text: on one line.
+        score: how near it is to the question, at most 1.
+    """
+
+    hit: RecallHit
+    start: int
+    text: str
+    score: float
+
+    @property
+    def line(self) -> int | None:
+        """Source line where it begins; the passage's own where the lines of the two differ."""
+        hit = self.hit
+        if hit.line is None or hit.end_line is None:
+            return hit.line
+        aligned = hit.text.count("\n") == hit.end_line - hit.line
+        return hit.line + hit.text.count("\n", 0, self.start) if aligned else hit.line
+
+
+@dataclass(frozen=True, slots=True)
 class Excerpt:
-    """Sentences of one passage.
+    """What was chosen of one passage.
 
     Attributes:
         hit: the passage.
         text: the chosen sentences in the order of the passage.
-        quote: the one nearest to the question.
-        line: source line where that one begins; None where lines mean nothing.
     """
 
     hit: RecallHit
     text: str
-    quote: str
-    line: int | None
 
     def to_dict(self) -> dict[str, Any]:
         """The excerpt as JSON-able values."""
         return {**self.hit.to_dict(), "excerpt": self.text}
 
 
-def select_excerpts(
-    question: Vectors,
+def nearest_sentences(
+    question: str,
+    vector: Vectors,
     hits: Sequence[RecallHit],
     embed: Callable[[Sequence[str]], Vectors],
-    *,
-    sentences: int = 3,
-    within: float = 0.15,
-) -> tuple[Excerpt, ...]:
+    most: int,
+) -> tuple[Sentence, ...]:
     """Choose the sentences nearest to a question, over all passages that are nearly as near as the best.
 
     Args:
-        question: float32[dim], of length 1.
+        question: its words.
+        vector: its embedding, float32[dim], of length 1.
         hits: passages, best first.
         embed: makes float32[n, dim] of texts, of length 1.
-        sentences: how many to choose.
-        within: leave out passages that are this much less similar than the best.
+        most: how many to choose.
 
     Returns:
-        Excerpts in the order of `hits`; a text that occurs twice is taken once.
+        Sentences, nearest first; a text that occurs twice is taken once.
     """
-    near = [hit for hit in hits if hit.similarity >= hits[0].similarity - within]
-    pieces: dict[str, tuple[int, int]] = {}
-    for index, hit in enumerate(near):
-        for start, end in splitting.sentences(hit.text):
-            pieces.setdefault(_one_line(hit.text[start:end]), (index, start))
-    if not pieces:
+    found: dict[str, tuple[RecallHit, int]] = {}
+    for hit in hits:
+        if hit.similarity >= hits[0].similarity - _PASSAGES_WITHIN:
+            for start, end in splitting.sentences(hit.text):
+                found.setdefault(_one_line(hit.text[start:end]), (hit, start))
+    if not found:
         return ()
-    own = embed(list(pieces)) @ question
-    shared = np.array([near[index].similarity for index, _ in pieces.values()], np.float32)
-    scores = own + _PASSAGE_WEIGHT * shared
-    chosen = [list(pieces.items())[i] for i in np.argsort(-scores, kind="stable")[:sentences]]
-    excerpts = []
-    for index, hit in enumerate(near):
-        mine = [(text, start) for text, (passage, start) in chosen if passage == index]
-        if mine:
-            text = " ".join(piece for piece, _ in sorted(mine, key=lambda item: item[1]))
-            excerpts.append(Excerpt(hit, text, mine[0][0], _line(hit, mine[0][1])))
-    return tuple(excerpts)
+    cosines = embed(list(found)) @ vector
+    sentences = [
+        Sentence(
+            hit,
+            start,
+            text,
+            float(_OWN * own + _PASSAGE * hit.similarity + _WORDS * shared_words(question, text)),
+        )
+        for own, (text, (hit, start)) in zip(cosines, found.items(), strict=True)
+    ]
+    return tuple(sorted(sentences, key=lambda sentence: -sentence.score)[:most])
+
+
+def worth_quoting(sentences: Sequence[Sentence]) -> tuple[Sentence, ...]:
+    """The nearest sentence, with the next where that is nearly as near.
+
+    Args:
+        sentences: nearest first.
+    """
+    return tuple(
+        sentence for sentence in sentences[:_QUOTED] if sentence.score >= sentences[0].score - _QUOTED_WITHIN
+    )
+
+
+def excerpts_of(sentences: Sequence[Sentence]) -> tuple[Excerpt, ...]:
+    """Group sentences by their passage.
+
+    Args:
+        sentences: nearest first.
+
+    Returns:
+        Excerpts, the one with the nearest sentence first.
+    """
+    chosen: dict[str, list[Sentence]] = {}
+    for sentence in sentences:
+        chosen.setdefault(sentence.hit.memory_id, []).append(sentence)
+    return tuple(
+        Excerpt(own[0].hit, " ".join(piece.text for piece in sorted(own, key=lambda piece: piece.start)))
+        for own in chosen.values()
+    )
 
 
 def _one_line(sentence: str) -> str:
     text = " ".join(sentence.split())
     return text if len(text) <= _LONGEST_SENTENCE else text[:_LONGEST_SENTENCE].rsplit(" ", 1)[0] + " …"
-
-
-def _line(hit: RecallHit, start: int) -> int | None:
-    """The line of a place in a passage; the passage's own where its lines are not those of the source."""
-    if hit.line is None or hit.end_line is None:
-        return hit.line
-    aligned = hit.text.count("\n") == hit.end_line - hit.line
-    return hit.line + hit.text.count("\n", 0, start) if aligned else hit.line

@@ -16,6 +16,7 @@ from ai_os_diffusion.contracts import Message, Metadata
 from ai_os_diffusion.utils.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from ai_os_diffusion.excerpts import Sentence
     from ai_os_diffusion.grounding import Answer
     from ai_os_diffusion.indexing import AddProgress, AddReport
     from ai_os_diffusion.inference import ArrowEngine
@@ -28,8 +29,6 @@ __all__ = ["Runtime", "open_runtime"]
 # Tokens an encoder puts around a text, with a margin.
 _SPECIAL_TOKENS = 8
 _REPETITION_PENALTY = 1.0
-# Where a small model has said what it had to say, and begins to ramble or to quote its prompt.
-_ANSWER_ENDS = ["\nQuestion:", "\n\n\n"]
 
 
 def open_runtime(config: Config | None = None) -> Runtime:
@@ -212,59 +211,43 @@ class Runtime:
     ) -> Iterator[str | Answer]:
         """Answer a question from memory while the model writes.
 
+        A sentence is held back until it is found in the passages. Those that are not found there are left
+        out; where none is left, the nearest sentences of the passages are the answer.
+
         Args:
             question: in everyday words.
             top_k: memories to choose passages from.
             filter: only memories whose metadata has these values.
             min_similarity: as for `recall`.
-            max_tokens: length of the answer at most.
+            max_tokens: length of what the model writes at most.
 
         Yields:
-            Pieces of the text, then the `Answer`. When memory holds nothing that fits, only the answer: the
-            model is not asked, not even loaded.
+            Sentences of the text, then the `Answer`. When memory holds nothing that fits, only the
+            answer: the model is not asked, not even loaded.
         """
-        from ai_os_diffusion.excerpts import select_excerpts
-        from ai_os_diffusion.grounding import (
-            Answer,
-            cite,
-            confidence,
-            grounded_messages,
-            token_probability,
-            without_tags,
-        )
+        from ai_os_diffusion.grounding import ANSWER_ENDS, Answer, answer_sentences, grounded_prompt
 
         found = self.recall(question, top_k=top_k, filter=filter, min_similarity=min_similarity)
-        if found.nearest is None or found.abstained:
-            yield Answer(question, "", (), 0.0, True, (), found.nearest, found.threshold)
+        sentences = () if found.abstained else self.nearest_sentences(found)
+        if not sentences:
+            yield Answer.abstention(found)
             return
-        passages = select_excerpts(
-            self.encoder.encode_query(question, normalize=True),
-            found.hits,
-            lambda texts: self.encoder.encode_document(texts, normalize=True),
-        )
-        messages = grounded_messages(question, passages)
-        stream = self.generate(messages, max_tokens=max_tokens, stop=_ANSWER_ENDS)
-        pieces: list[str] = []
-        for piece in without_tags(stream):
-            pieces.append(piece)
-            yield piece
-        text = "".join(pieces).strip()
-        citations = cite(question, text, passages)
-        score = confidence(
-            citations, found.nearest, found.threshold, token_probability(stream.generation.logprobs)
-        )
-        yield Answer(question, text, citations, score, False, passages, found.nearest, found.threshold)
+        prompt = grounded_prompt(question, sentences[: self.config.retrieval.sentences])
+        stream = self.generate(prompt, max_tokens=max_tokens, stop=ANSWER_ENDS)
+        yield from answer_sentences(found, sentences, stream)
 
-    def generate(self, messages: Sequence[Message], *, max_tokens: int, **sampling: Any) -> GenerationStream:
-        """Let the decoder go on with a conversation, greedily unless `sampling` says otherwise.
+    def generate(
+        self, prompt: str | Sequence[Message], *, max_tokens: int, **sampling: Any
+    ) -> GenerationStream:
+        """Let the decoder go on with a text or a conversation, greedily unless `sampling` says otherwise.
 
         Args:
-            messages: the turns so far.
+            prompt: the text, or the turns so far.
             max_tokens: tokens to write at most.
             sampling: as for `ArrowEngine.generate`.
         """
         settings = {"temperature": 0.0, "repetition_penalty": _REPETITION_PENALTY, **sampling}
-        return self.decoder.generate(messages, max_tokens=max_tokens, stream=True, **settings)
+        return self.decoder.generate(prompt, max_tokens=max_tokens, stream=True, **settings)
 
     @property
     def encoder_name(self) -> str:
@@ -277,6 +260,18 @@ class Runtime:
         """What makes the vectors: the encoder's name and, where known, a digest of the original weights."""
         identity = self.encoder.model_info["source"].get("weights_sha256")
         return f"{self.encoder_name}@sha256:{identity[:16]}" if identity else self.encoder_name
+
+    def nearest_sentences(self, found: RecallResult) -> tuple[Sentence, ...]:
+        """The sentences of what was recalled that `ask` reads or quotes, nearest first."""
+        from ai_os_diffusion.excerpts import nearest_sentences
+
+        return nearest_sentences(
+            found.question,
+            self.encoder.encode_query(found.question, normalize=True),
+            found.hits,
+            lambda texts: self.encoder.encode_document(texts, normalize=True),
+            most=max(self.config.retrieval.sentences, 2),
+        )
 
     def _engine(self, name: str) -> ArrowEngine:
         from ai_os_diffusion.inference import ArrowEngine

@@ -3,19 +3,23 @@ import json
 import pytest
 
 
-def test_ask_answers_with_passages_and_honest_citations(aios_json, tiny_models, documents):
+def test_ask_quotes_the_passages_where_the_model_writes_nonsense(aios_json, tiny_models, documents):
     aios_json("add", documents)
     answer = aios_json("ask", "When does the night train leave?", "--max-tokens", "8")
     assert not answer["abstained"]
-    assert answer["passages"]
-    assert answer["citations"] == [] or answer["confidence"] > 0
+    assert answer["is_quote"]
+    assert answer["answer"] == " ".join(citation["quote"] for citation in answer["citations"])
+    assert {citation["support"] for citation in answer["citations"]} == {1.0}
+    held = " ".join(" ".join(passage["text"].split()) for passage in answer["passages"])
+    assert all(citation["quote"] in held for citation in answer["citations"])
 
 
-def test_ask_says_when_nothing_supports_the_answer(aios, tiny_models, documents):
+def test_ask_says_where_a_quote_stands(aios, tiny_models, documents):
     aios("add", documents)
     result = aios("ask", "When does the night train leave?", "--max-tokens", "8")
     assert result.exit_code == 0
-    assert "take it as a guess" in result.stdout
+    assert "[1] " in result.stdout
+    assert "quoted as it stands there" in result.stdout
 
 
 def test_ask_abstains_with_6_and_does_not_load_the_decoder(

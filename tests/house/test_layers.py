@@ -16,14 +16,14 @@ PACKAGE = Path(ai_os_diffusion.__file__).parent
 # High to low. A module may import from layers below its own and from its own part only.
 LAYERS = [
     {"cli"},
-    {"runtime", "grounding", "excerpts", "indexing", "recall"},
+    {"runtime", "grounding", "excerpts", "support", "indexing", "recall"},
     {"inference"},
     {"storage", "ingestion"},
     {"config"},
     {"contracts", "utils"},
 ]
 # A layer made of cooperating modules rather than of siblings.
-TOGETHER = [{"runtime", "grounding", "excerpts", "indexing", "recall"}]
+TOGETHER = [{"runtime", "grounding", "excerpts", "support", "indexing", "recall"}]
 NATIVE_USERS = {"inference", "storage"}
 HEAVY = {"torch", "transformers", "pyarrow", "polars", "duckdb", "huggingface_hub", "rich", "yaml", "jinja2"}
 

@@ -1,6 +1,6 @@
 import numpy as np
 
-from ai_os_diffusion.excerpts import select_excerpts
+from ai_os_diffusion.excerpts import Sentence, excerpts_of, nearest_sentences, worth_quoting
 from ai_os_diffusion.recall import RecallHit
 
 WORDS = ["roses", "march", "train", "ten", "lawn"]
@@ -16,34 +16,55 @@ def hit(text, similarity, line, end_line):
     return RecallHit(text[:6], text, similarity, "notes.md", line, end_line)
 
 
+def nearest(question, hits, most):
+    found = nearest_sentences(question, embed([question])[0], hits, embed, most)
+    assert all(sentence.score <= 1 for sentence in found)
+    return found
+
+
 GARDEN = hit("The lawn is green.\nCut roses in March.\nFeed them.", 0.6, 10, 12)
 TRAINS = hit("The train leaves at ten. Nobody knows why.", 0.55, 20, 20)
 
 
-def test_the_nearest_sentences_are_taken_with_their_lines():
-    (found,) = select_excerpts(embed(["roses in march"])[0], [GARDEN, TRAINS], embed, sentences=1)
-    assert (found.hit, found.text, found.quote, found.line) == (GARDEN, *["Cut roses in March."] * 2, 11)
+def test_the_nearest_sentence_is_taken_with_its_line():
+    (found,) = nearest("roses in march", [GARDEN, TRAINS], 1)
+    assert (found.hit, found.text, found.line) == (GARDEN, "Cut roses in March.", 11)
 
 
-def test_sentences_keep_the_order_of_their_passage():
-    question = embed(["roses march lawn"])[0]
-    first, second = select_excerpts(question, [GARDEN, TRAINS], embed, sentences=4)
+def test_words_of_the_question_count_where_vectors_are_alike():
+    twin = hit("Trim roses in March. Prune roses in March.", 0.6, 1, 1)
+    assert nearest("when to prune roses in March", [twin], 1)[0].text == "Prune roses in March."
+
+
+def test_sentences_are_grouped_by_passage_in_its_order_nearest_passage_first():
+    found = nearest("roses march lawn", [TRAINS, GARDEN], 4)
+    first, second = excerpts_of(found)
     assert first.text.startswith("The lawn is green. Cut roses in March.")
-    assert first.quote == "Cut roses in March."
-    assert second.hit == TRAINS
+    assert (first.hit, second.hit) == (GARDEN, TRAINS)
+    assert first.to_dict()["excerpt"] == first.text
 
 
 def test_far_passages_and_repeated_sentences_are_left_out():
     twin = hit(GARDEN.text, 0.59, 40, 42)
     far = hit("Roses in March!", 0.3, 1, 1)
-    found = select_excerpts(embed(["roses in march"])[0], [GARDEN, twin, far], embed, sentences=9)
-    assert [excerpt.hit for excerpt in found] == [GARDEN]
+    found = nearest("roses in march", [GARDEN, twin, far], 9)
+    assert len(found) == 3
+    assert all(sentence.hit is GARDEN for sentence in found)
+
+
+def test_the_next_sentence_is_quoted_only_where_it_is_nearly_as_near():
+    def scored(*scores):
+        return [Sentence(GARDEN, 0, str(score), score) for score in scores]
+
+    assert worth_quoting(scored(0.9, 0.8)) == tuple(scored(0.9))
+    assert worth_quoting(scored(0.9, 0.88, 0.87)) == tuple(scored(0.9, 0.88))
 
 
 def test_a_passage_whose_lines_are_not_those_of_the_source_keeps_its_own():
-    (found,) = select_excerpts(embed(["roses"])[0], [hit("Lawn.\nRoses.", 0.6, 7, 7)], embed, sentences=1)
+    (found,) = nearest("roses", [hit("Lawn.\nRoses.", 0.6, 7, 7)], 1)
     assert found.line == 7
 
 
-def test_no_passage_no_excerpt():
-    assert select_excerpts(embed(["x"])[0], [], embed) == ()
+def test_no_passage_no_sentence():
+    assert nearest("x", [], 3) == ()
+    assert nearest("x", [hit(" \n ", 0.6, 1, 1)], 3) == ()

@@ -36,9 +36,9 @@ def ask(
 ) -> None:
     """Answer a question from memory, with citations.
 
-    The answer is written from the nearest passages, and cites those that hold what it says; an
-    answer that none of them supports is marked as a guess. Ends with code 6 when memory
-    holds nothing that fits: the model is not asked then.
+    The model writes it from the nearest sentences; what they do not hold is left out, and when nothing is
+    left, they are quoted in its place. Ends with code 6 when memory holds nothing that fits: the model is not
+    asked then.
     """
     from ai_os_diffusion.grounding import Answer
 
@@ -106,16 +106,12 @@ def _end(answer: Answer, *, quiet: bool, as_json: bool) -> None:
 
 
 def show_citations(answer: Answer) -> None:
-    """List what supports an answer; where nothing does, say so and list what was read."""
+    """List where the answer stands; a quoted one needs no quotes beside it."""
     typer.echo()
     for number, citation in enumerate(answer.citations, 1):
         page = f" page {citation.page}" if citation.page else ""
         where = where_text(citation.source, citation.line) if citation.source else citation.memory_id
-        typer.echo(f"[{number}] {where}{page}  “{citation.quote}”")
-    if answer.citations:
-        typer.echo(f"confidence {answer.confidence:.2f}")
-        return
-    typer.echo("No passage supports this answer: take it as a guess. Read:")
-    for excerpt in answer.passages:
-        where = where_text(excerpt.hit.source, excerpt.line) if excerpt.hit.source else excerpt.hit.memory_id
-        typer.echo(f"    {where}  “{excerpt.quote}”")
+        said = " > ".join(citation.headings) if answer.is_quote else f"“{citation.quote}”"
+        typer.echo(f"[{number}] {where}{page}  {said}".rstrip())
+    origin = "quoted as it stands there" if answer.is_quote else "in the model's words"
+    typer.echo(f"{origin}, confidence {answer.confidence:.2f}")

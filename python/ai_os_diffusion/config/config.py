@@ -144,11 +144,14 @@ class PerformanceConfig(_Section):
 class RetrievalConfig(_Section):
     """How documents are cut and found again."""
 
-    top_k: int = _setting(5, "Passages returned by recall and read by ask.", *_within(1, 1000))
+    top_k: int = _setting(5, "Passages returned by recall and searched by ask.", *_within(1, 1000))
     min_similarity: float | None = _setting(
         None,
         "Cosine below which recall abstains; unset uses the threshold measured for the encoder.",
         *_within(-1, 1),
+    )
+    sentences: int = _setting(
+        1, "Sentences of the passages that the model of ask reads; more serve a larger one.", *_within(1, 100)
     )
     chunk_tokens: int = _setting(200, "Most tokens of a passage.", *_within(16, 8192))
     chunk_overlap: int = _setting(0, "Tokens a passage repeats from the one before.", *_within(0, 4096))
