@@ -151,6 +151,35 @@ def tiny_decoder_dir(tmp_path_factory) -> Path:
     return _converted(source, shapes, tmp_path_factory.mktemp("models") / "tiny-decoder")
 
 
+@pytest.fixture(scope="session")
+def pdf_of():
+    """Makes the smallest PDF of one page that shows a line of text."""
+
+    def make(text: str) -> bytes:
+        stream = f"BT /F1 12 Tf 20 100 Td ({text}) Tj ET".encode()
+        objects = [
+            b"<< /Type /Catalog /Pages 2 0 R >>",
+            b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
+            b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 300 200] /Contents 4 0 R"
+            b" /Resources << /Font << /F1 5 0 R >> >> >>",
+            b"<< /Length %d >>\nstream\n%s\nendstream" % (len(stream), stream),
+            b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
+        ]
+        body, offsets = b"%PDF-1.4\n", []
+        for number, content in enumerate(objects, 1):
+            offsets.append(len(body))
+            body += b"%d 0 obj\n%s\nendobj\n" % (number, content)
+        table = b"".join(b"%010d 00000 n \n" % offset for offset in offsets)
+        start = len(body)
+        return (
+            body
+            + b"xref\n0 %d\n0000000000 65535 f \n%s" % (len(objects) + 1, table)
+            + b"trailer << /Root 1 0 R /Size %d >>\nstartxref\n%d\n%%%%EOF\n" % (len(objects) + 1, start)
+        )
+
+    return make
+
+
 def _converted(source: Path, shapes: dict[str, tuple[int, ...]], out: Path) -> Path:
     """Fill the shapes with noise around 0, those of norms around 1, and convert the folder."""
     from safetensors.numpy import save_file

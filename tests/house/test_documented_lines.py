@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -64,8 +67,9 @@ def test_the_storage_lines(tmp_path, monkeypatch):
     names["storage"].close()
 
 
-def readme_blocks() -> list[str]:
-    return re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+def readme_blocks(language: str = "python") -> list[str]:
+    blocks = rf"^```{language}\n(.*?)^```"
+    return re.findall(blocks, README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.models
@@ -77,3 +81,59 @@ def test_the_readme_lines(block, minilm_dir, smollm2_dir, tmp_path, monkeypatch,
     said = capsys.readouterr().out
     for line in re.findall(r"print\(.*?#\s*(.+)$", block, re.MULTILINE):
         assert line in said
+
+
+@pytest.fixture
+def shell(minilm_dir, smollm2_dir, pdf_of, tmp_path):
+    """Runs a line of a shell as a user with the documents that README names; returns what it wrote."""
+    pytest.importorskip("pypdfium2")
+    program = tmp_path / "bin" / "aios"
+    program.parent.mkdir()
+    program.write_text(f"#!{sys.executable}\nfrom ai_os_diffusion.cli.main import run\nrun()\n")
+    program.chmod(0o755)
+    home = tmp_path / "home"
+    for folder in ("notes", "books"):
+        (home / folder).mkdir(parents=True)
+    (notes,) = re.findall(r"^notes = (\[.*\])$", "".join(readme_blocks()), re.MULTILINE)
+    (home / "notes" / "notes.md").write_text("\n".join(json.loads(notes)), encoding="utf-8")
+    (home / "books" / "manual.pdf").write_bytes(pdf_of("Press the red button to stop the mower."))
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("AIOS_", "XDG_"))
+    }
+    environment |= {
+        "HOME": str(home),
+        "PATH": f"{program.parent}{os.pathsep}{os.environ['PATH']}",
+        "AIOS_MODELS_DIR": str(minilm_dir.parent),
+        "AIOS_STORAGE_PATH": str(tmp_path / "store"),
+    }
+
+    def run(line: str) -> str:
+        done = subprocess.run(
+            line, shell=True, cwd=home, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
+
+
+@pytest.mark.models
+def test_the_readme_shell_lines(shell):
+    (block,) = [block for block in readme_blocks("sh") if "aios" in block]
+    said = {line.split()[1]: shell(line) for line in block.strip().splitlines()}
+    assert list(said) == ["pull", "add", "recall", "ask", "embed"]
+    assert "minilm" in said["pull"]
+    assert "2 added" in said["add"]
+    assert "notes/notes.md:1" in said["recall"]
+    assert "Roses are cut in March." in said["recall"]
+    answer, cited = said["ask"].split("\n\n")
+    assert "March" in answer
+    assert cited.startswith("[1] notes/notes.md:1")
+    assert len(json.loads(said["embed"])["embedding"]) == 384
+
+    answer, cited = shell('aios ask "When is Anna\'s birthday?"').split("\n\n")
+    assert "4 May" in answer
+    assert cited.startswith("[1] notes/notes.md:3")
+    answer, cited = shell('aios ask "how do I stop the mower?"').split("\n\n")
+    assert "red button" in answer
+    assert cited.startswith("[1] books/manual.pdf:1 page 1")

@@ -130,38 +130,14 @@ def test_jsonl_nested_beyond_the_stack_is_refused():
         read_document("a.jsonl", b"[" * 200_000)
 
 
-def pdf_of(text):
-    """The smallest PDF of one page that shows a line of text."""
-    stream = f"BT /F1 12 Tf 20 100 Td ({text}) Tj ET".encode()
-    objects = [
-        b"<< /Type /Catalog /Pages 2 0 R >>",
-        b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
-        b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 300 200] /Contents 4 0 R"
-        b" /Resources << /Font << /F1 5 0 R >> >> >>",
-        b"<< /Length %d >>\nstream\n%s\nendstream" % (len(stream), stream),
-        b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
-    ]
-    body, offsets = b"%PDF-1.4\n", []
-    for number, content in enumerate(objects, 1):
-        offsets.append(len(body))
-        body += b"%d 0 obj\n%s\nendobj\n" % (number, content)
-    table = b"".join(b"%010d 00000 n \n" % offset for offset in offsets)
-    start = len(body)
-    return (
-        body
-        + b"xref\n0 %d\n0000000000 65535 f \n%s" % (len(objects) + 1, table)
-        + b"trailer << /Root 1 0 R /Size %d >>\nstartxref\n%d\n%%%%EOF\n" % (len(objects) + 1, start)
-    )
-
-
-def test_pdf_text_knows_its_page_under_any_name():
+def test_pdf_text_knows_its_page_under_any_name(pdf_of):
     pytest.importorskip("pypdfium2")
     document = read_document("report.bin", pdf_of("Rain fell on Monday"))
     assert document.kind == "pdf"
     assert [(block.text, block.metadata["page"]) for block in document.blocks] == [("Rain fell on Monday", 1)]
 
 
-def test_damaged_and_empty_pdfs_are_refused_clearly():
+def test_damaged_and_empty_pdfs_are_refused_clearly(pdf_of):
     pytest.importorskip("pypdfium2")
     with pytest.raises(IngestError, match="damaged"):
         read_document("a.pdf", b"%PDF-1.4\nnothing here")
