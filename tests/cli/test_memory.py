@@ -130,3 +130,10 @@ def test_one_memory_is_no_plural(aios, tiny_models, documents, tmp_path):
     assert "1 file was read as cp1252" in aios("add", documents / "old.txt").stderr
     (documents / "old.txt").unlink()
     assert "1 document in memory has no file any more; --prune forgets it" in aios("add", documents).stderr
+
+
+def test_names_that_are_not_utf8_name_no_memory(aios, tiny_models, documents):
+    aios("add", documents)
+    assert aios("memory", "show", "caf\udce9").exit_code == 3
+    assert aios("memory", "forget", "caf\udce9", "--yes").exit_code == 3
+    assert aios("memory", "list", "--source", "caf\udce9").stdout == ""

@@ -187,6 +187,14 @@ def test_an_empty_question_is_wrong_usage(aios, tiny_models, question):
     assert aios("recall", question).exit_code == 2
 
 
+def test_a_filter_that_nothing_meets_is_named(aios, tiny_models, documents):
+    aios("add", documents)
+    for verb in ("recall", "ask"):
+        result = aios(verb, "x", "--filter", "kind=none")
+        assert result.exit_code == 6
+        assert "no memory meets the filter" in result.stderr
+
+
 def test_a_bad_filter_is_wrong_usage(aios, tiny_models, documents):
     aios("add", documents)
     assert aios("recall", "x", "--filter", "nonsense").exit_code == 2

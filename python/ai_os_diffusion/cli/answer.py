@@ -53,7 +53,7 @@ def ask(
         )
         for event in events:
             if isinstance(event, Answer):
-                _end(event, quiet=quiet, as_json=as_json)
+                _end(event, filtered=bool(filters), quiet=quiet, as_json=as_json)
             elif not as_json:
                 show_piece(event)
 
@@ -92,7 +92,7 @@ def chat(
     raise typer.Exit(code)
 
 
-def _end(answer: Answer, *, quiet: bool, as_json: bool) -> None:
+def _end(answer: Answer, *, filtered: bool, quiet: bool, as_json: bool) -> None:
     if as_json:
         show_json(answer.to_dict())
     elif not answer.abstained:
@@ -100,7 +100,7 @@ def _end(answer: Answer, *, quiet: bool, as_json: bool) -> None:
         if not quiet:
             show_citations(answer)
     else:
-        note(nothing_fits(answer.nearest, answer.threshold))
+        note(nothing_fits(answer.nearest, answer.threshold, filtered=filtered))
     if answer.abstained:
         raise typer.Exit(ExitCode.ABSTAINED)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -37,12 +38,12 @@ def source_filter(path: str) -> dict[str, Any]:
     """
     from pathlib import Path
 
-    names = [path]
     resolved = Path(path).resolve()
+    # No source is called so, but the filter has to be JSON.
+    names = [os.fsencode(name).decode("utf-8", "backslashreplace") for name in (path, resolved)]
     if resolved.is_dir():
-        below = {"$prefix": f"{resolved}/"}
+        below = {"$prefix": f"{names[1]}/"}
         return {"$or": [{"source": below}, {"sources": below}]}
-    names.append(str(resolved))
     return {"$or": [{"source": {"$in": names}}, {"sources": {"$in": names}}]}
 
 

@@ -14,6 +14,7 @@ from ai_os_diffusion.cli.filters import parse_filter, source_filter
 from ai_os_diffusion.cli.lazy import new_app
 from ai_os_diffusion.cli.options import DryRun, Filter, Json, Quiet, Settings, Yes
 from ai_os_diffusion.cli.output import confirm, note, show_json, show_table, size_text, where_text
+from ai_os_diffusion.cli.standard_input import to_text
 from ai_os_diffusion.utils.wording import counted
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def show(
     """Show one memory whole."""
     settings: Settings = ctx.obj
     with settings.runtime() as runtime:
-        memory = runtime.memories.load(memory_id)
+        memory = runtime.memories.load(to_text(memory_id))
     if memory is None:
         raise NotFoundError(f"no memory {memory_id!r}; `aios memory list` shows the ids")
     if as_json:
@@ -91,14 +92,15 @@ def forget(
     """Forget memories by id, by filter or by document."""
     settings: Settings = ctx.obj
     condition = _condition(filters, source)
+    memory_ids = list(map(to_text, memory_ids or ()))
     if not memory_ids and condition is None:
         raise UsageError("name what to forget: ids, --filter KEY=VALUE or --source PATH")
     with settings.runtime() as runtime:
         store = runtime.memories
-        missing = [memory_id for memory_id in memory_ids or () if store.load(memory_id) is None]
+        missing = [memory_id for memory_id in memory_ids if store.load(memory_id) is None]
         if missing:
             raise NotFoundError(f"no memory {missing[0]!r}; `aios memory list` shows the ids")
-        wanted = dict.fromkeys(memory_ids or ())
+        wanted = dict.fromkeys(memory_ids)
         if condition is not None:
             wanted.update(dict.fromkeys(memory["memory_id"] for memory in store.iter(filter=condition)))
         if wanted and not dry_run:

@@ -103,7 +103,7 @@ def recall(
     if as_json:
         show_json(found.to_dict())
     elif found.abstained:
-        note(nothing_fits(found.nearest, found.threshold))
+        note(nothing_fits(found.nearest, found.threshold, filtered=bool(filters)))
     else:
         near = found.hits if shows_all or top_k else near_hits(found)
         _tell_hits(near)
@@ -114,8 +114,10 @@ def recall(
         raise typer.Exit(ExitCode.ABSTAINED)
 
 
-def nothing_fits(nearest: float | None, threshold: float | None) -> str:
+def nothing_fits(nearest: float | None, threshold: float | None, *, filtered: bool) -> str:
     """Say why nothing was answered."""
+    if nearest is None and filtered:
+        return "no memory meets the filter; aios memory list --json shows what metadata there is"
     if nearest is None:
         return "memory holds nothing here; add documents with: aios add PATH"
     return (
