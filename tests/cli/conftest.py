@@ -64,8 +64,9 @@ def aios_json(aios):
 
 @pytest.fixture
 def command():
-    """The program as a command line of its own process."""
-    return [sys.executable, "-c", "from ai_os_diffusion.cli.main import run; run()"]
+    """The program as a command line of its own process, which hears Ctrl-C even where the tests do not."""
+    hear = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    return [sys.executable, "-c", f"{hear}; from ai_os_diffusion.cli.main import run; run()"]
 
 
 @pytest.fixture

@@ -153,6 +153,7 @@ def test_a_pipe_that_closes_early_is_quiet(command, home):
 def test_ctrl_c_while_modules_are_imported_is_quiet(home, module):
     code = (
         "import os, signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from ai_os_diffusion.cli.main import run\n"
         "assert 'typer' not in sys.modules\n"
         "class Interrupting:\n"
