@@ -121,8 +121,17 @@ impl Block {
             Some((query, key)) => (Some(query), Some(key)),
             None => (None, None),
         };
-        turn(pool, queries, heads.query_width(), query_norm, cos, sin);
-        turn(pool, keys, heads.kv_width(), key_norm, cos, sin);
+        let attended = fit(attended, tokens * heads.query_width());
+        let (angles, spare) = ((&**cos, &**sin), &mut *attended);
+        turn(
+            pool,
+            queries,
+            heads.query_width(),
+            query_norm,
+            angles,
+            spare,
+        );
+        turn(pool, keys, heads.kv_width(), key_norm, angles, spare);
         let (keys, values) = match context {
             Context::Batch => (&*keys, &*values),
             Context::Cache(cache) => {
@@ -130,7 +139,6 @@ impl Block {
                 cache.rows(pool, layer)
             }
         };
-        let attended = fit(attended, tokens * heads.query_width());
         heads.attend(pool, (queries, keys, values), spans, attended);
         let width = heads.query_width();
         let fill = |row: usize, out: &mut [f32]| {
@@ -175,22 +183,22 @@ impl Block {
     }
 }
 
-/// Normalises the heads of each row of `x`, `[tokens, width]`, where there is a norm, and rotates them.
+/// Normalises the heads of each row of `x`, `[tokens, width]`, where there is a norm, and rotates them by
+/// `angles`, their cosines and sines. `spare` is as long as `x` or longer.
 fn turn(
     pool: &ThreadPool,
     x: &mut [f32],
     width: usize,
     norm: Option<&RmsNorm>,
-    cos: &[f32],
-    sin: &[f32],
+    (cos, sin): (&[f32], &[f32]),
+    spare: &mut [f32],
 ) {
     let half = cos.len() / (x.len() / width);
-    for_each_run(pool, [x], width, |first, [rows]| {
-        let mut scratch = vec![0.0; if norm.is_some() { 2 * half } else { 0 }];
+    for_each_run(pool, [x, spare], width, |first, [rows, spare]| {
         for (token, row) in (first..).zip(rows.chunks_exact_mut(width)) {
             if let Some(norm) = norm {
                 row.chunks_exact_mut(2 * half)
-                    .for_each(|head| norm.apply_in_place(head, &mut scratch));
+                    .for_each(|head| norm.apply_in_place(head, &mut spare[..2 * half]));
             }
             let span = token * half..(token + 1) * half;
             kernels::rope(row, &cos[span.clone()], &sin[span]);
