@@ -2,6 +2,8 @@
 
 use kernels::{AttentionShape, AttentionSpan, Rows, ThreadPool};
 
+use crate::config::ModelConfig;
+
 /// Heads of an attention layer. Query head `h` reads key and value head `h / (heads / kv_heads)`.
 #[derive(Debug, Clone, Copy)]
 #[expect(clippy::struct_field_names, reason = "the names of configurations")]
@@ -15,6 +17,15 @@ pub(crate) struct Heads {
 }
 
 impl Heads {
+    /// The heads that a configuration describes.
+    pub(crate) fn of(config: &ModelConfig) -> Self {
+        Self {
+            heads: config.num_heads,
+            kv_heads: config.kv_heads(),
+            dim: config.head_width(),
+        }
+    }
+
     /// Width of a row of queries.
     pub(crate) const fn query_width(self) -> usize {
         self.heads * self.dim

@@ -68,6 +68,19 @@ impl<'a> Input<'a> {
         }
     }
 
+    /// The rows of `source`, `[rows, layers[0].cols]`.
+    pub(crate) fn copied<const N: usize>(
+        pool: &ThreadPool,
+        buffers: &'a mut InputBuffers,
+        source: &[f32],
+        layers: [&Matrix; N],
+    ) -> Self {
+        let cols = layers[0].cols;
+        Self::new(pool, buffers, source.len() / cols, layers, |row, values| {
+            values.copy_from_slice(&source[row * cols..(row + 1) * cols]);
+        })
+    }
+
     /// As [`Input::new`], with the row of `stream`, `[rows, width]`, that belongs to each row of the input:
     /// `fill(row, stream_row, values)`.
     pub(crate) fn beside<const N: usize>(

@@ -193,12 +193,7 @@ impl Model {
     }
 
     pub(crate) fn heads(&self) -> Heads {
-        let config = &self.config;
-        Heads {
-            heads: config.num_heads,
-            kv_heads: config.kv_heads(),
-            dim: config.head_width(),
-        }
+        Heads::of(&self.config)
     }
 
     fn batch<'a>(&self, ids: &'a [i32], offsets: &[i64]) -> Result<Batch<'a>> {

@@ -36,11 +36,7 @@ impl Block {
         tensors: &Tensors,
         index: usize,
     ) -> Result<Self> {
-        let heads = Heads {
-            heads: config.num_heads,
-            kv_heads: config.kv_heads(),
-            dim: config.head_width(),
-        };
+        let heads = Heads::of(config);
         let (hidden, wide, eps) = (
             config.hidden_size,
             config.intermediate_size,
@@ -140,11 +136,7 @@ impl Block {
             }
         };
         heads.attend(pool, (queries, keys, values), spans, attended);
-        let width = heads.query_width();
-        let fill = |row: usize, out: &mut [f32]| {
-            out.copy_from_slice(&attended[row * width..(row + 1) * width]);
-        };
-        Input::new(pool, buffers, tokens, [&self.output.weight], fill).project(
+        Input::copied(pool, buffers, attended, [&self.output.weight]).project(
             pool,
             &self.output,
             delta,

@@ -157,11 +157,6 @@ impl Decoder {
         out: &mut [f32],
     ) {
         let head = self.head.as_ref().unwrap_or(&self.embedding);
-        let width = head.cols;
-        let fill = |row: usize, values: &mut [f32]| {
-            values.copy_from_slice(&states[row * width..(row + 1) * width]);
-        };
-        Input::new(pool, buffers, states.len() / width, [head], fill)
-            .multiply(pool, head, None, out);
+        Input::copied(pool, buffers, states, [head]).multiply(pool, head, None, out);
     }
 }

@@ -203,10 +203,7 @@ impl Layer {
         let attended = fit(attended, len);
         heads.attend(pool, (queries, keys, values), spans, attended);
         let output = &self.attention_output;
-        let fill = |row: usize, out: &mut [f32]| {
-            out.copy_from_slice(&attended[row * width..(row + 1) * width]);
-        };
-        Input::new(pool, buffers, len / width, [&output.weight], fill).project(pool, output, delta);
+        Input::copied(pool, buffers, attended, [&output.weight]).project(pool, output, delta);
     }
 
     /// Joins the attention's delta to the stream and writes that of the feed-forward layer to
