@@ -36,49 +36,33 @@ pub fn multiply(pool: &ThreadPool, isa: Isa, dot: bool) {
     });
 }
 
+/// Runs independent chains of one operation, whose operands the compiler does not know.
+macro_rules! chains {
+    ($splat:ident, $step:ident, $start:expr, $a:expr, $b:expr) => {{
+        let mut sums = [$splat($start); CHAINS];
+        let (a, b) = (black_box($splat($a)), black_box($splat($b)));
+        for _ in 0..STEPS {
+            for sum in &mut sums {
+                *sum = $step(*sum, a, b);
+            }
+        }
+        black_box(sums);
+    }};
+}
+
 #[target_feature(enable = "avx512f,avx512vnni")]
 fn dots_avx512() {
-    let mut sums = [_mm512_set1_epi32(1); CHAINS];
-    let (a, b) = (
-        black_box(_mm512_set1_epi32(3)),
-        black_box(_mm512_set1_epi32(5)),
-    );
-    for _ in 0..STEPS {
-        for sum in &mut sums {
-            *sum = _mm512_dpbusd_epi32(*sum, a, b);
-        }
-    }
-    black_box(sums);
+    chains!(_mm512_set1_epi32, _mm512_dpbusd_epi32, 1, 3, 5);
 }
 
 #[target_feature(enable = "avx512f")]
 fn fmas_avx512() {
-    let mut sums = [_mm512_set1_ps(1.0); CHAINS];
-    let (a, b) = (
-        black_box(_mm512_set1_ps(0.5)),
-        black_box(_mm512_set1_ps(0.25)),
-    );
-    for _ in 0..STEPS {
-        for sum in &mut sums {
-            *sum = _mm512_fmadd_ps(*sum, a, b);
-        }
-    }
-    black_box(sums);
+    chains!(_mm512_set1_ps, _mm512_fmadd_ps, 1.0, 0.5, 0.25);
 }
 
 #[target_feature(enable = "avx2,fma")]
 fn fmas_avx2() {
-    let mut sums = [_mm256_set1_ps(1.0); CHAINS];
-    let (a, b) = (
-        black_box(_mm256_set1_ps(0.5)),
-        black_box(_mm256_set1_ps(0.25)),
-    );
-    for _ in 0..STEPS {
-        for sum in &mut sums {
-            *sum = _mm256_fmadd_ps(*sum, a, b);
-        }
-    }
-    black_box(sums);
+    chains!(_mm256_set1_ps, _mm256_fmadd_ps, 1.0, 0.5, 0.25);
 }
 
 /// Sums `data` on all threads: the speed of memory where `data` exceeds the caches.
