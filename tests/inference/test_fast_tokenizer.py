@@ -118,29 +118,11 @@ def train_unigram():
         show_progress=False,
     )
     tokenizer.train_from_iterator(CORPUS, trainer)
-    tokenizer = without_ties(tokenizer)
     tokenizer.post_processor = processors.TemplateProcessing(
         single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
     )
     tokenizer.decoder = decoders.Metaspace()
     return tokenizer
-
-
-def without_ties(tokenizer):
-    """The same Unigram pieces with scores that leave one best way to cut every text.
-
-    Between equal sums the releases of the package decide by rounding. Training gives equal scores, other ones
-    in every run, and a piece beside its own repetition ("a", "aa") may be written in either order.
-    """
-    from tokenizers import Tokenizer
-
-    data = json.loads(tokenizer.to_str())
-    special, pieces = data["model"]["vocab"][:4], data["model"]["vocab"][4:]
-    kept = sorted(piece for piece, _ in pieces if piece not in (piece + piece)[1:-1])
-    golden = 0.6180339887498949
-    scores = [[piece, -8.0 - 4.0 * (number * golden % 1.0)] for number, piece in enumerate(kept, 1)]
-    data["model"]["vocab"] = special + scores
-    return Tokenizer.from_str(json.dumps(data))
 
 
 def train_roberta():

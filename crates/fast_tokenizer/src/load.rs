@@ -50,23 +50,30 @@ fn assemble(file: TokenizerFile) -> Result<Pipeline, TokenizerError> {
     let mut pipeline = Pipeline::new(file.model.0);
     pipeline
         .with_normalizer(file.normalizer)
+        .map_err(refused)?
         .with_pre_tokenizer(file.pre_tokenizer)
         .with_post_processor(file.post_processor)
         .with_decoder(file.decoder);
-    pipeline.add_tokens(&file.added_tokens);
+    pipeline.add_tokens(file.added_tokens).map_err(refused)?;
     Ok(pipeline)
 }
 
 fn parse_any(bytes: &[u8]) -> Result<Pipeline, TokenizerError> {
-    let tokenizer = Tokenizer::from_bytes(bytes).map_err(|error| TokenizerError::Parse {
-        detail: error.to_string(),
-    })?;
+    let tokenizer = Tokenizer::from_bytes(bytes).map_err(refused)?;
     let mut pipeline = Pipeline::new(Model::Other(Box::new(tokenizer.get_model().clone())));
     pipeline
         .with_normalizer(tokenizer.get_normalizer().cloned())
+        .map_err(refused)?
         .with_pre_tokenizer(tokenizer.get_pre_tokenizer().cloned())
         .with_post_processor(tokenizer.get_post_processor().cloned())
         .with_decoder(tokenizer.get_decoder().cloned())
         .with_added_vocabulary(tokenizer.get_added_vocabulary().clone());
     Ok(pipeline)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "as `map_err` hands it over")]
+fn refused(error: tokenizers::Error) -> TokenizerError {
+    TokenizerError::Parse {
+        detail: error.to_string(),
+    }
 }
