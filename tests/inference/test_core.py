@@ -210,3 +210,56 @@ def test_every_instruction_set_gives_the_same_bits(tiny_encoder_dir, tiny_decode
             results[active] = numbers
     assert "scalar" in results
     assert all(numbers == results["scalar"] for numbers in results.values()), results
+
+
+def test_an_unknown_instruction_set_is_refused_by_models_and_stores(tiny_encoder_dir, tmp_path):
+    script = """
+import sys
+from ai_os_diffusion.inference import ArrowEngine
+from ai_os_diffusion.storage import ArrowStorage
+for open_it, path in ((ArrowEngine, sys.argv[1]), (ArrowStorage, sys.argv[2])):
+    try:
+        open_it(path)
+    except Exception as error:
+        print(type(error).__name__, error)
+    else:
+        print("opened")
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", script, str(tiny_encoder_dir), str(tmp_path / "store")],
+        env={**os.environ, "AIOS_ISA": "sse9"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    model, store = run.stdout.splitlines()
+    for line, name in ((model, "InferenceError"), (store, "StorageError")):
+        assert line.startswith(f"{name} ")
+        assert 'AIOS_ISA: expected scalar, avx2 or avx512, got "sse9"; unset it' in line
+
+
+def test_searches_give_the_same_bits_on_every_instruction_set(tmp_path):
+    script = """
+import sys
+import numpy as np
+from ai_os_diffusion import _native
+from ai_os_diffusion.storage import ArrowStorage
+vectors = np.random.default_rng(0).standard_normal((300, 37), dtype=np.float32)
+with ArrowStorage(sys.argv[1]) as store:
+    if not store.count():
+        items = [{"memory_id": f"m{i}", "content": "", "embedding": v} for i, v in enumerate(vectors)]
+        store.save_many(items)
+    for metric in ("cosine", "dot", "euclidean"):
+        for memory, score in store.query(vectors[7] + 0.5, top_k=20, metric=metric):
+            print(memory["memory_id"], np.float32(score).tobytes().hex())
+print(_native.active_isa())
+"""
+    results = {}
+    for isa in ("scalar", "avx2", "avx512"):
+        command = [sys.executable, "-c", script, str(tmp_path / "store")]
+        run = subprocess.run(command, env={**os.environ, "AIOS_ISA": isa}, capture_output=True, text=True)
+        if run.returncode == 0:
+            *found, active = run.stdout.splitlines()
+            results[active] = found
+    assert len(results["scalar"]) == 60
+    assert all(found == results["scalar"] for found in results.values())

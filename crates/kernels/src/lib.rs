@@ -7,6 +7,7 @@
 
 mod activation;
 mod attention;
+mod compare;
 mod error;
 mod gemm_plain;
 mod gemm_quant;
@@ -27,6 +28,7 @@ mod vector;
 
 pub use activation::{gelu, gelu_tanh, silu_mul, softmax};
 pub use attention::{AttentionShape, AttentionSpan, Rows, attention};
+pub use compare::{dot_rows, squared_distance_rows};
 pub use error::KernelError;
 pub use gemm_plain::gemm_plain;
 pub use gemm_quant::gemm_quant;

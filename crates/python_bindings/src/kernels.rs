@@ -17,7 +17,7 @@ fn cpu_features(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
 
 /// The instruction set in use; an `AIOS_ISA` that cannot be followed raises `InferenceError`.
 #[pyfunction]
-fn active_isa() -> PyResult<String> {
+pub fn active_isa() -> PyResult<String> {
     kernels::isa_checked()
         .map(|isa| isa.to_string())
         .map_err(|error| InferenceError::new_err(error.to_string()))

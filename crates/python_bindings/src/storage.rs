@@ -109,6 +109,7 @@ impl PyStore {
         model: Option<String>,
         skip_damaged: bool,
     ) -> PyResult<Self> {
+        kernels::isa_checked().map_err(|error| StorageError::new_err(error.to_string()))?;
         let choices = [
             ("commit", Durability::Commit),
             ("batch", Durability::Batch),

@@ -1,6 +1,6 @@
 //! What "near" means.
 
-use crate::lanes;
+use kernels::{dot_rows, squared_distance_rows};
 
 /// How two vectors are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -11,6 +11,24 @@ pub enum Metric {
     Dot,
     /// Euclidean distance; as a similarity, its negative.
     Euclidean,
+}
+
+impl Metric {
+    /// What the metric needs of `queries[m, dim]` and `rows[n, dim]`: `out[m, n]`.
+    pub(crate) fn compare(self, queries: &[f32], rows: &[f32], dim: usize, out: &mut [f32]) {
+        match self {
+            Self::Cosine | Self::Dot => dot_rows(queries, rows, dim, out),
+            Self::Euclidean => squared_distance_rows(queries, rows, dim, out),
+        }
+    }
+}
+
+/// Euclidean length.
+#[must_use]
+pub fn norm(vector: &[f32]) -> f32 {
+    let mut square = [0.0];
+    dot_rows(vector, vector, vector.len(), &mut square);
+    square[0].sqrt()
 }
 
 /// A vector to compare rows with, prepared for one metric.
@@ -25,7 +43,7 @@ impl Query {
     /// Prepares `vector`, which is finite and not zero.
     #[must_use]
     pub fn new(vector: Vec<f32>, metric: Metric) -> Self {
-        let inverse_norm = 1.0 / lanes::norm(&vector);
+        let inverse_norm = 1.0 / norm(&vector);
         Self {
             vector,
             inverse_norm,
@@ -45,25 +63,22 @@ impl Query {
         self.metric
     }
 
-    /// Similarity to four rows with their inverse norms; higher is nearer.
-    pub(crate) fn similarities(&self, rows: [&[f32]; 4], inverse_norms: [f32; 4]) -> [f32; 4] {
+    /// Similarity to a row, from what [`Metric::compare`] found for it; higher is nearer.
+    #[inline]
+    pub(crate) fn similarity_of(&self, compared: f32, inverse_norm: f32) -> f32 {
         match self.metric {
-            Metric::Dot => lanes::dot_4(&self.vector, rows),
-            Metric::Cosine => {
-                let dots = lanes::dot_4(&self.vector, rows);
-                std::array::from_fn(|i| {
-                    (dots[i] * (self.inverse_norm * inverse_norms[i])).clamp(-1.0, 1.0)
-                })
-            }
-            Metric::Euclidean => {
-                lanes::squared_distance_4(&self.vector, rows).map(|square| -square.sqrt())
-            }
+            Metric::Dot => compared,
+            Metric::Cosine => (compared * (self.inverse_norm * inverse_norm)).clamp(-1.0, 1.0),
+            Metric::Euclidean => -compared.sqrt(),
         }
     }
 
     /// Similarity to one row, equal to what a scan finds for it.
     #[must_use]
     pub fn similarity(&self, row: &[f32]) -> f32 {
-        self.similarities([row; 4], [1.0 / lanes::norm(row); 4])[0]
+        let mut compared = [0.0];
+        self.metric
+            .compare(&self.vector, row, row.len(), &mut compared);
+        self.similarity_of(compared[0], 1.0 / norm(row))
     }
 }

@@ -1,7 +1,14 @@
 //! Exact scans: every row is compared with every query.
 
-use crate::{Bitmap, Query, Scored, TopK};
+use std::num::NonZero;
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{LazyLock, Mutex, PoisonError};
+use std::thread;
+
+use kernels::ThreadPool;
+
+use crate::{Bitmap, Query, Scored, TopK};
 
 /// Embeddings in one block of memory.
 #[derive(Debug, Clone, Copy)]
@@ -13,16 +20,23 @@ pub struct Rows<'a> {
     dim: usize,
 }
 
-/// Rows a thread must have to itself before a second one pays for its start, in floats.
-const FLOATS_PER_THREAD: usize = 1 << 20;
+/// What a thread compares before it claims more, in floats: far longer than a claim or waking a thread takes.
+const FLOATS_PER_CLAIM: usize = 1 << 18;
+/// Rows whose scores are held at once.
+const BLOCK: usize = 64;
+
+/// Shared by all searches of the process. Asleep between them; a search that finds it busy does without.
+static POOL: LazyLock<ThreadPool> =
+    LazyLock::new(|| ThreadPool::new(thread::available_parallelism().map_or(1, NonZero::get)));
 
 impl<'a> Rows<'a> {
     /// Rows of length `dim`.
     ///
     /// # Panics
-    /// When `vectors` does not hold `dim` floats per inverse norm.
+    /// When `dim` is 0 or `vectors` does not hold `dim` floats per inverse norm.
     #[must_use]
     pub fn new(vectors: &'a [f32], inverse_norms: &'a [f32], dim: usize) -> Self {
+        assert!(dim > 0, "rows of at least one float");
         assert_eq!(
             vectors.len(),
             inverse_norms.len() * dim,
@@ -59,11 +73,11 @@ impl<'a> Rows<'a> {
 
 /// Finds the best `k` rows for each query among those in `mask` (all when `None`), scoring at least `floor`.
 ///
-/// The queries share one pass over the rows, which up to `threads` threads divide among themselves.
-/// Results do not depend on that number.
+/// The queries, all of one metric, share one pass over the rows, which up to `threads` threads divide among
+/// themselves. Results do not depend on that number.
 ///
 /// # Panics
-/// When a query's length differs from the rows'.
+/// When a query's length differs from the rows', or its metric from the others'.
 #[must_use]
 pub fn search(
     queries: &[Query],
@@ -73,80 +87,104 @@ pub fn search(
     floor: f32,
     threads: usize,
 ) -> Vec<Vec<Scored>> {
+    let Some(scan) = Scan::new(queries, rows, mask).filter(|_| k > 0) else {
+        return vec![Vec::new(); queries.len()];
+    };
+    let nothing = vec![TopK::new(k, floor); queries.len()];
     let candidates = mask.map_or(rows.len(), Bitmap::count);
-    let work = candidates * rows.dim * queries.len();
-    let threads = threads.min(work / FLOATS_PER_THREAD).max(1);
-    // Whole words of the mask per thread, so that ranges share none.
-    let share = rows.len().div_ceil(threads).next_multiple_of(64);
-    let scan = |range: Range<usize>| scan_range(queries, rows, mask, k, floor, range);
-    let mut best = std::thread::scope(|scope| {
-        let others: Vec<_> = (1..threads)
-            .map(|i| (i * share).min(rows.len())..((i + 1) * share).min(rows.len()))
-            .map(|range| scope.spawn(move || scan_range(queries, rows, mask, k, floor, range)))
-            .collect();
-        let mut best = scan(0..share.min(rows.len()));
-        for thread in others {
-            match thread.join() {
-                Ok(found) => best
-                    .iter_mut()
-                    .zip(found)
-                    .for_each(|(best, found)| best.merge(found)),
-                Err(panic) => std::panic::resume_unwind(panic),
+    let claims = (candidates * rows.dim * queries.len()).div_ceil(FLOATS_PER_CLAIM);
+    let share = rows.len().div_ceil(claims.max(1));
+    let next = AtomicUsize::new(0);
+    let best = Mutex::new(nothing.clone());
+    POOL.run(threads.min(claims).max(1), |_| {
+        let mut found = nothing.clone();
+        loop {
+            let start = next.fetch_add(1, Ordering::Relaxed) * share;
+            if start >= rows.len() {
+                break;
+            }
+            scan.range(start..(start + share).min(rows.len()), &mut found);
+        }
+        let mut best = best.lock().unwrap_or_else(PoisonError::into_inner);
+        for (best, found) in best.iter_mut().zip(found) {
+            best.merge(found);
+        }
+    });
+    let best = best.into_inner().unwrap_or_else(PoisonError::into_inner);
+    best.into_iter().map(TopK::into_sorted).collect()
+}
+
+/// What is compared with what.
+struct Scan<'a> {
+    queries: &'a [Query],
+    /// `[queries, dim]`, so that the queries share each row while it is in the registers.
+    vectors: Vec<f32>,
+    rows: Rows<'a>,
+    mask: Option<&'a Bitmap>,
+}
+
+impl<'a> Scan<'a> {
+    /// `None` without a query.
+    fn new(queries: &'a [Query], rows: Rows<'a>, mask: Option<&'a Bitmap>) -> Option<Self> {
+        let metric = queries.first()?.metric();
+        let mut vectors = Vec::with_capacity(queries.len() * rows.dim);
+        for query in queries {
+            assert_eq!(query.vector().len(), rows.dim, "vectors of equal length");
+            assert_eq!(query.metric(), metric, "queries of one metric");
+            vectors.extend_from_slice(query.vector());
+        }
+        Some(Self {
+            queries,
+            vectors,
+            rows,
+            mask,
+        })
+    }
+
+    fn range(&self, range: Range<usize>, best: &mut [TopK]) {
+        let mut compared = vec![0.0; BLOCK * self.queries.len()];
+        let mut block = |rows: Range<usize>| self.block(rows, &mut compared, best);
+        match self.mask {
+            None => blocks(range, &mut block),
+            Some(mask) => {
+                // Neighbours go together.
+                let mut run = range.start..range.start;
+                for row in mask.rows(range) {
+                    if row != run.end {
+                        blocks(std::mem::replace(&mut run, row..row), &mut block);
+                    }
+                    run.end = row + 1;
+                }
+                blocks(run, &mut block);
             }
         }
-        best
-    });
-    best.drain(..).map(TopK::into_sorted).collect()
+    }
+
+    /// Offers at most [`BLOCK`] neighbouring rows to every query.
+    fn block(&self, rows: Range<usize>, compared: &mut [f32], best: &mut [TopK]) {
+        let (count, dim) = (rows.len(), self.rows.dim);
+        let compared = &mut compared[..count * self.queries.len()];
+        let vectors = &self.rows.vectors[rows.start * dim..rows.end * dim];
+        self.queries[0]
+            .metric()
+            .compare(&self.vectors, vectors, dim, compared);
+        let inverse_norms = &self.rows.inverse_norms[rows.clone()];
+        for ((query, best), compared) in self
+            .queries
+            .iter()
+            .zip(best)
+            .zip(compared.chunks_exact(count))
+        {
+            for ((row, &compared), &inverse) in rows.clone().zip(compared).zip(inverse_norms) {
+                let score = query.similarity_of(compared, inverse);
+                best.offer(Scored { row, score });
+            }
+        }
+    }
 }
 
-fn scan_range(
-    queries: &[Query],
-    rows: Rows<'_>,
-    mask: Option<&Bitmap>,
-    k: usize,
-    floor: f32,
-    range: Range<usize>,
-) -> Vec<TopK> {
-    let mut best = vec![TopK::new(k, floor); queries.len()];
-    if k == 0 {
-        return best;
-    }
-    let mut tile = [0; 4];
-    let mut filled = 0;
-    let mut push = |row: usize| {
-        tile[filled] = row;
-        filled += 1;
-        if filled == 4 {
-            score_tile(queries, rows, tile, 4, &mut best);
-            filled = 0;
-        }
-    };
-    match mask {
-        Some(mask) => mask.rows(range).for_each(&mut push),
-        None => range.for_each(&mut push),
-    }
-    if filled > 0 {
-        let last = tile[filled - 1];
-        tile[filled..].fill(last);
-        score_tile(queries, rows, tile, filled, &mut best);
-    }
-    best
-}
-
-#[inline]
-fn score_tile(
-    queries: &[Query],
-    rows: Rows<'_>,
-    tile: [usize; 4],
-    filled: usize,
-    best: &mut [TopK],
-) {
-    let vectors = tile.map(|row| rows.row(row));
-    let norms = tile.map(|row| rows.inverse_norms[row]);
-    for (query, best) in queries.iter().zip(best) {
-        let scores = query.similarities(vectors, norms);
-        for (&row, &score) in tile.iter().zip(&scores).take(filled) {
-            best.offer(Scored { row, score });
-        }
+fn blocks(rows: Range<usize>, mut visit: impl FnMut(Range<usize>)) {
+    for start in rows.clone().step_by(BLOCK) {
+        visit(start..(start + BLOCK).min(rows.end));
     }
 }

@@ -1,5 +1,6 @@
 //! A scan returns what comparing every row by hand returns, in the same order, for any number of threads.
 
+use kernels::Isa;
 use proptest::prelude::*;
 use vector_search::{Bitmap, Metric, Query, Rows, Scored, norm, search};
 
@@ -56,7 +57,13 @@ proptest! {
         (0..rows.len()).step_by(modulus).for_each(|row| { mask.insert(row); });
         for metric in [Metric::Cosine, Metric::Dot, Metric::Euclidean] {
             let query = Query::new(vectors[0].clone(), metric);
-            let found = &search(std::slice::from_ref(&query), rows, Some(&mask), k, f32::NEG_INFINITY, 2)[0];
+            let query = std::slice::from_ref(&query);
+            let found = &search(query, rows, Some(&mask), k, f32::NEG_INFINITY, 2)[0];
+            for isa in Isa::available() {
+                let again = &isa.scope(|| search(query, rows, Some(&mask), k, f32::NEG_INFINITY, 2))[0];
+                prop_assert_eq!(found, again);
+            }
+            let query = &query[0];
             let truth = by_hand(&vectors[0], &vectors, metric, &|row| row % modulus == 0);
             prop_assert_eq!(found.len(), k.min(truth.len()));
             for (hit, (_, score)) in found.iter().zip(&truth) {
@@ -115,12 +122,50 @@ fn threads_and_batching_change_nothing() {
             )
         })
         .collect();
+    let mut every_other_run = Bitmap::empty(n);
+    (0..n).filter(|row| row / 100 % 2 == 0).for_each(|row| {
+        every_other_run.insert(row);
+    });
+    let masked = search(
+        &queries,
+        rows,
+        Some(&every_other_run),
+        10,
+        f32::NEG_INFINITY,
+        1,
+    );
+    assert!(
+        masked
+            .iter()
+            .flatten()
+            .all(|hit| every_other_run.contains(hit.row))
+    );
     for threads in [1, 2, 3, 7] {
-        assert_eq!(
-            search(&queries, rows, None, 10, f32::NEG_INFINITY, threads),
-            alone
-        );
+        let search = |mask| search(&queries, rows, mask, 10, f32::NEG_INFINITY, threads);
+        assert_eq!(search(None), alone);
+        assert_eq!(search(Some(&every_other_run)), masked);
     }
+}
+
+#[test]
+fn searches_at_once_do_not_disturb_each_other() {
+    let (n, dim) = (4_000, 384);
+    let data: Vec<f32> = (0..n * dim)
+        .map(|i| ((i * 31 + i / dim * 17) % 101) as f32 - 50.5)
+        .collect();
+    let norms: Vec<f32> = data.chunks_exact(dim).map(|row| 1.0 / norm(row)).collect();
+    let rows = Rows::new(&data, &norms, dim);
+    let query = |i: usize| Query::new(rows.row(i * 7).to_vec(), Metric::Cosine);
+    let find = |i: usize, threads| search(&[query(i)], rows, None, 5, -1.0, threads);
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            scope.spawn(move || {
+                for i in 0..20 {
+                    assert_eq!(find(thread * 20 + i, 2), find(thread * 20 + i, 1));
+                }
+            });
+        }
+    });
 }
 
 #[test]

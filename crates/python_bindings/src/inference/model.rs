@@ -15,6 +15,7 @@ use pyo3::types::PyDict;
 
 use super::{raise, watched};
 use crate::error::WeightError;
+use crate::kernels::active_isa;
 use crate::tokenizer::{PyTokenizer, backed_texts, encode_texts};
 use crate::weights::WeightFile;
 
@@ -36,6 +37,7 @@ impl Model {
         metadata_json: &str,
         num_threads: usize,
     ) -> PyResult<Self> {
+        active_isa()?;
         let config = ModelConfig::from_json(metadata_json).map_err(|fault| raise(&fault))?;
         let load = |tensors: &[Tensor]| {
             py.detach(|| cpu_inference::Model::load(config, tensors, num_threads))
