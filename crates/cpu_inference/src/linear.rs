@@ -3,7 +3,7 @@
 use kernels::{QuantRows, ThreadPool};
 
 use crate::matrix::{Matrix, Operand};
-use crate::rows::{Disjoint, for_each_run};
+use crate::rows::for_each_run;
 use crate::workspace::fit;
 
 /// `y = x Wᵀ + b`.
@@ -91,10 +91,10 @@ impl<'a> Input<'a> {
         fill: impl Fn(usize, &mut [f32], &mut [f32]) + Sync,
     ) -> Self {
         let rows = stream.len() / width;
-        let stream = Disjoint::new(stream);
+        let stream = kernels::SharedOut::new(stream);
         Self::new(pool, buffers, rows, layers, |row, values| {
             // SAFETY: each row is filled once, so no two parts overlap.
-            let stream_row = unsafe { stream.part(row * width..(row + 1) * width) };
+            let stream_row = unsafe { stream.part(row * width, width) };
             fill(row, stream_row, values);
         })
     }

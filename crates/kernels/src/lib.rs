@@ -44,5 +44,6 @@ pub use panel16::{
 pub use plain_rows::PlainRows;
 pub use quant_rows::QuantRows;
 pub use rope::rope;
+pub use shared::SharedOut;
 pub use thread_pool::ThreadPool;
 pub use vector::{abs_max, add, axpy, bf16_to_f32, dot_f32, f16_to_f32, scale};

@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 
 /// Hands out disjoint parts of one exclusive slice to several threads.
 #[derive(Debug)]
-pub(crate) struct SharedOut<'a, T> {
+pub struct SharedOut<'a, T> {
     data: *mut T,
     len: usize,
     lifetime: PhantomData<&'a mut [T]>,
@@ -24,7 +24,8 @@ unsafe impl<T: Send> Send for SharedOut<'_, T> {}
 unsafe impl<T: Send> Sync for SharedOut<'_, T> {}
 
 impl<'a, T> SharedOut<'a, T> {
-    pub(crate) fn new(out: &'a mut [T]) -> Self {
+    /// Takes `out` for the life of the parts.
+    pub fn new(out: &'a mut [T]) -> Self {
         Self {
             data: out.as_mut_ptr(),
             len: out.len(),
@@ -32,10 +33,16 @@ impl<'a, T> SharedOut<'a, T> {
         }
     }
 
+    /// Elements `[start, start + len)`.
+    ///
+    /// # Panics
+    /// If they lie beyond the end.
+    ///
     /// # Safety
     /// No other part handed out overlaps this one while both live.
     #[inline(always)]
-    pub(crate) unsafe fn part(self, start: usize, len: usize) -> &'a mut [T] {
+    #[must_use]
+    pub unsafe fn part(self, start: usize, len: usize) -> &'a mut [T] {
         assert!(start <= self.len && len <= self.len - start);
         // SAFETY: in bounds of the exclusive slice, and the caller keeps parts disjoint.
         unsafe { std::slice::from_raw_parts_mut(self.data.add(start), len) }
