@@ -3,8 +3,8 @@
 use crate::error::{At, Error, Result};
 use crate::log::Log;
 use crate::manifest::{
-    FileEntry, LogEntry, Manifest, Sealed, SegmentEntry, log_name, random_salt, table_name,
-    tombstones_name, vectors_name,
+    FileEntry, LogEntry, Manifest, Sealed, SegmentEntry, draft_name, log_name, random_salt,
+    table_name, tombstones_name, vectors_name,
 };
 use crate::merge::Merged;
 use crate::segment::Segment;
@@ -101,7 +101,11 @@ fn write_files(
     let merged = Merged::new(merged, &state.fresh)?;
     if !merged.order.is_empty() {
         let number = number();
-        made.extend([table_name(number), vectors_name(number)]);
+        made.extend([
+            draft_name(&table_name(number)),
+            table_name(number),
+            vectors_name(number),
+        ]);
         let segment = Arc::new(write_segment(
             vfs,
             dir,
@@ -185,6 +189,7 @@ fn write_segment(
     check: Check<'_>,
 ) -> Result<Segment> {
     let table_path = dir.join(table_name(number));
+    let draft = dir.join(draft_name(&table_name(number)));
     let mut dimension = 0;
     let mut table: Option<TableWriter> = None;
     let mut rest = merged.order.as_slice();
@@ -200,7 +205,7 @@ fn write_segment(
         let table = match &mut table {
             Some(table) => table,
             None => table.insert(TableWriter::create(
-                vfs.create(&table_path).at("create", &table_path)?,
+                vfs.create(&draft).at("create", &table_path)?,
                 &table_path,
                 dimension,
                 model,
@@ -213,6 +218,8 @@ fn write_segment(
         return Err(Error::invalid("a segment", "rows", "none"));
     };
     let sums = table.finish()?;
+    // Other tools read every table they find, so it gets its name when it is whole.
+    vfs.rename(&draft, &table_path).at("create", &table_path)?;
     let sealed = Sealed {
         size_bytes: sums.len(),
         crc32c: sums.whole(),

@@ -12,6 +12,7 @@ pub(crate) const FORMAT_VERSION: u32 = 1;
 pub(crate) const NAME: &str = "MANIFEST";
 /// A `seg-N.vec` being made again.
 pub(crate) const REBUILT: &str = "rebuilt.tmp";
+const DRAFT: &str = ".draft";
 const MAGIC: &str = "aios-store";
 
 /// The content of a manifest.
@@ -227,6 +228,11 @@ pub(crate) fn table_name(number: u64) -> String {
     format!("seg-{number:08}.parquet")
 }
 
+/// A table being written, under a name that other tools do not take for a table.
+pub(crate) fn draft_name(table: &str) -> String {
+    format!("{table}{DRAFT}")
+}
+
 pub(crate) fn vectors_name(number: u64) -> String {
     format!("seg-{number:08}.vec")
 }
@@ -238,7 +244,8 @@ pub(crate) fn tombstones_name(number: u64) -> String {
 /// Whether a store made this file, so that recovery may remove it when no manifest names it.
 pub(crate) fn is_ours(name: &str) -> bool {
     let numbered = |rest: &str| rest.len() >= 8 && rest.bytes().all(|byte| byte.is_ascii_digit());
-    let stem = name
+    let table = name.strip_suffix(DRAFT).unwrap_or(name);
+    let stem = table
         .strip_suffix(".parquet")
         .or_else(|| name.strip_suffix(".vec"));
     name == "MANIFEST.tmp"

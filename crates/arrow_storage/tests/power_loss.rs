@@ -5,6 +5,7 @@
 
 mod common;
 
+use arrow_storage::Vfs;
 use common::{Fault, FaultFs, Model, Survivors, content, open, workload};
 use std::io::ErrorKind;
 use std::path::Path;
@@ -55,6 +56,7 @@ fn the_acknowledged_prefix_survives_every_loss_of_power() {
             states += 1;
             let disk = fs.after_power_loss(survivors);
             let told = format!("power lost at operation {at}, {survivors:?}");
+            whole_tables(&disk, &told);
             let store = open(Arc::new(disk.clone()), Path::new("/store"))
                 .unwrap_or_else(|error| panic!("{told}: {error}"));
             let found = content(&store).unwrap_or_else(|error| panic!("{told}: {error}"));
@@ -63,6 +65,8 @@ fn the_acknowledged_prefix_survives_every_loss_of_power() {
                 "{told}: {found:?} is neither {acknowledged:?} nor {under_way:?}"
             );
             assert!(store.verify(&mut || Ok(())).unwrap().is_empty(), "{told}");
+            let names = disk.list(Path::new("/store")).unwrap();
+            assert!(!names.iter().any(|name| name.ends_with(".draft")), "{told}: {names:?}");
             let mut after = found;
             let step = common::Step::Save(vec![("later", "a commit after the power came back")]);
             step.change(&mut after);
@@ -81,6 +85,30 @@ fn the_acknowledged_prefix_survives_every_loss_of_power() {
         whole.operations()
     );
     assert!(states >= 2_000, "{states}");
+}
+
+/// What bears the name of a table is one: whoever lists the folder may read it.
+fn whole_tables(fs: &FaultFs, told: &str) {
+    for name in fs.list(Path::new("/store")).unwrap() {
+        if name.ends_with(".parquet") {
+            let bytes = fs.read(&Path::new("/store").join(&name)).unwrap();
+            assert!(
+                bytes.starts_with(b"PAR1") && bytes.ends_with(b"PAR1") && bytes.len() > 12,
+                "{told}: {name} is no whole table"
+            );
+        }
+    }
+}
+
+#[test]
+fn tables_are_whole_at_every_moment() {
+    let whole = FaultFs::default();
+    run(&whole);
+    for at in 0..=whole.operations() {
+        let fs = FaultFs::with(Some(Fault::PowerLoss(at)));
+        run(&fs);
+        whole_tables(&fs.healed(), &format!("seen after operation {at}"));
+    }
 }
 
 #[test]
