@@ -1,10 +1,11 @@
 //! From log to segment: the next version of a store's files.
 
+use crate::dead_table;
 use crate::error::{At, Error, Result};
 use crate::log::Log;
 use crate::manifest::{
-    FileEntry, LogEntry, Manifest, Sealed, SegmentEntry, draft_name, log_name, random_salt,
-    table_name, tombstones_name, vectors_name,
+    LogEntry, Manifest, Sealed, SegmentEntry, TombstonesEntry, dead_table_name, draft_name, log_name,
+    random_salt, table_name, tombstones_name, vectors_name,
 };
 use crate::merge::Merged;
 use crate::segment::Segment;
@@ -18,15 +19,21 @@ use std::path::Path;
 use std::sync::Arc;
 use vector_search::Bitmap;
 
-/// Larger segments are merged by `compact` alone, so that no commit waits long.
+/// A segment is sparse when more than one in this many of its rows is gone.
+const SPARSE: usize = 4;
+
+/// Larger segments are merged by `compact` alone, or as sparse
+/// by `flush` and `close`, so that no commit waits long.
 const MERGE_BYTES: u64 = 256 << 20;
 
 /// Which segments are written again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Rewrite {
-    /// Recent ones that are not larger than what is written anyway, and those mostly gone: each row is
-    /// then written again about as often as the store doubles, and segments stay few.
+    /// Recent ones that are not larger than what is written anyway, and sparse ones, unless they are large:
+    /// each row is then written again about as often as the store doubles, and segments stay few.
     Few,
+    /// The same, and sparse ones of any size: nobody is waiting for a commit.
+    Sparse,
     /// All of them, into one without gaps.
     All,
 }
@@ -133,9 +140,11 @@ fn write_files(
         },
         next_file: 0,
     };
-    if segments.iter().any(|live| live.dead.count() > 0) {
+    // A list without rows is written too: the query of other tools then always finds one.
+    if !segments.is_empty() {
         let number = number();
-        made.push(tombstones_name(number));
+        let table = dead_table_name(number);
+        made.extend([tombstones_name(number), draft_name(&table), table]);
         manifest.tombstones = Some(write_tombstones(vfs, dir, number, &segments)?);
     }
     made.push(log_name(manifest.log.number));
@@ -175,8 +184,13 @@ fn choose(state: &State, rewrite: Rewrite) -> (Vec<Live>, Vec<Live>) {
     let mut index = 0;
     state.segments.iter().cloned().partition(|live| {
         index += 1;
-        let mostly_gone = 2 * live.alive() < live.segment.rows() && size(live) <= MERGE_BYTES;
-        rewrite == Rewrite::All || index > trailing || mostly_gone
+        let sparse = SPARSE * live.dead.count() > live.segment.rows();
+        let small = size(live) <= MERGE_BYTES;
+        match rewrite {
+            Rewrite::All => true,
+            Rewrite::Sparse => index > trailing || sparse,
+            Rewrite::Few => index > trailing || sparse && small,
+        }
     })
 }
 
@@ -287,7 +301,7 @@ fn write_tombstones(
     dir: &Path,
     number: u64,
     segments: &[Live],
-) -> Result<FileEntry> {
+) -> Result<TombstonesEntry> {
     let bytes = tombstones::encode(
         segments
             .iter()
@@ -297,8 +311,10 @@ fn write_tombstones(
     let file = vfs.create(&path).at("create", &path)?;
     file.write_at(&bytes, 0).at("write", &path)?;
     file.sync().at("sync", &path)?;
-    Ok(FileEntry {
+    let table = dead_table::write(vfs, dir, &dead_table_name(number), segments)?;
+    Ok(TombstonesEntry {
         number,
+        table: Some(table),
         sealed: Sealed {
             size_bytes: bytes.len() as u64,
             crc32c: crc32c::crc32c(&bytes),

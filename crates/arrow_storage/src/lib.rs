@@ -9,6 +9,7 @@
 
 mod arrow_schema;
 mod checksum;
+mod dead_table;
 mod error;
 mod filter;
 mod flush;

@@ -34,6 +34,8 @@ pub(crate) struct Log {
 #[derive(Debug, Default)]
 pub(crate) struct Replay {
     pub(crate) frames: Vec<Frame>,
+    /// Bytes of the file.
+    pub(crate) len: u64,
     /// End of the last whole frame.
     pub(crate) end: u64,
     /// Bytes behind it that are not zeros: a commit that was never acknowledged.
@@ -146,7 +148,10 @@ pub(crate) fn replay(
     salt: u32,
     seq: u64,
 ) -> Result<Replay> {
-    let mut replay = Replay::default();
+    let mut replay = Replay {
+        len: bytes.len() as u64,
+        ..Replay::default()
+    };
     check_header(path, bytes, number, salt, &mut replay.damage)?;
     let mut at = (LOG_HEADER_BYTES as usize).min(bytes.len());
     let mut next_seq = seq + 1;

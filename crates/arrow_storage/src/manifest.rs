@@ -31,7 +31,7 @@ pub(crate) struct Manifest {
     /// Immutable files of rows.
     pub(crate) segments: Vec<SegmentEntry>,
     /// The rows of the segments that were deleted or replaced.
-    pub(crate) tombstones: Option<FileEntry>,
+    pub(crate) tombstones: Option<TombstonesEntry>,
     /// The commits since.
     pub(crate) log: LogEntry,
 }
@@ -52,11 +52,13 @@ pub(crate) struct Sealed {
     pub(crate) crc32c: u32,
 }
 
-/// A numbered file.
+/// The dead rows: `dead-N`, and the same as a table, `dead-N.parquet`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct FileEntry {
+pub(crate) struct TombstonesEntry {
     pub(crate) number: u64,
     pub(crate) sealed: Sealed,
+    /// None in stores that were last written before there was a table.
+    pub(crate) table: Option<Sealed>,
 }
 
 /// The log: `log-N`.
@@ -172,11 +174,11 @@ impl Manifest {
             files.push(table_name(segment.number));
             files.push(vectors_name(segment.number));
         }
-        files.extend(
-            self.tombstones
-                .iter()
-                .map(|entry| tombstones_name(entry.number)),
-        );
+        // Last, so that whoever removes them in this order never shows a dead row to other tools.
+        for entry in &self.tombstones {
+            files.push(tombstones_name(entry.number));
+            files.push(dead_table_name(entry.number));
+        }
         files
     }
 }
@@ -241,6 +243,10 @@ pub(crate) fn tombstones_name(number: u64) -> String {
     format!("dead-{number:08}")
 }
 
+pub(crate) fn dead_table_name(number: u64) -> String {
+    format!("dead-{number:08}.parquet")
+}
+
 /// Whether a store made this file, so that recovery may remove it when no manifest names it.
 pub(crate) fn is_ours(name: &str) -> bool {
     let numbered = |rest: &str| rest.len() >= 8 && rest.bytes().all(|byte| byte.is_ascii_digit());
@@ -251,7 +257,7 @@ pub(crate) fn is_ours(name: &str) -> bool {
     name == "MANIFEST.tmp"
         || name == REBUILT
         || stem
-            .and_then(|stem| stem.strip_prefix("seg-"))
+            .and_then(|stem| stem.strip_prefix("seg-").or_else(|| stem.strip_prefix("dead-")))
             .is_some_and(numbered)
         || name.strip_prefix("log-").is_some_and(numbered)
         || name.strip_prefix("dead-").is_some_and(numbered)

@@ -122,7 +122,8 @@ fn load_once(
         segments,
         fresh: BTreeSet::new(),
     };
-    let mut closed = false;
+    // An empty log is as it was made: nothing was ever appended.
+    let mut closed = replay.len == log::LOG_HEADER_BYTES;
     let mut at = log::LOG_HEADER_BYTES;
     for frame in replay.frames {
         // The closing frame counts only when everything before it was known to be durable.

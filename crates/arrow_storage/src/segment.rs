@@ -97,6 +97,10 @@ impl Segment {
         self.vectors.count()
     }
 
+    pub(crate) fn id(&self, row: usize) -> Result<&str> {
+        self.vectors.id(row)
+    }
+
     pub(crate) fn table(&self) -> Result<&Table> {
         if let Some(table) = self.table.get() {
             return Ok(table);

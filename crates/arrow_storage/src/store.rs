@@ -360,16 +360,21 @@ impl Store {
         crate::verify::verify(self.options.vfs.as_ref(), &self.path, &state, check)
     }
 
-    /// Makes all commits durable and releases the store. Closing twice is no error.
+    /// Makes all commits durable, moves the log into a segment, and releases the store. Closing twice is no
+    /// error. When there is no room for the segment, or `check` stops it, the log goes on holding the commits.
     ///
     /// # Errors
     /// When the last commits cannot be made durable.
-    pub fn close(&self) -> Result<()> {
+    pub fn close(&self, check: Check<'_>) -> Result<()> {
+        self.release(true, check)
+    }
+
+    fn release(&self, tidy: bool, check: Check<'_>) -> Result<()> {
         if self.opened_by != std::process::id() || self.closed.swap(true, Ordering::SeqCst) {
             return Ok(());
         }
         match &self.role {
-            Role::Writer(writer) => writer.close(&self.current()),
+            Role::Writer(writer) => writer.close(&self.state, tidy, check),
             Role::Reader(_) => Ok(()),
         }
     }
@@ -414,7 +419,7 @@ impl Store {
 impl Drop for Store {
     fn drop(&mut self) {
         // Nobody is left to hear of a failure; what was acknowledged as durable is.
-        let _ = self.close();
+        let _ = self.release(false, &mut || Ok(()));
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::error::{At, Error, Result};
 use crate::flush::Check;
 use crate::log;
-use crate::manifest::{self, Manifest, log_name, tombstones_name};
+use crate::manifest::{self, Manifest, Sealed, dead_table_name, log_name, tombstones_name};
 use crate::state::State;
 use crate::tombstones;
 use crate::vfs::Vfs;
@@ -42,6 +42,10 @@ pub(crate) fn verify(
             read.and_then(|bytes| tombstones::decode(&path, &bytes, entry.sealed, &segments))
                 .err(),
         );
+        let path = dir.join(dead_table_name(entry.number));
+        if let Some(sealed) = entry.table {
+            damage.extend(compare(vfs, &path, sealed).err());
+        }
     }
     check()?;
     let entry = &state.manifest.log;
@@ -62,4 +66,14 @@ pub(crate) fn verify(
         Err(error) => damage.push(error),
     }
     Ok(damage)
+}
+
+/// Compares a whole file with the manifest.
+fn compare(vfs: &dyn Vfs, path: &Path, sealed: Sealed) -> Result<()> {
+    let bytes = vfs.read(path).at("read", path)?;
+    if bytes.len() as u64 == sealed.size_bytes && crc32c::crc32c(&bytes) == sealed.crc32c {
+        return Ok(());
+    }
+    let what = "the file fails the checksum in the manifest";
+    Err(Error::corrupted(path, 0, what))
 }

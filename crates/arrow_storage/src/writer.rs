@@ -243,7 +243,7 @@ impl Writer {
         if state.seq == state.manifest.seq {
             return Ok(());
         }
-        self.flush_into(open, shared, &state, Rewrite::Few, check)
+        self.flush_into(open, shared, &state, Rewrite::Sparse, check)
     }
 
     /// Writes everything into one segment.
@@ -313,8 +313,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Makes everything durable, says so in the log and gives up the lock.
-    pub(crate) fn close(&self, state: &State) -> Result<()> {
+    /// Makes everything durable, moves the log into a segment if `tidy`, and gives up the lock.
+    pub(crate) fn close(&self, shared: &Shared, tidy: bool, check: Check<'_>) -> Result<()> {
         let mut guard = hold(&self.log);
         let Some(mut open) = guard.take() else {
             return Ok(());
@@ -325,7 +325,16 @@ impl Writer {
         if self.durable.load(Ordering::SeqCst) < open.log.end {
             open.log.file.sync().at("sync the log of", &self.dir)?;
         }
-        open.log.close(state.seq)
+        let state = || shared.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let in_log = |state: &State| state.seq > state.manifest.seq;
+        if tidy && in_log(&state()) {
+            // Failing is no loss: everything is in the log, which stays then.
+            let _ = self.flush_into(&mut open, shared, &state(), Rewrite::Sparse, check);
+        }
+        if !in_log(&state()) || self.stopped.get().is_some() {
+            return Ok(());
+        }
+        open.log.close(state().seq)
     }
 
     fn open_log<'a>(&self, guard: &'a mut Option<OpenLog>) -> Result<&'a mut OpenLog> {

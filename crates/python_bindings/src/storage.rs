@@ -256,7 +256,7 @@ impl PyStore {
     }
 
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        detached(py, |_| self.0.close())
+        detached(py, |check| self.0.close(check))
     }
 }
 

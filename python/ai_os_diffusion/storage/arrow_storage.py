@@ -191,11 +191,14 @@ class ArrowStorage(MemoryView):
         return Snapshot(self._store.snapshot())
 
     def flush(self) -> None:
-        """Move what is in the log into a Parquet segment. It happens by itself every 16 MiB."""
+        """Move what is in the log into a Parquet segment. `close` does, and a log of 16 MiB does by itself.
+
+        A segment of whose rows more than a quarter is gone is written again without them.
+        """
         self._store.flush()
 
     def compact(self) -> None:
-        """Write everything into one segment, without what was deleted or replaced."""
+        """Write everything into one segment; of what was deleted or replaced no byte stays on the disk."""
         self._store.compact()
 
     def verify(self) -> list[str]:
@@ -260,7 +263,11 @@ class ArrowStorage(MemoryView):
         return self._store.is_made_by(model)
 
     def close(self) -> None:
-        """Make everything durable and give up the lock. Closing twice is no error."""
+        """Make everything durable, move it into Parquet segments and give up the lock.
+
+        Closing twice is no error, and closing what did not change writes nothing. When there is no room for a
+        segment, the log goes on holding what it holds.
+        """
         self._store.close()
 
     def __enter__(self) -> Self:

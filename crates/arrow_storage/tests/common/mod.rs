@@ -438,7 +438,7 @@ impl Step {
             }
             Self::Flush => store.flush(check),
             Self::Compact => store.compact(check),
-            Self::Reopen => store.close(),
+            Self::Reopen => store.close(check),
         }
     }
 }
