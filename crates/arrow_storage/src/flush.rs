@@ -5,7 +5,7 @@ use crate::error::{At, Error, Result};
 use crate::log::Log;
 use crate::manifest::{
     LogEntry, Manifest, Sealed, SegmentEntry, TombstonesEntry, dead_table_name, draft_name, log_name,
-    random_salt, table_name, tombstones_name, vectors_name,
+    table_name, tombstones_name, vectors_name,
 };
 use crate::merge::Merged;
 use crate::segment::Segment;
@@ -134,10 +134,7 @@ fn write_files(
             .map(|live| live.segment.entry.clone())
             .collect(),
         tombstones: None,
-        log: LogEntry {
-            number: number(),
-            salt: random_salt(),
-        },
+        log: LogEntry::new(number()),
         next_file: 0,
     };
     // A list without rows is written too: the query of other tools then always finds one.

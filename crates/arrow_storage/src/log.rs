@@ -8,6 +8,7 @@
 //! Space is allocated ahead because a sync that leaves the file's length alone costs half as much.
 
 use crate::error::{At, Error, Result};
+use crate::manifest::{LogEntry, Sealed};
 use crate::frame::{self, Body, Frame, HEADER_BYTES, Header, Operation};
 use crate::vfs::{Vfs, VfsFile};
 use std::path::{Path, PathBuf};
@@ -117,12 +118,19 @@ impl Log {
         }
     }
 
-    /// Appends the frame that tells a later reader that nothing before it may be missing.
-    pub(crate) fn close(&mut self, seq: u64) -> Result<()> {
+    /// Appends the frame that tells a later reader that nothing before it may be missing. What is returned
+    /// tells, in the manifest, that it may not be missing itself.
+    pub(crate) fn close(&mut self, seq: u64) -> Result<Sealed> {
         self.append(seq, self.end, &Body::Closed)
             .map_err(|(error, _)| error)?;
         self.file.set_len(self.end).at("truncate", &self.path)?;
-        self.file.sync().at("sync", &self.path)
+        self.file.sync().at("sync", &self.path)?;
+        let mut bytes = vec![0; self.end as usize];
+        let read = self.file.read_at(&mut bytes, 0).at("read", &self.path)?;
+        Ok(Sealed {
+            size_bytes: self.end,
+            crc32c: crc32c::crc32c(&bytes[..read]),
+        })
     }
 }
 
@@ -139,9 +147,33 @@ fn header(number: u64, salt: u32) -> [u8; LOG_HEADER_BYTES as usize] {
 
 /// Reads a whole log whose first commit follows number `seq`.
 ///
+/// Bytes that were there when the store was closed and are not now are damage, and no torn end.
+pub(crate) fn replay(path: &Path, bytes: &[u8], entry: &LogEntry, seq: u64) -> Result<Replay> {
+    let mut replay = replay_frames(path, bytes, entry.number, entry.salt, seq)?;
+    let Some(closed) = entry.closed.filter(|_| replay.damage.is_empty()) else {
+        return Ok(replay);
+    };
+    let what = match bytes.get(..closed.size_bytes as usize) {
+        None => format!(
+            "the log has {} bytes; it had {} when the store was closed",
+            bytes.len(),
+            closed.size_bytes
+        ),
+        Some(bytes) if crc32c::crc32c(bytes) != closed.crc32c => {
+            "the log fails the checksum it had when the store was closed".to_owned()
+        }
+        Some(_) => return Ok(replay),
+    };
+    let at = replay.end.min(closed.size_bytes);
+    replay.damage.push(Error::corrupted(path, at, what));
+    Ok(replay)
+}
+
+/// Reads the frames of a log.
+///
 /// A frame that fails is the torn end of an unacknowledged commit, unless a later whole frame says that
 /// it had been durable: then it is damage, and reading goes on behind it.
-pub(crate) fn replay(
+fn replay_frames(
     path: &Path,
     bytes: &[u8],
     number: u64,

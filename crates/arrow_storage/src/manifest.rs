@@ -66,6 +66,18 @@ pub(crate) struct TombstonesEntry {
 pub(crate) struct LogEntry {
     pub(crate) number: u64,
     pub(crate) salt: u32,
+    /// How the log began when a writer closed the store: whatever comes behind, these bytes were durable.
+    pub(crate) closed: Option<Sealed>,
+}
+
+impl LogEntry {
+    pub(crate) fn new(number: u64) -> Self {
+        Self {
+            number,
+            salt: random_salt(),
+            closed: None,
+        }
+    }
 }
 
 /// A manifest as read.
@@ -86,10 +98,7 @@ impl Manifest {
             next_file: 2,
             segments: Vec::new(),
             tombstones: None,
-            log: LogEntry {
-                number: 1,
-                salt: random_salt(),
-            },
+            log: LogEntry::new(1),
         }
     }
 
@@ -217,7 +226,7 @@ fn checksum(version: &str, json: &str) -> u32 {
 }
 
 /// A number that frames of another log will not carry.
-pub(crate) fn random_salt() -> u32 {
+fn random_salt() -> u32 {
     use std::hash::{BuildHasher, Hasher};
     std::hash::RandomState::new().build_hasher().finish() as u32
 }

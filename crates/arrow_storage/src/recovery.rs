@@ -249,13 +249,7 @@ fn read_log(
             }
             other => other.at("read", path)?,
         };
-        replay = log::replay(
-            path,
-            &bytes,
-            manifest.log.number,
-            manifest.log.salt,
-            manifest.seq,
-        )?;
+        replay = log::replay(path, &bytes, &manifest.log, manifest.seq)?;
         if replay.damage.is_empty() {
             return Ok(replay);
         }

@@ -52,7 +52,7 @@ pub(crate) fn verify(
     let path = dir.join(log_name(entry.number));
     match vfs.read(&path).at("read", &path) {
         Ok(bytes) => {
-            let replay = log::replay(&path, &bytes, entry.number, entry.salt, state.manifest.seq)?;
+            let replay = log::replay(&path, &bytes, entry, state.manifest.seq)?;
             damage.extend(replay.damage);
             let last = replay
                 .frames

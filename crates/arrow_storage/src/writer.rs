@@ -334,7 +334,15 @@ impl Writer {
         if !in_log(&state()) || self.stopped.get().is_some() {
             return Ok(());
         }
-        open.log.close(state().seq)
+        let mut manifest = state().manifest.as_ref().clone();
+        let known = manifest.log.closed.map(|closed| closed.size_bytes);
+        if known == Some(open.log.end) {
+            return Ok(());
+        }
+        let closed = open.log.close(state().seq)?;
+        manifest.generation += 1;
+        manifest.log.closed = Some(closed);
+        manifest.commit(self.vfs.as_ref(), &self.dir).map_err(|(error, _)| error)
     }
 
     fn open_log<'a>(&self, guard: &'a mut Option<OpenLog>) -> Result<&'a mut OpenLog> {
