@@ -36,7 +36,7 @@ impl Merged {
 
     pub(crate) fn id(&self, place: Place) -> Result<&str> {
         match self.segments.get(place.source as usize) {
-            Some(live) => live.segment.vectors.id(place.row as usize),
+            Some(live) => live.segment.id(place.row as usize),
             None => Ok(&self.fresh[place.row as usize].id),
         }
     }
@@ -81,7 +81,7 @@ fn order(segments: &[Live], fresh: &[Arc<Memory>]) -> Result<Vec<Place>> {
     for (source, cursor) in cursors.iter_mut().enumerate() {
         if let Some(row) = cursor.next() {
             heads.push(Reverse((
-                segments[source].segment.vectors.id(row)?,
+                segments[source].segment.id(row)?,
                 source as u32,
                 row as u32,
             )));
@@ -95,7 +95,7 @@ fn order(segments: &[Live], fresh: &[Arc<Memory>]) -> Result<Vec<Place>> {
         match segments.get(source as usize) {
             Some(live) => {
                 if let Some(row) = cursors[source as usize].next() {
-                    heads.push(Reverse((live.segment.vectors.id(row)?, source, row as u32)));
+                    heads.push(Reverse((live.segment.id(row)?, source, row as u32)));
                 }
             }
             None => {

@@ -314,7 +314,7 @@ pub(crate) fn remove_orphans(vfs: &dyn Vfs, dir: &Path, manifest: &Manifest) -> 
 /// Writes the vectors files that had to be made again.
 pub(crate) fn restore_vectors(vfs: &dyn Vfs, dir: &Path, state: &State) -> Result<()> {
     for live in &state.segments {
-        if let Some(bytes) = &live.segment.rebuilt {
+        if let Some(bytes) = live.segment.made_again() {
             let draft = dir.join(manifest::REBUILT);
             let path = dir.join(manifest::vectors_name(live.segment.entry.number));
             let file = vfs.create(&draft).at("create", &draft)?;

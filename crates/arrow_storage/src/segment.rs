@@ -12,8 +12,9 @@ use bytes::Bytes;
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
-use vector_search::Bitmap;
+use vector_search::{Bitmap, Rows};
 
 /// Filters whose rows a segment remembers; its rows never change.
 const REMEMBERED_FILTERS: usize = 16;
@@ -22,9 +23,13 @@ const REMEMBERED_FILTERS: usize = 16;
 #[derive(Debug)]
 pub(crate) struct Segment {
     pub(crate) entry: SegmentEntry,
-    pub(crate) vectors: Vectors,
-    /// Content of the vectors file when it had to be made again.
-    pub(crate) rebuilt: Option<Bytes>,
+    vectors: Vectors,
+    /// Content of the vectors file when it had to be made again to be opened.
+    rebuilt: Option<Bytes>,
+    /// The same when damage was met later.
+    mended: OnceLock<(Vectors, Bytes)>,
+    told: AtomicBool,
+    dimension: usize,
     table_bytes: Bytes,
     table_path: std::path::PathBuf,
     table: OnceLock<Table>,
@@ -85,6 +90,9 @@ impl Segment {
             entry: entry.clone(),
             vectors,
             rebuilt,
+            mended: OnceLock::new(),
+            told: AtomicBool::new(false),
+            dimension,
             table_bytes,
             table_path,
             table: OnceLock::new(),
@@ -98,7 +106,59 @@ impl Segment {
     }
 
     pub(crate) fn id(&self, row: usize) -> Result<&str> {
-        self.vectors.id(row)
+        self.whole_vectors(|vectors| vectors.id(row))
+    }
+
+    /// The row of an id.
+    pub(crate) fn find(&self, id: &str) -> Result<Option<usize>> {
+        self.whole_vectors(|vectors| vectors.find(id))
+    }
+
+    /// All vectors, for a scan.
+    pub(crate) fn scan_rows(&self) -> Result<Rows<'_>> {
+        self.whole_vectors(Vectors::rows)
+    }
+
+    /// Reads from the vectors; from ones made of the table when those of the file are damaged there.
+    fn whole_vectors<'a, T>(&'a self, read: impl Fn(&'a Vectors) -> Result<T>) -> Result<T> {
+        if let Some((vectors, _)) = self.mended.get() {
+            return read(vectors);
+        }
+        match read(&self.vectors) {
+            Err(Error::Corrupted { .. }) if self.rebuilt.is_none() => read(self.mend()?),
+            other => other,
+        }
+    }
+
+    fn mend(&self) -> Result<&Vectors> {
+        let entry = &self.entry;
+        let bytes = rebuild(&self.table_path, &self.table_bytes, entry, self.dimension)?;
+        let path = self.vectors.checked().path();
+        let vectors = Vectors::open(path, bytes.clone(), entry.rows, self.dimension, entry.table)?;
+        Ok(&self.mended.get_or_init(|| (vectors, bytes)).0)
+    }
+
+    /// Content of the vectors file when it had to be made again.
+    pub(crate) fn made_again(&self) -> Option<&Bytes> {
+        let mended = self.mended.get().map(|(_, bytes)| bytes);
+        mended.or(self.rebuilt.as_ref())
+    }
+
+    /// What to tell the user, once, about a vectors file that had to be made again.
+    pub(crate) fn warning(&self) -> Option<String> {
+        if self.made_again().is_none() || self.told.swap(true, Ordering::Relaxed) {
+            return None;
+        }
+        let path = self.vectors.checked().path();
+        Some(format!(
+            "{} was missing or damaged; its vectors are made again from the table beside it",
+            path.display()
+        ))
+    }
+
+    /// Whether the vectors file that was opened has damaged blocks.
+    pub(crate) fn is_damaged(&self) -> bool {
+        !self.vectors.checked().damage().is_empty()
     }
 
     pub(crate) fn table(&self) -> Result<&Table> {
@@ -132,7 +192,7 @@ impl Segment {
                 .zip(texts.zip(times))
                 .map(|(&row, ((content, metadata), (created_at, updated_at)))| {
                     Ok(Memory {
-                        id: self.vectors.id(row)?.to_owned(),
+                        id: self.id(row)?.to_owned(),
                         content,
                         metadata,
                         created_at,
@@ -146,7 +206,7 @@ impl Segment {
 
     /// One vector, from the table when the vectors are damaged there.
     pub(crate) fn vector(&self, row: usize) -> Result<Cow<'_, [f32]>> {
-        match self.vectors.vector(row) {
+        match self.whole_vectors(|vectors| vectors.vector(row)) {
             Ok(vector) => Ok(Cow::Borrowed(vector)),
             Err(Error::Corrupted { .. }) => Ok(Cow::Owned(self.table()?.vectors(&[row])?)),
             Err(error) => Err(error),
@@ -194,7 +254,7 @@ impl Segment {
                     )
                 })?;
                 Ok(filter.matches(&Subject {
-                    id: self.vectors.id(row)?,
+                    id: self.id(row)?,
                     created_at,
                     updated_at,
                     metadata: &metadata,

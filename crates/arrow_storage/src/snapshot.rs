@@ -89,6 +89,13 @@ impl Snapshot {
         self.state.manifest.model.as_deref()
     }
 
+    /// What the user should know about damage that was made good, once each.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let segments = self.state.segments.iter();
+        segments.filter_map(|live| live.segment.warning()).collect()
+    }
+
     /// Number of the last commit.
     #[must_use]
     pub fn seq(&self) -> u64 {
@@ -119,7 +126,7 @@ impl Snapshot {
         for (index, live) in self.state.segments.iter().enumerate() {
             let mask = self.mask(index, filter)?;
             for row in mask.rows(0..mask.len()) {
-                ids.push(live.segment.vectors.id(row)?.to_owned());
+                ids.push(live.segment.id(row)?.to_owned());
             }
         }
         let fresh = self
@@ -234,7 +241,6 @@ impl Snapshot {
         candidates: &mut [Vec<Candidate>],
     ) -> Result<()> {
         let live = &self.state.segments[index];
-        let vectors = &live.segment.vectors;
         let mask = if options.filter.is_none() && live.dead.count() == 0 {
             None
         } else {
@@ -242,7 +248,7 @@ impl Snapshot {
         };
         let found = search(
             queries,
-            vectors.rows()?,
+            live.segment.scan_rows()?,
             mask.as_ref(),
             options.top_k,
             options.min_similarity,
@@ -252,7 +258,7 @@ impl Snapshot {
             for scored in found {
                 candidates.push(Candidate {
                     place: Place::Row(index, scored.row),
-                    id: vectors.id(scored.row)?.to_owned(),
+                    id: live.segment.id(scored.row)?.to_owned(),
                     score: scored.score,
                 });
             }

@@ -27,7 +27,6 @@ impl Live {
     fn find(&self, id: &str) -> Result<Option<usize>> {
         Ok(self
             .segment
-            .vectors
             .find(id)?
             .filter(|&row| !self.dead.contains(row)))
     }

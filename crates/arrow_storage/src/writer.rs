@@ -4,7 +4,7 @@ use crate::error::{At, Error, Result};
 use crate::flush::{self, Check, Rewrite};
 use crate::frame::{Body, Operation};
 use crate::log::Log;
-use crate::recovery::Loaded;
+use crate::recovery::{self, Loaded};
 use crate::segment::{Segment, lock as hold};
 use crate::state::State;
 use crate::store::Durability;
@@ -259,7 +259,7 @@ impl Writer {
         let mut damaged = false;
         for live in &mut state.segments {
             check()?;
-            if !live.segment.vectors.checked().damage().is_empty() {
+            if live.segment.is_damaged() {
                 damaged = true;
                 let entry = &live.segment.entry;
                 let dimension = state.dimension.unwrap_or_default();
@@ -322,10 +322,11 @@ impl Writer {
         if self.stopped.get().is_some() {
             return Ok(());
         }
+        let state = || shared.read().unwrap_or_else(PoisonError::into_inner).clone();
+        recovery::restore_vectors(self.vfs.as_ref(), &self.dir, &state())?;
         if self.durable.load(Ordering::SeqCst) < open.log.end {
             open.log.file.sync().at("sync the log of", &self.dir)?;
         }
-        let state = || shared.read().unwrap_or_else(PoisonError::into_inner).clone();
         let in_log = |state: &State| state.seq > state.manifest.seq;
         if tidy && in_log(&state()) {
             // Failing is no loss: everything is in the log, which stays then.

@@ -17,6 +17,8 @@ use pyo3::types::PyDict;
 
 use crate::error::{DimensionError, StorageError, StoreCorruptedError, StoreLockedError};
 
+const LOGGER: &str = "ai_os_diffusion.storage";
+
 /// id, content, metadata as JSON, microseconds of creation and of the last change, embedding.
 type Row<'py> = (String, String, String, i64, i64, Bound<'py, PyArray1<f32>>);
 
@@ -57,6 +59,15 @@ fn detached<T: Send>(
         Some(signal) => Err(signal),
         None => result.map_err(|error| to_python(py, error)),
     }
+}
+
+/// Logs what a user should know about damage that was made good.
+fn warn(py: Python<'_>, snapshot: &Snapshot) -> PyResult<()> {
+    for warning in snapshot.warnings() {
+        let logger = py.import("logging")?.call_method1("getLogger", (LOGGER,))?;
+        logger.call_method1("warning", (warning,))?;
+    }
+    Ok(())
 }
 
 fn row<'py>(py: Python<'py>, memory: &Memory) -> Row<'py> {
@@ -212,7 +223,9 @@ impl PyStore {
     }
 
     fn snapshot(&self, py: Python<'_>) -> PyResult<PySnapshot> {
-        Ok(PySnapshot(detached(py, |_| self.0.snapshot())?))
+        let snapshot = detached(py, |_| self.0.snapshot())?;
+        warn(py, &snapshot)?;
+        Ok(PySnapshot(snapshot))
     }
 
     /// Messages about what is damaged.
@@ -283,6 +296,7 @@ impl PySnapshot {
 
     fn load<'py>(&self, py: Python<'py>, id: &str) -> PyResult<Option<Row<'py>>> {
         let memory = detached(py, |_| self.0.load(id))?;
+        warn(py, &self.0)?;
         Ok(memory.map(|memory| row(py, &memory)))
     }
 
@@ -331,6 +345,7 @@ impl PySnapshot {
                 .collect()
         };
         let found = detached(py, |_| self.0.search(&queries, &options))?;
+        warn(py, &self.0)?;
         let pair = |hit: &Hit| (row(py, &hit.memory), hit.similarity);
         Ok(found
             .iter()
