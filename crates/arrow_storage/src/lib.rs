@@ -26,6 +26,7 @@ mod segment;
 mod snapshot;
 mod state;
 mod store;
+mod sync;
 mod table;
 mod tombstones;
 mod transfer;

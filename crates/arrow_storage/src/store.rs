@@ -25,9 +25,9 @@ use std::time::Duration;
 pub enum Durability {
     /// When the disk holds it.
     Commit,
-    /// When the system holds it; the disk follows after 100 ms or 1 MiB of further commits, on flush and on close.
+    /// When the system holds it; the disk follows within 100 ms, or after 1 MiB of commits.
     Batch,
-    /// When the system holds it; the disk follows on flush.
+    /// When the system holds it; the disk follows on flush and on close.
     None,
 }
 

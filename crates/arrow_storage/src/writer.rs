@@ -8,35 +8,28 @@ use crate::recovery::{self, Loaded};
 use crate::segment::{Segment, lock as hold};
 use crate::state::State;
 use crate::store::Durability;
-use crate::vfs::{Vfs, VfsFile, VfsLock};
+use crate::sync::{Pending, Syncer, Timer};
+use crate::vfs::{Vfs, VfsLock};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 /// A log this long is flushed.
 const FLUSH_BYTES: u64 = 16 << 20;
 /// A commit this large goes straight into a segment: it would be written twice otherwise.
 const BULK_BYTES: usize = 4 << 20;
-const BATCH_BYTES: u64 = 1 << 20;
-const BATCH_TIME: Duration = Duration::from_millis(100);
 
 /// Everything a writing handle has beside the state.
 ///
-/// Locks are taken in the order `log`, then the state, then `synced`. A thread appends under `log` and
-/// syncs under `synced`, so that while one waits for the disk others append, and its sync covers theirs.
+/// Locks are taken in the order `log`, then the state, then those of the syncer. A thread appends under `log`
+/// and syncs without it.
 #[derive(Debug)]
 pub(crate) struct Writer {
     vfs: Arc<dyn Vfs>,
     dir: PathBuf,
     log: Mutex<Option<OpenLog>>,
-    synced: Mutex<Synced>,
-    /// End of the current log.
-    written: AtomicU64,
-    /// Bytes of the current log that are durable.
-    durable: AtomicU64,
-    /// Why nothing may be acknowledged any more.
-    stopped: OnceLock<String>,
+    syncer: Arc<Syncer>,
+    /// Started by the first commit that is batched.
+    timer: Mutex<Option<Timer>>,
 }
 
 #[derive(Debug)]
@@ -47,18 +40,12 @@ struct OpenLog {
     _lock: Box<dyn VfsLock>,
 }
 
-#[derive(Debug)]
-struct Synced {
-    log_number: u64,
-    at: Instant,
-}
-
 /// A commit that is applied but may not be durable.
 #[derive(Debug)]
 pub(crate) struct Saved {
     pub(crate) operations: usize,
     /// Where to sync, up to which byte of which log; none when it is durable already.
-    pending: Option<(Arc<dyn VfsFile>, u64, u64)>,
+    pending: Option<Pending>,
 }
 
 type Shared = RwLock<Arc<State>>;
@@ -80,12 +67,8 @@ impl Writer {
             clean,
         )?;
         Ok(Self {
-            written: AtomicU64::new(log.end),
-            durable: AtomicU64::new(log.end),
-            synced: Mutex::new(Synced {
-                log_number: entry.number,
-                at: Instant::now(),
-            }),
+            syncer: Arc::new(Syncer::new(dir, entry.number, log.end)),
+            timer: Mutex::new(None),
             log: Mutex::new(Some(OpenLog {
                 flush_at: FLUSH_BYTES,
                 number: entry.number,
@@ -93,7 +76,6 @@ impl Writer {
                 _lock: lock,
             })),
             dir: dir.to_owned(),
-            stopped: OnceLock::new(),
             vfs,
         })
     }
@@ -130,16 +112,13 @@ impl Writer {
         let seq = state.seq + 1;
         drop(state);
         let body = Body::Operations(operations);
-        if let Err((error, whole)) =
-            open.log
-                .append(seq, self.durable.load(Ordering::SeqCst), &body)
-        {
+        if let Err((error, whole)) = open.log.append(seq, self.syncer.durable(), &body) {
             if !whole {
-                self.stop(&error);
+                self.syncer.stop(&error);
             }
             return Err(error);
         }
-        self.written.store(open.log.end, Ordering::SeqCst);
+        self.syncer.wrote(open.log.end);
         let Body::Operations(operations) = body else {
             return Ok(done);
         };
@@ -149,7 +128,11 @@ impl Writer {
         }
         Ok(Saved {
             operations: count,
-            pending: Some((open.log.file.clone(), open.number, open.log.end)),
+            pending: Some(Pending {
+                file: open.log.file.clone(),
+                log_number: open.number,
+                end: open.log.end,
+            }),
         })
     }
 
@@ -157,7 +140,7 @@ impl Writer {
     fn apply(&self, shared: &Shared, operations: Vec<Operation>) -> Result<()> {
         let mut state = shared.write().unwrap_or_else(PoisonError::into_inner);
         let applied = Arc::make_mut(&mut state).apply(operations);
-        applied.inspect_err(|error| self.stop(error))
+        applied.inspect_err(|error| self.syncer.stop(error))
     }
 
     /// Flushes a long log. Failing is not the commit's failure: it is safe in the log, which grows on.
@@ -177,32 +160,24 @@ impl Writer {
 
     /// Waits until a commit is as durable as was asked for.
     pub(crate) fn make_durable(&self, saved: Saved, durability: Durability) -> Result<()> {
-        let Some((file, log_number, end)) = saved.pending else {
+        let Some(pending) = saved.pending else {
             return Ok(());
         };
-        if durability == Durability::None {
-            return Ok(());
+        match durability {
+            Durability::None => Ok(()),
+            Durability::Commit => self.syncer.sync(&pending),
+            Durability::Batch => {
+                let mut timer = hold(&self.timer);
+                let timer = match &mut *timer {
+                    Some(timer) => timer,
+                    None => {
+                        let started = Timer::start(self.syncer.clone());
+                        timer.insert(started.at("start a thread for", &self.dir)?)
+                    }
+                };
+                timer.schedule(&self.syncer, pending)
+            }
         }
-        let mut synced = hold(&self.synced);
-        // A flush made durable what older logs held.
-        let durable = || self.durable.load(Ordering::SeqCst);
-        if synced.log_number > log_number || durable() >= end {
-            return Ok(());
-        }
-        if durability == Durability::Batch
-            && end - durable() < BATCH_BYTES
-            && synced.at.elapsed() < BATCH_TIME
-        {
-            return Ok(());
-        }
-        self.running()?;
-        let written = self.written.load(Ordering::SeqCst);
-        file.sync()
-            .at("sync the log of", &self.dir)
-            .inspect_err(|error| self.stop(error))?;
-        self.durable.store(written, Ordering::SeqCst);
-        synced.at = Instant::now();
-        Ok(())
     }
 
     /// Notes in a new manifest the model that `choose` names, if any.
@@ -224,7 +199,7 @@ impl Writer {
             .commit(self.vfs.as_ref(), &self.dir)
             .map_err(|(error, old_stands)| {
                 if !old_stands {
-                    self.stop(&error);
+                    self.syncer.stop(&error);
                 }
                 error
             })?;
@@ -288,23 +263,19 @@ impl Writer {
         rewrite: Rewrite,
         check: Check<'_>,
     ) -> Result<()> {
-        self.running()?;
+        self.syncer.running()?;
         let flushed = flush::flush(self.vfs.as_ref(), &self.dir, state, rewrite, check).map_err(
             |(error, old_stands)| {
                 if !old_stands {
-                    self.stop(&error);
+                    self.syncer.stop(&error);
                 }
                 error
             },
         )?;
-        let mut synced = hold(&self.synced);
         open.number = flushed.state.manifest.log.number;
         open.log = flushed.log;
         open.flush_at = FLUSH_BYTES;
-        synced.log_number = open.number;
-        self.written.store(open.log.end, Ordering::SeqCst);
-        self.durable.store(open.log.end, Ordering::SeqCst);
-        drop(synced);
+        self.syncer.replaced(open.number, open.log.end);
         *shared.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(flushed.state);
         for name in flushed.obsolete {
             // What stays behind is removed when the store is next opened.
@@ -319,12 +290,12 @@ impl Writer {
         let Some(mut open) = guard.take() else {
             return Ok(());
         };
-        if self.stopped.get().is_some() {
+        if self.syncer.running().is_err() {
             return Ok(());
         }
         let state = || shared.read().unwrap_or_else(PoisonError::into_inner).clone();
         recovery::restore_vectors(self.vfs.as_ref(), &self.dir, &state())?;
-        if self.durable.load(Ordering::SeqCst) < open.log.end {
+        if self.syncer.durable() < open.log.end {
             open.log.file.sync().at("sync the log of", &self.dir)?;
         }
         let in_log = |state: &State| state.seq > state.manifest.seq;
@@ -332,7 +303,7 @@ impl Writer {
             // Failing is no loss: everything is in the log, which stays then.
             let _ = self.flush_into(&mut open, shared, &state(), Rewrite::Sparse, check);
         }
-        if !in_log(&state()) || self.stopped.get().is_some() {
+        if !in_log(&state()) || self.syncer.running().is_err() {
             return Ok(());
         }
         let mut manifest = state().manifest.as_ref().clone();
@@ -347,24 +318,10 @@ impl Writer {
     }
 
     fn open_log<'a>(&self, guard: &'a mut Option<OpenLog>) -> Result<&'a mut OpenLog> {
-        self.running()?;
+        self.syncer.running()?;
         guard.as_mut().ok_or_else(|| Error::Closed {
             path: self.dir.clone(),
         })
-    }
-
-    fn running(&self) -> Result<()> {
-        match self.stopped.get() {
-            None => Ok(()),
-            Some(cause) => Err(Error::Stopped {
-                path: self.dir.clone(),
-                cause: cause.clone(),
-            }),
-        }
-    }
-
-    fn stop(&self, cause: &Error) {
-        let _ = self.stopped.set(format!("it {cause}"));
     }
 }
 

@@ -33,8 +33,8 @@ class ArrowStorage(MemoryView):
         dimension: length of the vectors; by default the first one decides.
         read_only: open beside a writer, for reading.
         durability: when a write returns: `commit`, when the disk holds it; `batch`, when the system does,
-            the disk following after 100 ms or 1 MiB of further writes and on `close`; `none`, the disk
-            following on `compact` and `flush`.
+            the disk following within 100 ms or after 1 MiB of writes; `none`, the disk following on `flush`,
+            `compact` and `close`.
         lock_timeout_s: how long to wait for another writer.
         model: what makes the vectors: a name, or `name@sha256:digest` with a digest of its weights. The store
             remembers the first one and refuses another, whose vectors would not compare.
