@@ -6,8 +6,10 @@
 //! missing name. Values of different types are unequal, and neither is greater.
 
 use crate::error::{Error, Result};
+use crate::projection;
 use serde_json::{Map, Value};
 use std::cmp::Ordering;
+use std::collections::BTreeSet;
 
 const MAX_DEPTH: usize = 32;
 
@@ -16,6 +18,9 @@ const MAX_DEPTH: usize = 32;
 pub struct Filter {
     condition: Condition,
     text: String,
+    /// Members of the metadata that the condition looks at.
+    members: Vec<String>,
+    looks_at_times: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -60,10 +65,39 @@ impl Filter {
     pub fn parse(json: &str) -> Result<Self> {
         let value: Value =
             serde_json::from_str(json).map_err(|error| bad(format!("not JSON: {error}")))?;
+        let condition = parse_all(&value, 0)?;
+        let mut fields = Vec::new();
+        condition.fields(&mut fields);
+        let members: BTreeSet<&String> = fields
+            .iter()
+            .filter_map(|field| match field {
+                Field::Path(path) => path.first(),
+                _ => None,
+            })
+            .collect();
         Ok(Self {
-            condition: parse_all(&value, 0)?,
+            members: members.into_iter().cloned().collect(),
+            looks_at_times: fields
+                .iter()
+                .any(|field| matches!(field, Field::CreatedAt | Field::UpdatedAt)),
             text: value.to_string(),
+            condition,
         })
+    }
+
+    /// Parses what the condition looks at of a memory's metadata; the rest would only take time.
+    pub(crate) fn metadata(&self, json: &str) -> serde_json::Result<Value> {
+        projection::members(json, &self.members)
+    }
+
+    /// Whether it looks at metadata at all.
+    pub(crate) fn looks_at_metadata(&self) -> bool {
+        !self.members.is_empty()
+    }
+
+    /// Whether it looks at `@created_at` or `@updated_at`.
+    pub(crate) fn looks_at_times(&self) -> bool {
+        self.looks_at_times
     }
 
     /// One text for equal filters.
@@ -188,6 +222,19 @@ fn ordered(operator: &str, value: &Value) -> Result<Value> {
 }
 
 impl Condition {
+    /// Everything it looks at.
+    fn fields<'a>(&'a self, found: &mut Vec<&'a Field>) {
+        match self {
+            Self::And(parts) | Self::Or(parts) => {
+                for part in parts {
+                    part.fields(found);
+                }
+            }
+            Self::Not(part) => part.fields(found),
+            Self::Field(field, _) => found.push(field),
+        }
+    }
+
     fn matches(&self, subject: &Subject<'_>) -> bool {
         match self {
             Self::And(all) => all.iter().all(|condition| condition.matches(subject)),

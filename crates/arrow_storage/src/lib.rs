@@ -21,6 +21,7 @@ mod manifest;
 mod memory;
 mod merge;
 mod model;
+mod projection;
 mod recovery;
 mod segment;
 mod snapshot;

@@ -237,30 +237,32 @@ impl Segment {
         Ok(found)
     }
 
+    /// Reads the columns that a filter looks at and asks it.
     fn evaluate(&self, filter: &Filter, rows: &[usize]) -> Result<Vec<bool>> {
         let table = self.table()?;
-        let metadata = table.texts(Column::Metadata, rows)?;
-        let created = table.times(Column::CreatedAt, rows)?;
-        let updated = table.times(Column::UpdatedAt, rows)?;
-        let times = created.into_iter().zip(updated);
-        let columns = rows.iter().zip(metadata).zip(times);
-        columns
-            .map(|((&row, metadata), (created_at, updated_at))| {
-                let metadata = serde_json::from_str(&metadata).map_err(|error| {
-                    Error::corrupted(
-                        &self.table_path,
-                        0,
-                        format!("metadata of row {row}: {error}"),
-                    )
-                })?;
-                Ok(filter.matches(&Subject {
-                    id: self.id(row)?,
-                    created_at,
-                    updated_at,
-                    metadata: &metadata,
-                }))
-            })
-            .collect()
+        let texts = filter
+            .looks_at_metadata()
+            .then(|| table.texts(Column::Metadata, rows));
+        let texts = texts.transpose()?;
+        let times = |column| filter.looks_at_times().then(|| table.times(column, rows));
+        let created = times(Column::CreatedAt).transpose()?;
+        let updated = times(Column::UpdatedAt).transpose()?;
+        let time =
+            |times: &Option<Vec<i64>>, index: usize| times.as_ref().map_or(0, |times| times[index]);
+        let holds = rows.iter().enumerate().map(|(index, &row)| {
+            let json = texts.as_ref().map_or("{}", |texts| &texts[index]);
+            let metadata = filter.metadata(json).map_err(|error| {
+                let what = format!("metadata of row {row}: {error}");
+                Error::corrupted(&self.table_path, 0, what)
+            })?;
+            Ok(filter.matches(&Subject {
+                id: self.id(row)?,
+                created_at: time(&created, index),
+                updated_at: time(&updated, index),
+                metadata: &metadata,
+            }))
+        });
+        holds.collect()
     }
 
     /// Reads rows, and when damaged ones are to be skipped, halves of them until those are alone.

@@ -350,7 +350,9 @@ impl Scan {
 
 fn matches(filter: &Filter, memory: &Memory) -> bool {
     // Metadata was checked to be JSON when the memory was made.
-    let metadata = serde_json::from_str(&memory.metadata).unwrap_or(serde_json::Value::Null);
+    let metadata = filter
+        .metadata(&memory.metadata)
+        .unwrap_or(serde_json::Value::Null);
     filter.matches(&Subject {
         id: &memory.id,
         created_at: memory.created_at,
