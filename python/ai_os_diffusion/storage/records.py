@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Columns", "as_matrix", "as_vector", "columns_of", "filter_json", "metadata_json"]
 
+# One for all calls: `json.dumps` would make one for each memory.
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 _FIELDS = frozenset({"memory_id", "content", "embedding", "metadata", "created_at", "updated_at"})
 
 
@@ -102,7 +104,7 @@ def filter_json(filter: Mapping[str, Any] | None) -> str | None:
 
 def _json(value: Any, where: str) -> str:
     try:
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+        text = _ENCODER.encode(value)
         text.encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise StorageError(f"{where}: expected JSON values (no NaN), got {error}") from error
@@ -169,6 +171,14 @@ def text(value: object, which: str) -> str:
 def _stack(vectors: list[Any], ids: list[str]) -> NDArray[np.float32]:
     if not vectors:
         return np.empty((0, 0), np.float32)
+    first = vectors[0]
+    if isinstance(first, np.ndarray) and first.ndim == 1 and first.dtype == np.float32:
+        # What an encoder gives: nothing to convert, row by row.
+        if all(
+            type(vector) is np.ndarray and vector.shape == first.shape and vector.dtype == np.float32
+            for vector in vectors
+        ):
+            return np.stack(vectors)
     rows = [
         as_vector(vector, f"the embedding of {name!r}") for vector, name in zip(vectors, ids, strict=True)
     ]
