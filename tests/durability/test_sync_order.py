@@ -99,7 +99,16 @@ def test_the_log_is_synced_before_the_call_returns(trace, begin, end):
 def test_the_manifest_is_replaced_between_two_syncs(trace, begin, end):
     events = between(trace, begin, end)
     renames = [i for i, event in enumerate(events) if event[0].startswith("rename")]
+    tables = [i for i in renames if ".draft" in events[i][1]]
+    renames = [i for i in renames if "/MANIFEST.tmp" in events[i][1]]
     assert renames
+    assert tables
+    for at in tables:
+        draft = re.search(r'"([^"]*)\.draft"', events[at][1])[1]
+        wrote = max(i for i in range(at) if events[i][0] == "pwrite64" and f"{draft}.draft>" in events[i][1])
+        assert any(is_sync(event, f"{draft}.draft>") for event in events[wrote:at]), draft
+        manifest = min(i for i in renames if i > at)
+        assert any(e[0] == "fsync" and "/store>" in e[1] for e in events[at:manifest]), "the table's name"
     for at in renames:
         before = events[:at]
         for kind in ("/seg-", "/log-", "/MANIFEST.tmp"):

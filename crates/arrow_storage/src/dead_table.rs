@@ -9,7 +9,7 @@ use crate::manifest::{Sealed, draft_name, table_name};
 use crate::state::Live;
 use crate::table::SummedFile;
 use crate::vfs::Vfs;
-use parquet::basic::Compression;
+use parquet::basic::{Compression, ZstdLevel};
 use parquet::data_type::{ByteArray, ByteArrayType};
 use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
@@ -57,7 +57,7 @@ pub(crate) fn write(vfs: &dyn Vfs, dir: &Path, name: &str, segments: &[Live]) ->
 fn encode(sink: SummedFile, columns: &[Vec<ByteArray>]) -> Result<SummedFile, ParquetError> {
     let properties = WriterProperties::builder()
         .set_created_by("aios".to_owned())
-        .set_compression(Compression::ZSTD(Default::default()))
+        .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .build();
     let schema = parse_message_type(SCHEMA)?;
     let mut writer = SerializedFileWriter::new(sink, Arc::new(schema), Arc::new(properties))?;

@@ -4,8 +4,8 @@ use crate::dead_table;
 use crate::error::{At, Error, Result};
 use crate::log::Log;
 use crate::manifest::{
-    LogEntry, Manifest, Sealed, SegmentEntry, TombstonesEntry, dead_table_name, draft_name, log_name,
-    table_name, tombstones_name, vectors_name,
+    LogEntry, Manifest, Sealed, SegmentEntry, TombstonesEntry, dead_table_name, draft_name,
+    log_name, table_name, tombstones_name, vectors_name,
 };
 use crate::merge::Merged;
 use crate::segment::Segment;

@@ -8,8 +8,8 @@
 //! Space is allocated ahead because a sync that leaves the file's length alone costs half as much.
 
 use crate::error::{At, Error, Result};
-use crate::manifest::{LogEntry, Sealed};
 use crate::frame::{self, Body, Frame, HEADER_BYTES, Header, Operation};
+use crate::manifest::{LogEntry, Sealed};
 use crate::vfs::{Vfs, VfsFile};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -173,13 +173,7 @@ pub(crate) fn replay(path: &Path, bytes: &[u8], entry: &LogEntry, seq: u64) -> R
 ///
 /// A frame that fails is the torn end of an unacknowledged commit, unless a later whole frame says that
 /// it had been durable: then it is damage, and reading goes on behind it.
-fn replay_frames(
-    path: &Path,
-    bytes: &[u8],
-    number: u64,
-    salt: u32,
-    seq: u64,
-) -> Result<Replay> {
+fn replay_frames(path: &Path, bytes: &[u8], number: u64, salt: u32, seq: u64) -> Result<Replay> {
     let mut replay = Replay {
         len: bytes.len() as u64,
         ..Replay::default()

@@ -184,7 +184,7 @@ impl Manifest {
             files.push(vectors_name(segment.number));
         }
         // Last, so that whoever removes them in this order never shows a dead row to other tools.
-        for entry in &self.tombstones {
+        if let Some(entry) = &self.tombstones {
             files.push(tombstones_name(entry.number));
             files.push(dead_table_name(entry.number));
         }
@@ -266,7 +266,10 @@ pub(crate) fn is_ours(name: &str) -> bool {
     name == "MANIFEST.tmp"
         || name == REBUILT
         || stem
-            .and_then(|stem| stem.strip_prefix("seg-").or_else(|| stem.strip_prefix("dead-")))
+            .and_then(|stem| {
+                stem.strip_prefix("seg-")
+                    .or_else(|| stem.strip_prefix("dead-"))
+            })
             .is_some_and(numbered)
         || name.strip_prefix("log-").is_some_and(numbered)
         || name.strip_prefix("dead-").is_some_and(numbered)

@@ -168,14 +168,12 @@ impl Writer {
             Durability::Commit => self.syncer.sync(&pending),
             Durability::Batch => {
                 let mut timer = hold(&self.timer);
-                let timer = match &mut *timer {
-                    Some(timer) => timer,
-                    None => {
-                        let started = Timer::start(self.syncer.clone());
-                        timer.insert(started.at("start a thread for", &self.dir)?)
-                    }
-                };
-                timer.schedule(&self.syncer, pending)
+                if timer.is_none() {
+                    let started = Timer::start(self.syncer.clone());
+                    *timer = Some(started.at("start a thread for", &self.dir)?);
+                }
+                let timer = timer.as_ref();
+                timer.map_or(Ok(()), |timer| timer.schedule(&self.syncer, pending))
             }
         }
     }
@@ -293,7 +291,12 @@ impl Writer {
         if self.syncer.running().is_err() {
             return Ok(());
         }
-        let state = || shared.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let state = || {
+            shared
+                .read()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone()
+        };
         recovery::restore_vectors(self.vfs.as_ref(), &self.dir, &state())?;
         if self.syncer.durable() < open.log.end {
             open.log.file.sync().at("sync the log of", &self.dir)?;
@@ -314,7 +317,9 @@ impl Writer {
         let closed = open.log.close(state().seq)?;
         manifest.generation += 1;
         manifest.log.closed = Some(closed);
-        manifest.commit(self.vfs.as_ref(), &self.dir).map_err(|(error, _)| error)
+        manifest
+            .commit(self.vfs.as_ref(), &self.dir)
+            .map_err(|(error, _)| error)
     }
 
     fn open_log<'a>(&self, guard: &'a mut Option<OpenLog>) -> Result<&'a mut OpenLog> {

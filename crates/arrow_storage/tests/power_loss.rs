@@ -66,7 +66,10 @@ fn the_acknowledged_prefix_survives_every_loss_of_power() {
             );
             assert!(store.verify(&mut || Ok(())).unwrap().is_empty(), "{told}");
             let names = disk.list(Path::new("/store")).unwrap();
-            assert!(!names.iter().any(|name| name.ends_with(".draft")), "{told}: {names:?}");
+            assert!(
+                !names.iter().any(|name| name.contains(".draft")),
+                "{told}: {names:?}"
+            );
             let mut after = found;
             let step = common::Step::Save(vec![("later", "a commit after the power came back")]);
             step.change(&mut after);
@@ -189,6 +192,65 @@ fn nothing_is_acknowledged_after_a_failed_sync() {
     drop(store);
     let store = open(Arc::new(fs.after_power_loss(Survivors::Nothing)), path).unwrap();
     assert!(content(&store).unwrap().is_empty());
+}
+
+#[test]
+fn a_batched_commit_becomes_durable_without_another() {
+    let path = Path::new("/store");
+    let fs = FaultFs::default();
+    let options = arrow_storage::Options {
+        vfs: Arc::new(fs.clone()),
+        durability: arrow_storage::Durability::Batch,
+        ..Default::default()
+    };
+    let store = arrow_storage::Store::open(path, options, &mut || Ok(())).unwrap();
+    for (id, held) in [("a", 1), ("b", 2)] {
+        common::Step::Save(vec![(id, "text")]).run(&store).unwrap();
+        let begun = std::time::Instant::now();
+        loop {
+            let disk = Arc::new(fs.after_power_loss(Survivors::Nothing));
+            if content(&open(disk, path).unwrap()).unwrap().len() == held {
+                break;
+            }
+            assert!(begun.elapsed().as_secs() < 60, "{id} waits for ever");
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    }
+}
+
+#[test]
+fn a_failed_sync_of_a_batch_stops_the_writer() {
+    let path = Path::new("/store");
+    let save = |store: &arrow_storage::Store| common::Step::Save(vec![("a", "text")]).run(store);
+    let batched = |fs: &FaultFs| {
+        let options = arrow_storage::Options {
+            vfs: Arc::new(fs.clone()),
+            durability: arrow_storage::Durability::Batch,
+            ..Default::default()
+        };
+        arrow_storage::Store::open(path, options, &mut || Ok(())).unwrap()
+    };
+    let whole = FaultFs::default();
+    let store = batched(&whole);
+    save(&store).unwrap();
+    let sync = whole.operations();
+    drop(store);
+    let fs = FaultFs::with(Some(Fault::Once(sync, ErrorKind::Other)));
+    let store = batched(&fs);
+    save(&store).unwrap();
+    let begun = std::time::Instant::now();
+    let patience = |what: &str| {
+        assert!(begun.elapsed().as_secs() < 60, "{what}");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    };
+    while fs.operations() <= sync {
+        patience("nothing is synced");
+    }
+    while save(&store).is_ok() {
+        patience("the failure goes unnoticed");
+    }
+    let error = save(&store).unwrap_err().to_string();
+    assert!(error.contains("stopped writing"), "{error}");
 }
 
 #[test]
