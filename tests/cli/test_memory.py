@@ -1,5 +1,6 @@
 import json
 import os
+from pathlib import Path
 
 import pytest
 
@@ -51,6 +52,19 @@ def test_forget_asks_first(aios, aios_json, added):
 def test_what_was_forgotten_is_added_again_from_its_file(aios_json, added):
     aios_json("memory", "forget", "--source", added / "trains.txt", "--yes")
     assert aios_json("add", added)["passages"]["added"] == 1
+
+
+def test_compact_takes_what_was_forgotten_off_the_disk(aios, aios_json, added):
+    store = Path(aios_json("memory", "stats")["path"])
+    aios_json("memory", "forget", "--filter", "kind=python", "--yes")
+    aios_json("add", "-", "--name", "more.txt", input="Apples ripen in September.")
+    sizes = aios_json("memory", "compact")
+    assert sizes["bytes_after"] > 0
+    assert aios_json("memory", "stats")["dead_rows"] == 0
+    assert aios_json("memory", "stats")["segments"] == 1
+    assert len(aios_json("memory", "list")) == 5
+    assert not [path.name for path in store.iterdir() if path.name.endswith(".draft")]
+    assert "compacted from" in aios("memory", "compact").stderr
 
 
 def test_stats_count(aios, aios_json, added):
