@@ -23,7 +23,9 @@ def documented_query(store: Path) -> str:
 
 def in_duckdb(store: Path) -> list[str]:
     duckdb = pytest.importorskip("duckdb")
-    return sorted(row[0] for row in duckdb.sql(f"select memory_id from ({documented_query(store)})").fetchall())
+    return sorted(
+        row[0] for row in duckdb.sql(f"select memory_id from ({documented_query(store)})").fetchall()
+    )
 
 
 def item(i: int) -> dict:
@@ -42,7 +44,9 @@ def secrets_on_disk(store: Path) -> set[str]:
     for path in store.glob("seg-*.parquet"):
         found |= set(pq.read_table(path)["content"].to_pylist())
     rest = b"".join(path.read_bytes() for path in store.iterdir() if path.suffix != ".parquet")
-    return found | {f"secret number {i:04d}" for i in range(1000) if f"secret number {i:04d}".encode() in rest}
+    return found | {
+        f"secret number {i:04d}" for i in range(1000) if f"secret number {i:04d}".encode() in rest
+    }
 
 
 def test_a_closed_store_is_parquet(tmp_path):
