@@ -171,14 +171,8 @@ def text(value: object, which: str) -> str:
 def _stack(vectors: list[Any], ids: list[str]) -> NDArray[np.float32]:
     if not vectors:
         return np.empty((0, 0), np.float32)
-    first = vectors[0]
-    if isinstance(first, np.ndarray) and first.ndim == 1 and first.dtype == np.float32:
-        # What an encoder gives: nothing to convert, row by row.
-        if all(
-            type(vector) is np.ndarray and vector.shape == first.shape and vector.dtype == np.float32
-            for vector in vectors
-        ):
-            return np.stack(vectors)
+    if _are_float_rows(vectors):
+        return np.stack(vectors)
     rows = [
         as_vector(vector, f"the embedding of {name!r}") for vector, name in zip(vectors, ids, strict=True)
     ]
@@ -189,6 +183,15 @@ def _stack(vectors: list[Any], ids: list[str]) -> NDArray[np.float32]:
                 f"that of {ids[0]!r} {len(rows[0])}"
             )
     return np.stack(rows)
+
+
+def _are_float_rows(vectors: list[Any]) -> bool:
+    """Whether these are vectors as an encoder gives them, which need no conversion one by one."""
+    shape = np.shape(vectors[0]) if isinstance(vectors[0], np.ndarray) else ()
+    return len(shape) == 1 and all(
+        type(vector) is np.ndarray and vector.dtype == np.float32 and vector.shape == shape
+        for vector in vectors
+    )
 
 
 def _arrow_columns(items: Any) -> Columns:
