@@ -52,7 +52,7 @@ _EXAMPLES = (
         "Der Schlüssel liegt beim Nachbarn.",
     ),
 )
-ANSWER_ENDS = ["\n"]
+ANSWER_ENDS = ["\n\n", "\nText:", "\nQuestion:"]
 # A sentence of the model is shown when a sentence of the passages holds this share of what it adds to the
 # question, and when its tokens were this probable so far (geometric mean).
 _SUPPORTED = 0.8

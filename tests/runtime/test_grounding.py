@@ -2,6 +2,8 @@ import math
 from types import SimpleNamespace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ai_os_diffusion.excerpts import Sentence
 from ai_os_diffusion.grounding import (
@@ -184,3 +186,8 @@ def test_token_probability_is_a_geometric_mean():
 def test_sentences_of_a_stream_are_those_of_the_text(sentences):
     text = " " + " ".join(sentences)
     assert list(whole_sentences(text)) == list(whole_sentences([text])) == sentences
+
+
+@given(st.text(alphabet='aBM5.!?" \n-', max_size=30))
+def test_sentences_do_not_depend_on_how_the_text_arrives(text):
+    assert list(whole_sentences(text)) == list(whole_sentences([text]))
