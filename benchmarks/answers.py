@@ -85,7 +85,7 @@ def ask_all(
     rows = []
     for row in questions:
         answer = runtime.ask(row["question"])
-        found = runtime.recall(row["question"], min_similarity=-1.0)
+        found = runtime.recall(row["question"], top_k=10, min_similarity=-1.0)
         nearest = runtime.nearest_sentences(found)[0].text
         rows.append((row, answer, nearest))
         if verbose:

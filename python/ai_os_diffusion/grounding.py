@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ai_os_diffusion.excerpts import Excerpt, Sentence, excerpts_of, worth_quoting
 from ai_os_diffusion.ingestion import splitting
 from ai_os_diffusion.recall import RecallResult
-from ai_os_diffusion.support import support
+from ai_os_diffusion.support import keeps_question, support
 
 if TYPE_CHECKING:
     from ai_os_diffusion.inference.generation import GenerationStream
@@ -250,7 +250,9 @@ class AnswerCheck:
         self._citations: dict[int, Citation] = {}
 
     def admits(self, statement: str, sureness: float) -> bool:
-        """Whether a sentence of the model may be shown: it is held by a passage, sure, and new.
+        """Whether a sentence of the model may be shown.
+
+        It must be sure, new, and held by a sentence of a passage; the first must speak of what was asked.
 
         Args:
             statement: what it wrote.
@@ -262,7 +264,9 @@ class AnswerCheck:
             (support(statement, sentence.text, self._question, " ".join(sentence.hit.headings)), -index)
             for index, sentence in enumerate(self._sentences)
         )
-        if held < _SUPPORTED:
+        source = self._sentences[-index].text
+        answers = bool(self._admitted) or keeps_question(statement, source, self._question)
+        if held < _SUPPORTED or not answers:
             return False
         self._admitted.add(statement)
         self._cite(-index, held)

@@ -29,6 +29,8 @@ __all__ = ["Runtime", "open_runtime"]
 # Tokens an encoder puts around a text, with a margin.
 _SPECIAL_TOKENS = 8
 _REPETITION_PENALTY = 1.0
+# Passages whose sentences are laid beside a question: the right one may be in a passage that is less near.
+_SEARCHED = 10
 
 
 def open_runtime(config: Config | None = None) -> Runtime:
@@ -216,7 +218,7 @@ class Runtime:
 
         Args:
             question: in everyday words.
-            top_k: memories to choose passages from.
+            top_k: memories to choose sentences from; by default at least 10.
             filter: only memories whose metadata has these values.
             min_similarity: as for `recall`.
             max_tokens: length of what the model writes at most.
@@ -227,7 +229,8 @@ class Runtime:
         """
         from ai_os_diffusion.grounding import ANSWER_ENDS, Answer, answer_sentences, grounded_prompt
 
-        found = self.recall(question, top_k=top_k, filter=filter, min_similarity=min_similarity)
+        searched = top_k or max(self.config.retrieval.top_k, _SEARCHED)
+        found = self.recall(question, top_k=searched, filter=filter, min_similarity=min_similarity)
         sentences = () if found.abstained else self.nearest_sentences(found)
         if not sentences:
             yield Answer.abstention(found)

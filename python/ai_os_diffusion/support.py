@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["shared_words", "support"]
+__all__ = ["keeps_question", "shared_words", "support"]
 
 # A number with its marks ("8:10", "1.2", "24–10"), or a word, also "os.path", "queue-worker", "Anna's".
 _WORD = re.compile(r"\d[\d.,:/–-]*\d|\w+(?:[.'’_-]\w+)*")
@@ -65,6 +65,17 @@ def support(statement: str, text: str, question: str, headings: str = "") -> flo
     if not _codes(statement) <= held or not names <= stems | titles:
         return 0.0
     return len(new & (stems | titles)) / len(new)
+
+
+def keeps_question(statement: str, text: str, question: str) -> bool:
+    """Whether a statement has the words of the question that the text has; without them it answers another.
+
+    Args:
+        statement: a sentence of an answer.
+        text: the sentence of a passage that supports it.
+        question: what was asked.
+    """
+    return _content_words(question) & _content_words(text) <= _content_words(statement)
 
 
 def _codes(text: str) -> set[str]:

@@ -107,6 +107,7 @@ def test_a_supported_sentence_is_shown_and_cited():
         "Roses are cut on 3 March.",
         "Roses are cut in early March by Peter.",
         "Roses are cut.",
+        "In early March.",
         "Roses are not cut in early March.",
         "",
     ],

@@ -1,6 +1,6 @@
 import pytest
 
-from ai_os_diffusion.support import shared_words, support
+from ai_os_diffusion.support import keeps_question, shared_words, support
 
 ROSES = "Cut roses in early March, never in 2019."
 
@@ -58,3 +58,12 @@ def test_shared_words_are_a_share_of_those_of_the_question():
     assert shared_words("when do I cut the roses?", "Roses are cut in March.") == 1.0
     assert shared_words("when do I cut the lawn?", "Roses are cut in March.") == 0.5
     assert shared_words("when is it?", "Roses are cut in March.") == 0.0
+
+
+def test_a_statement_that_drops_what_was_asked_answers_another_question():
+    text, question = (
+        "Old logs are removed by a script, which keeps 14 logs.",
+        "which script keeps 14 old logs?",
+    )
+    assert keeps_question("A script removes old logs and keeps 14.", text, question)
+    assert not keeps_question("Old logs are removed by a script.", text, question)

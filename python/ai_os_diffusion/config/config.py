@@ -144,7 +144,7 @@ class PerformanceConfig(_Section):
 class RetrievalConfig(_Section):
     """How documents are cut and found again."""
 
-    top_k: int = _setting(5, "Passages returned by recall and searched by ask.", *_within(1, 1000))
+    top_k: int = _setting(5, "Passages returned by recall; ask searches at least 10.", *_within(1, 1000))
     min_similarity: float | None = _setting(
         None,
         "Cosine below which recall abstains; unset uses the threshold measured for the encoder.",
