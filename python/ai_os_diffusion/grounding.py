@@ -56,7 +56,7 @@ ANSWER_ENDS = ["\n\n", "\nText:", "\nQuestion:"]
 # A sentence of the model is shown when a sentence of the passages holds this share of what it adds to the
 # question, and when its tokens were this probable so far (geometric mean).
 _SUPPORTED = 0.8
-_SURE = 0.7
+_SURE = 0.8
 
 _CONTROL = re.compile(r"<(?=\|)|<(?=/?s>)|\[(?=/?INST\])")
 

@@ -39,11 +39,11 @@ def shared_words(question: str, text: str) -> float:
 
 
 def support(statement: str, text: str, question: str, headings: str = "") -> float:
-    """Share of what a statement adds to a question that a text holds; 0 when it contradicts the text.
+    """Share of a statement that a text holds; 0 when it contradicts the text.
 
     It does so when a number, a name or an identifier of the statement is not there, or when only one of the
-    two negates. Words of the question prove nothing: a statement that adds none of its own is not
-    supported.
+    two negates. Words of the question prove nothing: the share of what the statement adds to them counts
+    where it is smaller, and a statement that adds nothing is not supported.
 
     Args:
         statement: a sentence of an answer.
@@ -56,7 +56,8 @@ def support(statement: str, text: str, question: str, headings: str = "") -> flo
     """
     held = _all_words(text)
     asked = _content_words(question)
-    new = _content_words(statement) - asked
+    said = _content_words(statement)
+    new = said - asked
     if not new or _negates(statement) != _negates(text):
         return 0.0
     stems = {_stem(word) for word in held}
@@ -64,7 +65,8 @@ def support(statement: str, text: str, question: str, headings: str = "") -> flo
     names = _names(statement, asked)
     if not _codes(statement) <= held or not names <= stems | titles:
         return 0.0
-    return len(new & (stems | titles)) / len(new)
+    known = stems | titles
+    return min(len(words & known) / len(words) for words in (new, said))
 
 
 def keeps_question(statement: str, text: str, question: str) -> bool:

@@ -26,6 +26,11 @@ def test_what_the_text_holds_is_supported():
         ("Tom's birthday is on 4 May.", "Anna's birthday is on 4 May.", "when is tom's birthday?"),
         ("Wash the pan with soap.", "Never wash the pan with soap.", "What do I wash the pan with?"),
         ("Der Hund darf nicht ins Haus.", "Der Hund darf ins Haus.", "Darf der Hund hinein?"),
+        (
+            "Inflammation is a response that damages native tissues.",
+            "Inflammation is a first response to infection.",
+            "Which response damages native tissues?",
+        ),
         ("Cutting is a common practice in many cultures.", "Roses are cut in March.", "When are roses cut?"),
     ],
 )
