@@ -124,7 +124,7 @@ def answer(runtime: Runtime, question: str) -> Answer:
     for citation in result.citations:
         place = Path(citation.source)
         shown = place.relative_to(PROJECT) if place.is_relative_to(PROJECT) else place
-        said = "quoted as it stands there" if result.is_quote else f"“{citation.quote}”"
+        said = f"quoted from {' > '.join(citation.headings)}" if result.is_quote else f"“{citation.quote}”"
         print(f"\n  [{shown}:{citation.line}] {said}", end="")
     total = time.perf_counter() - start
     print(f"\n  first word after {first or total:.2f} s, done after {total:.2f} s", end="")
