@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use half::{bf16, f16};
 use kernels::{
     AttentionShape, AttentionSpan, CodeBits, GroupScales, GroupZero, Isa, PlainRows, QuantPanels,
-    QuantRows, Rows, ThreadPool,
+    QuantRows, Rows, Terms, ThreadPool,
 };
 
 /// Products `[m, k] · [n, k]ᵀ`: `MiniLM`'s linear layers at 32 sentences, one token of `SmolLM2`'s.
@@ -219,7 +219,7 @@ fn quantised(
         zero: GroupZero::Middle,
     };
     let mut rows = QuantRows::new();
-    rows.quantize(x, m, k, group_size);
+    rows.quantize(x, m, k, group_size, Terms::One);
     let bytes = codes.len() + 2 * scales.len();
     let name = format!("gemm_quant {bits:?}/{group_size} {m}x{k}x{n}").to_lowercase();
     report.line(&name, 2 * m * n * k, bytes, || {
@@ -241,7 +241,7 @@ fn rows(report: &Report<'_>) {
             || {
                 let fill =
                     |row: usize, values: &mut [f32]| values.copy_from_slice(&x[row * k..][..k]);
-                quantised.quantize_with(&report.pool, m, k, group_size, fill);
+                quantised.quantize_with(&report.pool, (m, k), group_size, Terms::One, fill);
             },
         );
     }

@@ -1,6 +1,6 @@
 //! Linear layers and the input they share.
 
-use kernels::{QuantRows, ThreadPool};
+use kernels::{QuantRows, Terms, ThreadPool};
 
 use crate::matrix::{Matrix, Operand};
 use crate::rows::for_each_run;
@@ -18,6 +18,8 @@ pub(crate) struct Linear {
 pub(crate) struct InputBuffers {
     plain: Vec<f32>,
     quantised: QuantRows,
+    /// Of the integers that stand for a group.
+    pub(crate) terms: Terms,
 }
 
 /// Rows that several layers multiply (query, key and value; gate and up).
@@ -30,6 +32,7 @@ pub(crate) struct Input<'a> {
     /// `[rows, cols]`; nothing where integers serve every layer.
     plain: &'a [f32],
     quantised: &'a mut QuantRows,
+    terms: Terms,
     /// Group size of the integers.
     group_size: Option<usize>,
 }
@@ -45,10 +48,14 @@ impl<'a> Input<'a> {
         fill: impl Fn(usize, &mut [f32]) + Sync,
     ) -> Self {
         let cols = layers[0].cols;
-        let InputBuffers { plain, quantised } = buffers;
+        let InputBuffers {
+            plain,
+            quantised,
+            terms,
+        } = buffers;
         let group_size = common_group_size(layers);
         let plain = if let Some(group_size) = group_size {
-            quantised.quantize_with(pool, rows, cols, group_size, fill);
+            quantised.quantize_with(pool, (rows, cols), group_size, *terms, fill);
             &mut []
         } else {
             let plain = fit(plain, rows * cols);
@@ -64,6 +71,7 @@ impl<'a> Input<'a> {
             cols,
             plain,
             quantised,
+            terms: *terms,
             group_size,
         }
     }
@@ -133,8 +141,13 @@ impl<'a> Input<'a> {
                     let copy = |row: usize, values: &mut [f32]| {
                         values.copy_from_slice(&plain[row * cols..(row + 1) * cols]);
                     };
-                    self.quantised
-                        .quantize_with(pool, rows, cols, panels.group_size, copy);
+                    self.quantised.quantize_with(
+                        pool,
+                        (rows, cols),
+                        panels.group_size,
+                        self.terms,
+                        copy,
+                    );
                     self.group_size = Some(panels.group_size);
                 }
                 kernels::gemm_quant(pool, self.quantised, &panels, bias, out);

@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use crate::panel16::{PANEL_ROWS, STEP_BYTES};
 use crate::plan::Plan;
+use crate::quant_rows::Term;
 use crate::scratch::Scratch;
 use crate::shared::SharedOut;
 use crate::simd::{Simd, dispatched, prefetch};
@@ -21,8 +22,9 @@ const PREFETCH_STEPS: usize = 160;
 /// `out[m, n] = x[m, k] · wᵀ + bias`, with `w` as stored.
 ///
 /// `y = Σ_g sx_g · (sw_g · (Σ code·act − zero_g·Σ act))`, or `+ sx_g · min_g · Σ act` for weights with a
-/// minimum. The integer sums are exact and the groups are added in ascending order with fused
-/// multiply-adds, so the result depends neither on the CPU, nor on `m`, nor on the number of threads.
+/// minimum, then the same for the second terms of the activations. The integer sums are exact and the groups
+/// are added in ascending order with fused multiply-adds, so the result depends neither on the CPU, nor on
+/// `m`, nor on the number of threads.
 ///
 /// # Panics
 /// If the shapes of `x`, `w`, `bias` and `out` disagree, or [`QuantPanels::check`] fails.
@@ -74,6 +76,20 @@ fn check_shapes(x: &QuantRows, w: &QuantPanels<'_>, bias: Option<&[f32]>, out: &
     assert!(bias.is_none_or(|bias| bias.len() == w.n), "bias is [n]");
 }
 
+/// Runs `$body` for each `$group` in which any of the `$rows` rows from `$row` has a second term.
+macro_rules! for_each_fine {
+    ($x:expr, $row:expr, $rows:expr, |$group:ident| $body:expr) => {
+        for word in 0..$x.words() {
+            let mut left = $x.fine_word($row, $rows, word);
+            while left != 0 {
+                let $group = word * 64 + left.trailing_zeros() as usize;
+                left &= left - 1;
+                $body;
+            }
+        }
+    };
+}
+
 struct Product<'a> {
     x: &'a QuantRows,
     w: &'a QuantPanels<'a>,
@@ -105,14 +121,24 @@ impl Product<'_> {
         for panel in panels {
             let panel_bytes = self.w.steps() * STEP_BYTES;
             let (codes, _) = self.w.codes[panel * panel_bytes..][..panel_bytes].as_chunks();
-            let acts = &self.x.codes[row * self.x.stride..][..self.x.stride];
+            let columns = self.w.bits.step_columns();
             let mut y = [[s.splat(0.0)]];
-            for group in 0..self.groups {
-                let steps = self.group_steps(group, self.w.bits.step_columns(), codes.len());
-                let [[start]] = self.start_group(s, row, [panel], group);
-                let dots = [[dot_group::<S, WIDTH>(s, codes, acts, steps, start)]];
-                self.add_group(s, row, [panel], group, dots, &mut y);
+            macro_rules! add {
+                ($prefetch:literal, $term:expr, $group:expr) => {{
+                    let acts = &$term.codes[row * self.x.stride..][..self.x.stride];
+                    let steps = self.group_steps($group, columns, codes.len());
+                    let [[start]] = self.start_group(s, $term, row, [panel], $group);
+                    let dots = [[dot_group::<S, WIDTH, $prefetch>(
+                        s, codes, acts, steps, start,
+                    )]];
+                    self.add_group(s, $term, row, [panel], $group, dots, &mut y);
+                }};
             }
+            for group in 0..self.groups {
+                self.add_minimum(s, row, [panel], group, &mut y);
+                add!(true, &self.x.coarse, group);
+            }
+            for_each_fine!(self.x, row, 1, |group| add!(false, &self.x.fine, group));
             self.finish(s, row, [panel], y);
         }
     }
@@ -195,18 +221,33 @@ impl Product<'_> {
         for (p, panel) in panels.iter_mut().enumerate() {
             *panel += p;
         }
+        let mut y = [[s.splat(0.0); P]; R];
+        macro_rules! add {
+            ($term:expr, $acts:expr, $group:expr) => {{
+                let steps = self.group_steps($group, 4, codes[0].len());
+                let start = self.start_group(s, $term, row, panels, $group);
+                let dots = dot_tile::<S, WIDTH, P, R>(s, codes, $acts, steps, start);
+                self.add_group(s, $term, row, panels, $group, dots, &mut y);
+            }};
+        }
+        let acts = self.acts::<R>(&self.x.coarse, row);
+        for group in 0..self.groups {
+            self.add_minimum(s, row, panels, group, &mut y);
+            add!(&self.x.coarse, acts, group);
+        }
+        let acts = self.acts::<R>(&self.x.fine, row);
+        for_each_fine!(self.x, row, R, |group| add!(&self.x.fine, acts, group));
+        self.finish(s, row, panels, y);
+    }
+
+    /// The codes of `R` rows.
+    #[inline(always)]
+    fn acts<'t, const R: usize>(&self, term: &'t Term, row: usize) -> [&'t [i8]; R] {
         let mut acts: [&[i8]; R] = [&[]; R];
         for (r, acts) in acts.iter_mut().enumerate() {
-            *acts = &self.x.codes[(row + r) * self.x.stride..][..self.x.stride];
+            *acts = &term.codes[(row + r) * self.x.stride..][..self.x.stride];
         }
-        let mut y = [[s.splat(0.0); P]; R];
-        for group in 0..self.groups {
-            let steps = self.group_steps(group, 4, codes[0].len());
-            let start = self.start_group(s, row, panels, group);
-            let dots = dot_tile::<S, WIDTH, P, R>(s, codes, acts, steps, start);
-            self.add_group(s, row, panels, group, dots, &mut y);
-        }
-        self.finish(s, row, panels, y);
+        acts
     }
 
     /// The steps, of `columns` columns each, of a group.
@@ -224,12 +265,13 @@ impl Product<'_> {
     fn start_group<S: Simd, const P: usize, const R: usize>(
         &self,
         s: S,
+        term: &Term,
         row: usize,
         panels: [usize; P],
         group: usize,
     ) -> [[S::I; P]; R] {
         let groups = self.groups;
-        let sums = Strided::<i32, R>::new(&self.x.sums, row * groups + group, groups);
+        let sums = Strided::<i32, R>::new(&term.sums, row * groups + group, groups);
         let offset = if matches!(self.w.bits, CodeBits::Int8) {
             S::CODE_OFFSET
         } else {
@@ -262,19 +304,17 @@ impl Product<'_> {
         start
     }
 
-    /// Adds a group's integer sums to the rows' results: the one place where they become floats.
+    /// Adds what a group's minima, if there are any, contribute with both terms.
     #[inline(always)]
-    fn add_group<S: Simd, const P: usize, const R: usize>(
+    fn add_minimum<S: Simd, const P: usize, const R: usize>(
         &self,
         s: S,
         row: usize,
         panels: [usize; P],
         group: usize,
-        dots: [[S::I; P]; R],
         y: &mut [[S::F; P]; R],
     ) {
         let groups = self.groups;
-        let act_scales = Strided::<f32, R>::new(&self.x.scales, row * groups + group, groups);
         if let GroupZero::MinF16(mins) = self.w.zero {
             let shares = Strided::<f32, R>::new(&self.x.shares, row * groups + group, groups);
             for p in 0..P {
@@ -284,6 +324,23 @@ impl Product<'_> {
                 }
             }
         }
+    }
+
+    /// Adds a group's integer sums to the rows' results: the one place where they become floats.
+    #[inline(always)]
+    #[expect(clippy::too_many_arguments, reason = "a tile's place and its numbers")]
+    fn add_group<S: Simd, const P: usize, const R: usize>(
+        &self,
+        s: S,
+        term: &Term,
+        row: usize,
+        panels: [usize; P],
+        group: usize,
+        dots: [[S::I; P]; R],
+        y: &mut [[S::F; P]; R],
+    ) {
+        let groups = self.groups;
+        let act_scales = Strided::<f32, R>::new(&term.scales, row * groups + group, groups);
         for p in 0..P {
             let index = (panels[p] * groups + group) * PANEL_ROWS;
             let scale = match self.w.scales {
@@ -315,11 +372,9 @@ impl Product<'_> {
                 None => s.splat(0.0),
             };
             for r in 0..R {
-                let y = if self.bias.is_some() {
-                    s.add(y[r][p], bias)
-                } else {
-                    y[r][p]
-                };
+                // A row that shares a tile with rows of more second terms has zeros added: a bias of zero
+                // leaves no trace of them, not even the sign of a zero.
+                let y = s.add(y[r][p], bias);
                 // SAFETY: the cells belong to this task.
                 let out = unsafe { self.out.part((row + r) * n + column, width) };
                 s.store_part(y, out);
@@ -373,9 +428,9 @@ fn unpack<S: Simd, const WIDTH: usize>(s: S, stored: &[[u8; 64]], unpacked: &mut
     }
 }
 
-/// One row against stored steps of one panel.
+/// One row against stored steps of one panel, those further on asked for if `PREFETCH`.
 #[inline(always)]
-fn dot_group<S: Simd, const WIDTH: usize>(
+fn dot_group<S: Simd, const WIDTH: usize, const PREFETCH: bool>(
     s: S,
     codes: &[[u8; 64]],
     acts: &[i8],
@@ -392,7 +447,9 @@ fn dot_group<S: Simd, const WIDTH: usize>(
     macro_rules! add {
         ($steps:expr) => {
             for ahead in 0..$steps {
-                prefetch(codes.as_ptr().wrapping_add(step + ahead + PREFETCH_STEPS));
+                if PREFETCH {
+                    prefetch(codes.as_ptr().wrapping_add(step + ahead + PREFETCH_STEPS));
+                }
                 // SAFETY: `step + ahead < steps.end`, which the assertion bounds.
                 let code = s.load_bytes(unsafe { codes.get_unchecked(step + ahead) });
                 for index in 0..per_byte {

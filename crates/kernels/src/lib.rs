@@ -42,7 +42,7 @@ pub use panel16::{
     pack_groups, pack_panel16, unpack_panel16,
 };
 pub use plain_rows::PlainRows;
-pub use quant_rows::QuantRows;
+pub use quant_rows::{QuantRows, Terms};
 pub use rope::rope;
 pub use shared::SharedOut;
 pub use thread_pool::ThreadPool;

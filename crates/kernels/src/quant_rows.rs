@@ -10,6 +10,23 @@ use crate::{ThreadPool, isa};
 /// Values a task quantises: enough to be worth handing to another thread.
 const TASK_VALUES: usize = 8 * 1024;
 
+/// A group has a second term if its squared scale is above this many times the mean of the row's: the few
+/// groups with the outliers of a transformer's hidden states, where one step costs the neighbours most.
+const FINE_ABOVE: f32 = 2.0;
+/// Steps of the second term in one of the first: half a step is 127 of them.
+const FINE_STEPS: f32 = 254.0;
+
+/// How many terms stand for a group of activations.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub enum Terms {
+    /// `scale * code`.
+    #[default]
+    One,
+    /// `scale * code + scale / 254 * fine code` in the groups whose steps are large beside the others of
+    /// their row.
+    TwoWhereCoarse,
+}
+
 /// Rows of activations quantised per row and group. The buffers are reused from call to call.
 #[derive(Debug, Default, Clone)]
 pub struct QuantRows {
@@ -18,14 +35,34 @@ pub struct QuantRows {
     pub(crate) group_size: usize,
     /// Bytes of a row: `k` rounded up to 64 so that no step of any width runs past it; zeros beyond `k`.
     pub(crate) stride: usize,
+    /// The first term of every group.
+    pub(crate) coarse: Term,
+    /// The second; where a group has none its scale and sum are 0 and its codes are anything.
+    pub(crate) fine: Term,
+    /// `[m, groups rounded up to 64]`, one bit each: the groups that have a second term.
+    pub(crate) fine_groups: Vec<u64>,
+    /// `[m, groups]`: scales times sums of both terms, which carry the weights' minima.
+    pub(crate) shares: Vec<f32>,
+}
+
+/// One term of the activations.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Term {
     /// `[m, stride]`, each in `[-127, 127]`.
     pub(crate) codes: Vec<i8>,
     /// `[m, groups]`.
     pub(crate) scales: Vec<f32>,
     /// `[m, groups]`: sums of the codes, which carry the weights' zeros.
     pub(crate) sums: Vec<i32>,
-    /// `[m, groups]`: scale times sum, which carries the weights' minima.
-    pub(crate) shares: Vec<f32>,
+}
+
+impl Term {
+    fn resize(&mut self, codes: usize, groups: usize) {
+        // What a row keeps of earlier calls is overwritten, or has a scale of 0.
+        self.codes.resize(codes, 0);
+        self.scales.resize(groups, 0.0);
+        self.sums.resize(groups, 0);
+    }
 }
 
 impl QuantRows {
@@ -47,38 +84,51 @@ impl QuantRows {
         self.k
     }
 
-    /// Codes `[m, k rounded up to 64]`, each in `[-127, 127]`, zeros beyond `k`.
+    /// The number that stands for column `column` of row `row`.
+    ///
+    /// # Panics
+    /// If there is no such row or column.
     #[must_use]
-    pub fn codes(&self) -> &[i8] {
-        &self.codes
-    }
-
-    /// Scales `[m, groups]`.
-    #[must_use]
-    pub fn scales(&self) -> &[f32] {
-        &self.scales
-    }
-
-    /// Sums of the codes `[m, groups]`.
-    #[must_use]
-    pub fn sums(&self) -> &[i32] {
-        &self.sums
+    pub fn value(&self, row: usize, column: usize) -> f32 {
+        assert!(row < self.m && column < self.k, "a cell of [m, k]");
+        let group = column.checked_div(self.group_size).unwrap_or(0);
+        let term = |term: &Term| {
+            let scale = term.scales[row * self.groups() + group];
+            scale * f32::from(term.codes[row * self.stride + column])
+        };
+        term(&self.coarse) + term(&self.fine)
     }
 
     pub(crate) const fn groups(&self) -> usize {
         groups(self.k, self.group_size)
     }
 
-    /// Replaces the contents by `x`, `[m, k]`: `x ≈ scale * code`, symmetric, the largest magnitude of a
-    /// group at 127. `group_size` is that of the weights; 0 is the whole row. A value that is not finite
-    /// makes its whole group NaN rather than silently wrong.
+    /// Words of a row in [`fine_groups`](Self::fine_groups).
+    pub(crate) const fn words(&self) -> usize {
+        self.groups().div_ceil(64)
+    }
+
+    /// Word `word` of the groups in which any of the `rows` rows from `row` has a second term.
+    #[inline(always)]
+    pub(crate) fn fine_word(&self, row: usize, rows: usize, word: usize) -> u64 {
+        let words = self.words();
+        let mut any = 0;
+        for row in row..row + rows {
+            any |= self.fine_groups[row * words + word];
+        }
+        any
+    }
+
+    /// Replaces the contents by `x`, `[m, k]`: symmetric, the largest magnitude of a group at 127.
+    /// `group_size` is that of the weights; 0 is the whole row, which never has a second term. A value that
+    /// is not finite makes its whole group NaN rather than silently wrong.
     ///
     /// # Panics
     /// If `x.len() != m * k`.
-    pub fn quantize(&mut self, x: &[f32], m: usize, k: usize, group_size: usize) {
+    pub fn quantize(&mut self, x: &[f32], m: usize, k: usize, group_size: usize, terms: Terms) {
         assert_eq!(x.len(), m * k, "x is [m, k]");
         self.reset(m, k, group_size);
-        let rows = self.shared();
+        let rows = self.shared(terms);
         for row in 0..m {
             // SAFETY: one row at a time.
             unsafe { rows.quantize(row, &x[row * k..(row + 1) * k]) };
@@ -91,15 +141,15 @@ impl QuantRows {
     pub fn quantize_with<F>(
         &mut self,
         pool: &ThreadPool,
-        m: usize,
-        k: usize,
+        (m, k): (usize, usize),
         group_size: usize,
+        terms: Terms,
         fill: F,
     ) where
         F: Fn(usize, &mut [f32]) + Sync,
     {
         self.reset(m, k, group_size);
-        let rows = self.shared();
+        let rows = self.shared(terms);
         let per_task = TASK_VALUES.div_ceil(k.max(1));
         pool.run(m.div_ceil(per_task), |task| {
             let mut scratch = Scratch::take(k * 4);
@@ -117,36 +167,86 @@ impl QuantRows {
         self.k = k;
         self.group_size = group_size;
         self.stride = k.next_multiple_of(64);
-        // Every row is written whole, so what earlier calls left need not be cleared.
-        self.codes.resize(m * self.stride, 0);
-        self.scales.resize(m * self.groups(), 0.0);
-        self.sums.resize(m * self.groups(), 0);
-        self.shares.resize(m * self.groups(), 0.0);
+        let groups = m * self.groups();
+        self.coarse.resize(m * self.stride, groups);
+        self.fine.resize(m * self.stride, groups);
+        self.fine_groups.resize(m * self.words(), 0);
+        self.shares.resize(groups, 0.0);
     }
 }
 
 /// The buffers while threads fill them.
 struct SharedRows<'a> {
     isa: crate::Isa,
+    terms: Terms,
     group_size: usize,
     groups: usize,
+    words: usize,
     stride: usize,
-    codes: SharedOut<'a, i8>,
-    scales: SharedOut<'a, f32>,
-    sums: SharedOut<'a, i32>,
+    coarse: SharedTerm<'a>,
+    fine: SharedTerm<'a>,
+    fine_groups: SharedOut<'a, u64>,
     shares: SharedOut<'a, f32>,
 }
 
+struct SharedTerm<'a> {
+    codes: SharedOut<'a, i8>,
+    scales: SharedOut<'a, f32>,
+    sums: SharedOut<'a, i32>,
+}
+
+/// One row of a term.
+struct TermRow<'a> {
+    codes: &'a mut [i8],
+    scales: &'a mut [f32],
+    sums: &'a mut [i32],
+}
+
+impl<'a> SharedTerm<'a> {
+    fn new(term: &'a mut Term) -> Self {
+        Self {
+            codes: SharedOut::new(&mut term.codes),
+            scales: SharedOut::new(&mut term.scales),
+            sums: SharedOut::new(&mut term.sums),
+        }
+    }
+
+    /// Row `row` without the padding beyond its `columns` codes, which becomes zeros.
+    ///
+    /// # Safety
+    /// No other thread has `row` meanwhile.
+    unsafe fn row(&self, row: usize, shape: &SharedRows<'_>, columns: usize) -> TermRow<'_> {
+        let groups = shape.groups;
+        // SAFETY: parts of different rows do not overlap.
+        let (codes, scales, sums) = unsafe {
+            (
+                self.codes.part(row * shape.stride, shape.stride),
+                self.scales.part(row * groups, groups),
+                self.sums.part(row * groups, groups),
+            )
+        };
+        let (codes, padding) = codes.split_at_mut(columns);
+        padding.fill(0);
+        TermRow {
+            codes,
+            scales,
+            sums,
+        }
+    }
+}
+
 impl QuantRows {
-    fn shared(&mut self) -> SharedRows<'_> {
+    fn shared(&mut self, terms: Terms) -> SharedRows<'_> {
         SharedRows {
             isa: isa(),
+            terms,
             group_size: self.group_size,
             groups: self.groups(),
+            words: self.words(),
             stride: self.stride,
-            codes: SharedOut::new(&mut self.codes),
-            scales: SharedOut::new(&mut self.scales),
-            sums: SharedOut::new(&mut self.sums),
+            coarse: SharedTerm::new(&mut self.coarse),
+            fine: SharedTerm::new(&mut self.fine),
+            fine_groups: SharedOut::new(&mut self.fine_groups),
             shares: SharedOut::new(&mut self.shares),
         }
     }
@@ -157,54 +257,59 @@ impl SharedRows<'_> {
     /// No other thread quantises `row` meanwhile.
     unsafe fn quantize(&self, row: usize, values: &[f32]) {
         // SAFETY: parts of different rows do not overlap.
-        let (codes, scales, sums, shares) = unsafe {
+        let (mut coarse, mut fine, fine_groups, shares) = unsafe {
             (
-                self.codes.part(row * self.stride, self.stride),
-                self.scales.part(row * self.groups, self.groups),
-                self.sums.part(row * self.groups, self.groups),
+                self.coarse.row(row, self, values.len()),
+                self.fine.row(row, self, values.len()),
+                self.fine_groups.part(row * self.words, self.words),
                 self.shares.part(row * self.groups, self.groups),
             )
         };
-        let (codes, padding) = codes.split_at_mut(values.len());
-        padding.fill(0);
         let width = if self.group_size == 0 {
             values.len().max(1)
         } else {
             self.group_size
         };
-        quantize_isa(self.isa, values, width, codes, scales, sums);
-        for ((share, scale), sum) in shares.iter_mut().zip(scales).zip(sums) {
-            *share = *scale * *sum as f32;
+        quantize_isa(self.isa, values, width, &mut coarse);
+        match self.terms {
+            Terms::One => fine_groups.fill(0),
+            Terms::TwoWhereCoarse => choose_fine(coarse.scales, fine_groups),
+        }
+        refine_isa(self.isa, values, width, fine_groups, &coarse, &mut fine);
+        for (group, share) in shares.iter_mut().enumerate() {
+            *share = coarse.scales[group] * coarse.sums[group] as f32
+                + fine.scales[group] * fine.sums[group] as f32;
         }
     }
 }
 
+/// Sets the bits of the groups that get a second term. A scale that is NaN chooses none of its row.
+fn choose_fine(scales: &[f32], chosen: &mut [u64]) {
+    let squares: f32 = scales.iter().map(|scale| scale * scale).sum();
+    let limit = FINE_ABOVE * squares / scales.len() as f32;
+    for (word, scales) in chosen.iter_mut().zip(scales.chunks(64)) {
+        *word = 0;
+        for (bit, scale) in scales.iter().enumerate() {
+            *word |= u64::from(scale * scale > limit) << bit;
+        }
+    }
+}
+
+dispatched!(fn quantize_isa(values: &[f32], width: usize, coarse: &mut TermRow<'_>) = quantize_on);
 dispatched!(
-    fn quantize_isa(values: &[f32], width: usize, codes: &mut [i8], scales: &mut [f32], sums: &mut [i32]) =
-        quantize_on
+    fn refine_isa(values: &[f32], width: usize, chosen: &[u64], coarse: &TermRow<'_>, fine: &mut TermRow<'_>) =
+        refine_on
 );
 
 #[inline(always)]
-fn quantize_on<S: Simd>(
-    s: S,
-    values: &[f32],
-    width: usize,
-    codes: &mut [i8],
-    scales: &mut [f32],
-    sums: &mut [i32],
-) {
-    let groups = values.chunks(width).zip(codes.chunks_mut(width));
-    for ((values, codes), (scale, sum)) in groups.zip(scales.iter_mut().zip(sums)) {
+fn quantize_on<S: Simd>(s: S, values: &[f32], width: usize, coarse: &mut TermRow<'_>) {
+    let groups = values.chunks(width).zip(coarse.codes.chunks_mut(width));
+    let numbers = coarse.scales.iter_mut().zip(coarse.sums.iter_mut());
+    for ((values, codes), (scale, sum)) in groups.zip(numbers) {
         let largest = abs_max_on(s, values);
-        // 127 / largest overflows for subnormal groups, which are as good as zero.
-        let inverse = if largest >= f32::MIN_POSITIVE {
-            127.0 / largest
-        } else {
-            0.0
-        };
         if largest.is_finite() {
             *scale = largest / 127.0;
-            *sum = quantize_group(s, values, inverse, codes);
+            *sum = round_group::<S, false>(s, values, inverse(largest), codes);
         } else {
             *scale = f32::NAN;
             *sum = 0;
@@ -213,23 +318,72 @@ fn quantize_on<S: Simd>(
     }
 }
 
-/// Writes the codes and returns their sum.
+/// Steps in one; 0 for subnormal groups, which are as good as zero and whose inverse overflows.
 #[inline(always)]
-fn quantize_group<S: Simd>(s: S, values: &[f32], inverse: f32, codes: &mut [i8]) -> i32 {
+fn inverse(largest: f32) -> f32 {
+    if largest >= f32::MIN_POSITIVE {
+        127.0 / largest
+    } else {
+        0.0
+    }
+}
+
+/// Writes the second term of the chosen groups.
+#[inline(always)]
+fn refine_on<S: Simd>(
+    s: S,
+    values: &[f32],
+    width: usize,
+    chosen: &[u64],
+    coarse: &TermRow<'_>,
+    fine: &mut TermRow<'_>,
+) {
+    fine.scales.fill(0.0);
+    fine.sums.fill(0);
+    for (word, &chosen) in chosen.iter().enumerate() {
+        let mut left = chosen;
+        while left != 0 {
+            let group = word * 64 + left.trailing_zeros() as usize;
+            left &= left - 1;
+            let columns = group * width..((group + 1) * width).min(values.len());
+            let values = &values[columns.clone()];
+            let inverse = inverse(abs_max_on(s, values));
+            fine.scales[group] = coarse.scales[group] / FINE_STEPS;
+            fine.sums[group] = round_group::<S, true>(s, values, inverse, &mut fine.codes[columns]);
+        }
+    }
+}
+
+/// Writes the codes of a group, of what the first term leaves if `FINE`, and returns their sum.
+#[inline(always)]
+fn round_group<S: Simd, const FINE: bool>(
+    s: S,
+    values: &[f32],
+    inverse: f32,
+    codes: &mut [i8],
+) -> i32 {
     let inverse = s.splat(inverse);
     let mut sum = s.splat_i32(0);
+    macro_rules! code {
+        ($values:expr) => {{
+            let steps = s.mul($values, inverse);
+            let code = s.to_i32(if FINE {
+                s.mul(s.sub(steps, s.round(steps)), s.splat(FINE_STEPS))
+            } else {
+                steps
+            });
+            sum = s.add_i32(sum, code);
+            code
+        }};
+    }
     let (whole, rest) = values.as_chunks::<LANES>();
     let (whole_codes, rest_codes) = codes.as_chunks_mut::<LANES>();
     for (values, codes) in whole.iter().zip(whole_codes) {
-        let code = s.to_i32(s.mul(s.load(values), inverse));
-        sum = s.add_i32(sum, code);
-        s.store_i8(code, codes);
+        s.store_i8(code!(s.load(values)), codes);
     }
     if !rest.is_empty() {
-        let code = s.to_i32(s.mul(s.load_part(rest), inverse));
-        sum = s.add_i32(sum, code);
         let mut last = [0; LANES];
-        s.store_i8(code, &mut last);
+        s.store_i8(code!(s.load_part(rest)), &mut last);
         rest_codes.copy_from_slice(&last[..rest_codes.len()]);
     }
     s.sum_i32(sum)

@@ -4,7 +4,8 @@ mod common;
 
 use common::{Matrix, Random, ZeroKind};
 use kernels::{
-    AttentionShape, AttentionSpan, CodeBits, PlainRows, QuantRows, Rows, ThreadPool, dequantize_row,
+    AttentionShape, AttentionSpan, CodeBits, PlainRows, QuantRows, Rows, Terms, ThreadPool,
+    dequantize_row,
 };
 use proptest::prelude::*;
 
@@ -40,13 +41,6 @@ fn normal_cdf(x: f64) -> f64 {
     }
 }
 
-/// The activation that a code stands for.
-fn value(rows: &QuantRows, (k, group): (usize, usize), row: usize, column: usize) -> f64 {
-    let groups = if group == 0 { 1 } else { k.div_ceil(group) };
-    let index = row * groups + column.checked_div(group).unwrap_or(0);
-    f64::from(rows.codes()[row * k.next_multiple_of(64) + column]) * f64::from(rows.scales()[index])
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
@@ -59,10 +53,10 @@ proptest! {
         let kind = [ZeroKind::Middle, ZeroKind::U8, ZeroKind::Min][kind as usize];
         let bits = [CodeBits::Int8, CodeBits::Int4, CodeBits::Int2][width as usize];
         let matrix = Matrix::random(&mut random, (n, k), bits, group, (kind, true));
-        let x = random.vector(m * k, 2.0);
+        let x = random.activations(m, k);
         let bias = random.vector(n, 1.0);
         let mut rows = QuantRows::new();
-        rows.quantize(&x, m, k, group);
+        rows.quantize(&x, m, k, group, Terms::TwoWhereCoarse);
         let mut out = vec![0.0; m * n];
         kernels::gemm_quant(&ThreadPool::new(2), &rows, &matrix.panels(), Some(&bias), &mut out);
         let mut row_weights = vec![0.0; k];
@@ -74,7 +68,7 @@ proptest! {
             for i in 0..m {
                 let (mut want, mut magnitude) = (f64::from(bias[j]), 1.0);
                 for c in 0..k {
-                    let product = value(&rows, (k, group), i, c) * matrix.weight(j, c);
+                    let product = f64::from(rows.value(i, c)) * matrix.weight(j, c);
                     want += product;
                     magnitude += product.abs();
                 }
@@ -83,8 +77,12 @@ proptest! {
         }
         for i in 0..m {
             for c in 0..k {
-                // Half a step of the coarsest scale a row of values below 2 can have.
-                close(x[i * k + c], value(&rows, (k, group), i, c), 1.001 * 2.0 / 254.0, "activation");
+                // Half a step of the coarsest scale that its group can have.
+                let width = if group == 0 { k } else { group };
+                let start = c / width * width;
+                let peers = &x[i * k + start..i * k + (start + width).min(k)];
+                let half_step = f64::from(kernels::abs_max(peers)) / 254.0;
+                close(x[i * k + c], f64::from(rows.value(i, c)), 1.001 * half_step, "activation");
             }
         }
     }
@@ -110,14 +108,14 @@ proptest! {
     fn a_row_alone_gives_the_same_bits(m in 2_usize..40, n in 1_usize..50, k in 1_usize..500, seed: u64) {
         let mut random = Random(seed);
         let pool = ThreadPool::new(2);
-        let x = random.vector(m * k, 1.0);
+        let x = random.activations(m, k);
         let w = random.vector(n * k, 1.0);
         let matrix = Matrix::random(&mut random, (n, k), CodeBits::Int4, 32, (ZeroKind::Min, true));
         let run = |x: &[f32], m: usize| {
             let mut plain = vec![0.0; m * n];
             kernels::gemm_plain(&pool, x, m, k, PlainRows::F32(&w), n, None, &mut plain);
             let mut rows = QuantRows::new();
-            rows.quantize_with(&pool, m, k, 32, |row, values| values.copy_from_slice(&x[row * k..][..k]));
+            rows.quantize_with(&pool, (m, k), 32, Terms::TwoWhereCoarse, |row, values| values.copy_from_slice(&x[row * k..][..k]));
             let mut quant = vec![0.0; m * n];
             kernels::gemm_quant(&pool, &rows, &matrix.panels(), None, &mut quant);
             (plain, quant)
@@ -245,6 +243,36 @@ fn rope_turns_by_the_angle() {
     }
 }
 
+/// One outlier costs its neighbours a tenth of their precision at most, not all of it.
+#[test]
+fn a_group_with_an_outlier_is_rounded_twice() {
+    let mut x = Random(3).vector(256, 1.0);
+    x[70] = 500.0;
+    let mut rows = QuantRows::new();
+    rows.quantize(&x, 1, 256, 32, Terms::TwoWhereCoarse);
+    for (column, &x) in x.iter().enumerate() {
+        let most = if (64..96).contains(&column) {
+            500.0 / 254.0 / 254.0
+        } else {
+            1.0 / 254.0
+        };
+        close(
+            x,
+            f64::from(rows.value(0, column)),
+            1.001 * most,
+            "activation",
+        );
+    }
+    // A row whose groups are alike has no second terms, and a row without groups never has.
+    let even = Random(4).vector(256, 1.0);
+    rows.quantize(&even, 1, 256, 32, Terms::TwoWhereCoarse);
+    let steps = |x: f32, largest: f32| (x * 127.0 / largest).round() - x * 127.0 / largest;
+    let largest = kernels::abs_max(&even[..32]);
+    assert!(steps(rows.value(0, 3), largest).abs() < 1e-3);
+    rows.quantize(&x, 1, 256, 0, Terms::TwoWhereCoarse);
+    assert!((0..256).all(|column| steps(rows.value(0, column), 500.0).abs() < 1e-3));
+}
+
 #[test]
 fn what_is_not_finite_stays_visible() {
     let mut rows = QuantRows::new();
@@ -258,7 +286,7 @@ fn what_is_not_finite_stays_visible() {
     for bad in [f32::NAN, f32::INFINITY] {
         let mut x = vec![1.0; 70];
         x[40] = bad;
-        rows.quantize(&x, 1, 70, 32);
+        rows.quantize(&x, 1, 70, 32, Terms::TwoWhereCoarse);
         let mut out = [0.0; 5];
         kernels::gemm_quant(&ThreadPool::new(1), &rows, &matrix.panels(), None, &mut out);
         assert!(out.iter().all(|y| y.is_nan()));

@@ -1,6 +1,6 @@
 //! The network of a decoder: embedding, blocks, norm and head.
 
-use kernels::ThreadPool;
+use kernels::{Terms, ThreadPool};
 
 use super::block::Block;
 use crate::attention::{continuation, sequences};
@@ -92,6 +92,8 @@ impl Decoder {
     /// Embeds the tokens and finds the angles of their positions and what they attend to.
     fn begin(&self, pool: &ThreadPool, workspace: &mut Workspace, context: &Context<'_>) {
         let width = self.embedding.cols;
+        // A decoder's few columns of outliers cost perplexity, where an encoder's hardly turn its vectors.
+        workspace.input.terms = Terms::TwoWhereCoarse;
         let Workspace {
             hidden,
             cos,

@@ -25,6 +25,16 @@ impl Random {
         (0..len).map(|_| self.unit() * scale).collect()
     }
 
+    /// Rows `[m, k]` within `[-2, 2)` but for every 37th column, which is ten times as large: its groups get
+    /// a second term, in most rows.
+    pub fn activations(&mut self, m: usize, k: usize) -> Vec<f32> {
+        let mut x = self.vector(m * k, 2.0);
+        for row in x.chunks_mut(k) {
+            row.iter_mut().skip(5).step_by(37).for_each(|x| *x *= 10.0);
+        }
+        x
+    }
+
     pub fn bytes(&mut self, len: usize, mask: u8) -> Vec<u8> {
         (0..len).map(|_| self.bits() as u8 & mask).collect()
     }
