@@ -65,7 +65,7 @@ def permuted(weights: np.ndarray, heads: int) -> np.ndarray:
     return weights.reshape(heads, 2, rows // heads // 2, columns).swapaxes(1, 2).reshape(rows, columns)
 
 
-def tensors(architecture: str) -> dict[str, tuple[str, np.ndarray]]:
+def tensors(architecture: str, vocab: int) -> dict[str, tuple[str, np.ndarray]]:
     """llama.cpp name to Hugging Face name and weights."""
     shapes = {
         "attn_q": ("self_attn.q_proj", (HIDDEN, HIDDEN)),
@@ -83,13 +83,14 @@ def tensors(architecture: str) -> dict[str, tuple[str, np.ndarray]]:
     def add(name: str, target: str, shape: tuple[int, ...]) -> None:
         found[name] = (target, RNG.standard_normal(shape).astype(np.float32) * 0.1)
 
-    add("token_embd.weight", "model.embed_tokens.weight", (len(TOKENS), HIDDEN))
+    add("token_embd.weight", "model.embed_tokens.weight", (vocab, HIDDEN))
     add("output_norm.weight", "model.norm.weight", (HIDDEN,))
     for layer in range(LAYERS):
         for short, (long, shape) in shapes.items():
             add(f"blk.{layer}.{short}.weight", f"model.layers.{layer}.{long}.weight", shape)
         if architecture == "qwen2":
-            add(f"blk.{layer}.attn_q.bias", f"model.layers.{layer}.self_attn.q_proj.bias", (HIDDEN,))
+            for part, rows in (("q", HIDDEN), ("k", HIDDEN // 2), ("v", HIDDEN // 2)):
+                add(f"blk.{layer}.attn_{part}.bias", f"model.layers.{layer}.self_attn.{part}_proj.bias", (rows,))
     return found
 
 
@@ -119,7 +120,7 @@ def write(path: Path, architecture: str = "llama", kind: str = "Q4_1", **extra: 
     writer.add_chat_template("{{ messages }}")
     reference = gguf.GGMLQuantizationType[kind]
     expected = {}
-    for name, (target, weights) in tensors(architecture).items():
+    for name, (target, weights) in tensors(architecture, len(tokens or TOKENS)).items():
         stored, heads = weights, {"attn_q": HEADS, "attn_k": KV_HEADS}.get(name.split(".")[-2], 0)
         if architecture == "llama" and heads:
             stored = permuted(weights, heads)

@@ -13,7 +13,14 @@ import pytest
 
 from ai_os_diffusion import _native
 from ai_os_diffusion.inference import InferenceCore, WeightLoader
-from ai_os_diffusion.utils.errors import DeviceError, InferenceError, ModelLoadError, ShapeError, WeightError
+from ai_os_diffusion.utils.errors import (
+    ConfigurationError,
+    DeviceError,
+    InferenceError,
+    ModelLoadError,
+    ShapeError,
+    WeightError,
+)
 
 
 def core_in(folder, **options) -> InferenceCore:
@@ -263,3 +270,8 @@ print(_native.active_isa())
             results[active] = found
     assert len(results["scalar"]) == 60
     assert all(found == results["scalar"] for found in results.values())
+
+
+def test_a_negative_number_of_threads_is_refused(tiny_encoder_dir) -> None:
+    with pytest.raises(ConfigurationError, match="num_threads is -1, expected 0"):
+        core_in(tiny_encoder_dir, num_threads=-1)

@@ -169,11 +169,13 @@ fn read(record: &Record) -> Result<(Row, [Bytes; 3])> {
         ..Row::default()
     };
     let mut parts = [Bytes::new(), Bytes::new(), Bytes::new()];
+    let mut num_params = 0;
     for (name, field) in record.get_column_iter() {
         match name.as_str() {
             "layer_name" => row.name = text(name, field)?,
             "shape" => row.shape = integers(name, field)?,
             "dtype" => row.dtype = text(name, field)?,
+            "num_params" => num_params = integer(name, field)?,
             // Absent for a plain tensor of a quantised file.
             "quant_type" | "quant_axis" | "group_size" if matches!(field, Field::Null) => {}
             "quant_type" => row.quant_type = Some(text(name, field)?),
@@ -184,6 +186,19 @@ fn read(record: &Record) -> Result<(Row, [Bytes; 3])> {
             "zero_points" => parts[2] = binary(name, field)?,
             _ => {}
         }
+    }
+    // Shapes that no array can have are refused for themselves, later.
+    let possible = row.shape.iter().all(|&axis| axis >= 0);
+    let product = row
+        .shape
+        .iter()
+        .try_fold(1, |n: i64, &axis| n.checked_mul(axis));
+    if possible && product.is_some_and(|product| product != num_params) {
+        return Err(WeightFileError::Shape {
+            tensor: row.name,
+            shape: row.shape,
+            problem: "contradicts num_params, which is expected to be the product of the axes",
+        });
     }
     Ok((row, parts))
 }

@@ -79,7 +79,7 @@ fn check_shapes(x: &QuantRows, w: &QuantPanels<'_>, bias: Option<&[f32]>, out: &
 /// Runs `$body` for each `$group` in which any of the `$rows` rows from `$row` has a second term.
 macro_rules! for_each_fine {
     ($x:expr, $row:expr, $rows:expr, |$group:ident| $body:expr) => {
-        for word in 0..$x.words() {
+        for word in 0..$x.words {
             let mut left = $x.fine_word($row, $rows, word);
             while left != 0 {
                 let $group = word * 64 + left.trailing_zeros() as usize;
@@ -235,8 +235,10 @@ impl Product<'_> {
             self.add_minimum(s, row, panels, group, &mut y);
             add!(&self.x.coarse, acts, group);
         }
-        let acts = self.acts::<R>(&self.x.fine, row);
-        for_each_fine!(self.x, row, R, |group| add!(&self.x.fine, acts, group));
+        if self.x.words > 0 {
+            let acts = self.acts::<R>(&self.x.fine, row);
+            for_each_fine!(self.x, row, R, |group| add!(&self.x.fine, acts, group));
+        }
         self.finish(s, row, panels, y);
     }
 

@@ -35,11 +35,13 @@ pub struct QuantRows {
     pub(crate) group_size: usize,
     /// Bytes of a row: `k` rounded up to 64 so that no step of any width runs past it; zeros beyond `k`.
     pub(crate) stride: usize,
+    /// Words of a row in `fine_groups`; none if no group has a second term.
+    pub(crate) words: usize,
     /// The first term of every group.
     pub(crate) coarse: Term,
-    /// The second; where a group has none its scale and sum are 0 and its codes are anything.
+    /// The second, if there is one; where a group has none its scale and sum are 0, its codes anything.
     pub(crate) fine: Term,
-    /// `[m, groups rounded up to 64]`, one bit each: the groups that have a second term.
+    /// `[m, words]`, a bit for each group: those that have a second term.
     pub(crate) fine_groups: Vec<u64>,
     /// `[m, groups]`: scales times sums of both terms, which carry the weights' minima.
     pub(crate) shares: Vec<f32>,
@@ -96,25 +98,23 @@ impl QuantRows {
             let scale = term.scales[row * self.groups() + group];
             scale * f32::from(term.codes[row * self.stride + column])
         };
-        term(&self.coarse) + term(&self.fine)
+        if self.words == 0 {
+            term(&self.coarse)
+        } else {
+            term(&self.coarse) + term(&self.fine)
+        }
     }
 
     pub(crate) const fn groups(&self) -> usize {
         groups(self.k, self.group_size)
     }
 
-    /// Words of a row in [`fine_groups`](Self::fine_groups).
-    pub(crate) const fn words(&self) -> usize {
-        self.groups().div_ceil(64)
-    }
-
     /// Word `word` of the groups in which any of the `rows` rows from `row` has a second term.
     #[inline(always)]
     pub(crate) fn fine_word(&self, row: usize, rows: usize, word: usize) -> u64 {
-        let words = self.words();
         let mut any = 0;
         for row in row..row + rows {
-            any |= self.fine_groups[row * words + word];
+            any |= self.fine_groups[row * self.words + word];
         }
         any
     }
@@ -127,8 +127,8 @@ impl QuantRows {
     /// If `x.len() != m * k`.
     pub fn quantize(&mut self, x: &[f32], m: usize, k: usize, group_size: usize, terms: Terms) {
         assert_eq!(x.len(), m * k, "x is [m, k]");
-        self.reset(m, k, group_size);
-        let rows = self.shared(terms);
+        self.reset(m, k, group_size, terms);
+        let rows = self.shared();
         for row in 0..m {
             // SAFETY: one row at a time.
             unsafe { rows.quantize(row, &x[row * k..(row + 1) * k]) };
@@ -148,8 +148,8 @@ impl QuantRows {
     ) where
         F: Fn(usize, &mut [f32]) + Sync,
     {
-        self.reset(m, k, group_size);
-        let rows = self.shared(terms);
+        self.reset(m, k, group_size, terms);
+        let rows = self.shared();
         let per_task = TASK_VALUES.div_ceil(k.max(1));
         pool.run(m.div_ceil(per_task), |task| {
             let mut scratch = Scratch::take(k * 4);
@@ -162,15 +162,21 @@ impl QuantRows {
         });
     }
 
-    fn reset(&mut self, m: usize, k: usize, group_size: usize) {
+    fn reset(&mut self, m: usize, k: usize, group_size: usize, terms: Terms) {
         self.m = m;
         self.k = k;
         self.group_size = group_size;
         self.stride = k.next_multiple_of(64);
         let groups = m * self.groups();
         self.coarse.resize(m * self.stride, groups);
-        self.fine.resize(m * self.stride, groups);
-        self.fine_groups.resize(m * self.words(), 0);
+        self.words = match terms {
+            Terms::One => 0,
+            Terms::TwoWhereCoarse => {
+                self.fine.resize(m * self.stride, groups);
+                self.groups().div_ceil(64)
+            }
+        };
+        self.fine_groups.resize(m * self.words, 0);
         self.shares.resize(groups, 0.0);
     }
 }
@@ -178,7 +184,6 @@ impl QuantRows {
 /// The buffers while threads fill them.
 struct SharedRows<'a> {
     isa: crate::Isa,
-    terms: Terms,
     group_size: usize,
     groups: usize,
     words: usize,
@@ -236,13 +241,12 @@ impl<'a> SharedTerm<'a> {
 }
 
 impl QuantRows {
-    fn shared(&mut self, terms: Terms) -> SharedRows<'_> {
+    fn shared(&mut self) -> SharedRows<'_> {
         SharedRows {
             isa: isa(),
-            terms,
             group_size: self.group_size,
             groups: self.groups(),
-            words: self.words(),
+            words: self.words,
             stride: self.stride,
             coarse: SharedTerm::new(&mut self.coarse),
             fine: SharedTerm::new(&mut self.fine),
@@ -257,11 +261,9 @@ impl SharedRows<'_> {
     /// No other thread quantises `row` meanwhile.
     unsafe fn quantize(&self, row: usize, values: &[f32]) {
         // SAFETY: parts of different rows do not overlap.
-        let (mut coarse, mut fine, fine_groups, shares) = unsafe {
+        let (mut coarse, shares) = unsafe {
             (
                 self.coarse.row(row, self, values.len()),
-                self.fine.row(row, self, values.len()),
-                self.fine_groups.part(row * self.words, self.words),
                 self.shares.part(row * self.groups, self.groups),
             )
         };
@@ -271,15 +273,28 @@ impl SharedRows<'_> {
             self.group_size
         };
         quantize_isa(self.isa, values, width, &mut coarse);
-        match self.terms {
-            Terms::One => fine_groups.fill(0),
-            Terms::TwoWhereCoarse => choose_fine(coarse.scales, fine_groups),
+        shares.fill(0.0);
+        add_shares(&coarse, shares);
+        if self.words == 0 {
+            return;
         }
-        refine_isa(self.isa, values, width, fine_groups, &coarse, &mut fine);
-        for (group, share) in shares.iter_mut().enumerate() {
-            *share = coarse.scales[group] * coarse.sums[group] as f32
-                + fine.scales[group] * fine.sums[group] as f32;
-        }
+        // SAFETY: as above.
+        let (mut fine, chosen) = unsafe {
+            (
+                self.fine.row(row, self, values.len()),
+                self.fine_groups.part(row * self.words, self.words),
+            )
+        };
+        choose_fine(coarse.scales, chosen);
+        refine_isa(self.isa, values, width, chosen, &coarse, &mut fine);
+        add_shares(&fine, shares);
+    }
+}
+
+/// `shares += scale · sum`.
+fn add_shares(term: &TermRow<'_>, shares: &mut [f32]) {
+    for ((share, scale), sum) in shares.iter_mut().zip(&*term.scales).zip(&*term.sums) {
+        *share += *scale * *sum as f32;
     }
 }
 

@@ -58,7 +58,11 @@ def convert(
     out: Annotated[Path, typer.Argument(help="Folder to write.")],
     quantize: Annotated[
         Storage | None,
-        typer.Option("--quantize", help="Store the weights so; by default as the source does."),
+        typer.Option(
+            "--quantize",
+            help="Store the weights so. By default as the source does; GGUF's Q5 and K types become int8, "
+            "which is larger: name int4 to keep the size.",
+        ),
     ] = None,
     group_size: GroupSize = None,
     force: Force = False,
@@ -99,7 +103,7 @@ def inspect(
     ctx: typer.Context,
     model: Annotated[str, typer.Argument(help="A pulled name, a model folder or a weights.parquet.")],
     verify: Annotated[
-        bool, typer.Option("--verify", help="Read the folder's files and compare them with their hashes.")
+        bool, typer.Option("--verify", help="Read everything and compare it with its checksums and hashes.")
     ] = False,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -116,9 +120,13 @@ def inspect(
     found = inspect_model(path)
     if verify:
         from ai_os_diffusion.inference.model_contents import verify_model
+        from ai_os_diffusion.inference.weight_loader import WeightLoader
 
         with ProgressBar(unit="bytes", quiet=quiet) as bar:
-            found["verified"] = verify_model(path, bar)
+            # By tensor first, for the name of a damaged one; then by file, which tells of an exchanged one.
+            size = found["size_bytes"]
+            WeightLoader(path).verify(lambda done: bar("weights", done, size))
+            found["verified"] = verify_model(path, bar) if path.is_dir() else {path.name: None}
     if as_json:
         show_json(found)
         return

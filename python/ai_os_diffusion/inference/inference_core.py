@@ -12,7 +12,7 @@ from ai_os_diffusion import _native
 from ai_os_diffusion.inference.model_metadata import ModelMetadata
 from ai_os_diffusion.inference.native_core import NativeCore
 from ai_os_diffusion.inference.ragged import Ragged, as_ids, as_ragged
-from ai_os_diffusion.utils.errors import DeviceError, InferenceError
+from ai_os_diffusion.utils.errors import ConfigurationError, DeviceError, InferenceError
 
 __all__ = ["Backend", "GenerationSession", "InferenceCore"]
 
@@ -75,6 +75,7 @@ class InferenceCore:
         half_cache: keep keys and values in half precision: half the memory, slightly less exact.
 
     Raises:
+        ConfigurationError: `num_threads` is negative.
         DeviceError: the device, or torch for it, is not there.
         ModelLoadError: the architecture or one of its settings is not supported.
         WeightError: a tensor is missing or has the wrong shape.
@@ -92,6 +93,8 @@ class InferenceCore:
     ) -> None:
         self.config = config if isinstance(config, ModelMetadata) else ModelMetadata.from_dict(config)
         self.device = device
+        if num_threads < 0:
+            raise ConfigurationError(f"num_threads is {num_threads}, expected 0 (one a core) or more")
         chosen = backend or ("native" if device == "cpu" else "torch")
         if chosen == "native":
             if device != "cpu":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +147,22 @@ class WeightLoader:
     def load_weights(self) -> WeightMap:
         """All tensors by name."""
         return self._weights
+
+    def verify(self, progress: Callable[[int], object] | None = None) -> int:
+        """Read all weights and compare them with the checksums written beside them.
+
+        Opening a file does not: that would read all of it.
+
+        Args:
+            progress: called with the bytes checked so far.
+
+        Returns:
+            How many tensors carry a checksum: all of a file of ours, none of another writer's.
+
+        Raises:
+            WeightError: a tensor, which is named, is not what was written.
+        """
+        return self._native.verify(progress)
 
     def get_layer(self, name: str) -> Any:
         """One tensor.

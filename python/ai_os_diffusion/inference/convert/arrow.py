@@ -27,14 +27,16 @@ class ArrowFolder:
     dropped: Sequence[str] = ()
 
     def __init__(self, folder: Path) -> None:
-        """Open the weights.
+        """Open the weights and compare them with their checksums.
 
         Raises:
-            WeightError: the weight file is damaged.
+            WeightError: the weight file is damaged; the tensor is named.
             ModelLoadError: a file is missing or damaged.
         """
         self.folder = folder
         self._file = WeightFile(folder / "weights.parquet")
+        # Opening reads no weights; a damaged one must not be written anew under a fresh checksum.
+        self._file.verify()
         try:
             self._metadata: dict[str, Any] = dict(json.loads((folder / "metadata.json").read_bytes()))
         except FileNotFoundError:

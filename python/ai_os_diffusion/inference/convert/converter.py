@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ai_os_diffusion._native import WeightFile, WeightWriter
 from ai_os_diffusion.inference.convert.architecture import is_embedding
 from ai_os_diffusion.inference.convert.folder import new_folder
+from ai_os_diffusion.inference.convert.needed import check_finite, check_tensors
 from ai_os_diffusion.inference.convert.plan import Plan, Storage
 from ai_os_diffusion.inference.convert.source import Source, SourceTensor, bfloat16_to_float32
 from ai_os_diffusion.inference.model_contents import contents_of, sha256_of
@@ -93,7 +94,7 @@ def convert_model(
     Raises:
         ConfigurationError: an option is unknown.
         ModelLoadError: the source is missing or cannot be run, or `out` exists.
-        WeightError: the source's weights are damaged or hold NaN or infinities.
+        WeightError: the source's weights are damaged or incomplete, or hold NaN or infinities.
         TokenizerError: the tokenizer cannot be rebuilt.
     """
     source_path, target = Path(source), Path(out).absolute()
@@ -102,6 +103,7 @@ def convert_model(
     metadata = description.metadata
     encoder = metadata["model_type"] == "encoder"
     plan = Plan(quantize=quantize, group_size=group_size, symmetric=symmetric, encoder=encoder)
+    check_tensors(opened, metadata)
     with new_folder(target, overwrite=overwrite) as folder:
         for file_name, content in description.files.items():
             (folder / file_name).write_bytes(content)
@@ -182,6 +184,7 @@ def _write_tensor(
 ) -> None:
     if storage.carried and tensor.read_codes is not None:
         codes = tensor.read_codes()
+        check_finite(f"{tensor.name} (scales)", codes.scales, str(codes.scales.dtype))
         writer.add_codes(
             tensor.name, codes.codes, codes.scales, codes.zero_points, codes.bits, codes.group_size
         )
@@ -189,7 +192,9 @@ def _write_tensor(
         bits, group_size, grid = storage.bits, storage.group_size, storage.grid
         writer.add_quantized(tensor.name, tensor.read(), bits, group_size, grid, progress)
     else:
-        writer.add_plain(tensor.name, _cast(tensor.read(), tensor.dtype, storage.dtype))
+        values = _cast(tensor.read(), tensor.dtype, storage.dtype)
+        check_finite(tensor.name, values, storage.dtype)
+        writer.add_plain(tensor.name, values)
 
 
 def _cast(values: NDArray[Any], dtype: str, target: str) -> NDArray[Any]:
@@ -203,7 +208,8 @@ def _cast(values: NDArray[Any], dtype: str, target: str) -> NDArray[Any]:
         return ((bits + np.uint32(0x7FFF) + (bits >> np.uint32(16) & np.uint32(1))) >> np.uint32(16)).astype(
             np.uint16
         )
-    return np.ascontiguousarray(wide, dtype=target)
+    with np.errstate(over="ignore"):  # What float16 cannot hold becomes an infinity, which is refused.
+        return np.ascontiguousarray(wide, dtype=target)
 
 
 def _report(target: Path, file: WeightFile, source: Source, storages: list[Storage]) -> ConvertReport:
