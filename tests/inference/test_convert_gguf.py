@@ -90,7 +90,11 @@ def tensors(architecture: str, vocab: int) -> dict[str, tuple[str, np.ndarray]]:
             add(f"blk.{layer}.{short}.weight", f"model.layers.{layer}.{long}.weight", shape)
         if architecture == "qwen2":
             for part, rows in (("q", HIDDEN), ("k", HIDDEN // 2), ("v", HIDDEN // 2)):
-                add(f"blk.{layer}.attn_{part}.bias", f"model.layers.{layer}.self_attn.{part}_proj.bias", (rows,))
+                add(
+                    f"blk.{layer}.attn_{part}.bias",
+                    f"model.layers.{layer}.self_attn.{part}_proj.bias",
+                    (rows,),
+                )
     return found
 
 

@@ -412,7 +412,9 @@ def test_memory_stays_near_the_largest_tensor(tmp_path: Path) -> None:
     # 490 MB of weights, the largest tensor 41 MB.
     large = {"hidden_size": 1024, "intermediate_size": 10_000, "num_hidden_layers": 5}
     needed = needed_tensors(metadata_from_config({**CONFIG, **large}))
-    write_bert(tmp_path / "source", {name: np.ones(shape, np.float32) for name, shape in needed.items()}, **large)
+    write_bert(
+        tmp_path / "source", {name: np.ones(shape, np.float32) for name, shape in needed.items()}, **large
+    )
     command = [sys.executable, "-c", CHILD, str(tmp_path / "source"), str(tmp_path / "out")]
     peak = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout) * 1024
     assert peak < 41e6 + 200e6

@@ -240,7 +240,10 @@ def test_foreign_quantised_rows_follow_the_documented_defaults(tmp_path: Path, a
         ({"shape": pa.array([[-33, 64], [64]])}, r"tensor \"a\": shape \[-33, 64\] has a negative axis"),
         ({"shape": pa.array([[2**40, 2**40], [64]])}, "too large to address"),
         ({"num_params": pa.array([2112, 63])}, r"tensor \"\w+\": shape \[64\] contradicts num_params"),
-        ({"shape": pa.array([[33, 63], [64]]), "num_params": pa.array([2079, 64])}, r"tensor \"a\": data.*expected 8316 bytes, got 8448"),
+        (
+            {"shape": pa.array([[33, 63], [64]]), "num_params": pa.array([2079, 64])},
+            r"tensor \"a\": data.*expected 8316 bytes, got 8448",
+        ),
         ({"shape": pa.array(["33x64", "64"])}, 'column "shape": expected a list of integers'),
         ({"data": pa.array([1, 2])}, 'column "data": expected binary'),
     ],

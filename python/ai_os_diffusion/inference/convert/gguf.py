@@ -127,7 +127,7 @@ class GgufSource:
                 raise ModelLoadError(f"{self._file.path}: {architecture}.{key} is missing from its metadata")
             return value
 
-        names = {tensor.name for tensor in self._file.tensors}
+        shapes = {tensor.name: tensor.shape for tensor in self._file.tensors}
         heads = int(get("attention.head_count"))
         hidden = int(get("embedding_length"))
         head_dim = int(get("attention.key_length", get("rope.dimension_count", hidden // heads)))
@@ -142,16 +142,18 @@ class GgufSource:
             "num_kv_heads": int(get("attention.head_count_kv", heads)),
             "head_dim": head_dim,
             "intermediate_size": int(get("feed_forward_length")),
-            "vocab_size": len(values.get("tokenizer.ggml.tokens", ())),
+            # A file without tokens has its tokenizer beside it.
+            "vocab_size": len(values.get("tokenizer.ggml.tokens", ()))
+            or shapes.get("token_embd.weight", (0,))[0],
             "max_position_embeddings": context,
             "max_seq_length": context,
             "norm_eps": _shortest(get("attention.layer_norm_rms_epsilon")),
             "hidden_act": "silu",
             "rope_theta": _shortest(get("rope.freq_base", 10000.0)),
             "rope_scaling": self._rope_scaling(head_dim),
-            "tied_embeddings": "output.weight" not in names,
+            "tied_embeddings": "output.weight" not in shapes,
             "type_vocab_size": 0,
-            "attention_bias": "blk.0.attn_q.bias" in names,
+            "attention_bias": "blk.0.attn_q.bias" in shapes,
             "pooling": None,
             "normalize": False,
             "prompts": {"query": "", "document": ""},
