@@ -2,7 +2,7 @@
 
 #![no_main]
 
-use arrow_quant::{CodeBits, Grid, Quantization, PlainRows, Scales, Tensor, TensorData, quantize};
+use arrow_quant::{CodeBits, Grid, PlainRows, Quantization, Scales, Tensor, TensorData, quantize};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {

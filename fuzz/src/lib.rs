@@ -7,7 +7,8 @@ use std::io::Write;
 use std::sync::OnceLock;
 
 use arrow_quant::{
-    Bits, Dtype, Grid, Quantization, Rows, Tensor, TensorData, WeightFile, WeightWriter, quantize,
+    CodeBits, Dtype, Grid, PlainRows, Quantization, Tensor, TensorData, WeightFile, WeightWriter,
+    quantize,
 };
 
 /// Opens, reads and verifies; errors are welcome.
@@ -38,8 +39,8 @@ fn build() -> Result<Vec<u8>, Box<dyn std::error::Error>> {
     let mut writer = WeightWriter::create(&path, 2, BTreeMap::new())?;
     writer.add_plain("norm", &[3], Dtype::F32, &[0; 12])?;
     for (name, bits, group_size, grid) in [
-        ("int8", Bits::Int8, 0, Grid::Symmetric),
-        ("int4", Bits::Int4, 32, Grid::Minimum),
+        ("int8", CodeBits::Int8, 0, Grid::Symmetric),
+        ("int4", CodeBits::Int4, 32, Grid::Minimum),
     ] {
         let values: Vec<f32> = (0..64).map(|i| i as f32).collect();
         let how = Quantization {
@@ -47,7 +48,7 @@ fn build() -> Result<Vec<u8>, Box<dyn std::error::Error>> {
             group_size,
             grid,
         };
-        let quant = quantize(Rows::F32(&values), 2, 32, how, |_| true)?;
+        let quant = quantize(PlainRows::F32(&values), 2, 32, how, |_| true)?;
         writer.add(&Tensor::new(name, vec![2, 32], TensorData::Quant(quant))?)?;
     }
     writer.finish()?;

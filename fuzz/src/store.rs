@@ -33,7 +33,11 @@ impl Part {
             .find(|path| starts_with(path, prefix))
             .ok_or("the store lacks the file")?;
         let bytes = std::fs::read(&path)?;
-        Ok(Self { folder, path, bytes })
+        Ok(Self {
+            folder,
+            path,
+            bytes,
+        })
     }
 
     /// Opens the store with `bytes` in the file's place, strictly and around damage; errors are welcome.
@@ -62,7 +66,12 @@ impl Part {
 
 fn memory(number: u8) -> Memory {
     let vector = vec![f32::from(number), 1.0, 0.5, 2.0];
-    Memory::new(format!("memory {number}"), "what it says".into(), "{}".into(), vector)
+    Memory::new(
+        format!("memory {number}"),
+        "what it says".into(),
+        "{}".into(),
+        vector,
+    )
 }
 
 fn starts_with(path: &Path, prefix: &str) -> bool {
