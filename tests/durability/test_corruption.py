@@ -100,6 +100,23 @@ def test_a_flipped_bit_is_found_and_the_rest_is_readable(original, tmp_path, kin
         shutil.rmtree(path)
 
 
+def test_any_flipped_bit_of_the_manifest_leaves_the_store_whole(original, tmp_path):
+    source, expected = original
+    path = tmp_path / "s"
+    shutil.copytree(source, path)
+    manifest = path / "MANIFEST"
+    data = manifest.read_bytes()
+    parting = data.index(b"\n")
+    flips = [(at, at % 8) for at in range(0, len(data), 5)] + [(parting, bit) for bit in range(8)]
+    for at, bit in flips:
+        flipped = bytearray(data)
+        flipped[at] ^= 1 << bit
+        manifest.write_bytes(flipped)
+        with ArrowStorage(path, read_only=True) as store:
+            assert any("MANIFEST" in message for message in store.verify()), (at, bit)
+            assert store.count() == len(expected), (at, bit)
+
+
 def fill_log(path: Path) -> ArrowStorage:
     store = ArrowStorage(path)
     for i in range(6):

@@ -144,19 +144,26 @@ impl Manifest {
         let mut newer = None;
         let mut whole = None;
         let mut copies = 0;
+        let mut take = |copy: &[u8], at: usize| match decode_line(copy) {
+            Line::Whole(manifest) => {
+                copies += 1;
+                whole.get_or_insert(manifest);
+            }
+            Line::Newer(version) => newer = Some(version),
+            Line::Damaged(what) => {
+                damage.get_or_insert_with(|| Error::corrupted(path, at as u64, what));
+            }
+        };
         let mut at = 0;
         for line in bytes.split_inclusive(|&byte| byte == b'\n') {
-            match decode_line(line) {
-                Line::Whole(manifest) => {
-                    copies += 1;
-                    whole.get_or_insert(manifest);
-                }
-                Line::Newer(version) => newer = Some(version),
-                Line::Damaged(what) => {
-                    damage.get_or_insert_with(|| Error::corrupted(path, at as u64, what));
-                }
-            }
+            take(line, at);
             at += line.len();
+        }
+        // The byte that parts the copies may be the damaged one.
+        let (first, second) = bytes.split_at(bytes.len() / 2);
+        if !first.ends_with(b"\n") {
+            take(first.split_last().map_or(first, |(_, line)| line), 0);
+            take(second, first.len());
         }
         if copies == 1 {
             damage.get_or_insert_with(|| {
