@@ -262,7 +262,7 @@ def test_values_that_are_not_finite_name_their_tensor_and_leave_nothing(tmp_path
 
 
 @pytest.mark.parametrize("storage", [None, "fp16", "bf16"])
-@pytest.mark.parametrize("bad", [np.nan, -np.inf])
+@pytest.mark.parametrize("bad", [np.nan, -np.inf, np.uint32(0x7FFFFFFF).view(np.float32)])
 def test_plain_weights_that_are_not_finite_are_refused_too(
     tmp_path: Path, storage: str | None, bad: float
 ) -> None:

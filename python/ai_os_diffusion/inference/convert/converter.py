@@ -27,6 +27,9 @@ from ai_os_diffusion.utils.wording import counted
 
 __all__ = ["ConvertReport", "Progress", "convert_model"]
 
+_PIECE = 1 << 22
+"""Values whose type is changed at once, so that the steps between take no memory to speak of."""
+
 Progress = Callable[[int, int], object]
 """Called with the weights converted so far, and all of them."""
 
@@ -192,24 +195,35 @@ def _write_tensor(
         bits, group_size, grid = storage.bits, storage.group_size, storage.grid
         writer.add_quantized(tensor.name, tensor.read(), bits, group_size, grid, progress)
     else:
-        values = _cast(tensor.read(), tensor.dtype, storage.dtype)
+        values = tensor.read()
+        # Before, for rounding could make a number of a NaN; after, for it could make an infinity of a number.
+        check_finite(tensor.name, values, tensor.dtype)
+        values = _cast(values, tensor.dtype, storage.dtype)
         check_finite(tensor.name, values, storage.dtype)
         writer.add_plain(tensor.name, values)
 
 
 def _cast(values: NDArray[Any], dtype: str, target: str) -> NDArray[Any]:
-    """Change the floating-point type; bfloat16 is the uint16 of its bits."""
+    """Change the floating-point type piece by piece; bfloat16 is the uint16 of its bits."""
     if dtype == target:
         return np.ascontiguousarray(values)
+    flat = values.reshape(-1)
+    cast = np.empty(flat.size, np.uint16 if target == "bfloat16" else target)
+    for start in range(0, flat.size, _PIECE):
+        cast[start : start + _PIECE] = _cast_piece(flat[start : start + _PIECE], dtype, target)
+    return cast.reshape(values.shape)
+
+
+def _cast_piece(values: NDArray[Any], dtype: str, target: str) -> NDArray[Any]:
     wide = bfloat16_to_float32(values) if dtype == "bfloat16" else values.astype(np.float32, copy=False)
     if target == "bfloat16":
-        bits = np.ascontiguousarray(wide).view(np.uint32)
+        bits = wide.view(np.uint32)
         # Round to nearest, ties to even.
         return ((bits + np.uint32(0x7FFF) + (bits >> np.uint32(16) & np.uint32(1))) >> np.uint32(16)).astype(
             np.uint16
         )
     with np.errstate(over="ignore"):  # What float16 cannot hold becomes an infinity, which is refused.
-        return np.ascontiguousarray(wide, dtype=target)
+        return wide.astype(target, copy=False)
 
 
 def _report(target: Path, file: WeightFile, source: Source, storages: list[Storage]) -> ConvertReport:
