@@ -63,11 +63,10 @@ def reference_vectors(source: Path, texts: list[str]) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def encoder_figures(source: Path, data: Path, folders: dict[str, Path]) -> dict[str, Any]:
+def encoder_figures(source: Path, texts: list[str], folders: dict[str, Path]) -> dict[str, Any]:
     """Mean and least cosine of each model to the reference."""
     from ai_os_diffusion.inference import ArrowEngine
 
-    texts = sentences(data)
     reference = reference_vectors(source, texts)
     engines = {f"minilm {name}": ArrowEngine(folder) for name, folder in folders.items()}
     if "fp32" in folders:
@@ -168,8 +167,8 @@ def same_prefix(left: list[int], right: list[int]) -> int:
     return next((index for index, (a, b) in pairs if a != b), len(left))
 
 
-def decoder_figures(folder: Path, data: Path, windows: int, prompts: int = len(PROMPTS)) -> dict[str, Any]:
-    """Greedy agreement, logits and perplexity ratios to transformers."""
+def decoder_figures(folder: Path, text: str, windows: int, prompts: int = len(PROMPTS)) -> dict[str, Any]:
+    """Greedy agreement, logits and perplexity ratios to transformers on a text's first windows."""
     from ai_os_diffusion.inference.perplexity import measure_perplexity
 
     twins = DecoderTwins(folder)
@@ -184,13 +183,13 @@ def decoder_figures(folder: Path, data: Path, windows: int, prompts: int = len(P
 
     with torch.inference_mode():
         logits = twins.reference(torch.from_numpy(ids.astype(np.int64))[None]).logits[0].numpy()
-    text_ids = twins.engine.tokenizer.encode(wikitext(data), padding=False).flat_ids[: windows * WINDOW]
+    text_ids = twins.engine.tokenizer.encode(text, padding=False).flat_ids[: windows * WINDOW]
     total, count = twins.reference_loss(text_ids)
     reference = float(np.exp(total / count))
     return {
         f"smollm2 greedy, equal tokens of {TOKENS}": agreement,
         "smollm2 fp32 logits, greatest difference": float(np.abs(twins.native.logits(ids) - logits).max()),
-        "smollm2 wikitext2 tokens scored": count,
+        "smollm2 tokens scored": count,
         "smollm2 perplexity, transformers fp32": round(reference, 4),
         "smollm2 perplexity ratio, native fp32": round(
             measure_perplexity(twins.native, text_ids, WINDOW).perplexity / reference, 6
@@ -209,8 +208,8 @@ def main() -> None:
     data = data_dir()
     folders = {name: converted("minilm", name) for name in ("fp32", "int8")}
     report(
-        **encoder_figures(source_folder("minilm"), data, folders),
-        **decoder_figures(converted("smollm2", None), data, int(os.environ.get("WINDOWS", "64"))),
+        **encoder_figures(source_folder("minilm"), sentences(data), folders),
+        **decoder_figures(converted("smollm2", None), wikitext(data), int(os.environ.get("WINDOWS", "64"))),
     )
 
 
