@@ -50,6 +50,8 @@ fi
 
 if [ ! -x "$env/bin/python" ]; then
     echo "Creating $env"
+    # As pip does: the first start is as quick as the others, also where Python may write no bytecode.
+    export UV_COMPILE_BYTECODE=1
     if command -v uv >/dev/null 2>&1; then uv venv --quiet --python "$python" "$env"
     else "$python" -m venv "$env"
     fi
@@ -69,3 +71,4 @@ if ! "$env/bin/maturin" develop --release --locked --quiet $installer ${extras:+
     echo "The build failed; its output is above and in $log" >&2
     exit 1
 fi
+"$env/bin/python" -m compileall -q "$here/../python"
