@@ -288,7 +288,7 @@ fn round<S: Simd, V: Values, const PER_BYTE: usize>(
     }
     // Columns of a last, incomplete block: only a group of the whole row has them.
     rest.fill(0);
-    let largest = (1 << (8 / PER_BYTE)) - 1;
+    let largest = i32::from(largest_code::<PER_BYTE>());
     for row in 0..rows {
         let (inverse, minimum) = (rounding.inverse[0][row], rounding.minimum[0][row]);
         for column in k / LANES * LANES..k {
@@ -358,7 +358,7 @@ fn dequantize<S: Simd, const PER_BYTE: usize>(
             let group = column / width;
             let (scale, offset) = (levels.scale[group][row], levels.offset[group][row]);
             let (byte, shift) = place::<PER_BYTE>(row, column - whole * LANES);
-            let code = f32::from(rest[byte] >> shift & (u8::MAX >> (8 - 8 / PER_BYTE)));
+            let code = f32::from(rest[byte] >> shift & largest_code::<PER_BYTE>());
             out[row * k + column] = if levels.is_minimum {
                 scale * code + offset
             } else {
@@ -468,7 +468,7 @@ fn unpack<S: Simd, const PER_BYTE: usize>(s: S, panel: &[u8], k: usize, rows: &m
     for (row, codes) in rows.chunks_exact_mut(k).enumerate() {
         for (column, code) in codes[k / LANES * LANES..].iter_mut().enumerate() {
             let (byte, shift) = place::<PER_BYTE>(row, column);
-            *code = rest[byte] >> shift & (u8::MAX >> (8 - 8 / PER_BYTE));
+            *code = rest[byte] >> shift & largest_code::<PER_BYTE>();
         }
     }
 }
@@ -476,6 +476,11 @@ fn unpack<S: Simd, const PER_BYTE: usize>(s: S, panel: &[u8], k: usize, rows: &m
 /// Bytes of a block: 16 rows by 16 columns.
 const fn block_bytes<const PER_BYTE: usize>() -> usize {
     PANEL_ROWS * LANES / PER_BYTE
+}
+
+/// Largest code, and the mask of one.
+const fn largest_code<const PER_BYTE: usize>() -> u8 {
+    u8::MAX >> (8 - 8 / PER_BYTE)
 }
 
 /// Byte and shift of the code of a row and column, counted from a step's first.
@@ -493,9 +498,9 @@ fn store_block<S: Simd, const PER_BYTE: usize>(s: S, quads: [S::B; 4], to: &mut 
     let width = 8 / PER_BYTE;
     let columns = s.transpose_quarters(quads);
     for (i, to) in to.as_chunks_mut::<STEP_BYTES>().0.iter_mut().enumerate() {
-        let mut step = s.at_most(columns[i * PER_BYTE], u8::MAX >> (8 - width));
+        let mut step = s.at_most(columns[i * PER_BYTE], largest_code::<PER_BYTE>());
         for field in 1..PER_BYTE {
-            let codes = s.at_most(columns[i * PER_BYTE + field], u8::MAX >> (8 - width));
+            let codes = s.at_most(columns[i * PER_BYTE + field], largest_code::<PER_BYTE>());
             step = s.set_field(step, codes, width, field);
         }
         s.store_bytes(step, to);

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from ai_os_diffusion.inference.model_contents import hash_of
 from ai_os_diffusion.inference.model_registry import HubSource, Progress
 from ai_os_diffusion.utils.errors import ModelLoadError
 
@@ -24,7 +25,6 @@ __all__ = ["fetch_blobs", "reporter"]
 
 # git's sha1, or sha256. Anything else proves nothing of the content.
 _ETAG = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
-_CHUNK = 1 << 20
 
 
 def fetch_blobs(
@@ -147,7 +147,4 @@ def _hash(path: Path, like: str) -> str:
     digest = hashlib.sha256()
     if len(like) == 40:
         digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
-    with path.open("rb") as content:
-        while chunk := content.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+    return hash_of(path, digest)

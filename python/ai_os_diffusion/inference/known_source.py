@@ -14,8 +14,6 @@ __all__ = ["fetch_known", "fetch_source"]
 
 logger = logging.getLogger(__name__)
 
-_CHUNK = 1 << 20
-
 
 def fetch_source(
     name: str,
@@ -97,21 +95,22 @@ def fetch_known(model: KnownModel, folder: Path, progress: Progress, *, offline:
 
 
 def _verify(model: KnownModel, folder: Path, progress: Progress) -> None:
-    import hashlib
+    from ai_os_diffusion.inference.model_contents import sha256_of
 
     done = 0
+
+    def tell(count: int) -> None:
+        nonlocal done
+        done += count
+        progress("verify", done, model.size_bytes)
+
     for pin in model.files:
         file = folder / pin.name
         if not file.is_file():
             raise ModelLoadError(f"{pin.name}: missing among the files fetched")
-        digest = hashlib.sha256()
-        with file.open("rb") as content:
-            while chunk := content.read(_CHUNK):
-                digest.update(chunk)
-                done += len(chunk)
-                progress("verify", done, model.size_bytes)
-        if digest.hexdigest() != pin.sha256:
+        found = sha256_of(file, tell)
+        if found != pin.sha256:
             raise ModelLoadError(
-                f"{pin.name}: sha256 is {digest.hexdigest()}, expected {pin.sha256}; the file was changed or "
+                f"{pin.name}: sha256 is {found}, expected {pin.sha256}; the file was changed or "
                 "damaged on its way: delete it from the cache and pull again"
             )

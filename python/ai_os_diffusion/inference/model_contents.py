@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ai_os_diffusion.utils.errors import ModelDamagedError, ModelLoadError, ModelNotFoundError, WeightError
 
-__all__ = ["contents_of", "sha256_of", "verify_model"]
+__all__ = ["contents_of", "hash_of", "sha256_of", "verify_model"]
 
 _DESCRIPTION = "metadata.json"
 _CHUNK = 1 << 20
@@ -73,7 +73,11 @@ def verify_model(
 
 def sha256_of(path: Path, tell: Callable[[int], object] = lambda _count: None) -> str:
     """The sha256 of a file; `tell` is given the bytes of each piece read."""
-    digest = hashlib.sha256()
+    return hash_of(path, hashlib.sha256(), tell)
+
+
+def hash_of(path: Path, digest: hashlib._Hash, tell: Callable[[int], object] = lambda _count: None) -> str:
+    """What a digest, begun or new, makes of a file; `tell` is given the bytes of each piece read."""
     with path.open("rb") as file:
         while block := file.read(_CHUNK):
             digest.update(block)

@@ -31,6 +31,7 @@ from ai_os_diffusion.inference.pull_request import (
     looks_like_path,
     read_request,
 )
+from ai_os_diffusion.utils.atomic_file import sync_path
 from ai_os_diffusion.utils.errors import ConfigurationError, ModelLoadError, ModelNotFoundError
 
 __all__ = ["PulledModel", "fetch_source", "list_models", "pull", "remove_model", "resolve_model"]
@@ -166,8 +167,7 @@ def _record_origin(folder: Path, origin: dict[str, Any]) -> None:
     file = folder / "metadata.json"
     text = json.dumps(metadata, ensure_ascii=False, indent=2) + "\n"
     file.write_text(text, encoding="utf-8")
-    with file.open("rb") as written:
-        os.fsync(written.fileno())
+    sync_path(file)
 
 
 @contextmanager
