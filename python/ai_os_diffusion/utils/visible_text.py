@@ -2,9 +2,10 @@
 
 Texts, names and messages that come from documents, models and other machines pass through here on their way
 to a person: to a terminal, a pipe that ends in one, or a log. What is escaped are the characters that act on
-others in place of showing something: control characters (C0, DEL, C1), the bidirectional formatting characters
-that reorder their neighbours (CVE-2021-42574), the separators that some viewers take for a line break, and lone
-surrogates, which no encoding can write. Letters of right-to-left scripts, joiners and marks stay as they are.
+others in place of showing something: control characters (C0, DEL, C1), the bidirectional formatting
+characters that reorder their neighbours (CVE-2021-42574), the separators that some viewers take for a line
+break, and lone surrogates, which no encoding can write. Letters of right-to-left scripts, joiners and marks
+stay as they are.
 """
 
 from __future__ import annotations
