@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ai_os_diffusion.ingestion.chunker import Chunker, context_line, embedding_text
 from ai_os_diffusion.ingestion.corpus import Found, Skipped, walk
-from ai_os_diffusion.ingestion.document import Block, Document
+from ai_os_diffusion.ingestion.document import Block, Document, Remark
 from ai_os_diffusion.ingestion.ingestor import Ingestor, read_document
 from ai_os_diffusion.ingestion.ledger import Change, Ledger, Place
 
@@ -17,6 +17,7 @@ __all__ = [
     "Ingestor",
     "Ledger",
     "Place",
+    "Remark",
     "Skipped",
     "context_line",
     "embedding_text",

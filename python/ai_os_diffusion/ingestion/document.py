@@ -1,15 +1,32 @@
-"""What a reader makes of a file: blocks of text that know their lines."""
+"""What a reader makes of a file: blocks of text that know their lines, and what is not in them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-__all__ = ["Block", "BlockKind", "Document"]
+__all__ = ["Block", "BlockKind", "Document", "Remark", "RemarkKind", "Span", "spans"]
+
+_SHOWN = 8
 
 BlockKind = Literal["prose", "code", "row"]
 """How a block may be split: at sentences, at lines, or only as a last resort."""
+
+Span = tuple[int, int]
+"""First and last number of a run of lines or pages, 1-based, both included."""
+
+RemarkKind = Literal["no_text", "damaged", "limit", "replaced", "opaque", "hidden", "navigation"]
+"""Why something is not in the blocks as it stands in the file:
+
+- `no_text`: a page shows something, but holds no text (a scan);
+- `damaged`: it is not what the format expects (a broken page, a line that is not JSON);
+- `limit`: reading it would take more time, memory or depth than one document is given;
+- `replaced`: bytes that are not of the encoding, each read as one U+FFFD; nothing else is missing;
+- `opaque`: bytes written as letters (base64, data URIs), which nobody reads;
+- `hidden`: the format says that it is not shown;
+- `navigation`: menus of a page, marked as such.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +56,35 @@ class Block:
 
 
 @dataclass(frozen=True, slots=True)
+class Remark:
+    """Something of a file that is not in its blocks, or not as it stands in the file.
+
+    A document has at most one remark for each pair of kind and reason. Every word that is shown to the
+    reader of a file is in a block (as text or heading) or on a line or page that a remark names.
+
+    Attributes:
+        kind: why, for programs.
+        reason: why, in words for people, with what to do where something can be done.
+        lines: where, for formats that have lines, in order.
+        pages: where, for formats that have pages, in order.
+    """
+
+    kind: RemarkKind
+    reason: str
+    lines: tuple[Span, ...] = ()
+    pages: tuple[Span, ...] = ()
+
+    @property
+    def is_loss(self) -> bool:
+        """Whether text a reader of the file might want is missing, rather than told as not shown."""
+        return self.kind not in ("replaced", "hidden", "navigation")
+
+    def __str__(self) -> str:
+        places = [_listed("page", self.pages), _listed("line", self.lines)]
+        return ": ".join([*filter(None, places), self.reason])
+
+
+@dataclass(frozen=True, slots=True)
 class Document:
     """A file that was read.
 
@@ -47,11 +93,44 @@ class Document:
         kind: the reader that took it ("markdown", "pdf", ...).
         blocks: its text in reading order.
         encoding: the text encoding found; None for formats that carry their own.
-        refused_lines: 1-based lines that are not what the format expects, and were left out.
+        remarks: what is not in the blocks, and why; empty when everything is.
     """
 
     source: str
     kind: str
     blocks: tuple[Block, ...]
     encoding: str | None = None
-    refused_lines: tuple[int, ...] = ()
+    remarks: tuple[Remark, ...] = ()
+
+    @property
+    def refused_lines(self) -> tuple[int, ...]:
+        """1-based lines that are not what the format expects, and were left out."""
+        damaged = [remark.lines for remark in self.remarks if remark.kind == "damaged"]
+        return tuple(
+            number for lines in damaged for first, last in lines for number in range(first, last + 1)
+        )
+
+
+def spans(numbers: Iterable[int]) -> tuple[Span, ...]:
+    """Join numbers to runs: 1, 2, 3, 7 are (1, 3) and (7, 7).
+
+    Args:
+        numbers: lines or pages, in any order.
+    """
+    runs: list[Span] = []
+    for number in sorted(set(numbers)):
+        if runs and number == runs[-1][1] + 1:
+            runs[-1] = (runs[-1][0], number)
+        else:
+            runs.append((number, number))
+    return tuple(runs)
+
+
+def _listed(noun: str, runs: tuple[Span, ...]) -> str:
+    """Such as "pages 2-4, 7"; only the first runs of many."""
+    if not runs:
+        return ""
+    shown = ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in runs[:_SHOWN])
+    rest = f" and {len(runs) - _SHOWN} more places" if len(runs) > _SHOWN else ""
+    plural = "" if len(runs) == 1 and runs[0][0] == runs[0][1] else "s"
+    return f"{noun}{plural} {shown}{rest}"

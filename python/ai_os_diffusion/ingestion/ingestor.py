@@ -9,7 +9,7 @@ from pathlib import PurePath
 from ai_os_diffusion.contracts import Chunk, TokenCounter
 from ai_os_diffusion.ingestion.chunker import Chunker
 from ai_os_diffusion.ingestion.decoding import decode
-from ai_os_diffusion.ingestion.document import Block, Document
+from ai_os_diffusion.ingestion.document import Block, Document, Remark, spans
 from ai_os_diffusion.ingestion.kinds import kind_of
 from ai_os_diffusion.ingestion.readers.code import read_code, read_python
 from ai_os_diffusion.ingestion.readers.html import read_html
@@ -52,7 +52,8 @@ def read_document(source: str, data: bytes, kind: str | None = None) -> Document
     text, encoding = decode(data)
     if kind == "jsonl":
         blocks, refused = read_jsonl(text)
-        return Document(source, kind, tuple(blocks), encoding, tuple(refused))
+        remarks = (Remark("damaged", "not JSON", lines=spans(refused)),) if refused else ()
+        return Document(source, kind, tuple(blocks), encoding, remarks)
     return Document(source, kind, tuple(_TEXT_READERS[kind](text, name)), encoding)
 
 
