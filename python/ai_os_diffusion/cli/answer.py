@@ -10,7 +10,7 @@ from ai_os_diffusion.cli.failures import ExitCode
 from ai_os_diffusion.cli.filters import parse_filter
 from ai_os_diffusion.cli.lazy import new_app
 from ai_os_diffusion.cli.options import Filter, Json, MinSimilarity, Question, Quiet, Settings, TopK
-from ai_os_diffusion.cli.output import note, show_json, show_piece, where_text
+from ai_os_diffusion.cli.output import ShownAnswer, note, show_json, show_line, where_text
 from ai_os_diffusion.cli.remember import nothing_fits
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def ask(
     from ai_os_diffusion.grounding import Answer
 
     settings: Settings = ctx.obj
+    shown = ShownAnswer()
     with settings.runtime() as runtime:
         events = runtime.ask_stream(
             question,
@@ -55,7 +56,7 @@ def ask(
             if isinstance(event, Answer):
                 _end(event, filtered=bool(filters), quiet=quiet, as_json=as_json)
             elif not as_json:
-                show_piece(event)
+                shown.write(event)
 
 
 @app.command()
@@ -96,7 +97,7 @@ def _end(answer: Answer, *, filtered: bool, quiet: bool, as_json: bool) -> None:
     if as_json:
         show_json(answer.to_dict())
     elif not answer.abstained:
-        typer.echo()
+        show_line()
         if not quiet:
             show_citations(answer)
     else:
@@ -107,11 +108,11 @@ def _end(answer: Answer, *, filtered: bool, quiet: bool, as_json: bool) -> None:
 
 def show_citations(answer: Answer) -> None:
     """List where the answer stands; a quoted one needs no quotes beside it."""
-    typer.echo()
+    show_line()
     for number, citation in enumerate(answer.citations, 1):
         page = f" page {citation.page}" if citation.page else ""
         where = where_text(citation.source, citation.line) if citation.source else citation.memory_id
-        said = " > ".join(citation.headings) if answer.is_quote else f"“{citation.quote}”"
-        typer.echo(f"[{number}] {where}{page}  {said}".rstrip())
+        said = " > ".join(citation.headings) if answer.is_quote else f"“{' '.join(citation.quote.split())}”"
+        show_line(f"[{number}] {where}{page}  {said}".rstrip())
     origin = "quoted as it stands there" if answer.is_quote else "in the model's words"
-    typer.echo(f"{origin}, confidence {answer.confidence:.2f}")
+    show_line(f"{origin}, confidence {answer.confidence:.2f}")

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import typer
-
 from ai_os_diffusion.cli.answer import show_citations
 from ai_os_diffusion.cli.failures import ExitCode, error_dict, error_message, exit_code
-from ai_os_diffusion.cli.output import note, show_json_line, show_piece
+from ai_os_diffusion.cli.output import ShownAnswer, note, show_json_line, show_line
 from ai_os_diffusion.cli.standard_input import is_interactive, prompted_lines, read_lines, to_text
 from ai_os_diffusion.utils.errors import InferenceError, IngestError
 
@@ -50,6 +48,7 @@ class Conversation:
         self._max_tokens = max_tokens
         self._sampling = sampling
         self._as_json = as_json
+        self._shown = ShownAnswer()
         self._history: list[Message] = []
 
     def run(self) -> ExitCode:
@@ -78,9 +77,9 @@ class Conversation:
             except KeyboardInterrupt:
                 if not interactive:
                     raise
-                typer.echo(" …")
+                show_line(" …")
         if interactive:
-            typer.echo(err=True)
+            note("")
             return ExitCode.OK
         return ended
 
@@ -93,6 +92,7 @@ class Conversation:
             note(f"error: {error_message(error)}")
 
     def _answer(self, message: str) -> None:
+        self._shown = ShownAnswer()
         if self._from_memory:
             answer = self._from_passages(message)
             if not answer.abstained:
@@ -142,7 +142,7 @@ class Conversation:
 
     def _show(self, piece: str) -> None:
         if not self._as_json:
-            show_piece(piece)
+            self._shown.write(piece)
 
     def _remember(self, message: str, answer: str) -> None:
         self._history += [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterator
@@ -11,6 +10,8 @@ from enum import IntEnum
 
 import typer
 
+from ai_os_diffusion.cli.json_text import write_json
+from ai_os_diffusion.cli.streams import abandon_output, tell
 from ai_os_diffusion.utils.errors import (
     ConfigurationError,
     DiffusionError,
@@ -79,8 +80,7 @@ def exit_code(error: BaseException) -> ExitCode:
 def reported(*, as_json: bool) -> Iterator[None]:
     """Turn an expected error into a line on stderr and an exit code.
 
-    Errors that nobody foresaw pass through, and so does every error when AIOS_DEBUG is set. What the parser
-    refuses is Typer's to show, with a line on usage, unless JSON was asked for.
+    Errors that nobody foresaw pass through, and so does every error but wrong usage when AIOS_DEBUG is set.
 
     Args:
         as_json: write `{"error": {"type", "message", "exit_code"}}` in place of the line.
@@ -88,12 +88,13 @@ def reported(*, as_json: bool) -> Iterator[None]:
     try:
         yield
     except BrokenPipeError:
-        _abandon_stdout()
+        abandon_output()
         raise typer.Exit(ExitCode.BROKEN_PIPE) from None
     except _ParseError as error:
-        if not as_json:
-            raise
-        _show_json_error(error)
+        if as_json:
+            _show_json_error(error)
+        else:
+            _tell_usage(error)
         raise typer.Exit(exit_code(error)) from None
     except (DiffusionError, OSError, KeyboardInterrupt, MemoryError) as error:
         if os.environ.get("AIOS_DEBUG"):
@@ -102,12 +103,21 @@ def reported(*, as_json: bool) -> Iterator[None]:
             _show_json_error(error)
         else:
             message = error_message(error)
-            typer.echo(message if isinstance(error, KeyboardInterrupt) else f"error: {message}", err=True)
+            tell(message if isinstance(error, KeyboardInterrupt) else f"error: {message}")
         raise typer.Exit(exit_code(error)) from None
 
 
+def _tell_usage(error: Exception) -> None:
+    """What the parser refuses, with a line on usage: as Typer has it, safe to show."""
+    context = getattr(error, "ctx", None)
+    if context is not None:
+        tell(context.get_usage())
+        tell(f"Try '{context.command_path} --help' for help.\n")
+    tell(f"Error: {error_message(error)}")
+
+
 def _show_json_error(error: BaseException) -> None:
-    typer.echo(json.dumps({"error": error_dict(error)}, ensure_ascii=False), err=True)
+    write_json(sys.stderr, {"error": error_dict(error)})
 
 
 def error_dict(error: BaseException) -> dict[str, str | int]:
@@ -128,11 +138,3 @@ def error_message(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return str(error) or type(error).__name__
-
-
-def _abandon_stdout() -> None:
-    """The reader is gone: keep the interpreter from flushing to it once more at its end."""
-    try:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (OSError, ValueError):
-        return

@@ -11,7 +11,7 @@ import typer
 
 from ai_os_diffusion.cli.lazy import new_app
 from ai_os_diffusion.cli.options import Json, Quiet, Settings
-from ai_os_diffusion.cli.output import note, show_json, show_table, size_text
+from ai_os_diffusion.cli.output import note, show_json, show_row, show_table, size_text
 from ai_os_diffusion.cli.progress import ProgressBar
 from ai_os_diffusion.utils.wording import counted
 
@@ -181,9 +181,13 @@ def _convert(
 
 
 def _tell(report: ConvertReport, *, quiet: bool) -> None:
-    typer.echo(
-        f"{report.path}\t{size_text(report.size_bytes)}\t{report.num_params / 1e6:.1f} M weights\t"
-        f"{report.bits_per_weight:.2f} bits a weight"
+    show_row(
+        (
+            report.path,
+            size_text(report.size_bytes),
+            f"{report.num_params / 1e6:.1f} M weights",
+            f"{report.bits_per_weight:.2f} bits a weight",
+        )
     )
     for remark in report.notes:
         note(remark, quiet=quiet)

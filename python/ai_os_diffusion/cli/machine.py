@@ -11,7 +11,7 @@ import typer
 
 from ai_os_diffusion.cli.lazy import new_app
 from ai_os_diffusion.cli.options import Json, Quiet, Settings
-from ai_os_diffusion.cli.output import note, show_json, show_table, size_text
+from ai_os_diffusion.cli.output import note, show_json, show_line, show_table, size_text
 from ai_os_diffusion.utils.errors import ModelLoadError
 from ai_os_diffusion.utils.wording import counted
 
@@ -43,7 +43,7 @@ def doctor(ctx: typer.Context, as_json: Json = False) -> None:
         return
     show_table(["what", "found"], _doctor_rows(report))
     for remedy in report["remedies"]:
-        typer.echo(f"to do: {remedy}")
+        show_line(f"to do: {remedy}")
 
 
 @app.command()

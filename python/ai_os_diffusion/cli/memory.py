@@ -13,7 +13,16 @@ from ai_os_diffusion.cli.failures import NotFoundError, UsageError
 from ai_os_diffusion.cli.filters import parse_filter, source_filter
 from ai_os_diffusion.cli.lazy import new_app
 from ai_os_diffusion.cli.options import DryRun, Filter, Json, Quiet, Settings, Yes
-from ai_os_diffusion.cli.output import confirm, note, show_json, show_table, size_text, where_text
+from ai_os_diffusion.cli.output import (
+    confirm,
+    note,
+    show_json,
+    show_line,
+    show_passage,
+    show_table,
+    size_text,
+    where_text,
+)
 from ai_os_diffusion.cli.standard_input import to_text
 from ai_os_diffusion.utils.wording import counted
 
@@ -50,7 +59,7 @@ def list_memories(
     else:
         show_table(
             ["id", "where", "text"],
-            [(memory["memory_id"], _where(memory), memory["content"][:100]) for memory in found],
+            [(memory["memory_id"], _where(memory), _beginning(memory["content"])) for memory in found],
         )
     if more:
         note(f"more than {limit}; --limit shows more", quiet=as_json)
@@ -71,12 +80,12 @@ def show(
     if as_json:
         show_json({**_memory_dict(memory), "embedding": memory["embedding"].tolist()})
         return
-    typer.echo(f"{memory['memory_id']}  {_where(memory)}")
-    typer.echo(f"created {_time_text(memory['created_at'])}, updated {_time_text(memory['updated_at'])}")
+    show_line(f"{memory['memory_id']}  {_where(memory)}")
+    show_line(f"created {_time_text(memory['created_at'])}, updated {_time_text(memory['updated_at'])}")
     for key, value in sorted(memory["metadata"].items()):
-        typer.echo(f"  {key}: {value}")
-    typer.echo()
-    typer.echo(memory["content"])
+        show_line(f"  {key}: {value}")
+    show_line()
+    show_passage(memory["content"])
 
 
 @app.command()
@@ -110,7 +119,7 @@ def forget(
     if as_json:
         show_json({"forgotten": list(wanted), "dry_run": dry_run})
     else:
-        typer.echo(f"{'would forget' if dry_run else 'forgot'} {counted(len(wanted), 'memory')}")
+        show_line(f"{'would forget' if dry_run else 'forgot'} {counted(len(wanted), 'memory')}")
 
 
 @app.command()
@@ -222,6 +231,10 @@ def _memory_dict(memory: Memory) -> dict[str, Any]:
         "created_at": memory["created_at"],
         "updated_at": memory["updated_at"],
     }
+
+
+def _beginning(text: str) -> str:
+    return " ".join(text[:100].split())
 
 
 def _where(memory: Memory) -> str:

@@ -8,7 +8,7 @@ import typer
 
 from ai_os_diffusion.cli.lazy import new_app
 from ai_os_diffusion.cli.options import DryRun, Json, Quiet, Settings, Yes
-from ai_os_diffusion.cli.output import confirm, note, show_json, show_table, size_text
+from ai_os_diffusion.cli.output import confirm, note, show_json, show_line, show_row, show_table, size_text
 from ai_os_diffusion.cli.progress import ProgressBar
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def pull(
         show_json([_model_dict(model) for model in pulled])
         return
     for model in pulled:
-        typer.echo(f"{model.name}\t{size_text(model.size_bytes)}\t{model.path}")
+        show_row((model.name, size_text(model.size_bytes), model.path))
 
 
 @app.command()
@@ -114,7 +114,7 @@ def rm(
     if as_json:
         show_json({"removed": names, "size_bytes": freed, "dry_run": dry_run})
     else:
-        typer.echo(f"{'would free' if dry_run else 'freed'} {size_text(freed)}")
+        show_line(f"{'would free' if dry_run else 'freed'} {size_text(freed)}")
 
 
 def _pull_again(model: PulledModel) -> str:

@@ -2,36 +2,63 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import typer
 
 from ai_os_diffusion.cli.failures import UsageError
+from ai_os_diffusion.cli.json_text import write_json
+from ai_os_diffusion.cli.streams import INDENT, VisibleStream, styled, tell
+from ai_os_diffusion.utils.visible_text import VisibleLines, visible_line, visible_text
 
 __all__ = [
+    "ShownAnswer",
     "confirm",
     "note",
     "show_json",
     "show_json_line",
-    "show_piece",
+    "show_line",
+    "show_passage",
+    "show_row",
     "show_table",
     "size_text",
     "where_text",
 ]
 
+_PASSAGE_INDENT = "    "
+
 
 def show_json(value: Any) -> None:
     """Write one JSON document."""
-    typer.echo(json.dumps(value, ensure_ascii=False, indent=2, default=_plain))
+    write_json(sys.stdout, value, indent=2)
 
 
 def show_json_line(value: Any) -> None:
     """Write one JSON value on one line."""
-    typer.echo(json.dumps(value, ensure_ascii=False, default=_plain))
+    write_json(sys.stdout, value)
+
+
+def show_line(text: str = "", strong: str = "", rest: str = "") -> None:
+    """Write one line: `text`, then what stands out on a terminal, then the rest."""
+    sys.stdout.write(visible_line(text))
+    if strong and isinstance(sys.stdout, VisibleStream) and sys.stdout.isatty():
+        sys.stdout.write_styled(typer.style(visible_line(strong), bold=True))
+    else:
+        sys.stdout.write(visible_line(strong))
+    sys.stdout.write(f"{visible_line(rest)}\n")
+
+
+def show_row(cells: Iterable[object]) -> None:
+    """Write one line of cells with tabs between them."""
+    sys.stdout.write("\t".join(map(_cell, cells)) + "\n")
+
+
+def show_passage(text: str) -> None:
+    """Write a text of several lines, deeper than any line of ours stands."""
+    sys.stdout.write(f"{_PASSAGE_INDENT}{visible_text(text, _PASSAGE_INDENT)}\n")
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], right: Sequence[str] = ()) -> None:
@@ -44,7 +71,7 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], right: 
     """
     if not sys.stdout.isatty():
         for row in rows:
-            typer.echo("\t".join(_cell(value) for value in row))
+            show_row(row)
         return
     from rich import box
     from rich.console import Console
@@ -59,19 +86,25 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], right: 
         )
     for row in rows:
         table.add_row(*(Text(_cell(value)) for value in row))
-    Console().print(table)
+    Console(file=styled(sys.stdout)).print(table)
 
 
-def show_piece(text: str) -> None:
-    """Write a piece of a text that is still being made, and let it be seen at once."""
-    typer.echo(text, nl=False)
-    sys.stdout.flush()
+class ShownAnswer:
+    """An answer that is seen while it is made. Its further lines are indented: none passes for a citation."""
+
+    def __init__(self) -> None:
+        self._lines = VisibleLines(INDENT)
+
+    def write(self, piece: str) -> None:
+        """Write the next piece, and let it be seen at once."""
+        sys.stdout.write(self._lines.feed(piece))
+        sys.stdout.flush()
 
 
 def note(text: str, *, quiet: bool = False) -> None:
-    """Say something beside the data, on stderr."""
+    """Say something beside the data, on one line of stderr."""
     if not quiet:
-        typer.echo(text, err=True)
+        tell(visible_line(text))
 
 
 def confirm(question: str, *, as_json: bool) -> None:
@@ -82,7 +115,14 @@ def confirm(question: str, *, as_json: bool) -> None:
     """
     if as_json:
         raise UsageError(f"{question} --yes confirms")
-    typer.confirm(question, abort=True, err=True)
+    answer = ""
+    while answer not in ("y", "yes"):
+        sys.stderr.write(f"{visible_line(question)} [y/N]: ")
+        sys.stderr.flush()
+        line = sys.stdin.readline() if sys.stdin is not None else ""
+        answer = line.strip().lower()
+        if not line or answer in ("", "n", "no"):
+            raise typer.Abort
 
 
 def size_text(size_bytes: float) -> str:
@@ -95,27 +135,18 @@ def size_text(size_bytes: float) -> str:
 
 
 def where_text(source: str, line: int | None = None) -> str:
-    """A citation, "file:line": relative to the working folder where the file is below it."""
+    """A citation on one line, "file:line": relative to the working folder where the file is below it."""
     path = Path(source)
     if path.is_absolute():
         try:
             source = str(path.relative_to(Path.cwd()))
         except (ValueError, OSError):
             source = str(path)
-    return f"{source}:{line}" if line else source
+    shown = visible_line(source)
+    return f"{shown}:{line}" if line else shown
 
 
 def _cell(value: object) -> str:
     if value is None:
         return "-"
-    return f"{value:.4g}" if isinstance(value, float) else " ".join(str(value).split())
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return dict(value)
-    if isinstance(value, Path):
-        return str(value)
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    raise TypeError(f"{type(value).__name__} is no JSON value")
+    return f"{value:.4g}" if isinstance(value, float) else visible_line(str(value))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +11,8 @@ import typer
 from ai_os_diffusion.cli.failures import ExitCode, reported
 from ai_os_diffusion.cli.lazy import LazyGroup
 from ai_os_diffusion.cli.options import Settings
+from ai_os_diffusion.cli.output import show_line
+from ai_os_diffusion.cli.streams import abandon_output, flush_output, guard_streams
 
 __all__ = ["app", "main"]
 
@@ -29,7 +30,7 @@ def _show_version(wanted: bool) -> None:
     if wanted:
         from ai_os_diffusion import __version__
 
-        typer.echo(f"aios {__version__}")
+        show_line(f"aios {__version__}")
         raise typer.Exit
 
 
@@ -64,17 +65,18 @@ def main() -> int | str | None:
         The exit code of the process.
     """
     code: int | str | None = ExitCode.OK
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # A terminal or pipe of another encoding shows a question mark, and no traceback.
-        sys.stdout.reconfigure(errors="replace")
+    guard_streams()
     try:
         app(prog_name="aios")
     except SystemExit as ended:
         code = ended.code
+    if code == ExitCode.INTERRUPTED:
+        # Whoever presses Ctrl-C while a reader makes the program wait does not want to wait for it.
+        abandon_output()
     try:
-        # A pipe that closed early shows here at the latest, not in the interpreter's own last flush.
-        with reported(as_json=False):
-            sys.stdout.flush()
+        # What cannot be written shows here at the latest, not in the interpreter's own last flush.
+        with reported(as_json="--json" in sys.argv):
+            flush_output()
     except typer.Exit as ended:
         code = ended.exit_code
     return code

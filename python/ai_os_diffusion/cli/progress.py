@@ -6,6 +6,9 @@ import sys
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from ai_os_diffusion.cli.streams import styled
+from ai_os_diffusion.utils.visible_text import visible_line
+
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
@@ -31,9 +34,10 @@ class ProgressBar:
         self._tasks: dict[str, TaskID] = {}
 
     def __call__(self, stage: str, done: float, total: float | None = None, remark: str = "") -> None:
-        """Tell how far a stage is."""
+        """Tell how far a stage is; its name and the remark may be foreign."""
         if not self._shown:
             return
+        stage, remark = visible_line(stage), visible_line(remark)
         if self._progress is None:
             self._progress = _new_progress(self._unit)
             self._progress.start()
@@ -66,10 +70,14 @@ def _new_progress(unit: str) -> Progress:
 
     counts = (DownloadColumn(), TransferSpeedColumn()) if unit == "bytes" else (MofNCompleteColumn(),)
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         *counts,
         TimeRemainingColumn(compact=True),
-        TextColumn("{task.fields[remark]}", style="dim"),
-        console=Console(stderr=True),
+        TextColumn("{task.fields[remark]}", style="dim", markup=False),
+        console=Console(file=styled(sys.stderr)),
+        # What is written beside the bar goes where it belongs: data to stdout, and nothing through Rich's
+        # reader of escape sequences.
+        redirect_stdout=False,
+        redirect_stderr=False,
     )

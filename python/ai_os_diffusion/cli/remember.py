@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,7 +13,7 @@ from ai_os_diffusion.cli.failures import ExitCode
 from ai_os_diffusion.cli.filters import parse_filter
 from ai_os_diffusion.cli.lazy import new_app
 from ai_os_diffusion.cli.options import DryRun, Filter, Json, MinSimilarity, Question, Quiet, Settings, TopK
-from ai_os_diffusion.cli.output import note, show_json, size_text, where_text
+from ai_os_diffusion.cli.output import note, show_json, show_line, show_passage, size_text, where_text
 from ai_os_diffusion.cli.progress import ProgressBar
 from ai_os_diffusion.cli.standard_input import read_bytes, to_text
 from ai_os_diffusion.utils.wording import counted
@@ -143,15 +142,17 @@ def _standard_input(name: str | None) -> tuple[str, bytes]:
 
 
 def _tell_hits(hits: Sequence[RecallHit]) -> None:
-    is_terminal = sys.stdout.isatty()
     for number, hit in enumerate(hits, 1):
         if number > 1:
-            typer.echo()
-        typer.echo(f"{hit.similarity:.3f}  {_style(citation_of(hit), is_terminal)}{_headings(hit)}")
-        typer.echo("\n".join("    " + line for line in _shortened(hit.text)))
+            show_line()
+        show_line(f"{hit.similarity:.3f}  ", citation_of(hit), _headings(hit))
+        rows, left_out = _shortened(hit.text)
+        show_passage("\n".join(rows))
+        if left_out:
+            show_line(f"  … {counted(left_out, 'more line')}")
         if hit.also:
             places = ", ".join(where_text(source, line) for source, line in hit.also)
-            typer.echo(f"    also in {places}")
+            show_line(f"  also in {places}")
 
 
 def citation_of(hit: RecallHit) -> str:
@@ -166,17 +167,11 @@ def _headings(hit: RecallHit) -> str:
     return f"  {' > '.join(hit.headings)}" if hit.headings else ""
 
 
-def _style(text: str, is_terminal: bool) -> str:
-    return typer.style(text, bold=True) if is_terminal else text
-
-
-def _shortened(text: str, lines: int = 6) -> list[str]:
+def _shortened(text: str, lines: int = 6) -> tuple[list[str], int]:
+    """The first rows of a text, and how many more there are."""
     rows = [row.rstrip() for row in text.split("\n")]
-    return (
-        rows
-        if len(rows) <= lines
-        else [*rows[: lines - 1], f"… {counted(len(rows) - lines + 1, 'more line')}"]
-    )
+    kept = rows if len(rows) <= lines else rows[: lines - 1]
+    return kept, len(rows) - len(kept)
 
 
 def _report_dict(report: AddReport) -> dict[str, object]:
@@ -199,7 +194,7 @@ def _tell_report(report: AddReport, *, quiet: bool, pruned: bool) -> None:
     told = [f"{counted(passages['added'], 'passage')} {'to add' if report.dry_run else 'added'}"]
     told += [f"{passages[name]} {name}" for name in ("updated", "removed", "merged") if passages[name]]
     files = ", ".join(f"{count} {name}" for name, count in report.files.items() if count) or "none"
-    typer.echo(f"{', '.join(told)}; files: {files}; {size_text(report.bytes_read)} in {report.seconds:.1f} s")
+    show_line(f"{', '.join(told)}; files: {files}; {size_text(report.bytes_read)} in {report.seconds:.1f} s")
     if quiet:
         return
     named = [item for item in report.skipped if item.reason != "ignored by name"]

@@ -10,8 +10,6 @@ import os
 import sys
 from collections.abc import Iterator
 
-import typer
-
 from ai_os_diffusion.utils.errors import IngestError
 
 __all__ = ["is_interactive", "prompted_lines", "read_bytes", "read_lines", "read_text", "to_text"]
@@ -57,12 +55,13 @@ def prompted_lines() -> Iterator[str]:
         try:
             if not sys.stdout.isatty():
                 # input() would write its prompt among the data.
-                typer.echo(_PROMPT, nl=False, err=True)
+                sys.stderr.write(_PROMPT)
+                sys.stderr.flush()
             yield input(_PROMPT if sys.stdout.isatty() else "")
         except EOFError:
             return
         except KeyboardInterrupt:
-            typer.echo(err=True)
+            sys.stderr.write("\n")
 
 
 def to_text(given: bytes | str) -> str:

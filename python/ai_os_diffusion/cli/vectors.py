@@ -10,7 +10,7 @@ import typer
 from ai_os_diffusion.cli.failures import UsageError
 from ai_os_diffusion.cli.lazy import new_app
 from ai_os_diffusion.cli.options import Json, Quiet, Settings
-from ai_os_diffusion.cli.output import note, show_json, show_json_line
+from ai_os_diffusion.cli.output import note, show_json, show_json_line, show_line, show_row
 from ai_os_diffusion.cli.standard_input import read_text, to_text
 from ai_os_diffusion.utils.wording import counted
 
@@ -66,7 +66,7 @@ def embed(
             numbers = [float(f"{value:.8g}") for value in vector]
             show_json_line({"text": text, "truncated": bool(cut), "embedding": numbers})
         else:
-            typer.echo(" ".join(f"{value:.6f}" for value in vector))
+            show_line(" ".join(f"{value:.6f}" for value in vector))
 
 
 @app.command()
@@ -98,10 +98,10 @@ def similarity(
         ]
         show_json({"text": first, "truncated": bool(truncated[0]), "similarities": similarities})
     elif len(others) == 1:
-        typer.echo(f"{scores[0]:.4f}")
+        show_line(f"{scores[0]:.4f}")
     else:
         for text, score in zip(others, scores, strict=True):
-            typer.echo(f"{score:.4f}\t{text}")
+            show_row((f"{score:.4f}", text))
 
 
 def _tell_truncated(truncated: NDArray[np.bool_], window: int, *, quiet: bool) -> None:
