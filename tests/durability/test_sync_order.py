@@ -100,7 +100,7 @@ def test_the_manifest_is_replaced_between_two_syncs(trace, begin, end):
     events = between(trace, begin, end)
     renames = [i for i, event in enumerate(events) if event[0].startswith("rename")]
     tables = [i for i in renames if ".draft" in events[i][1]]
-    renames = [i for i in renames if "/MANIFEST.tmp" in events[i][1]]
+    renames = [i for i in renames if "MANIFEST.tmp" in events[i][1]]
     assert renames
     assert tables
     for at in tables:

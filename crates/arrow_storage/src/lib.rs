@@ -10,9 +10,11 @@
 mod arrow_schema;
 mod checksum;
 mod dead_table;
+mod disk_lock;
 mod error;
 mod filter;
 mod flush;
+mod folder;
 mod follow;
 mod frame;
 mod lock;

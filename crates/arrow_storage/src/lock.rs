@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 const NAME: &str = "LOCK";
 const POLL: Duration = Duration::from_millis(10);
+/// Looks at the description of a holder, one every `POLL`.
+const DESCRIBED_WITHIN: usize = 10;
 
 /// Takes the writer's lock, waiting at most `timeout`. `check` is called while waiting.
 ///
@@ -25,15 +27,9 @@ pub(crate) fn acquire(
             return Ok(lock);
         }
         if begun.elapsed() >= timeout {
-            let holder = vfs
-                .read(&path)
-                .ok()
-                .and_then(|text| String::from_utf8(text).ok());
             return Err(Error::Locked {
                 path: dir.to_owned(),
-                holder: holder
-                    .filter(|text| !text.is_empty())
-                    .unwrap_or_else(|| "another process".to_owned()),
+                holder: holder(vfs, &path).unwrap_or_else(|| "another process".to_owned()),
             });
         }
         check()?;
@@ -41,15 +37,41 @@ pub(crate) fn acquire(
     }
 }
 
+/// How the holder of a lock describes itself. A new holder may not have done so yet, and the words of one
+/// that was killed still stand then.
+fn holder(vfs: &dyn Vfs, path: &Path) -> Option<String> {
+    for _ in 0..DESCRIBED_WITHIN {
+        let text = String::from_utf8(vfs.read(path).ok()?).ok()?;
+        if !text.is_empty() && !is_of_the_dead(&text) {
+            return Some(text);
+        }
+        std::thread::sleep(POLL);
+    }
+    None
+}
+
 fn describe_self() -> String {
-    let host = rustix::system::uname();
     let since = crate::memory::now_micros() / 1_000_000;
-    format!(
-        "process {} on {} (since {})",
-        std::process::id(),
-        host.nodename().to_string_lossy(),
-        utc(since)
-    )
+    let (id, host) = (std::process::id(), host_name());
+    format!("process {id} on {host} (since {})", utc(since))
+}
+
+/// Whether a description is that of a process of this host that is no more.
+fn is_of_the_dead(description: &str) -> bool {
+    let mut words = description.split(' ');
+    let (Some("process"), Some(id), Some("on"), Some(host)) =
+        (words.next(), words.next(), words.next(), words.next())
+    else {
+        return false;
+    };
+    let process = id.parse().ok().and_then(rustix::process::Pid::from_raw);
+    let probe = process.map(rustix::process::test_kill_process);
+    host == host_name() && matches!(probe, Some(Err(rustix::io::Errno::SRCH)))
+}
+
+fn host_name() -> String {
+    let host = rustix::system::uname();
+    host.nodename().to_string_lossy().into_owned()
 }
 
 /// Seconds since the epoch as a date and a time.

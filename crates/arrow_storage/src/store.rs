@@ -1,6 +1,6 @@
 //! The store: one handle for writing, any number for reading.
 
-use crate::error::{Error, Result};
+use crate::error::{At, Error, Result};
 use crate::follow::Follower;
 use crate::frame::Operation;
 use crate::lock;
@@ -122,6 +122,16 @@ impl Store {
     /// `Locked`, `NoStore`, `Version`, `Corrupted`, `Dimension`, `Model` and `Io`.
     pub fn open(path: &Path, options: Options, check: Check<'_>) -> Result<Self> {
         validate_options(&options)?;
+        // Later the process may work in another folder.
+        let path = &std::path::absolute(path).at("find", path)?;
+        let mut options = options;
+        if !options.read_only {
+            options.vfs.create_dir(path).at("create", path)?;
+            // From here on the store is this very folder, not what may once be of its name.
+            if let Some(folder) = options.vfs.enter(path).at("open", path)? {
+                options.vfs = folder;
+            }
+        }
         let vfs = options.vfs.clone();
         let (loaded, role) = if options.read_only {
             let loaded = recovery::load(vfs.as_ref(), path, &[], options.skip_damaged)?;
@@ -444,9 +454,7 @@ fn validate_options(options: &Options) -> Result<()> {
 }
 
 fn open_writer(path: &Path, options: &Options, check: Check<'_>) -> Result<(Loaded, Writer)> {
-    use crate::error::At;
     let vfs = options.vfs.clone();
-    vfs.create_dir(path).at("create", path)?;
     let lock = lock::acquire(vfs.as_ref(), path, options.lock_timeout, check)?;
     let manifest = crate::manifest::path(path);
     if vfs

@@ -1,11 +1,14 @@
 //! The file operations a store is made of, behind traits so that tests can make them fail.
 
+use crate::disk_lock;
+use crate::folder::Folder;
 use bytes::Bytes;
 use std::fmt::Debug;
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
+use std::sync::Arc;
 
 /// What tells one version of a file from the next without reading it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,6 +118,21 @@ pub trait Vfs: Debug + Send + Sync {
     /// # Errors
     /// The system's.
     fn try_lock(&self, path: &Path) -> io::Result<Option<Box<dyn VfsLock>>>;
+    /// The same files, with the folder `dir` held: whatever takes its place is not taken for it. `None`
+    /// where folders stay in place.
+    ///
+    /// # Errors
+    /// The system's.
+    fn enter(&self, _dir: &Path) -> io::Result<Option<Arc<dyn Vfs>>> {
+        Ok(None)
+    }
+    /// Succeeds while the folder that was entered is where it was, and the lock in it the one that was taken.
+    ///
+    /// # Errors
+    /// What happened to them, or the system's.
+    fn in_place(&self) -> io::Result<()> {
+        Ok(())
+    }
 
     /// Reads a whole file.
     ///
@@ -175,14 +193,15 @@ pub(crate) fn disk_file(file: File) -> Box<dyn VfsFile> {
     Box::new(DiskFile(file))
 }
 
-#[derive(Debug)]
-struct DiskLock(File);
-
-impl VfsLock for DiskLock {
-    fn describe(&self, holder: &str) -> io::Result<()> {
-        self.0.set_len(0)?;
-        self.0.write_all_at(holder.as_bytes(), 0)
+/// Maps a file that will not change.
+pub(crate) fn map_file(file: &File) -> io::Result<Bytes> {
+    if file.metadata()?.len() == 0 {
+        return Ok(Bytes::new());
     }
+    // SAFETY: the store writes a file before its manifest names it and never changes it after, so
+    // the mapping stays valid; removing the file keeps the mapped pages.
+    let map = unsafe { memmap2::Mmap::map(file)? };
+    Ok(Bytes::from_owner(map))
 }
 
 impl Vfs for Disk {
@@ -203,14 +222,7 @@ impl Vfs for Disk {
     }
 
     fn map(&self, path: &Path) -> io::Result<Bytes> {
-        let file = File::open(path)?;
-        if file.metadata()?.len() == 0 {
-            return Ok(Bytes::new());
-        }
-        // SAFETY: the store writes a file before its manifest names it and never changes it after, so
-        // the mapping stays valid; removing the file keeps the mapped pages.
-        let map = unsafe { memmap2::Mmap::map(&file)? };
-        Ok(Bytes::from_owner(map))
+        map_file(&File::open(path)?)
     }
 
     fn stamp(&self, path: &Path) -> io::Result<Stamp> {
@@ -248,16 +260,16 @@ impl Vfs for Disk {
     }
 
     fn try_lock(&self, path: &Path) -> io::Result<Option<Box<dyn VfsLock>>> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(Box::new(DiskLock(file)))),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(error)) => Err(error),
-        }
+        let open = || {
+            let mut options = OpenOptions::new();
+            options.read(true).write(true).create(true).truncate(false);
+            options.open(path)
+        };
+        let lock = disk_lock::try_lock(open)?;
+        Ok(lock.map(|lock| Box::new(lock) as Box<dyn VfsLock>))
+    }
+
+    fn enter(&self, dir: &Path) -> io::Result<Option<Arc<dyn Vfs>>> {
+        Ok(Some(Arc::new(Folder::open(dir)?)))
     }
 }

@@ -111,6 +111,7 @@ impl Writer {
         }
         let seq = state.seq + 1;
         drop(state);
+        self.in_place()?;
         let body = Body::Operations(operations);
         if let Err((error, whole)) = open.log.append(seq, self.syncer.durable(), &body) {
             if !whole {
@@ -160,6 +161,21 @@ impl Writer {
 
     /// Waits until a commit is as durable as was asked for.
     pub(crate) fn make_durable(&self, saved: Saved, durability: Durability) -> Result<()> {
+        if saved.operations == 0 {
+            return Ok(());
+        }
+        self.sync(saved, durability)?;
+        self.in_place()
+    }
+
+    /// Fails, for good, once the folder or the lock are not those that were opened: what is acknowledged
+    /// then, another writer does not know of.
+    fn in_place(&self) -> Result<()> {
+        let found = self.vfs.in_place().at("write to", &self.dir);
+        found.inspect_err(|error| self.syncer.stop(error))
+    }
+
+    fn sync(&self, saved: Saved, durability: Durability) -> Result<()> {
         let Some(pending) = saved.pending else {
             return Ok(());
         };
@@ -289,6 +305,14 @@ impl Writer {
             return Ok(());
         };
         if self.syncer.running().is_err() {
+            return Ok(());
+        }
+        if let Err(displaced) = self.in_place() {
+            // Nothing more may be written there. What was to become durable by now may still.
+            if self.syncer.durable() < open.log.end {
+                open.log.file.sync().at("sync the log of", &self.dir)?;
+                return Err(displaced);
+            }
             return Ok(());
         }
         let state = || {
