@@ -1,4 +1,4 @@
-"""A writer whose folder or lock is no longer the one it opened stops, and touches nothing of another store."""
+"""A writer whose folder or lock is not the one it opened stops, and touches nothing of another store."""
 
 from __future__ import annotations
 
