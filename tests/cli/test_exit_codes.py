@@ -98,7 +98,7 @@ def test_an_error_names_what_was_asked_for_and_no_draft(aios, home, tiny_encoder
     monkeypatch.setattr(io, "open", full)
     result = aios("convert", tiny_encoder_dir, home / "out")
     assert result.stderr == f"error: {home / 'out' / 'metadata.json'}: {os.strerror(errno.ENOSPC)}\n"
-    assert "/.tiny" not in aios("pull", tiny_encoder_dir, "--quantize", "int8").stderr
+    assert "/.aios" not in aios("pull", tiny_encoder_dir, "--quantize", "int8").stderr
 
 
 def test_what_is_not_there_is_3(aios, home, model, tmp_path):

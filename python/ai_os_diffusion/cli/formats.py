@@ -110,6 +110,7 @@ def inspect(
 ) -> None:
     """Show what a model or a weight file holds: tensors, types, bits per weight."""
     from ai_os_diffusion.inference.weight_loader import inspect_model
+    from ai_os_diffusion.utils.atomic_folder import read_steadily
 
     settings: Settings = ctx.obj
     path = Path(model)
@@ -117,7 +118,7 @@ def inspect(
         from ai_os_diffusion.inference.model_hub import resolve_model
 
         path = resolve_model(model, models_dir=settings.config().models_dir)
-    found = inspect_model(path)
+    found = read_steadily(path if path.is_dir() else path.parent, lambda: inspect_model(path))
     if verify:
         from ai_os_diffusion.inference.model_contents import verify_model
         from ai_os_diffusion.inference.weight_loader import WeightLoader

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -20,7 +21,8 @@ from ai_os_diffusion.inference.model_metadata import ModelMetadata
 from ai_os_diffusion.inference.perplexity import measure_perplexity
 from ai_os_diffusion.inference.sentence_encoder import SentenceEncoder
 from ai_os_diffusion.inference.text_writer import GenerationOptions, TextWriter
-from ai_os_diffusion.inference.weight_loader import WeightLoader
+from ai_os_diffusion.inference.weight_loader import WeightLoader, WeightMap
+from ai_os_diffusion.utils.atomic_folder import read_steadily
 from ai_os_diffusion.utils.errors import InferenceError, SamplingError
 
 if TYPE_CHECKING:
@@ -59,9 +61,7 @@ class ArrowEngine:
         half_cache: bool = False,
     ) -> None:
         self.folder = resolve_model(model)
-        self.metadata = ModelMetadata.from_folder(self.folder)
-        self.weights = WeightLoader(self.folder / "weights.parquet").load_weights()
-        self.tokenizer = FastTokenizer(self.folder)
+        self.metadata, self.weights, self.tokenizer = read_steadily(self.folder, lambda: _open(self.folder))
         self._core: InferenceCore | None = InferenceCore(
             self.weights,
             self.metadata,
@@ -338,6 +338,11 @@ class ArrowEngine:
             rows = np.atleast_2d(np.asarray(values, dtype=np.float32))
         lengths = np.linalg.norm(rows, axis=-1, keepdims=True)
         return np.asarray(rows / np.maximum(lengths, np.finfo(np.float32).tiny), np.float32)
+
+
+def _open(folder: Path) -> tuple[ModelMetadata, WeightMap, FastTokenizer]:
+    metadata = ModelMetadata.from_folder(folder)
+    return metadata, WeightLoader(folder / "weights.parquet").load_weights(), FastTokenizer(folder)
 
 
 def _same(name: str, value: bool | None, alias: str, other: bool | None) -> bool | None:

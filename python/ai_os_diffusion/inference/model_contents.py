@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
 
+from ai_os_diffusion.utils.clean_name import is_clean_name
 from ai_os_diffusion.utils.errors import ModelDamagedError, ModelLoadError, ModelNotFoundError, WeightError
+from ai_os_diffusion.utils.regular_file import open_regular, read_json
 
-__all__ = ["contents_of", "hash_of", "sha256_of", "verify_model"]
+__all__ = ["MAX_DESCRIPTION_BYTES", "MODEL_FILES", "contents_of", "hash_of", "sha256_of", "verify_model"]
 
 _DESCRIPTION = "metadata.json"
+
+MODEL_FILES = (_DESCRIPTION, "weights.parquet", "tokenizer.json")
+"""What the folder of a whole model holds."""
+
+MAX_DESCRIPTION_BYTES = 64 << 20
+"""Of a metadata.json; those written here have some thousands."""
+
 _CHUNK = 1 << 20
 
 
@@ -40,17 +48,19 @@ def verify_model(
     """
     folder = Path(path)
     try:
-        recorded = json.loads((folder / _DESCRIPTION).read_bytes())["contents"]
-        expected = {str(name): str(digest) for name, digest in recorded.items()}
+        document = read_json(folder / _DESCRIPTION, MAX_DESCRIPTION_BYTES, ModelDamagedError)
+        expected = {str(name): str(digest) for name, digest in document["contents"].items()}
     except FileNotFoundError:
         raise ModelNotFoundError(f"{folder}: no {_DESCRIPTION}; expected a converted model folder") from None
-    except ValueError as error:
-        raise ModelDamagedError(f"{folder / _DESCRIPTION}: cannot be read as JSON: {error}") from error
     except (KeyError, TypeError, AttributeError):
         raise ModelLoadError(
             f"{folder}: its {_DESCRIPTION} does not record the hashes of its files; expected the folder of a "
             "model that this release pulled or converted"
         ) from None
+    if unclean := [name for name in expected if not is_clean_name(name)]:
+        raise ModelDamagedError(
+            f"{folder / _DESCRIPTION}: `contents` names {unclean[0]!r}; expected names of files in the folder"
+        )
     if missing := [name for name in expected if not (folder / name).is_file()]:
         raise WeightError(f"{folder / missing[0]}: missing; pull or convert the model again")
     total, done = sum((folder / name).stat().st_size for name in expected), 0
@@ -77,8 +87,8 @@ def sha256_of(path: Path, tell: Callable[[int], object] = lambda _count: None) -
 
 
 def hash_of(path: Path, digest: hashlib._Hash, tell: Callable[[int], object] = lambda _count: None) -> str:
-    """What a digest, begun or new, makes of a file; `tell` is given the bytes of each piece read."""
-    with path.open("rb") as file:
+    """What a digest, begun or new, makes of a regular file; `tell` is given the bytes of each piece read."""
+    with open_regular(path, None, WeightError) as file:
         while block := file.read(_CHUNK):
             digest.update(block)
             tell(len(block))

@@ -1,18 +1,16 @@
 """Getting models: pull, find, list and remove.
 
-A pull fetches the source's files, checks their hashes, converts them in a hidden folder and renames that
-folder into place. A model that is there is never fetched again, and nothing else opens a connection.
+A pull fetches the source's files, checks their hashes and converts them in a hidden folder that takes the
+model's name when it is whole. A model that is there is never fetched again, and nothing else opens a
+connection.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from ai_os_diffusion.inference.known_source import fetch_source
 from ai_os_diffusion.inference.model_metadata import ModelMetadata
@@ -22,7 +20,6 @@ from ai_os_diffusion.inference.models_folder import (
     PulledModel,
     is_model_folder,
     out_of_space,
-    read_metadata,
 )
 from ai_os_diffusion.inference.pull_request import (
     PullRequest,
@@ -31,7 +28,7 @@ from ai_os_diffusion.inference.pull_request import (
     looks_like_path,
     read_request,
 )
-from ai_os_diffusion.utils.atomic_file import sync_path
+from ai_os_diffusion.utils.atomic_folder import restore_folder
 from ai_os_diffusion.utils.errors import ConfigurationError, ModelLoadError, ModelNotFoundError
 
 __all__ = ["PulledModel", "fetch_source", "list_models", "pull", "remove_model", "resolve_model"]
@@ -69,7 +66,8 @@ def pull(
     report = progress or (lambda _stage, _done, _total: None)
     models = _models_folder(models_dir)
     request = read_request(name_or_ref, quantize, models, offline=bool(offline))
-    target = models.path(request.folder)
+    models.clear()
+    target = models.find(request.folder)
     if request.is_met_by(target):
         return target
     with models.locked(request.folder, report), _clear_os_errors(request.folder):
@@ -95,6 +93,7 @@ def resolve_model(
     """
     given = os.fspath(name_or_path)
     path = Path(given).expanduser()
+    restore_folder(path)
     if is_model_folder(path):
         return path
     if path.exists() and (looks_like_path(given) or not is_name(given)):
@@ -105,7 +104,7 @@ def resolve_model(
     if looks_like_path(given):
         raise ModelNotFoundError(f"{path}: not found; expected a model folder or the name of a pulled model")
     models = _models_folder(models_dir)
-    folder = models.path(hub_folder(given) if given.startswith("hf:") else given)
+    folder = models.find(hub_folder(given) if given.startswith("hf:") else given)
     if is_model_folder(folder):
         return folder
     if given in known_models() or given.startswith("hf:"):
@@ -136,38 +135,25 @@ def _models_folder(models_dir: str | os.PathLike[str] | None) -> ModelsFolder:
 
 
 def _build(models: ModelsFolder, request: PullRequest, progress: Progress) -> None:
-    with models.building(request.folder) as draft:
-        download = draft / "source"
-        download.mkdir()
-        source, commit = request.fetch(download, progress)
-        output = draft / "model"
+    target = models.path(request.folder)
+    with models.scratch() as scratch:
+        source, commit = request.fetch(scratch, progress)
+        origin = {**request.origin, **({"commit": commit} if commit else {})}
+        from ai_os_diffusion.inference.convert import convert_model
+        from ai_os_diffusion.inference.convert.folder import copy_model
+
         if is_model_folder(source) and request.quantize is None:
             ModelMetadata.from_folder(source)  # refuses what could not be opened
-            shutil.copytree(source, output)
+            copy_model(source, target, origin=origin)
         else:
-            from ai_os_diffusion.inference.convert import convert_model
-
             convert_model(
                 source,
-                output,
+                target,
                 quantize=request.quantize,
+                overwrite=True,
+                origin=origin,
                 progress=lambda done, total: progress("convert", done, total),
             )
-        _record_origin(output, {**request.origin, **({"commit": commit} if commit else {})})
-        shutil.rmtree(download)
-        for file in output.iterdir():
-            file.rename(draft / file.name)
-        output.rmdir()
-
-
-def _record_origin(folder: Path, origin: dict[str, Any]) -> None:
-    """Add where the model came from to what the converter knows of its source."""
-    metadata = read_metadata(folder)
-    metadata["source"] = {**(metadata.get("source") or {}), **origin}
-    file = folder / "metadata.json"
-    text = json.dumps(metadata, ensure_ascii=False, indent=2) + "\n"
-    file.write_text(text, encoding="utf-8")
-    sync_path(file)
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import re
 import shutil
@@ -14,16 +13,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ai_os_diffusion.inference.model_contents import MAX_DESCRIPTION_BYTES, MODEL_FILES
 from ai_os_diffusion.inference.model_metadata import is_outdated
 from ai_os_diffusion.inference.model_registry import Progress
-from ai_os_diffusion.utils.atomic_file import speaking_of, sync_path
-from ai_os_diffusion.utils.errors import ModelLoadError, ModelNotFoundError
+from ai_os_diffusion.utils.atomic_folder import draft_folder, remove_folder, restore_folder, restore_folders
+from ai_os_diffusion.utils.clean_name import MAX_NAME_BYTES, is_clean_name
+from ai_os_diffusion.utils.drafts import clear_drafts
+from ai_os_diffusion.utils.errors import ModelDamagedError, ModelLoadError, ModelNotFoundError
+from ai_os_diffusion.utils.regular_file import read_json
 
 __all__ = ["ModelsFolder", "PulledModel", "is_model_folder", "read_metadata"]
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]*")
 LOCK_POLL_S = 0.1
-_NEEDED = ("metadata.json", "weights.parquet", "tokenizer.json")
 
 
 @dataclass(frozen=True)
@@ -52,11 +54,7 @@ class PulledModel:
 
 
 class ModelsFolder:
-    """Installs, lists and removes models under one root.
-
-    A model is made in a folder whose name starts with a dot and renamed when whole, so whoever lists
-    or opens a model never sees half of one.
-    """
+    """Finds, lists and removes models under one root, and locks the name of one that is being made."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -67,16 +65,24 @@ class ModelsFolder:
         Raises:
             ModelNotFoundError: the name could leave the root or hide in it.
         """
-        if not NAME.fullmatch(name):
+        if not (NAME.fullmatch(name) and is_clean_name(name)):
             raise ModelNotFoundError(
-                f"model name {name!r}: expected letters, digits and . _ - @, a letter or digit first"
+                f"model name {name!r}: expected letters, digits and . _ - @, a letter or digit first, no dot "
+                f"last, at most {MAX_NAME_BYTES} in all, and none that Windows gives to a device"
             )
         return self.root / name
+
+    def find(self, name: str) -> Path:
+        """The folder of a model, there or not, brought back if its replacement was broken off."""
+        folder = self.path(name)
+        restore_folder(folder)
+        return folder
 
     def names(self) -> list[str]:
         """Names of the complete models."""
         if not self.root.is_dir():
             return []
+        restore_folders(self.root)
         return sorted(
             entry.name
             for entry in self.root.iterdir()
@@ -99,31 +105,20 @@ class ModelsFolder:
                 pulled = ", ".join(self.names()) or "none"
                 raise ModelNotFoundError(f"model {name!r} is not pulled; pulled are: {pulled}")
             size = _size(folder)
-            self._discard(folder)
+            remove_folder(folder)
         return size
 
-    @contextmanager
-    def building(self, name: str) -> Iterator[Path]:
-        """Yield an empty folder that becomes the model when the block ends well, and vanishes otherwise.
+    def clear(self) -> None:
+        """Remove what processes that are gone left half done."""
+        clear_drafts(self.root)
 
-        The caller holds the lock.
-        """
-        target = self.path(name)
-        if target.is_symlink() or (target.exists() and not target.is_dir()):
-            raise ModelLoadError(f"{target}: expected a folder or a free name; move what is there away")
-        for stale in self.root.glob(f".{name}.*"):
-            shutil.rmtree(stale, ignore_errors=True)
-        draft = self.root / f".{name}.{os.getpid()}"
-        try:
-            with speaking_of(target, draft):
-                draft.mkdir()
-                yield draft
-                if target.exists():
-                    self._discard(target)
-                draft.rename(target)
-                sync_path(self.root)
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """Give a folder for what is not a model yet; it vanishes with the block, or with the process."""
+        with draft_folder(self.root) as draft:
+            folder = draft / "scratch"
+            folder.mkdir()
+            yield folder
 
     @contextmanager
     def locked(self, name: str, progress: Progress | None = None) -> Iterator[None]:
@@ -171,23 +166,17 @@ class ModelsFolder:
                 f"models folder {self.root}: cannot be written; set AIOS_MODELS_DIR to a folder you can write"
             )
 
-    def _discard(self, folder: Path) -> None:
-        """Take the name away first: a half-deleted model must not look like one."""
-        doomed = self.root / f".{folder.name}.removed-{os.getpid()}"
-        folder.rename(doomed)
-        shutil.rmtree(doomed)
-
 
 def is_model_folder(folder: Path) -> bool:
     """Whether a folder holds a whole converted model."""
-    return all((folder / name).is_file() for name in _NEEDED)
+    return all((folder / name).is_file() for name in MODEL_FILES)
 
 
 def read_metadata(folder: Path) -> dict[str, Any]:
     """metadata.json of a model folder; empty if it cannot be read."""
     try:
-        metadata = json.loads((folder / "metadata.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        metadata = read_json(folder / "metadata.json", MAX_DESCRIPTION_BYTES, ModelDamagedError)
+    except (OSError, ModelDamagedError):
         return {}
     return metadata if isinstance(metadata, dict) else {}
 

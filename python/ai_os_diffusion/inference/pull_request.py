@@ -19,6 +19,7 @@ from ai_os_diffusion.inference.model_registry import (
     unknown_model,
 )
 from ai_os_diffusion.inference.models_folder import ModelsFolder, is_model_folder, read_metadata
+from ai_os_diffusion.utils.atomic_folder import restore_folder
 from ai_os_diffusion.utils.errors import ModelLoadError, ModelNotFoundError
 
 __all__ = ["PullRequest", "hub_folder", "is_name", "looks_like_path", "read_request"]
@@ -107,6 +108,7 @@ def read_request(
     if given.startswith("hf:"):
         return _hub_request(given, quantize, offline)
     path = Path(given).expanduser()
+    restore_folder(path)
     if path.exists():
         return _local_request(path.resolve(), quantize)
     if looks_like_path(given):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from ai_os_diffusion.utils.drafts import new_draft_file
 
 __all__ = ["replacing", "speaking_of", "sync_path"]
 
@@ -19,17 +20,21 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     What the block wrote is synced, then renamed, then the folder is synced. A rename replaces devices and
     pipes too, so only a regular file, or nothing, is accepted at `path`. A link is followed: the file it
-    leads to is replaced, not the link. An exception leaves `path` as it was, and nothing beside it.
+    leads to is replaced, not the link. An exception leaves `path` as it was, and nothing beside it; what a
+    kill leaves is removed by the next replacement in the same folder.
 
     Raises:
         OSError: `path` is something else, or the system refuses; it names `path`, never the draft.
     """
     target = Path(path)
     place = _destination(target)
-    draft = place.with_name(f".aios-{secrets.token_hex(8)}.draft")
+    try:
+        draft, lock = new_draft_file(place.parent)
+    except OSError as error:
+        error.filename = str(target)
+        raise
     try:
         with speaking_of(target, draft):
-            os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
             if place.exists():
                 draft.chmod(stat.S_IMODE(place.stat().st_mode))
             yield draft
@@ -38,6 +43,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
             sync_path(place.parent)
     finally:
         draft.unlink(missing_ok=True)
+        os.close(lock)
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from ai_os_diffusion.inference.convert.plan import Plan, Storage
 from ai_os_diffusion.inference.convert.source import Source, SourceTensor, bfloat16_to_float32
 from ai_os_diffusion.inference.model_contents import contents_of, sha256_of
 from ai_os_diffusion.inference.model_metadata import CONVERTER_VERSION, FORMAT_VERSION
+from ai_os_diffusion.utils.atomic_folder import restore_folder
 from ai_os_diffusion.utils.errors import ModelLoadError, ModelNotFoundError
 from ai_os_diffusion.utils.wording import counted
 
@@ -70,6 +71,7 @@ def convert_model(
     name: str | None = None,
     revision: str | None = None,
     licence: str | None = None,
+    origin: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> ConvertReport:
     """Write a model folder from a Hugging Face folder, a GGUF file or another model folder.
@@ -89,6 +91,7 @@ def convert_model(
         name: the model's name, by default that of the source.
         revision: the source's revision, for the record.
         licence: the source's licence where it does not name one itself.
+        origin: further entries of the record of the source, in place of those found out here.
         progress: told how far it is.
 
     Returns:
@@ -123,6 +126,7 @@ def convert_model(
             "weights_sha256": _digest(files),
             **metadata.get("source", {}),
             "files": files,
+            **(origin or {}),
         }
         versions = {"format_version": FORMAT_VERSION, "converter_version": CONVERTER_VERSION}
         metadata["contents"] = contents_of(folder)
@@ -138,6 +142,7 @@ def _digest(files: Mapping[str, str]) -> str:
 
 
 def _open(path: Path) -> Source:
+    restore_folder(path)
     # Each format's modules are imported where a source asks for them.
     if path.is_dir():
         if (path / "weights.parquet").is_file():
