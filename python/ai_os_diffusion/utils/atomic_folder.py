@@ -39,8 +39,8 @@ Result = TypeVar("Result")
 def draft_folder(parent: Path, asked: Path | None = None) -> Iterator[Path]:
     """Give a hidden folder in `parent` that belongs to this process and vanishes with the block.
 
-    If the process is killed, the next draft made in `parent` removes it. An error in making it names `asked`, or
-    `parent`.
+    If the process is killed, the next draft made in `parent` removes it. An error in making it names `asked`,
+    or `parent`.
     """
     try:
         draft, lock = new_draft_folder(parent)
