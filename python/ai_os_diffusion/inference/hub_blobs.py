@@ -1,135 +1,167 @@
-"""Files of a hub into its cache, each continued where an attempt that was ended had come to.
+"""The content of a hub's file into the cache, continued where an attempt that was ended had come to.
 
-`huggingface_hub` begins a file anew in every process. Here a file grows under a name of its own and gets the
-name under which the hub's cache keeps it, its ETag, once its content has that hash: the sha256 of a large
-file, the git hash of a small one.
+It grows under a name of its own, never beyond the size that the hub gave beforehand, and is hashed as it
+comes. It gets the name under which the cache keeps it, its ETag, once it has that hash: the sha256 of a large
+file, git's sha1 of a small one.
 """
 
 from __future__ import annotations
 
 import hashlib
-import inspect
-import io
 import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
+from ai_os_diffusion.inference.hub_client import HubUnavailableError, RemoteFile
 from ai_os_diffusion.inference.model_contents import hash_of
-from ai_os_diffusion.inference.model_registry import HubSource, Progress
-from ai_os_diffusion.utils.errors import ModelLoadError
+from ai_os_diffusion.inference.model_registry import Progress
+from ai_os_diffusion.utils.atomic_file import sync_path
+from ai_os_diffusion.utils.bounded_http import Answer, TransferError
+from ai_os_diffusion.utils.errors import ModelLoadError, WeightError
 
-__all__ = ["fetch_blobs", "reporter"]
+__all__ = ["fetch_blob", "is_blob"]
 
-# git's sha1, or sha256. Anything else proves nothing of the content.
-_ETAG = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+ATTEMPTS = 5
+"""Attempts in a row that bring next to nothing, until a download is given up."""
+
+PROGRESS_BYTES = 1 << 20
+"""What an attempt must bring for the next to count as the first."""
 
 
-def fetch_blobs(
-    source: HubSource, names: list[str], progress: Progress, *, endpoint: str, cache_dir: Path
-) -> None:
-    """Download what the cache lacks. A file whose ETag is no hash is left to `huggingface_hub`.
+def is_blob(blob: Path, etag: str, size_bytes: int) -> bool:
+    """Whether a file is there with this size and hash."""
+    try:
+        return blob.stat().st_size == size_bytes and _hash_of(blob, etag, size_bytes) == etag
+    except (OSError, WeightError):
+        return False
+
+
+def fetch_blob(remote: RemoteFile, blob: Path, progress: Progress) -> None:
+    """Download a file.
 
     Args:
-        source: the repository.
-        names: the files.
-        progress: told the bytes of all that is downloaded here.
-        endpoint: of the hub.
-        cache_dir: the hub's cache.
+        remote: the file.
+        blob: where it goes.
+        progress: told its bytes so far.
 
     Raises:
-        ModelLoadError: a file has not the hash that the hub promised.
-        OSError: the disk refuses. Errors of the hub's client pass through.
+        ModelLoadError: it has not the hash or the size that the hub promised.
+        TransferError: the hub does not send it.
+        OSError: the disk refuses.
     """
-    from huggingface_hub import get_hf_file_metadata, hf_hub_url
-
-    folder = cache_dir / f"models--{source.repo.replace('/', '--')}" / "blobs"
-    missing: list[tuple[str, Path, int]] = []
-    revision = source.revision
-    for name in names:
-        url = hf_hub_url(source.repo, name, revision=revision, endpoint=endpoint)
-        found = get_hf_file_metadata(url)
-        # All files of one commit, though the branch moves meanwhile.
-        revision = found.commit_hash or revision
-        if found.size and found.etag and _ETAG.fullmatch(found.etag) and not (folder / found.etag).exists():
-            missing.append((name, folder / found.etag, found.size))
-    # Small files first: they are there whatever becomes of the weights.
-    missing.sort(key=lambda file: file[2])
-    total = sum(size for _, _, size in missing)
-    before = 0
-    for name, blob, size in missing:
-
-        def tell(stage: str, done: int, _total: int | None, before: int = before) -> None:
-            progress(stage, before + done, total)
-
-        url = hf_hub_url(source.repo, name, revision=revision, endpoint=endpoint)
-        _fetch(url, name, blob, size, tell)
-        before += size
-        progress("download", before, total)
-
-
-def reporter(progress: Progress) -> Any:
-    """A class of progress bars for `huggingface_hub` that draws nothing and reports the bytes."""
-    from tqdm import tqdm
-
-    class Reporter(tqdm):  # type: ignore[misc]
-        # No thread to redraw what is not drawn: each subclass would start one that never ends.
-        monitor_interval = 0
-
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            kwargs.update(file=io.StringIO(), disable=False)
-            kwargs.pop("name", None)
-            super().__init__(*args, **kwargs)
-
-        def display(self, *_: Any, **__: Any) -> None:
-            """Draw nothing."""
-
-        def update(self, n: float | None = 1) -> bool | None:
-            updated: bool | None = super().update(n)
-            if self.unit == "B":
-                progress("download", int(self.n), int(self.total) if self.total else None)
-            return updated
-
-    return Reporter
-
-
-def _fetch(url: str, name: str, blob: Path, size: int, progress: Progress) -> None:
     blob.parent.mkdir(parents=True, exist_ok=True)
     part = blob.with_name(f"{blob.name}.aios.incomplete")
     with _locked(part) as file:
-        if blob.exists():
+        if is_blob(blob, remote.etag, remote.size_bytes):
             return  # another process was at it
         held = os.fstat(file.fileno()).st_size
-        _continue(url, file, held, size, progress)
-        if held and _hash(part, blob.name) != blob.name:
+        digest = _receive(remote, file, progress)
+        if digest != remote.etag and held:
             # What was held is of no use.
-            _continue(url, file, 0, size, progress)
-        digest = _hash(part, blob.name)
-        if digest != blob.name:
+            file.truncate(0)
+            digest = _receive(remote, file, progress)
+        if digest != remote.etag:
             file.truncate(0)
             raise ModelLoadError(
-                f"{name}: its hash is {digest}, the hub says {blob.name}; "
+                f"{remote.name}: its hash is {digest}, the hub says {remote.etag}; "
                 "it was damaged on its way: pull again"
             )
         os.fsync(file.fileno())
-        part.rename(blob)
+        part.replace(blob)
+        sync_path(blob.parent)
 
 
-def _continue(url: str, file: IO[bytes], held: int, size: int, progress: Progress) -> None:
-    from huggingface_hub.file_download import http_get
-    from huggingface_hub.utils import build_hf_headers
+def _receive(remote: RemoteFile, file: IO[bytes], progress: Progress) -> str:
+    """Bring a file to its full size, in as many attempts as it takes, and return its hash."""
+    fruitless = 0
+    while True:
+        held = os.fstat(file.fileno()).st_size
+        if held > remote.size_bytes:
+            held = 0
+        file.truncate(held)
+        digest = _digest(remote.etag, remote.size_bytes)
+        _hash_start(file, digest)
+        if held == remote.size_bytes:
+            return digest.hexdigest()
+        try:
+            with remote.open(held) as answer:
+                held = _begin(answer, remote, held)
+                if not held:
+                    file.truncate(0)
+                    digest = _digest(remote.etag, remote.size_bytes)
+                _append(answer, remote, file, digest, held, progress)
+            return digest.hexdigest()
+        except TransferError as error:
+            received = os.fstat(file.fileno()).st_size - held
+            fruitless = 1 if received >= PROGRESS_BYTES else fruitless + 1
+            # Waiting as long again would bring nothing; a connection that broke may come back.
+            if fruitless >= ATTEMPTS or (error.late and received < PROGRESS_BYTES):
+                raise TransferError(
+                    f"{error}; what came is kept: pull again to go on", late=error.late
+                ) from error
 
-    if held == size:
-        return
-    held = held if held < size else 0
-    file.truncate(held)
-    file.seek(held)
-    # Its older versions draw a bar of their own.
-    knows = "tqdm_class" in inspect.signature(http_get).parameters
-    options = {"tqdm_class": reporter(progress)} if knows else {}
-    http_get(url, file, resume_size=held, headers=build_hf_headers(), expected_size=size, **options)
+
+def _begin(answer: Answer, remote: RemoteFile, held: int) -> int:
+    """The byte at which an answer begins.
+
+    Raises:
+        HubUnavailableError: the hub does not send it now.
+        ModelLoadError: it is not the file that was described.
+    """
+    if answer.status not in (200, 206):
+        raise HubUnavailableError(f"{answer.url}: answered HTTP {answer.status}")
+    if answer.status == 200:
+        held = 0
+    else:
+        wanted = f"bytes {held}-{remote.size_bytes - 1}/{remote.size_bytes}"
+        given = re.sub(r"/\*$", f"/{remote.size_bytes}", answer.headers.get("Content-Range", ""))
+        if given != wanted:
+            raise ModelLoadError(f"{remote.name}: asked for {wanted!r}, the hub sends {given[:80]!r}")
+    length = answer.headers.get("Content-Length")
+    if length is not None and length.strip() != str(remote.size_bytes - held):
+        raise ModelLoadError(
+            f"{remote.name}: the hub sends {length[:40]!r} bytes, it promised {remote.size_bytes - held}"
+        )
+    return held
+
+
+def _append(
+    answer: Answer, remote: RemoteFile, file: IO[bytes], digest: hashlib._Hash, held: int, progress: Progress
+) -> None:
+    for piece in answer.pieces():
+        if held + len(piece) > remote.size_bytes:
+            file.truncate(0)
+            raise ModelLoadError(
+                f"{remote.name}: the hub sends more than the {remote.size_bytes} bytes that it promised"
+            )
+        digest.update(piece)
+        rest = memoryview(piece)
+        while rest:
+            rest = rest[file.write(rest) :]
+        held += len(piece)
+        progress("download", held, remote.size_bytes)
+    if held < remote.size_bytes:
+        raise TransferError(f"{answer.url}: the connection broke at byte {held} of {remote.size_bytes}")
+
+
+def _digest(etag: str, size_bytes: int) -> hashlib._Hash:
+    """Begins the hash of the kind that an ETag is: sha256, or git's sha1 of header and content."""
+    if len(etag) == 40:
+        return hashlib.sha1(f"blob {size_bytes}\0".encode(), usedforsecurity=False)
+    return hashlib.sha256()
+
+
+def _hash_of(path: Path, etag: str, size_bytes: int) -> str:
+    return hash_of(path, _digest(etag, size_bytes))
+
+
+def _hash_start(file: IO[bytes], digest: hashlib._Hash) -> None:
+    file.seek(0)
+    while block := file.read(1 << 20):
+        digest.update(block)
 
 
 @contextmanager
@@ -137,14 +169,10 @@ def _locked(path: Path) -> Iterator[IO[bytes]]:
     """Open a file to append to it, alone; unbuffered, so that a kill loses nothing that was written."""
     import fcntl
 
-    with path.open("ab", buffering=0) as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield file
-
-
-def _hash(path: Path, like: str) -> str:
-    """The hash of a file, of the kind that `like` is: sha256, or git's sha1 of header and content."""
-    digest = hashlib.sha256()
-    if len(like) == 40:
-        digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
-    return hash_of(path, digest)
+    while True:
+        with path.open("a+b", buffering=0) as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            # The one that held it may have given it its final name meanwhile.
+            if path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno())):
+                yield file
+                return

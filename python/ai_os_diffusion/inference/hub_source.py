@@ -1,140 +1,150 @@
-"""Model files from a Hugging Face hub, by `huggingface_hub`.
+"""Model files from a Hugging Face hub.
 
-Its environment variables hold: HF_ENDPOINT, HF_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE, HF_TOKEN. Files stay in
-its cache, shared with other programs; a file cut off by a dropped connection or the end of the process is
-continued, and files that were complete are not fetched again.
+The environment variables of `huggingface_hub` hold: HF_ENDPOINT, HF_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE and
+HF_TOKEN. Files stay in its cache, shared with other programs; a file cut off by a dropped connection or the
+end of the process is continued, and files that were complete are not fetched again.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import os
+import shutil
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from ai_os_diffusion.inference.hub_blobs import fetch_blobs, reporter
-from ai_os_diffusion.inference.model_registry import HubSource, Progress
+from ai_os_diffusion.inference.hub_cache import HubCache
+from ai_os_diffusion.inference.model_registry import HubSource, PinnedFile, Progress
+from ai_os_diffusion.utils.clean_name import is_clean_path
 from ai_os_diffusion.utils.errors import ModelLoadError, ModelNotFoundError
 
-__all__ = ["HubUnavailableError", "fetch_from_hub"]
+if TYPE_CHECKING:
+    from ai_os_diffusion.inference.hub_client import HubClient, RemoteFile
+
+__all__ = ["fetch_from_hub"]
 
 CONNECT_TIMEOUT_S = 2.0
 """An unreachable hub costs no more than this, name look-up included."""
 
+MOST_FILES = 1000
+"""Files of one model; the largest come in some hundreds of pieces."""
+
 _TRUE = {"1", "true", "yes", "on"}
-
-
-class HubUnavailableError(ModelLoadError):
-    """The hub cannot be asked: not installed, offline or unreachable. Another source may do."""
-
 
 Choose = Callable[[list[str]], list[str]]
 """Picks the files wanted among all files of a repository."""
 
 
 def fetch_from_hub(
-    source: HubSource, wanted: list[str] | Choose, progress: Progress, *, offline: bool
+    source: HubSource, wanted: Sequence[PinnedFile] | Choose, progress: Progress, *, offline: bool
 ) -> Path:
-    """Download files of a repository.
+    """Have files of a repository in the cache.
 
     Args:
         source: the repository.
-        wanted: names of the files, or a function that picks them from the list of all.
+        wanted: the files, or a function that picks them from the list of all.
         progress: told the bytes so far.
         offline: open no connection; only what the cache already holds will do.
 
     Returns:
-        The folder of the files.
+        The folder of the files, whose name is the commit.
 
     Raises:
-        HubUnavailableError: the hub cannot be asked, and the cache does not hold the files.
-        ModelLoadError: the hub refuses: no such repository, revision or permission.
+        HubUnavailableError: the hub cannot be asked or its answer not used, and the cache does not hold the
+            files.
+        ModelLoadError: the hub refuses: no such repository, revision or permission; or it sends something
+            else than it promised.
     """
-    if importlib.util.find_spec("huggingface_hub") is None:
-        raise HubUnavailableError(
-            "the package huggingface_hub is not installed; install ai-os-diffusion[hub]"
+    # What speaks HTTP is loaded by those that fetch something.
+    from ai_os_diffusion.inference.hub_client import HubClient, HubUnavailableError
+    from ai_os_diffusion.utils.bounded_http import TransferError
+
+    if not (is_clean_path(source.repo) and source.repo.count("/") == 1 and is_clean_path(source.revision)):
+        raise ModelNotFoundError(
+            f"hf:{source.repo}@{source.revision}: not the name of a model: expected hf:org/name"
         )
-    # Read when the package is imported; without it a request tells the hub what runs it.
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or "https://huggingface.co"
     offline = offline or os.environ.get("HF_HUB_OFFLINE", "").lower() in _TRUE
-    cached_only = offline or not _reachable(endpoint)
-    try:
-        return _download(source, wanted, progress, endpoint, cached_only)
-    except HubUnavailableError as error:
+    cache = HubCache(source.repo)
+    if offline or not _reachable(endpoint):
+        held = _held(cache, source.revision, wanted)
+        if held is not None:
+            return held
         if offline:
-            raise HubUnavailableError(f"offline, and the hub's cache does not hold {source.repo}") from error
-        if cached_only:
-            raise HubUnavailableError(
-                f"{endpoint} cannot be reached; check the network or HF_ENDPOINT"
-            ) from error
-        raise
+            raise HubUnavailableError(f"offline, and the hub's cache does not hold {source.repo}")
+        raise HubUnavailableError(f"{endpoint} cannot be reached; check the network or HF_ENDPOINT")
+    try:
+        return _download(HubClient(endpoint, source.repo, source.revision), cache, wanted, progress)
+    except TransferError as error:
+        raise HubUnavailableError(f"{source.repo}: {error}") from error
+
+
+def _held(cache: HubCache, revision: str, wanted: Sequence[PinnedFile] | Choose) -> Path | None:
+    """The folder of the cache's files, if it holds all that are wanted."""
+    commit = cache.commit(revision)
+    present = cache.files(commit) if commit else []
+    if commit is None or not present:
+        return None
+    names = wanted(present) if callable(wanted) else [pin.name for pin in wanted]
+    return cache.snapshot(commit) if set(names) <= set(present) else None
 
 
 def _download(
-    source: HubSource, wanted: list[str] | Choose, progress: Progress, endpoint: str, cached_only: bool
+    client: HubClient, cache: HubCache, wanted: Sequence[PinnedFile] | Choose, progress: Progress
 ) -> Path:
-    from huggingface_hub import HfApi, errors, snapshot_download
+    from ai_os_diffusion.inference.hub_blobs import fetch_blob, is_blob
 
-    try:
-        names: list[str] | None = None if callable(wanted) else wanted
-        if callable(wanted) and not cached_only:
-            names = wanted(HfApi(endpoint=endpoint).list_repo_files(source.repo, revision=source.revision))
-        if names is not None and not cached_only:
-            fetch_blobs(source, names, progress, endpoint=endpoint, cache_dir=_cache_dir())
-        folder = snapshot_download(
-            source.repo,
-            revision=source.revision,
-            allow_patterns=names,
-            endpoint=endpoint,
-            cache_dir=_cache_dir(),
-            local_files_only=cached_only,
-            max_workers=4,
-            tqdm_class=reporter(progress),
-        )
-    except errors.GatedRepoError as error:
-        raise ModelLoadError(
-            f"{source.repo}: access is granted on request; ask on {endpoint}/{source.repo}, then set HF_TOKEN"
-        ) from error
-    except errors.RepositoryNotFoundError as error:
-        raise ModelNotFoundError(
-            f"{source.repo}: no such model on {endpoint}, or it is private; check the name, or set HF_TOKEN"
-        ) from error
-    except errors.RevisionNotFoundError as error:
-        raise ModelNotFoundError(
-            f"{source.repo}: has no revision {source.revision!r}; expected a branch, tag or commit"
-        ) from error
-    except ModelLoadError:
-        raise
-    except errors.HFValidationError as error:
-        raise ModelNotFoundError(
-            f"hf:{source.repo}: not the name of a model: expected hf:org/name"
-        ) from error
-    except errors.LocalEntryNotFoundError as error:
-        raise HubUnavailableError(f"{source.repo}: {_first_line(error)}") from error
-    except errors.HfHubHTTPError as error:
-        status = getattr(error.response, "status_code", None)
-        if status in (401, 403):
+    asked = client.revision
+    names = wanted(client.files()) if callable(wanted) else [pin.name for pin in wanted]
+    if len(names) > MOST_FILES:
+        raise ModelLoadError(f"{client.repo}: {len(names)} files, expected at most {MOST_FILES} of one model")
+    files = [client.describe(name) for name in names]
+    if not callable(wanted):
+        _check_pins(files, wanted)
+    etags = {file.name: file.etag for file in files}
+    # Small files first: they are there whatever becomes of the weights. The same content is fetched once.
+    missing = {
+        file.etag: file
+        for file in sorted(files, key=lambda file: file.size_bytes)
+        if not is_blob(cache.blob(file.etag), file.etag, file.size_bytes)
+    }
+    total = sum(file.size_bytes for file in missing.values())
+    _need(cache.folder, total, client.repo)
+    before = 0
+    for file in missing.values():
+
+        def tell(stage: str, done: int, _total: int | None, before: int = before) -> None:
+            progress(stage, before + done, total)
+
+        fetch_blob(file, cache.blob(file.etag), tell)
+        before += file.size_bytes
+        progress("download", before, total)
+    cache.record(asked, client.revision, etags)
+    return cache.snapshot(client.revision)
+
+
+def _check_pins(files: Sequence[RemoteFile], pins: Sequence[PinnedFile]) -> None:
+    """Refuse before the download what could not have the pinned hash after it."""
+    for file, pin in zip(files, pins, strict=True):
+        if len(file.etag) == len(pin.sha256) and file.etag != pin.sha256:
+            raise ModelLoadError(f"{pin.name}: the hub's sha256 is {file.etag}, expected {pin.sha256}")
+        if file.size_bytes != pin.size_bytes:
             raise ModelLoadError(
-                f"{source.repo}: {endpoint} refused access (HTTP {status}); check HF_TOKEN"
-            ) from error
-        raise HubUnavailableError(f"{source.repo}: {_first_line(error)}") from error
-    except Exception as error:  # its HTTP client's errors have no common class across versions
-        raise HubUnavailableError(f"{source.repo}: {_first_line(error)}") from error
-    return Path(folder)
+                f"{pin.name}: the hub's has {file.size_bytes} bytes, expected {pin.size_bytes}"
+            )
 
 
-def _cache_dir() -> Path:
-    """The hub's cache as the environment says now: the package reads its variables once, on import."""
-    from huggingface_hub import constants
-
-    if os.environ.get("HF_HUB_CACHE"):
-        return Path(os.environ["HF_HUB_CACHE"]).expanduser()
-    home = os.environ.get("HF_HOME")
-    return Path(home).expanduser() / "hub" if home else Path(constants.HF_HUB_CACHE)
+def _need(folder: Path, size_bytes: int, repo: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free
+    if free < size_bytes:
+        raise ModelLoadError(
+            f"{repo}: needs {size_bytes / 1e6:.0f} MB in {folder}, free are {free / 1e6:.0f} MB; make room, "
+            "or set HF_HUB_CACHE to another disk"
+        )
 
 
 def _reachable(endpoint: str) -> bool:
@@ -167,8 +177,3 @@ def _reachable(endpoint: str) -> bool:
     threading.Thread(target=connect, daemon=True).start()
     done.wait(CONNECT_TIMEOUT_S)
     return reached.is_set()
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__

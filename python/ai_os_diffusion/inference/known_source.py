@@ -8,6 +8,8 @@ import shutil
 from pathlib import Path
 
 from ai_os_diffusion.inference.model_registry import KnownModel, Progress, known_models, unknown_model
+from ai_os_diffusion.utils.atomic_file import replacing
+from ai_os_diffusion.utils.atomic_folder import draft_folder
 from ai_os_diffusion.utils.errors import ModelLoadError, ModelNotFoundError
 
 __all__ = ["fetch_known", "fetch_source"]
@@ -37,16 +39,15 @@ def fetch_source(
     if all((target / pin.name).is_file() for pin in model.files):
         _verify(model, target, report)
         return target / model.convert
-    scratch = target / ".download"
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(parents=True)
-    try:
+    target.mkdir(parents=True, exist_ok=True)
+    with draft_folder(target) as draft:
+        scratch = draft / "scratch"
+        scratch.mkdir()
         found = fetch_known(model, scratch, report, offline=bool(offline))
         for pin in model.files:
             (target / pin.name).parent.mkdir(exist_ok=True)
-            shutil.copyfile(found / pin.name, target / pin.name)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+            with replacing(target / pin.name) as copy:
+                shutil.copyfile(found / pin.name, copy)
     return target / model.convert
 
 
@@ -70,8 +71,7 @@ def fetch_known(model: KnownModel, folder: Path, progress: Progress, *, offline:
 
     reasons = []
     try:
-        names = [file.name for file in model.files]
-        found = fetch_from_hub(model.hub, names, progress, offline=offline)
+        found = fetch_from_hub(model.hub, model.files, progress, offline=offline)
         _verify(model, found, progress)
         return found
     except ModelLoadError as error:
@@ -108,6 +108,9 @@ def _verify(model: KnownModel, folder: Path, progress: Progress) -> None:
         file = folder / pin.name
         if not file.is_file():
             raise ModelLoadError(f"{pin.name}: missing among the files fetched")
+        size = file.stat().st_size
+        if size > pin.size_bytes:
+            raise ModelLoadError(f"{pin.name}: has {size} bytes, expected {pin.size_bytes}; pull again")
         found = sha256_of(file, tell)
         if found != pin.sha256:
             raise ModelLoadError(

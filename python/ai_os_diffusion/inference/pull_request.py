@@ -20,6 +20,7 @@ from ai_os_diffusion.inference.model_registry import (
 )
 from ai_os_diffusion.inference.models_folder import ModelsFolder, is_model_folder, read_metadata
 from ai_os_diffusion.utils.atomic_folder import restore_folder
+from ai_os_diffusion.utils.clean_name import is_clean_path
 from ai_os_diffusion.utils.errors import ModelLoadError, ModelNotFoundError
 
 __all__ = ["PullRequest", "hub_folder", "is_name", "looks_like_path", "read_request"]
@@ -145,7 +146,7 @@ def _hub_request(ref: str, quantize: str | None, offline: bool) -> PullRequest:
     from ai_os_diffusion.inference.repository_files import convertible, wanted_files
 
     parsed = _HUB_REF.fullmatch(ref)
-    if parsed is None:
+    if parsed is None or not all(is_clean_path(part) for part in parsed.groups() if part is not None):
         raise ModelNotFoundError(
             f"{ref!r}: expected hf:org/name, hf:org/name@revision or hf:org/name/file.gguf"
         )

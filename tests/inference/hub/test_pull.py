@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
@@ -251,10 +252,35 @@ def test_an_unreachable_hub_costs_little(no_hub):
     assert not hub_source._reachable("https://no-such-host.invalid")
 
 
-def test_without_huggingface_hub_the_extra_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(hub_source.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ModelLoadError, match=r"install ai-os-diffusion\[hub\]"):
-        pull("hf:org/tiny", models_dir=tmp_path / "models")
+def test_other_programs_find_the_files_in_the_cache(hub, tmp_path):
+    pull("hf:org/tiny", models_dir=tmp_path / "models")
+    from huggingface_hub import snapshot_download
+
+    cache = os.environ["HF_HUB_CACHE"]
+    folder = Path(snapshot_download("org/tiny", cache_dir=cache, local_files_only=True))
+    assert folder.name == REVISION
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == FILES
+
+
+def test_files_that_other_programs_left_in_the_cache_are_used(hub, tmp_path):
+    from huggingface_hub import snapshot_download
+
+    snapshot_download("org/tiny", cache_dir=os.environ["HF_HUB_CACHE"], endpoint=hub.url)
+    hub.requests.clear()
+    pull("hf:org/tiny", models_dir=tmp_path / "models")
+    assert fetched(hub) == set()
+    hub.requests.clear()
+    assert pull("hf:org/tiny", models_dir=tmp_path / "offline", offline=True).is_dir()
+    assert hub.requests == []
+
+
+def test_a_damaged_file_of_the_cache_is_fetched_again(hub, tmp_path):
+    pull("hf:org/tiny", models_dir=tmp_path / "first")
+    blob = (tmp_path / "hub-cache/models--org--tiny/snapshots" / REVISION / "model.safetensors").resolve()
+    blob.write_bytes(bytes(blob.stat().st_size))
+    hub.requests.clear()
+    pull("hf:org/tiny", models_dir=tmp_path / "second")
+    assert fetched(hub) == {"model.safetensors"}
 
 
 def test_a_local_folder_is_converted_again_only_when_it_changed(source, tmp_path):

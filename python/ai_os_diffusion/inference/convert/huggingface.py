@@ -13,6 +13,7 @@ from ai_os_diffusion.inference.convert.architecture import canonical_name, metad
 from ai_os_diffusion.inference.convert.pytorch_bin import read_pytorch
 from ai_os_diffusion.inference.convert.safetensors import read_safetensors, shards_of
 from ai_os_diffusion.inference.convert.source import Description, SourceTensor
+from ai_os_diffusion.utils.clean_name import is_clean_path
 from ai_os_diffusion.utils.errors import ModelDamagedError, ModelLoadError, ModelNotFoundError, WeightError
 
 __all__ = ["HuggingFaceFolder"]
@@ -97,7 +98,12 @@ class HuggingFaceFolder:
                 )
         for module in modules:
             if str(module.get("type", "")).endswith(".Pooling"):
-                pooling = _json(self.folder / str(module.get("path", "")) / "config.json")
+                path = module.get("path", "")
+                if path and not is_clean_path(path):
+                    raise ModelLoadError(
+                        f"{self.folder}/modules.json: expected the name of a folder, got {str(path)[:200]!r}"
+                    )
+                pooling = _json(self.folder / path / "config.json")
                 modes = [mode for key, mode in _POOLING_MODES.items() if pooling.get(key)]
                 if len(modes) != 1:
                     raise ModelLoadError(

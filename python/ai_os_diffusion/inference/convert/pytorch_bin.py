@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ai_os_diffusion.inference.convert.source import SourceTensor
 from ai_os_diffusion.utils.errors import ModelLoadError, WeightError
+from ai_os_diffusion.utils.regular_file import open_regular
 
 __all__ = ["read_pytorch"]
 
@@ -29,6 +30,7 @@ def read_pytorch(path: Path) -> list[SourceTensor]:
             f"{path}: PyTorch checkpoints need torch to be read; install `ai-os-diffusion[gpu]`, "
             "or use the model's safetensors"
         ) from error
+    open_regular(path, None, WeightError).close()
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:

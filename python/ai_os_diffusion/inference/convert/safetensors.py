@@ -7,6 +7,7 @@ the bytes. Source: https://huggingface.co/docs/safetensors.
 from __future__ import annotations
 
 import json
+import os
 import struct
 from functools import partial
 from pathlib import Path
@@ -16,12 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ai_os_diffusion.inference.convert.source import SourceTensor
+from ai_os_diffusion.utils.clean_name import is_clean_name
 from ai_os_diffusion.utils.errors import WeightError
+from ai_os_diffusion.utils.regular_file import open_regular, read_json
 
 __all__ = ["read_safetensors", "shards_of"]
 
-MAX_HEADER_BYTES = 100_000_000
-"""The format's own limit."""
+MAX_HEADER_BYTES = 16 << 20
+"""Of a header or an index: a hundred thousand tensors. The format allows 100 MB, gigabytes as objects."""
 
 _ITEM_SIZES = {
     "F64": 8,
@@ -46,15 +49,16 @@ def shards_of(index_path: Path) -> list[Path]:
         WeightError: the index is no JSON of the expected form, or names a file outside its folder.
     """
     try:
-        names = set(json.loads(index_path.read_bytes())["weight_map"].values())
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        index = read_json(index_path, MAX_HEADER_BYTES, WeightError)
+        names = set(index["weight_map"].values())
+    except (KeyError, AttributeError, TypeError) as error:
         raise WeightError(
             f"{index_path}: expected JSON with a `weight_map` of tensor to file: {error}"
         ) from error
     shards = []
-    for name in sorted(map(str, names)):
-        if Path(name).name != name:
-            raise WeightError(f"{index_path}: expected file names in `weight_map`, got {name!r}")
+    for name in sorted(names, key=str):
+        if not is_clean_name(name):
+            raise WeightError(f"{index_path}: expected file names in `weight_map`, got {str(name)[:200]!r}")
         if not (index_path.parent / name).is_file():
             raise WeightError(f"{index_path}: names the shard {name}, which is not there; fetch it too")
         shards.append(index_path.parent / name)
@@ -67,8 +71,8 @@ def read_safetensors(path: Path) -> list[SourceTensor]:
     Raises:
         WeightError: the header is damaged, or contradicts itself or the file's length.
     """
-    size = path.stat().st_size
-    with path.open("rb") as file:
+    with open_regular(path, None, WeightError) as file:
+        size = os.fstat(file.fileno()).st_size
         head = file.read(8)
         length = struct.unpack("<Q", head)[0] if len(head) == 8 else 0
         if not 2 <= length <= min(MAX_HEADER_BYTES, size - 8):
@@ -77,7 +81,7 @@ def read_safetensors(path: Path) -> list[SourceTensor]:
             )
         try:
             header = json.loads(file.read(length), object_pairs_hook=partial(_unique, path))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise WeightError(f"{path}: the safetensors header is not valid JSON: {error}") from error
     if not isinstance(header, dict):
         raise WeightError(f"{path}: the safetensors header: expected an object, got {type(header).__name__}")
