@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from ai_os_diffusion.storage import ArrowStorage
+
 
 @pytest.fixture
 def added(aios_json, tiny_models, documents):
@@ -39,6 +41,32 @@ def test_forget_by_id_filter_and_source(aios, aios_json, added):
     assert len(aios_json("memory", "list")) == 1
     assert aios("memory", "forget", memory_id, "--yes").exit_code == 3
     assert aios("memory", "forget", "--yes").exit_code == 2
+
+
+def test_an_id_may_be_shortened_to_what_tells_it_apart(aios, aios_json, added, tmp_path):
+    with ArrowStorage(tmp_path / "store") as storage:
+        vector = [1.0] * 32
+        for memory_id in ("note_1", "note_10", "note_2"):
+            storage.save(memory_id, f"Text of {memory_id}", vector)
+    assert aios_json("memory", "show", "note_2")["memory_id"] == "note_2"
+    assert aios_json("memory", "show", "note_10")["content"] == "Text of note_10"
+    # One that is whole is itself, though another begins with it.
+    assert aios_json("memory", "show", "note_1")["memory_id"] == "note_1"
+    for verb in ("show", "forget"):
+        error = aios_json("memory", verb, "note", code=2, error=True)
+        assert "note_1, note_10, note_2" in error["message"]
+        assert aios_json("memory", verb, "", code=3, error=True)
+    listed = aios_json("memory", "list", "--filter", "kind=python")[0]["memory_id"]
+    assert aios_json("memory", "forget", listed[:8], "note_2", "--yes")["forgotten"] == [listed, "note_2"]
+
+
+def test_a_file_in_place_of_an_id_leads_to_source(aios, added):
+    for name in (added / "garden.md", added):
+        for verb in ("show", "forget"):
+            result = aios("memory", verb, name)
+            assert result.exit_code == 3
+            assert f"--source {name}" in result.stderr
+    assert "--source" not in aios("memory", "forget", added / "picture.png").stderr
 
 
 def test_forget_asks_first(aios, aios_json, added):

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -55,7 +56,7 @@ def test_wrong_usage_ends_with_2(aios, args):
     ("args", "said"),
     [
         (("nonsense", "--json"), "nonsense"),
-        (("recall", "--json"), "question"),
+        (("recall", "--json"), "QUESTION"),
         (("recall", "x", "--json", "--top", "0"), "--top"),
         (("embed", "--json", "--nope"), "--nope"),
         (("memory", "show", "--json"), "memory_id"),
@@ -177,3 +178,20 @@ def test_completion_offers_the_verbs(command, home, shell):
     env = {**os.environ, **words, "_AIOS_COMPLETE": f"complete_{shell}"}
     done = subprocess.run(command, capture_output=True, text=True, env=env)
     assert "recall" in done.stdout
+
+
+@pytest.mark.parametrize("typed", ["rm ", "inspect ti", "quantize t", "embed --model ", "--models-dir . rm "])
+def test_completion_offers_the_models_that_are_here(command, home, tmp_path, tiny_encoder_dir, typed):
+    folder = home if "--models-dir" in typed else tmp_path / "models"
+    shutil.copytree(tiny_encoder_dir, folder / "tiny")
+    words = {"COMP_WORDS": f"aios {typed}", "COMP_CWORD": str(typed.count(" ") + 1)}
+    env = {**os.environ, **words, "_AIOS_COMPLETE": "complete_bash"}
+    done = subprocess.run(command, capture_output=True, text=True, env=env)
+    assert (done.stdout.split(), done.stderr) == (["tiny"], "")
+
+
+def test_completion_is_silent_where_settings_are_wrong(command, home):
+    (home / "aios.yaml").write_text("nonsense")
+    env = {**os.environ, "COMP_WORDS": "aios rm ", "COMP_CWORD": "2", "_AIOS_COMPLETE": "complete_bash"}
+    done = subprocess.run(command, capture_output=True, text=True, env=env)
+    assert (done.stdout.strip(), done.stderr) == ("", "")

@@ -140,6 +140,28 @@ def test_recall_cites_file_and_line(aios, aios_json, tiny_models, documents):
     assert ("Garden", "Lawn") in {tuple(found["headings"]) for found in hit}
 
 
+@pytest.mark.parametrize("verb", ["recall", "ask"])
+def test_a_question_needs_no_quotes(aios_json, tiny_models, documents, verb):
+    aios_json("add", documents)
+    unquoted = ("when", "do", "I", "-k", "3", "cut", "roses")
+    assert aios_json(verb, *unquoted) == aios_json(verb, "when do I cut roses", "-k", "3")
+    assert aios_json(verb, *unquoted)["question"] == "when do I cut roses"
+
+
+@pytest.mark.parametrize("verb", ["recall", "ask"])
+def test_a_question_may_be_put_to_one_document(aios, aios_json, tiny_models, documents, verb):
+    aios_json("add", documents)
+    found = aios_json(verb, "roses", "--source", documents / "trains.txt")
+    hits = found["hits" if verb == "recall" else "passages"]
+    assert {hit["source"] for hit in hits} == {str(documents / "trains.txt")}
+    both = ("--source", documents, "--filter", "kind=python")
+    hits = aios_json(verb, "roses", *both)["hits" if verb == "recall" else "passages"]
+    assert {hit["source"] for hit in hits} == {str(documents / "tool.py")}
+    result = aios(verb, "roses", "--source", documents / "none.txt")
+    assert result.exit_code == 6
+    assert "no memory meets the filter" in result.stderr
+
+
 def test_a_question_may_come_from_standard_input(aios_json, tiny_models, documents):
     aios_json("add", documents)
     for verb in (("recall",), ("ask", "--max-tokens", "1")):

@@ -117,3 +117,13 @@ def test_similarity(aios, aios_json, tiny_models):
     scores = aios_json("similarity", "hello", "hello", "world")["similarities"]
     assert scores[0]["cosine"] > scores[1]["cosine"]
     assert aios("similarity", "hello", "").exit_code == 2
+
+
+def test_a_file_given_as_a_text_is_pointed_out(aios, tiny_models, tmp_path):
+    file = tmp_path / "in.txt"
+    file.write_text("hello\n")
+    for args in (("embed", file), ("similarity", "hello", file)):
+        assert aios(*args).stderr.startswith(f"{file} is a file here; its name was ")
+        assert aios(*args, "--quiet").stderr == ""
+    for text in (tmp_path, "hello", "a/" * 5000, "\n"):
+        assert "is a file" not in aios("embed", text).stderr

@@ -7,9 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ai_os_diffusion.cli.failures import ExitCode
-from ai_os_diffusion.cli.filters import parse_filter
+from ai_os_diffusion.cli.filters import condition_of
 from ai_os_diffusion.cli.lazy import new_app
-from ai_os_diffusion.cli.options import Filter, Json, MinSimilarity, Question, Quiet, Settings, TopK
+from ai_os_diffusion.cli.options import (
+    Filter,
+    Json,
+    MinSimilarity,
+    Question,
+    Quiet,
+    Settings,
+    Source,
+    TopK,
+    question_text,
+)
 from ai_os_diffusion.cli.output import ShownAnswer, note, show_json, show_line, where_text
 from ai_os_diffusion.cli.remember import nothing_fits
 
@@ -29,6 +39,7 @@ def ask(
     question: Question,
     top_k: TopK = None,
     filters: Filter = None,
+    source: Source = None,
     min_similarity: MinSimilarity = None,
     max_tokens: MaxTokens = 96,
     quiet: Quiet = False,
@@ -43,18 +54,19 @@ def ask(
     from ai_os_diffusion.grounding import Answer
 
     settings: Settings = ctx.obj
+    condition = condition_of(filters, source)
     shown = ShownAnswer()
     with settings.runtime() as runtime:
         events = runtime.ask_stream(
-            question,
+            question_text(question),
             top_k=top_k,
-            filter=parse_filter(filters),
+            filter=condition,
             min_similarity=min_similarity,
             max_tokens=max_tokens,
         )
         for event in events:
             if isinstance(event, Answer):
-                _end(event, filtered=bool(filters), quiet=quiet, as_json=as_json)
+                _end(event, filtered=condition is not None, quiet=quiet, as_json=as_json)
             elif not as_json:
                 shown.write(event)
 

@@ -24,7 +24,16 @@ from ai_os_diffusion.utils.errors import (
     WeightError,
 )
 
-__all__ = ["ExitCode", "NotFoundError", "UsageError", "error_dict", "error_message", "exit_code", "reported"]
+__all__ = [
+    "ExitCode",
+    "NotFoundError",
+    "ParseError",
+    "UsageError",
+    "error_dict",
+    "error_message",
+    "exit_code",
+    "reported",
+]
 
 
 class ExitCode(IntEnum):
@@ -50,12 +59,12 @@ class UsageError(DiffusionError):
 
 
 # What Typer's parser raises: only this subclass of it is public.
-_ParseError: type[Exception] = typer.BadParameter.__mro__[1]
+ParseError: type[Exception] = typer.BadParameter.__mro__[1]
 
 # The first class that fits decides.
 _CODES: tuple[tuple[type[BaseException], ExitCode], ...] = (
     (UsageError, ExitCode.USAGE),
-    (_ParseError, ExitCode.USAGE),
+    (ParseError, ExitCode.USAGE),
     (ConfigurationError, ExitCode.USAGE),
     (SamplingError, ExitCode.USAGE),
     (NotFoundError, ExitCode.NOT_FOUND),
@@ -90,7 +99,7 @@ def reported(*, as_json: bool) -> Iterator[None]:
     except BrokenPipeError:
         abandon_output()
         raise typer.Exit(ExitCode.BROKEN_PIPE) from None
-    except _ParseError as error:
+    except ParseError as error:
         if as_json:
             _show_json_error(error)
         else:
@@ -123,7 +132,7 @@ def _show_json_error(error: BaseException) -> None:
 def error_dict(error: BaseException) -> dict[str, str | int]:
     """An error as JSON-able values: its "type", "message" and "exit_code"."""
     # The parser's own classes are Typer's inner matter.
-    kind = "UsageError" if isinstance(error, _ParseError) else type(error).__name__
+    kind = "UsageError" if isinstance(error, ParseError) else type(error).__name__
     return {"type": kind, "message": error_message(error), "exit_code": int(exit_code(error))}
 
 
@@ -131,7 +140,7 @@ def error_message(error: BaseException) -> str:
     """What happened, in one sentence."""
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
-    if isinstance(error, _ParseError):
+    if isinstance(error, ParseError):
         return str(getattr(error, "format_message", error.__str__)())
     if isinstance(error, MemoryError):
         return "out of memory"

@@ -10,10 +10,22 @@ from typing import Any
 from ai_os_diffusion.cli.failures import UsageError
 from ai_os_diffusion.cli.standard_input import to_text
 
-__all__ = ["parse_filter", "source_filter"]
+__all__ = ["condition_of"]
 
 
-def parse_filter(given: Sequence[str] | None) -> dict[str, Any] | None:
+def condition_of(filters: Sequence[str] | None, source: str | None) -> dict[str, Any] | None:
+    """The filter that `--filter` and `--source` make together; None where neither is given.
+
+    Raises:
+        UsageError: a condition of `--filter` cannot be understood.
+    """
+    conditions = [*_conditions(filters), *([] if source is None else [_of_source(source)])]
+    if len(conditions) < 2:
+        return conditions[0] if conditions else None
+    return {"$and": conditions}
+
+
+def _conditions(given: Sequence[str] | None) -> list[dict[str, Any]]:
     """Read a repeatable option; every condition has to hold.
 
     Args:
@@ -24,13 +36,10 @@ def parse_filter(given: Sequence[str] | None) -> dict[str, Any] | None:
     Raises:
         UsageError: a condition is neither.
     """
-    conditions = [_condition(to_text(item)) for item in given or ()]
-    if len(conditions) < 2:
-        return conditions[0] if conditions else None
-    return {"$and": conditions}
+    return [_condition(to_text(item)) for item in given or ()]
 
 
-def source_filter(path: str) -> dict[str, Any]:
+def _of_source(path: str) -> dict[str, Any]:
     """Memories that stand in a document or below a folder.
 
     Args:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ai_os_diffusion.cli.completion import model_names
 from ai_os_diffusion.cli.lazy import new_app
 from ai_os_diffusion.cli.options import Json, Quiet, Settings
 from ai_os_diffusion.cli.output import note, show_json, show_row, show_table, size_text
@@ -79,7 +80,9 @@ def convert(
 @app.command()
 def quantize(
     ctx: typer.Context,
-    model: Annotated[str, typer.Argument(help="A pulled name or a model folder.")],
+    model: Annotated[
+        str, typer.Argument(help="A pulled name or a model folder.", autocompletion=model_names)
+    ],
     out: Annotated[Path, typer.Argument(help="Folder to write.")],
     to: Annotated[Storage, typer.Option("--to", help="Store the weights so.")] = Storage.INT8,
     group_size: GroupSize = None,
@@ -101,7 +104,12 @@ def quantize(
 @app.command()
 def inspect(
     ctx: typer.Context,
-    model: Annotated[str, typer.Argument(help="A pulled name, a model folder or a weights.parquet.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="A pulled name, a model folder or a weights.parquet.", autocompletion=model_names
+        ),
+    ],
     verify: Annotated[
         bool, typer.Option("--verify", help="Read everything and compare it with its checksums and hashes.")
     ] = False,

@@ -9,7 +9,7 @@ import typer
 import typer.core
 import typer.main
 
-from ai_os_diffusion.cli.failures import reported
+from ai_os_diffusion.cli.failures import ParseError, reported
 
 __all__ = ["LazyGroup", "new_app"]
 
@@ -35,7 +35,24 @@ VERBS = {
 GLOBAL_OPTIONS = ("--store", "--models-dir", "--config")
 
 
-class LazyGroup(typer.core.TyperGroup):
+class SuggestingGroup(typer.core.TyperGroup):
+    """A group of verbs that says what a verb which does not exist may have been meant to be."""
+
+    def resolve_command(self, ctx: typer.Context, args: list[str]) -> Any:  # type: ignore[override]
+        """Find the verb that the first word names."""
+        try:
+            return super().resolve_command(ctx, args)
+        except ParseError:
+            from ai_os_diffusion.cli.suggestions import suggestions
+
+            near = suggestions(args[0], VERBS, "" if ctx.parent is None else str(ctx.info_name))
+            if near:
+                meant = " or ".join(f"`aios {verb}`" for verb in near)
+                ctx.fail(f"No such command {args[0]!r}; did you mean {meant}?")
+            raise
+
+
+class LazyGroup(SuggestingGroup):
     """The program: knows its verbs by name, and turns every failure into a message and an exit code."""
 
     def list_commands(self, _ctx: typer.Context) -> list[str]:  # type: ignore[override]
@@ -74,7 +91,12 @@ class LazyGroup(typer.core.TyperGroup):
 def new_app(**settings: Any) -> typer.Typer:
     """A Typer that imports nothing for looks: plain help, plain errors."""
     return typer.Typer(
-        rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False, **settings
+        cls=SuggestingGroup,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        add_completion=False,
+        suggest_commands=False,
+        **settings,
     )
 
 

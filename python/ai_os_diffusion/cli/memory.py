@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shlex
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ai_os_diffusion.cli.failures import NotFoundError, UsageError
-from ai_os_diffusion.cli.filters import parse_filter, source_filter
+from ai_os_diffusion.cli.filters import condition_of
 from ai_os_diffusion.cli.lazy import new_app
-from ai_os_diffusion.cli.options import DryRun, Filter, Json, Quiet, Settings, Yes
+from ai_os_diffusion.cli.options import DryRun, Filter, Json, Quiet, Settings, Source, Yes
 from ai_os_diffusion.cli.output import (
     confirm,
     note,
@@ -28,16 +29,13 @@ from ai_os_diffusion.utils.wording import counted
 
 if TYPE_CHECKING:
     from ai_os_diffusion.contracts import Memory
+    from ai_os_diffusion.storage.memory_view import MemoryView
 
 __all__ = ["app"]
 
 _JSONL = (".jsonl", ".ndjson")
 
 app = new_app(no_args_is_help=True, help="List, show, forget, count, export, import and compact memories.")
-
-Source = Annotated[
-    str | None, typer.Option("--source", help="Only memories of this document, or below this folder.")
-]
 
 
 @app.command("list")
@@ -51,7 +49,7 @@ def list_memories(
     """List memories: id, place and beginning of the text."""
     settings: Settings = ctx.obj
     with settings.runtime() as runtime:
-        memories = runtime.memories.iter(filter=_condition(filters, source))
+        memories = runtime.memories.iter(filter=condition_of(filters, source))
         found = list(itertools.islice(memories, limit))
         more = next(memories, None) is not None
     if as_json:
@@ -68,15 +66,13 @@ def list_memories(
 @app.command()
 def show(
     ctx: typer.Context,
-    memory_id: Annotated[str, typer.Argument(help="Id, as `memory list` shows it.")],
+    memory_id: Annotated[str, typer.Argument(help="Id, as `memory list` shows it, or how only it begins.")],
     as_json: Json = False,
 ) -> None:
     """Show one memory whole."""
     settings: Settings = ctx.obj
     with settings.runtime() as runtime:
-        memory = runtime.memories.load(to_text(memory_id))
-    if memory is None:
-        raise NotFoundError(f"no memory {memory_id!r}; `aios memory list` shows the ids")
+        memory = _found(runtime.memories, to_text(memory_id))
     if as_json:
         show_json({**_memory_dict(memory), "embedding": memory["embedding"].tolist()})
         return
@@ -91,7 +87,9 @@ def show(
 @app.command()
 def forget(
     ctx: typer.Context,
-    memory_ids: Annotated[list[str] | None, typer.Argument(help="Ids to forget.")] = None,
+    memory_ids: Annotated[
+        list[str] | None, typer.Argument(help="Ids to forget, or how only they begin.")
+    ] = None,
     filters: Filter = None,
     source: Source = None,
     yes: Yes = False,
@@ -100,16 +98,13 @@ def forget(
 ) -> None:
     """Forget memories by id, by filter or by document."""
     settings: Settings = ctx.obj
-    condition = _condition(filters, source)
+    condition = condition_of(filters, source)
     memory_ids = list(map(to_text, memory_ids or ()))
     if not memory_ids and condition is None:
         raise UsageError("name what to forget: ids, --filter KEY=VALUE or --source PATH")
     with settings.runtime() as runtime:
         store = runtime.memories
-        missing = [memory_id for memory_id in memory_ids if store.load(memory_id) is None]
-        if missing:
-            raise NotFoundError(f"no memory {missing[0]!r}; `aios memory list` shows the ids")
-        wanted = dict.fromkeys(memory_ids)
+        wanted = dict.fromkeys(_found(store, memory_id)["memory_id"] for memory_id in memory_ids)
         if condition is not None:
             wanted.update(dict.fromkeys(memory["memory_id"] for memory in store.iter(filter=condition)))
         if wanted and not dry_run:
@@ -196,6 +191,27 @@ def import_memories(
     _tell_count("imported", count, file, quiet=quiet, as_json=as_json)
 
 
+def _found(memories: MemoryView, given: str) -> Memory:
+    """The memory of an id, or the only one whose id begins so.
+
+    Raises:
+        NotFoundError: there is none.
+        UsageError: several ids begin so.
+    """
+    memory = memories.load(given)
+    if memory is not None:
+        return memory
+    near = [] if not given else list(itertools.islice(memories.iter(filter={"@id": {"$prefix": given}}), 6))
+    if len(near) == 1:
+        return near[0]
+    if near:
+        ids = ", ".join(memory["memory_id"] for memory in near[:5]) + (", …" if len(near) > 5 else "")
+        raise UsageError(f"several ids begin with {given!r}: {ids}; give more letters of the one you mean")
+    if next(memories.iter(filter=condition_of(None, given)), None) is not None:
+        raise NotFoundError(f"no memory {given!r}; it is a document's name: --source {shlex.quote(given)}")
+    raise NotFoundError(f"no memory {given!r}; `aios memory list` shows the ids")
+
+
 def _check_format(file: Path) -> None:
     if file.suffix.lower() not in (".parquet", *_JSONL):
         raise UsageError(f"{file}: expected a name that ends in .parquet or .jsonl")
@@ -214,13 +230,6 @@ def _tell_count(verb: str, count: int, file: Path, *, quiet: bool, as_json: bool
         show_json({verb: count, "file": str(file)})
     else:
         note(f"{verb} {counted(count, 'memory')}: {file}", quiet=quiet)
-
-
-def _condition(filters: list[str] | None, source: str | None) -> dict[str, Any] | None:
-    given = [
-        condition for condition in (parse_filter(filters), source and source_filter(source)) if condition
-    ]
-    return {"$and": given} if len(given) == 2 else given[0] if given else None
 
 
 def _memory_dict(memory: Memory) -> dict[str, Any]:

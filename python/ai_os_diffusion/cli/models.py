@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ai_os_diffusion.cli.completion import known_names, model_names
 from ai_os_diffusion.cli.lazy import new_app
 from ai_os_diffusion.cli.options import DryRun, Json, Quiet, Settings, Yes
 from ai_os_diffusion.cli.output import confirm, note, show_json, show_line, show_row, show_table, size_text
@@ -23,7 +24,11 @@ app = new_app()
 def pull(
     ctx: typer.Context,
     names: Annotated[
-        list[str], typer.Argument(help="minilm, smollm2, hf:ORG/NAME[@REVISION], a folder or a .gguf file.")
+        list[str],
+        typer.Argument(
+            help="minilm, smollm2, hf:ORG/NAME[@REVISION], a folder or a .gguf file.",
+            autocompletion=known_names,
+        ),
     ],
     quantize: Annotated[
         str | None,
@@ -86,7 +91,12 @@ def models(ctx: typer.Context, as_json: Json = False) -> None:
 @app.command()
 def rm(
     ctx: typer.Context,
-    names: Annotated[list[str], typer.Argument(help="Names, as `aios models` shows them, or hf:ORG/NAME.")],
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            help="Names, as `aios models` shows them, or hf:ORG/NAME.", autocompletion=model_names
+        ),
+    ],
     yes: Yes = False,
     dry_run: DryRun = False,
     as_json: Json = False,

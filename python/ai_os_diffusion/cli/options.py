@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ai_os_diffusion.cli.failures import UsageError
 from ai_os_diffusion.cli.output import note
 from ai_os_diffusion.cli.standard_input import read_text, to_text
 
@@ -16,13 +18,19 @@ if TYPE_CHECKING:
     from ai_os_diffusion.config import Config
     from ai_os_diffusion.runtime import Runtime
 
-__all__ = ["DryRun", "Filter", "Json", "MinSimilarity", "Question", "Quiet", "Settings", "TopK", "Yes"]
-
-
-def _or_standard_input(ctx: typer.Context, words: str) -> str:
-    if ctx.resilient_parsing:
-        return words
-    return read_text() if words == "-" else to_text(words)
+__all__ = [
+    "DryRun",
+    "Filter",
+    "Json",
+    "MinSimilarity",
+    "Question",
+    "Quiet",
+    "Settings",
+    "Source",
+    "TopK",
+    "Yes",
+    "question_text",
+]
 
 
 Json = Annotated[bool, typer.Option("--json", help="Write the result as JSON (docs/reference/cli-json.md).")]
@@ -33,9 +41,14 @@ Filter = Annotated[
     list[str] | None,
     typer.Option("--filter", "-f", metavar="KEY=VALUE", help="Only memories with this metadata; repeatable."),
 ]
+Source = Annotated[
+    str | None, typer.Option("--source", help="Only memories of this document, or below this folder.")
+]
 Question = Annotated[
-    str,
-    typer.Argument(help="In everyday words; - reads it from standard input.", callback=_or_standard_input),
+    list[str],
+    typer.Argument(
+        metavar="QUESTION", help="In everyday words, quoted or not; - reads it from standard input."
+    ),
 ]
 TopK = Annotated[int | None, typer.Option("--top", "-k", min=1, max=1000, help="Memories at most.")]
 MinSimilarity = Annotated[
@@ -76,3 +89,16 @@ class Settings:
         from ai_os_diffusion.runtime import open_runtime
 
         return open_runtime(self.config(**overrides))
+
+
+def question_text(words: Sequence[str]) -> str:
+    """A question as it was typed, quoted or not; "-" alone is read from standard input.
+
+    Raises:
+        IngestError: it is not text.
+        UsageError: it holds no word.
+    """
+    question = read_text() if list(words) == ["-"] else " ".join(map(to_text, words))
+    if not question.strip():
+        raise UsageError("the question is empty; expected some words")
+    return question

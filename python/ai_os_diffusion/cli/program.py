@@ -20,6 +20,7 @@ app = typer.Typer(
     name="aios",
     cls=LazyGroup,
     no_args_is_help=True,
+    suggest_commands=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

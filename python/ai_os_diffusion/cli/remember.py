@@ -10,9 +10,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ai_os_diffusion.cli.failures import ExitCode
-from ai_os_diffusion.cli.filters import parse_filter
+from ai_os_diffusion.cli.filters import condition_of
 from ai_os_diffusion.cli.lazy import new_app
-from ai_os_diffusion.cli.options import DryRun, Filter, Json, MinSimilarity, Question, Quiet, Settings, TopK
+from ai_os_diffusion.cli.options import (
+    DryRun,
+    Filter,
+    Json,
+    MinSimilarity,
+    Question,
+    Quiet,
+    Settings,
+    Source,
+    TopK,
+    question_text,
+)
 from ai_os_diffusion.cli.output import note, show_json, show_line, show_passage, size_text, where_text
 from ai_os_diffusion.cli.progress import ProgressBar
 from ai_os_diffusion.cli.standard_input import read_bytes, to_text
@@ -82,6 +93,7 @@ def recall(
     question: Question,
     top_k: TopK = None,
     filters: Filter = None,
+    source: Source = None,
     min_similarity: MinSimilarity = None,
     shows_all: Annotated[
         bool, typer.Option("--all", help="Also show passages far less similar than the best.")
@@ -95,14 +107,14 @@ def recall(
     holds them always. Ends with code 6, and says how near it came, when memory holds nothing that fits.
     """
     settings: Settings = ctx.obj
+    condition = condition_of(filters, source)
+    text = question_text(question)
     with settings.runtime() as runtime:
-        found = runtime.recall(
-            question, top_k=top_k, filter=parse_filter(filters), min_similarity=min_similarity
-        )
+        found = runtime.recall(text, top_k=top_k, filter=condition, min_similarity=min_similarity)
     if as_json:
         show_json(found.to_dict())
     elif found.abstained:
-        note(nothing_fits(found.nearest, found.threshold, filtered=bool(filters)))
+        note(nothing_fits(found.nearest, found.threshold, filtered=condition is not None))
     else:
         near = found.hits if shows_all or top_k else near_hits(found)
         _tell_hits(near)

@@ -9,10 +9,11 @@ import io
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 from ai_os_diffusion.utils.errors import IngestError
 
-__all__ = ["is_interactive", "prompted_lines", "read_bytes", "read_lines", "read_text", "to_text"]
+__all__ = ["is_file", "is_interactive", "prompted_lines", "read_bytes", "read_lines", "read_text", "to_text"]
 
 _PROMPT = "> "
 
@@ -62,6 +63,15 @@ def prompted_lines() -> Iterator[str]:
             return
         except KeyboardInterrupt:
             sys.stderr.write("\n")
+
+
+def is_file(text: str) -> bool:
+    """Whether a text is the name of a file, which somebody may have meant."""
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):
+        # Too long, or no name at all.
+        return False
 
 
 def to_text(given: bytes | str) -> str:

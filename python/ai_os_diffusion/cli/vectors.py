@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ai_os_diffusion.cli.completion import model_names
 from ai_os_diffusion.cli.failures import UsageError
 from ai_os_diffusion.cli.lazy import new_app
 from ai_os_diffusion.cli.options import Json, Quiet, Settings
 from ai_os_diffusion.cli.output import note, show_json, show_json_line, show_line, show_row
-from ai_os_diffusion.cli.standard_input import read_text, to_text
+from ai_os_diffusion.cli.standard_input import is_file, read_text, to_text
 from ai_os_diffusion.utils.wording import counted
 
 if TYPE_CHECKING:
@@ -22,7 +23,10 @@ __all__ = ["app"]
 
 app = new_app()
 
-Model = Annotated[str | None, typer.Option("--model", "-m", help="Encoder: a pulled name or a folder.")]
+Model = Annotated[
+    str | None,
+    typer.Option("--model", "-m", help="Encoder: a pulled name or a folder.", autocompletion=model_names),
+]
 
 
 @app.command()
@@ -48,6 +52,8 @@ def embed(
     """
     settings: Settings = ctx.obj
     given = _texts(texts, file)
+    if texts:
+        _tell_file_names(given, "embedded", "; --file embeds its lines", quiet=quiet)
     if out is not None:
         _check_format(out)
     with settings.runtime(model__encoder=model) as runtime:
@@ -85,6 +91,7 @@ def similarity(
     settings: Settings = ctx.obj
     first, *others = map(to_text, (first, *others))
     _refuse_empty([first, *others])
+    _tell_file_names([first, *others], "compared", "", quiet=quiet)
     with settings.runtime(model__encoder=model) as runtime:
         engine = runtime.encoder
         vectors = engine.encode_document([first, *others])
@@ -112,6 +119,12 @@ def _tell_truncated(truncated: NDArray[np.bool_], window: int, *, quiet: bool) -
             f"model's {window} tokens: only the beginning counts",
             quiet=quiet,
         )
+
+
+def _tell_file_names(texts: list[str], done: str, remedy: str, *, quiet: bool) -> None:
+    for text in texts:
+        if is_file(text):
+            note(f"{text} is a file here; its name was {done}, not what it holds{remedy}", quiet=quiet)
 
 
 def _texts(texts: list[str] | None, file: Path | None) -> list[str]:

@@ -1,0 +1,89 @@
+"""What a verb that does not exist was meant to be."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping
+
+import typer.main
+
+__all__ = ["SYNONYMS", "suggestions"]
+
+# What other tools of the field (search engines, vector stores, databases, model runners, shells) call ours.
+SYNONYMS: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(
+        ("search", "find", "query", "lookup", "retrieve", "grep", "similar", "nearest"), ("recall",)
+    ),
+    **dict.fromkeys(
+        ("ingest", "index", "insert", "remember", "learn", "put", "save", "store", "upsert"), ("add",)
+    ),
+    **dict.fromkeys(("answer", "question", "rag", "prompt"), ("ask",)),
+    **dict.fromkeys(("talk", "converse", "repl", "run", "generate", "complete"), ("chat", "ask")),
+    **dict.fromkeys(("download", "fetch", "install"), ("pull",)),
+    **dict.fromkeys(("load",), ("memory import", "pull")),
+    **dict.fromkeys(("ls", "dir"), ("memory list", "models")),
+    **dict.fromkeys(("delete", "del", "remove", "erase", "drop"), ("memory forget", "rm")),
+    **dict.fromkeys(("uninstall", "rmi"), ("rm",)),
+    **dict.fromkeys(("cat", "get", "view", "print"), ("memory show", "inspect")),
+    **dict.fromkeys(("count", "status", "size", "du"), ("memory stats",)),
+    **dict.fromkeys(("dump", "backup", "save-as"), ("memory export",)),
+    **dict.fromkeys(("restore",), ("memory import",)),
+    **dict.fromkeys(("vacuum", "gc", "clean", "optimize", "purge"), ("memory compact",)),
+    **dict.fromkeys(("prune",), ("add", "memory forget")),
+    **dict.fromkeys(("memories", "mem", "db", "collection"), ("memory",)),
+    **dict.fromkeys(("encode", "vectorize", "embedding", "embeddings"), ("embed",)),
+    **dict.fromkeys(("compare", "cosine", "distance", "score"), ("similarity",)),
+    **dict.fromkeys(("import-model", "export-model", "transform"), ("convert",)),
+    **dict.fromkeys(("quantise", "compress"), ("quantize",)),
+    **dict.fromkeys(("describe", "info", "verify"), ("inspect", "doctor")),
+    **dict.fromkeys(("model", "tags"), ("models",)),
+    **dict.fromkeys(("check", "diagnose", "env", "health"), ("doctor",)),
+    **dict.fromkeys(("benchmark", "perf", "speed"), ("bench",)),
+    "help": ("--help",),
+    "version": ("--version",),
+}
+
+
+def suggestions(word: str, verbs: Iterable[str], group: str = "") -> tuple[str, ...]:
+    """Verbs that somebody may have meant, as they stand after `aios`.
+
+    Args:
+        word: what was typed.
+        verbs: the program's.
+        group: the verb whose subcommand it was to be; its own are preferred.
+
+    Returns:
+        What other tools call so, or begins so, or is written nearly so; at most three.
+    """
+    word = word.lower()
+    ours = {name: (f"memory {name}",) for name in _memory_verbs()} | {verb: (verb,) for verb in verbs}
+    known = {**SYNONYMS, **ours}
+    begun = [names for name, names in ours.items() if word and name.startswith(word)]
+    # As rustc has it: one slip in three letters.
+    slips = {name: edit_distance(word, name) for name in known}
+    allowed = max(len(word), 3) // 3
+    nearest = min(slips.values())
+    near = [known[name] for name, slip in slips.items() if slip == nearest <= allowed]
+    found = [known[word]] if word in known else begun or near
+    flat = tuple(dict.fromkeys(itertools.chain.from_iterable(found)))
+    within = tuple(name for name in flat if group and name.startswith(f"{group} "))
+    return (within or flat)[:3]
+
+
+def edit_distance(one: str, other: str) -> int:
+    """Letters to insert, delete, replace, or exchange with a neighbour (optimal string alignment)."""
+    before: list[int] = []
+    row = list(range(len(other) + 1))
+    for i, letter in enumerate(one):
+        before, above, row = row, before, [i + 1]
+        for j, theirs in enumerate(other):
+            row.append(min(before[j] + (letter != theirs), before[j + 1] + 1, row[j] + 1))
+            if i and j and letter == other[j - 1] and theirs == one[i - 1]:
+                row[-1] = min(row[-1], above[j - 1] + 1)
+    return row[-1]
+
+
+def _memory_verbs() -> Iterable[str]:
+    from ai_os_diffusion.cli import memory
+
+    return getattr(typer.main.get_command(memory.app), "commands", {})
