@@ -44,12 +44,23 @@ class Model:
     @property
     def num_threads(self) -> int: ...
     def embed(
-        self, ids: NDArray[np.int32], offsets: NDArray[np.int64], pooling: str, normalize: bool
+        self,
+        ids: NDArray[np.int32],
+        offsets: NDArray[np.int64],
+        pooling: str,
+        normalize: bool,
+        skip: int = 0,
     ) -> NDArray[np.float32]:
-        """float32[n, hidden]; pooling is "mean", "cls" or "last"."""
+        """float32[n, hidden]; the first `skip` tokens of each sequence are not pooled."""
 
     def embed_texts(
-        self, tokenizer: Tokenizer, texts: Sequence[str], max_length: int, pooling: str, normalize: bool
+        self,
+        tokenizer: Tokenizer,
+        texts: Sequence[str],
+        max_length: int,
+        pooling: str,
+        normalize: bool,
+        skip: int = 0,
     ) -> tuple[NDArray[np.float32], int]:
         """float32[n, hidden], and how many texts were cut to max_length tokens."""
 

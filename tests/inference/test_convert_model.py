@@ -75,7 +75,11 @@ def test_a_sentence_model_keeps_its_settings(tmp_path: Path) -> None:
     source = tmp_path / "source"
     tensors = write_bert(source)
     types = ["Transformer", "Pooling"]
-    modules = [{"type": f"sentence_transformers.models.{name}", "path": f"1_{name}"} for name in types]
+    paths = ["", "1_Pooling"]
+    modules = [
+        {"type": f"sentence_transformers.models.{name}", "path": path}
+        for name, path in zip(types, paths, strict=True)
+    ]
     (source / "modules.json").write_text(json.dumps(modules))
     (source / "1_Pooling").mkdir()
     (source / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode_cls_token": True}))
@@ -90,7 +94,7 @@ def test_a_sentence_model_keeps_its_settings(tmp_path: Path) -> None:
         "pooling": "cls",
         "normalize": False,
         "max_seq_length": 16,
-        "prompts": {"query": "query: ", "document": "passage: "},
+        "prompts": {"query": "query: ", "passage": "passage: ", "document": "passage: "},
         "mask_token_id": 4,
         "num_kv_heads": 4,
         "head_dim": 16,
@@ -217,9 +221,9 @@ def test_a_cut_safetensors_file_is_refused(tmp_path: Path) -> None:
     ("change", "message"),
     [
         ({"model_type": "gpt2"}, "model_type 'gpt2' cannot be run"),
-        ({"hidden_act": "tanh"}, "hidden_act 'tanh'"),
+        ({"hidden_act": "tanh"}, "hidden_act is 'tanh'"),
         ({"position_embedding_type": "relative_key"}, "position_embedding_type"),
-        ({"hidden_size": "wide"}, "not a number"),
+        ({"hidden_size": "wide"}, "hidden_size is 'wide', expected a whole number"),
     ],
 )
 def test_configurations_that_cannot_run_are_refused(tmp_path: Path, change: dict, message: str) -> None:

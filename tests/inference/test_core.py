@@ -79,8 +79,10 @@ def test_unfit_ids_are_refused(encoder, ids, mask, error, message):
 
 
 def test_settings_are_refused_by_name(encoder, decoder, tiny_encoder_dir):
-    with pytest.raises(ModelLoadError, match='pooling "max" is not supported; supported: mean, cls, last'):
-        encoder([1], pooling="max")
+    with pytest.raises(
+        ModelLoadError, match='pooling "attention" is not supported; supported: mean, cls, last, max'
+    ):
+        encoder([1], pooling="attention")
     with pytest.raises(InferenceError, match="without a pooling"):
         decoder([1])
     for call in (lambda: encoder.logits([1]), lambda: encoder.session(4), lambda: encoder.token_nll([1, 2])):

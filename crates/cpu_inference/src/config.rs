@@ -68,10 +68,19 @@ pub enum Pooling {
     Cls,
     /// Last token.
     Last,
+    /// The largest number of each dimension.
+    Max,
+    /// Sum over the tokens, divided by the square root of their number.
+    MeanSqrt,
+    /// Mean over the tokens, each as often as its place in the text: the first once, the second twice.
+    WeightedMean,
 }
 
 impl Pooling {
-    /// Reads `mean`, `cls` or `last`.
+    /// Names that [`Pooling::parse`] takes.
+    pub const SUPPORTED: &'static str = "mean, cls, last, max, mean_sqrt, weighted_mean";
+
+    /// Reads a name.
     ///
     /// # Errors
     /// [`InferenceError::Unsupported`] for any other name.
@@ -80,10 +89,13 @@ impl Pooling {
             "mean" => Ok(Self::Mean),
             "cls" => Ok(Self::Cls),
             "last" => Ok(Self::Last),
+            "max" => Ok(Self::Max),
+            "mean_sqrt" => Ok(Self::MeanSqrt),
+            "weighted_mean" => Ok(Self::WeightedMean),
             _ => Err(InferenceError::Unsupported {
                 feature: "pooling",
                 got: name.to_owned(),
-                supported: "mean, cls, last",
+                supported: Self::SUPPORTED,
             }),
         }
     }

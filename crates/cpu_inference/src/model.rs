@@ -83,6 +83,7 @@ impl Model {
 
     /// One vector per sequence: float32 `[sequences, hidden]` in the order given.
     ///
+    /// The first `skip` tokens of each are seen by the others and take no part in the pooling.
     /// Sequence `s` is `ids[offsets[s] .. offsets[s + 1]]`. Sequences are sorted by length inside and
     /// run in slices without padding, so a sequence's vector does not depend on its neighbours.
     ///
@@ -94,6 +95,7 @@ impl Model {
         ids: &[i32],
         offsets: &[i64],
         pooling: Pooling,
+        skip: usize,
         unit_length: bool,
         watch: Watch<'_>,
     ) -> Result<Vec<f32>> {
@@ -102,7 +104,7 @@ impl Model {
         let mut out = vec![0.0; batch.len() * width];
         self.for_each_sequence(&batch, watch, |sequence, states| {
             let vector = &mut out[sequence * width..(sequence + 1) * width];
-            pooling.apply(states, vector);
+            pooling.apply(states, skip, vector);
             if unit_length {
                 normalize(vector);
             }

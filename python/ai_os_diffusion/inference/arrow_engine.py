@@ -86,7 +86,7 @@ class ArrowEngine:
     @property
     def dimension(self) -> int:
         """Length of an embedding."""
-        return self.metadata.hidden_size
+        return self.metadata.dimension
 
     @property
     def max_seq_length(self) -> int:
@@ -102,7 +102,7 @@ class ArrowEngine:
             "path": str(self.folder),
             "architecture": data.architecture,
             "model_type": "decoder" if data.is_decoder else "encoder",
-            "dimension": data.hidden_size,
+            "dimension": data.dimension,
             "num_layers": data.num_layers,
             "vocab_size": data.vocab_size,
             "max_position_embeddings": data.max_position_embeddings,
@@ -140,8 +140,8 @@ class ArrowEngine:
             show_progress: draw a progress bar on stderr.
             normalize: scale vectors to length 1; by default as the model says.
             prompt: put before every text.
-            prompt_name: the prompt of this name in the model's metadata.
-            truncate_dim: keep this many dimensions.
+            prompt_name: the prompt of this name in the model's metadata; without either, its default prompt.
+            truncate_dim: keep this many dimensions; by default as many as the model says.
             precision: "float32", or see `quantize_embeddings`.
             long_text: what to do beyond the model's window: "truncate" with one warning in the log, or
                 "average" the vectors of consecutive windows.
@@ -327,8 +327,10 @@ class ArrowEngine:
 
     def _encode_as(self, kind: str, sentences: str | Sequence[str], options: Mapping[str, Any]) -> Any:
         """Embed with the model's prompt of that kind, if it has one and the caller gives none."""
-        prompts = {"prompt_name": kind} if kind in self.metadata.prompts and "prompt" not in options else {}
-        return self.encode(sentences, **{**prompts, **options})
+        is_given = options.get("prompt") is not None or options.get("prompt_name") is not None
+        if not is_given and kind in self.metadata.prompts:
+            options = {**options, "prompt_name": kind}
+        return self.encode(sentences, **options)
 
     def _unit_rows(self, values: Any) -> Vectors:
         listed = [values] if isinstance(values, str) else values

@@ -40,8 +40,8 @@ class GenerationSession(Protocol):
 class Backend(Protocol):
     """A loaded network."""
 
-    def embed(self, batch: Ragged, pooling: str, normalize: bool) -> Vectors:
-        """float32[n, hidden]."""
+    def embed(self, batch: Ragged, pooling: str, normalize: bool, skip: int = 0) -> Vectors:
+        """float32[n, hidden]; the first `skip` tokens of each sequence are not pooled."""
         ...
 
     def hidden_states(self, batch: Ragged) -> Vectors:
@@ -125,7 +125,7 @@ class InferenceCore:
         Args:
             input_ids: int[n, length], one sequence [length], or a list of sequences of any lengths.
             attention_mask: 1 for tokens, 0 for padding, of the shape of `input_ids`.
-            pooling: "mean", "cls" or "last"; by default the model's own.
+            pooling: one of `POOLINGS`; by default the model's own.
             normalize: scale vectors to length 1; by default as the model says.
 
         Returns:
@@ -138,9 +138,14 @@ class InferenceCore:
         """
         return self.embed(as_ragged(input_ids, attention_mask), pooling=pooling, normalize=normalize)
 
-    def embed(self, batch: Ragged, *, pooling: str | None = None, normalize: bool | None = None) -> Vectors:
-        """As calling the core, with a batch that has no padding."""
-        return self.backend.embed(batch, self.pooling_or_own(pooling), self._normalize(normalize))
+    def embed(
+        self, batch: Ragged, *, pooling: str | None = None, normalize: bool | None = None, skip: int = 0
+    ) -> Vectors:
+        """As calling the core, with a batch that has no padding.
+
+        The first `skip` tokens of each sequence are seen by the others and not pooled.
+        """
+        return self.backend.embed(batch, self.pooling_or_own(pooling), self._normalize(normalize), skip)
 
     def hidden_states(self, input_ids: Any, attention_mask: Any = None) -> list[Vectors]:
         """Final hidden states of each sequence: n arrays float32[length, hidden]."""

@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ai_os_diffusion.utils.errors import ModelDamagedError, ModelLoadError, ModelNotFoundError
+from ai_os_diffusion.inference.foreign_values import MAX_LAYERS, MAX_TOKENS, ForeignValues, read_values
+from ai_os_diffusion.utils.errors import ModelLoadError, ModelNotFoundError
 
-__all__ = ["CONVERTER_VERSION", "FIRST_CONVERTER_VERSION", "FORMAT_VERSION", "ModelMetadata", "is_outdated"]
+__all__ = [
+    "CONVERTER_VERSION",
+    "FIRST_CONVERTER_VERSION",
+    "FORMAT_VERSION",
+    "POOLINGS",
+    "ModelMetadata",
+    "check_metadata",
+    "is_outdated",
+]
+
+POOLINGS = ("mean", "cls", "last", "max", "mean_sqrt", "weighted_mean")
+"""How the states of a text's tokens become one vector."""
 
 FORMAT_VERSION = 1
 
@@ -29,9 +42,12 @@ class ModelMetadata:
         architecture: "bert", "llama", "qwen2" or "qwen3".
         max_position_embeddings: most tokens the network takes.
         max_seq_length: tokens at which texts to embed are cut; 0 is `max_position_embeddings`.
-        pooling: "mean", "cls", "last", or None for a model that does not embed.
+        pooling: one of `POOLINGS`, or None for a model that does not embed.
         normalize: embeddings have length 1.
+        include_prompt: the tokens of a prompt take part in the pooling.
         prompts: text put before a sentence, by use ("query", "document").
+        default_prompt_name: the prompt that is put before a sentence of no stated use.
+        truncate_dim: numbers of an embedding that are kept; 0 is all.
         eos_token_ids: tokens that end a generated text.
     """
 
@@ -55,7 +71,10 @@ class ModelMetadata:
     attention_bias: bool | None = None
     pooling: str | None = None
     normalize: bool = False
+    include_prompt: bool = True
     prompts: Mapping[str, str] = field(default_factory=dict)
+    default_prompt_name: str | None = None
+    truncate_dim: int = 0
     bos_token_id: int | None = None
     eos_token_ids: tuple[int, ...] = ()
     pad_token_id: int | None = None
@@ -71,7 +90,7 @@ class ModelMetadata:
         """Read a mapping; keys of other parts are ignored.
 
         Raises:
-            ModelDamagedError: a key is missing.
+            ModelDamagedError: a key is missing, or its value is of another type or out of range.
             ModelLoadError: the format is of a later version, or the converter that wrote the model of an
                 earlier one than results rely on.
         """
@@ -88,20 +107,13 @@ class ModelMetadata:
                 "converter wrote then computes something else than what it writes now; pull or convert the "
                 "model again from its source"
             )
-        known = {item.name for item in fields(cls)}
-        given = {name: value for name, value in values.items() if name in known and value is not None}
-        try:
-            given["eos_token_ids"] = tuple(given.get("eos_token_ids", ()))
-            model = cls(**given)
-            heads = model.num_heads
-            defaults = {
-                "num_kv_heads": model.num_kv_heads or heads,
-                "head_dim": model.head_dim or model.hidden_size // heads,
-                "max_seq_length": min(model.max_seq_length or 1 << 62, model.max_position_embeddings),
-            }
-            return cls(**{**given, **defaults})
-        except (TypeError, ZeroDivisionError) as error:
-            raise ModelDamagedError(f"metadata.json: {error}") from error
+        given = check_metadata(ForeignValues("metadata.json", values))
+        heads, hidden = given["num_heads"], given["hidden_size"]
+        given["num_kv_heads"] = given.get("num_kv_heads") or heads
+        given["head_dim"] = given.get("head_dim") or max(hidden // heads, 1)
+        window = given.get("max_seq_length") or given["max_position_embeddings"]
+        given["max_seq_length"] = min(window, given["max_position_embeddings"])
+        return cls(**given)
 
     @classmethod
     def from_folder(cls, folder: Path) -> ModelMetadata:
@@ -114,21 +126,22 @@ class ModelMetadata:
         """
         file = folder / "metadata.json"
         try:
-            values = json.loads(file.read_text(encoding="utf-8"))
+            values = read_values(file).values
         except FileNotFoundError:
             raise ModelNotFoundError(
                 f"{folder}: no metadata.json; expected a converted model folder, see `aios convert`"
             ) from None
         except OSError as error:
             raise ModelLoadError(f"{file}: cannot be read: {error.strerror}") from error
-        except ValueError as error:
-            raise ModelDamagedError(f"{file}: cannot be read as JSON: {error}") from error
-        if not isinstance(values, dict):
-            raise ModelDamagedError(f"{file}: expected a JSON object, got {type(values).__name__}")
         try:
             return cls.from_dict(values)
         except ModelLoadError as error:
             raise type(error)(f"{file}: {error}") from error
+
+    @property
+    def dimension(self) -> int:
+        """Numbers of an embedding."""
+        return self.truncate_dim or self.hidden_size
 
     @property
     def is_decoder(self) -> bool:
@@ -138,6 +151,44 @@ class ModelMetadata:
     def to_json(self) -> str:
         """The description as the native core reads it."""
         return json.dumps(asdict(self))
+
+
+def check_metadata(values: ForeignValues) -> dict[str, Any]:
+    """The fields that are there, each of its type and in its range.
+
+    Raises:
+        ModelDamagedError: one is not, or a needed one is missing; it is named.
+    """
+    read: dict[str, Callable[[str], Any]] = {
+        **dict.fromkeys(("architecture", "hidden_act", "model_type", "chat_template"), values.text),
+        **dict.fromkeys(("hidden_size", "num_heads", "intermediate_size"), values.integer),
+        **dict.fromkeys(("vocab_size", "max_position_embeddings"), partial(values.integer, high=MAX_TOKENS)),
+        # 0 is "not said": it follows from others.
+        **dict.fromkeys(("num_kv_heads", "head_dim", "truncate_dim"), partial(values.integer, low=0)),
+        "num_layers": partial(values.integer, high=MAX_LAYERS),
+        "norm_eps": values.number,
+        "max_seq_length": partial(values.integer, low=0, high=MAX_TOKENS),
+        "rope_theta": values.number,
+        **dict.fromkeys(("rope_scaling", "quantization", "source"), lambda key: values.section(key).values),
+        **dict.fromkeys(("tied_embeddings", "attention_bias", "normalize", "include_prompt"), values.flag),
+        "type_vocab_size": partial(values.integer, low=0),
+        **dict.fromkeys(("pooling", "default_prompt_name"), values.text),
+        "prompts": lambda key: _texts(values.section(key)),
+        **dict.fromkeys(("bos_token_id", "pad_token_id", "mask_token_id"), values.maybe_integer),
+        "eos_token_ids": lambda key: tuple(values.ids(key)),
+        **dict.fromkeys(("format_version", "converter_version"), values.integer),
+    }
+    needed = [item.name for item in fields(ModelMetadata) if item.default is item.default_factory is MISSING]
+    given = {key: reader(key) for key, reader in read.items() if key in needed or key in values}
+    if given.get("pooling") not in (None, *POOLINGS):
+        raise values.fault("pooling", f"one of {', '.join(POOLINGS)}")
+    if given.get("default_prompt_name") not in (None, *given.get("prompts", ())):
+        raise values.fault("default_prompt_name", "the name of one of its prompts")
+    return given
+
+
+def _texts(values: ForeignValues) -> dict[str, str]:
+    return {key: values.text(key) for key in values if key in values}
 
 
 def is_outdated(values: Mapping[str, Any]) -> bool:

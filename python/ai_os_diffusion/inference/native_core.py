@@ -25,9 +25,9 @@ class NativeCore:
         threads = num_threads if num_threads > 0 else get_cpu_info().usable_cores
         self.native = _native.Model(_native_weights(weights), config.to_json(), threads)
 
-    def embed(self, batch: Ragged, pooling: str, normalize: bool) -> NDArray[np.float32]:
+    def embed(self, batch: Ragged, pooling: str, normalize: bool, skip: int = 0) -> NDArray[np.float32]:
         """float32[n, hidden]."""
-        return self.native.embed(*batch, pooling, normalize)
+        return self.native.embed(*batch, pooling, normalize, skip)
 
     def embed_texts(
         self,
@@ -36,9 +36,10 @@ class NativeCore:
         max_length: int,
         pooling: str,
         normalize: bool,
+        skip: int = 0,
     ) -> tuple[NDArray[np.float32], int]:
         """float32[n, hidden] straight from text, and how many texts were cut to `max_length` tokens."""
-        return self.native.embed_texts(tokenizer, texts, max_length, pooling, normalize)
+        return self.native.embed_texts(tokenizer, texts, max_length, pooling, normalize, skip)
 
     def hidden_states(self, batch: Ragged) -> NDArray[np.float32]:
         """float32[total, hidden]."""

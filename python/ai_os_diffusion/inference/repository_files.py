@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path, PurePosixPath
 
 from ai_os_diffusion.utils.errors import ModelLoadError, ModelNotFoundError
 
 __all__ = ["convertible", "wanted_files"]
 
-# Configuration outside the top folder that changes what a model computes.
-_POOLING = "1_Pooling/config.json"
+# Configuration outside the top folder that changes what a model computes: 1_Pooling/config.json, ...
+_MODULE = re.compile(r"\d+_\w+/config\.json")
 
 
 def wanted_files(repo: str, files: list[str], file: str = "") -> list[str]:
@@ -30,7 +31,7 @@ def wanted_files(repo: str, files: list[str], file: str = "") -> list[str]:
         raise ModelNotFoundError(f"{repo}: has no file {file!r}; it holds {_listed(files)}")
     top = [name for name in files if "/" not in name]
     described = [name for name in top if name.endswith((".json", ".jinja"))]
-    described += [name for name in files if name == _POOLING]
+    described += [name for name in files if _MODULE.fullmatch(name)]
     return [*([file] if file else _weights(repo, top)), *described]
 
 

@@ -62,6 +62,11 @@ class SentenceEncoder:
             raise InferenceError(f"long_text is {long_text!r}, expected 'truncate' or 'average'")
         if step is not None and step < 1:
             raise InferenceError(f"batch_size is {step}, expected 1 or more")
+        skip = self._unpooled(prefix)
+        if skip and long_text == "average":
+            raise InferenceError(
+                "long_text is 'average', expected 'truncate': this model leaves its prompt out of the pooling"
+            )
         if prefix:
             texts = [prefix + text if isinstance(text, str) else text for text in texts]
         size = step if step is not None and show_progress else _CHUNK
@@ -70,11 +75,14 @@ class SentenceEncoder:
             for start in range(0, len(texts), size):
                 part = texts[start : start + size]
                 parts.append(
-                    self._average(part, normalize) if long_text == "average" else self._cut(part, normalize)
+                    self._average(part, normalize)
+                    if long_text == "average"
+                    else self._cut(part, normalize, skip)
                 )
                 advance(len(part))
         vectors = np.concatenate(parts) if parts else self._cut([], normalize)
-        return quantize_embeddings(truncate_embeddings(vectors, truncate_dim, normalize), precision)
+        kept = (self._core.config.truncate_dim or None) if truncate_dim is None else truncate_dim
+        return quantize_embeddings(truncate_embeddings(vectors, kept, normalize), precision)
 
     def is_truncated(self, texts: Sequence[str], prefix: str) -> NDArray[np.bool_]:
         """Which texts have more tokens than the model's window takes: bool[n]."""
@@ -85,18 +93,28 @@ class SentenceEncoder:
         return np.asarray(np.diff(offsets) > window, np.bool_)
 
     def prompt(self, prompt: str | None, name: str | None) -> str:
-        """The text to put before every sentence.
+        """The text to put before every sentence: the one given, the one named, or the model's default.
 
         Raises:
             InferenceError: the model has no prompt of that name.
         """
         prompts = self._core.config.prompts
-        if prompt is not None or name is None:
-            return prompt or ""
+        if prompt is not None:
+            return prompt
+        name = self._core.config.default_prompt_name if name is None else name
+        if name is None:
+            return ""
         if name not in prompts:
             known = ", ".join(prompts) or "none"
             raise InferenceError(f"prompt_name is {name!r}, expected one of the model's prompts: {known}")
         return prompts[name]
+
+    def _unpooled(self, prefix: str) -> int:
+        """Tokens of a prompt that take no part in the pooling: those before a text, as with it alone."""
+        if not prefix or self._core.config.include_prompt:
+            return 0
+        ids = self._tokenizer.encode(prefix, max_length=self._core.config.max_seq_length).flat_ids
+        return len(ids) - int(len(ids) > 0 and int(ids[-1]) in self._tokenizer.special_ids)
 
     def _average(self, texts: Sequence[str], normalize: bool) -> Vectors:
         def embed(batch: Ragged) -> Vectors:
@@ -105,16 +123,16 @@ class SentenceEncoder:
         vectors = embed_windows(embed, self._tokenizer, texts, self._core.config.max_seq_length)
         return truncate_embeddings(vectors, vectors.shape[1], normalize)
 
-    def _cut(self, texts: Sequence[str], normalize: bool) -> Vectors:
+    def _cut(self, texts: Sequence[str], normalize: bool, skip: int = 0) -> Vectors:
         core, tokenizer, window = self._core, self._tokenizer.native, self._core.config.max_seq_length
         if isinstance(core.backend, NativeCore):
             pooling = core.pooling_or_own(None)
-            vectors, cut = core.backend.embed_texts(tokenizer, texts, window, pooling, normalize)
+            vectors, cut = core.backend.embed_texts(tokenizer, texts, window, pooling, normalize, skip)
         else:
             batch = tokenizer.encode_batch(texts, max_length=window + 1)
             cut = int((np.diff(batch[1]) > window).sum())
             batch = tokenizer.encode_batch(texts, max_length=window) if cut else batch
-            vectors = core.embed(batch, normalize=normalize)
+            vectors = core.embed(batch, normalize=normalize, skip=skip)
         if cut and not self._warned:
             self._warned = True
             _log.warning(

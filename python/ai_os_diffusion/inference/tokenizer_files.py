@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from ai_os_diffusion.inference.foreign_values import MAX_CONFIG_BYTES, MAX_TOKENIZER_BYTES, read_values
 from ai_os_diffusion.utils.errors import TokenizerError, TokenizerFileError
+from ai_os_diffusion.utils.regular_file import open_regular, read_regular
 
 __all__ = ["SPECIAL_NAMES", "TokenizerFiles"]
 
@@ -49,8 +50,12 @@ class TokenizerFiles:
         given = Path(path).expanduser()
         self.tokenizer = given / "tokenizer.json" if given.is_dir() else given
         self.folder = self.tokenizer.parent
-        if not self.tokenizer.is_file():
-            raise TokenizerError(_missing(given))
+        try:
+            open_regular(self.tokenizer, MAX_TOKENIZER_BYTES, TokenizerFileError).close()
+        except (FileNotFoundError, NotADirectoryError):
+            raise TokenizerError(_missing(given)) from None
+        except OSError as error:
+            raise TokenizerError(f"{self.tokenizer}: cannot be read: {error.strerror}") from error
 
     @cached_property
     def config(self) -> Mapping[str, Any]:
@@ -70,18 +75,20 @@ class TokenizerFiles:
         over both: it belongs to this folder, the others were copied from the source.
         """
         template = self.metadata.get("chat_template")
-        if template:
-            return str(template)
+        if template and isinstance(template, str):
+            return template
         file = self.folder / "chat_template.jinja"
         if file.is_file():
             return _read_text(file)
         template = self.config.get("chat_template")
         if isinstance(template, list):
             named = {
-                entry.get("name"): entry.get("template") for entry in template if isinstance(entry, dict)
+                entry["name"]: entry.get("template")
+                for entry in template
+                if isinstance(entry, dict) and isinstance(entry.get("name"), str)
             }
             template = named.get("default")
-        return str(template) if template else None
+        return template if isinstance(template, str) and template else None
 
     def special_tokens(self, known: Any) -> dict[str, str]:
         """The text of each special token, by its name (`bos_token`, ...).
@@ -102,16 +109,12 @@ class TokenizerFiles:
         return tokens
 
     def _read(self, name: str) -> dict[str, Any]:
-        file = self.folder / name
-        if not file.is_file():
-            return {}
         try:
-            content = json.loads(_read_text(file))
-        except ValueError as error:
-            raise TokenizerFileError(f"{file}: not JSON: {error}") from error
-        if not isinstance(content, dict):
-            raise TokenizerFileError(f"{file}: expected an object, got {type(content).__name__}")
-        return content
+            return dict(read_values(self.folder / name, error=TokenizerFileError).values)
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            raise TokenizerError(f"{self.folder / name}: cannot be read: {error.strerror}") from error
 
 
 def _token_text(value: Any) -> str:
@@ -123,7 +126,7 @@ def _token_text(value: Any) -> str:
 
 def _read_text(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8")
+        return read_regular(file, MAX_CONFIG_BYTES, TokenizerFileError).decode()
     except (OSError, UnicodeDecodeError) as error:
         raise TokenizerError(f"{file}: cannot be read: {error}") from error
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,16 @@ __all__ = ["TorchCore", "TorchSession"]
 
 Tensor = Any
 Vectors = NDArray[np.float32]
+
+_POOLINGS: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "mean": lambda h, _: h.mean(0),
+    "cls": lambda h, _: h[0],
+    "last": lambda h, _: h[-1],
+    "max": lambda h, _: h.max(0).values,
+    "mean_sqrt": lambda h, _: h.sum(0) / len(h) ** 0.5,
+    "weighted_mean": lambda h, places: (h * places).sum(0) / places.sum(),
+}
+"""States [tokens, hidden] and their places in the text [tokens, 1] to [hidden]."""
 
 _SLICE_TOKENS = 4096
 """Padded tokens of a batch at most, so that memory stays bounded."""
@@ -61,14 +71,16 @@ class TorchCore:
         except KeyError as error:
             raise ModelLoadError(f"hidden_act {error} is not supported") from error
 
-    def embed(self, batch: Ragged, pooling: str, normalize: bool) -> Vectors:
+    def embed(self, batch: Ragged, pooling: str, normalize: bool, skip: int = 0) -> Vectors:
         """float32[n, hidden]."""
-        pool = {"mean": lambda h: h.mean(0), "cls": lambda h: h[0], "last": lambda h: h[-1]}.get(pooling)
+        pool = _POOLINGS.get(pooling)
         if pool is None:
-            raise ModelLoadError(f"pooling {pooling!r} is not supported; supported: mean, cls, last")
+            raise ModelLoadError(f"pooling {pooling!r} is not supported; supported: {', '.join(_POOLINGS)}")
         out = torch.zeros(len(batch[1]) - 1, self.config.hidden_size)
         for index, states in self._sequences(batch):
-            out[index] = pool(states)
+            places = torch.arange(1, len(states) + 1)[:, None]
+            begin = min(skip, len(states) - 1)
+            out[index] = pool(states[begin:], places[begin:])
         if normalize:
             out = torch.nn.functional.normalize(out, dim=-1)
         return np.asarray(out.numpy())

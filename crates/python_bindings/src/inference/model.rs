@@ -62,6 +62,7 @@ impl Model {
         self.inner.threads()
     }
 
+    #[pyo3(signature = (ids, offsets, pooling, normalize, skip=0))]
     fn embed<'py>(
         &self,
         py: Python<'py>,
@@ -69,15 +70,19 @@ impl Model {
         offsets: Offsets<'py>,
         pooling: &str,
         normalize: bool,
+        skip: usize,
     ) -> PyResult<Matrix<'py>> {
         let pooling = Pooling::parse(pooling).map_err(|fault| raise(&fault))?;
         let (ids, offsets) = (ids.as_slice()?, offsets.as_slice()?);
         let vectors = watched(py, |watch| {
-            self.inner.embed(ids, offsets, pooling, normalize, watch)
+            self.inner
+                .embed(ids, offsets, pooling, skip, normalize, watch)
         })?;
         matrix(py, vectors, self.inner.config().hidden_size)
     }
 
+    #[pyo3(signature = (tokenizer, texts, max_length, pooling, normalize, skip=0))]
+    #[allow(clippy::too_many_arguments)] // What Python passes, by name.
     fn embed_texts<'py>(
         &self,
         py: Python<'py>,
@@ -86,6 +91,7 @@ impl Model {
         max_length: usize,
         pooling: &str,
         normalize: bool,
+        skip: usize,
     ) -> PyResult<(Matrix<'py>, usize)> {
         let pooling = Pooling::parse(pooling).map_err(|fault| raise(&fault))?;
         let texts = backed_texts(texts)?;
@@ -94,7 +100,8 @@ impl Model {
         let vectors = watched(py, |watch| {
             let ids: Vec<i32> = encodings.ids.iter().map(|&id| id as i32).collect();
             let offsets: Vec<i64> = encodings.bounds.iter().map(|&bound| bound as i64).collect();
-            self.inner.embed(&ids, &offsets, pooling, normalize, watch)
+            self.inner
+                .embed(&ids, &offsets, pooling, skip, normalize, watch)
         })?;
         Ok((matrix(py, vectors, self.inner.config().hidden_size)?, long))
     }

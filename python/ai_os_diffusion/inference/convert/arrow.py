@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -13,8 +12,10 @@ from numpy.typing import NDArray
 
 from ai_os_diffusion._native import WeightFile
 from ai_os_diffusion.inference.convert.source import Codes, Description, SourceTensor
-from ai_os_diffusion.inference.model_metadata import FIRST_CONVERTER_VERSION
-from ai_os_diffusion.utils.errors import ModelDamagedError, ModelNotFoundError
+from ai_os_diffusion.inference.foreign_values import MAX_TOKENIZER_BYTES, ForeignValues, read_values
+from ai_os_diffusion.inference.model_metadata import FIRST_CONVERTER_VERSION, check_metadata
+from ai_os_diffusion.utils.errors import ModelDamagedError, ModelNotFoundError, WeightError
+from ai_os_diffusion.utils.regular_file import open_regular, read_regular
 
 __all__ = ["ArrowFolder"]
 
@@ -34,17 +35,17 @@ class ArrowFolder:
             ModelLoadError: a file is missing or damaged.
         """
         self.folder = folder
+        open_regular(folder / "weights.parquet", None, WeightError).close()
         self._file = WeightFile(folder / "weights.parquet")
         # Opening reads no weights; a damaged one must not be written anew under a fresh checksum.
         self._file.verify()
         try:
-            self._metadata: dict[str, Any] = dict(json.loads((folder / "metadata.json").read_bytes()))
+            self._metadata = dict(read_values(folder / "metadata.json").values)
         except FileNotFoundError:
             raise ModelNotFoundError(
                 f"{folder}: no metadata.json; expected a converted model folder"
             ) from None
-        except (ValueError, TypeError) as error:
-            raise ModelDamagedError(f"{folder / 'metadata.json'}: expected a JSON object: {error}") from error
+        check_metadata(ForeignValues(str(folder / "metadata.json"), self._metadata))
         self.tensors = [self._tensor(name) for name in self._file.names]
 
     @property
@@ -61,7 +62,8 @@ class ArrowFolder:
             },
         }
         names = [path for path in self.folder.iterdir() if path.is_file() and path.name not in _OWN_FILES]
-        return Description(metadata, {path.name: path.read_bytes() for path in names})
+        files = {path.name: read_regular(path, MAX_TOKENIZER_BYTES, ModelDamagedError) for path in names}
+        return Description(metadata, files)
 
     def _tensor(self, name: str) -> SourceTensor:
         info = self._file.info(name)

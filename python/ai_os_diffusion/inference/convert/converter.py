@@ -116,7 +116,7 @@ def convert_model(
         storages = _write_weights(folder / "weights.parquet", opened, plan, progress)
         written = WeightFile(folder / "weights.parquet")
         written.verify()
-        report = _report(target, written, opened, storages)
+        report = _report(target, written, opened, storages, description.remarks)
         metadata["quantization"] = _summary(report, plan, storages, opened)
         files = {path.name: sha256_of(path) for path in opened.paths}
         metadata["source"] = {
@@ -231,7 +231,9 @@ def _cast_piece(values: NDArray[Any], dtype: str, target: str) -> NDArray[Any]:
         return wide.astype(target, copy=False)
 
 
-def _report(target: Path, file: WeightFile, source: Source, storages: list[Storage]) -> ConvertReport:
+def _report(
+    target: Path, file: WeightFile, source: Source, storages: list[Storage], remarks: list[str]
+) -> ConvertReport:
     sizes = [(tensor, file.info(tensor.name)["size_bytes"]) for tensor in source.tensors]
     linear = [(t.num_params, size) for t, size in sizes if len(t.shape) == 2 and not is_embedding(t.name)]
     pairs = list(zip(source.tensors, storages, strict=True))
@@ -253,7 +255,7 @@ def _report(target: Path, file: WeightFile, source: Source, storages: list[Stora
         ),
         stored=dict(Counter(f"{tensor.stored} -> {storage.label}" for tensor, storage in pairs)),
         dropped=tuple(source.dropped),
-        notes=tuple(notes),
+        notes=(*remarks, *notes),
     )
 
 

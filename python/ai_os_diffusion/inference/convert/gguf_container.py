@@ -6,22 +6,35 @@ Source: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md.
 from __future__ import annotations
 
 import math
+import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ai_os_diffusion.inference.convert.gguf_blocks import BLOCK_TYPES, BlockType
+from ai_os_diffusion.inference.foreign_values import ForeignValues
 from ai_os_diffusion.utils.errors import WeightError
+from ai_os_diffusion.utils.regular_file import open_regular
 
 __all__ = ["GgufFile", "GgufTensor"]
 
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
 _MAX_AXES = 4
+
+# A vocabulary of a million tokens with its merges fits each of these several times.
+MAX_HEADER_BYTES = 256 << 20
+MAX_ITEMS = 1 << 23
+"""Values of all arrays together."""
+
+MAX_ENTRIES = 1 << 16
+"""Keys, and tensors."""
+
+_MAX_ALIGNMENT = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +69,7 @@ class GgufFile:
             WeightError: the file is damaged, of another version, or uses an unknown storage type.
         """
         self.path = path
-        with path.open("rb") as file:
+        with open_regular(path, None, WeightError) as file:
             reader = _Reader(path, file)
             magic = file.read(4)
             if magic != b"GGUF":
@@ -68,13 +81,16 @@ class GgufFile:
                 raise WeightError(f"{path}: GGUF version {version}; expected 2 or 3, little endian")
             tensor_count, pair_count = reader.scalar("Q"), reader.scalar("Q")
             self.metadata: dict[str, Any] = {}
-            for _ in range(reader.checked_count(pair_count, 12)):
+            for _ in range(reader.checked_count(pair_count, 12, MAX_ENTRIES)):
                 key = reader.string()
+                if key in self.metadata:
+                    raise WeightError(f"{path}: the metadata holds {key!r} twice")
                 self.metadata[key] = reader.value(reader.scalar("I"))
-            entries = [reader.tensor() for _ in range(reader.checked_count(tensor_count, 24))]
-            alignment = self.metadata.get("general.alignment", 32)
-            if not isinstance(alignment, int) or alignment < 1 or alignment & (alignment - 1):
-                raise WeightError(f"{path}: general.alignment {alignment!r}; expected a power of two")
+            entries = [reader.tensor() for _ in range(reader.checked_count(tensor_count, 24, MAX_ENTRIES))]
+            values = ForeignValues(str(path), self.metadata, WeightError)
+            alignment = values.integer("general.alignment", 32, high=_MAX_ALIGNMENT)
+            if alignment & (alignment - 1):
+                raise values.fault("general.alignment", "a power of two")
             start = -(-file.tell() // alignment) * alignment
             size = reader.size
         self.tensors: list[GgufTensor] = []
@@ -97,20 +113,25 @@ class GgufFile:
 
     def read_blocks(self, tensor: GgufTensor) -> NDArray[np.uint8]:
         """Load a tensor as stored: uint8[blocks, bytes of a block]."""
-        raw = np.fromfile(self.path, dtype=np.uint8, count=tensor.size_bytes, offset=tensor.offset)
+        with open_regular(self.path, None, WeightError) as file:
+            raw = np.fromfile(file, dtype=np.uint8, count=tensor.size_bytes, offset=tensor.offset)
         if raw.size != tensor.size_bytes:
             raise WeightError(f"{self.path}: cut short while it was read")
         return raw.reshape(-1, tensor.type.size_bytes)
 
 
 class _Reader:
-    """Reads values, never past the end and never more than the file can hold."""
+    """Reads values, never past the end, and never more of them than a header has."""
 
-    def __init__(self, path: Path, file: BinaryIO) -> None:
+    def __init__(self, path: Path, file: IO[bytes]) -> None:
         self._path, self._file = path, file
-        self.size = path.stat().st_size
+        self.size = os.fstat(file.fileno()).st_size
+        self._bytes_left, self._items_left = MAX_HEADER_BYTES, MAX_ITEMS
 
     def _read(self, count: int) -> bytes:
+        if count > self._bytes_left and count <= self.size:
+            raise WeightError(f"{self._path}: the GGUF header is larger than {MAX_HEADER_BYTES} bytes")
+        self._bytes_left -= count
         data = self._file.read(count) if count <= self.size else b""
         if len(data) != count:
             raise WeightError(
@@ -118,11 +139,12 @@ class _Reader:
             )
         return data
 
-    def checked_count(self, count: int, least_bytes: int) -> int:
-        """Refuse counts whose items could not fit the file."""
-        if count * least_bytes > self.size:
+    def checked_count(self, count: int, least_bytes: int, limit: int) -> int:
+        """Refuse counts whose items could not fit the file, or that no model has."""
+        if count * least_bytes > self.size or count > limit:
             raise WeightError(
-                f"{self._path}: the GGUF header counts {count} items in a file of {self.size} bytes"
+                f"{self._path}: the GGUF header counts {count} items in a file of {self.size} bytes; "
+                f"expected at most {limit}"
             )
         return count
 
@@ -143,11 +165,12 @@ class _Reader:
             return self.string()
         if kind == _ARRAY and depth < _MAX_AXES:
             item, count = self.scalar("I"), self.scalar("Q")
-            if item in _SCALARS:
-                code = _SCALARS[item]
-                count = self.checked_count(count, struct.calcsize("<" + code))
-                return list(struct.unpack(f"<{count}{code}", self._read(count * struct.calcsize("<" + code))))
-            return [self.value(item, depth + 1) for _ in range(self.checked_count(count, 8))]
+            code = _SCALARS.get(item)
+            least = struct.calcsize("<" + code) if code else 8
+            self._items_left -= self.checked_count(count, least, self._items_left)
+            if code:
+                return list(struct.unpack(f"<{count}{code}", self._read(count * least)))
+            return [self.value(item, depth + 1) for _ in range(count)]
         raise WeightError(f"{self._path}: unknown GGUF value type {kind}; expected 0 to 12")
 
     def tensor(self) -> tuple[str, tuple[int, ...], BlockType, int]:
@@ -161,6 +184,7 @@ class _Reader:
             raise WeightError(
                 f"{self._path}: tensor {name!r}: unknown GGUF storage type {kind}; expected {known}"
             )
-        if math.prod(shape) >= 2**48:
+        # Without the axes of no length: a product with one of them would hide what the others are.
+        if math.prod(axis for axis in shape if axis) >= 2**48:
             raise WeightError(f"{self._path}: tensor {name!r}: shape {shape} is too large")
         return name, shape, BLOCK_TYPES[kind], offset

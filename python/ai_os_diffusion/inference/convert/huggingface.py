@@ -3,27 +3,41 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ai_os_diffusion.inference.convert.architecture import canonical_name, metadata_from_config
+from ai_os_diffusion.inference.convert.architecture import canonical_name, check_head, metadata_from_config
+from ai_os_diffusion.inference.convert.known_settings import CONFIG, GENERATION, TOKENIZER
 from ai_os_diffusion.inference.convert.pytorch_bin import read_pytorch
 from ai_os_diffusion.inference.convert.safetensors import read_safetensors, shards_of
+from ai_os_diffusion.inference.convert.sentence_settings import (
+    SentenceSettings,
+    read_optional,
+    transformer_folder,
+)
+from ai_os_diffusion.inference.convert.settings_check import check_settings
 from ai_os_diffusion.inference.convert.source import Description, SourceTensor
-from ai_os_diffusion.utils.clean_name import is_clean_path
+from ai_os_diffusion.inference.convert.tokenizer_settings import (
+    added_ids,
+    apply_tokenizer_settings,
+    token_text,
+)
+from ai_os_diffusion.inference.foreign_values import (
+    MAX_CONFIG_BYTES,
+    MAX_TOKENIZER_BYTES,
+    ForeignValues,
+    read_values,
+)
 from ai_os_diffusion.utils.errors import ModelDamagedError, ModelLoadError, ModelNotFoundError, WeightError
+from ai_os_diffusion.utils.regular_file import read_regular
 
 __all__ = ["HuggingFaceFolder"]
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
-_POOLING_MODES = {
-    "pooling_mode_cls_token": "cls",
-    "pooling_mode_mean_tokens": "mean",
-    "pooling_mode_lasttoken": "last",
-}
+_SOURCE_FILES = ("config.json", *_TOKENIZER_FILES)
 
 
 class HuggingFaceFolder:
@@ -36,19 +50,42 @@ class HuggingFaceFolder:
             ModelLoadError: a file is missing or says something that cannot be run.
             WeightError: the weights are damaged.
         """
-        self.folder = folder
-        if not (folder / "config.json").is_file():
-            raise ModelNotFoundError(f"{folder}: no config.json; expected a Hugging Face model folder")
-        self._config = _json(folder / "config.json")
-        self._metadata = metadata_from_config(self._config)
-        self.weight_paths = _weight_paths(folder)
+        self._outer, self.folder = folder, transformer_folder(folder)
+        try:
+            self._config = read_values(self.folder / "config.json")
+        except FileNotFoundError:
+            raise ModelNotFoundError(
+                f"{self.folder}: no config.json; expected a Hugging Face model folder"
+            ) from None
+        self._metadata = metadata_from_config(self._config.values, self._config.place)
+        self._remarks = check_settings(self._config, CONFIG)
+        self._sentence = SentenceSettings(
+            folder, self._config, self._tokenizer_config, self._metadata["hidden_size"]
+        )
+        if not self._sentence.has_modules:
+            check_head(self._config)
+        if (self.folder / "adapter_config.json").exists():
+            raise ModelLoadError(
+                f"{self.folder}/adapter_config.json: an adapter that changes the weights; merge it into them "
+                "(merge_and_unload of peft) and save the model, or remove the file"
+            )
+        self.weight_paths = _weight_paths(self.folder)
         self.tensors, self.dropped = self._read_tensors()
 
     @property
     def paths(self) -> Sequence[Path]:
         """The files read, for their checksums."""
-        names = ("config.json", *_TOKENIZER_FILES)
-        return [*self.weight_paths, *(path for name in names if (path := self.folder / name).is_file())]
+        return [
+            *self.weight_paths,
+            *(path for name in _SOURCE_FILES if (path := self.folder / name).is_file()),
+        ]
+
+    @cached_property
+    def _tokenizer_config(self) -> ForeignValues:
+        """Settings of tokenizer_config.json, with special_tokens_map.json below them."""
+        values = read_optional(self.folder / "tokenizer_config.json")
+        below = read_optional(self.folder / "special_tokens_map.json")
+        return ForeignValues(values.place, {**below.values, **values.values})
 
     def _read_tensors(self) -> tuple[list[SourceTensor], list[str]]:
         architecture, tensors, dropped = self._metadata["architecture"], {}, []
@@ -67,87 +104,66 @@ class HuggingFaceFolder:
     def describe(self) -> Description:
         """Read configuration, pooling, prompts, tokenizer and licence."""
         metadata = dict(self._metadata)
-        files = {
-            name: (self.folder / name).read_bytes()
-            for name in _TOKENIZER_FILES
-            if (self.folder / name).is_file()
-        }
+        files = {}
+        for name in _TOKENIZER_FILES:
+            limit = MAX_TOKENIZER_BYTES if name == "tokenizer.json" else MAX_CONFIG_BYTES
+            if (self.folder / name).exists():
+                files[name] = read_regular(self.folder / name, limit, ModelDamagedError)
         if "tokenizer.json" not in files:
             raise ModelNotFoundError(
                 f"{self.folder}: no tokenizer.json; save it with transformers' "
                 "AutoTokenizer.from_pretrained(folder).save_pretrained(folder)"
             )
-        metadata.update(self._sentence_settings(metadata))
-        metadata.update(self._generation_settings())
+        self._remarks += check_settings(self._tokenizer_config, TOKENIZER)
+        tokenizer = read_values(self.folder / "tokenizer.json", MAX_TOKENIZER_BYTES)
+        files["tokenizer.json"] = apply_tokenizer_settings(
+            files["tokenizer.json"],
+            tokenizer,
+            self._tokenizer_config,
+            architecture=metadata["architecture"],
+            lowercases=self._sentence.lowercases,
+        )
+        metadata.update(self._sentence.metadata(metadata["max_position_embeddings"]))
+        metadata.update(self._generation_settings(tokenizer))
         licence = self._licence()
         if licence:
             metadata["source"] = {"license": licence}
-        return Description(metadata, files)
+        return Description(metadata, files, [*self._remarks, *self._sentence.remarks])
 
-    def _sentence_settings(self, metadata: dict[str, Any]) -> dict[str, Any]:
-        """Pooling, normalisation, window and prompts of a sentence-transformers model."""
-        settings: dict[str, Any] = {}
-        modules = _json(self.folder / "modules.json", default=[])
-        types = [str(module.get("type", "")).rsplit(".", 1)[-1] for module in modules]
-        if modules:
-            settings["normalize"] = "Normalize" in types
-            unknown = set(types) - {"Transformer", "Pooling", "Normalize"}
-            if unknown:
-                raise ModelLoadError(
-                    f"{self.folder}/modules.json: cannot run the module {', '.join(sorted(unknown))}"
-                )
-        for module in modules:
-            if str(module.get("type", "")).endswith(".Pooling"):
-                path = module.get("path", "")
-                if path and not is_clean_path(path):
-                    raise ModelLoadError(
-                        f"{self.folder}/modules.json: expected the name of a folder, got {str(path)[:200]!r}"
-                    )
-                pooling = _json(self.folder / path / "config.json")
-                modes = [mode for key, mode in _POOLING_MODES.items() if pooling.get(key)]
-                if len(modes) != 1:
-                    raise ModelLoadError(
-                        f"{self.folder}: pooling {pooling}; expected one of mean, cls, last token"
-                    )
-                settings["pooling"] = modes[0]
-        window = _json(self.folder / "sentence_bert_config.json", default={}).get("max_seq_length")
-        if window:
-            settings["max_seq_length"] = min(int(window), metadata["max_position_embeddings"])
-        prompts = _json(self.folder / "config_sentence_transformers.json", default={}).get("prompts") or {}
-        settings["prompts"] = {
-            "query": prompts.get("query", ""),
-            "document": prompts.get("document", prompts.get("passage", "")),
-        }
-        return settings
-
-    def _generation_settings(self) -> dict[str, Any]:
+    def _generation_settings(self, tokenizer: ForeignValues) -> dict[str, Any]:
         """Stop tokens, chat template and mask token."""
         settings: dict[str, Any] = {}
-        eos = _json(self.folder / "generation_config.json", default={}).get("eos_token_id")
-        if eos is not None:
-            settings["eos_token_ids"] = eos if isinstance(eos, list) else [eos]
-        tokenizer = _json(self.folder / "tokenizer_config.json", default={})
-        template = tokenizer.get("chat_template")
-        if isinstance(template, list):
-            named = {entry.get("name"): entry.get("template") for entry in template}
-            template = named.get("default")
-        if (self.folder / "chat_template.jinja").is_file():
-            template = (self.folder / "chat_template.jinja").read_text(encoding="utf-8")
-        settings["chat_template"] = template
-        added = _json(self.folder / "tokenizer.json").get("added_tokens") or []
-        ids = {token.get("content"): token.get("id") for token in added}
-        mask = tokenizer.get("mask_token")
-        settings["mask_token_id"] = ids.get(mask.get("content") if isinstance(mask, dict) else mask)
+        generation = read_optional(self.folder / "generation_config.json")
+        self._remarks += check_settings(generation, GENERATION)
+        if "eos_token_id" in generation:
+            settings["eos_token_ids"] = generation.ids("eos_token_id")
+        settings["chat_template"] = self._chat_template()
+        mask = token_text(self._tokenizer_config, "mask_token")
+        settings["mask_token_id"] = None if mask is None else added_ids(tokenizer).get(mask)
         return settings
+
+    def _chat_template(self) -> str | None:
+        """A file of its own wins, as in transformers."""
+        path = self.folder / "chat_template.jinja"
+        if path.exists():
+            content = read_regular(path, MAX_CONFIG_BYTES, ModelDamagedError)
+            try:
+                return content.decode()
+            except UnicodeDecodeError as error:
+                raise ModelDamagedError(f"{path}: not UTF-8: {error}") from error
+        if isinstance(self._tokenizer_config.get("chat_template"), list):
+            templates = self._tokenizer_config.sections("chat_template")
+            named = {entry.maybe_text("name"): entry.maybe_text("template") for entry in templates}
+            return named.get("default")
+        return self._tokenizer_config.maybe_text("chat_template")
 
     def _licence(self) -> str | None:
         """From the front matter of the model card."""
-        card = self.folder / "README.md"
+        card = self._outer / "README.md"
         if not card.is_file():
             return None
-        found = re.match(
-            r"---\n.*?^license:\s*(\S+)", card.read_text("utf-8", errors="replace"), re.DOTALL | re.MULTILINE
-        )
+        text = read_regular(card, MAX_CONFIG_BYTES, ModelDamagedError).decode("utf-8", errors="replace")
+        found = re.match(r"---\n.*?^license:\s*(\S+)", text, re.DOTALL | re.MULTILINE)
         return found.group(1) if found else None
 
 
@@ -160,7 +176,7 @@ def _weight_paths(folder: Path) -> list[Path]:
         "pytorch_model.bin",
     ):
         path = folder / name
-        if path.is_file():
+        if path.exists():
             return shards_of(path) if name.endswith(".index.json") else [path]
     others = sorted(folder.glob("*.safetensors"))
     if len(others) == 1:
@@ -168,17 +184,3 @@ def _weight_paths(folder: Path) -> list[Path]:
     raise ModelNotFoundError(
         f"{folder}: no weights; expected model.safetensors, its shards with an index, or pytorch_model.bin"
     )
-
-
-def _json(path: Path, default: Any = None) -> Any:
-    """Parse a JSON file whose outermost value is of the default's type, an object without one."""
-    if default is not None and not path.is_file():
-        return default
-    try:
-        value = json.loads(path.read_bytes())
-    except (ValueError, FileNotFoundError) as error:
-        raise ModelDamagedError(f"{path}: cannot be read as JSON: {error}") from error
-    expected = list if isinstance(default, list) else dict
-    if not isinstance(value, expected):
-        raise ModelDamagedError(f"{path}: expected a JSON {expected.__name__}, got {type(value).__name__}")
-    return value

@@ -26,15 +26,20 @@ def needed_tensors(metadata: Mapping[str, Any]) -> dict[str, Shape]:
 
 
 def check_tensors(source: Source, metadata: Mapping[str, Any]) -> None:
-    """Compare the tensors of a source with what its architecture needs.
+    """Compare the tensors of a source with what its architecture computes with.
 
     Raises:
         ModelLoadError: the metadata lacks a dimension.
-        WeightError: a tensor is missing or has another shape.
+        WeightError: a tensor is missing, has another shape, or takes no part in what is computed.
     """
     shapes = {tensor.name: tensor.shape for tensor in source.tensors}
     try:
-        needed = needed_tensors(metadata)
+        if metadata["num_layers"] > len(shapes):
+            raise WeightError(
+                f"{source.paths[0]}: {metadata['num_layers']} layers, but only {len(shapes)} tensors: "
+                "fetch the model again"
+            )
+        needed, optional = needed_tensors(metadata), _optional(metadata)
     except KeyError as error:
         raise ModelLoadError(f"{source.paths[0]}: {error.args[0]!r} is missing from its metadata") from error
     missing = [name for name in needed if name not in shapes]
@@ -51,6 +56,22 @@ def check_tensors(source: Source, metadata: Mapping[str, Any]) -> None:
                 f"{source.paths[0]}: tensor {name!r}: expected shape {shape} by the model's configuration, "
                 f"got {shapes[name]}"
             )
+    for name, found in shapes.items():
+        if name not in needed and optional.get(name) != found:
+            raise WeightError(
+                f"{source.paths[0]}: tensor {name!r} of shape {found} takes no part in what "
+                f"{metadata['architecture']} computes: its results would be left out"
+            )
+
+
+def _optional(metadata: Mapping[str, Any]) -> dict[str, Shape]:
+    """Biases that a decoder may have and that are added where they are there."""
+    if metadata["model_type"] == "encoder":
+        return {}
+    weights = _decoder(metadata)
+    return {
+        f"{name.removesuffix('.weight')}.bias": shape[:1] for name, shape in weights if "_proj.weight" in name
+    }
 
 
 def check_finite(name: str, values: NDArray[Any], dtype: str) -> None:

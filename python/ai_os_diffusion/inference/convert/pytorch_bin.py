@@ -41,12 +41,14 @@ def read_pytorch(path: Path) -> list[SourceTensor]:
         torch.float16: "float16",
         torch.bfloat16: "bfloat16",
     }
+    if not isinstance(state, dict):
+        raise WeightError(f"{path}: expected a checkpoint of named tensors, got {type(state).__name__}")
     return [
         SourceTensor(
             name, tuple(tensor.shape), names[tensor.dtype], partial(_read, tensor), str(tensor.dtype)
         )
         for name, tensor in state.items()
-        if isinstance(tensor, torch.Tensor) and tensor.dtype in names
+        if isinstance(name, str) and isinstance(tensor, torch.Tensor) and tensor.dtype in names
     ]
 
 

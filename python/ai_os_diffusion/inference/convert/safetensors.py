@@ -17,14 +17,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ai_os_diffusion.inference.convert.source import SourceTensor
+from ai_os_diffusion.inference.foreign_values import read_values, shown
 from ai_os_diffusion.utils.clean_name import is_clean_name
 from ai_os_diffusion.utils.errors import WeightError
-from ai_os_diffusion.utils.regular_file import open_regular, read_json
+from ai_os_diffusion.utils.regular_file import open_regular
 
 __all__ = ["read_safetensors", "shards_of"]
 
 MAX_HEADER_BYTES = 16 << 20
-"""Of a header or an index: a hundred thousand tensors. The format allows 100 MB, gigabytes as objects."""
+"""Room for a hundred thousand tensors; the format's own limit of 100 MB takes gigabytes once it is parsed."""
+
+MAX_INDEX_BYTES = 32 << 20
+
+_MAX_AXES = 8
 
 _ITEM_SIZES = {
     "F64": 8,
@@ -48,18 +53,14 @@ def shards_of(index_path: Path) -> list[Path]:
     Raises:
         WeightError: the index is no JSON of the expected form, or names a file outside its folder.
     """
-    try:
-        index = read_json(index_path, MAX_HEADER_BYTES, WeightError)
-        names = set(index["weight_map"].values())
-    except (KeyError, AttributeError, TypeError) as error:
-        raise WeightError(
-            f"{index_path}: expected JSON with a `weight_map` of tensor to file: {error}"
-        ) from error
+    weight_map = read_values(index_path, MAX_INDEX_BYTES, WeightError).section("weight_map")
+    if not weight_map.values:
+        raise WeightError(f"{index_path}: expected JSON with a `weight_map` of tensor to file")
     shards = []
-    for name in sorted(names, key=str):
+    for name in sorted({weight_map.text(tensor) for tensor in weight_map}):
         if not is_clean_name(name):
-            raise WeightError(f"{index_path}: expected file names in `weight_map`, got {str(name)[:200]!r}")
-        if not (index_path.parent / name).is_file():
+            raise WeightError(f"{index_path}: expected file names in `weight_map`, got {name!r}")
+        if not (index_path.parent / name).exists():
             raise WeightError(f"{index_path}: names the shard {name}, which is not there; fetch it too")
         shards.append(index_path.parent / name)
     return shards
@@ -111,12 +112,16 @@ def _unique(path: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _entry(path: Path, name: str, entry: Any) -> tuple[str, tuple[int, ...], int, int]:
     try:
         dtype, shape, (start, stop) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
+        if len(shape) > _MAX_AXES:
+            raise ValueError(f"{len(shape)} axes, expected at most {_MAX_AXES}")
         numbers = (*shape, start, stop)
         if not all(type(number) is int and 0 <= number < 2**63 for number in numbers):
             raise ValueError(f"shape {shape} or offsets {start}, {stop} are not non-negative integers")
         item_size = _ITEM_SIZES[dtype]
     except (KeyError, TypeError, ValueError) as error:
-        raise WeightError(f"{path}: tensor {name!r}: unusable header entry {entry!r}: {error}") from error
+        raise WeightError(
+            f"{path}: tensor {name!r}: unusable header entry {shown(entry)}: {error}"
+        ) from error
     expected = item_size
     for axis in shape:
         expected *= axis

@@ -70,10 +70,12 @@ class Description:
     Attributes:
         metadata: the entries of `metadata.json` the source determines.
         files: file name to its bytes, written beside the weights (tokenizer and its configuration).
+        remarks: on settings that are not known and were not applied.
     """
 
     metadata: dict[str, Any]
     files: dict[str, bytes] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
 
 
 class Source(Protocol):
