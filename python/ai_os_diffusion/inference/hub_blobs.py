@@ -131,7 +131,7 @@ def _begin(answer: Answer, remote: RemoteFile, held: int) -> int:
 def _append(
     answer: Answer, remote: RemoteFile, file: IO[bytes], digest: hashlib._Hash, held: int, progress: Progress
 ) -> None:
-    for piece in answer.pieces():
+    for piece in answer.pieces(remote.size_bytes - held):
         if held + len(piece) > remote.size_bytes:
             file.truncate(0)
             raise ModelLoadError(

@@ -25,6 +25,7 @@ from urllib.parse import quote, urljoin, urlsplit
 __all__ = ["Answer", "Limits", "TransferError", "request"]
 
 _PIECE_BYTES = 1 << 18
+_ROOM_BYTES = 1 << 20
 _REDIRECTIONS = {301, 302, 303, 307, 308}
 _URL_CHARACTERS = "%/:=&?~#+!$,;'@()*[]"
 
@@ -70,14 +71,17 @@ class Answer:
         self.url = url
         self._response, self._clock = response, clock
 
-    def pieces(self) -> Iterator[bytes]:
+    def pieces(self, size_bytes: int) -> Iterator[bytes]:
         """The body as it comes, in pieces of at most a quarter of a megabyte.
+
+        Args:
+            size_bytes: what it should be; the connection brings no more than that takes.
 
         Raises:
             TransferError: it comes too slowly, or is not what HTTP prescribes. A connection that breaks ends
                 the body; only its length tells.
         """
-        self._clock.begin_body()
+        self._clock.begin_body(size_bytes)
         while piece := self._piece():
             yield piece
 
@@ -181,16 +185,19 @@ def _told(url: str) -> Iterator[None]:
 
 
 class _Clock:
-    """Says how long the next wait may be."""
+    """Says how long the next wait may be, and whether there may be one."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._deadline: float | None = time.monotonic() + limits.answer_s
         self._window_begun, self._window_bytes = 0.0, 0
+        self._bytes_left = 0
 
-    def begin_body(self) -> None:
-        """From here on what counts is how much comes."""
+    def begin_body(self, size_bytes: int) -> None:
+        """From here on what counts is how much comes: enough in each while, and not too much in all."""
         self._deadline, self._window_begun, self._window_bytes = None, time.monotonic(), 0
+        # Chunks come with their sizes, extensions and trailers.
+        self._bytes_left = 2 * size_bytes + _ROOM_BYTES
 
     def wait_s(self) -> float:
         """Seconds to wait for the next bytes.
@@ -204,6 +211,8 @@ class _Clock:
             if left <= 0:
                 raise TimeoutError(f"no whole answer within {limits.answer_s:g} s")
             return min(left, limits.stall_s)
+        if self._bytes_left <= 0:
+            raise ConnectionError("far more came than the body should have")
         left = self._window_begun + limits.window_s - now
         if left <= 0:
             if self._window_bytes < limits.window_bytes:
@@ -213,6 +222,7 @@ class _Clock:
 
     def count(self, size: int) -> None:
         self._window_bytes += size
+        self._bytes_left -= size
 
 
 class _TimedStream(io.RawIOBase):
