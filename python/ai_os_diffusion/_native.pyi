@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 __all__ = [
     "DecodeStream",
+    "HtmlTree",
     "Model",
     "Sampler",
     "Scan",
@@ -21,7 +22,10 @@ __all__ = [
     "WeightWriter",
     "active_isa",
     "cpu_features",
+    "decode_bytes",
     "dequantize_array",
+    "detect_encoding",
+    "encoding_of_label",
     "pack_codes",
     "quantize_array",
     "unpack_codes",
@@ -328,3 +332,31 @@ def dequantize_array(
 ) -> NDArray[np.float32]: ...
 def pack_codes(codes: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]: ...
 def unpack_codes(packed: NDArray[np.uint8], n: int, k: int, bits: int) -> NDArray[np.uint8]: ...
+
+# ingestion
+
+@final
+class HtmlTree:
+    """A page as a browser without scripts parses it; an iterator over it in the order of the document.
+
+    An event is (1, name, line, attributes) where an element begins, (0, text, line, None) for text within
+    one line, (-1, "", 0, None) where the element opened last ends. Of attributes there are only those
+    that say what is shown.
+    """
+
+    def __new__(cls, text: str) -> HtmlTree: ...
+    @property
+    def limits(self) -> list[tuple[str, int]]:
+        """Which of "depth", "nodes" and "attributes" was met, with the first line where it was."""
+
+    def __iter__(self) -> HtmlTree: ...
+    def __next__(self) -> tuple[int, str, int, dict[str, str] | None]: ...
+
+def encoding_of_label(label: str) -> str | None:
+    """The encoding that a label of the web means, such as "windows-1252" for "latin1"."""
+
+def detect_encoding(data: bytes) -> str:
+    """The encoding that bytes which are not UTF-8 are most likely in."""
+
+def decode_bytes(data: bytes, label: str) -> tuple[str, list[int]] | None:
+    """The text, and the offsets of malformed bytes, each read as one U+FFFD; None for an unknown label."""

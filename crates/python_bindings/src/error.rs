@@ -7,6 +7,7 @@ macro_rules! python_errors {
 }
 
 python_errors!(
+    IngestError,
     ModelLoadError,
     InferenceError,
     TokenizerError,

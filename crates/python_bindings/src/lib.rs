@@ -4,7 +4,9 @@
 // `check_signals` is tied to one lifetime of the GIL; only a closure takes any.
 #![allow(clippy::redundant_closure_for_method_calls)]
 
+mod encoding;
 mod error;
+mod html;
 mod inference;
 mod kernels;
 mod storage;
@@ -19,5 +21,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     weights::register(module)?;
     tokenizer::register(module)?;
     inference::register(module)?;
+    encoding::register(module)?;
+    html::register(module)?;
     storage::register(module)
 }

@@ -1,0 +1,117 @@
+//! Whatever a page holds, its text is read with its lines, in bounded depth and linear size.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use html_tree::{Cursor, Event, Limit, MAX_DEPTH, parse};
+use proptest::prelude::*;
+
+/// The text of a page with the line of each piece, and the deepest nesting.
+fn read(page: &str) -> (Vec<(String, u32)>, usize) {
+    let page = parse(page);
+    let (mut texts, mut depth, mut deepest) = (Vec::new(), 0usize, 0);
+    let mut cursor = Cursor::default();
+    while let Some(event) = page.next(&mut cursor) {
+        match event {
+            Event::Open { .. } => depth += 1,
+            Event::Text { text, line } => texts.push((text.to_owned(), line)),
+            Event::Close => depth -= 1,
+        }
+        deepest = deepest.max(depth);
+    }
+    assert_eq!(depth, 0);
+    (texts, deepest)
+}
+
+fn words(page: &str) -> Vec<(String, u32)> {
+    let (texts, _) = read(page);
+    let words = texts.into_iter().flat_map(|(text, line)| {
+        let words: Vec<_> = text.split_whitespace().map(str::to_owned).collect();
+        words.into_iter().map(move |word| (word, line))
+    });
+    words.collect()
+}
+
+fn limits(page: &str) -> Vec<Limit> {
+    parse(page).limits.iter().map(|(limit, _)| *limit).collect()
+}
+
+#[test]
+fn every_word_knows_its_line() {
+    let page = "<!doctype html>\n<title>a\nb</title>\n<p\n class=x>c\nd &amp; <pre>\ne\n\nf</pre><!--\n\n-->g";
+    let expected = [
+        ("a", 2),
+        ("b", 3),
+        ("c", 5),
+        ("d", 6),
+        ("&", 6),
+        ("e", 7),
+        ("f", 9),
+        ("g", 11),
+    ];
+    let found = words(page);
+    let found: Vec<_> = found
+        .iter()
+        .map(|(word, line)| (word.as_str(), *line))
+        .collect();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn nesting_is_bounded_and_the_text_below_is_kept() {
+    let page = format!(
+        "{}deep{}<p>after",
+        "<div>".repeat(50_000),
+        "</div>".repeat(50_000)
+    );
+    let (texts, deepest) = read(&page);
+    let all: String = texts.into_iter().map(|(text, _)| text).collect();
+    assert!(all.contains("deep") && all.contains("after"));
+    assert!(deepest <= MAX_DEPTH as usize + 2);
+    assert_eq!(limits(&page), [Limit::Depth]);
+}
+
+#[test]
+fn attributes_are_bounded_whatever_stands_in_their_quotes() {
+    let many: String = (0..5000).map(|n| format!(" a{n}=\"x > y\"")).collect();
+    for end in [">", "/>", " '>"] {
+        let page = format!("<p>one <a{many}{end}two</a> three");
+        assert!(limits(&page).contains(&Limit::Attributes), "{end}");
+        assert!(
+            words(&page).iter().any(|(word, _)| word == "three"),
+            "{end}"
+        );
+    }
+    let picture = format!(
+        "<img alt=one src='data:image/png;base64,{}'>two",
+        "a/b ".repeat(50_000)
+    );
+    assert_eq!(limits(&picture), []);
+    let comment = format!("<!-- {} -->two", "<a b c ".repeat(50_000));
+    assert_eq!(limits(&comment), []);
+    let script = format!("<script>{}</script>two", "if (a<b c d) ".repeat(50_000));
+    assert_eq!(limits(&script), []);
+}
+
+/// Pieces of markup that parsers stumble over.
+fn soup() -> impl Strategy<Value = String> {
+    let piece = prop_oneof![
+        "[a-z]{1,6}",
+        Just("\n".to_owned()),
+        "</?(p|b|a|table|td|tr|div|svg|math|select|option|template|form|script|title|li|frameset|mi)( x='1')?>",
+        "(<!--|-->|<!\\[CDATA\\[|\\]\\]>|<!|<\\?|&|&amp;|&#0;|<|>|\"|'|=|/|\0)",
+    ];
+    prop::collection::vec(piece, 0..60).prop_map(|pieces| pieces.concat())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn any_page_is_parsed(page in soup()) {
+        let last = page.matches('\n').count() as u32 + 1;
+        let (texts, _) = read(&page);
+        for (_, line) in texts {
+            prop_assert!((1..=last).contains(&line));
+        }
+    }
+}
