@@ -24,7 +24,7 @@ LAYERS = [
 ]
 # A layer made of cooperating modules rather than of siblings.
 TOGETHER = [{"runtime", "grounding", "excerpts", "support", "indexing", "recall"}]
-NATIVE_USERS = {"inference", "storage"}
+NATIVE_USERS = {"inference", "ingestion", "storage"}
 HEAVY = {"torch", "transformers", "pyarrow", "polars", "duckdb", "huggingface_hub", "rich", "yaml", "jinja2"}
 
 # Modules that only functions import, so what stands at their top is loaded on use.

@@ -1,4 +1,6 @@
+import base64
 import json
+import random
 
 import pytest
 
@@ -25,7 +27,34 @@ def test_markdown_headings_become_context_and_lines_stay():
 
 
 def test_markdown_front_matter_gives_the_title_and_keeps_the_line_numbers():
-    assert blocks("a.md", "---\ntitle: 'T'\nx: 1\n---\nbody\n") == [("body", 5, 5, ("T",))]
+    assert blocks("a.md", "---\ntitle: 'T'\nx: 1\n---\nbody\n") == [
+        ("title: 'T'\nx: 1", 2, 3, ("T",)),
+        ("body", 5, 5, ("T",)),
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "---\n\n# Roses\n\nCut in March.\n\n---\n\n# Boiler\n\nServiced.\n",
+        "---\nCut in March.\n---\nServiced: never\n",
+        "---\n- Cut\n- March\n---\nServiced\n",
+        "---\nCut: March\n\nServiced\n",
+        "---\nCut: [March\n---\nServiced\n",
+    ],
+)
+def test_a_rule_at_the_top_swallows_nothing(text):
+    kept = str(blocks("a.md", text))
+    assert all(word in kept for word in ("Cut", "March", "Serviced"))
+
+
+def test_front_matter_shares_no_passage_with_the_text():
+    front, body = read_document("a.md", b"---\ntitle: T\n---\nbody").blocks
+    assert front.metadata != body.metadata
+
+
+def test_a_footnote_of_one_word_is_no_target_of_a_link():
+    assert ("[^1]: Hugo", 3, 3, ()) in blocks("a.md", "Serviced[^1].\n\n[^1]: Hugo\n[a]: http://b\n")
 
 
 def test_a_markdown_heading_with_nothing_below_can_still_be_found():
@@ -46,7 +75,66 @@ def test_html_keeps_the_main_text_with_its_lines():
         ("Say <hi>\nto all.", 4, 5, ("T", "Top")),
         ("a\n\n  b", 6, 8, ("T", "Top")),
         ("1 | 2", 8, 8, ("T", "Top")),
+        ("f", 9, 9, ("T", "Top")),
     ]
+
+
+def remarks(name, data):
+    return [(remark.kind, remark.lines) for remark in read_document(name, data).remarks]
+
+
+def test_html_names_the_lines_of_what_is_hidden_and_of_menus():
+    page = (
+        b"<p>seen</p>\n<p hidden>a</p>\n<nav>b</nav>\n<div style='color:red; display: none'><p>c</div>\n"
+        b"<template>d</template>\n<script>x<y</script><style>p{}</style><nav><script>z</script></nav>\n"
+        b"<dialog>e</dialog><div role=navigation>\nf</div>\n<div hidden></div>"
+    )
+    assert [text for text, *_ in blocks("a.html", page.decode())] == ["seen"]
+    assert remarks("a.html", page) == [("hidden", ((2, 2), (4, 5), (7, 7))), ("navigation", ((3, 3), (8, 8)))]
+
+
+def test_html_shows_what_is_written_in_attributes():
+    page = (
+        "<img src=a.png alt='A rose'> <input type=submit value=Send> <input placeholder=Name>"
+        "<input type=hidden value=secret><select><optgroup label=Colours><option>red</select>"
+    )
+    assert " ".join(" ".join(text.split()) for text, *_ in blocks("a.html", page)) == (
+        "A rose Send Name Colours red"
+    )
+
+
+def test_html_is_parsed_as_browsers_do():
+    page = "<p>one<table>out<tr><td>in</table><b><p>two</b> three<noscript> four</noscript><math> 5"
+    assert [text for text, *_ in blocks("a.html", page)] == ["oneout", "in", "two three four 5"]
+
+
+def test_the_title_of_a_page_is_kept_short_above_its_passages():
+    title = "word " * 1000
+    first, *rest = blocks("a.html", f"<title>{title}</title><p>one<p>two")
+    assert first[0] == title.strip()
+    assert all(len(headings[0]) <= 160 for _, _, _, headings in rest)
+
+
+def test_a_page_that_is_only_a_title_can_be_found():
+    assert blocks("a.html", "<title>Boiler serviced</title>") == [("Boiler serviced", 1, 1, ())]
+
+
+@pytest.mark.parametrize(
+    ("markup", "limit"),
+    [
+        ("<div>" * 5000 + "deep" + "</div>" * 5000, "512 deep"),
+        ("".join(f"<p><b a={n}>x" for n in range(2000)) + "deep", "multiplies"),
+        ("<a" + "".join(f" a{n}" for n in range(5000)) + ">deep", "1,024 attributes"),
+        ("<a" + "".join(f"\n a{n}='>'" for n in range(5000)) + ">deep", "1,024 attributes"),
+    ],
+)
+def test_html_beyond_its_bounds_keeps_its_text_and_names_the_bound(markup, limit):
+    document = read_document("a.html", f"<p>before</p>{markup}<p>after</p>".encode())
+    text = " ".join(block.text for block in document.blocks)
+    assert [word in text for word in ("before", "deep", "after")] == [True] * 3
+    assert [limit in remark.reason for remark in document.remarks] == [True]
+    last = document.blocks[-1]
+    assert last.end_line == markup.count("\n") + 1
 
 
 def test_html_that_is_all_menu_is_read_after_all():
@@ -65,6 +153,13 @@ def test_underlined_titles_of_plain_text_are_headings():
         ("intro", 4, 4, ("Top",)),
         ("body", 8, 8, ("Top", "Sub")),
         ("end", 12, 12, ("Other",)),
+    ]
+
+
+def test_a_title_of_plain_text_with_nothing_below_can_be_found():
+    assert blocks("a.rst", "One\n===\n\nTwo\n===\n\n***\nEnd\n***\n") == [
+        ("One\n===", 1, 2, ()),
+        ("***\nEnd\n***", 7, 9, ("Two",)),
     ]
 
 
@@ -109,6 +204,38 @@ def test_jsonl_takes_the_text_field_or_the_whole_record():
     assert document.blocks[0].metadata == {"record": 1, "record_id": 7}
 
 
+@pytest.mark.parametrize(
+    ("record", "kept"),
+    [
+        ('{"text": "", "body": "Cut in March"}', "Cut in March"),
+        ('{"title": "Cut in March", "text": " "}', "title: Cut in March"),
+        ('{"title": "Roses", "text": null, "content": "Cut"}', "Cut"),
+        (
+            '{"text": "Cut", "when": "March", "by": {"name": ["Hugo"]}}',
+            'Cut|when: March\nby: {"name": ["Hugo"]}',
+        ),
+        ('{"text": "Cut", "body": "March"}', "Cut|body: March"),
+        ('{"text": "Cut", "text": "March"}', 'text: ["Cut", "March"]'),
+        ('{"name": "Roses", "title": "Cut", "text": "March"}', "March|name: Roses"),
+    ],
+)
+def test_jsonl_drops_no_record_and_no_field(record, kept):
+    assert "|".join(text for text, *_ in blocks("a.jsonl", record)) == kept
+
+
+def test_jsonl_leaves_out_rows_of_numbers_and_says_so():
+    data = json.dumps({"text": "a", "embedding": [0.5] * 384}).encode()
+    assert remarks("a.jsonl", data) == [("opaque", ((1, 1),))]
+
+
+@pytest.mark.parametrize("depth", [50, *range(900, 1000, 7)])
+def test_jsonl_of_any_depth_is_told_or_named(depth):
+    data = ('{"a":' + "[" * depth + '"deep"' + "]" * depth + '}\n{"text": "ok"}').encode()
+    document = read_document("a.jsonl", data)
+    assert document.blocks[-1].text == "ok"
+    assert "deep" in document.blocks[0].text or document.remarks[0].lines == ((1, 1),)
+
+
 def test_jsonl_leaves_out_lines_that_are_not_json():
     document = read_document("a.jsonl", b'{"text": "a"}\nnonsense\n\n{"text": "b"}\n{"text"')
     assert [(block.text, block.line) for block in document.blocks] == [("a", 1), ("b", 4)]
@@ -141,7 +268,7 @@ def test_damaged_and_empty_pdfs_are_refused_clearly(pdf_of):
     pytest.importorskip("pypdfium2")
     with pytest.raises(IngestError, match="damaged"):
         read_document("a.pdf", b"%PDF-1.4\nnothing here")
-    with pytest.raises(IngestError, match="no text layer"):
+    with pytest.raises(IngestError, match="none of its pages shows anything"):
         read_document("a.pdf", pdf_of(""))
 
 
@@ -164,6 +291,60 @@ def test_pdf_without_its_library_names_the_line_that_installs_it(monkeypatch):
 )
 def test_the_kind_is_told_from_name_and_content(name, data, kind):
     assert read_document(name, data).kind == kind
+
+
+@pytest.mark.parametrize("name", ["note.md", "note.txt", "note"])
+def test_a_note_that_speaks_of_a_format_is_a_note(name):
+    for text in ("A PDF begins with %PDF-1.4 and a number.", "%PDF-1.4 is a mark. Cut 12 0 obj in March.\n"):
+        document = read_document(name, text.encode())
+        assert [block.text for block in document.blocks] == [text.strip()]
+    assert read_document("note.txt", b"<html> begins a page").kind == "text"
+
+
+NOISE = base64.b64encode(random.Random(1).randbytes(3000)).decode()
+WRAPPED = "\n".join(NOISE[start : start + 76] for start in range(0, 3040, 76))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "lines"),
+    [
+        ("a.md", f"Roses\n\n![x](data:image/png;base64,{NOISE}) March", ((3, 3),)),
+        ("a.txt", f"Roses\n{WRAPPED}\nMarch", ((2, 41),)),
+        ("a.txt", "Roses data:image/svg+xml,%3Csvg%20a%3D'b March", ((1, 1),)),
+        ("a.html", f"<p>Roses {NOISE}\n March", ((1, 1),)),
+        ("a.jsonl", json.dumps({"text": "Roses", "file": NOISE, "by": "March"}), ((1, 1),)),
+        ("a.json", json.dumps({"by": "Roses", "image/png": WRAPPED + "\n", "when": "March"}), ((1, 1),)),
+        ("a.py", f"Roses = '{NOISE}'\nMarch = 1", ((1, 1),)),
+        ("a.txt", f"Roses {'deadbeef0123' * 40} March", ((1, 1),)),
+        ("a.txt", f"Roses {'a' * 5000} March", ((1, 1),)),
+    ],
+)
+def test_data_written_as_letters_is_left_out_and_named(name, text, lines):
+    document = read_document(name, text.encode())
+    kept = "\n".join(block.text for block in document.blocks)
+    assert "Roses" in kept
+    assert "March" in kept
+    assert len(kept) < 150
+    assert [(remark.kind, remark.lines) for remark in document.remarks] == [("opaque", lines)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08" * 2,
+        "/usr/share/" + "/".join(["documentation", "kernel", "filesystems"] * 6),
+        "the-longest-slug-of-a-page-" * 8,
+        "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft",
+        "data:, data:x and data, of course; metadata:a/b",
+        "玫瑰在三月修剪" * 40,
+        "=" * 200 + "-" * 300,
+        "averyLongNameOfAFunctionThatDoesEverything" * 3,
+    ],
+)
+def test_words_are_kept_however_long(text):
+    document = read_document("a.txt", text.encode())
+    assert [block.text for block in document.blocks] == [text]
+    assert document.remarks == ()
 
 
 def test_binary_bytes_are_refused_under_any_name():

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import codecs
+import re
+from typing import NamedTuple
 
 from ai_os_diffusion.utils.errors import IngestError
 
-__all__ = ["decode", "is_binary"]
+__all__ = ["Decoded", "decode", "is_binary"]
 
 # UTF-32 first: its little-endian mark begins with UTF-16's.
 _MARKS = (
@@ -17,58 +19,143 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _SAMPLE_BYTES = 8192
-_TEXT_CONTROLS = frozenset("\t\n\r\f\b\x1b")
+_CONTROLS = bytes(sorted(set(range(32)) - set(b"\t\n\r\f\b\x1b")))
 _MAX_CONTROL_SHARE = 0.05
+# Nobody writes a NUL; one in a thousand bytes may be damage, more are a binary format.
+_MAX_NUL_SHARE = 0.001
+_PIECE_BYTES = 1 << 20
+_REPLACEMENT = "\ufffd"
+# Names under which browsers keep what they will not decode, and what is no text of a language.
+_NO_ENCODINGS = frozenset(("replacement", "x-user-defined"))
+
+# Browsers look for a declaration in the first 1,024 bytes and parse again when it comes later.
+_HEAD_BYTES = 16_384
+_XML = re.compile(rb"\A\s*<\?xml\s[^>]*?\bencoding\s*=\s*[\"']([\w.:\-]{1,40})[\"']", re.IGNORECASE)
+_COMMENT = re.compile(rb"<!--.*?(?:-->|\Z)", re.DOTALL)
+_META = re.compile(rb"<meta\s[^>]{0,2000}", re.IGNORECASE)
+_CHARSET = re.compile(rb"\bcharset\s*=\s*[\"']?\s*([\w.:\-]{1,40})", re.IGNORECASE)
+# PEP 263: in one of the first two lines.
+_COOKIE = re.compile(rb"\A(?:[^\n]*\n)?[ \t\f]*#[^\n]*?coding[:=][ \t]*([-\w.]{1,40})")
 
 
-def decode(data: bytes) -> tuple[str, str]:
+class Decoded(NamedTuple):
+    """Text that was bytes.
+
+    Attributes:
+        text: the text; its lines end with line feeds, so that their numbers are those of an editor.
+        encoding: the encoding it was in, as browsers name it, in lower case.
+        replaced_lines: 1-based lines, in order, with bytes that are not of the encoding; each such run of
+            bytes is one U+FFFD.
+    """
+
+    text: str
+    encoding: str
+    replaced_lines: tuple[int, ...] = ()
+
+
+def decode(data: bytes, kind: str = "text") -> Decoded:
     """Decode a text file.
 
-    A byte-order mark decides; then UTF-8; then UTF-16 without a mark, known by its NUL bytes standing
-    all at even or all at odd places; then Windows-1252, and Latin-1 where that has holes.
-    Line ends become line feeds, so that line numbers are those of an editor.
+    What the file declares decides: a byte-order mark; the encoding in an XML declaration, a `meta` element
+    of HTML or a coding line of Python. Then UTF-8, even with stray bytes, as long as more of its characters
+    are whole than broken; UTF-16 without a mark, known by its NUL bytes standing all at even or all at odd
+    places; last what the bytes look most like.
 
-    Returns:
-        The text and the name of the encoding found.
+    Args:
+        data: the whole file.
+        kind: the reader it is for, which says where an encoding may be declared.
 
     Raises:
         IngestError: the bytes are not text.
     """
-    text, encoding = _decode(data)
-    return text.replace("\r\n", "\n").replace("\r", "\n"), encoding
+    marked = _by_mark(data)
+    if marked is None and is_binary(data):
+        raise IngestError("not text: it holds binary bytes; convert it to text, Markdown, HTML or PDF")
+    text, encoding, is_whole = marked or _declared(data, kind) or _guessed(data)
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    if is_whole and "\0" not in text:
+        return Decoded(text, encoding)
+    # A NUL is no text in any encoding; stores and terminals stumble over it.
+    text = text.replace("\0", _REPLACEMENT)
+    lines = enumerate(text.split("\n"), 1)
+    return Decoded(text, encoding, tuple(number for number, line in lines if _REPLACEMENT in line))
 
 
 def is_binary(data: bytes) -> bool:
     """Whether the bytes are no text in an encoding `decode` knows."""
     if data.startswith(tuple(mark for mark, _ in _MARKS)):
         return False
-    if b"\0" in data:
-        return _unmarked_utf16(data) is None
-    return _is_garbled(data[:_SAMPLE_BYTES].decode("latin-1"))
+    if b"\0" in data and _unmarked_utf16(data) is not None:
+        return False
+    if data.count(0) > _MAX_NUL_SHARE * len(data):
+        return True
+    pieces = (data[start : start + _PIECE_BYTES] for start in range(0, len(data), _PIECE_BYTES))
+    controls = sum(len(piece) - len(piece.translate(None, _CONTROLS)) for piece in pieces)
+    return controls > _MAX_CONTROL_SHARE * len(data)
 
 
-def _is_garbled(text: str) -> bool:
-    """Whether more control characters stand in a text than people write."""
-    controls = sum(character < " " and character not in _TEXT_CONTROLS for character in text)
-    return controls > _MAX_CONTROL_SHARE * len(text)
+_Read = tuple[str, str, bool]
+"""Text, its encoding, and whether all bytes are of that encoding."""
 
 
-def _decode(data: bytes) -> tuple[str, str]:
+def _by_mark(data: bytes) -> _Read | None:
     for mark, encoding in _MARKS:
         if data.startswith(mark):
-            try:
-                return data.decode(encoding), encoding
-            except UnicodeDecodeError as error:
-                raise IngestError(
-                    f"not text: it begins with the mark of {encoding}, but byte {error.start} is not; "
-                    "save it as UTF-8"
-                ) from error
-    if is_binary(data):
-        raise IngestError("not text: it holds binary bytes; convert it to text, Markdown, HTML or PDF")
+            return _read(data, encoding)
+    return None
+
+
+def _declared(data: bytes, kind: str) -> _Read | None:
+    """The text by the encoding the file declares, unless it is unknown or the file is plainly UTF-8."""
+    label = _label(data[:_HEAD_BYTES], kind)
+    if label is None:
+        return None
+    from ai_os_diffusion._native import decode_bytes, encoding_of_label
+
+    name = encoding_of_label(label)
+    if name is None or name in _NO_ENCODINGS:
+        return None
+    # What could be read to find the declaration is no UTF-16.
+    name = "UTF-8" if name.startswith("UTF-16") else name
+    read = decode_bytes(data, name)
+    if read is None or (read[1] and _fits(data, "utf-8")):
+        return None
+    return read[0], name.lower(), not read[1]
+
+
+def _label(head: bytes, kind: str) -> str | None:
+    if kind == "python":
+        found = _COOKIE.match(head)
+    else:
+        found = _XML.match(head)
+        if found is None and kind == "html":
+            metas = _META.findall(_COMMENT.sub(b"", head))
+            found = next(filter(None, map(_CHARSET.search, metas)), None)
+    return found.group(1).decode("ascii") if found else None
+
+
+def _guessed(data: bytes) -> _Read:
+    if _fits(data, "utf-8"):
+        return data.decode("utf-8"), "utf-8", True
     unmarked = _unmarked_utf16(data)
-    candidates = (unmarked,) if unmarked else ("utf-8", "cp1252")
-    encoding = next((name for name in candidates if _fits(data, name)), "latin-1")
-    return data.decode(encoding), encoding
+    if unmarked:
+        return _read(data, unmarked)
+    text = data.decode("utf-8", "replace")
+    broken = text.count(_REPLACEMENT)
+    # Bytes of another encoding are whole characters of UTF-8 only by rare chance.
+    if len(text) - len(text.encode("ascii", "ignore")) - broken > broken:
+        return text, "utf-8", False
+    from ai_os_diffusion._native import decode_bytes, detect_encoding
+
+    name = detect_encoding(data)
+    text, malformed = decode_bytes(data, name) or (text, [])
+    return text, name.lower(), not malformed
+
+
+def _read(data: bytes, encoding: str) -> _Read:
+    if _fits(data, encoding):
+        return data.decode(encoding), encoding, True
+    return data.decode(encoding, "replace"), encoding, False
 
 
 def _fits(data: bytes, encoding: str) -> bool:
@@ -81,9 +168,7 @@ def _fits(data: bytes, encoding: str) -> bool:
 
 def _unmarked_utf16(data: bytes) -> str | None:
     """The byte order of UTF-16 text without a mark, or None when it is something else."""
-    sample = data[:_SAMPLE_BYTES]
-    if len(data) % 2 or b"\0" not in sample:
-        return None
+    sample = data[: _SAMPLE_BYTES - len(data[:_SAMPLE_BYTES]) % 2]
     even, odd = sample[::2].count(0), sample[1::2].count(0)
     half = len(sample) // 2
     if odd > 0.4 * half and even < 0.05 * half:
@@ -92,7 +177,7 @@ def _unmarked_utf16(data: bytes) -> str | None:
         encoding = "utf-16-be"
     else:
         return None
-    if not _fits(data, encoding):
-        return None
-    text = data.decode(encoding)
-    return None if "\0" in text or _is_garbled(text[:_SAMPLE_BYTES]) else encoding
+    text = sample.decode(encoding, "replace")
+    controls = sum(character < " " and character not in "\t\n\r\f\b\x1b" for character in text)
+    is_text = controls + text.count(_REPLACEMENT) <= _MAX_CONTROL_SHARE * len(text)
+    return encoding if is_text else None

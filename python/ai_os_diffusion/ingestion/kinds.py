@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import PurePath
 
 from ai_os_diffusion.ingestion.decoding import is_binary
@@ -9,6 +10,7 @@ from ai_os_diffusion.ingestion.decoding import is_binary
 __all__ = ["KINDS", "kind_of"]
 
 KINDS = {
+    "text": ("txt", "text", "log", "rst"),
     "markdown": ("md", "markdown", "mdown", "mkd", "mdx"),
     "html": ("html", "htm", "xhtml"),
     "pdf": ("pdf",),
@@ -22,39 +24,48 @@ KINDS = {
         *("toml", "yaml", "yml", "ini", "cfg", "conf", "json", "xml", "cmake", "mk", "gradle", "dockerfile"),
     ),
 }
-"""Extensions by kind; anything else that holds text is read as plain text."""
+"""Extensions by kind; of other names the first bytes tell, and what holds text is read as plain text."""
 
 _BY_EXTENSION = {extension: kind for kind, extensions in KINDS.items() for extension in extensions}
 _CODE_NAMES = frozenset(("makefile", "dockerfile", "cmakelists.txt", "justfile", "rakefile", "gemfile"))
 _PDF_MAGIC = b"%PDF-"
 _PDF_MAGIC_WITHIN = 1024
+# Every PDF holds an object; a note that quotes the mark does not.
+_PDF_OBJECT = re.compile(rb"\b\d+\s+\d+\s+obj\b")
+_BEFORE_MARKUP = re.compile(rb"\A\xef\xbb\xbf|\A\s+|\A(?:\s*<(?:\?xml[^>]*>|!--.*?-->))+\s*", re.DOTALL)
 
 
-def kind_of(name: str, data: bytes) -> str | None:
+def kind_of(name: str, data: bytes, *, sniff: bool = True) -> str | None:
     """Name the reader for a file, or None when its bytes are binary.
 
     The content has the last word: a PDF is one under any name, and a file called `.md` that holds
-    binary bytes is not Markdown.
+    binary bytes is not Markdown. A text that only speaks of PDF is none.
 
     Args:
         name: file name; only its extension counts.
         data: the whole content.
+        sniff: look for a kind in the content where the name does not tell.
     """
-    if _PDF_MAGIC in data[:_PDF_MAGIC_WITHIN]:
+    path = PurePath(name.lower())
+    kind = "code" if path.name in _CODE_NAMES else _BY_EXTENSION.get(path.suffix.removeprefix("."))
+    if sniff and _is_pdf(data, kind):
         return "pdf"
     if is_binary(data):
         return None
-    path = PurePath(name.lower())
-    if path.name in _CODE_NAMES:
-        return "code"
-    kind = _BY_EXTENSION.get(path.suffix.removeprefix("."))
-    if kind in (None, "pdf"):
-        return _sniff(data)
-    return kind
+    if not sniff:
+        return kind or "text"
+    return _sniff(data) if kind in (None, "pdf") else kind
+
+
+def _is_pdf(data: bytes, kind: str | None) -> bool:
+    """Whether a file is a PDF, which may have other bytes before its mark."""
+    if _PDF_MAGIC not in data[:_PDF_MAGIC_WITHIN]:
+        return False
+    return kind == "pdf" or _PDF_OBJECT.search(data) is not None
 
 
 def _sniff(data: bytes) -> str:
-    head = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    head = _BEFORE_MARKUP.sub(b"", data[:2048]).lower()
     if head.startswith((b"<!doctype html", b"<html")):
         return "html"
     if head.startswith(b"#!"):

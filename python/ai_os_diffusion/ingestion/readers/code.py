@@ -5,8 +5,9 @@ from __future__ import annotations
 import ast
 import warnings
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
-from ai_os_diffusion.ingestion.document import Block
+from ai_os_diffusion.ingestion.document import Block, Remark
 from ai_os_diffusion.ingestion.readers.text import paragraphs
 
 __all__ = ["read_code", "read_python"]
@@ -14,16 +15,23 @@ __all__ = ["read_code", "read_python"]
 _Function = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
-def read_python(text: str, name: str) -> list[Block]:
+# A syntax tree takes a hundred times the memory of its source; nobody writes a longer file by hand.
+_MAX_PARSED_CHARS = 1_000_000
+
+
+def read_python(text: str, name: str) -> tuple[list[Block], list[Remark]]:
     """Split Python source into modules, classes and functions.
 
     Every line lands in exactly one block; a function or method is one, with its decorators, the
-    comment above it and its docstring. A file that does not parse is read as any other code.
+    comment above it and its docstring. A file that does not parse, or is longer than a million
+    characters, is read as any other code.
 
     Args:
         text: the source, lines separated by line feeds.
         name: file name, the outermost heading.
     """
+    if len(text) > _MAX_PARSED_CHARS:
+        return read_code(text, name)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -31,10 +39,10 @@ def read_python(text: str, name: str) -> list[Block]:
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return read_code(text, name)
     lines = text.split("\n")
-    return list(_members(tree.body, 1, len(lines), (name,), lines))
+    return list(_members(tree.body, 1, len(lines), (name,), lines)), []
 
 
-def read_code(text: str, name: str) -> list[Block]:
+def read_code(text: str, name: str) -> tuple[list[Block], list[Remark]]:
     """Split source code where a line that is not indented follows a blank one.
 
     Args:
@@ -42,15 +50,23 @@ def read_code(text: str, name: str) -> list[Block]:
         name: file name, the only heading.
     """
     blocks: list[Block] = []
+    parts: list[Block] = []
     for part in paragraphs(text):
-        inside = part.text[0] in " \t})]" and blocks
-        if inside:
-            last = blocks.pop()
-            gap = "\n" * (part.line - last.end_line)
-            blocks.append(Block(last.text + gap + part.text, last.line, part.end_line, "code", (name,)))
-        else:
-            blocks.append(Block(part.text, part.line, part.end_line, "code", (name,)))
-    return blocks
+        if parts and part.text[0] not in " \t})]":
+            blocks.append(_together(parts, name))
+            parts = []
+        parts.append(part)
+    if parts:
+        blocks.append(_together(parts, name))
+    return blocks, []
+
+
+def _together(parts: Sequence[Block], name: str) -> Block:
+    """Paragraphs as one block, with the blank lines between them."""
+    written = [parts[0].text]
+    for above, below in pairwise(parts):
+        written += ["\n" * (below.line - above.end_line), below.text]
+    return Block("".join(written), parts[0].line, parts[-1].end_line, "code", (name,))
 
 
 def _members(

@@ -1,176 +1,225 @@
-"""HTML: the main text with its headings; scripts, styles, menus and link targets left out.
-
-Read with the standard library's parser because it tells the line of every piece of text, which
-faster ones (lexbor) do not; a citation without a line would not be one.
-"""
+"""HTML: what a browser shows, with its headings; what it hides and its menus are left out and named."""
 
 from __future__ import annotations
 
-from html.parser import HTMLParser
+import re
+from collections.abc import Callable, Iterator, Mapping
 
-from ai_os_diffusion.ingestion.document import Block, BlockKind
+from ai_os_diffusion.ingestion.document import Block, BlockKind, Remark, RemarkKind, spans
+from ai_os_diffusion.ingestion.readers.outline import Outline
 
 __all__ = ["read_html"]
 
 _HEADINGS = {"h1": 1, "h2": 2, "h3": 3, "h4": 4, "h5": 5, "h6": 6}
 _BREAKS = frozenset(
-    "address article aside blockquote body caption center dd details dialog div dl dt fieldset "
-    "figcaption figure footer form header hr html legend li main "
-    "nav ol p pre section summary table tbody tfoot thead tr ul".split()
+    "address article aside blockquote body caption center dd details dialog dir div dl dt fieldset "
+    "figcaption figure footer form frameset header hgroup hr html legend li listing main menu "
+    "nav ol optgroup option p plaintext pre search section select summary table tbody textarea tfoot "
+    "thead tr ul xmp".split()
 )
-_NEVER = frozenset("script style noscript template svg math iframe object head textarea select".split())
-_FURNITURE = frozenset("nav aside button dialog".split())
-_FRAME = frozenset("header footer".split())
-_MAIN = frozenset("main article".split())
+_AS_TYPED = frozenset("listing plaintext pre textarea xmp".split())
+_CELLS = frozenset(("td", "th"))
+# Between these and their neighbours a browser leaves a gap, though the words stand on one line.
+_GAPS = frozenset("audio br button canvas iframe img input object rp rt svg video".split())
+_SAYS = {"img": "alt", "area": "alt", "input": "alt", "optgroup": "label", "track": "label"}
+_LABELLED_INPUTS = frozenset("button reset submit".split())
+_TYPED_INPUTS = frozenset("checkbox color file hidden image password radio range".split())
+_NEVER_SHOWN = frozenset("datalist iframe noembed noframes script style template".split())
+_NOT_TEXT = frozenset("script style".split())
+_NO_DISPLAY = re.compile(r"(?:^|;)\s*(?:display\s*:\s*none|visibility\s*:\s*hidden)\b", re.IGNORECASE)
+_REASONS: Mapping[RemarkKind, str] = {
+    "hidden": "marked as not shown",
+    "navigation": "menus of the page",
+}
+_LIMITS = {
+    "depth": "elements nested more than 512 deep; their text was taken, without its structure",
+    "nodes": "formatting that multiplies without end; the text after it was taken, without its structure",
+    "attributes": "a tag with more than 1,024 attributes; the rest of them was passed by",
+}
+
+_Event = tuple[int, str, int, "dict[str, str] | None"]
 
 
-def read_html(text: str, name: str) -> list[Block]:
+def read_html(text: str, name: str) -> tuple[list[Block], list[Remark]]:
     """Read the blocks of an HTML page.
 
-    Where the page marks its main part (`main`, `article`, `role="main"`), only that is taken.
-    Menus, side bars, page headers and footers are left out, unless nothing else is there.
+    The page is parsed as browsers do. Taken is what a browser shows, with the texts that stand for
+    pictures; scripts and styles are no text. Menus (`nav`, `role="navigation"`) are left out unless
+    nothing else is there; so is what the markup hides. Both are named.
 
     Args:
         text: the whole document, lines separated by line feeds.
         name: file name; unused, the `title` element is the title.
+
+    Raises:
+        IngestError: the parser failed.
     """
+    from ai_os_diffusion._native import HtmlTree
+
     del name
-    for skips_furniture in (True, False):
-        page = _Page(skips_furniture)
-        page.feed(text)
-        page.close()
-        page.end_block()
-        main = [block for block, in_main in page.blocks if in_main]
-        blocks = main or [block for block, _ in page.blocks]
-        if blocks:
-            return blocks
-    return []
+    for skips_menus in (True, False):
+        tree = HtmlTree(text)
+        page = _Page(skips_menus=skips_menus)
+        blocks = list(page.read(tree))
+        if blocks or not page.left_out["navigation"]:
+            break
+    remarks = [
+        Remark(kind, _REASONS[kind], lines=spans(lines)) for kind, lines in page.left_out.items() if lines
+    ]
+    # What is deeper than a browser shows is all there, so only where it begins is told.
+    remarks += [Remark("limit", _LIMITS[limit], lines=((line, line),)) for limit, line in tree.limits]
+    return blocks, remarks
 
 
-class _Page(HTMLParser):
-    """Collects blocks while the parser walks the page once."""
+class _Page:
+    """Gathers blocks while the tree is walked once."""
 
-    def __init__(self, skips_furniture: bool) -> None:
-        super().__init__(convert_charrefs=True)
-        self.blocks: list[tuple[Block, bool]] = []
-        self._skips_furniture = skips_furniture
+    def __init__(self, *, skips_menus: bool) -> None:
+        self.left_out: dict[RemarkKind, set[int]] = {"hidden": set(), "navigation": set()}
+        self._skips_menus = skips_menus
+        self._outline = Outline()
         self._title = ""
-        self._in_title = False
-        self._path: list[tuple[int, str]] = []
-        self._skipped: list[str] = []
-        self._main_depth = 0
-        self._main_tags: list[str] = []
         self._pieces: list[tuple[int, str]] = []
-        self._heading: str | None = None
+        self._heading = 0
         self._kind: BlockKind = "prose"
+        self._drawing = 0
 
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag == "title" and not self._title:
-            self._in_title = True
-        if self._skipped:
-            if tag == self._skipped[-1]:
-                self._skipped.append(tag)
-            return
-        values = dict(attrs)
-        if self._is_skipped(tag, values):
-            self._skipped.append(tag)
-            return
-        if tag in _MAIN or values.get("role") == "main":
-            self.end_block()
-            self._main_tags.append(tag)
-        elif self._main_tags and tag == self._main_tags[-1]:
-            self._main_depth += 1
-        if tag in _HEADINGS:
-            self.end_block()
-            self._heading = tag
-        elif tag in _BREAKS:
-            self._break(tag)
-        elif tag in ("td", "th") and self._pieces:
-            self._add(" | ")
-        elif tag in ("br", "img"):
-            self._add(" ")
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag == "title":
-            self._in_title = False
-        if self._skipped:
-            if tag == self._skipped[-1]:
-                self._skipped.pop()
-            elif tag in ("body", "html"):
-                self._skipped.clear()
-            return
-        if tag in _HEADINGS and self._heading is not None:
-            self._end_heading()
-        elif tag in _BREAKS:
-            self.end_block()
-        elif tag in ("td", "th"):
-            self._add(" ")
-        if self._main_tags and tag == self._main_tags[-1]:
-            if self._main_depth:
-                self._main_depth -= 1
+    def read(self, events: Iterator[_Event]) -> Iterator[Block]:
+        """Blocks of a page, in its order."""
+        open_tags: list[str] = []
+        for event, value, line, attributes in events:
+            if event == 0:
+                if self._pieces or self._kind == "code" or not value.isspace():
+                    self._pieces.append((line, value))
+            elif event < 0:
+                yield from self._close(open_tags.pop())
+            elif value == "title" and not self._drawing:
+                yield from self._take_title(_inside(events), line)
+            elif (reason := self._why_not(value, attributes or {})) is not None:
+                self._leave_out(reason, _inside(events), is_text=value not in _NOT_TEXT)
             else:
-                self._main_tags.pop()
+                open_tags.append(value)
+                yield from self._open(value, attributes or {}, line)
+        yield from self._end_block()
+        yield from self._outline.end()
 
-    def handle_data(self, data: str) -> None:
-        if self._in_title:
-            self._title += data
-        elif not self._skipped:
-            self._add(data)
+    def _open(self, tag: str, attributes: Mapping[str, str], line: int) -> Iterator[Block]:
+        if tag in _HEADINGS:
+            yield from self._end_block()
+            self._heading = _HEADINGS[tag]
+        elif tag in _BREAKS:
+            yield from self._end_block()
+            if tag in _AS_TYPED:
+                self._kind = "code"
+            elif tag == "tr":
+                self._kind = "row"
+        elif tag in _CELLS:
+            self._add(line, " | " if self._pieces else "")
+        elif tag in _GAPS:
+            self._add(line, " ")
+        if tag in ("svg", "math"):
+            self._drawing += 1
+        said = _said(tag, attributes)
+        if said:
+            self._add(line, f" {said} ")
 
-    def end_block(self) -> None:
+    def _close(self, tag: str) -> Iterator[Block]:
+        if tag in _HEADINGS or tag in _BREAKS:
+            yield from self._end_block()
+        elif (tag in _CELLS or tag in _GAPS) and self._pieces:
+            self._add(self._pieces[-1][0], " ")
+        if tag in ("svg", "math"):
+            self._drawing -= 1
+
+    def _take_title(self, inside: Iterator[_Event], line: int) -> Iterator[Block]:
+        title = " ".join("".join(value for event, value, _, _ in inside if event == 0).split())
+        if title and not self._title:
+            self._title = title
+            yield from self._outline.title(0, title, Block(title, line, line))
+        elif title != self._title:
+            self._add(line, f" {title} ")
+
+    def _why_not(self, tag: str, attributes: Mapping[str, str]) -> RemarkKind | None:
+        if tag in _NEVER_SHOWN or "hidden" in attributes or (tag == "dialog" and "open" not in attributes):
+            return "hidden"
+        if "style" in attributes and _NO_DISPLAY.search(attributes["style"]):
+            return "hidden"
+        if self._skips_menus and (tag == "nav" or attributes.get("role") == "navigation"):
+            return "navigation"
+        if "headerlink" in attributes.get("class", "").split():
+            return "navigation"
+        return None
+
+    def _leave_out(self, reason: RemarkKind, inside: Iterator[_Event], *, is_text: bool) -> None:
+        """Pass by an element; what is code for the browser is missed by nobody."""
+        depth = 0
+        for event, value, line, attributes in inside:
+            depth += event if depth or value in _NOT_TEXT else 0
+            is_word = value.strip() if event == 0 else event == 1 and _said(value, attributes or {})
+            if is_word and is_text and not depth:
+                self.left_out[reason].add(line)
+
+    def _add(self, line: int, text: str) -> None:
+        self._pieces.append((line, text))
+
+    def _end_block(self) -> Iterator[Block]:
         """Turn the pieces gathered so far into a block."""
-        if self._heading is not None:
-            self._end_heading()
-        pieces, kind = self._pieces, self._kind
-        self._pieces, self._kind = [], "prose"
-        lines: dict[int, str] = {}
-        for number, text in pieces:
-            lines[number] = lines.get(number, "") + text
-        kept = {n: text.rstrip() if kind == "code" else " ".join(text.split()) for n, text in lines.items()}
-        numbers = [number for number, text in kept.items() if text.strip(" |")]
-        if not numbers:
+        pieces, kind, level = self._pieces, self._kind, self._heading
+        self._kind, self._heading = "prose", 0
+        if not pieces:
             return
-        first, last = numbers[0], numbers[-1]
-        if kind == "code":
-            text = "\n".join(kept.get(number, "") for number in range(first, last + 1))
-        elif kind == "row":
-            text = " ".join(" ".join(kept[number] for number in numbers).strip(" |").split())
-        else:
-            text = "\n".join(kept[number] for number in numbers)
-        self.blocks.append((Block(text, first, last, kind, self._headings()), bool(self._main_tags)))
-
-    def _is_skipped(self, tag: str, values: dict[str, str | None]) -> bool:
-        if tag in _NEVER:
-            return True
-        if "headerlink" in (values.get("class") or "").split():
-            return True
-        if not self._skips_furniture:
-            return False
-        return (
-            tag in _FURNITURE or (tag in _FRAME and not self._main_tags) or values.get("role") == "navigation"
-        )
-
-    def _break(self, tag: str) -> None:
-        self.end_block()
-        if tag == "pre":
-            self._kind = "code"
-        elif tag == "tr":
-            self._kind = "row"
-
-    def _add(self, data: str) -> None:
-        first = self.getpos()[0]
-        self._pieces += ((first + i, piece) for i, piece in enumerate(data.split("\n")))
-
-    def _end_heading(self) -> None:
-        level = _HEADINGS[self._heading or "h1"]
-        self._heading = None
-        heading = " ".join("".join(text + " " for _, text in self._pieces).split())
         self._pieces = []
-        self._path = [entry for entry in self._path if entry[0] < level]
-        if heading:
-            self._path.append((level, heading))
+        block = _joined(pieces, kind)
+        if block is None:
+            return
+        if not level:
+            yield self._outline.below(block)
+            return
+        heading = " ".join(block.text.split())
+        # A page's title mostly repeats its first heading; what the title says needs no saying again.
+        is_said = level == 1 and heading in self._title
+        yield from self._outline.title(level, "" if is_said else heading, block)
 
-    def _headings(self) -> tuple[str, ...]:
-        title = " ".join(self._title.split())
-        path = tuple(text for _, text in self._path)
-        return path if not title or (path and path[0] in title) else (title, *path)
+
+def _inside(events: Iterator[_Event]) -> Iterator[_Event]:
+    """Events up to the end of the element just begun."""
+    depth = 1
+    for event in events:
+        depth += event[0]
+        if not depth:
+            return
+        yield event
+
+
+def _said(tag: str, attributes: Mapping[str, str]) -> str:
+    """What an element shows that is written in an attribute."""
+    if tag == "input":
+        kind = attributes.get("type", "text").lower()
+        if kind in _LABELLED_INPUTS:
+            return attributes.get("value", "")
+        if kind not in _TYPED_INPUTS:
+            return attributes.get("value") or attributes.get("placeholder", "")
+        return attributes.get("alt", "") if kind == "image" else ""
+    if tag == "textarea":
+        return attributes.get("placeholder", "")
+    return attributes.get(_SAYS.get(tag, ""), "")
+
+
+def _joined(pieces: list[tuple[int, str]], kind: BlockKind) -> Block | None:
+    """Pieces of lines as one block, or None when nothing is written in them."""
+    lines: dict[int, list[str]] = {}
+    for number, text in pieces:
+        lines.setdefault(number, []).append(text)
+    tidy: Callable[[str], str] = str.rstrip if kind == "code" else lambda text: " ".join(text.split())
+    kept = {number: tidy("".join(texts)) for number, texts in sorted(lines.items())}
+    numbers = [number for number, text in kept.items() if text.strip(" |" if kind == "row" else None)]
+    if not numbers:
+        return None
+    first, last = numbers[0], numbers[-1]
+    if kind == "code":
+        text = "\n".join(kept.get(number, "") for number in range(first, last + 1))
+    elif kind == "row":
+        text = " ".join(" ".join(kept[number] for number in numbers).strip(" |").split())
+    else:
+        text = "\n".join(kept[number] for number in numbers)
+    return Block(text, first, last, kind)

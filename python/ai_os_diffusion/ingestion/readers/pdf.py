@@ -1,59 +1,176 @@
-"""PDF: the text layer, page by page, read with pdfium (the engine of Chromium)."""
+"""PDF: the text of each page, read with pdfium (the engine of Chromium) in a process of its own."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import importlib.util
+import time
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
-from ai_os_diffusion.ingestion.document import Block
+from ai_os_diffusion.ingestion.document import Block, Remark, RemarkKind, spans
+from ai_os_diffusion.ingestion.readers.limited_process import LimitedProcess
+from ai_os_diffusion.ingestion.readers.outline import Outline
 from ai_os_diffusion.ingestion.readers.text import paragraphs
 from ai_os_diffusion.utils.errors import IngestError
 
 __all__ = ["read_pdf"]
 
+# What reading may take beyond what the process has. A page takes milliseconds and a few megabytes.
+_PAGE_SECONDS = 4.0
+_SECONDS_OF_KILLED_PAGES = 4.5
+_DOCUMENT_SECONDS = 120.0
+_MEMORY_BYTES = 320_000_000
+_MEMORY_TIMES_SIZE = 3
+# A process that once was larger is not kept.
+_KEPT_BYTES = 200_000_000
+# Text is compressed about four times in a PDF; far more is repeated by a program.
+_SPARE_CHARS = 4_000_000
+_CHARS_A_BYTE = 8
+# Where so many pages in a row are damaged, their number is too.
+_MAX_DAMAGED = 1000
 
-def read_pdf(data: bytes) -> list[Block]:
+_NO_TEXT = "no text layer (a scan?); run an OCR tool over the file first, for example ocrmypdf"
+_UNKNOWN = "letters of fonts that do not tell which letters they are, each read as one U+FFFD"
+_DAMAGED = "the page is damaged"
+_KILLED = "reading the page takes more than 4 seconds or too much memory, as only hostile pages do"
+_TOO_MUCH = "the text is far longer than a file of this size can hold"
+_TOO_LONG = "reading the file takes too long"
+
+_process = LimitedProcess(Path(__file__).with_name("pdf_worker.py"))
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    """What came of pages `first` to `last`, 1-based: text, and a remark where something is amiss."""
+
+    first: int
+    last: int
+    text: str = ""
+    kind: RemarkKind | None = None
+    reason: str = ""
+
+
+def read_pdf(data: bytes) -> tuple[list[Block], list[Remark]]:
     """Read the paragraphs of a PDF; each knows its page and its lines on that page.
+
+    The parser runs in a process of its own. Pages that show something but hold no text, that are damaged,
+    or that take more time or memory than a page is given, are named; the others are read.
 
     Args:
         data: the file's bytes.
 
     Raises:
-        IngestError: pypdfium2 is not installed, or the file is damaged, locked by a password or
-            without a text layer.
+        IngestError: pypdfium2 is not installed, or no page can be read: the file is damaged, locked by a
+            password or without a text layer.
     """
-    try:
-        import pypdfium2
-    except ImportError as error:
-        raise IngestError("reading PDF needs pypdfium2: pip install 'ai-os-diffusion[docs]'") from error
-    try:
-        document = pypdfium2.PdfDocument(data)
-    except pypdfium2.PdfiumError as error:
-        raise IngestError(
-            f"not a PDF that can be opened (damaged or locked by a password): {error}"
-        ) from error
-    with document:
-        title = " ".join(str(document.get_metadata_dict().get("Title", "")).split())
-        headings = (title,) if title else ()
-        blocks = [
-            replace(block, headings=headings, metadata={"page": index + 1})
-            for index in range(len(document))
-            for block in paragraphs(_page_text(document, index))
-        ]
+    if importlib.util.find_spec("pypdfium2") is None:
+        raise IngestError("reading PDF needs pypdfium2: pip install 'ai-os-diffusion[docs]'")
+    with _process.using():
+        reading = _Reading(data)
+        pages = list(reading.pages())
+    places: dict[tuple[RemarkKind, str], list[int]] = {}
+    for page in pages:
+        if page.kind is not None:
+            places.setdefault((page.kind, page.reason), []).extend(range(page.first, page.last + 1))
+    remarks = [Remark(kind, reason, pages=spans(numbers)) for (kind, reason), numbers in places.items()]
+    blocks = list(_blocks(pages, " ".join(reading.title.split())))
     if not blocks:
-        raise IngestError(
-            "the PDF has no text layer (scanned pages?); run an OCR tool over it first, for example ocrmypdf"
-        )
-    return blocks
+        said = "; ".join(map(str, remarks)) or "none of its pages shows anything"
+        raise IngestError(f"nothing can be read of the PDF: {said}")
+    return blocks, remarks
 
 
-def _page_text(document: object, index: int) -> str:
-    import pypdfium2
+class _Reading:
+    """One PDF on its way through the process."""
 
-    try:
-        page = document[index]  # type: ignore[index]
-        text = page.get_textpage().get_text_range()
-    except pypdfium2.PdfiumError as error:
-        raise IngestError(f"page {index + 1} of the PDF is damaged: {error}") from error
-    # pdfium marks a hyphen that ends a line with U+0002, or with U+FFFE in older releases.
-    text = str(text).replace("\r\n", "\n").replace("\r", "\n")
-    return text.replace("\x02", "-").replace("\ufffe", "-").replace("\0", "")
+    def __init__(self, data: bytes) -> None:
+        self.title = ""
+        self._data = data
+        self._count = 0
+        self._seconds_left = _SECONDS_OF_KILLED_PAGES
+        self._deadline = time.monotonic() + _DOCUMENT_SECONDS
+
+    def pages(self) -> Iterator[_Page]:
+        """All pages in order.
+
+        Raises:
+            IngestError: the file cannot be opened.
+        """
+        next_page: int | None = 0
+        while next_page is not None:
+            next_page = yield from self._attempt(next_page)
+
+    def _attempt(self, first: int) -> Generator[_Page, None, int | None]:
+        """Pages from a 0-based one on; returns where to go on after a page that had to be killed."""
+        self._ask(first)
+        damaged = 0
+        for index in range(first, self._count):
+            begun = time.monotonic()
+            answer = _process.answer(min(_PAGE_SECONDS, self._seconds_left))
+            if answer is None:
+                self._seconds_left -= time.monotonic() - begun
+                yield _Page(index + 1, index + 1, kind="limit", reason=_KILLED)
+                if self._seconds_left > 0:
+                    return index + 1 if index + 1 < self._count else None
+                yield from self._rest(index + 1, "limit", _TOO_LONG)
+                return None
+            page = self._page(index + 1, answer)
+            damaged = damaged + 1 if page.kind == "damaged" else 0
+            if damaged > _MAX_DAMAGED or time.monotonic() > self._deadline:
+                _process.kill()
+                yield from self._rest(index, *(("damaged", _DAMAGED) if damaged else ("limit", _TOO_LONG)))
+                return None
+            yield page
+        answer = _process.answer(_PAGE_SECONDS)
+        if answer is not None and answer["done"] > _KEPT_BYTES:
+            _process.kill()
+        return None
+
+    def _ask(self, first: int) -> None:
+        request = {
+            "size": len(self._data),
+            "first": first,
+            "memory_bytes": _MEMORY_BYTES + _MEMORY_TIMES_SIZE * len(self._data),
+            "cpu_seconds": int(_DOCUMENT_SECONDS),
+            "max_chars": _SPARE_CHARS + _CHARS_A_BYTE * len(self._data),
+        }
+        _process.ask(request, self._data)
+        answer = _process.answer(_PAGE_SECONDS)
+        if answer is None:
+            raise IngestError("opening the PDF takes too much time or memory, as only hostile files do")
+        if "error" in answer:
+            raise IngestError(
+                f"not a PDF that can be opened (damaged or locked by a password): {answer['error']}"
+            )
+        self.title, self._count = answer["title"], answer["pages"]
+
+    @staticmethod
+    def _page(number: int, answer: dict[str, object]) -> _Page:
+        if "limit" in answer:
+            return _Page(number, number, kind="limit", reason=_TOO_MUCH)
+        if "error" in answer:
+            return _Page(number, number, kind="damaged", reason=_DAMAGED)
+        text = str(answer["text"])
+        if text.strip():
+            kind: RemarkKind | None = "replaced" if answer["unknown"] else None
+            return _Page(number, number, text, kind, _UNKNOWN)
+        if answer["shows"]:
+            return _Page(number, number, kind="no_text", reason=_NO_TEXT)
+        return _Page(number, number)
+
+    def _rest(self, first: int, kind: RemarkKind, reason: str) -> Iterator[_Page]:
+        if first < self._count:
+            yield _Page(first + 1, self._count, kind=kind, reason=reason)
+
+
+def _blocks(pages: list[_Page], title: str) -> Iterator[Block]:
+    outline = Outline()
+    if title:
+        # The title of a file's properties is shown on no page: it is context, and no block itself.
+        list(outline.title(0, title, Block(title, 1, 1)))
+    for page in pages:
+        for block in paragraphs(page.text):
+            yield outline.below(
+                Block(block.text, block.line, block.end_line, "prose", (), {"page": page.first})
+            )

@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from ai_os_diffusion.ingestion.document import Block
+from ai_os_diffusion.ingestion.document import Block, Remark
+from ai_os_diffusion.ingestion.readers.outline import Outline
 
 __all__ = ["paragraphs", "read_text"]
 
 _RULE = re.compile(r"([=\-~^*+#\"'`:._])\1{2,}")
 
 
-def read_text(text: str, name: str) -> list[Block]:
+def read_text(text: str, name: str) -> tuple[list[Block], list[Remark]]:
     """Split plain text at blank lines.
 
     A line underlined with a run of one punctuation character at least as long as itself is a title;
@@ -23,22 +24,26 @@ def read_text(text: str, name: str) -> list[Block]:
         name: file name; unused, a plain text has no title of its own.
     """
     del name
-    blocks: list[Block] = []
+    return list(_blocks(text)), []
+
+
+def _blocks(text: str) -> Iterator[Block]:
+    outline = Outline()
     levels: list[str] = []
-    headings: tuple[str, ...] = ()
     for block in paragraphs(text):
-        title = _title(block.text.split("\n"))
+        lines = block.text.split("\n", 3)
+        title = _title(lines)
         if title is None:
-            blocks.append(Block(block.text, block.line, block.end_line, headings=headings))
+            yield outline.below(block)
             continue
         heading, rule, used = title
         if rule not in levels:
             levels.append(rule)
-        headings = (*headings[: levels.index(rule)], heading)
-        rest = block.text.split("\n")[used:]
-        if rest:
-            blocks.append(Block("\n".join(rest), block.line + used, block.end_line, headings=headings))
-    return blocks
+        written = Block("\n".join(lines[:used]), block.line, block.line + used - 1)
+        yield from outline.title(levels.index(rule), heading, written)
+        if len(lines) > used:
+            yield outline.below(Block("\n".join(lines[used:]), block.line + used, block.end_line))
+    yield from outline.end()
 
 
 def paragraphs(text: str, first_line: int = 1) -> Iterator[Block]:

@@ -1,0 +1,88 @@
+"""A document of any known kind: bytes in, blocks and what is not in them out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import PurePath
+
+from ai_os_diffusion.ingestion.decoding import decode
+from ai_os_diffusion.ingestion.document import Block, Document, Remark, spans
+from ai_os_diffusion.ingestion.kinds import kind_of
+from ai_os_diffusion.ingestion.opaque import without_opaque
+from ai_os_diffusion.ingestion.readers.code import read_code, read_python
+from ai_os_diffusion.ingestion.readers.html import read_html
+from ai_os_diffusion.ingestion.readers.jsonl import read_jsonl
+from ai_os_diffusion.ingestion.readers.markdown import read_markdown
+from ai_os_diffusion.ingestion.readers.pdf import read_pdf
+from ai_os_diffusion.ingestion.readers.text import read_text
+from ai_os_diffusion.utils.errors import IngestError
+
+__all__ = ["read_document"]
+
+_TEXT_READERS: Mapping[str, Callable[[str, str], tuple[list[Block], list[Remark]]]] = {
+    "text": read_text,
+    "markdown": read_markdown,
+    "html": read_html,
+    "jsonl": read_jsonl,
+    "code": read_code,
+    "python": read_python,
+}
+
+
+def read_document(source: str, data: bytes, kind: str | None = None) -> Document:
+    """Read a document of any known kind.
+
+    Every word that is shown to the reader of the file is in a block, or on a line or page that a remark of
+    the document names. A kind told from the content alone is taken back when its reader cannot read it.
+
+    Args:
+        source: its path or address; the name's extension helps to tell the kind.
+        data: its content.
+        kind: the reader to use; by default it is told from name and content.
+
+    Raises:
+        IngestError: the bytes are binary, or not what their kind expects.
+    """
+    name = PurePath(source).name
+    if kind is not None:
+        return _read(source, name, data, kind)
+    kind = kind_of(name, data)
+    if kind is None:
+        raise IngestError("binary file")
+    try:
+        return _read(source, name, data, kind)
+    except IngestError:
+        named = kind_of(name, data, sniff=False)
+        if named in (None, kind):
+            raise
+        return _read(source, name, data, named)
+
+
+def _read(source: str, name: str, data: bytes, kind: str) -> Document:
+    encoding: str | None = None
+    remarks: list[Remark] = []
+    if kind == "pdf":
+        blocks, remarks = read_pdf(data)
+    else:
+        decoded = decode(data, kind)
+        encoding = decoded.encoding
+        blocks, remarks = _TEXT_READERS[kind](decoded.text, name)
+        if decoded.replaced_lines:
+            reason = f"bytes that are not {encoding}, each read as one U+FFFD"
+            remarks = [*remarks, Remark("replaced", reason, lines=spans(decoded.replaced_lines))]
+    blocks, opaque = without_opaque(blocks)
+    return Document(source, kind, tuple(blocks), encoding, _merged([*remarks, *opaque]))
+
+
+def _merged(remarks: list[Remark]) -> tuple[Remark, ...]:
+    """At most one remark for each kind and reason, as `Remark` promises."""
+    merged: dict[tuple[str, str], Remark] = {}
+    for remark in remarks:
+        key = remark.kind, remark.reason
+        other = merged.get(key)
+        if other is not None:
+            remark = Remark(
+                remark.kind, remark.reason, (*other.lines, *remark.lines), (*other.pages, *remark.pages)
+            )
+        merged[key] = remark
+    return tuple(merged.values())

@@ -1,0 +1,70 @@
+"""The titles above each place of a document, none of which is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ai_os_diffusion.ingestion.document import Block
+
+__all__ = ["Outline"]
+
+# What stands above every passage is short; a longer title is text, and its beginning stands above.
+_MAX_TITLE_CHARS = 160
+
+
+class Outline:
+    """Puts the titles of a document above its blocks.
+
+    Titles become the context of what is below them. A title with nothing below, or one too long to be
+    repeated over every passage, is a block itself, so that it can be found.
+    """
+
+    def __init__(self) -> None:
+        self.headings: tuple[str, ...] = ()
+        """Titles above what comes next, outermost first."""
+        self._levels: list[int] = []
+        # The innermost title, as long as nothing is below it; those around it are context of its block.
+        self._bare: Block | None = None
+
+    def title(self, level: int, heading: str, block: Block) -> Iterator[Block]:
+        """Begin a section.
+
+        Args:
+            level: sections of a higher level are within it.
+            heading: the title in one line; an empty one only ends the sections of its level.
+            block: the title as it stands in the source: what is found if it must be a block itself.
+
+        Yields:
+            Titles that must be blocks.
+        """
+        if self._bare is not None and level <= self._levels[-1]:
+            yield self._bare
+            self._bare = None
+        while self._levels and self._levels[-1] >= level:
+            self._levels.pop()
+        self.headings = self.headings[: len(self._levels)]
+        if not heading:
+            return
+        block = self._placed(block)
+        if len(heading) > _MAX_TITLE_CHARS:
+            yield block
+            heading = heading[:_MAX_TITLE_CHARS].rsplit(None, 1)[0]
+            self._bare = None
+        else:
+            self._bare = block
+        self._levels.append(level)
+        self.headings = (*self.headings, heading)
+
+    def below(self, block: Block) -> Block:
+        """A block below the titles so far."""
+        self._bare = None
+        return self._placed(block)
+
+    def end(self) -> Iterator[Block]:
+        """End the document; yields a title that has nothing below."""
+        if self._bare is not None:
+            yield self._bare
+            self._bare = None
+
+    def _placed(self, block: Block) -> Block:
+        return Block(block.text, block.line, block.end_line, block.kind, self.headings, block.metadata)
