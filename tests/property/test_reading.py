@@ -1,0 +1,334 @@
+"""Reading loses nothing: every word that is shown is in a block or heading, or a remark names its place."""
+
+import json
+import os
+import re
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ai_os_diffusion.ingestion import Document, Remark, read_document
+from ai_os_diffusion.utils.errors import IngestError
+from support.pdf_files import lines_of, pdf_of_pages
+
+EXAMPLES = int(os.environ.get("AIOS_DOCUMENTS", "400"))
+WORD = re.compile(r"q\d+q")
+LONG = "word " * 60
+
+
+def of(*templates, size=25):
+    """Documents of pieces; each `@` in a piece becomes a word that is shown, each `!` one that is not."""
+    return st.lists(st.sampled_from(templates), min_size=1, max_size=size).map(filled)
+
+
+def filled(pieces):
+    count = iter(range(1_000_000))
+    return re.sub("[@!]", lambda mark: f"{'q' if mark[0] == '@' else 'z'}{next(count)}q", "".join(pieces))
+
+
+def assert_all_kept(name, data, shown):
+    """Every (word, line or page) of `shown` is kept or named."""
+    document = read_whole(name, data)
+    kept = set()
+    for block in document.blocks:
+        assert block.line <= block.end_line
+        kept |= set(WORD.findall("\n".join([block.text, *block.headings])))
+    named = [
+        span
+        for remark in document.remarks
+        if remark.kind != "replaced"
+        for span in (*remark.lines, *remark.pages)
+    ]
+    lost = [
+        (word, place)
+        for word, place in shown
+        if word not in kept and not any(first <= place <= last for first, last in named)
+    ]
+    assert not lost, document
+
+
+def read_whole(name, data):
+    """The document; one that is refused whole counts as named, with all its lines and pages."""
+    try:
+        return read_document(name, data)
+    except IngestError as error:
+        everything = ((1, 1 + data.count(b"\n")),)
+        return Document(name, "", (), remarks=(Remark("damaged", str(error), everything, everything),))
+
+
+def lines(text):
+    return [(word, number) for number, line in enumerate(text.split("\n"), 1) for word in WORD.findall(line)]
+
+
+reading = settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+
+TEXT = of(
+    *(
+        "@ ",
+        "@\n",
+        "\n",
+        "\n\n",
+        "@\n======\n",
+        "@\n---\n",
+        "\n***\n@\n***\n",
+        "\n---\n",
+        "=====\n",
+        "  @\n",
+        "- @\n",
+    ),
+    *(
+        f"\n{LONG}@\n{'=' * 400}\n",
+        "%PDF-1.4 @\n",
+        "<html>@\n",
+        "data:image/png;base64,AAAA@\n",
+        "\x0c@\n",
+        "\t@\n",
+    ),
+    *("A" * 200 + " @\n", "---\n@: @\n---\n", "\ufeff@", "é@", "\x1b[1m@\n", "#!/bin/sh @\n", "1.0 obj @\n"),
+)
+ENCODINGS = ("utf-8", "utf-8-sig", "utf-16", "utf-32", "cp1252")
+
+
+@reading
+@given(TEXT, st.sampled_from(ENCODINGS), st.sampled_from(("a.txt", "a.rst", "a", "a.c", "a.md", "a.toml")))
+def test_plain_text_and_code_lose_no_word(text, encoding, name):
+    text = text.replace("\ufeff", "") if encoding == "cp1252" else text
+    assert_all_kept(name, text.encode(encoding), lines(text))
+
+
+MARKDOWN = of(
+    *(
+        "# @\n",
+        "## @\n",
+        "###### @\n",
+        "@\n===\n",
+        "@\n---\n",
+        "---\n",
+        "***\n",
+        "@ ",
+        "@\n",
+        "\n",
+        "\n\n",
+        "- @\n",
+    ),
+    *(
+        "  - @\n",
+        "1. @\n",
+        "> @\n",
+        "> # @\n",
+        "- # @\n",
+        "    @\n",
+        "```\n",
+        "```@\n@\n```\n",
+        "~~~\n@\n",
+        "[^1]: @\n",
+    ),
+    *(
+        "| @ | @ |\n|---|---|\n| @ | @ |\n",
+        "| @ |\n",
+        "<div>@</div>\n",
+        "<!-- ! -->\n",
+        "<!-- ! -->@\n",
+        "`@`",
+    ),
+    *(
+        "<!-- ! --><!-- ! -->\n",
+        "![@](a.png)",
+        "[@](b)",
+        "[@][1]",
+        "[1]: http://!\n",
+        "**@**",
+        "# <b>@</b> `@`\n",
+    ),
+    *(
+        "# ![@](x) @\n",
+        "---\ntitle: @\ntags: [@]\n---\n",
+        "---\n@\n---\n",
+        "---\n\n",
+        "...\n",
+        "\\@",
+        "&amp;@",
+        "<!x>@\n",
+    ),
+    *(
+        f"# {LONG}@\n",
+        "# \n",
+        "#\n",
+        "<details>\n<summary>@</summary>\n\n@\n</details>\n",
+        "term\n: @\n",
+        "\t- @\n",
+    ),
+    *(
+        "![x](data:image/png;base64,AAAA) @\n",
+        "<p hidden>@",
+        "$$@$$\n",
+        "+ @\n+\n",
+        ":::note\n@\n:::\n",
+        "--- \n",
+    ),
+)
+
+
+@reading
+@given(MARKDOWN)
+def test_markdown_loses_no_word(text):
+    assert_all_kept("a.md", text.encode(), lines(text))
+
+
+@reading
+@given(MARKDOWN)
+def test_markdown_below_a_rule_loses_no_word(text):
+    text = "---\n" + text
+    assert_all_kept("a.md", text.encode(), lines(text))
+
+
+TAGS = (
+    "p div span b i a h1 h2 h6 ul li ol dl dt dd table tr td th tbody caption colgroup col pre section "
+    "article main header footer aside nav details summary dialog button select option optgroup form label "
+    "textarea title head body html br hr img input script style template noscript svg math desc mi "
+    "foreignObject iframe ruby rt xmp listing center font nobr blockquote address fieldset legend object "
+    "video frameset plaintext applet marquee"
+).split()
+ATTRIBUTES = (
+    "",
+    "",
+    "",
+    " hidden",
+    " style='display:none'",
+    " role=navigation",
+    " class='a b'",
+    " open",
+    " x='<p>'",
+)
+HTML = of(
+    *(
+        "@ ",
+        "@",
+        "@\n",
+        "\n",
+        " ",
+        "&amp;@",
+        "&#64; ",
+        "<!-- ! -->",
+        "<!-- ! ",
+        "<![CDATA[@]]>",
+        "<? ! >",
+        "<",
+        ">",
+    ),
+    *(
+        "<img alt='@'>",
+        "<input value=@>",
+        "<input placeholder=@>",
+        "<input type=submit value=@>",
+        "</",
+        "<!doctype html>",
+    ),
+    *(f"<{tag}{attribute}>" for tag in TAGS if tag != "frameset" for attribute in dict.fromkeys(ATTRIBUTES)),
+    *(f"</{tag}>" for tag in TAGS),
+    *(f"<{tag}>@</{tag}>\n" for tag in TAGS if tag != "plaintext"),
+    size=40,
+)
+NOT_SHOWN = frozenset(("script", "style", "template", "iframe", "noembed", "noframes"))
+
+
+def shown_by_lexbor(page):
+    """The words that another HTML5 parser finds in a page, outside of what browsers never show."""
+    from selectolax.lexbor import LexborHTMLParser
+
+    words = set()
+    root = LexborHTMLParser(page).root
+    for node in root.traverse(include_text=True) if root else ():
+        if node.tag != "-text":
+            continue
+        above, parent = set(), node.parent
+        while parent is not None:
+            above.add(parent.tag)
+            parent = parent.parent
+        if not above & NOT_SHOWN:
+            words |= set(WORD.findall(node.text_content or ""))
+    return words
+
+
+@reading
+@given(HTML)
+def test_html_loses_no_word_that_another_html5_parser_finds(page):
+    pytest.importorskip("selectolax")
+    shown = shown_by_lexbor(page)
+    assert_all_kept("a.html", page.encode(), [entry for entry in lines(page) if entry[0] in shown])
+
+
+VALUES = st.recursive(
+    st.sampled_from(("@", "", "@ @", " ", None, True, 7, 0.5, "\n@\n")),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(("a", "text")), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+KEYS = st.sampled_from(("text", "title", "body", "name", "content", "by", "id", "tags"))
+RECORDS = st.dictionaries(KEYS, VALUES, max_size=5) | VALUES
+BROKEN = st.sampled_from(('{"text": "@"', "@", "", "  ", '{"text": "@", "text": "@"}', '["@",]', "[" * 3000))
+
+
+@reading
+@given(st.lists(RECORDS.map(json.dumps) | BROKEN, min_size=1, max_size=8))
+def test_json_lines_lose_no_word(records):
+    text = filled([record + "\n" for record in records])
+    ids = re.compile(r'"id": "?[^,}]*')
+    assert_all_kept("a.jsonl", text.encode(), lines(ids.sub("", text)))
+
+
+PYTHON = of(
+    *(
+        "@ = 1\n",
+        "def @():\n    @\n",
+        "class @:\n",
+        "    def @(self):\n        return @\n",
+        "    @ = 2\n",
+        "\n",
+        "# @\n",
+    ),
+    *(
+        "@deco\n".replace("@", "@ @ "),
+        '"""@\n\n@"""\n',
+        "if @:\n    @\n",
+        "    # @\n",
+        "async def @(): @\n",
+        "(\n",
+    ),
+    *(
+        "x = '''\n@\n",
+        "class @: @ = 1\n",
+        "    class @:\n        def @(self): @\n",
+        "\x0c\n",
+        "@; @\n",
+        "print @\n",
+    ),
+)
+
+
+@reading
+@given(PYTHON)
+def test_python_loses_no_word(text):
+    assert_all_kept("a.py", text.encode(), lines(text))
+
+
+PAGES = st.lists(st.sampled_from((["@"], ["@ @", "@"], ["@", "- @"], None, [])), min_size=1, max_size=6)
+
+
+@reading
+@given(PAGES, st.booleans())
+def test_pdf_loses_no_word(pages, pack):
+    pytest.importorskip("pypdfium2")
+    count = iter(range(1000))
+    contents, shown = [], []
+    for number, page in enumerate(pages, 1):
+        texts = [re.sub("@", lambda _: f"q{next(count)}q", line) for line in page or ()]
+        shown += [(word, number) for line in texts for word in WORD.findall(line)]
+        contents.append(b"0 0 9 9 re f" if page is None else lines_of(texts))
+    assert_all_kept("a.pdf", pdf_of_pages(contents, pack=pack), shown)
