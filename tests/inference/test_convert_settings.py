@@ -14,45 +14,8 @@ from ai_os_diffusion.inference import ArrowEngine
 from ai_os_diffusion.inference.convert import convert_model
 from ai_os_diffusion.inference.convert.architecture import metadata_from_config
 from ai_os_diffusion.utils.errors import ModelLoadError
+from support.foreign_models import DECODER, MODULES, SENTENCE_FILES, TYPES
 from support.loopback_hub import FILES
-
-TYPES = "sentence_transformers.models."
-MODULES = [
-    {"idx": 0, "name": "0", "path": "", "type": f"{TYPES}Transformer"},
-    {"idx": 1, "name": "1", "path": "1_Pooling", "type": f"{TYPES}Pooling"},
-    {"idx": 2, "name": "2", "path": "2_Normalize", "type": f"{TYPES}Normalize"},
-]
-SENTENCE_FILES = {
-    "modules.json": MODULES,
-    "1_Pooling/config.json": {"embedding_dimension": 32, "pooling_mode": "mean", "include_prompt": True},
-    "2_Normalize/config.json": {
-        "module_input_name": "sentence_embedding",
-        "module_output_name": "sentence_embedding",
-    },
-    "sentence_bert_config.json": {
-        "transformer_task": "feature-extraction",
-        "modality_config": {"text": {"method": "forward", "method_output_name": "last_hidden_state"}},
-        "module_output_name": "token_embeddings",
-    },
-    "config_sentence_transformers.json": {
-        "__version__": {"sentence_transformers": "6.2.0"},
-        "prompts": {"query": "hello ", "document": ""},
-        "default_prompt_name": None,
-        "similarity_fn_name": "cosine",
-        "model_type": "SentenceTransformer",
-    },
-}
-DECODER = {
-    "model_type": "qwen2",
-    "hidden_size": 64,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "num_hidden_layers": 2,
-    "intermediate_size": 128,
-    "vocab_size": 100,
-    "max_position_embeddings": 4096,
-    "rms_norm_eps": 1e-6,
-}
 
 
 def write(folder: Path, changes: Mapping[str, Any], *, sentence: bool = True) -> Path:
@@ -219,7 +182,8 @@ def test_a_prompt_that_is_not_pooled_is_still_seen(tmp_path: Path) -> None:
         ids = engine.tokenizer.encode("hello world", padding=False).flat_ids
         (states,) = engine.core.hidden_states(ids[None])
         found = engine.encode_query("world", normalize=False)
-        np.testing.assert_allclose(found, states[1:].mean(0), rtol=1e-5, atol=1e-6)
+        # [CLS] and the prompt's "hello" are left out; "world" and [SEP] are pooled.
+        np.testing.assert_allclose(found, states[2:].mean(0), rtol=1e-5, atol=1e-6)
 
 
 def test_the_default_prompt_stands_before_texts_of_no_stated_use(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ as often or memory is asked for.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -108,7 +107,8 @@ class ForeignValues:
     def number(self, key: str, default: float = _REQUIRED, *, low: float = 0.0, high: float = 1e12) -> float:
         """A finite number from `low` to `high`."""
         value = self._value(key, default)
-        if type(value) not in (int, float) or not math.isfinite(value) or not low <= value <= high:
+        # A number that is none is in no range.
+        if type(value) not in (int, float) or not low <= value <= high:
             raise self.fault(key, f"a number from {low:g} to {high:g}")
         return float(value)
 

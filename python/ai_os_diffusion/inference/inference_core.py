@@ -159,6 +159,7 @@ class InferenceCore:
         Raises:
             InferenceError: the model is an encoder, or the sequence does not fit its window.
         """
+        self._need_head("logits")
         return self.backend.logits(as_ids(ids))
 
     def token_nll(self, ids: ArrayLike, first: int = 1) -> Vectors:
@@ -167,6 +168,7 @@ class InferenceCore:
         Returns:
             float32[length - first].
         """
+        self._need_head("token_nll")
         return self.backend.token_nll(as_ids(ids), first)
 
     def session(self, max_tokens: int) -> Any:
@@ -175,6 +177,7 @@ class InferenceCore:
         Raises:
             InferenceError: the model is an encoder or has fewer positions.
         """
+        self._need_head("generation")
         return self.backend.session(max_tokens)
 
     def pooling_or_own(self, pooling: str | None) -> str:
@@ -190,6 +193,13 @@ class InferenceCore:
                 "use an encoder, or pass pooling='mean' or 'last'"
             )
         return chosen
+
+    def _need_head(self, operation: str) -> None:
+        if not self.config.has_head:
+            raise InferenceError(
+                f"{operation} needs a head, and this model was saved without one: it embeds; "
+                "convert the model that writes"
+            )
 
     def _normalize(self, normalize: bool | None) -> bool:
         return self.config.normalize if normalize is None else normalize

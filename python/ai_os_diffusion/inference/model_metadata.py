@@ -42,6 +42,8 @@ class ModelMetadata:
         architecture: "bert", "llama", "qwen2" or "qwen3".
         max_position_embeddings: most tokens the network takes.
         max_seq_length: tokens at which texts to embed are cut; 0 is `max_position_embeddings`.
+        has_head: a decoder's states can be scored against the vocabulary; not those of a model that was saved
+            without its head, as embedding models are.
         pooling: one of `POOLINGS`, or None for a model that does not embed.
         normalize: embeddings have length 1.
         include_prompt: the tokens of a prompt take part in the pooling.
@@ -67,6 +69,7 @@ class ModelMetadata:
     rope_theta: float | None = None
     rope_scaling: Mapping[str, Any] | None = None
     tied_embeddings: bool | None = None
+    has_head: bool = True
     type_vocab_size: int = 2
     attention_bias: bool | None = None
     pooling: str | None = None
@@ -170,7 +173,9 @@ def check_metadata(values: ForeignValues) -> dict[str, Any]:
         "max_seq_length": partial(values.integer, low=0, high=MAX_TOKENS),
         "rope_theta": values.number,
         **dict.fromkeys(("rope_scaling", "quantization", "source"), lambda key: values.section(key).values),
-        **dict.fromkeys(("tied_embeddings", "attention_bias", "normalize", "include_prompt"), values.flag),
+        **dict.fromkeys(
+            ("tied_embeddings", "has_head", "attention_bias", "normalize", "include_prompt"), values.flag
+        ),
         "type_vocab_size": partial(values.integer, low=0),
         **dict.fromkeys(("pooling", "default_prompt_name"), values.text),
         "prompts": lambda key: _texts(values.section(key)),

@@ -114,7 +114,8 @@ class SentenceEncoder:
         if not prefix or self._core.config.include_prompt:
             return 0
         ids = self._tokenizer.encode(prefix, max_length=self._core.config.max_seq_length).flat_ids
-        return len(ids) - int(len(ids) > 0 and int(ids[-1]) in self._tokenizer.special_ids)
+        named = {self._tokenizer.token_to_id(token) for token in self._tokenizer.special_tokens.values()}
+        return len(ids) - int(len(ids) > 0 and int(ids[-1]) in self._tokenizer.special_ids | named)
 
     def _average(self, texts: Sequence[str], normalize: bool) -> Vectors:
         def embed(batch: Ragged) -> Vectors:

@@ -27,6 +27,7 @@ from ai_os_diffusion.inference.convert.tokenizer_settings import (
 )
 from ai_os_diffusion.inference.foreign_values import (
     MAX_CONFIG_BYTES,
+    MAX_LAYERS,
     MAX_TOKENIZER_BYTES,
     ForeignValues,
     read_values,
@@ -71,6 +72,8 @@ class HuggingFaceFolder:
             )
         self.weight_paths = _weight_paths(self.folder)
         self.tensors, self.dropped = self._read_tensors()
+        if self._lacks_head():
+            self._metadata |= {"tied_embeddings": True, "has_head": False}
 
     @property
     def paths(self) -> Sequence[Path]:
@@ -100,6 +103,18 @@ class HuggingFaceFolder:
                 else:
                     tensors[name] = dataclasses.replace(tensor, name=name)
         return list(tensors.values()), dropped
+
+    def _lacks_head(self) -> bool:
+        """Whether a decoder was saved as the bare model that embedding needs."""
+        named = self._config.texts("architectures", high=MAX_LAYERS)
+        is_bare = self._sentence.has_modules or (
+            bool(named) and all(name.endswith("Model") for name in named)
+        )
+        return (
+            is_bare
+            and not self._metadata["tied_embeddings"]
+            and all(tensor.name != "lm_head.weight" for tensor in self.tensors)
+        )
 
     def describe(self) -> Description:
         """Read configuration, pooling, prompts, tokenizer and licence."""

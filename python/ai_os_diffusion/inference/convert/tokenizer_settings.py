@@ -29,8 +29,8 @@ def apply_tokenizer_settings(
 ) -> bytes:
     """The bytes of a tokenizer.json that cuts texts as the peers do.
 
-    Transformers' tokenizer of BERT normalises as tokenizer_config.json says, whatever tokenizer.json has;
-    sentence-transformers may lower-case before that.
+    Transformers' tokenizer of BERT normalises as tokenizer_config.json says, whatever tokenizer.json has, and
+    puts its tokens around every text; sentence-transformers may lower-case before that.
 
     Args:
         content: of the tokenizer.json.
@@ -47,18 +47,18 @@ def apply_tokenizer_settings(
     """
     _check_added(tokenizer, config)
     normalizer = tokenizer.get("normalizer")
-    wanted = normalizer
-    if (
-        _is_bert(config, architecture)
-        and isinstance(normalizer, dict)
-        and normalizer.get("type") == "BertNormalizer"
-    ):
-        wanted = {**normalizer, **_bert_options(config, normalizer)}
+    changed: dict[str, Any] = {"normalizer": normalizer, "post_processor": tokenizer.get("post_processor")}
+    given = dict(changed)
+    if _is_bert(config, architecture):
+        if isinstance(normalizer, dict) and normalizer.get("type") == "BertNormalizer":
+            changed["normalizer"] = {**normalizer, **_bert_options(config, normalizer)}
+        changed["post_processor"] = given["post_processor"] or _bert_template(tokenizer, config)
     if lowercases:
-        wanted = _with_lowercase(wanted)
-    if wanted == normalizer:
+        changed["normalizer"] = _with_lowercase(changed["normalizer"])
+    if changed == given:
         return content
-    return json.dumps({**tokenizer.values, "normalizer": wanted}, ensure_ascii=False).encode()
+    # Escaped, for a text may hold half a surrogate pair, which JSON can write and UTF-8 cannot.
+    return json.dumps({**tokenizer.values, **changed}).encode()
 
 
 def added_ids(tokenizer: ForeignValues) -> dict[str, int]:
@@ -88,6 +88,33 @@ def _bert_options(config: ForeignValues, normalizer: Mapping[str, Any]) -> dict[
     return changed
 
 
+def _bert_template(tokenizer: ForeignValues, config: ForeignValues) -> dict[str, Any] | None:
+    """The tokens around a text, for a tokenizer.json that puts none there."""
+    ids = _vocabulary(tokenizer)
+    begin, end = (token_text(config, f"{role}_token") or f"[{role.upper()}]" for role in ("cls", "sep"))
+    if begin not in ids or end not in ids:
+        return None
+
+    def special(token: str, type_id: int) -> dict[str, Any]:
+        return {"SpecialToken": {"id": token, "type_id": type_id}}
+
+    single = [special(begin, 0), {"Sequence": {"id": "A", "type_id": 0}}, special(end, 0)]
+    return {
+        "type": "TemplateProcessing",
+        "single": single,
+        "pair": [*single, {"Sequence": {"id": "B", "type_id": 1}}, special(end, 1)],
+        "special_tokens": {
+            token: {"id": token, "ids": [ids[token]], "tokens": [token]} for token in (begin, end)
+        },
+    }
+
+
+def _vocabulary(tokenizer: ForeignValues) -> dict[str, Any]:
+    """Token to id; the model's own tokens only where they are written as such."""
+    vocabulary = tokenizer.section("model").get("vocab")
+    return {**(vocabulary if isinstance(vocabulary, dict) else {}), **added_ids(tokenizer)}
+
+
 def _with_lowercase(normalizer: Any) -> Any:
     """Put lower-casing before the other steps, unless it is one of them."""
     is_sequence = isinstance(normalizer, dict) and normalizer.get("type") == "Sequence"
@@ -99,8 +126,7 @@ def _with_lowercase(normalizer: Any) -> Any:
 
 def _check_added(tokenizer: ForeignValues, config: ForeignValues) -> None:
     """Transformers adds what the configuration names and the tokenizer lacks; the model has no row for it."""
-    vocabulary = tokenizer.section("model").get("vocab")
-    ids = {**(vocabulary if isinstance(vocabulary, dict) else {}), **added_ids(tokenizer)}
+    ids = _vocabulary(tokenizer)
     decoder = config.section("added_tokens_decoder").values
     wanted: list[tuple[str, Any, str | None]] = [
         ("added_tokens_decoder", entry, id) for id, entry in decoder.items()
