@@ -3,7 +3,12 @@
 //! It is written under a name of its own in the same folder, synced and renamed; then the folder is synced.
 //! A rename replaces whatever bears the target's name, devices and pipes too, so only a regular file
 //! or nothing at all is accepted there. A link is followed: the file it leads to is replaced, not the link.
+//!
+//! A draft is locked by the process that makes it, and the lock ends with that process. So a draft that can be
+//! locked is nobody's, and whoever makes the next one in the same folder removes it.
 
+#[cfg(unix)]
+use std::fs::TryLockError;
 use std::fs::{self, File, OpenOptions};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, Write};
@@ -126,8 +131,9 @@ fn folder_of(path: &Path) -> &Path {
         .unwrap_or(Path::new("."))
 }
 
-/// Makes a file under a name that nothing has.
+/// Makes a file under a name that nothing has, and locks it.
 fn new_draft(folder: &Path) -> io::Result<(PathBuf, File)> {
+    clear_drafts(folder);
     loop {
         let random = RandomState::new().build_hasher().finish();
         let draft = folder.join(format!(".aios-{random:016x}.draft"));
@@ -138,9 +144,69 @@ fn new_draft(folder: &Path) -> io::Result<(PathBuf, File)> {
             .open(&draft)
         {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            made => return made.map(|file| (draft, file)),
+            Err(error) => return Err(error),
+            // Another process may find it before it is locked, and think it nobody's.
+            Ok(file) if hold(&file, &draft, true) => return Ok((draft, file)),
+            Ok(_) => {}
         }
     }
+}
+
+/// Removes the draft files that processes that are gone left in a folder; what cannot be removed stays.
+fn clear_drafts(folder: &Path) {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let is_draft = entry.file_name().to_str().is_some_and(is_draft_name)
+            && entry.file_type().is_ok_and(|kind| kind.is_file());
+        if !is_draft {
+            continue;
+        }
+        let path = entry.path();
+        if let Ok(file) = OpenOptions::new().read(true).write(true).open(&path)
+            && hold(&file, &path, false)
+        {
+            // Nobody asked for it, so nobody is told that it stays.
+            let _ = fs::remove_file(&path);
+        }
+    }
+}
+
+fn is_draft_name(name: &str) -> bool {
+    name.strip_prefix(".aios-")
+        .and_then(|rest| rest.strip_suffix(".draft"))
+        .is_some_and(|digits| {
+            digits.len() == 16
+                && digits
+                    .bytes()
+                    .all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
+        })
+}
+
+/// Locks an open file, unless another process holds it or it has lost its name.
+///
+/// Where a file system knows no locks the answer is `unlockable`: a draft is made all the same, and is never
+/// thought to be nobody's.
+#[cfg(unix)]
+fn hold(file: &File, path: &Path, unlockable: bool) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => return false,
+        Err(TryLockError::Error(_)) => return unlockable,
+        Ok(()) => {}
+    }
+    let of = |found: fs::Metadata| (found.dev(), found.ino());
+    match (file.metadata(), fs::symlink_metadata(path)) {
+        (Ok(open), Ok(named)) => of(open) == of(named),
+        _ => false,
+    }
+}
+
+#[cfg(not(unix))]
+fn hold(_file: &File, _path: &Path, unlockable: bool) -> bool {
+    // Locks there keep others from reading, too.
+    unlockable
 }
 
 /// Makes the names in a folder durable, where the system knows such a thing.

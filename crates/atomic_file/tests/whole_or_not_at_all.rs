@@ -117,3 +117,48 @@ fn the_longest_name_fits() {
     let folder = tempfile::tempdir().unwrap();
     write(&folder.path().join("n".repeat(255)), "text").unwrap();
 }
+
+#[test]
+fn drafts_are_removed_when_nobody_holds_them_and_not_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let held = AtomicFile::create(&folder.path().join("mini.v2")).unwrap();
+    let draft = names(folder.path()).remove(0);
+    fs::write(folder.path().join(".aios-0123456789abcdef.draft"), "left").unwrap();
+    // Names that only resemble a draft's are a user's own, and folders are for whoever made them.
+    fs::write(folder.path().join(".aios-0123456789ABCDEF.draft"), "mine").unwrap();
+    fs::write(
+        folder.path().join(".aios-0123456789abcdef.draft.txt"),
+        "mine",
+    )
+    .unwrap();
+    fs::create_dir(folder.path().join(".aios-fedcba9876543210.draft")).unwrap();
+    write(&folder.path().join("mini"), "text").unwrap();
+    let mut expected = vec![
+        ".aios-0123456789ABCDEF.draft".to_owned(),
+        ".aios-0123456789abcdef.draft.txt".to_owned(),
+        ".aios-fedcba9876543210.draft".to_owned(),
+        "mini".to_owned(),
+        draft,
+    ];
+    expected.sort();
+    assert_eq!(names(folder.path()), expected);
+    held.commit().unwrap();
+    assert!(names(folder.path()).contains(&"mini.v2".to_owned()));
+}
+
+#[test]
+fn many_at_once_in_one_folder_take_nothing_from_each_other() {
+    let folder = tempfile::tempdir().unwrap();
+    std::thread::scope(|scope| {
+        for number in 0..8 {
+            let path = folder.path().join(format!("f{number}"));
+            scope.spawn(move || {
+                for turn in 0..50 {
+                    write(&path, &turn.to_string()).unwrap();
+                }
+            });
+        }
+    });
+    let expected: Vec<String> = (0..8).map(|number| format!("f{number}")).collect();
+    assert_eq!(names(folder.path()), expected);
+}

@@ -20,6 +20,7 @@ from ai_os_diffusion.inference.convert.folder import new_folder
 from ai_os_diffusion.inference.convert.needed import check_finite, check_tensors
 from ai_os_diffusion.inference.convert.plan import Plan, Storage
 from ai_os_diffusion.inference.convert.source import Source, SourceTensor, bfloat16_to_float32
+from ai_os_diffusion.inference.cpu_info import memory_bytes
 from ai_os_diffusion.inference.model_contents import contents_of, sha256_of
 from ai_os_diffusion.inference.model_metadata import CONVERTER_VERSION, FORMAT_VERSION
 from ai_os_diffusion.utils.atomic_folder import restore_folder
@@ -30,6 +31,9 @@ __all__ = ["ConvertReport", "Progress", "convert_model"]
 
 _PIECE = 1 << 22
 """Values whose type is changed at once, so that the steps between take no memory to speak of."""
+
+_READ_BYTES = 2
+"""Bytes a weight takes when it is read, at least."""
 
 Progress = Callable[[int, int], object]
 """Called with the weights converted so far, and all of them."""
@@ -110,6 +114,7 @@ def convert_model(
     encoder = metadata["model_type"] == "encoder"
     plan = Plan(quantize=quantize, group_size=group_size, symmetric=symmetric, encoder=encoder)
     check_tensors(opened, metadata)
+    _check_memory(opened)
     with new_folder(target, overwrite=overwrite) as folder:
         for file_name, content in description.files.items():
             (folder / file_name).write_bytes(content)
@@ -133,6 +138,17 @@ def convert_model(
         document = json.dumps({**versions, **metadata}, ensure_ascii=False, indent=2)
         (folder / "metadata.json").write_text(document + "\n", encoding="utf-8")
     return report
+
+
+def _check_memory(source: Source) -> None:
+    """A sparse file holds a tensor larger than memory in no bytes of disk: reading it would end in a kill."""
+    total, _ = memory_bytes()
+    for tensor in source.tensors:
+        if total is not None and tensor.num_params * _READ_BYTES > total:
+            raise ModelLoadError(
+                f"tensor {tensor.name}: needs {tensor.num_params * _READ_BYTES / 1e9:.0f} GB of memory to be "
+                f"read, this machine has {total / 1e9:.0f}; convert on a larger one"
+            )
 
 
 def _digest(files: Mapping[str, str]) -> str:
