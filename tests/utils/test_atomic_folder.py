@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +17,7 @@ from ai_os_diffusion.utils import atomic_folder
 from ai_os_diffusion.utils.atomic_file import replacing
 from ai_os_diffusion.utils.atomic_folder import (
     draft_folder,
+    make_folders,
     read_steadily,
     remove_folder,
     replacing_folder,
@@ -224,3 +226,18 @@ def test_a_file_system_without_locks_keeps_drafts(tmp_path, monkeypatch):
         put(tmp_path / "mini", "new")
         assert draft.is_dir()
     assert names(tmp_path) == ["mini"]
+
+
+def test_folders_that_are_made_are_durable(tmp_path, monkeypatch):
+    synced: list[str] = []
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        synced.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    make_folders(tmp_path / "a/b/c")
+    assert sorted(synced) == [str(tmp_path), str(tmp_path / "a"), str(tmp_path / "a/b")]
+    make_folders(tmp_path / "a/b/c")
+    assert len(synced) == 3

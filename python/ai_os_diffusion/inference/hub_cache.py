@@ -78,7 +78,8 @@ class HubCache:
         """Names of the files of a commit that are here, top folder and one below."""
         folder = self.snapshot(commit)
         found = sorted([*folder.glob("*"), *folder.glob("*/*")])[:_MOST_FILES]
-        return [path.relative_to(folder).as_posix() for path in found if path.is_file()]
+        names = [path.relative_to(folder).as_posix() for path in found if path.is_file()]
+        return [name for name in names if is_clean_path(name)]
 
     def record(self, revision: str, commit: str, etags: dict[str, str]) -> None:
         """Give the contents their names in the snapshot of a commit, then the commit its name.

@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 from urllib.parse import quote
 
+from ai_os_diffusion.inference.foreign_values import MAX_TOKENIZER_BYTES
 from ai_os_diffusion.inference.hub_cache import hub_home, is_commit, is_content_hash
 from ai_os_diffusion.utils.bounded_http import Answer, Limits, TransferError, request
 from ai_os_diffusion.utils.clean_name import is_clean_path
@@ -25,9 +26,6 @@ __all__ = ["HubClient", "HubUnavailableError", "RemoteFile"]
 
 MAX_LISTING_BYTES = 8 << 20
 """Of the list of a repository's files: about a hundred thousand."""
-
-MAX_DESCRIPTION_BYTES = 256 << 20
-"""Of a file that is no weights. The largest tokenizers have some tens of megabytes."""
 
 MAX_WEIGHTS_BYTES = 1 << 40
 """Of one file of weights. Hubs take files of at most 50 or 500 GB."""
@@ -110,7 +108,7 @@ class HubClient:
                 "git's sha1 of the content"
             )
         size = headers.get("X-Linked-Size") or headers.get("Content-Length") or ""
-        most = MAX_WEIGHTS_BYTES if name.endswith((".safetensors", ".gguf")) else MAX_DESCRIPTION_BYTES
+        most = MAX_WEIGHTS_BYTES if name.endswith((".safetensors", ".gguf")) else MAX_TOKENIZER_BYTES
         if not (size.isascii() and size.isdecimal() and len(size) < 20 and int(size) <= most):
             raise HubUnavailableError(
                 f"{self.repo}: {name}: the hub gives {size[:40]!r} as its size, expected at most {most} bytes"

@@ -16,7 +16,13 @@ from typing import Any
 from ai_os_diffusion.inference.model_contents import MAX_DESCRIPTION_BYTES, MODEL_FILES
 from ai_os_diffusion.inference.model_metadata import is_outdated
 from ai_os_diffusion.inference.model_registry import Progress
-from ai_os_diffusion.utils.atomic_folder import draft_folder, remove_folder, restore_folder, restore_folders
+from ai_os_diffusion.utils.atomic_folder import (
+    draft_folder,
+    make_folders,
+    remove_folder,
+    restore_folder,
+    restore_folders,
+)
 from ai_os_diffusion.utils.clean_name import MAX_NAME_BYTES, is_clean_name
 from ai_os_diffusion.utils.drafts import clear_drafts
 from ai_os_diffusion.utils.errors import ModelDamagedError, ModelLoadError, ModelNotFoundError
@@ -155,7 +161,7 @@ class ModelsFolder:
 
     def _create_root(self) -> None:
         try:
-            self.root.mkdir(parents=True, exist_ok=True)
+            make_folders(self.root)
         except OSError as error:
             raise ModelLoadError(
                 f"models folder {self.root}: cannot be created: {error}; "
@@ -193,11 +199,15 @@ def _describe(folder: Path) -> PulledModel:
         path=folder,
         model_type=str(metadata.get("model_type", "")),
         architecture=str(metadata.get("architecture", "")),
-        quantization=metadata.get("quantization") or {},
+        quantization=_mapping(metadata.get("quantization")),
         size_bytes=_size(folder),
-        source=metadata.get("source") or {},
+        source=_mapping(metadata.get("source")),
         outdated=is_outdated(metadata),
     )
+
+
+def _mapping(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _size(folder: Path) -> int:

@@ -85,7 +85,8 @@ class PullRequest:
 
 
 def _source(folder: Path) -> dict[str, Any]:
-    return dict(read_metadata(folder).get("source") or {})
+    source = read_metadata(folder).get("source")
+    return source if isinstance(source, dict) else {}
 
 
 def read_request(

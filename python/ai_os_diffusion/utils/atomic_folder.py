@@ -17,6 +17,7 @@ from ai_os_diffusion.utils.drafts import clear_draft, interrupted, new_draft_fol
 
 __all__ = [
     "draft_folder",
+    "make_folders",
     "read_steadily",
     "remove_folder",
     "replacing_folder",
@@ -33,6 +34,14 @@ _TRIES = 10
 _CANNOT = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM}
 
 Result = TypeVar("Result")
+
+
+def make_folders(path: Path) -> None:
+    """Make a folder and those above it that are missing, so that a power loss does not take them again."""
+    made = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for folder in made:
+        sync_path(folder.parent)
 
 
 @contextmanager

@@ -376,6 +376,24 @@ def test_removing_and_listing(source, tmp_path):
         remove_model("original", models_dir=models)
 
 
+@pytest.mark.parametrize(
+    "metadata",
+    ["", "[", "[]", "5", "[" * 100_000, '{"source": 5, "quantization": "int8", "converter_version": []}'],
+)
+def test_a_model_whose_metadata_is_odd_is_listed_and_can_be_removed(source, metadata, tmp_path):
+    models = tmp_path / "models"
+    folder = pull(source, models_dir=models)
+    (folder / "metadata.json").write_text(metadata)
+    (model,) = list_models(models_dir=models)
+    assert (model.name, model.source, model.quantization) == ("original", {}, {})
+    with pytest.raises(ModelLoadError, match="belongs to a model from an unknown source"):
+        pull(source, models_dir=models)
+    with pytest.raises(ModelLoadError):
+        ArrowEngine(folder)
+    remove_model("original", models_dir=models)
+    assert pull(source, models_dir=models) == folder
+
+
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path, source):
     blocked = tmp_path / "file"
     blocked.write_text("not a folder")

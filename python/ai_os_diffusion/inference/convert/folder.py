@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ai_os_diffusion.inference.model_contents import MAX_DESCRIPTION_BYTES, MODEL_FILES
-from ai_os_diffusion.utils.atomic_folder import read_steadily, replacing_folder
+from ai_os_diffusion.utils.atomic_folder import make_folders, read_steadily, replacing_folder
 from ai_os_diffusion.utils.clean_name import is_clean_name
 from ai_os_diffusion.utils.errors import ModelDamagedError, ModelLoadError
 from ai_os_diffusion.utils.regular_file import open_regular, read_json
@@ -28,7 +28,7 @@ def new_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
         ModelLoadError: `target` exists and is not to be replaced, or is no folder of a model.
     """
     _check_free(target, overwrite=overwrite)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folders(target.parent)
     with replacing_folder(target) as folder:
         yield folder
         _check_free(target, overwrite=overwrite)
