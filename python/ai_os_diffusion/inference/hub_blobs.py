@@ -98,9 +98,9 @@ def _receive(remote: RemoteFile, file: IO[bytes], progress: Progress) -> str:
             received = os.fstat(file.fileno()).st_size - held
             fruitless = 1 if received >= PROGRESS_BYTES else fruitless + 1
             # Waiting as long again would bring nothing; a connection that broke may come back.
-            if fruitless >= ATTEMPTS or (error.late and received < PROGRESS_BYTES):
+            if fruitless >= ATTEMPTS or (error.final and received < PROGRESS_BYTES):
                 raise TransferError(
-                    f"{error}; what came is kept: pull again to go on", late=error.late
+                    f"{error}; what came is kept: pull again to go on", final=error.final
                 ) from error
 
 

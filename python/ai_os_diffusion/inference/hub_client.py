@@ -24,8 +24,8 @@ from ai_os_diffusion.utils.regular_file import parse_json, read_regular
 
 __all__ = ["HubClient", "HubUnavailableError", "RemoteFile"]
 
-MAX_LISTING_BYTES = 8 << 20
-"""Of the list of a repository's files: about a hundred thousand."""
+MAX_LISTING_BYTES = 4 << 20
+"""Of the list of a repository's files: some fifty thousand. At worst it takes thirty times as much memory."""
 
 MAX_WEIGHTS_BYTES = 1 << 40
 """Of one file of weights. Hubs take files of at most 50 or 500 GB."""

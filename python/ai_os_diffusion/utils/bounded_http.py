@@ -26,6 +26,8 @@ __all__ = ["Answer", "Limits", "TransferError", "request"]
 
 _PIECE_BYTES = 1 << 18
 _ROOM_BYTES = 1 << 20
+"""For all headers, and for what chunks need beside their content."""
+
 _REDIRECTIONS = {301, 302, 303, 307, 308}
 _URL_CHARACTERS = "%/:=&?~#+!$,;'@()*[]"
 
@@ -54,12 +56,12 @@ class TransferError(Exception):
     """A request brought no answer that can be used.
 
     Attributes:
-        late: it was given up because of the time it took.
+        final: a limit was reached, so that asking again would bring no more.
     """
 
-    def __init__(self, problem: str, *, late: bool = False) -> None:
+    def __init__(self, problem: str, *, final: bool = False) -> None:
         super().__init__(problem)
-        self.late = late
+        self.final = final
 
 
 class Answer:
@@ -91,6 +93,7 @@ class Answer:
         Raises:
             TransferError: it is longer, comes too slowly, or the connection breaks.
         """
+        self._clock.begin_answer(max_bytes)
         content = bytearray()
         while piece := self._piece():
             content += piece
@@ -176,12 +179,14 @@ def _told(url: str) -> Iterator[None]:
     """One class for all that the layers below raise for what comes over a connection."""
     try:
         yield
-    except TimeoutError as error:
-        raise TransferError(f"{url}: {error}", late=True) from error
     except (OSError, http.client.HTTPException, ValueError) as error:
         reason = getattr(error, "reason", error)
-        late = isinstance(reason, TimeoutError)
-        raise TransferError(f"{url}: {reason or type(error).__name__}", late=late) from error
+        final = isinstance(reason, (TimeoutError, _TooMuchError))
+        raise TransferError(f"{url}: {str(reason) or type(error).__name__}", final=final) from error
+
+
+class _TooMuchError(OSError):
+    """More bytes came than a limit allows."""
 
 
 class _Clock:
@@ -191,7 +196,11 @@ class _Clock:
         self._limits = limits
         self._deadline: float | None = time.monotonic() + limits.answer_s
         self._window_begun, self._window_bytes = 0.0, 0
-        self._bytes_left = 0
+        self._bytes_left = _ROOM_BYTES
+
+    def begin_answer(self, max_bytes: int) -> None:
+        """From here on so much may come, until the same deadline."""
+        self._bytes_left = 2 * max_bytes + _ROOM_BYTES
 
     def begin_body(self, size_bytes: int) -> None:
         """From here on what counts is how much comes: enough in each while, and not too much in all."""
@@ -206,13 +215,13 @@ class _Clock:
             TimeoutError: none.
         """
         now, limits = time.monotonic(), self._limits
+        if self._bytes_left <= 0:
+            raise _TooMuchError("far more came than an answer takes")
         if self._deadline is not None:
             left = self._deadline - now
             if left <= 0:
                 raise TimeoutError(f"no whole answer within {limits.answer_s:g} s")
             return min(left, limits.stall_s)
-        if self._bytes_left <= 0:
-            raise ConnectionError("far more came than the body should have")
         left = self._window_begun + limits.window_s - now
         if left <= 0:
             if self._window_bytes < limits.window_bytes:

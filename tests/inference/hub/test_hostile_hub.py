@@ -18,8 +18,8 @@ from support.hostile_hub import HostileHub, attacks
 from support.loopback_hub import FILES
 
 ATTACKS = list(attacks())
-PEAK_BYTES = 256 << 20
-"""Memory that an answer may cost: a listing of 8 MiB takes up to thirty times as much as Python's objects."""
+PEAK_BYTES = 128 << 20
+"""Memory that an answer may cost: a listing of 4 MiB takes up to thirty times as much as Python's objects."""
 
 HANG_S = 60
 """What ends by a limit ends long before, however busy the machine is."""
