@@ -1,0 +1,139 @@
+"""The recipe of the diffusion card: what positions see, what is drawn for one batch, and that it learns."""
+
+from __future__ import annotations
+
+import random
+import sys
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.torch
+
+RECIPE = Path(__file__).parents[2] / "training" / "diffusion_card"
+
+
+@pytest.fixture(autouse=True)
+def _recipe(monkeypatch):
+    monkeypatch.syspath_prepend(str(RECIPE))
+    yield
+    for name in ("examples", "notes", "packing", "decoder", "judging", "train"):
+        sys.modules.pop(name, None)
+
+
+def tiny_weights(vocabulary=32, width=128, layers=2, hidden=256):
+    draw = torch.Generator().manual_seed(0)
+
+    def matrix(rows, columns):
+        return torch.randn(rows, columns, generator=draw) / columns**0.5
+
+    weights = {"model.embed_tokens.weight": matrix(vocabulary, width), "model.norm.weight": torch.ones(width)}
+    for layer in range(layers):
+        prefix = f"model.layers.{layer}"
+        weights |= {f"{prefix}.self_attn.{name}_proj.weight": matrix(width, width) for name in "qo"}
+        weights |= {f"{prefix}.self_attn.{name}_proj.weight": matrix(64, width) for name in "kv"}
+        weights |= {f"{prefix}.mlp.{name}_proj.weight": matrix(hidden, width) for name in ("gate", "up")}
+        weights |= {f"{prefix}.mlp.down_proj.weight": matrix(width, hidden)}
+        weights |= {
+            f"{prefix}.{name}.weight": torch.ones(width)
+            for name in ("input_layernorm", "post_attention_layernorm")
+        }
+    return weights
+
+
+def seen_by(positions):
+    from packing import visible
+
+    level, noisy = torch.tensor(positions.level), torch.tensor(positions.noisy)
+    at = torch.arange(len(positions))
+    return visible(torch.zeros_like(level), level, noisy, at[:, None], at[None])
+
+
+def test_a_prompt_and_finished_blocks_see_nothing_of_what_follows():
+    from packing import diffused
+
+    positions = diffused([20, 21, 22], list(range(5, 15)), [True] * 10, 4, random.Random(0))
+    seen = seen_by(positions)
+    for query in range(len(positions)):
+        for key in range(len(positions)):
+            before = positions.noisy[key] == 0 and positions.level[key] < positions.level[query]
+            own = (
+                positions.level[key] == positions.level[query]
+                and positions.noisy[key] == positions.noisy[query]
+            )
+            assert seen[query, key] == (before or own)
+
+
+def test_copies_keep_the_positions_of_the_text_and_hide_only_what_is_written():
+    from packing import IGNORED, MASK, diffused
+
+    ids, written = list(range(5, 21)), [k % 3 != 0 for k in range(16)]
+    positions = diffused([25] * 7, ids, written, 16, random.Random(3))
+    for copy in range(1, max(positions.noisy) + 1):
+        at = [k for k in range(len(positions)) if positions.noisy[k] == copy]
+        assert [positions.positions[k] for k in at] == list(range(7, 23))
+        for k, truth, is_written in zip(at, ids, written, strict=True):
+            if positions.ids[k] == MASK and truth != MASK:
+                assert is_written
+                assert positions.labels[k] == truth
+            else:
+                assert (positions.ids[k], positions.labels[k]) == (truth, IGNORED)
+        assert any(positions.labels[k] != IGNORED for k in at)
+
+
+def test_the_next_token_objective_is_a_causal_mask():
+    from packing import causal
+
+    positions = causal([7, 8, 9], [10, 11, 12], [True] * 3)
+    assert torch.equal(seen_by(positions), torch.ones(6, 6, dtype=torch.bool).tril())
+    assert positions.labels == [-100, -100, 10, 11, 12, -100]
+
+
+@pytest.mark.parametrize("objective", ["diffusion", "causal"])
+def test_a_card_learns_an_answer_by_heart_and_leaves_the_base_alone(objective):
+    from decoder import Decoder, dense_attention
+    from packing import END, NULL, causal, diffused
+    from train import loss_of
+
+    torch.manual_seed(0)
+    weights = tiny_weights()
+    decoder = Decoder(weights, rank=8)
+    optimizer = torch.optim.AdamW(decoder.parameters(), lr=2e-3)
+    prompt, answer = [20, 21, 22], [9, 10, 11, 12, 13, END, NULL, NULL]
+    rng = random.Random(0)
+    for _ in range(120):
+        if objective == "causal":
+            one = causal(prompt, list(answer), [True] * 8)
+        else:
+            one = diffused(prompt, answer, [True] * 8, 8, rng)
+        batch = {
+            name: torch.tensor([getattr(one, name)]) for name in ("ids", "labels", "weights", "positions")
+        }
+        mask = seen_by(one)[None, None]
+        loss = loss_of(decoder, decoder(batch["ids"], batch["positions"], dense_attention, mask), batch)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(decoder.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+    assert loss.item() < 0.1
+    assert torch.equal(
+        decoder.layers[0].q_proj.weight, weights["model.layers.0.self_attn.q_proj.weight"].bfloat16()
+    )
+
+
+def test_a_card_is_named_as_its_file_has_it_and_survives_rounding():
+    from decoder import Decoder, quantised
+
+    decoder = Decoder(tiny_weights(), rank=8)
+    card = decoder.card()
+    assert {"model.embed_tokens.rows", "model.norm.weight", "model.layers.1.input_layernorm.weight"} <= set(
+        card
+    )
+    assert card["model.layers.0.mlp.down_proj.lora_A.weight"].shape == (8, 256)
+    assert len(card) == 2 + 2 * (2 + 7 * 2)
+    rounded = quantised(card)
+    name = "model.layers.0.self_attn.q_proj.lora_A"
+    back = rounded[f"{name}.weight"].float() * rounded[f"{name}.scale"].float()[:, None]
+    largest = card[f"{name}.weight"].abs().amax(1, keepdim=True)
+    assert torch.all((back - card[f"{name}.weight"]).abs() <= 0.51 / 127 * largest + 1e-6)
