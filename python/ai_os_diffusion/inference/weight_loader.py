@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ai_os_diffusion._native import WeightFile
+from ai_os_diffusion.inference.model_contents import MAX_DESCRIPTION_BYTES
 from ai_os_diffusion.inference.quantization_schema import BFloat16Tensor, QuantizedTensor, tensor_view
 from ai_os_diffusion.utils.errors import (
     ConfigurationError,
@@ -20,6 +20,7 @@ from ai_os_diffusion.utils.errors import (
     ModelNotFoundError,
 )
 from ai_os_diffusion.utils.logger import get_logger
+from ai_os_diffusion.utils.regular_file import read_json
 
 __all__ = ["LazyWeightDict", "WeightLoader", "WeightMap", "inspect_model"]
 
@@ -246,10 +247,9 @@ def inspect_model(path: str | os.PathLike[str]) -> dict[str, Any]:
     description = file_path.with_name("metadata.json")
     metadata: dict[str, Any] = {}
     if description.is_file():
-        try:
-            metadata = dict(json.loads(description.read_bytes()))
-        except (ValueError, TypeError) as error:
-            raise ModelDamagedError(f"{description}: expected a JSON object: {error}") from error
+        metadata = read_json(description, MAX_DESCRIPTION_BYTES, ModelDamagedError)
+        if not isinstance(metadata, dict):
+            raise ModelDamagedError(f"{description}: expected a JSON object, got {type(metadata).__name__}")
     return {
         "path": str(file_path),
         "size_bytes": file.size_bytes,

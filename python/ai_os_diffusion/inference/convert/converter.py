@@ -19,11 +19,11 @@ from ai_os_diffusion.inference.convert.architecture import is_embedding
 from ai_os_diffusion.inference.convert.folder import new_folder
 from ai_os_diffusion.inference.convert.needed import check_finite, check_tensors
 from ai_os_diffusion.inference.convert.plan import Plan, Storage
-from ai_os_diffusion.inference.convert.source import Source, SourceTensor, bfloat16_to_float32
+from ai_os_diffusion.inference.convert.source import Description, Source, SourceTensor, bfloat16_to_float32
 from ai_os_diffusion.inference.cpu_info import memory_bytes
 from ai_os_diffusion.inference.model_contents import contents_of, sha256_of
 from ai_os_diffusion.inference.model_metadata import CONVERTER_VERSION, FORMAT_VERSION
-from ai_os_diffusion.utils.atomic_folder import restore_folder
+from ai_os_diffusion.utils.atomic_folder import read_steadily, restore_folder
 from ai_os_diffusion.utils.errors import ModelLoadError, ModelNotFoundError
 from ai_os_diffusion.utils.wording import counted
 
@@ -108,8 +108,8 @@ def convert_model(
         TokenizerError: the tokenizer cannot be rebuilt.
     """
     source_path, target = Path(source), Path(out).absolute()
-    opened = _open(source_path)
-    description = opened.describe()
+    # A model folder may be exchanged meanwhile; what is opened keeps its weights.
+    opened, description = read_steadily(source_path, lambda: _described(source_path))
     metadata = description.metadata
     encoder = metadata["model_type"] == "encoder"
     plan = Plan(quantize=quantize, group_size=group_size, symmetric=symmetric, encoder=encoder)
@@ -155,6 +155,11 @@ def _digest(files: Mapping[str, str]) -> str:
     """Tells weights apart; what is converted from a converted model keeps the digest of its origin."""
     weights = [digest for name, digest in files.items() if not name.endswith(".json")]
     return hashlib.sha256("\n".join(weights).encode()).hexdigest()
+
+
+def _described(path: Path) -> tuple[Source, Description]:
+    opened = _open(path)
+    return opened, opened.describe()
 
 
 def _open(path: Path) -> Source:
