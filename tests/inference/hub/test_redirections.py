@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import ssl
+import subprocess
 import threading
 
 import pytest
@@ -9,6 +12,7 @@ import pytest
 from ai_os_diffusion.inference.model_hub import pull
 from ai_os_diffusion.utils import bounded_http
 from ai_os_diffusion.utils.bounded_http import TransferError, request
+from ai_os_diffusion.utils.errors import ModelLoadError
 from support.loopback_hub import FILES, LoopbackHub, _Handler
 
 
@@ -100,3 +104,35 @@ def test_the_proxy_of_the_environment_is_asked(hub, tmp_path, monkeypatch):
     monkeypatch.setenv("no_proxy", "")
     monkeypatch.setenv("HF_ENDPOINT", "http://hub.invalid")
     assert pull("hf:org/tiny", models_dir=tmp_path / "models").is_dir()
+
+
+@pytest.fixture
+def certificate(tmp_path):
+    """A certificate of this machine that nobody but itself vouches for, with its key."""
+    if shutil.which("openssl") is None:
+        pytest.skip("needs openssl")
+    file = tmp_path / "certificate.pem"
+    names = "subjectAltName=DNS:localhost,IP:127.0.0.1"
+    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost".split()
+    command += ["-addext", names, "-keyout", str(tmp_path / "key.pem"), "-out", str(file)]
+    subprocess.run(command, check=True, capture_output=True)
+    return file
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_a_hub_is_believed_to_be_itself_by_its_certificate(trusted, hub, certificate, tmp_path, monkeypatch):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, certificate.with_name("key.pem"))
+    hub.socket = context.wrap_socket(hub.socket, server_side=True)
+    monkeypatch.setenv("HF_ENDPOINT", hub.url.replace("http://", "https://"))
+    if trusted:
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    bounded_http._tls.cache_clear()
+    try:
+        if trusted:
+            assert pull("hf:org/tiny", models_dir=tmp_path / "models").is_dir()
+        else:
+            with pytest.raises(ModelLoadError, match="certificate verify failed"):
+                pull("hf:org/tiny", models_dir=tmp_path / "models")
+    finally:
+        bounded_http._tls.cache_clear()
