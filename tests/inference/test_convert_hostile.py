@@ -128,12 +128,43 @@ def test_every_file_may_be_deep_long_or_none(tmp_path: Path, name: str, value: s
         convert_model(tmp_path / "source", tmp_path / "out")
 
 
+def test_every_value_of_a_models_own_description_may_be_anything(tmp_path: Path) -> None:
+    write(tmp_path / "source", WRITER)
+    convert_model(tmp_path / "source", tmp_path / "model")
+    path = tmp_path / "model" / "metadata.json"
+    document = json.loads(path.read_text())
+    for place in places(document, 2):
+        for value in HOSTILE.values():
+            path.write_text(json.dumps(put(document, place, value)))
+            with (
+                contextlib.suppress(DiffusionError),
+                ArrowEngine(tmp_path / "model", num_threads=1) as engine,
+            ):
+                engine.encode("hello world")
+                engine.encode_query("hello world")
+    for value in HOSTILE.values():
+        path.write_text(json.dumps(value))
+        check(tmp_path / "model", tmp_path / "out")
+
+
 @pytest.mark.skipif(os.name == "nt", reason="needs pipes")
 @pytest.mark.parametrize("kind", ["pipe", "device", "folder", "large"])
-@pytest.mark.parametrize("name", sorted(WRITER))
-def test_what_is_no_ordinary_file_is_refused(tmp_path: Path, name: str, kind: str) -> None:
+@pytest.mark.parametrize(
+    "name", ["metadata.json", "tokenizer.json", "tokenizer_config.json", "weights.parquet"]
+)
+def test_what_is_no_ordinary_file_is_no_part_of_a_model(tmp_path: Path, name: str, kind: str) -> None:
     write(tmp_path / "source", WRITER)
-    path = tmp_path / "source" / name
+    convert_model(tmp_path / "source", tmp_path / "model")
+    instead_of(tmp_path / "model" / name, kind)
+    with pytest.raises(DiffusionError, match=name):
+        assert ArrowEngine(tmp_path / "model").tokenizer.special_tokens
+    if name != "tokenizer_config.json":
+        with pytest.raises(DiffusionError):
+            convert_model(tmp_path / "model", tmp_path / "out")
+
+
+def instead_of(path: Path, kind: str) -> None:
+    """Put something else than an ordinary file where `path` is."""
     path.unlink()
     if kind == "pipe":
         os.mkfifo(path)
@@ -144,6 +175,15 @@ def test_what_is_no_ordinary_file_is_refused(tmp_path: Path, name: str, kind: st
     else:
         path.touch()
         os.truncate(path, 1 << 34)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs pipes")
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "large"])
+@pytest.mark.parametrize("name", sorted(WRITER))
+def test_what_is_no_ordinary_file_is_refused(tmp_path: Path, name: str, kind: str) -> None:
+    write(tmp_path / "source", WRITER)
+    path = tmp_path / "source" / name
+    instead_of(path, kind)
     with pytest.raises(DiffusionError, match=path.name):
         convert_model(tmp_path / "source", tmp_path / "out")
 

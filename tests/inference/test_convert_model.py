@@ -22,6 +22,7 @@ from ai_os_diffusion.inference.convert.safetensors import read_safetensors
 from ai_os_diffusion.inference.inference_core import InferenceCore
 from ai_os_diffusion.inference.weight_loader import WeightLoader
 from ai_os_diffusion.utils.errors import ConfigurationError, ModelLoadError, WeightError
+from support.loopback_hub import FILES
 
 RNG = np.random.default_rng(11)
 CONFIG = {
@@ -65,7 +66,10 @@ def write_bert(
     folder.mkdir(exist_ok=True)
     tensors = bert_tensors() if tensors is None else tensors
     (folder / "config.json").write_text(json.dumps({**CONFIG, **config}))
-    (folder / "tokenizer.json").write_text(json.dumps({"added_tokens": [{"content": "[MASK]", "id": 4}]}))
+    mask = {"content": "[MASK]", "id": 4, "single_word": False, "lstrip": False, "rstrip": False}
+    added = [{**mask, "normalized": False, "special": True}]
+    tokenizer = {**json.loads(FILES["tokenizer.json"]), "added_tokens": added}
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
     (folder / "tokenizer_config.json").write_text(json.dumps({"mask_token": "[MASK]"}))
     save_file(tensors, folder / "model.safetensors")
     return tensors
@@ -155,7 +159,7 @@ def test_a_converted_model_is_a_source_too(tmp_path: Path) -> None:
         np.testing.assert_array_equal(again.dequantize(name), first.dequantize(name))
         np.testing.assert_array_equal(wide.plain(name), first.dequantize(name))
     assert (tmp_path / "again" / "tokenizer.json").read_bytes() == (
-        tmp_path / "source" / "tokenizer.json"
+        tmp_path / "int4" / "tokenizer.json"
     ).read_bytes()
 
 

@@ -21,6 +21,7 @@ from ai_os_diffusion.inference.convert.needed import check_finite, check_tensors
 from ai_os_diffusion.inference.convert.plan import Plan, Storage
 from ai_os_diffusion.inference.convert.source import Description, Source, SourceTensor, bfloat16_to_float32
 from ai_os_diffusion.inference.cpu_info import memory_bytes
+from ai_os_diffusion.inference.fast_tokenizer import FastTokenizer
 from ai_os_diffusion.inference.model_contents import contents_of, sha256_of
 from ai_os_diffusion.inference.model_metadata import CONVERTER_VERSION, FORMAT_VERSION
 from ai_os_diffusion.utils.atomic_folder import read_steadily, restore_folder
@@ -105,7 +106,7 @@ def convert_model(
         ConfigurationError: an option is unknown.
         ModelLoadError: the source is missing or cannot be run, or `out` exists.
         WeightError: the source's weights are damaged or incomplete, or hold NaN or infinities.
-        TokenizerError: the tokenizer cannot be rebuilt.
+        TokenizerError: the tokenizer cannot be rebuilt or opened.
     """
     source_path, target = Path(source), Path(out).absolute()
     # A model folder may be exchanged meanwhile; what is opened keeps its weights.
@@ -118,6 +119,8 @@ def convert_model(
     with new_folder(target, overwrite=overwrite) as folder:
         for file_name, content in description.files.items():
             (folder / file_name).write_bytes(content)
+        # Before the weights, which take long: what cannot be opened later is refused now.
+        FastTokenizer(folder)
         storages = _write_weights(folder / "weights.parquet", opened, plan, progress)
         written = WeightFile(folder / "weights.parquet")
         written.verify()
