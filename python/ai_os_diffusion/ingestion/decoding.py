@@ -19,6 +19,8 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _SAMPLE_BYTES = 8192
+_FOREIGN_SAMPLE_BYTES = 1 << 18
+_NOT_ASCII = re.compile(rb"[\x80-\xff]")
 _CONTROLS = bytes(sorted(set(range(32)) - set(b"\t\n\r\f\b\x1b")))
 _MAX_CONTROL_SHARE = 0.05
 # Nobody writes a NUL; one in a thousand bytes may be damage, more are a binary format.
@@ -147,9 +149,18 @@ def _guessed(data: bytes) -> _Read:
         return text, "utf-8", False
     from ai_os_diffusion._native import decode_bytes, detect_encoding
 
-    name = detect_encoding(data)
+    name = detect_encoding(_foreign_sample(data))
     text, malformed = decode_bytes(data, name) or (text, [])
     return text, name.lower(), not malformed
+
+
+def _foreign_sample(data: bytes) -> bytes:
+    """Enough of what is not ASCII to tell its encoding; cut where no character of any encoding is cut."""
+    first = _NOT_ASCII.search(data)
+    sample = data[first.start() if first else 0 :][:_FOREIGN_SAMPLE_BYTES]
+    if len(sample) < _FOREIGN_SAMPLE_BYTES:
+        return sample
+    return sample[: sample.rfind(b"\n") + 1] or sample[: sample.rfind(b" ") + 1] or sample
 
 
 def _read(data: bytes, encoding: str) -> _Read:

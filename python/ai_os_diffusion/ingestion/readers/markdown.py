@@ -23,6 +23,7 @@ _KINDS: dict[str, BlockKind] = {"fence": "code", "code_block": "code", "tr_open"
 _CONTAINERS = frozenset(("bullet_list_open", "ordered_list_open", "table_open", "thead_open", "tbody_open"))
 # Inline markup is looked at in headings only, where its time is bounded by this.
 _MAX_INLINE_CHARS = 2000
+_MARKUP = re.compile(r"[\\`*_\[<&]")
 _FOOTNOTE = re.compile(r"\s*\[\^[^\]\s]+\]:")
 
 
@@ -118,7 +119,7 @@ class _Reading:
 
     def _plain(self, heading: str) -> str:
         """A heading's text without its markup."""
-        if len(heading) > _MAX_INLINE_CHARS:
+        if len(heading) > _MAX_INLINE_CHARS or not _MARKUP.search(heading):
             return " ".join(heading.split())
         children = self._inline.parseInline(heading)[0].children or ()
         return " ".join("".join(map(_shown, children)).split())
