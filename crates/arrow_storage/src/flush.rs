@@ -17,7 +17,6 @@ use crate::vfs::Vfs;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
-use vector_search::Bitmap;
 
 /// A segment is sparse when more than one in this many of its rows is gone.
 const SPARSE: usize = 4;
@@ -121,8 +120,7 @@ fn write_files(
             state.manifest.model.as_deref(),
             check,
         )?);
-        let dead = Arc::new(Bitmap::empty(segment.rows()));
-        segments.push(Live { segment, dead });
+        segments.push(Live::new(segment));
     }
     let mut manifest = Manifest {
         generation: state.manifest.generation + 1,
@@ -312,6 +310,7 @@ fn write_tombstones(
     Ok(TombstonesEntry {
         number,
         table: Some(table),
+        rows: Some(segments.iter().map(|live| live.dead.count()).collect()),
         sealed: Sealed {
             size_bytes: bytes.len() as u64,
             crc32c: crc32c::crc32c(&bytes),

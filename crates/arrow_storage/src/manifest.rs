@@ -52,6 +52,20 @@ pub(crate) struct Sealed {
     pub(crate) crc32c: u32,
 }
 
+impl Sealed {
+    /// Compares a whole file with what it was.
+    ///
+    /// # Errors
+    /// `Corrupted`.
+    pub(crate) fn check(&self, path: &Path, bytes: &[u8]) -> Result<()> {
+        if bytes.len() as u64 == self.size_bytes && crc32c::crc32c(bytes) == self.crc32c {
+            return Ok(());
+        }
+        let what = "the file fails the checksum in the manifest";
+        Err(Error::corrupted(path, 0, what))
+    }
+}
+
 /// The dead rows: `dead-N`, and the same as a table, `dead-N.parquet`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct TombstonesEntry {
@@ -59,6 +73,9 @@ pub(crate) struct TombstonesEntry {
     pub(crate) sealed: Sealed,
     /// None in stores that were last written before there was a table.
     pub(crate) table: Option<Sealed>,
+    /// How many rows of each segment are dead; none in stores that were last written before it was noted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) rows: Option<Vec<usize>>,
 }
 
 /// The log: `log-N`.

@@ -3,7 +3,7 @@
 use crate::error::{At, Error, Result};
 use crate::frame::Body;
 use crate::log::{self, Log, Replay};
-use crate::manifest::{self, Manifest, log_name, tombstones_name};
+use crate::manifest::{self, Manifest, log_name};
 use crate::segment::Segment;
 use crate::state::{Live, State};
 use crate::tombstones;
@@ -11,7 +11,6 @@ use crate::vfs::{Stamp, Vfs};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use vector_search::Bitmap;
 
 /// A store as it was found.
 #[derive(Debug)]
@@ -112,7 +111,8 @@ fn load_once(
     damage.extend(read.damage.filter(|_| skip));
     let manifest = read.manifest;
     let mut segments = open_segments(vfs, dir, &manifest, opened, skip, &mut damage)?;
-    read_tombstones(vfs, dir, &manifest, &mut segments, skip, &mut damage)?;
+    let unknown = tombstones::read(vfs, dir, &manifest, &mut segments, skip)?;
+    damage.extend(unknown.map(missing));
     let log_path = dir.join(log_name(manifest.log.number));
     let replay = read_log(vfs, &log_path, &manifest, skip, &mut damage)?;
     let mut state = State {
@@ -172,8 +172,7 @@ fn open_segments(
                 if skip {
                     damage.extend(segment.damage(vfs, dir));
                 }
-                let dead = Arc::new(Bitmap::empty(segment.rows()));
-                segments.push(Live { segment, dead });
+                segments.push(Live::new(segment));
             }
             Err(error)
                 if skip
@@ -185,47 +184,6 @@ fn open_segments(
         }
     }
     Ok(segments)
-}
-
-fn read_tombstones(
-    vfs: &dyn Vfs,
-    dir: &Path,
-    manifest: &Manifest,
-    segments: &mut [Live],
-    skip: bool,
-    damage: &mut Vec<Error>,
-) -> Result<()> {
-    let Some(entry) = &manifest.tombstones else {
-        return Ok(());
-    };
-    let path = dir.join(tombstones_name(entry.number));
-    let expected: Vec<_> = manifest
-        .segments
-        .iter()
-        .map(|segment| (segment.number, segment.rows))
-        .collect();
-    let read = vfs.read(&path).at("read", &path);
-    match read.and_then(|bytes| tombstones::decode(&path, &bytes, entry.sealed, &expected)) {
-        Ok(dead) => {
-            // Some segments may have been skipped.
-            for (&(number, _), dead) in expected.iter().zip(dead) {
-                for live in segments
-                    .iter_mut()
-                    .filter(|live| live.segment.entry.number == number)
-                {
-                    live.dead = dead.clone();
-                }
-            }
-            Ok(())
-        }
-        Err(error)
-            if skip && (matches!(error, Error::Corrupted { .. }) || error.is_missing_file()) =>
-        {
-            damage.push(missing(error));
-            Ok(())
-        }
-        Err(error) => Err(error),
-    }
 }
 
 /// Reads the log. A writer may be appending to it: damage counts only when it is seen three times.

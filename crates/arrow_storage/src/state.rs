@@ -19,6 +19,11 @@ pub(crate) struct Live {
 }
 
 impl Live {
+    pub(crate) fn new(segment: Arc<Segment>) -> Self {
+        let dead = Arc::new(Bitmap::empty(segment.rows()));
+        Self { segment, dead }
+    }
+
     pub(crate) fn alive(&self) -> usize {
         self.segment.rows() - self.dead.count()
     }

@@ -11,6 +11,7 @@ use crate::recovery::{self, Loaded};
 use crate::segment::lock as hold;
 use crate::snapshot::Snapshot;
 use crate::state::State;
+use crate::tombstones;
 use crate::vfs::{Disk, Vfs};
 use crate::writer::{Saved, Writer};
 use crate::{Check, Filter};
@@ -472,6 +473,7 @@ fn open_writer(path: &Path, options: &Options, check: Check<'_>) -> Result<(Load
     check_expectations(&loaded.state, options)?;
     recovery::remove_orphans(vfs.as_ref(), path, &loaded.state.manifest)?;
     recovery::restore_vectors(vfs.as_ref(), path, &loaded.state)?;
+    tombstones::restore(vfs.as_ref(), path, &mut loaded.state)?;
     adopt(&mut loaded.state, options, vfs.as_ref(), path)?;
     let writer = Writer::open(vfs, path, lock, &loaded)?;
     Ok((loaded, writer))

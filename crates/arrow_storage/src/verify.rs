@@ -70,10 +70,5 @@ pub(crate) fn verify(
 
 /// Compares a whole file with the manifest.
 fn compare(vfs: &dyn Vfs, path: &Path, sealed: Sealed) -> Result<()> {
-    let bytes = vfs.read(path).at("read", path)?;
-    if bytes.len() as u64 == sealed.size_bytes && crc32c::crc32c(&bytes) == sealed.crc32c {
-        return Ok(());
-    }
-    let what = "the file fails the checksum in the manifest";
-    Err(Error::corrupted(path, 0, what))
+    sealed.check(path, &vfs.read(path).at("read", path)?)
 }
