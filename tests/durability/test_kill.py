@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -16,6 +17,7 @@ from ai_os_diffusion.storage import ArrowStorage
 
 WRITER = Path(__file__).with_name("writer.py")
 KILLS = int(os.environ.get("AIOS_KILLS", "12"))
+WRITERS = 4
 
 
 def load_writer():
@@ -95,6 +97,76 @@ def test_kill_9_loses_nothing_acknowledged(tmp_path):
     with ArrowStorage(tmp_path / "s") as store:
         assert store.verify() == []
     print(f"{KILLS} kills, {len(there)} memories, slowest reopening {slowest * 1e3:.1f} ms")
+
+
+class Competitor:
+    """A forked writer, and what it said."""
+
+    def __init__(self, writer, folder: Path, seed: int) -> None:
+        self.seed = seed
+        self.lines, out = os.pipe()
+        self.id = os.fork()
+        if self.id == 0:
+            try:
+                os.dup2(out, sys.__stdout__.fileno())
+                sys.stdout = sys.__stdout__
+                writer.compete(str(folder), seed)
+            finally:
+                os._exit(1)
+        os.close(out)
+
+    def kill(self) -> list[str]:
+        os.kill(self.id, signal.SIGKILL)
+        with os.fdopen(self.lines) as lines:
+            said = lines.read().split("\n")
+        assert os.waitstatus_to_exitcode(os.waitpid(self.id, 0)[1]) == -signal.SIGKILL, "it failed by itself"
+        return said[:-1]
+
+
+def test_kill_9_of_writers_that_compete_loses_nothing_acknowledged(tmp_path):
+    writer = load_writer()
+    dice = random.Random(21)
+    folder = tmp_path / "s"
+    there: set[str] = set()
+    gone: set[str] = set()
+    exchanged: list[tuple[str, str]] = []
+    ArrowStorage(folder).close()
+    competitors = [Competitor(writer, folder, seed) for seed in range(WRITERS)]
+    for kill in range(KILLS):
+        time.sleep(dice.uniform(0, 0.05))
+        killed = competitors.pop(dice.randrange(WRITERS))
+        new, deleted, pairs = acknowledged(killed.kill())
+        there |= new
+        gone |= deleted
+        exchanged += pairs
+        competitors.append(Competitor(writer, folder, WRITERS + kill))
+        if kill % 10 == 9:
+            with ArrowStorage(folder, read_only=True) as store:
+                check_found(writer, store, there, gone, exchanged)
+    for competitor in competitors:
+        new, deleted, pairs = acknowledged(competitor.kill())
+        there |= new
+        gone |= deleted
+        exchanged += pairs
+    with ArrowStorage(folder) as store:
+        check_found(writer, store, there, gone, exchanged)
+        count = store.count()
+    with ArrowStorage(folder) as store:
+        assert store.verify() == []
+        assert store.count() == count
+    print(f"{KILLS + WRITERS} kills of {WRITERS} writers, {len(there)} acknowledged, {count} memories")
+
+
+def check_found(writer, store, there, gone, exchanged):
+    found = {memory["memory_id"]: memory for memory in store}
+    assert there <= found.keys(), f"lost {there - found.keys()}"
+    assert not (gone & found.keys()), f"came back {gone & found.keys()}"
+    for pair in exchanged:
+        assert len(found.keys() & set(pair)) == 1, f"of {pair} {found.keys() & set(pair)}"
+    for name, memory in found.items():
+        assert memory["content"] == writer.content_of(name)
+        assert memory["metadata"] == {"name": name}
+        assert (memory["embedding"] == writer.embedding_of(name)).all()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the lock's holder is looked up in /proc")
