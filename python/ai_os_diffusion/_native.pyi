@@ -26,6 +26,7 @@ __all__ = [
     "dequantize_array",
     "detect_encoding",
     "encoding_of_label",
+    "filter_holds_for_all",
     "pack_codes",
     "quantize_array",
     "unpack_codes",
@@ -129,6 +130,9 @@ def active_isa() -> str: ...
 _Row = tuple[str, str, str, int, int, NDArray[np.float32]]
 """Id, content, metadata as JSON, microseconds of creation and of the last change, float32[dim]."""
 
+def filter_holds_for_all(filter: str) -> bool:
+    """Whether no memory could fail a filter."""
+
 @final
 class Store:
     """A store of memories; shared freely between threads."""
@@ -152,8 +156,12 @@ class Store:
         embeddings: NDArray[np.float32],
         times: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
         gone: Sequence[str] = ...,
+        new: bool = False,
     ) -> None:
-        """Parallel columns; float32[n, dim]; int64[n] of creation and of the last change; ids to remove."""
+        """Parallel columns; float32[n, dim]; int64[n] of creation and of the last change; ids to remove.
+
+        With `new`, ids that are there are refused.
+        """
 
     def update(
         self,
@@ -163,13 +171,13 @@ class Store:
         embedding: NDArray[np.float32] | None = None,
     ) -> bool: ...
     def delete(self, ids: Sequence[str]) -> int: ...
-    def delete_where(self, filter: str) -> int: ...
+    def delete_where(self, filter: str, everything: bool = False) -> int: ...
     def flush(self) -> None: ...
     def compact(self) -> None: ...
     def snapshot(self) -> Snapshot: ...
     def verify(self) -> list[str]: ...
     def stats(self) -> dict[str, Any]: ...
-    def import_parquet(self, path: str | os.PathLike[str]) -> int: ...
+    def import_parquet(self, path: str | os.PathLike[str], verify: bool = True) -> int: ...
     def take_model(self, path: str | os.PathLike[str], model: str) -> None:
         """Refuse vectors that do not compare; an empty store becomes one of this model."""
 

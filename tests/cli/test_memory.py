@@ -69,6 +69,18 @@ def test_a_file_in_place_of_an_id_leads_to_source(aios, added):
     assert "--source" not in aios("memory", "forget", added / "picture.png").stderr
 
 
+@pytest.mark.parametrize("filter", ['{"$and": []}', '{"$not": {"$or": []}}', '{"kind": {"$nin": []}}'])
+def test_a_filter_that_asks_for_nothing_forgets_nothing(aios, aios_json, added, filter):
+    held = aios_json("memory", "stats")["count"]
+    refused = aios("memory", "forget", "--filter", filter, "--yes")
+    assert refused.exit_code == 2
+    assert "--all" in refused.stderr
+    assert aios("memory", "forget", "--all", "--filter", "kind=python", "--yes").exit_code == 2
+    assert aios_json("memory", "stats")["count"] == held > 0
+    assert len(aios_json("memory", "forget", "--all", "--yes")["forgotten"]) == held
+    assert aios_json("memory", "stats")["count"] == 0
+
+
 def test_forget_asks_first(aios, aios_json, added):
     result = aios("memory", "forget", "--filter", "kind=python", input="n\n")
     assert result.exit_code == 1
@@ -138,7 +150,10 @@ def test_import_refuses_vectors_of_another_encoder(aios, aios_json, added, tmp_p
     aios_json("memory", "export", file)
     model = aios_json("memory", "stats")["model"]
     file.write_text(file.read_text(encoding="utf-8").replace(model, "another"), encoding="utf-8")
-    result = aios("memory", "import", file)
+    refused = aios("memory", "import", file)
+    assert refused.exit_code == 1
+    assert "--no-verify" in refused.stderr
+    result = aios("memory", "import", "--no-verify", file)
     assert result.exit_code == 1
     assert "another" in result.stderr
     assert model in result.stderr

@@ -97,7 +97,7 @@ def test_delete(store, flushed):
     assert store.delete_where({"n": {"$gte": 8}}) == 2
     assert [memory["memory_id"] for memory in store] == ["m0002", "m0004", "m0005", "m0006", "m0007"]
     assert store.count() == 5
-    with pytest.raises(StorageError, match="empty filter"):
+    with pytest.raises(StorageError, match="a condition that some memory could fail"):
         store.delete_where({})
 
 

@@ -86,7 +86,7 @@ pub enum Error {
     },
     /// A filter cannot be understood.
     #[error(
-        "filter: {what}; operators are $eq $ne $gt $gte $lt $lte $in $nin $exists $prefix $and $or $not"
+        "filter: {what}; operators are $eq $ne $gt $gte $lt $lte $in $nin $exists $prefix $and $or $nor $not"
     )]
     Filter {
         /// The part at fault.

@@ -7,6 +7,7 @@
 
 use crate::error::{Error, Result};
 use crate::projection;
+use crate::tautology;
 use serde_json::{Map, Value};
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
@@ -24,15 +25,15 @@ pub struct Filter {
 }
 
 #[derive(Debug, Clone)]
-enum Condition {
+pub(crate) enum Condition {
     And(Vec<Condition>),
     Or(Vec<Condition>),
     Not(Box<Condition>),
     Field(Field, Test),
 }
 
-#[derive(Debug, Clone)]
-enum Field {
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Field {
     Id,
     CreatedAt,
     UpdatedAt,
@@ -40,7 +41,7 @@ enum Field {
 }
 
 #[derive(Debug, Clone)]
-enum Test {
+pub(crate) enum Test {
     Equals(Value),
     Order(Value, fn(Ordering) -> bool),
     In(Vec<Value>),
@@ -85,11 +86,6 @@ impl Filter {
         })
     }
 
-    /// Parses what the condition looks at of a memory's metadata; the rest would only take time.
-    pub(crate) fn metadata(&self, json: &str) -> serde_json::Result<Value> {
-        projection::members(json, &self.members)
-    }
-
     /// Whether it looks at metadata at all.
     pub(crate) fn looks_at_metadata(&self) -> bool {
         !self.members.is_empty()
@@ -105,8 +101,28 @@ impl Filter {
         &self.text
     }
 
-    pub(crate) fn matches(&self, subject: &Subject<'_>) -> bool {
-        self.condition.matches(subject)
+    /// Whether no memory could fail it, whatever it holds.
+    #[must_use]
+    pub fn holds_for_all(&self) -> bool {
+        tautology::holds_for_all(&self.condition)
+    }
+
+    /// Whether a memory satisfies it. One whose metadata it looks at and cannot read does not: before they
+    /// were refused, stores took numbers and depths that cannot be.
+    pub(crate) fn selects(&self, id: &str, times: (i64, i64), metadata: &str) -> bool {
+        let metadata = if self.looks_at_metadata() {
+            projection::members(metadata, &self.members)
+        } else {
+            Ok(Value::Null)
+        };
+        metadata.is_ok_and(|metadata| {
+            self.condition.matches(&Subject {
+                id,
+                created_at: times.0,
+                updated_at: times.1,
+                metadata: &metadata,
+            })
+        })
     }
 }
 
@@ -135,6 +151,10 @@ fn parse_all(value: &Value, depth: usize) -> Result<Condition> {
         .map(|(key, value)| match key.as_str() {
             "$and" => Ok(Condition::And(parse_list(key, value, depth)?)),
             "$or" => Ok(Condition::Or(parse_list(key, value, depth)?)),
+            "$nor" => {
+                let any = Condition::Or(parse_list(key, value, depth)?);
+                Ok(Condition::Not(Box::new(any)))
+            }
             "$not" => Ok(Condition::Not(Box::new(parse_all(value, depth + 1)?))),
             _ if key.starts_with('$') => Err(bad(format!("unknown operator {key}"))),
             _ => parse_field(field(key)?, value, depth),
@@ -235,7 +255,7 @@ impl Condition {
         }
     }
 
-    fn matches(&self, subject: &Subject<'_>) -> bool {
+    pub(crate) fn matches(&self, subject: &Subject<'_>) -> bool {
         match self {
             Self::And(all) => all.iter().all(|condition| condition.matches(subject)),
             Self::Or(any) => any.iter().any(|condition| condition.matches(subject)),
@@ -258,7 +278,17 @@ fn seconds(micros: i64) -> Value {
 }
 
 impl Test {
-    fn holds(&self, value: Option<&Value>) -> bool {
+    /// The values it compares with.
+    pub(crate) fn literals(&self) -> Vec<Value> {
+        match self {
+            Self::Equals(value) | Self::Order(value, _) => vec![value.clone()],
+            Self::In(values) => values.clone(),
+            Self::Prefix(prefix) => vec![Value::from(prefix.as_str())],
+            Self::Exists(_) => Vec::new(),
+        }
+    }
+
+    pub(crate) fn holds(&self, value: Option<&Value>) -> bool {
         match self {
             Self::Exists(wanted) => value.is_some() == *wanted,
             Self::Equals(Value::Null) if value.is_none() => true,
@@ -320,18 +350,12 @@ fn compare(a: &Value, b: &Value) -> Option<Ordering> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Filter, Subject};
+    use super::Filter;
     use serde_json::{Value, json};
 
     fn holds(filter: &Value, metadata: &Value) -> bool {
-        Filter::parse(&filter.to_string())
-            .unwrap()
-            .matches(&Subject {
-                id: "note-7",
-                created_at: 10_500_000,
-                updated_at: 20_000_000,
-                metadata,
-            })
+        let filter = Filter::parse(&filter.to_string()).unwrap();
+        filter.selects("note-7", (10_500_000, 20_000_000), &metadata.to_string())
     }
 
     #[test]
@@ -368,12 +392,31 @@ mod tests {
             (json!({"s": {"$prefix": "ab"}}), true),
             (json!({"s": {"$not": {"$prefix": "ab"}}}), false),
             (json!({"$or": [{"n": 1}, {"b": true}]}), true),
+            (json!({"$nor": [{"n": 1}, {"b": false}]}), true),
+            (json!({"$nor": [{"n": 3}, {"b": false}]}), false),
             (json!({"$and": [{"n": 3}, {"$not": {"s": "abc"}}]}), false),
             (json!({"@id": {"$prefix": "note-"}}), true),
             (json!({"@created_at": {"$lt": 10.6}}), true),
             (json!({"@updated_at": 20}), true),
         ] {
             assert_eq!(holds(&filter, &metadata), expected, "{filter}");
+        }
+    }
+
+    #[test]
+    fn metadata_that_cannot_be_read_satisfies_nothing_that_looks_at_it() {
+        let deep = format!(
+            r#"{{"a": {}1{}, "b": 1}}"#,
+            "[".repeat(200),
+            "]".repeat(200)
+        );
+        let long = format!(r#"{{"a": {}, "b": 1}}"#, "9".repeat(400));
+        for json in [deep, long] {
+            let selects = |filter: &str| Filter::parse(filter).unwrap().selects("x", (0, 0), &json);
+            assert!(!selects(r#"{"a": {"$ne": 1}}"#));
+            assert!(!selects(r#"{"a": 1}"#));
+            assert!(selects(r#"{"b": 1}"#));
+            assert!(selects(r#"{"@id": "x"}"#));
         }
     }
 

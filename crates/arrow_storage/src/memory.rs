@@ -12,6 +12,10 @@ pub const MAX_METADATA_BYTES: usize = 1 << 20;
 /// Longest embedding.
 pub const MAX_DIMENSION: usize = 65_536;
 
+/// The years 1 to 9999, in microseconds since the epoch: what dates of ISO 8601 and of other tools can say.
+pub(crate) const TIMES: std::ops::RangeInclusive<i64> =
+    -62_135_596_800_000_000..=253_402_300_799_999_999;
+
 /// Lengths whose squares and products stay finite and normal in single precision.
 const NORMS: std::ops::RangeInclusive<f64> = 1e-15..=1e15;
 
@@ -85,16 +89,33 @@ impl Memory {
                 "another value",
             ));
         }
-        serde_json::from_str::<serde::de::IgnoredAny>(&self.metadata).map_err(|error| {
+        // As a filter will read it.
+        serde_json::from_str::<serde_json::Value>(&self.metadata).map_err(|error| {
             Error::invalid(
                 format!("metadata of {:?}", self.id),
-                "a JSON object",
+                "a JSON object of at most 127 levels and numbers below 1.8e308",
                 error.to_string(),
             )
         })?;
         validate_vector(&self.embedding, || {
             format!("the embedding of {:?}", self.id)
         })
+    }
+
+    /// Checks times that were given, and not read from the clock.
+    pub(crate) fn validate_times(&self) -> Result<()> {
+        let times = [
+            ("created_at", self.created_at),
+            ("updated_at", self.updated_at),
+        ];
+        match times.iter().find(|(_, time)| !TIMES.contains(time)) {
+            None => Ok(()),
+            Some((name, time)) => Err(Error::invalid(
+                format!("{name} of {:?}", self.id),
+                "a time of the years 1 to 9999",
+                format!("{time} microseconds since 1970"),
+            )),
+        }
     }
 
     /// Bytes it takes in memory and in the log, about.

@@ -2,7 +2,7 @@
 
 use crate::checksum::{BlockSums, CheckedBytes};
 use crate::error::{At, Error, Result};
-use crate::filter::{Filter, Subject};
+use crate::filter::Filter;
 use crate::manifest::{SegmentEntry, table_name, vectors_name};
 use crate::memory::Memory;
 use crate::table::{Column, Table, rows_per_group};
@@ -220,7 +220,7 @@ impl Segment {
         }
         let mut found = Bitmap::empty(self.rows());
         let all: Vec<usize> = (0..self.rows()).collect();
-        for rows in all.chunks(rows_per_group(self.table()?.dimension)) {
+        for rows in all.chunks(rows_per_group(self.dimension)) {
             let holds = self.readable(rows, |rows| self.evaluate(filter, rows))?;
             for (&row, holds) in rows.iter().zip(holds) {
                 if holds == Some(true) {
@@ -251,16 +251,8 @@ impl Segment {
             |times: &Option<Vec<i64>>, index: usize| times.as_ref().map_or(0, |times| times[index]);
         let holds = rows.iter().enumerate().map(|(index, &row)| {
             let json = texts.as_ref().map_or("{}", |texts| &texts[index]);
-            let metadata = filter.metadata(json).map_err(|error| {
-                let what = format!("metadata of row {row}: {error}");
-                Error::corrupted(&self.table_path, 0, what)
-            })?;
-            Ok(filter.matches(&Subject {
-                id: self.id(row)?,
-                created_at: time(&created, index),
-                updated_at: time(&updated, index),
-                metadata: &metadata,
-            }))
+            let times = (time(&created, index), time(&updated, index));
+            Ok(filter.selects(self.id(row)?, times, json))
         });
         holds.collect()
     }

@@ -1,7 +1,7 @@
 //! Reading: a view of the store at one commit.
 
 use crate::error::{Error, Result};
-use crate::filter::{Filter, Subject};
+use crate::filter::Filter;
 use crate::memory::{Memory, validate_vector};
 use crate::merge::Merged;
 use crate::state::{Place, State};
@@ -349,14 +349,6 @@ impl Scan {
 }
 
 fn matches(filter: &Filter, memory: &Memory) -> bool {
-    // Metadata was checked to be JSON when the memory was made.
-    let metadata = filter
-        .metadata(&memory.metadata)
-        .unwrap_or(serde_json::Value::Null);
-    filter.matches(&Subject {
-        id: &memory.id,
-        created_at: memory.created_at,
-        updated_at: memory.updated_at,
-        metadata: &metadata,
-    })
+    let times = (memory.created_at, memory.updated_at);
+    filter.selects(&memory.id, times, &memory.metadata)
 }

@@ -200,13 +200,30 @@ impl Store {
         keep_times: bool,
         check: Check<'_>,
     ) -> Result<()> {
+        self.write(gone, memories, keep_times, false, check)
+    }
+
+    fn write(
+        &self,
+        gone: &[String],
+        memories: Vec<Memory>,
+        keep_times: bool,
+        new: bool,
+        check: Check<'_>,
+    ) -> Result<()> {
         let writer = self.writer()?;
         let expected = self.current().dimension;
         validate(&memories, expected)?;
+        if keep_times {
+            memories.iter().try_for_each(Memory::validate_times)?;
+        }
         let mut memories = last_of_each(memories);
         let saved = writer.commit(&self.state, check, |state| {
             // Another thread may have decided the dimension since.
             validate_dimension(&memories, state.dimension)?;
+            if new {
+                refuse_held(state, &memories)?;
+            }
             if !keep_times {
                 keep_created_at(state, &mut memories)?;
             }
@@ -220,6 +237,14 @@ impl Store {
                 .collect())
         })?;
         self.finish(writer, saved)
+    }
+
+    /// As [`Self::save`], of memories that are new.
+    ///
+    /// # Errors
+    /// `Invalid` when the store holds one of their ids, and as [`Self::save`].
+    pub fn insert(&self, memories: Vec<Memory>, keep_times: bool, check: Check<'_>) -> Result<()> {
+        self.write(&[], memories, keep_times, true, check)
     }
 
     /// Changes parts of a memory; false when there is none.
@@ -261,8 +286,21 @@ impl Store {
     /// Removes the memories that satisfy a filter in one commit; returns how many.
     ///
     /// # Errors
-    /// Those of reading and of writing.
-    pub fn delete_where(&self, filter: &Filter, check: Check<'_>) -> Result<usize> {
+    /// `Invalid` when no memory could fail the filter, unless `everything` says that all are meant; those of
+    /// reading and of writing.
+    pub fn delete_where(
+        &self,
+        filter: &Filter,
+        everything: bool,
+        check: Check<'_>,
+    ) -> Result<usize> {
+        if !everything && filter.holds_for_all() {
+            return Err(Error::invalid(
+                "delete_where",
+                "a condition that some memory could fail, or everything=True",
+                format!("{}, which every memory satisfies", filter.text()),
+            ));
+        }
         self.delete_found(check, |state| {
             let view = Snapshot {
                 state: Arc::new(state.clone()),
@@ -540,6 +578,22 @@ fn validate_dimension(memories: &[Memory], expected: Option<usize>) -> Result<()
         }),
         None => Ok(()),
     }
+}
+
+fn refuse_held(state: &State, memories: &[Memory]) -> Result<()> {
+    for memory in memories {
+        if state.find(&memory.id)?.is_some() {
+            return Err(Error::invalid(
+                "memory_id",
+                "one that is new",
+                format!(
+                    "{:?}, which is there: save or upsert replaces it",
+                    memory.id
+                ),
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Those of the ids that the store holds, each once.

@@ -34,6 +34,8 @@ const VERSION_KEY: &str = "aios.format_version";
 const DIMENSION_KEY: &str = "aios.dimension";
 /// What made the vectors, when that is known.
 pub(crate) const MODEL_KEY: &str = "aios.model";
+/// What a file names as its writer.
+pub(crate) const CREATED_BY: &str = "aios";
 const VERSION: u32 = 1;
 
 /// Rows that are handed to a text column at once: a page ends only between two such groups, and a hit
@@ -104,6 +106,12 @@ impl TableWriter {
         })
     }
 
+    /// Adds to what the file says about itself.
+    pub(crate) fn note(&mut self, key: &str, value: &str) {
+        let pair = KeyValue::new(key.to_owned(), value.to_owned());
+        self.writer.append_key_value_metadata(pair);
+    }
+
     /// Writes one group of rows.
     pub(crate) fn write(&mut self, rows: &[Arc<Memory>]) -> Result<()> {
         let path = self.path.clone();
@@ -131,7 +139,7 @@ fn properties(dimension: usize, model: Option<&str>) -> WriterProperties {
     let text = ZstdLevel::try_new(3).map_or(fast, Compression::ZSTD);
     let embedding = ColumnPath::new(["embedding", "list", "element"].map(str::to_owned).to_vec());
     WriterProperties::builder()
-        .set_created_by("aios".to_owned())
+        .set_created_by(CREATED_BY.to_owned())
         .set_dictionary_enabled(false)
         .set_compression(text)
         .set_column_compression(embedding.clone(), fast)

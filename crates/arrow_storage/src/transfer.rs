@@ -2,19 +2,23 @@
 
 use crate::error::{At, Error, Result};
 use crate::flush::Check;
-use crate::memory::{Memory, now_micros};
+use crate::foreign::RowReader;
 use crate::snapshot::Snapshot;
 use crate::store::Store;
-use crate::table::{MODEL_KEY, TableWriter, rows_per_group};
-use crate::vfs::{VfsFile, disk_file};
+use crate::table::{CREATED_BY, MODEL_KEY, TableWriter, rows_per_group};
+use crate::vfs::disk_file;
 use atomic_file::AtomicFile;
 use parquet::file::reader::{FileReader, SerializedFileReader};
-use parquet::record::{Field, Row};
 use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+/// The CRC-32C of the whole file, in hexadecimal, with zeros in place of itself.
+const SUM_KEY: &str = "aios.crc32c";
+const NO_SUM: &str = "00000000";
+
 impl Snapshot {
-    /// Writes the memories to a Parquet file, replacing it atomically; returns how many.
+    /// Writes the memories to a Parquet file with a checksum, replacing it atomically; returns how many.
     ///
     /// # Errors
     /// Those of reading the store and of writing the file; `NoStore` when there is nothing to write.
@@ -27,20 +31,21 @@ impl Snapshot {
             ));
         };
         let draft = AtomicFile::create(path).at("write", path)?;
-        let file = draft.file().try_clone().at("write", path)?;
-        let count = self.write_table(disk_file(file), path, dimension, check)?;
+        let count = self.write_table(draft.file(), path, dimension, check)?;
         draft.commit().at("write", path)?;
         Ok(count)
     }
 
     fn write_table(
         &self,
-        file: Box<dyn VfsFile>,
+        file: &File,
         path: &Path,
         dimension: usize,
         check: Check<'_>,
     ) -> Result<usize> {
-        let mut table = TableWriter::create(file, path, dimension, self.model())?;
+        let sink = disk_file(file.try_clone().at("write", path)?);
+        let mut table = TableWriter::create(sink, path, dimension, self.model())?;
+        table.note(SUM_KEY, NO_SUM);
         let mut scan = self.scan(None)?;
         let mut count = 0;
         loop {
@@ -52,7 +57,12 @@ impl Snapshot {
             count += batch.len();
             table.write(&batch)?;
         }
-        table.finish()?;
+        let sums = table.finish()?;
+        let at = place_of_sum(file, path)?.ok_or_else(|| {
+            Error::corrupted(path, 0, "the file lacks the checksum just written to it")
+        })?;
+        let sum = format!("{:08x}", sums.whole());
+        file.write_all_at(sum.as_bytes(), at).at("write", path)?;
         Ok(count)
     }
 }
@@ -61,36 +71,58 @@ impl Snapshot {
 const BATCH_ROWS: usize = 8192;
 
 /// Reads a Parquet file with the columns `memory_id`, `content` and `embedding`, and optionally
-/// `metadata` (JSON), `created_at` and `updated_at`, and saves its memories; returns how many.
+/// `metadata` (JSON, a struct or a map), `created_at` and `updated_at`, and saves its memories; returns how many.
 ///
-/// A file that says which model made its vectors is taken by a store of that model, or by an empty one, which
-/// is then a store of that model.
+/// A file that was exported has a checksum, which is compared first if `verify`. Files of other programs have
+/// none. A file that says which model made its vectors is taken by a store of that model, or by an empty one,
+/// which is then a store of that model.
 ///
 /// They are saved in batches: an error leaves those before it saved.
 ///
 /// # Errors
-/// `ForeignVectors`, `Io`, `Invalid` when the file is not such a table, and those of [`Store::save`].
-pub fn import_parquet(path: &Path, store: &Store, check: Check<'_>) -> Result<usize> {
+/// `ForeignVectors`, `Io`, `Invalid` when the file is not such a table or fails its checksum, and those of
+/// [`Store::save`].
+pub fn import_parquet(path: &Path, store: &Store, verify: bool, check: Check<'_>) -> Result<usize> {
     let file = File::open(path).at("open", path)?;
     // The file may come from anywhere; a panic of the Parquet library is that file's fault.
-    let guarded = std::panic::AssertUnwindSafe(|| read_table(path, file, store, check));
-    std::panic::catch_unwind(guarded).unwrap_or_else(|_| Err(not_a_table(path, "it is damaged")))
+    let guarded = std::panic::AssertUnwindSafe(|| read_table(path, file, store, verify, check));
+    std::panic::catch_unwind(guarded).unwrap_or_else(|_| {
+        Err(Error::invalid(
+            path.display().to_string(),
+            "a Parquet file",
+            "one that is damaged",
+        ))
+    })
 }
 
-fn read_table(path: &Path, file: File, store: &Store, check: Check<'_>) -> Result<usize> {
-    let reader =
-        SerializedFileReader::new(file).map_err(|error| not_a_table(path, &error.to_string()))?;
-    if let Some(model) = model_of(&reader) {
+fn read_table(
+    path: &Path,
+    file: File,
+    store: &Store,
+    verify: bool,
+    check: Check<'_>,
+) -> Result<usize> {
+    let handle = file.try_clone().at("open", path)?;
+    let not_parquet =
+        |found: String| Error::invalid(path.display().to_string(), "a Parquet file", found);
+    let reader = SerializedFileReader::new(file).map_err(|error| not_parquet(error.to_string()))?;
+    let about = reader.metadata().file_metadata();
+    // Another program that read the file and wrote it anew may have kept our notes about it.
+    if verify && about.created_by() == Some(CREATED_BY) {
+        compare_sum(&handle, path, note(&reader, SUM_KEY), check)?;
+    }
+    if let Some(model) = note(&reader, MODEL_KEY) {
         store.take_model(path, &model)?;
     }
+    let rows_of = RowReader::new(path, about);
     let rows = reader
         .get_row_iter(None)
-        .map_err(|error| not_a_table(path, &error.to_string()))?;
+        .map_err(|error| not_parquet(error.to_string()))?;
     let mut batch = Vec::new();
     let mut count = 0;
     for row in rows {
-        let row = row.map_err(|error| not_a_table(path, &error.to_string()))?;
-        batch.push(memory(path, count, &row)?);
+        let row = row.map_err(|error| not_parquet(error.to_string()))?;
+        batch.push(rows_of.memory(count, &row)?);
         count += 1;
         if batch.len() == BATCH_ROWS {
             check()?;
@@ -103,72 +135,70 @@ fn read_table(path: &Path, file: File, store: &Store, check: Check<'_>) -> Resul
     Ok(count)
 }
 
-/// The model that a file says made its vectors.
-fn model_of(reader: &SerializedFileReader<File>) -> Option<String> {
+/// What a file says about itself.
+fn note(reader: &SerializedFileReader<File>, key: &str) -> Option<String> {
     let pairs = reader.metadata().file_metadata().key_value_metadata()?;
-    let pair = pairs.iter().find(|pair| pair.key == MODEL_KEY)?;
-    pair.value.clone()
+    pairs.iter().find(|pair| pair.key == key)?.value.clone()
 }
 
-fn not_a_table(path: &Path, found: &str) -> Error {
-    Error::invalid(
+/// Compares an exported file with its checksum; those of before there was one have none.
+fn compare_sum(file: &File, path: &Path, noted: Option<String>, check: Check<'_>) -> Result<()> {
+    let Some(noted) = noted else {
+        return Ok(());
+    };
+    let found = match place_of_sum(file, path)? {
+        Some(at) => format!("{:08x}", sum_without(file, path, at, check)?),
+        None => "no place of it".to_owned(),
+    };
+    if found == noted {
+        return Ok(());
+    }
+    Err(Error::invalid(
         path.display().to_string(),
-        "a Parquet file with the columns memory_id, content and embedding",
-        found,
-    )
+        format!("the file that was exported, of checksum {noted}"),
+        format!("{found}: it was damaged or changed since; verify=False (--no-verify) takes it"),
+    ))
 }
 
-fn memory(path: &Path, number: usize, row: &Row) -> Result<Memory> {
-    let now = now_micros();
-    let mut memory = Memory {
-        id: String::new(),
-        content: String::new(),
-        metadata: "{}".to_owned(),
-        created_at: now,
-        updated_at: now,
-        embedding: Vec::new(),
-    };
-    let mut seen = 0;
-    for (name, field) in row.get_column_iter() {
-        let wrong = || not_a_table(path, &format!("{name} {field} in row {number}"));
-        match (name.as_str(), field) {
-            ("memory_id", Field::Str(text)) => memory.id.clone_from(text),
-            ("content", Field::Str(text)) => memory.content.clone_from(text),
-            ("metadata", Field::Str(text)) => memory.metadata.clone_from(text),
-            ("metadata" | "created_at" | "updated_at", Field::Null) => {}
-            ("created_at", field) => memory.created_at = micros(field).ok_or_else(wrong)?,
-            ("updated_at", field) => memory.updated_at = micros(field).ok_or_else(wrong)?,
-            ("embedding", field) => memory.embedding = floats(field).ok_or_else(wrong)?,
-            ("memory_id" | "content" | "metadata", _) => return Err(wrong()),
-            _ => continue,
+/// Where in the file the digits of its checksum are.
+fn place_of_sum(file: &File, path: &Path) -> Result<Option<u64>> {
+    let len = file.metadata().at("read", path)?.len();
+    let mut tail = [0; 8];
+    file.read_exact_at(&mut tail, len.saturating_sub(8))
+        .at("read", path)?;
+    let footer_len = u64::from(u32::from_le_bytes([tail[0], tail[1], tail[2], tail[3]])).min(len);
+    let start = len.saturating_sub(8 + footer_len);
+    let mut footer = vec![0; footer_len as usize];
+    file.read_exact_at(&mut footer, start).at("read", path)?;
+    // In the compact encoding of the footer, a byte of type and one of length stand between key and value.
+    let key = SUM_KEY.as_bytes();
+    let found = footer.windows(key.len()).rposition(|bytes| bytes == key);
+    let value = found.map(|at| at + key.len() + 2);
+    let value = value.filter(|at| at + NO_SUM.len() <= footer.len());
+    Ok(value.map(|at| start + at as u64))
+}
+
+/// The checksum of a file with zeros at the eight digits from `at`.
+fn sum_without(file: &File, path: &Path, at: u64, check: Check<'_>) -> Result<u32> {
+    let mut sum = 0;
+    let mut offset = 0;
+    let mut buffer = vec![0; 1 << 20];
+    let digits = at..at + NO_SUM.len() as u64;
+    loop {
+        check()?;
+        let read = file.read_at(&mut buffer, offset).at("read", path)?;
+        if read == 0 {
+            return Ok(sum);
         }
-        seen += usize::from(matches!(
-            name.as_str(),
-            "memory_id" | "content" | "embedding"
-        ));
+        for digit in digits.clone() {
+            if let Some(place) = digit
+                .checked_sub(offset)
+                .filter(|place| *place < read as u64)
+            {
+                buffer[place as usize] = b'0';
+            }
+        }
+        sum = crc32c::crc32c_append(sum, &buffer[..read]);
+        offset += read as u64;
     }
-    if seen < 3 {
-        return Err(not_a_table(path, "some of them missing"));
-    }
-    Ok(memory)
-}
-
-fn micros(field: &Field) -> Option<i64> {
-    match field {
-        Field::TimestampMicros(micros) | Field::Long(micros) => Some(*micros),
-        Field::TimestampMillis(millis) => millis.checked_mul(1000),
-        _ => None,
-    }
-}
-
-fn floats(field: &Field) -> Option<Vec<f32>> {
-    let Field::ListInternal(list) = field else {
-        return None;
-    };
-    let elements = list.elements().iter().map(|element| match element {
-        Field::Float(value) => Some(*value),
-        Field::Double(value) => Some(*value as f32),
-        _ => None,
-    });
-    elements.collect()
 }

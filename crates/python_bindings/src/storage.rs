@@ -144,8 +144,9 @@ impl PyStore {
     }
 
     /// Parallel columns; `embeddings` is float32[n, dim]; `times` int64[n] of creation and of the last
-    /// change, kept as they are when given. `gone` are ids that the same commit removes.
-    #[pyo3(signature = (ids, contents, metadata, embeddings, times=None, gone=Vec::new()))]
+    /// change, kept as they are when given. `gone` are ids that the same commit removes. With `new`, ids that
+    /// are there are refused.
+    #[pyo3(signature = (ids, contents, metadata, embeddings, times=None, gone=Vec::new(), new=false))]
     #[allow(clippy::too_many_arguments)]
     fn save(
         &self,
@@ -156,6 +157,7 @@ impl PyStore {
         embeddings: PyReadonlyArray2<'_, f32>,
         times: Option<(PyReadonlyArray1<'_, i64>, PyReadonlyArray1<'_, i64>)>,
         gone: Vec<String>,
+        new: bool,
     ) -> PyResult<()> {
         let (count, dimension) = (embeddings.shape()[0], embeddings.shape()[1]);
         let vectors = embeddings.as_slice()?;
@@ -181,7 +183,11 @@ impl PyStore {
         let memories: Vec<Memory> = memories.collect();
         let keep_times = times.is_some();
         detached(py, |check| {
-            self.0.replace(&gone, memories, keep_times, check)
+            if new {
+                self.0.insert(memories, keep_times, check)
+            } else {
+                self.0.replace(&gone, memories, keep_times, check)
+            }
         })
     }
 
@@ -209,9 +215,10 @@ impl PyStore {
         detached(py, |check| self.0.delete(&ids, check))
     }
 
-    fn delete_where(&self, py: Python<'_>, filter: &str) -> PyResult<usize> {
+    #[pyo3(signature = (filter, everything=false))]
+    fn delete_where(&self, py: Python<'_>, filter: &str, everything: bool) -> PyResult<usize> {
         let filter = Filter::parse(filter).map_err(|error| to_python(py, error))?;
-        detached(py, |check| self.0.delete_where(&filter, check))
+        detached(py, |check| self.0.delete_where(&filter, everything, check))
     }
 
     fn flush(&self, py: Python<'_>) -> PyResult<()> {
@@ -253,9 +260,10 @@ impl PyStore {
         Ok(out)
     }
 
-    fn import_parquet(&self, py: Python<'_>, path: PathBuf) -> PyResult<usize> {
+    #[pyo3(signature = (path, verify=true))]
+    fn import_parquet(&self, py: Python<'_>, path: PathBuf, verify: bool) -> PyResult<usize> {
         detached(py, |check| {
-            arrow_storage::import_parquet(&path, &self.0, check)
+            arrow_storage::import_parquet(&path, &self.0, verify, check)
         })
     }
 
@@ -388,7 +396,15 @@ impl PyScan {
     }
 }
 
+/// Whether no memory could fail a filter, whatever it holds.
+#[pyfunction]
+fn filter_holds_for_all(py: Python<'_>, filter: &str) -> PyResult<bool> {
+    let filter = Filter::parse(filter).map_err(|error| to_python(py, error))?;
+    Ok(filter.holds_for_all())
+}
+
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(filter_holds_for_all, module)?)?;
     module.add_class::<PyStore>()?;
     module.add_class::<PySnapshot>()?;
     module.add_class::<PyScan>()

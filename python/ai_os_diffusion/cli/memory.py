@@ -92,16 +92,25 @@ def forget(
     ] = None,
     filters: Filter = None,
     source: Source = None,
+    everything: Annotated[bool, typer.Option("--all", help="Forget every memory.")] = False,
     yes: Yes = False,
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
     """Forget memories by id, by filter or by document."""
+    from ai_os_diffusion.storage import holds_for_all
+
     settings: Settings = ctx.obj
     condition = condition_of(filters, source)
     memory_ids = list(map(to_text, memory_ids or ()))
-    if not memory_ids and condition is None:
-        raise UsageError("name what to forget: ids, --filter KEY=VALUE or --source PATH")
+    if everything:
+        if memory_ids or condition is not None:
+            raise UsageError("--all forgets every memory; give it without ids, --filter and --source")
+        condition = {}
+    elif condition is not None and holds_for_all(condition):
+        raise UsageError("every memory satisfies this filter; if all are to be forgotten, say --all")
+    elif not memory_ids and condition is None:
+        raise UsageError("name what to forget: ids, --filter KEY=VALUE, --source PATH, or --all")
     with settings.runtime() as runtime:
         store = runtime.memories
         wanted = dict.fromkeys(_found(store, memory_id)["memory_id"] for memory_id in memory_ids)
@@ -174,12 +183,16 @@ def export_memories(
 def import_memories(
     ctx: typer.Context,
     file: Annotated[Path, typer.Argument(help="File written by `memory export`: .parquet or .jsonl.")],
+    verify: Annotated[
+        bool, typer.Option("--verify/--no-verify", help="Compare an exported file with its checksum.")
+    ] = True,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Take in memories from a file; those of the same id are replaced.
 
     Vectors of another model than the store's are refused. An empty store becomes one of the file's model.
+    Files of other programs, which have no checksum, are taken as they are.
     """
     settings: Settings = ctx.obj
     _check_format(file)
@@ -187,7 +200,8 @@ def import_memories(
         raise NotFoundError(f"{file}: no such file")
     with settings.runtime() as runtime:
         storage = runtime.storage
-        count = storage.import_jsonl(file) if _is_jsonl(file) else storage.import_parquet(file)
+        take = storage.import_jsonl if _is_jsonl(file) else storage.import_parquet
+        count = take(file, verify=verify)
     _tell_count("imported", count, file, quiet=quiet, as_json=as_json)
 
 
@@ -252,4 +266,7 @@ def _where(memory: Memory) -> str:
 
 
 def _time_text(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds).astimezone().isoformat(sep=" ", timespec="seconds")
+    try:
+        return datetime.fromtimestamp(seconds).astimezone().isoformat(sep=" ", timespec="seconds")
+    except (ValueError, OverflowError, OSError):  # stores took such times before they were refused
+        return f"{seconds:.0f} seconds after 1970"

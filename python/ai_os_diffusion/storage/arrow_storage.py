@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
 from ai_os_diffusion import _native
+from ai_os_diffusion.storage.jsonl import read_batches
 from ai_os_diffusion.storage.memory_view import MemoryView, Snapshot
 from ai_os_diffusion.storage.records import as_vector, columns_of, filter_json, metadata_json, text
 from ai_os_diffusion.utils.errors import StorageError
@@ -20,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ArrowStorage"]
 
+_IN_MEMORY = ":memory:"
+
 
 class ArrowStorage(MemoryView):
     """A durable store of memories: id, text, vector and metadata.
@@ -29,7 +35,9 @@ class ArrowStorage(MemoryView):
     with `read_only=True` and see every commit. Threads share a store freely. A forked process opens its own.
 
     Args:
-        storage_path: the folder; made when there is none. By default the setting `storage.path`.
+        storage_path: the folder; made when there is none. By default the setting `storage.path`. `":memory:"`
+            is a store of its own that lasts until it is closed or forgotten: a private folder among the
+            temporary files, which nothing is waited for to reach the disk and which is removed then.
         dimension: length of the vectors; by default the first one decides.
         read_only: open beside a writer, for reading.
         durability: when a write returns: `commit`, when the disk holds it; `batch`, when the system does,
@@ -64,6 +72,12 @@ class ArrowStorage(MemoryView):
 
             storage_path = load_config().storage.path
         self._path = os.fspath(storage_path)
+        self._remove: Callable[[], object] = lambda: None
+        if self._path == _IN_MEMORY:
+            if read_only:
+                raise StorageError(f"read_only: expected False with {_IN_MEMORY!r}, which is new, got True")
+            self._path, durability = tempfile.mkdtemp(prefix="aios-"), "none"
+            self._remove = weakref.finalize(self, _remove_folder, self._path, os.getpid())
         if dimension is not None and dimension < 1:
             raise StorageError(f"dimension: expected a number >= 1, got {dimension}")
         self._store = _native.Store(
@@ -93,18 +107,40 @@ class ArrowStorage(MemoryView):
             memory_id: its name, up to 1 KiB.
             content: its text, up to 64 MiB.
             embedding: float[dim], finite and not zero; kept in single precision.
-            metadata: JSON values by name, up to 1 MiB.
+            metadata: JSON values by name, up to 1 MiB and 127 levels; also scalars and arrays of NumPy, and
+                dates, which are kept as texts in ISO 8601, in UTC when they have a zone.
 
         Raises:
             DimensionError: the vector does not fit; nothing is written.
             StorageError: another argument does not, or the disk refuses; nothing is written.
         """
+        self._save_one(memory_id, content, embedding, metadata, new=False)
+
+    upsert = save
+    """What other stores call `save`."""
+
+    def add(
+        self, memory_id: str, content: str, embedding: ArrayLike, metadata: Metadata | None = None
+    ) -> None:
+        """Store a memory durably under an id that is new. Arguments are those of `save`.
+
+        Raises:
+            DimensionError: the vector does not fit; nothing is written.
+            StorageError: there is a memory of that id, another argument does not fit, or the disk refuses;
+                nothing is written.
+        """
+        self._save_one(memory_id, content, embedding, metadata, new=True)
+
+    def _save_one(
+        self, memory_id: str, content: str, embedding: ArrayLike, metadata: Metadata | None, *, new: bool
+    ) -> None:
         vector = as_vector(embedding, f"the embedding of {memory_id!r}")
         self._store.save(
             [text(memory_id, "memory_id")],
             [text(content, f"content of {memory_id!r}")],
             [metadata_json(metadata, memory_id)],
             vector[None, :],
+            new=new,
         )
 
     def save_many(
@@ -113,8 +149,10 @@ class ArrowStorage(MemoryView):
         """Store memories in one durable commit: all of them or none. The last of equal ids wins.
 
         Args:
-            memories: dicts with `memory_id`, `content`, `embedding` and optionally `metadata`; or a pyarrow
-                Table or RecordBatch, or anything with `__arrow_c_stream__`, with columns of these names.
+            memories: dicts with `memory_id`, `content`, `embedding` and optionally `metadata`, `created_at`
+                and `updated_at`; or a pyarrow Table or RecordBatch, or anything with `__arrow_c_stream__`,
+                with columns of these names. A time is a date, a text in ISO 8601 or seconds since the epoch,
+                in Arrow data also a timestamp of any unit. Where some say theirs, the others are of now.
             in_place_of: ids of memories that the same commit removes: nobody ever sees both or neither. One
                 that is also among `memories` stays.
 
@@ -128,7 +166,8 @@ class ArrowStorage(MemoryView):
         columns = columns_of(memories)
         gone = [text(memory_id, "memory_id") for memory_id in in_place_of]
         if columns.ids or gone:
-            self._store.save(columns.ids, columns.contents, columns.metadata, columns.embeddings, gone=gone)
+            texts = (columns.ids, columns.contents, columns.metadata)
+            self._store.save(*texts, columns.embeddings, columns.times, gone=gone)
         return len(columns.ids)
 
     def update(
@@ -171,20 +210,21 @@ class ArrowStorage(MemoryView):
         """
         return self._store.delete([text(memory_id, "memory_id") for memory_id in memory_ids])
 
-    def delete_where(self, filter: Mapping[str, Any]) -> int:
-        """Remove the memories that satisfy a filter in one durable commit; an empty filter is refused.
+    def delete_where(self, filter: Mapping[str, Any], *, everything: bool = False) -> int:
+        """Remove the memories that satisfy a filter in one durable commit.
+
+        Args:
+            filter: which.
+            everything: allow a filter that no memory could fail, such as an empty one.
 
         Returns:
             How many.
 
         Raises:
-            StorageError: the filter is empty or cannot be understood.
+            StorageError: no memory could fail the filter, however it is written, and `everything` is not set;
+                or it cannot be understood.
         """
-        if not filter:
-            raise StorageError(
-                "delete_where: expected a condition, got an empty filter, which all memories satisfy"
-            )
-        return self._store.delete_where(filter_json(filter) or "{}")
+        return self._store.delete_where(filter_json(filter) or "{}", everything)
 
     def snapshot(self) -> Snapshot:
         """A view of the store as it is now, which no later write changes."""
@@ -215,43 +255,54 @@ class ArrowStorage(MemoryView):
         """  # noqa: D205
         return self._store.stats()
 
-    def import_parquet(self, path: str | os.PathLike[str]) -> int:
+    def import_parquet(self, path: str | os.PathLike[str], *, verify: bool = True) -> int:
         """Store the memories of a Parquet file with the columns that `export_parquet` writes.
 
-        `metadata`, `created_at` and `updated_at` may be missing. Rows are committed 8,192 at a time. An empty
-        store takes over the model that made the file's vectors.
+        `metadata` (JSON, a struct or a map), `created_at` and `updated_at` may be missing; a timestamp may be
+        of any unit, a plain number is one of seconds. Rows are committed 8,192 at a time. An empty store
+        takes over the model that made the file's vectors.
+
+        Args:
+            path: the file.
+            verify: compare an exported file with its checksum before anything is stored. Files that other
+                programs wrote have none and are taken as they are.
 
         Returns:
             How many.
 
         Raises:
-            StorageError: the file cannot be read or lacks a column, or another model made its vectors.
+            StorageError: the file cannot be read, fails its checksum or lacks a column, another model made
+                its vectors, or a row is no memory; the message tells which.
             DimensionError: its vectors do not fit.
         """
-        return self._store.import_parquet(os.fspath(path))
+        return self._store.import_parquet(os.fspath(path), verify)
 
-    def import_jsonl(self, path: str | os.PathLike[str]) -> int:
+    def import_jsonl(self, path: str | os.PathLike[str], *, verify: bool = True) -> int:
         """Store the memories of a file with one JSON object a line, as `export_jsonl` writes them.
 
-        Times are optional, and so is the model that made the vectors; an empty store takes it over. Lines are
-        committed 8,192 at a time.
+        Times are optional, in ISO 8601 or in seconds since the epoch, and so is the model that made the
+        vectors; an empty store takes it over. Lines are committed 8,192 at a time.
+
+        Args:
+            path: the file.
+            verify: compare an exported file with its checksum before anything is stored. Files that other
+                programs wrote have none and are taken as they are.
 
         Returns:
             How many.
 
         Raises:
-            StorageError: the file cannot be read, another model made its vectors, or a line is no memory; the
-                message tells which.
+            StorageError: the file cannot be read or fails its checksum, another model made its vectors, or a
+                line is no memory; the message tells which.
             DimensionError: its vectors do not fit.
         """
-        from ai_os_diffusion.storage.jsonl import read_batches
-
         count = 0
-        for batch in read_batches(os.fspath(path)):
+        for batch in read_batches(os.fspath(path), verify=verify):
             if batch.model is not None:
                 self._store.take_model(path, batch.model)
-            columns, times = batch.columns, (batch.created_at, batch.updated_at)
-            self._store.save(columns.ids, columns.contents, columns.metadata, columns.embeddings, times)
+            columns = batch.columns
+            texts = (columns.ids, columns.contents, columns.metadata)
+            self._store.save(*texts, columns.embeddings, columns.times)
             count += len(columns.ids)
         return count
 
@@ -269,6 +320,7 @@ class ArrowStorage(MemoryView):
         segment, the log goes on holding what it holds.
         """
         self._store.close()
+        self._remove()
 
     def __enter__(self) -> Self:
         return self
@@ -283,3 +335,9 @@ class ArrowStorage(MemoryView):
 
     def __repr__(self) -> str:
         return f"ArrowStorage({self._path!r})"
+
+
+def _remove_folder(path: str, made_by: int) -> None:
+    """Remove the folder of a store in memory, which a forked process did not make."""
+    if os.getpid() == made_by:
+        shutil.rmtree(path, ignore_errors=True)

@@ -6,16 +6,17 @@ import json
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 import numpy as np
 
 from ai_os_diffusion import _native
 from ai_os_diffusion.contracts import Hit, Memory
+from ai_os_diffusion.storage.jsonl import write_lines
 from ai_os_diffusion.storage.records import as_matrix, as_vector, filter_json
+from ai_os_diffusion.storage.times import iso_time
 from ai_os_diffusion.utils.atomic_file import replacing
-from ai_os_diffusion.utils.errors import StorageError
+from ai_os_diffusion.utils.errors import MemoryNotFoundError, StorageError
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["MemoryView", "Metric", "Snapshot"]
 
 Metric = Literal["cosine", "dot", "euclidean"]
+T = TypeVar("T")
 
 _BATCH_ROWS = 1024
 
@@ -33,9 +35,9 @@ class MemoryView(ABC):
     """The reading half of a store.
 
     Filters are mappings as in MongoDB: `{"kind": "note", "size": {"$gte": 3}}`, with the operators `$eq $ne
-    $gt $gte $lt $lte $in $nin $exists $prefix $and $or $not`. A name is a path into the metadata, with dots;
-    `@id`, `@created_at` and `@updated_at` (seconds since the epoch) are the memory's own. An array satisfies
-    a condition when it or one of its elements does; `None` equals a missing name.
+    $gt $gte $lt $lte $in $nin $exists $prefix $and $or $nor $not`. A name is a path into the metadata, with
+    dots; `@id`, `@created_at` and `@updated_at` (seconds since the epoch) are the memory's own. An array
+    satisfies a condition when it or one of its elements does; `None` equals a missing name.
     """
 
     @abstractmethod
@@ -61,20 +63,74 @@ class MemoryView(ABC):
         row = self._view().load(memory_id)
         return None if row is None else _memory(row)
 
-    def query_by_similarity(self, embedding: ArrayLike, top_k: int = 5) -> list[Hit]:
+    @overload
+    def get(self, memory_id: str) -> Memory | None: ...
+    @overload
+    def get(self, memory_id: str, default: T) -> Memory | T: ...
+
+    def get(self, memory_id: str, default: T | None = None) -> Memory | T | None:
+        """Read one memory, or `default` when there is none of that id.
+
+        Raises:
+            StoreCorruptedError: its bytes fail their checksum.
+        """
+        memory = self.load(memory_id)
+        return default if memory is None else memory
+
+    def __getitem__(self, memory_id: str) -> Memory:
+        """Read one memory.
+
+        Raises:
+            MemoryNotFoundError: there is none of that id; it is a `KeyError` too.
+            StoreCorruptedError: its bytes fail their checksum.
+        """
+        if not isinstance(memory_id, str):
+            raise StorageError(f"memory_id: expected a text, got {type(memory_id).__name__}")
+        memory = self.load(memory_id)
+        if memory is None:
+            raise MemoryNotFoundError(f"there is no memory {memory_id!r}; iterating over the store gives all")
+        return memory
+
+    def query_by_similarity(
+        self,
+        embedding: ArrayLike,
+        top_k: int = 5,
+        *,
+        filter: Mapping[str, Any] | None = None,
+        min_similarity: float | None = None,
+    ) -> list[Hit]:
         """Find the memories nearest to a vector by cosine, best first.
 
         Args:
             embedding: float[dim].
             top_k: memories at most.
+            filter: only memories that satisfy this.
+            min_similarity: only memories at least as similar.
 
         Returns:
             Pairs of a memory and its similarity; equal similarities are in the order of the ids.
 
         Raises:
             DimensionError: the vector does not fit the store, or is zero or not finite.
+            StorageError: a filter that cannot be understood.
         """
-        return self.query(embedding, top_k)
+        return self.query(embedding, top_k, filter=filter, min_similarity=min_similarity)
+
+    def search(
+        self,
+        embedding: ArrayLike,
+        top_k: int = 5,
+        *,
+        filter: Mapping[str, Any] | None = None,
+        min_similarity: float | None = None,
+    ) -> list[Hit]:
+        """Find the memories nearest to a vector by cosine, best first: a short name of `query_by_similarity`.
+
+        A store makes no vectors: a text is refused, and is to be embedded first.
+
+        Arguments, result and errors are those of `query_by_similarity`.
+        """
+        return self.query_by_similarity(embedding, top_k, filter=filter, min_similarity=min_similarity)
 
     def query(
         self,
@@ -210,7 +266,7 @@ class MemoryView(ABC):
         return _optional("duckdb").connect().from_arrow(self.to_arrow(filter))
 
     def export_parquet(self, path: str | os.PathLike[str]) -> int:
-        """Write the memories to one Parquet file, replaced atomically.
+        """Write the memories to one Parquet file with a checksum, replaced atomically.
 
         Returns:
             How many.
@@ -223,21 +279,22 @@ class MemoryView(ABC):
     def export_jsonl(self, path: str | os.PathLike[str]) -> int:
         """Write the memories as JSON, one a line, replaced atomically; times in ISO 8601.
 
-        Each line names the model that made its vector, when that is known.
+        Each line names the model that made its vector, when that is known. The first one also holds a
+        checksum of the file, under `export`.
 
         Returns:
             How many.
+
+        Raises:
+            StorageError: the file cannot be written.
         """
-        count, view = 0, Snapshot(self._view())
+        view = Snapshot(self._view())
         made_by = {"model": view.model} if view.model else {}
         try:
-            with replacing(path) as draft, draft.open("w", encoding="utf-8") as file:
-                for memory in view:
-                    file.write(json.dumps({**_plain(memory), **made_by}, ensure_ascii=False) + "\n")
-                    count += 1
+            with replacing(path) as draft, draft.open("wb") as file:
+                return write_lines(file, ({**_plain(memory), **made_by} for memory in view))
         except OSError as error:
             raise StorageError(f"cannot write {os.fspath(path)}: {error.strerror}") from error
-        return count
 
 
 class Snapshot(MemoryView):
@@ -268,11 +325,12 @@ def _memory(row: _Row) -> Memory:
 
 
 def _plain(memory: Memory) -> dict[str, Any]:
-    times = {
-        name: datetime.fromtimestamp(memory[name], tz=timezone.utc).isoformat(timespec="microseconds")
-        for name in ("created_at", "updated_at")
+    return {
+        **memory,
+        "embedding": memory["embedding"].tolist(),
+        "created_at": iso_time(memory["created_at"]),
+        "updated_at": iso_time(memory["updated_at"]),
     }
-    return {**memory, "embedding": memory["embedding"].tolist(), **times}
 
 
 def _optional(module: str) -> Any:

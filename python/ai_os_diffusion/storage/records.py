@@ -3,23 +3,59 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import date, datetime, timezone
+from datetime import time as time_of_day
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ai_os_diffusion import _native
+from ai_os_diffusion.storage.times import micros_in, micros_of
 from ai_os_diffusion.utils.errors import DimensionError, StorageError
 from ai_os_diffusion.utils.wording import counted
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Columns", "as_matrix", "as_vector", "columns_of", "filter_json", "metadata_json"]
+__all__ = [
+    "Columns",
+    "as_matrix",
+    "as_vector",
+    "columns_of",
+    "filter_json",
+    "holds_for_all",
+    "metadata_json",
+    "text",
+]
+
+_TIMES = ("created_at", "updated_at")
+_FIELDS = frozenset({"memory_id", "content", "embedding", "metadata", *_TIMES})
+
+
+def _json_value(value: object) -> object:
+    """What JSON has no word for: scalars and arrays of NumPy; dates, as texts that sort by time."""
+    if isinstance(value, np.datetime64) and not np.isnat(value):
+        return str(np.datetime_as_string(value))
+    if isinstance(value, np.bool_):
+        return bool(value)
+    if isinstance(value, np.integer):
+        return int(value)
+    if isinstance(value, np.floating):
+        return float(value)
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, datetime):
+        return (value if value.tzinfo is None else value.astimezone(timezone.utc)).isoformat()
+    if isinstance(value, (date, time_of_day)):
+        return value.isoformat()
+    raise TypeError(f"{type(value).__name__}, which is none")
+
 
 # One for all calls: `json.dumps` would make one for each memory.
-_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
-_FIELDS = frozenset({"memory_id", "content", "embedding", "metadata", "created_at", "updated_at"})
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, default=_json_value)
 
 
 @dataclass
@@ -31,12 +67,15 @@ class Columns:
         contents: n texts.
         metadata: n JSON objects.
         embeddings: float32[n, dim].
+        times: int64[n] each, of creation and of the last change, in microseconds since the epoch; None when
+            no memory says any.
     """
 
     ids: list[str] = field(default_factory=list)
     contents: list[str] = field(default_factory=list)
     metadata: list[str] = field(default_factory=list)
     embeddings: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 0), np.float32))
+    times: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
 
 
 def as_vector(vector: ArrayLike, which: str) -> NDArray[np.float32]:
@@ -60,6 +99,11 @@ def as_matrix(vectors: ArrayLike, which: str) -> NDArray[np.float32]:
 def _floats(values: ArrayLike, which: str, axes: int, expected: str) -> NDArray[np.float32]:
     try:
         array = np.asarray(values)
+        if array.dtype.kind in "US":
+            raise DimensionError(
+                f"{which}: expected numbers, got a text; a store holds vectors and makes none: "
+                "embed it first, for example with engine.encode_query(text)"
+            )
         if array.dtype.kind not in "fiu":
             raise DimensionError(f"{which}: expected numbers, got {array.dtype}")
         with np.errstate(over="ignore"):  # what overflows becomes infinite and is refused as that
@@ -77,7 +121,7 @@ def metadata_json(metadata: Mapping[str, Any] | None, memory_id: object) -> str:
     """Write metadata as JSON.
 
     Raises:
-        StorageError: it is not a mapping of texts to JSON values.
+        StorageError: it is not a mapping of texts to JSON values, scalars or arrays of NumPy, or dates.
     """
     if metadata is None:
         return "{}"
@@ -102,6 +146,15 @@ def filter_json(filter: Mapping[str, Any] | None) -> str | None:
     return _json(dict(filter), "filter")
 
 
+def holds_for_all(filter: Mapping[str, Any]) -> bool:
+    """Whether no memory could fail a filter, whatever it holds and however the filter is written.
+
+    Raises:
+        StorageError: the filter cannot be understood.
+    """
+    return _native.filter_holds_for_all(filter_json(filter) or "{}")
+
+
 def _json(value: Any, where: str) -> str:
     try:
         text = _ENCODER.encode(value)
@@ -111,12 +164,14 @@ def _json(value: Any, where: str) -> str:
     return text
 
 
-def columns_of(items: Any) -> Columns:
+def columns_of(items: Any, name: Callable[[int], str] | None = None) -> Columns:
     """Make columns of mappings, or of Arrow data.
 
     Args:
-        items: mappings with `memory_id`, `content`, `embedding` and optionally `metadata`; or a pyarrow Table
-            or RecordBatch, or anything with `__arrow_c_stream__`, with columns of these names.
+        items: mappings with `memory_id`, `content`, `embedding` and optionally `metadata`, `created_at` and
+            `updated_at`; or a pyarrow Table or RecordBatch, or anything with `__arrow_c_stream__`, with
+            columns of these names.
+        name: how to call a mapping in errors, by its index.
 
     Raises:
         StorageError: a field is missing, unknown or of the wrong type.
@@ -129,18 +184,36 @@ def columns_of(items: Any) -> Columns:
             f"save_many: expected a list of dicts or an Arrow table, got {type(items).__name__}"
         )
     columns = Columns()
-    vectors = []
+    vectors, moments = [], []
     for index, item in enumerate(items):
-        if not isinstance(item, Mapping):
-            raise StorageError(f"save_many: expected a dict at {index}, got {type(item).__name__}")
-        _check_fields(item, index)
-        memory_id = item["memory_id"]
-        columns.ids.append(text(memory_id, f"memory_id at {index}"))
-        columns.contents.append(text(item["content"], f"content of {memory_id!r}"))
-        columns.metadata.append(metadata_json(item.get("metadata"), memory_id))
+        try:
+            moments.append(_add(columns, item, index))
+        except StorageError as error:
+            if name is None:
+                raise
+            raise type(error)(f"{name(index)}: {error}") from error
         vectors.append(item["embedding"])
     columns.embeddings = _stack(vectors, columns.ids)
+    columns.times = _times(*zip(*moments, strict=True)) if moments else None
     return columns
+
+
+def _add(columns: Columns, item: object, index: int) -> list[int | None]:
+    """Append a mapping but for its vector; returns its times."""
+    if not isinstance(item, Mapping):
+        raise StorageError(f"save_many: expected a dict at {index}, got {type(item).__name__}")
+    _check_fields(item, index)
+    memory_id = text(item["memory_id"], f"memory_id at {index}")
+    content = text(item["content"], f"content of {memory_id!r}")
+    metadata = metadata_json(item.get("metadata"), memory_id)
+    times = [
+        None if (value := item.get(field)) is None else micros_of(value, f"{field} of {memory_id!r}")
+        for field in _TIMES
+    ]
+    columns.ids.append(memory_id)
+    columns.contents.append(content)
+    columns.metadata.append(metadata)
+    return times
 
 
 def _check_fields(item: Mapping[str, Any], index: int) -> None:
@@ -151,6 +224,20 @@ def _check_fields(item: Mapping[str, Any], index: int) -> None:
         raise StorageError(
             f"save_many: the dict at {index} has unknown fields {names}; put them into metadata"
         )
+
+
+def _times(
+    created: Iterable[int | None], updated: Iterable[int | None]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
+    """Times that were not given are now, unless none was."""
+    columns = [list(created), list(updated)]
+    if all(value is None for values in columns for value in values):
+        return None
+    now = time.time_ns() // 1000
+    first, second = (
+        np.array([now if value is None else value for value in values], np.int64) for values in columns
+    )
+    return first, second
 
 
 def text(value: object, which: str) -> str:
@@ -214,7 +301,27 @@ def _arrow_columns(items: Any) -> Columns:
     if "metadata" in table.column_names:
         values = table["metadata"].to_pylist()
         metadata = [_arrow_metadata(value, name) for value, name in zip(values, ids, strict=True)]
-    return Columns(ids, contents, metadata, _arrow_vectors(pa, pc, table["embedding"], ids))
+    created, updated = (_arrow_times(pa, table, name, ids) for name in _TIMES)
+    vectors = _arrow_vectors(pa, pc, table["embedding"], ids)
+    return Columns(ids, contents, metadata, vectors, _times(created, updated))
+
+
+def _arrow_times(pa: Any, table: Any, name: str, ids: list[str]) -> list[int | None]:
+    """A column of times in microseconds; the type of a timestamp tells its unit."""
+    if name not in table.column_names:
+        return [None] * len(ids)
+    column, unit = table[name], None
+    if pa.types.is_timestamp(column.type):
+        unit = column.type.unit
+        column = column.cast(pa.int64())
+
+    def micros(value: Any, memory_id: str) -> int | None:
+        where = f"{name} of {memory_id!r}"
+        if value is None:
+            return None
+        return micros_of(value, where) if unit is None else micros_in(value, unit, where)
+
+    return [micros(value, memory_id) for value, memory_id in zip(column.to_pylist(), ids, strict=True)]
 
 
 def _arrow_metadata(value: object, memory_id: str) -> str:

@@ -15,6 +15,7 @@ DiffusionError
 ├── StorageError                        the memory store cannot do what was asked
 │   ├── StoreCorruptedError             bytes on disk fail their checksum
 │   ├── StoreLockedError                another process is writing
+│   ├── MemoryNotFoundError (KeyError)  there is no memory of that id
 │   └── DimensionError (ValueError)     a vector does not fit the store
 └── SamplingError                       sampling settings contradict the model or each other
 
@@ -30,6 +31,7 @@ __all__ = [
     "DimensionError",
     "InferenceError",
     "IngestError",
+    "MemoryNotFoundError",
     "ModelDamagedError",
     "ModelLoadError",
     "ModelNotFoundError",
@@ -102,6 +104,13 @@ class StoreCorruptedError(StorageError):
 
 class StoreLockedError(StorageError):
     """Another process holds the store for writing."""
+
+
+class MemoryNotFoundError(StorageError, KeyError):
+    """The store holds no memory of that id."""
+
+    # A KeyError would show its message in quotes.
+    __str__ = Exception.__str__
 
 
 class DimensionError(StorageError, ValueError):

@@ -426,7 +426,7 @@ impl Step {
             Self::Delete(ids) => store.delete(&owned(ids), check).map(drop),
             Self::DeleteWhere(prefix) => {
                 let filter = Filter::parse(&format!(r#"{{"@id": {{"$prefix": "{prefix}"}}}}"#))?;
-                store.delete_where(&filter, check).map(drop)
+                store.delete_where(&filter, false, check).map(drop)
             }
             Self::Update(id, text) => {
                 let patch = arrow_storage::Patch {
