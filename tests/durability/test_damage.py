@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import functools
 import os
 import random
 import re
@@ -32,6 +33,7 @@ def vector(name: str) -> np.ndarray:
     return np.random.default_rng(int(name[1:])).standard_normal(48).astype(np.float32)
 
 
+@functools.cache
 def record(name: str) -> dict:
     number = int(name[1:])
     metadata = {"n": number, "kind": "odd" if number % 2 else "even"}
@@ -91,10 +93,10 @@ def look(store: ArrowStorage) -> set[str]:
     found = set()
     for memory in store:
         name = memory["memory_id"]
-        assert {key: memory[key] for key in ("content", "metadata")} == {
-            key: record(name)[key] for key in ("content", "metadata")
-        }, name
-        assert (memory["embedding"] == vector(name)).all(), name
+        expected = record(name)
+        assert memory["content"] == expected["content"], name
+        assert memory["metadata"] == expected["metadata"], name
+        assert (memory["embedding"] == expected["embedding"]).all(), name
         found.add(name)
     for name in ("m0061", "m0601", "m0801"):
         hits = store.query(vector(name), 3, filter={"kind": "odd"})
