@@ -91,6 +91,19 @@ def test_a_model_that_is_for_its_head_is_refused(tmp_path: Path, head: str) -> N
     converted(tmp_path / "sentence", changes)
 
 
+def test_a_network_in_a_folder_of_its_module_is_found(tmp_path: Path) -> None:
+    source = write(tmp_path / "source", {"sentence_bert_config.json": {"max_seq_length": 8}})
+    inner = source / "0_Transformer"
+    inner.mkdir()
+    for name in (*FILES, "sentence_bert_config.json"):
+        (source / name).rename(inner / name)
+    (source / "modules.json").write_text(json.dumps([{**MODULES[0], "path": inner.name}, *MODULES[1:]]))
+    convert_model(source, tmp_path / "out")
+    with ArrowEngine(tmp_path / "out") as engine:
+        assert engine.max_seq_length == 8
+        assert engine.encode("hello").shape == (32,)
+
+
 def test_an_adapter_that_is_not_merged_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelLoadError, match=r"adapter_config.json: an adapter"):
         converted(tmp_path, {"adapter_config.json": {"peft_type": "LORA"}})
@@ -234,6 +247,7 @@ def test_texts_are_lower_cased_as_the_configurations_say(tmp_path: Path, changes
         {"use_sliding_window": True, "sliding_window": 1024, "max_window_layers": 1},
         {"model_type": "llama", "sliding_window": 1024},
         {"layer_types": ["full_attention", "sliding_attention"]},
+        {"hidden_act": "gelu"},
         {"partial_rotary_factor": 0.5},
         {"rope_parameters": {"rope_theta": 1e4, "partial_rotary_factor": 0.5}},
         {"rope_scaling": {"type": "dynamic", "factor": 2.0}},

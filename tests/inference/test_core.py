@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from ai_os_diffusion import _native
-from ai_os_diffusion.inference import InferenceCore, WeightLoader
+from ai_os_diffusion.inference import ArrowEngine, InferenceCore, WeightLoader
 from ai_os_diffusion.utils.errors import (
     ConfigurationError,
     DeviceError,
@@ -76,6 +76,20 @@ def test_padding_is_not_attended_but_computed_nowhere(encoder):
 def test_unfit_ids_are_refused(encoder, ids, mask, error, message):
     with pytest.raises(error, match=message):
         encoder(ids, mask)
+
+
+def test_a_model_without_a_head_embeds_and_does_not_write(make_model):
+    folder = make_model(decoder=True, has_head=False, pooling="last")
+    with ArrowEngine(folder) as engine:
+        assert engine.encode("text").shape == (32,)
+        core = engine.core
+        for call in (
+            lambda: engine.generate("text"),
+            lambda: core.token_nll([1, 2]),
+            lambda: core.logits([1]),
+        ):
+            with pytest.raises(InferenceError, match="saved without one: it embeds"):
+                call()
 
 
 def test_settings_are_refused_by_name(encoder, decoder, tiny_encoder_dir):

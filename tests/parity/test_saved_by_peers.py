@@ -216,6 +216,27 @@ def test_biases(tmp_path: Path, architecture: str) -> None:
     compare(tmp_path, saved(tmp_path, architecture, pooling="mean", config=config))
 
 
+@pytest.mark.parametrize("said", [True, False])
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_head_is_tied_as_transformers_ties_it(tmp_path: Path, tied: bool, said: bool) -> None:
+    import torch
+    import transformers
+    from safetensors.torch import load_file, save_file
+
+    network(tmp_path / "saved", "Llama", tie_word_embeddings=said)
+    path = tmp_path / "saved" / "model.safetensors"
+    weights = {f"model.{name}": tensor for name, tensor in load_file(path).items()}
+    head = weights["model.embed_tokens.weight"]
+    head = head.clone() if tied else torch.flip(head, [0])
+    save_file({**weights, "lm_head.weight": head}, path, metadata={"format": "pt"})
+    theirs = transformers.LlamaForCausalLM.from_pretrained(tmp_path / "saved").eval()
+    convert_model(tmp_path / "saved", tmp_path / "ours")
+    ids = torch.tensor([[5, 6, 7, 8]])
+    with ArrowEngine(tmp_path / "ours") as engine, torch.inference_mode():
+        expected = theirs(ids).logits[0].numpy()
+        np.testing.assert_allclose(engine.core.logits(ids[0].numpy()), expected, rtol=2e-4, atol=2e-5)
+
+
 @pytest.mark.parametrize("dimension", [8, 32])
 def test_a_dimension_of_its_own(tmp_path: Path, dimension: int) -> None:
     compare(tmp_path, saved(tmp_path, normalize=False, truncate_dim=dimension))

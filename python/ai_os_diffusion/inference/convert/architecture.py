@@ -123,9 +123,11 @@ def check_head(config: ForeignValues) -> None:
 
 def _activation(values: ForeignValues, default: str) -> str:
     activation = values.text("hidden_act", default)
-    if activation not in _ACTIVATIONS:
-        raise values.refusal("hidden_act", f"one of {', '.join(_ACTIVATIONS)}")
-    return _ACTIVATIONS[activation]
+    # A decoder's unit is gated by silu; an encoder's may be any.
+    known = _ACTIVATIONS if default != "silu" else {"silu": "silu", "swish": "silu"}
+    if activation not in known:
+        raise values.refusal("hidden_act", f"one of {', '.join(known)}")
+    return known[activation]
 
 
 def _kv_heads(values: ForeignValues, heads: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import re
 from collections.abc import Sequence
 from functools import cached_property
@@ -60,9 +61,7 @@ class HuggingFaceFolder:
             ) from None
         self._metadata = metadata_from_config(self._config.values, self._config.place)
         self._remarks = check_settings(self._config, CONFIG)
-        self._sentence = SentenceSettings(
-            folder, self._config, self._tokenizer_config, self._metadata["hidden_size"]
-        )
+        self._sentence = SentenceSettings(folder, self._tokenizer_config, self._metadata["hidden_size"])
         if not self._sentence.has_modules:
             check_head(self._config)
         if (self.folder / "adapter_config.json").exists():
@@ -96,12 +95,21 @@ class HuggingFaceFolder:
             read = read_safetensors if path.suffix == ".safetensors" else read_pytorch
             for tensor in read(path):
                 name = canonical_name(architecture, tensor.name)
-                if name is None or (name == "lm_head.weight" and self._metadata["tied_embeddings"]):
+                if name is None:
                     dropped.append(tensor.name)
                 elif name in tensors:
                     raise WeightError(f"{path}: tensor {tensor.name!r} occurs twice as {name!r}")
                 else:
                     tensors[name] = dataclasses.replace(tensor, name=name)
+        head, table = tensors.get("lm_head.weight"), tensors.get("model.embed_tokens.weight")
+        if self._metadata["tied_embeddings"] and head is not None and table is not None:
+            # Pickles hold the tied matrix twice. If they differ, the configuration is wrong, and transformers
+            # goes by the weights.
+            if _is_same(head, table):
+                del tensors["lm_head.weight"]
+                dropped.append(head.name)
+            else:
+                self._metadata["tied_embeddings"] = False
         return list(tensors.values()), dropped
 
     def _lacks_head(self) -> bool:
@@ -180,6 +188,14 @@ class HuggingFaceFolder:
         text = read_regular(card, MAX_CONFIG_BYTES, ModelDamagedError).decode("utf-8", errors="replace")
         found = re.match(r"---\n.*?^license:\s*(\S+)", text, re.DOTALL | re.MULTILINE)
         return found.group(1) if found else None
+
+
+def _is_same(first: SourceTensor, second: SourceTensor) -> bool:
+    """Whether two tensors hold the same values; one after the other is in memory, for they may be large."""
+    if (first.shape, first.dtype) != (second.shape, second.dtype):
+        return False
+    digests = [hashlib.sha256(tensor.read().data).digest() for tensor in (first, second)]
+    return digests[0] == digests[1]
 
 
 def _weight_paths(folder: Path) -> list[Path]:

@@ -51,7 +51,7 @@ CONFIG = Settings(
         Harmless(
             """
             _name_or_path name_or_path transformers_version _commit_hash torch_dtype dtype
-            unsloth_* model_name language license base_model
+            unsloth_* model_name language license base_model is_llama_config transformers.js_config
             """,
             _RECORD,
         ),

@@ -78,14 +78,12 @@ class SentenceSettings:
 
     Attributes:
         folder: the model's.
-        config: its config.json.
         tokenizer: its tokenizer_config.json.
         hidden_size: numbers of a token's state.
         remarks: on settings that are not known.
     """
 
     folder: Path
-    config: ForeignValues
     tokenizer: ForeignValues
     hidden_size: int
     remarks: list[str] = field(default_factory=list)
