@@ -1,13 +1,14 @@
-"""Kills a process that installs, replaces or removes a model, at every file operation it makes.
+"""Kills a process that installs, replaces or removes a model, or fails it, at every file operation it makes.
 
-Run as `killed_models.py FOLDER VERB exchange|renames`: prints a line of JSON for each kill: what a process
-that only reads found after it, and what there was when the same was done again.
+Run as `killed_models.py FOLDER VERB exchange|renames kill|fail`: prints a line of JSON for each: what a
+process that only reads found after it, and what there was when the same was done again.
 
 Each run is a fork of this process, which itself starts no thread and calls no native code.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -23,6 +24,7 @@ from ai_os_diffusion.inference.convert import convert_model
 from ai_os_diffusion.inference.model_contents import verify_model
 from ai_os_diffusion.inference.model_hub import list_models, pull, remove_model, resolve_model
 from ai_os_diffusion.utils import atomic_folder
+from ai_os_diffusion.utils.errors import DiffusionError
 from support.loopback_hub import tiny_bert
 
 # What Python reports before it does it; opening counts where it may make or change a file.
@@ -137,18 +139,29 @@ def forked(run: Callable[[], object]) -> tuple[int, object]:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), json.loads(said) if said else None
 
 
-def killed(work: Path, verb: Callable[[Path], None], number: int) -> None:
-    """Run a verb and die before its n-th file operation."""
+def cut_short(work: Path, verb: Callable[[Path], None], number: int, end: str) -> str | None:
+    """Run a verb whose n-th file operation is not done: it dies before it, or the operation fails.
+
+    Returns:
+        The class and text of the error, None without one, "done" if it has not so many operations.
+    """
     count = 0
 
     def operation(*_: object) -> None:
         nonlocal count
         count += 1
-        if count == number:
+        if count != number:
+            return
+        if end == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
+        raise OSError(errno.EIO, os.strerror(errno.EIO), "somewhere")
 
     count_operations(operation)
-    verb(work)
+    try:
+        verb(work)
+    except (OSError, DiffusionError) as error:
+        return f"{type(error).__name__}: {error}"
+    return "done" if count < number else None
 
 
 def look(work: Path) -> dict[str, list[object]]:
@@ -175,7 +188,7 @@ def trace(work: Path, verb: Callable[[Path], None]) -> list[list[str]]:
     return told
 
 
-def main(folder: Path, name: str, way: str) -> None:
+def main(folder: Path, name: str, way: str, end: str) -> None:
     prepare, verb = VERBS[name]
     if way == "renames":
         atomic_folder._exchange = lambda _one, _other: False
@@ -184,26 +197,25 @@ def main(folder: Path, name: str, way: str) -> None:
     assert status == 0, problem
     # A model knows the path of its source: the folder keeps its name, the state is copied back into it.
     shutil.copytree(work, folder / "template")
-    number, status = 0, -signal.SIGKILL
-    while status == -signal.SIGKILL:
+    number, said = 0, None
+    while said != "done":
         number += 1
         shutil.rmtree(work)
         shutil.copytree(folder / "template", work)  # with its times, which tell whether a source changed
-        status, problem = forked(lambda number=number: killed(work, verb, number))
-        assert status in (0, -signal.SIGKILL), problem
+        status, said = forked(lambda number=number: cut_short(work, verb, number, end))
+        assert status in (0, -signal.SIGKILL), said
         seen = forked(lambda: look(work))
-        again = (
-            forked(lambda: verb(work))
-            if status and (name != "rm" or (work / "models/tiny").exists())
-            else None
+        # What came to its end is not done again, and nothing else is removed twice.
+        undone = (status != 0 or said not in (None, "done")) and (
+            name != "rm" or (work / "models/tiny").exists()
         )
-        print(
-            json.dumps([number, status, seen, again, litter(work / "models"), forked(lambda: look(work))]),
-            flush=True,
-        )
+        again = forked(lambda: verb(work)) if undone else None
+        row = {"number": number, "status": status, "said": said, "seen": seen, "again": again}
+        row |= {"litter": litter(work / "models"), "after": forked(lambda: look(work))}
+        print(json.dumps(row), flush=True)
     shutil.rmtree(work)
     shutil.copytree(folder / "template", work)
-    print(json.dumps(["trace", forked(lambda: trace(work, verb))]), flush=True)
+    print(json.dumps(forked(lambda: trace(work, verb))), flush=True)
 
 
 if __name__ == "__main__":

@@ -7,11 +7,13 @@ import os
 import struct
 import threading
 import tracemalloc
+import zipfile
 from pathlib import Path
 
 import pytest
 
 from ai_os_diffusion.inference.convert import convert_model, converter
+from ai_os_diffusion.inference.convert.pytorch_bin import read_pytorch
 from ai_os_diffusion.inference.convert.safetensors import read_safetensors, shards_of
 from ai_os_diffusion.utils.errors import DiffusionError, ModelLoadError, WeightError
 from support.loopback_hub import FILES
@@ -162,3 +164,31 @@ def test_a_tensor_larger_than_memory_is_refused_before_it_is_read(tmp_path, monk
     with pytest.raises(ModelLoadError, match=r"tensor .*: needs .* GB of memory to be read"):
         convert_model(tmp_path, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def checkpoint(path: Path, files: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> Path:
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda path: checkpoint(path, {"a/data.pkl": bytes(64 << 20)}, zipfile.ZIP_DEFLATED),
+            "is compressed",
+        ),
+        (lambda path: checkpoint(path, {"a/data/0": bytes(64 << 20)}, zipfile.ZIP_DEFLATED), "is compressed"),
+        (lambda path: checkpoint(path, {"a/data.pkl": bytes(17 << 20)}), "expected at most"),
+        (lambda path: path.write_bytes(b"\x80\x02}q\x00."), "not a checkpoint"),
+        (lambda path: path.write_bytes(b""), "not a checkpoint"),
+        (lambda path: path.write_bytes(b"PK\5\6" + b"\xff" * 18), "not a checkpoint"),
+    ],
+)
+def test_a_checkpoint_that_would_be_unpacked_is_refused_before_torch_sees_it(make, message, tmp_path):
+    path = tmp_path / "pytorch_model.bin"
+    make(path)
+    with pytest.raises(WeightError, match=message):
+        read_pytorch(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
+import random
 import socket
 import struct
 import time
@@ -373,3 +374,35 @@ def reset_after_a_byte(hub: _HostileHandler) -> None:
     else:
         hub.head(Content_Length=len(content))
     hub.send(content[start : start + 1])
+
+
+# What is put in place of a piece of an honest answer.
+PIECES = [
+    *(b"", b"\0", b"\r\n", b"\r\n\r\n", b"\n", b":", b'"', b"{", b"]", b",", b"\xff", b"../", b"/"),
+    *(b"-1", b"0", b"\x1b[", b"Content-Length: 5\r\n", b"Content-Length: -1\r\n"),
+    *(b"Transfer-Encoding: chunked\r\n", b"Location: /x\r\n", b"Content-Encoding: gzip\r\n"),
+    *(b"HTTP/1.1 302 Found\r\n", b"9" * 30, b"[" * 2000, b"a" * 70_000),
+]
+
+
+def mutated(seed: int) -> Attack:
+    """An honest answer with some pieces changed, as the seed says."""
+    dice = random.Random(seed)
+    to = dice.choice(["list", "head", "get"])
+
+    def act(hub: _HostileHandler) -> None:
+        content = FILES[WEIGHTS]
+        if to == "list":
+            content = json.dumps(files()).encode()
+        headers = {**honest_head(WEIGHTS), "Content_Length": len(content)}
+        lines = [f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items()]
+        answer = "".join([OK, *lines, "\r\n"]).encode() + (b"" if to == "head" else content)
+        for _ in range(dice.choice([1, 1, 2, 5])):
+            # Most in the first kilobyte: headers and the beginning of the body.
+            start = dice.randrange(min(len(answer), dice.choice([200, 1000, len(answer)])) or 1)
+            stop = start + dice.choice([0, 1, 1, 8, 100])
+            piece = dice.choice([*PIECES, bytes([dice.randrange(256)]), answer[start:stop] * 3])
+            answer = answer[:start] + piece + answer[stop:]
+        hub.send(answer)
+
+    return Attack(f"mutation {seed} of {to}", to, act, harmless=True)

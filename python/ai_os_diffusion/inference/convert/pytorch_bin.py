@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ai_os_diffusion.inference.convert.source import SourceTensor
+from ai_os_diffusion.utils.bounded_zip import open_archive
 from ai_os_diffusion.utils.errors import ModelLoadError, WeightError
-from ai_os_diffusion.utils.regular_file import open_regular
 
 __all__ = ["read_pytorch"]
+
+_MAX_PICKLE_BYTES = 16 << 20
+"""Of the names and shapes of the tensors: a hundred thousand."""
 
 
 def read_pytorch(path: Path) -> list[SourceTensor]:
@@ -23,6 +27,7 @@ def read_pytorch(path: Path) -> list[SourceTensor]:
         ModelLoadError: torch is not installed.
         WeightError: the file is no checkpoint, or holds more than tensors.
     """
+    _check_archive(path)
     try:
         import torch
     except ImportError as error:
@@ -30,7 +35,6 @@ def read_pytorch(path: Path) -> list[SourceTensor]:
             f"{path}: PyTorch checkpoints need torch to be read; install `ai-os-diffusion[gpu]`, "
             "or use the model's safetensors"
         ) from error
-    open_regular(path, None, WeightError).close()
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:
@@ -50,6 +54,22 @@ def read_pytorch(path: Path) -> list[SourceTensor]:
         for name, tensor in state.items()
         if isinstance(name, str) and isinstance(tensor, torch.Tensor) and tensor.dtype in names
     ]
+
+
+def _check_archive(path: Path) -> None:
+    """Refuse what torch would unpack into memory: its files hold tensors as they are.
+
+    Raises:
+        WeightError: it is compressed, no archive (torch before 1.6 wrote pickles), or damaged.
+    """
+    with open_archive(path, "a checkpoint of torch 1.6 or later", WeightError) as archive:
+        for entry in archive.infolist():
+            if entry.compress_type != zipfile.ZIP_STORED or entry.file_size != entry.compress_size:
+                raise zipfile.BadZipFile(f"{entry.filename!r} is compressed")
+            if entry.filename.endswith(".pkl") and entry.file_size > _MAX_PICKLE_BYTES:
+                raise zipfile.BadZipFile(
+                    f"{entry.filename!r} has {entry.file_size} bytes, expected at most {_MAX_PICKLE_BYTES}"
+                )
 
 
 def _read(tensor: Any) -> NDArray[Any]:
