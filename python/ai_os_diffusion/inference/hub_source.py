@@ -11,6 +11,7 @@ import os
 import shutil
 import socket
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,6 +32,9 @@ CONNECT_TIMEOUT_S = 2.0
 
 MOST_FILES = 1000
 """Files of one model; the largest come in some hundreds of pieces."""
+
+DESCRIPTIONS_S = 120.0
+"""Longest time for the descriptions of all files, each of which has a limit of its own."""
 
 _TRUE = {"1", "true", "yes", "on"}
 
@@ -101,7 +105,7 @@ def _download(
     names = wanted(client.files()) if callable(wanted) else [pin.name for pin in wanted]
     if len(names) > MOST_FILES:
         raise ModelLoadError(f"{client.repo}: {len(names)} files, expected at most {MOST_FILES} of one model")
-    files = [client.describe(name) for name in names]
+    files = _describe(client, names)
     if not callable(wanted):
         _check_pins(files, wanted)
     etags = {file.name: file.etag for file in files}
@@ -124,6 +128,20 @@ def _download(
         progress("download", before, total)
     cache.record(asked, client.revision, etags)
     return cache.snapshot(client.revision)
+
+
+def _describe(client: HubClient, names: list[str]) -> list[RemoteFile]:
+    from ai_os_diffusion.inference.hub_client import HubUnavailableError
+
+    deadline = time.monotonic() + DESCRIPTIONS_S
+    files = []
+    for name in names:
+        files.append(client.describe(name))
+        if time.monotonic() > deadline:
+            raise HubUnavailableError(
+                f"{client.repo}: the hub described {len(files)} of {len(names)} files in {DESCRIPTIONS_S:g} s"
+            )
+    return files
 
 
 def _check_pins(files: Sequence[RemoteFile], pins: Sequence[PinnedFile]) -> None:

@@ -247,6 +247,12 @@ def test_a_private_model_needs_the_token(hub, tmp_path, monkeypatch):
     assert pull("hf:org/tiny", models_dir=tmp_path / "models").is_dir()
 
 
+def test_descriptions_that_come_too_slowly_together_are_given_up(hub, tmp_path, monkeypatch):
+    monkeypatch.setattr(hub_source, "DESCRIPTIONS_S", 0.0)
+    with pytest.raises(ModelLoadError, match=r"described 1 of \d files in 0 s"):
+        pull("hf:org/tiny", models_dir=tmp_path / "models")
+
+
 def test_an_unreachable_hub_costs_little(no_hub):
     assert not hub_source._reachable(os.environ["HF_ENDPOINT"])
     assert not hub_source._reachable("https://no-such-host.invalid")
