@@ -238,6 +238,7 @@ class Tokenizer:
         max_length: int | None = None,
         truncate_left: bool = False,
         num_threads: int = 0,
+        split_special_tokens: bool = False,
     ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """Ids of all texts, int32[total], and where each begins, int64[n + 1]."""
 
@@ -248,11 +249,15 @@ class Tokenizer:
         max_length: int | None = None,
         truncate_left: bool = False,
         num_threads: int = 0,
+        split_special_tokens: bool = False,
     ) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]:
         """As encode_batch, and int64[total, 2]: start and end of each token in characters."""
 
     def count(self, texts: Sequence[str]) -> NDArray[np.int64]:
-        """Tokens of each text, special ones left out: int64[n]."""
+        """Tokens of each text, in which no control token counts: int64[n]."""
+
+    def encode_marked(self, text: str, trusted: list[tuple[int, int]]) -> NDArray[np.int32]:
+        """Ids of a text in which control tokens count only within ranges of characters, in order."""
 
     def decode(self, ids: NDArray[np.int64], skip_special_tokens: bool = True) -> str: ...
     def decode_stream(self, skip_special_tokens: bool = True) -> DecodeStream: ...

@@ -21,6 +21,8 @@ pub enum Side {
 pub struct EncodeOptions {
     /// Put the model's special tokens around each text.
     pub add_special_tokens: bool,
+    /// Take what spells a control token for text, as text that others wrote should be.
+    pub split_special_tokens: bool,
     /// Cut each text so that it has at most this many tokens, special ones counted.
     pub max_length: Option<usize>,
     /// The end that is cut off.
@@ -35,6 +37,7 @@ impl Default for EncodeOptions {
     fn default() -> Self {
         Self {
             add_special_tokens: true,
+            split_special_tokens: false,
             max_length: None,
             truncate: Side::Right,
             offsets: false,

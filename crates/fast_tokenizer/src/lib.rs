@@ -9,9 +9,11 @@
 
 mod batch;
 mod bpe;
+mod controls;
 mod error;
 mod guard;
 mod load;
+mod marked;
 mod model;
 mod model_file;
 mod pipeline;

@@ -1,10 +1,14 @@
 //! One text through normaliser, pre-tokeniser and model.
 
+use std::ops::Range;
+
 use tokenizers::{
-    Encoding, Model, OffsetReferential, OffsetType, PostProcessor, PreTokenizedString,
-    PreTokenizer, Result, Token,
+    AddedVocabulary, Encoding, Model, OffsetReferential, OffsetType, PostProcessor,
+    PreTokenizedString, PreTokenizer, Result, Token,
 };
 
+use crate::controls::Controls;
+use crate::marked::AddedTokens;
 use crate::model::Pipeline;
 
 /// The special tokens around a single text, when they are the same for every text.
@@ -47,34 +51,70 @@ impl Affixes {
     }
 }
 
-/// Splits a text into the pieces the model sees.
-pub(crate) fn split(tokenizer: &Pipeline, text: &str) -> Result<PreTokenizedString> {
-    let mut pieces = tokenizer
-        .get_added_vocabulary()
-        .extract_and_normalize(tokenizer.get_normalizer(), text);
+/// A text without its added tokens, normalised, cut into the pieces the model sees.
+pub(crate) fn split(
+    tokenizer: &Pipeline,
+    added: &AddedVocabulary,
+    text: &str,
+) -> Result<PreTokenizedString> {
+    pre_tokenized(
+        tokenizer,
+        added.extract_and_normalize(tokenizer.get_normalizer(), text),
+    )
+}
+
+/// As `split`, where control tokens count only within `trusted`.
+pub(crate) fn split_marked(
+    tokenizer: &Pipeline,
+    added: &AddedTokens,
+    text: &str,
+    trusted: &[Range<usize>],
+) -> Result<PreTokenizedString> {
+    pre_tokenized(
+        tokenizer,
+        added.extract(tokenizer.get_normalizer(), text, trusted)?,
+    )
+}
+
+fn pre_tokenized(
+    tokenizer: &Pipeline,
+    mut pieces: PreTokenizedString,
+) -> Result<PreTokenizedString> {
     if let Some(pre_tokenizer) = tokenizer.get_pre_tokenizer() {
         pre_tokenizer.pre_tokenize(&mut pieces)?;
     }
     Ok(pieces)
 }
 
-/// Appends the ids of a text, special tokens left out.
-pub(crate) fn push_ids(tokenizer: &Pipeline, text: &str, ids: &mut Vec<u32>) -> Result<()> {
-    let pieces = split(tokenizer, text)?;
+/// Appends the ids of pieces; those of the model go through `controls`, if given.
+pub(crate) fn push_ids(
+    tokenizer: &Pipeline,
+    controls: Option<&Controls>,
+    pieces: &PreTokenizedString,
+    ids: &mut Vec<u32>,
+) -> Result<()> {
     let model = tokenizer.get_model();
     for (piece, _, tokens) in pieces.get_splits(OffsetReferential::Normalized, OffsetType::None) {
-        match tokens {
-            Some(tokens) => ids.extend(tokens.iter().map(|token| token.id)),
-            None => model.push_ids(piece, ids)?,
+        match (tokens, controls) {
+            (Some(tokens), _) => ids.extend(tokens.iter().map(|token| token.id)),
+            (None, Some(controls)) => controls.push_ids(model, piece, ids)?,
+            (None, None) => model.push_ids(piece, ids)?,
         }
     }
     Ok(())
 }
 
-/// Encodes a text with the offsets of its tokens in characters, special tokens left out.
-pub(crate) fn encode_with_offsets(tokenizer: &Pipeline, text: &str) -> Result<Encoding> {
-    let mut pieces = split(tokenizer, text)?;
-    pieces.tokenize(|piece| tokenizer.get_model().tokenize(piece.get()))?;
+/// Pieces as an encoding with the offsets of its tokens in characters.
+pub(crate) fn encoding_of(
+    tokenizer: &Pipeline,
+    controls: Option<&Controls>,
+    mut pieces: PreTokenizedString,
+) -> Result<Encoding> {
+    let model = tokenizer.get_model();
+    pieces.tokenize(|piece| match controls {
+        Some(controls) => controls.tokenize(model, piece.get()),
+        None => model.tokenize(piece.get()),
+    })?;
     pieces.into_encoding(None, 0, OffsetType::Char)
 }
 

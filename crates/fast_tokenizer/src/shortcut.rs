@@ -8,7 +8,6 @@ use tokenizers::{NormalizerWrapper, PreTokenizerWrapper, Result};
 
 use crate::bpe::{Bpe, Symbol};
 use crate::model::{Model, Pipeline};
-use crate::pipeline;
 use crate::word_piece::WordPiece;
 
 pub(crate) struct Shortcut {
@@ -17,6 +16,9 @@ pub(crate) struct Shortcut {
     added: Vec<String>,
     added_starts: [bool; 256],
 }
+
+/// Appends the ids of a text through the whole pipeline.
+pub(crate) type LongWay<'a> = &'a dyn Fn(&str, &mut Vec<u32>) -> Result<()>;
 
 enum Kind {
     /// BERT's normaliser and pre-tokeniser in front of `WordPiece`.
@@ -64,22 +66,23 @@ impl Shortcut {
         })
     }
 
-    /// Appends the ids of a text, special tokens left out.
+    /// Appends the ids of a text, special tokens left out; `long_way` appends those of any text.
     pub(crate) fn push_ids(
         &self,
-        pipeline: &Pipeline,
+        model: &Model,
         text: &str,
         ids: &mut Vec<u32>,
+        long_way: LongWay<'_>,
     ) -> Result<()> {
-        match (&self.kind, pipeline.get_model()) {
-            _ if self.holds_added(text) => pipeline::push_ids(pipeline, text, ids),
+        match (&self.kind, model) {
+            _ if self.holds_added(text) => long_way(text, ids),
             (Kind::Bert { lowercase }, Model::WordPiece(words)) => {
-                push_bert(pipeline, words, *lowercase, text, ids)
+                push_bert(words, *lowercase, text, ids, long_way)
             }
             (Kind::ByteLevel { digits }, Model::Bpe(bpe)) => {
-                push_bytes(pipeline, bpe, *digits, text, ids)
+                push_bytes(bpe, *digits, text, ids, long_way)
             }
-            _ => pipeline::push_ids(pipeline, text, ids),
+            _ => long_way(text, ids),
         }
     }
 
@@ -109,11 +112,11 @@ fn splits_digits(splitter: &PreTokenizerWrapper) -> Option<bool> {
 
 /// Spaces end words for every step of BERT's pipeline.
 fn push_bert(
-    pipeline: &Pipeline,
     words: &WordPiece,
     lowercase: bool,
     text: &str,
     ids: &mut Vec<u32>,
+    long_way: LongWay<'_>,
 ) -> Result<()> {
     let mut lowered = String::new();
     for chunk in text
@@ -121,7 +124,7 @@ fn push_bert(
         .filter(|chunk| !chunk.is_empty())
     {
         if chunk.bytes().any(|byte| !byte.is_ascii_graphic()) {
-            pipeline::push_ids(pipeline, chunk, ids)?;
+            long_way(chunk, ids)?;
             continue;
         }
         lowered.clear();
@@ -146,11 +149,11 @@ fn push_bert(
 
 /// A space after something that is no space begins a match of GPT-2's pattern, whatever stands before.
 fn push_bytes(
-    pipeline: &Pipeline,
     bpe: &Bpe,
     digits: bool,
     text: &str,
     ids: &mut Vec<u32>,
+    long_way: LongWay<'_>,
 ) -> Result<()> {
     let bytes = text.as_bytes();
     let mut symbols = Vec::new();
@@ -163,7 +166,7 @@ fn push_bytes(
         if chunk.is_ascii() {
             push_ascii(bpe, digits, chunk, &mut symbols, ids);
         } else {
-            pipeline::push_ids(pipeline, &text[start..end], ids)?;
+            long_way(&text[start..end], ids)?;
         }
         start = end;
     }

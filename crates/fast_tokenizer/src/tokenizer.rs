@@ -1,11 +1,15 @@
 //! The tokenizer of one model.
 
+use std::ops::Range;
 use std::path::Path;
+use std::sync::OnceLock;
 
-use tokenizers::{Model, TruncationDirection};
+use tokenizers::{AddedVocabulary, Model, TruncationDirection};
 
 use crate::batch::{self, EncodeOptions, Encodings, Side};
+use crate::controls::{self, Controls};
 use crate::guard::guarded;
+use crate::marked::AddedTokens;
 use crate::model::Pipeline;
 use crate::pipeline::{self, Affixes};
 use crate::shortcut::Shortcut;
@@ -16,6 +20,11 @@ pub struct Tokenizer {
     pub(crate) inner: Pipeline,
     affixes: Option<Affixes>,
     shortcut: Option<Shortcut>,
+    /// The added tokens without the control tokens, which are text then.
+    plain: AddedVocabulary,
+    controls: Controls,
+    /// Made for the first prompt: encoding needs none.
+    added: OnceLock<AddedTokens>,
     special_count: usize,
     vocab_size: usize,
 }
@@ -52,6 +61,9 @@ impl Tokenizer {
                 .count();
         let affixes = Affixes::probe(&inner);
         let shortcut = Shortcut::probe(&inner);
+        let controls = Controls::probe(&inner);
+        let mut plain = inner.get_added_vocabulary().clone();
+        plain.set_encode_special_tokens(true);
         let special_count = affixes
             .as_ref()
             .map_or_else(|| pipeline::special_count(&inner), Affixes::len);
@@ -59,6 +71,9 @@ impl Tokenizer {
             inner,
             affixes,
             shortcut,
+            plain,
+            controls,
+            added: OnceLock::new(),
             special_count,
             vocab_size,
         }
@@ -100,7 +115,7 @@ impl Tokenizer {
     /// Whether this id stands for one byte of a character the vocabulary lacks, as in `<0xE4>`.
     pub(crate) fn is_byte(&self, id: u32) -> bool {
         self.id_to_token(id)
-            .is_some_and(|token| token.len() == 6 && token.starts_with("<0x"))
+            .is_some_and(|token| controls::is_byte(&token))
     }
 
     /// The tokens that decoding may skip, by id.
@@ -132,13 +147,37 @@ impl Tokenizer {
         batch::encode(self, texts, options)
     }
 
-    /// The number of tokens of each text, special tokens left out.
+    /// The ids of a text that is a template around foreign text, nothing put around it.
+    ///
+    /// A control token is one only within a range of `trusted`, in bytes of the text and in order; everywhere
+    /// else its spelling is text. Where no foreign text spells one, the ids are those of `encode_batch`.
+    ///
+    /// # Errors
+    /// The model has no id for a piece of the text.
+    pub fn encode_marked(
+        &self,
+        text: &str,
+        trusted: &[Range<usize>],
+    ) -> Result<Vec<u32>, TokenizerError> {
+        guarded(|| {
+            let added = self.added.get_or_init(|| AddedTokens::new(&self.inner));
+            let pieces = pipeline::split_marked(&self.inner, added, text, trusted)?;
+            let mut ids = Vec::new();
+            pipeline::push_ids(&self.inner, Some(&self.controls), &pieces, &mut ids)?;
+            Ok(ids)
+        })
+        .and_then(|result: tokenizers::Result<_>| result.map_err(|error| error.to_string()))
+        .map_err(|detail| TokenizerError::Encode { index: 0, detail })
+    }
+
+    /// The number of tokens of each text, which holds no control tokens.
     ///
     /// # Errors
     /// The model has no id for a piece of a text.
     pub fn count<T: AsRef<str> + Sync>(&self, texts: &[T]) -> Result<Vec<usize>, TokenizerError> {
         let options = EncodeOptions {
             add_special_tokens: false,
+            split_special_tokens: true,
             ..EncodeOptions::default()
         };
         let encodings = self.encode_batch(texts, &options)?;
@@ -201,9 +240,14 @@ impl Tokenizer {
             ids.extend(&affixes.prefix);
         }
         let start = ids.len();
+        let (added, controls) = self.added_and_controls(options);
+        let long_way = |text: &str, ids: &mut Vec<u32>| {
+            let pieces = pipeline::split(&self.inner, added, text)?;
+            pipeline::push_ids(&self.inner, controls, &pieces, ids)
+        };
         match &self.shortcut {
-            Some(shortcut) => shortcut.push_ids(&self.inner, text, ids)?,
-            None => pipeline::push_ids(&self.inner, text, ids)?,
+            Some(shortcut) => shortcut.push_ids(self.inner.get_model(), text, ids, &long_way)?,
+            None => long_way(text, ids)?,
         }
         if let Some(room) = self.room(options) {
             let length = ids.len() - start;
@@ -225,7 +269,9 @@ impl Tokenizer {
         ids: &mut Vec<u32>,
         spans: &mut Vec<(usize, usize)>,
     ) -> tokenizers::Result<()> {
-        let mut encoding = pipeline::encode_with_offsets(&self.inner, text)?;
+        let (added, controls) = self.added_and_controls(options);
+        let pieces = pipeline::split(&self.inner, added, text)?;
+        let mut encoding = pipeline::encoding_of(&self.inner, controls, pieces)?;
         if let Some(room) = self.room(options) {
             let direction = match options.truncate {
                 Side::Right => TruncationDirection::Right,
@@ -242,6 +288,15 @@ impl Tokenizer {
             spans.extend(encoding.get_offsets());
         }
         Ok(())
+    }
+
+    /// The added tokens that are looked for, and what keeps control tokens from being written.
+    fn added_and_controls(&self, options: &EncodeOptions) -> (&AddedVocabulary, Option<&Controls>) {
+        if options.split_special_tokens {
+            (&self.plain, Some(&self.controls))
+        } else {
+            (self.inner.get_added_vocabulary(), None)
+        }
     }
 
     /// Tokens left for the text itself.

@@ -3,6 +3,7 @@
 // Arguments of a Python call arrive owned.
 #![allow(clippy::needless_pass_by_value)]
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -66,7 +67,8 @@ impl PyTokenizer {
         self.inner.id_to_token(u32::try_from(id).ok()?)
     }
 
-    #[pyo3(signature = (texts, add_special_tokens=true, max_length=None, truncate_left=false, num_threads=0))]
+    #[pyo3(signature = (texts, add_special_tokens=true, max_length=None, truncate_left=false, num_threads=0, split_special_tokens=false))]
+    #[expect(clippy::too_many_arguments, reason = "settings of one call")]
     fn encode_batch<'py>(
         &self,
         py: Python<'py>,
@@ -75,13 +77,18 @@ impl PyTokenizer {
         max_length: Option<usize>,
         truncate_left: bool,
         num_threads: usize,
+        split_special_tokens: bool,
     ) -> PyResult<Ragged<'py>> {
-        let options = options(add_special_tokens, max_length, truncate_left, num_threads);
+        let options = EncodeOptions {
+            split_special_tokens,
+            ..options(add_special_tokens, max_length, truncate_left, num_threads)
+        };
         let encodings = encode_texts(py, &self.inner, &backed_texts(texts)?, &options)?;
         Ok(ragged(py, encodings))
     }
 
-    #[pyo3(signature = (texts, add_special_tokens=true, max_length=None, truncate_left=false, num_threads=0))]
+    #[pyo3(signature = (texts, add_special_tokens=true, max_length=None, truncate_left=false, num_threads=0, split_special_tokens=false))]
+    #[expect(clippy::too_many_arguments, reason = "settings of one call")]
     fn encode_batch_with_offsets<'py>(
         &self,
         py: Python<'py>,
@@ -90,9 +97,11 @@ impl PyTokenizer {
         max_length: Option<usize>,
         truncate_left: bool,
         num_threads: usize,
+        split_special_tokens: bool,
     ) -> PyResult<RaggedSpans<'py>> {
         let options = EncodeOptions {
             offsets: true,
+            split_special_tokens,
             ..options(add_special_tokens, max_length, truncate_left, num_threads)
         };
         let mut encodings = encode_texts(py, &self.inner, &backed_texts(texts)?, &options)?;
@@ -114,6 +123,7 @@ impl PyTokenizer {
     ) -> PyResult<Bound<'py, PyArray1<i64>>> {
         let options = EncodeOptions {
             add_special_tokens: false,
+            split_special_tokens: true,
             ..EncodeOptions::default()
         };
         let encodings = encode_texts(py, &self.inner, &backed_texts(texts)?, &options)?;
@@ -123,6 +133,24 @@ impl PyTokenizer {
             .map(|pair| (pair[1] - pair[0]) as i64)
             .collect();
         Ok(counts.into_pyarray(py))
+    }
+
+    /// `trusted` are ranges in characters.
+    fn encode_marked<'py>(
+        &self,
+        py: Python<'py>,
+        text: &Bound<'py, PyString>,
+        trusted: Vec<(usize, usize)>,
+    ) -> PyResult<Bound<'py, PyArray1<i32>>> {
+        let text = PyBackedStr::try_from(text.clone()).map_err(|error| surrogate(py, &error, 0))?;
+        let ids = py
+            .detach(|| {
+                self.inner
+                    .encode_marked(&text, &byte_ranges(&text, &trusted))
+            })
+            .map_err(|error| tokenizer_error(&error))?;
+        let ids: Vec<i32> = ids.into_iter().map(|id| id as i32).collect();
+        Ok(ids.into_pyarray(py))
     }
 
     #[pyo3(signature = (ids, skip_special_tokens=true))]
@@ -168,7 +196,7 @@ impl PyDecodeStream {
     }
 }
 
-/// How to encode, without the places of the tokens in the text.
+/// How to encode, as most calls do.
 fn options(
     add_special_tokens: bool,
     max_length: Option<usize>,
@@ -183,9 +211,29 @@ fn options(
         } else {
             Side::Right
         },
-        offsets: false,
         num_threads,
+        ..EncodeOptions::default()
     }
+}
+
+/// Ranges in characters, in order, as ranges in bytes; what is beyond the text is left out.
+fn byte_ranges(text: &str, ranges: &[(usize, usize)]) -> Vec<Range<usize>> {
+    let mut starts = text.char_indices().map(|(at, _)| at).chain([text.len()]);
+    let (mut next, mut at) = (0, 0);
+    let mut byte_of = |character: usize| {
+        while next <= character {
+            at = starts.next()?;
+            next += 1;
+        }
+        Some(at)
+    };
+    let mut bytes = Vec::with_capacity(ranges.len());
+    for &(start, end) in ranges {
+        if let (Some(start), Some(end)) = (byte_of(start), byte_of(end)) {
+            bytes.push(start..end);
+        }
+    }
+    bytes
 }
 
 /// Borrows the UTF-8 of a sequence of `str`; a lone surrogate or another type is refused with its place.

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use arrow_quant::{Dtype, Tensor, TensorData};
 use bytes::Bytes;
 use cpu_inference::{ModelConfig, Pooling};
-use fast_tokenizer::{EncodeOptions, Encodings, Side};
+use fast_tokenizer::{EncodeOptions, Encodings};
 use numpy::ndarray::Array2;
 use numpy::{
     IntoPyArray, PyArray1, PyArray2, PyArrayDyn, PyArrayMethods, PyReadonlyArray1,
@@ -153,11 +153,10 @@ fn encode_within(
     num_threads: usize,
 ) -> PyResult<(Encodings, usize)> {
     let options = |max_length| EncodeOptions {
-        add_special_tokens: true,
+        split_special_tokens: true,
         max_length: Some(max_length),
-        truncate: Side::Right,
-        offsets: false,
         num_threads,
+        ..EncodeOptions::default()
     };
     let probe = encode_texts(py, &tokenizer.inner, texts, &options(limit + 1))?;
     let is_long = |index: usize| probe.bounds[index + 1] - probe.bounds[index] > limit;
