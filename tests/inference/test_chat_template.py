@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-import time
+import subprocess
+import sys
 from datetime import datetime
 
 import pytest
@@ -161,35 +163,154 @@ def test_the_sandbox_holds(source):
     assert json.dumps(MESSAGES) == before
 
 
-@pytest.mark.parametrize(
-    "source",
-    [
-        "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
-        "{% macro m(n) %}{% if n %}{{ m(n - 1) }}{{ m(n - 1) }}{% endif %}{% endmacro %}{{ m(64) }}",
-        "{{ 'x' * 10 ** 10 }}",
-        "{{ 10 ** 10 ** 10 }}",
-        "{{ [0] * 10 ** 10 }}",
-        "{% set ns = namespace(x='ab') %}{% for i in range(60) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}",
-        "{% set ns = namespace(x='ab') %}{% for i in range(60) %}{% set ns.x = ns.x + ns.x %}{% endfor %}",
-        "{% set ns = namespace(x='ab') %}{% for i in range(60) %}{% set ns.x = [ns.x, ns.x] | join %}{% endfor %}",
-        "{% set ns = namespace(x='ab') %}{% for i in range(60) %}{% set ns.x = ns.x.replace('a', ns.x) %}{% endfor %}",
-        "{% set ns = namespace(x='ab') %}{% for i in range(60) %}{% set ns.x %}{{ ns.x }}{{ ns.x }}{% endset %}{% endfor %}",
-        "{% set ns = namespace(n=9) %}{% for i in range(60) %}{% set ns.n = ns.n * ns.n %}{% endfor %}{{ ns.n }}",
-        "{{ 'x' | center(10 ** 10) }}",
-        "{{ 'x'.ljust(10 ** 10) }}",
-        "{{ '%9999999999d' | format(1) }}",
-        "{{ '%9999999999d' % 1 }}",
-        "{{ '{:>9999999999}'.format(1) }}",
-        "{{ '{:>{}}'.format(1, 10 ** 10) }}",
-        "{{ '%*d' % (10 ** 10, 1) }}",
-        "{{ lipsum(10 ** 9) }}",
-    ],
-)  # fmt: skip
-def test_work_and_text_are_bounded(source):
-    start = time.monotonic()
+DOUBLED = "{% set ns = namespace(x='ab') %}{% for i in range(60) %}{% set ns.x = (EXPRESSION) %}{% endfor %}{{ ns.x }}"
+NESTED = "{% set ns = namespace(x=['ab']) %}{% for i in range(60) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}"
+STRIPED = "{% set x = ('-' ~ messages[0].content[:1]) * 99999 %}"
+
+
+HOSTILE = [
+    "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+    "{% for a in range(10 ** 12) %}{% endfor %}",
+    "{{ range(10 ** 12) | list }}",
+    "{{ range(10 ** 9) | join }}",
+    "{{ (10 ** 9) in (range(10 ** 9) | map('string')) }}",
+    "{% macro m(n) %}{% if n %}{{ m(n - 1) }}{{ m(n - 1) }}{% endif %}{% endmacro %}{{ m(64) }}",
+    "{% macro m(n) %}{% set x = 'x' * 9999999 %}{{ m(n + 1) ~ x }}{% endmacro %}{{ m(0) }}",
+    "{{ 'x' * 10 ** 10 }}",
+    "{{ 10 ** 10 * 'x' }}",
+    "{{ 10 ** 10 ** 10 }}",
+    "{{ 9999999999 ** 64 * 9999999999 ** 64 }}",
+    "{{ [0] * 10 ** 10 }}",
+    "{{ (0,) * 10 ** 10 }}",
+    "{% set ns = namespace(n=9) %}{% for i in range(60) %}{% set ns.n = ns.n * ns.n %}{% endfor %}{{ ns.n }}",
+    *(
+        DOUBLED.replace("EXPRESSION", expression)
+        for expression in (
+            "ns.x ~ ns.x",
+            "ns.x + ns.x",
+            "ns.x * 2",
+            "[ns.x, ns.x] | join",
+            "'-'.join([ns.x, ns.x])",
+            "'-' | list | join | replace('-', ns.x ~ ns.x)",
+            "ns.x.replace('a', ns.x)",
+            "ns.x | replace('a', ns.x)",
+            "ns.x.replace('', ns.x)",
+            "ns.x.join(ns.x)",
+            "ns.x | join(ns.x)",
+            "'%s%s' % (ns.x, ns.x)",
+            "'%s%s' | format(ns.x, ns.x)",
+            "'{0}{0}'.format(ns.x)",
+            "ns.x | indent(999999)",
+            "ns.x | indent(ns.x, true)",
+            "(ns.x ~ '\n') | indent(ns.x, true)",
+            "ns.x | tojson | tojson",
+            "[ns.x, ns.x] | string",
+            "ns.x | list | string",
+            "ns.x | center(99999999)",
+            "ns.x.encode",
+            "ns.x.split('a') * 3",
+            "ns.x | default('') ~ ns.x",
+            "dict(a=ns.x, b=ns.x) | tojson(indent=99999)",
+            "(ns.x ~ 'ß') | upper ~ ns.x",
+            "[ns.x] * 2 | length * 'x' * 99999999",
+        )
+    ),
+    "{% set ns = namespace(x='ab') %}{% for i in range(60) %}{% set ns.x %}{{ ns.x }}{{ ns.x }}{% endset %}{% endfor %}",
+    "{% set ns = namespace(x='ab') %}{% for i in range(60) %}{% set ns.x %}{% filter indent(9999) %}{{ ns.x }}\n{{ ns.x }}{% endfilter %}{% endset %}{% endfor %}",
+    *(
+        NESTED + body
+        for body in (
+            "{{ ns.x }}",
+            "{{ ns.x | tojson }}",
+            "{{ ns.x | string }}",
+            "{{ ns.x ~ '' }}",
+            "{{ '%s' % ns.x }}",
+            "{{ '{}'.format(ns.x) }}",
+            "{{ '%s' % [ns.x] }}",
+            "{{ [ns.x] | join }}",
+            "{{ dict(a=ns.x).values() }}",
+            "{{ dict(a=ns.x).items() | list }}",
+            "{{ dict(a=ns.x) | tojson }}",
+            "{{ dict(a=ns.x) | dictsort(by='value') }}",
+            "{{ ns.x == [ns.x, ns.x, 1][:2] }}",
+            "{{ ns.x in [[ns.x, 1]] }}",
+            "{{ [ns.x, ns.x] | sort }}",
+            "{{ [ns.x, ns.x] | max }}",
+            "{{ [ns.x].index(ns.x) }}",
+            "{{ ns.x | urlencode }}",
+            "{{ ns.x | e }}",
+            "{{ raise_exception(ns.x) }}",
+        )
+    ),
+    *(
+        STRIPED + "{% for i in range(999999) %}" + body + "{% endfor %}"
+        for body in ("{{ x[1:] | length }}", "{{ x | trim | length }}", "{{ x.split('-') | length }}", "{{ x | list | length }}")
+    ),
+    "{{ 'x' | center(10 ** 10) }}",
+    "{{ 'x'.ljust(10 ** 10) }}",
+    "{{ 'x'.rjust(10 ** 10) }}",
+    "{{ 'x'.zfill(10 ** 10) }}",
+    "{{ ('\t' * 99999).expandtabs(10 ** 6) }}",
+    "{{ 'x' | indent(10 ** 10, true) }}",
+    "{{ [1] | batch(10 ** 10, 0) | list }}",
+    "{{ [1] | slice(10 ** 10) | list }}",
+    "{{ 1.5 | round(10 ** 10) }}",
+    "{{ {'a': [1] * 99} | tojson(indent=10 ** 9) }}",
+    "{{ ([1] * 9999) | tojson(separators=('x' * 99999, ':')) }}",
+    "{{ '%9999999999d' | format(1) }}",
+    "{{ '%9999999999d' % 1 }}",
+    "{{ '%.9999999999f' % 1 }}",
+    "{{ '{:>9999999999}'.format(1) }}",
+    "{{ '{:.999999999f}'.format(1) }}",
+    "{{ '{:>{}}'.format(1, 10 ** 10) }}",
+    "{{ '%*d' % (10 ** 10, 1) }}",
+    "{{ lipsum(10 ** 9) }}",
+    "{% for i in range(9999) %}{{ strftime_now('%999999999d' * 9999) }}{% endfor %}",
+    "{{ ('x' * 9999999 ~ 'y') | truncate(5, true, 'x' * 99999999) }}",
+    "{{ '(' * 5000 }}" + "{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}",
+    "x" * (1 << 21),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("source", HOSTILE, ids=itertools.count())
+def test_work_is_bounded(source):
     with pytest.raises(TokenizerError, match="chat template"):
         render(source, messages=MESSAGES)
-    assert time.monotonic() - start < 60
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not limit the memory of a process")
+def test_memory_is_bounded():
+    code = """
+import json, resource, sys
+from ai_os_diffusion.inference.chat_template import render_chat_template
+resource.setrlimit(resource.RLIMIT_AS, (512 << 20, 512 << 20))
+sources, messages = json.load(sys.stdin)
+for source in sources:
+    try:
+        render_chat_template(source, {"messages": messages})
+    except Exception as error:
+        print(json.dumps(str(error)))
+"""
+    given = json.dumps([HOSTILE, MESSAGES])
+    done = subprocess.run(
+        [sys.executable, "-c", code], input=given, capture_output=True, text=True, check=True
+    )
+    reasons = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(reasons) == len(HOSTILE)
+    assert [reason for reason in reasons if "Memory" in reason] == []
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"messages": [{"role": "user", "content": b"x"}]}, r"messages\[0\]\['content'\] is of type bytes"),
+        ({"tools": [render]}, r"tools\[0\] is of type function"),
+        ({"when": datetime(2020, 1, 1)}, "when is of type datetime"),
+    ],
+)
+def test_what_is_no_data_is_refused_by_place(variables, message):
+    with pytest.raises(TokenizerError, match=message):
+        render("x", **variables)
 
 
 def test_long_messages_pass():
