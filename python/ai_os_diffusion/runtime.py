@@ -6,7 +6,6 @@ import errno
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ai_os_diffusion.config import Config, load_config
 from ai_os_diffusion.contracts import Message, Metadata
 from ai_os_diffusion.utils.errors import ConfigurationError
+from ai_os_diffusion.utils.lazy_property import lazy_property
 
 if TYPE_CHECKING:
     from ai_os_diffusion.excerpts import Sentence
@@ -64,17 +64,17 @@ class Runtime:
         """Close the store and the engines."""
         self._opened.close()
 
-    @cached_property
+    @lazy_property
     def encoder(self) -> ArrowEngine:
         """The model that embeds."""
         return self._engine(self.config.model.encoder)
 
-    @cached_property
+    @lazy_property
     def decoder(self) -> ArrowEngine:
         """The model that answers."""
         return self._engine(self.config.model.decoder)
 
-    @cached_property
+    @lazy_property
     def storage(self) -> ArrowStorage:
         """The store, open for writing; once the encoder is loaded, it is told what makes its vectors."""
         from ai_os_diffusion.storage import ArrowStorage
@@ -88,7 +88,7 @@ class Runtime:
         )
         return self._opened.enter_context(store)
 
-    @cached_property
+    @lazy_property
     def memories(self) -> ArrowStorage:
         """The store, for reading: it sees every commit, and no writer waits for it.
 

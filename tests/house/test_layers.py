@@ -31,7 +31,12 @@ HEAVY = {"torch", "transformers", "pyarrow", "polars", "duckdb", "huggingface_hu
 IMPORTED_ON_USE = {
     "inference/chat_template.py",
     "inference/decoder_layers.py",
-    "inference/template_sandbox.py",
+    "inference/template/conditions.py",
+    "inference/template/evaluator.py",
+    "inference/template/filters.py",
+    "inference/template/methods.py",
+    "inference/template/renderer.py",
+    "inference/template/values.py",
     "inference/torch_core.py",
 }
 

@@ -7,13 +7,15 @@ import importlib
 import pytest
 
 PUBLIC = {
+    "ai_os_diffusion": "ArrowEngine ArrowStorage __version__ open_runtime",
     "ai_os_diffusion.config": (
         "Config ModelConfig PerformanceConfig RetrievalConfig Setting StorageConfig "
         "describe_config load_config misspelt_variables"
     ),
     "ai_os_diffusion.contracts": "Chunk Embedder Hit Memory Message Metadata TokenCounter",
     "ai_os_diffusion.inference": (
-        "ArrowEngine FastTokenizer Generation GenerationStream InferenceCore WeightLoader"
+        "ArrowEngine FastTokenizer Generation GenerationStream InferenceCore WeightLoader get_best_device "
+        "get_cpu_features get_device_info is_rocm_platform is_vulkan_available print_device_info"
     ),
     "ai_os_diffusion.inference.convert": "ConvertReport convert_model",
     "ai_os_diffusion.inference.device_utils": (

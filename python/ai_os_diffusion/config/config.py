@@ -12,7 +12,6 @@ import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields, is_dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, Union
 
@@ -20,6 +19,7 @@ import platformdirs
 
 from ai_os_diffusion.utils.errors import ConfigurationError
 from ai_os_diffusion.utils.logger import get_logger
+from ai_os_diffusion.utils.shared_cache import shared_cache
 
 __all__ = [
     "Config",
@@ -239,12 +239,12 @@ def misspelt_variables(environ: Mapping[str, str]) -> list[tuple[str, str]]:
     return found
 
 
-@cache
+@shared_cache
 def _type_hints(section: type[Any]) -> dict[str, Any]:
     return typing.get_type_hints(section)
 
 
-@cache
+@shared_cache
 def _leaves() -> dict[str, Any]:
     """The field of every setting by its dotted name."""
     found: dict[str, Any] = {}

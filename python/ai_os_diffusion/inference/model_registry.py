@@ -10,11 +10,11 @@ import difflib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from ai_os_diffusion.utils.errors import ModelNotFoundError
+from ai_os_diffusion.utils.shared_cache import shared_cache
 
 __all__ = [
     "HubSource",
@@ -106,7 +106,7 @@ def known_models(registry: Path | None = None) -> Mapping[str, KnownModel]:
     return _load(registry or Path(__file__).with_name("model_registry.json"))
 
 
-@cache
+@shared_cache
 def _load(registry: Path) -> dict[str, KnownModel]:
     entries = json.loads(registry.read_text(encoding="utf-8"))
     return {name: _model(name, entry) for name, entry in entries.items()}

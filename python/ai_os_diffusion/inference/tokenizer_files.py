@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from ai_os_diffusion.inference.foreign_values import MAX_CONFIG_BYTES, MAX_TOKENIZER_BYTES, read_values
 from ai_os_diffusion.utils.errors import TokenizerError, TokenizerFileError
+from ai_os_diffusion.utils.lazy_property import lazy_property
 from ai_os_diffusion.utils.regular_file import open_regular, read_regular
 
 __all__ = ["SPECIAL_NAMES", "TokenizerFiles"]
@@ -57,17 +57,17 @@ class TokenizerFiles:
         except OSError as error:
             raise TokenizerError(f"{self.tokenizer}: cannot be read: {error.strerror}") from error
 
-    @cached_property
+    @lazy_property
     def config(self) -> Mapping[str, Any]:
         """Settings of tokenizer_config.json, with special_tokens_map.json below them."""
         return {**self._read("special_tokens_map.json"), **self._read("tokenizer_config.json")}
 
-    @cached_property
+    @lazy_property
     def metadata(self) -> Mapping[str, Any]:
         """Settings of the model folder's metadata.json; empty outside a model folder."""
         return self._read("metadata.json")
 
-    @cached_property
+    @lazy_property
     def chat_template(self) -> str | None:
         """The chat template of the model, or None.
 
