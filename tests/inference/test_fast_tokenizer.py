@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 
 import numpy as np
 import pytest
@@ -236,8 +237,32 @@ def test_a_large_batch_on_threads_equals_one_text_at_a_time(pair):
     alone = [ours.encode(text, padding=False).ids[0].tolist() for text in batch]
     assert [row.tolist() for row in together.ids] == alone
     assert ours.count(batch).tolist() == [
-        len(row) for row in ours.encode(batch, add_special_tokens=False, padding=False).ids
+        len(row)
+        for row in ours.encode(batch, add_special_tokens=False, padding=False, split_special_tokens=True).ids
     ]
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(batch=st.lists(texts, min_size=1, max_size=4))
+def test_text_without_control_tokens_has_the_ids_of_the_package(pair, batch):
+    theirs, ours = pair
+    controls = {id for id in ours.special_ids if not re.fullmatch("<0x..>", ours.id_to_token(id))}
+    theirs.encode_special_tokens = True
+    try:
+        expected = [theirs.encode(text, add_special_tokens=False).ids for text in batch]
+    finally:
+        theirs.encode_special_tokens = False
+    plain = ours.encode(batch, add_special_tokens=False, padding=False, split_special_tokens=True)
+    spans = ours.encode(
+        batch, add_special_tokens=False, padding=False, split_special_tokens=True, return_offsets=True
+    )
+    unknown = {ours.token_to_id(token) for token in ("[UNK]", "<unk>")}
+    for text, theirs_ids, ids, with_spans in zip(batch, expected, plain.ids, spans.ids, strict=True):
+        assert ids.tolist() == with_spans.tolist() == ours.native.encode_marked(text, []).tolist()
+        assert not (controls - unknown) & {*ids.tolist()}
+        # The package lets a Unigram model spell control tokens; ours cuts them.
+        if not controls & {*theirs_ids}:
+            assert ids.tolist() == theirs_ids
 
 
 def test_decoding_equals_the_package(pair):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -13,19 +13,31 @@ from numpy.typing import ArrayLike, NDArray
 
 from ai_os_diffusion.contracts import Message
 from ai_os_diffusion.inference.device_utils import resolve_device
-from ai_os_diffusion.inference.fast_tokenizer import FastTokenizer
+from ai_os_diffusion.inference.encode_options import (
+    EncodeOptions,
+    as_tensor,
+    check_placement,
+    encode_settings,
+)
+from ai_os_diffusion.inference.fast_tokenizer import FastTokenizer, as_batch
 from ai_os_diffusion.inference.generation import Generation, GenerationStream
+from ai_os_diffusion.inference.generation_options import (
+    GenerationOptions,
+    TransformersOptions,
+    resolve_options,
+)
 from ai_os_diffusion.inference.inference_core import InferenceCore
 from ai_os_diffusion.inference.model_hub import resolve_model
 from ai_os_diffusion.inference.model_metadata import ModelMetadata
 from ai_os_diffusion.inference.perplexity import measure_perplexity
 from ai_os_diffusion.inference.sentence_encoder import SentenceEncoder
-from ai_os_diffusion.inference.text_writer import GenerationOptions, TextWriter
+from ai_os_diffusion.inference.text_writer import TextWriter
 from ai_os_diffusion.inference.weight_loader import WeightLoader, WeightMap
 from ai_os_diffusion.utils.atomic_folder import read_steadily
 from ai_os_diffusion.utils.errors import InferenceError, SamplingError
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from typing_extensions import Unpack
 
 __all__ = ["ArrowEngine"]
@@ -115,74 +127,109 @@ class ArrowEngine:
             "source": dict(data.source),
         }
 
+    @overload
     def encode(
         self,
-        sentences: str | Sequence[str],
+        sentences: str | Iterable[str],
+        batch_size: int | None = ...,
+        show_progress: bool = ...,
+        normalize: bool | None = ...,
+        *,
+        convert_to_tensor: Literal[True],
+        **options: Unpack[EncodeOptions],
+    ) -> Tensor: ...
+
+    @overload
+    def encode(
+        self,
+        sentences: Iterable[str],
+        batch_size: int | None = ...,
+        show_progress: bool = ...,
+        normalize: bool | None = ...,
+        *,
+        convert_to_numpy: Literal[False],
+        convert_to_tensor: Literal[False] = ...,
+        **options: Unpack[EncodeOptions],
+    ) -> list[NDArray[Any]]: ...
+
+    @overload
+    def encode(
+        self,
+        sentences: str | Iterable[str],
+        batch_size: int | None = ...,
+        show_progress: bool = ...,
+        normalize: bool | None = ...,
+        *,
+        convert_to_numpy: Literal[True] = ...,
+        convert_to_tensor: Literal[False] = ...,
+        **options: Unpack[EncodeOptions],
+    ) -> NDArray[Any]: ...
+
+    def encode(
+        self,
+        sentences: str | Iterable[str],
         batch_size: int | None = None,
         show_progress: bool = False,
         normalize: bool | None = None,
         *,
-        prompt: str | None = None,
-        prompt_name: str | None = None,
-        truncate_dim: int | None = None,
-        precision: str = "float32",
-        long_text: Literal["truncate", "average"] = "truncate",
         convert_to_numpy: bool = True,
-        show_progress_bar: bool | None = None,
-        normalize_embeddings: bool | None = None,
-    ) -> Any:
-        """Embed texts.
+        convert_to_tensor: bool = False,
+        **options: Unpack[EncodeOptions],
+    ) -> NDArray[Any] | list[NDArray[Any]] | Tensor:
+        """Embed texts. What they spell is text: nothing in them is a special token.
 
         Args:
-            sentences: one text, or a sequence of them.
+            sentences: one text, or several in an order.
             batch_size: texts between two steps of the progress bar; batches of the forward pass are
                 formed by tokens, whatever this says.
             show_progress: draw a progress bar on stderr.
             normalize: scale vectors to length 1; by default as the model says.
-            prompt: put before every text.
-            prompt_name: the prompt of this name in the model's metadata; without either, its default prompt.
-            truncate_dim: keep this many dimensions; by default as many as the model says.
-            precision: "float32", or see `quantize_embeddings`.
-            long_text: what to do beyond the model's window: "truncate" with one warning in the log, or
-                "average" the vectors of consecutive windows.
             convert_to_numpy: False returns a list of vectors.
-            show_progress_bar: sentence-transformers' name for `show_progress`.
-            normalize_embeddings: sentence-transformers' name for `normalize`.
+            convert_to_tensor: return a tensor of torch, which is imported for it.
+            **options: prompts, number types and further arguments of sentence-transformers, see
+                `EncodeOptions`.
 
         Returns:
-            float32[dim] for a string, float32[n, dim] for a sequence, in its order.
+            float32[dim] for a string, float32[n, dim] for several texts, in their order. Of
+            output_value="token_embeddings", float32[length, dim] for a string, else a list of them.
 
         Raises:
             TokenizerError: a text is not a `str` or holds a lone surrogate.
-            InferenceError: the model does not embed, or an argument is out of range.
+            InferenceError: the model does not embed, or an argument is out of range or not supported.
         """
-        single = isinstance(sentences, str)
-        texts = [sentences] if isinstance(sentences, str) else sentences
-        unit = _same("normalize", normalize, "normalize_embeddings", normalize_embeddings)
+        check_placement(options, self.core.device)
         encoder = self._encoder_open()
-        out = encoder.encode(
-            texts if isinstance(texts, list | tuple) else list(texts),
-            prefix=encoder.prompt(prompt, prompt_name),
-            normalize=self.metadata.normalize if unit is None else unit,
-            truncate_dim=truncate_dim,
-            precision=precision,
-            long_text=long_text,
-            step=batch_size,
-            show_progress=show_progress if show_progress_bar is None else show_progress_bar,
-        )
-        if single:
-            return out[0]
-        return out if convert_to_numpy else list(out)
+        asked = encode_settings(options, normalize, show_progress)
+        texts = as_batch(sentences)
+        prefix = encoder.prompt(options.get("prompt"), options.get("prompt_name"))
+        if asked.of_tokens:
+            vectors: Any = encoder.encode_tokens(texts, prefix)
+        else:
+            vectors = encoder.encode(
+                texts,
+                prefix=prefix,
+                normalize=self.metadata.normalize if asked.normalize is None else asked.normalize,
+                truncate_dim=options.get("truncate_dim"),
+                precision=options.get("precision", "float32"),
+                long_text=options.get("long_text", "truncate"),
+                step=batch_size,
+                show_progress=asked.show_progress,
+            )
+        if isinstance(sentences, str):
+            return as_tensor(vectors[0]) if convert_to_tensor else vectors[0]
+        if convert_to_tensor:
+            return [as_tensor(rows) for rows in vectors] if asked.of_tokens else as_tensor(vectors)
+        return vectors if convert_to_numpy else list(vectors)
 
     embed = encode
 
-    def encode_query(self, sentences: str | Sequence[str], **options: Any) -> Any:
+    def encode_query(self, sentences: str | Iterable[str], *positional: Any, **options: Any) -> Any:
         """`encode` with the model's prompt for questions."""
-        return self._encode_as("query", sentences, options)
+        return self._encode_as("query", sentences, positional, options)
 
-    def encode_document(self, sentences: str | Sequence[str], **options: Any) -> Any:
+    def encode_document(self, sentences: str | Iterable[str], *positional: Any, **options: Any) -> Any:
         """`encode` with the model's prompt for passages."""
-        return self._encode_as("document", sentences, options)
+        return self._encode_as("document", sentences, positional, options)
 
     def is_truncated(
         self, sentences: Sequence[str], kind: Literal["query", "document"] = "document"
@@ -221,7 +268,7 @@ class ArrowEngine:
     @overload
     def generate(
         self,
-        prompt: str | Sequence[Message] | None = ...,
+        prompt: str | Sequence[Message] | ArrayLike | None = ...,
         *,
         stream: Literal[False] = ...,
         **options: Unpack[GenerationOptions],
@@ -230,7 +277,7 @@ class ArrowEngine:
     @overload
     def generate(
         self,
-        prompt: str | Sequence[Message] | None = ...,
+        prompt: str | Sequence[Message] | ArrayLike | None = ...,
         *,
         stream: Literal[True],
         **options: Unpack[GenerationOptions],
@@ -238,11 +285,11 @@ class ArrowEngine:
 
     def generate(
         self,
-        prompt: str | Sequence[Message] | None = None,
+        prompt: str | Sequence[Message] | ArrayLike | None = None,
         *,
         messages: Sequence[Message] | None = None,
-        max_tokens: int = 256,
-        temperature: float = 0.0,
+        max_tokens: int | None = None,
+        temperature: float | None = None,
         top_p: float = 1.0,
         top_k: int = 0,
         min_p: float = 0.0,
@@ -251,14 +298,18 @@ class ArrowEngine:
         seed: int | None = None,
         stream: bool = False,
         mode: str = "ar",
+        **options: Unpack[TransformersOptions],
     ) -> Generation | GenerationStream:
         """Continue a prompt, or answer a conversation.
 
         Args:
-            prompt: text, which the model continues as it stands; or messages.
+            prompt: text, which the model continues as it stands; or messages; or ids. What a text or a
+                message spells is text: only ids and the model's chat template bring special tokens.
             messages: turns with `role` and `content`, written by the model's chat template.
-            max_tokens: most tokens to write; fewer if the model's window ends before ("length").
-            temperature: 0 takes the most probable token; 1 draws from the model's own distribution.
+            max_tokens: most tokens to write, by default 256; fewer if the model's window ends before
+                ("length").
+            temperature: 0, the default, takes the most probable token; 1 draws from the model's own
+                distribution.
             top_p: draw from the fewest tokens that together have this probability.
             top_k: draw from this many tokens; 0 is all.
             min_p: leave out tokens less probable than this fraction of the most probable one.
@@ -267,26 +318,25 @@ class ArrowEngine:
             seed: same seed, same text on one machine; by default drawn anew and reported.
             stream: return an iterator of text pieces in place of the whole text.
             mode: "ar", one token after the other.
+            **options: the same by the names of transformers, see `TransformersOptions`. What has no
+                meaning here is refused by name.
 
         Returns:
             A `Generation`, which is a `str`; or a `GenerationStream` whose pieces join to it.
 
         Raises:
             InferenceError: the model is an encoder, or the prompt leaves no room in its window.
-            SamplingError: a setting is out of range.
+            SamplingError: a setting is out of range or not supported.
         """
         if mode != "ar":
             raise SamplingError(f"mode is {mode!r}, expected 'ar'")
         written = TextWriter(self.core, self.tokenizer, self.folder.name).write(
-            prompt,
+            resolve_options(prompt, max_tokens, temperature, stop, options),
             messages,
-            max_tokens=max_tokens,
-            temperature=temperature,
             top_p=top_p,
             top_k=top_k,
             min_p=min_p,
             repetition_penalty=repetition_penalty,
-            stop=stop,
             seed=seed,
         )
         if stream:
@@ -298,11 +348,13 @@ class ArrowEngine:
     def perplexity(self, text: str, context: int = 512, stride: int | None = None) -> float:
         """Perplexity of a text per token of this model; see `measure_perplexity` for how it is counted.
 
+        What spells a special token in it is text.
+
         Raises:
             InferenceError: the model is an encoder, the text has fewer than two tokens, or the settings
                 are out of range.
         """
-        ids = self.tokenizer.encode(text, padding=False).flat_ids
+        ids = self.tokenizer.encode(text, padding=False, split_special_tokens=True).flat_ids
         return measure_perplexity(self.core, ids, context, stride).perplexity
 
     def close(self) -> None:
@@ -325,12 +377,14 @@ class ArrowEngine:
             raise InferenceError("the engine is closed; make a new one")
         return self._encoder
 
-    def _encode_as(self, kind: str, sentences: str | Sequence[str], options: Mapping[str, Any]) -> Any:
+    def _encode_as(
+        self, kind: str, sentences: str | Iterable[str], positional: Any, options: Mapping[str, Any]
+    ) -> Any:
         """Embed with the model's prompt of that kind, if it has one and the caller gives none."""
         is_given = options.get("prompt") is not None or options.get("prompt_name") is not None
         if not is_given and kind in self.metadata.prompts:
             options = {**options, "prompt_name": kind}
-        return self.encode(sentences, **options)
+        return self.encode(sentences, *positional, **options)
 
     def _unit_rows(self, values: Any) -> Vectors:
         listed = [values] if isinstance(values, str) else values
@@ -345,9 +399,3 @@ class ArrowEngine:
 def _open(folder: Path) -> tuple[ModelMetadata, WeightMap, FastTokenizer]:
     metadata = ModelMetadata.from_folder(folder)
     return metadata, WeightLoader(folder / "weights.parquet").load_weights(), FastTokenizer(folder)
-
-
-def _same(name: str, value: bool | None, alias: str, other: bool | None) -> bool | None:
-    if value is not None and other is not None and value != other:
-        raise InferenceError(f"{name}={value} and {alias}={other} contradict each other")
-    return other if value is None else value

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -14,8 +13,13 @@ from ai_os_diffusion import _native
 from ai_os_diffusion.inference.encoded import Encoded, Padding, Side, pad_ragged
 from ai_os_diffusion.inference.tokenizer_files import TokenizerFiles
 from ai_os_diffusion.utils.errors import TokenizerError, TokenizerFileError
+from ai_os_diffusion.utils.lazy_property import lazy_property
 
 __all__ = ["DecodeStream", "FastTokenizer"]
+
+
+# Going through these yields numbers, keys, or texts in any order.
+_NO_BATCH = (bytes, bytearray, memoryview, Mapping, Set)
 
 
 class FastTokenizer:
@@ -56,6 +60,7 @@ class FastTokenizer:
         truncation_side: Side = "right",
         pad_to_multiple_of: int | None = None,
         return_offsets: bool = False,
+        split_special_tokens: bool = False,
     ) -> Encoded:
         """Turn texts into ids.
 
@@ -68,6 +73,8 @@ class FastTokenizer:
             truncation_side: the end that is cut off.
             pad_to_multiple_of: round the padded length up to a multiple of this.
             return_offsets: also say where each token stands in its text.
+            split_special_tokens: take what spells a special token for text, as text that others wrote
+                should be; by default it becomes that token, as in `tokenizers` and transformers.
 
         Raises:
             TokenizerError: a text is not a `str` or holds a lone surrogate; the lengths contradict
@@ -80,7 +87,7 @@ class FastTokenizer:
             raise TokenizerError(f"max_length is {max_length}, expected 1 or more")
         limit = max_length if truncation else None
         left = _one_of("truncation_side", truncation_side, ("left", "right")) == "left"
-        arguments = (as_batch(texts), add_special_tokens, limit, left, self.num_threads)
+        arguments = (as_batch(texts), add_special_tokens, limit, left, self.num_threads, split_special_tokens)
         spans = None
         if return_offsets:
             ids, bounds, spans = self.native.encode_batch_with_offsets(*arguments)
@@ -91,7 +98,7 @@ class FastTokenizer:
         return Encoded(ids, bounds, rows, spans)
 
     def count(self, texts: str | Sequence[str]) -> NDArray[np.int64]:
-        """Count the tokens of each text, special tokens left out: int64[n]."""
+        """Count the tokens of each text, in which nothing counts as a special token: int64[n]."""
         return self.native.count(as_batch(texts))
 
     def decode(self, ids: ArrayLike, *, skip_special_tokens: bool = True) -> str:
@@ -122,12 +129,12 @@ class FastTokenizer:
         """The token of an id as the vocabulary spells it, or None."""
         return self.native.id_to_token(id)
 
-    @cached_property
+    @lazy_property
     def special_tokens(self) -> Mapping[str, str]:
         """Text of the special tokens by name: `bos_token`, `eos_token`, `pad_token`, ..."""
         return self._files.special_tokens(lambda text: self.token_to_id(text) is not None)
 
-    @cached_property
+    @lazy_property
     def special_ids(self) -> frozenset[int]:
         """Every id that `skip_special_tokens` leaves out."""
         return frozenset(id for id, _ in self.native.special_tokens)
@@ -151,7 +158,7 @@ class FastTokenizer:
         """Id of a masked position."""
         return self._special_id("mask_token")
 
-    @cached_property
+    @lazy_property
     def pad_id(self) -> int:
         """Id of padded positions; without a pad token the end token, or 0: the mask hides it."""
         ids = (self._special_id("pad_token"), self.eos_id, 0)
@@ -198,8 +205,12 @@ class FastTokenizer:
     ) -> str | NDArray[np.int32]:
         """Write a conversation as the model was trained to read it.
 
+        In the ids, special tokens are those that the template writes. Whatever the messages, tools and
+        variables spell stays text, also where the template trims, cuts or joins it. The text has lost that
+        distinction: tokenised by itself, it may hold special tokens that a message spelled.
+
         Args:
-            messages: turns with `role` and `content`.
+            messages: turns with `role` and `content`; all in the types of JSON.
             add_generation_prompt: end where the assistant begins.
             tools: JSON schemas of functions the model may call.
             tokenize: return int32[length] ids in place of text.
@@ -209,7 +220,7 @@ class FastTokenizer:
         Raises:
             TokenizerError: the model has no template, or it fails; the message names its line.
         """
-        from ai_os_diffusion.inference.chat_template import render_chat_template
+        from ai_os_diffusion.inference.chat_template import render_chat_template, trusted_ranges
 
         source = chat_template or self.chat_template
         if not source:
@@ -217,11 +228,13 @@ class FastTokenizer:
                 f"{self._files.folder}: the model has no chat template; expected one in metadata.json, "
                 "chat_template.jinja or tokenizer_config.json; pass chat_template=..., or a plain prompt"
             )
-        context = {**self.special_tokens, **variables, "tools": tools}
-        context |= {"messages": messages, "add_generation_prompt": add_generation_prompt}
-        text = render_chat_template(source, context)
+        context = {**variables, "tools": tools, "messages": messages}
+        context["add_generation_prompt"] = add_generation_prompt
+        # A caller who renames a special token still means one.
+        own = {name: variables.get(name, token) for name, token in self.special_tokens.items()}
+        text = render_chat_template(source, context, own)
         # The template writes its own special tokens.
-        return self.encode(text, add_special_tokens=False).flat_ids if tokenize else text
+        return self.native.encode_marked(text, trusted_ranges(text)) if tokenize else str(text)
 
     def __repr__(self) -> str:
         return f"FastTokenizer({str(self._files.tokenizer)!r}, vocab_size={self.vocab_size})"
@@ -242,15 +255,17 @@ class DecodeStream:
         return self.native.finish()
 
 
-def as_batch(texts: str | Sequence[str]) -> Sequence[str]:
-    """A string is a batch of one; NumPy arrays of strings become lists."""
+def as_batch(texts: str | Iterable[str]) -> Sequence[str]:
+    """A string is a batch of one; arrays and other iterables of strings become lists.
+
+    Raises:
+        TokenizerError: it is nothing that holds texts in an order.
+    """
     if isinstance(texts, str):
         return [texts]
-    return texts if isinstance(texts, list | tuple) else _listed(texts)
-
-
-def _listed(texts: Any) -> list[str]:
-    if isinstance(texts, bytes) or not isinstance(texts, Iterable):
+    if isinstance(texts, list | tuple):
+        return texts
+    if isinstance(texts, _NO_BATCH) or not isinstance(texts, Iterable):
         raise TokenizerError(f"expected a str or a sequence of str, got {type(texts).__name__}")
     return list(texts)
 

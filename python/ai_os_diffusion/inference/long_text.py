@@ -32,7 +32,7 @@ def embed_windows(
     Returns:
         float32[n, dim], not normalised.
     """
-    plain = tokenizer.encode(texts, add_special_tokens=False, padding=False)
+    plain = tokenizer.encode(texts, add_special_tokens=False, padding=False, split_special_tokens=True)
     before, after = _surroundings(tokenizer)
     room = max(1, window - len(before) - len(after))
     pieces: list[NDArray[np.int32]] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -39,7 +40,7 @@ class SentenceEncoder:
 
     def __init__(self, core: InferenceCore, tokenizer: FastTokenizer, name: str) -> None:
         self._core, self._tokenizer, self._name = core, tokenizer, name
-        self._warned = False
+        self._first_cut = threading.Lock()
 
     def encode(
         self,
@@ -84,11 +85,20 @@ class SentenceEncoder:
         kept = (self._core.config.truncate_dim or None) if truncate_dim is None else truncate_dim
         return quantize_embeddings(truncate_embeddings(vectors, kept, normalize), precision)
 
+    def encode_tokens(self, texts: Sequence[str], prefix: str) -> list[Vectors]:
+        """The last hidden states of each text, cut to the window: n arrays float32[length, hidden]."""
+        prefixed = [prefix + text if isinstance(text, str) else text for text in texts]
+        window = self._core.config.max_seq_length
+        ids, offsets = self._tokenizer.native.encode_batch(
+            prefixed, max_length=window, split_special_tokens=True
+        )
+        return np.split(self._core.backend.hidden_states((ids, offsets)), offsets[1:-1]) if prefixed else []
+
     def is_truncated(self, texts: Sequence[str], prefix: str) -> NDArray[np.bool_]:
         """Which texts have more tokens than the model's window takes: bool[n]."""
         window = self._core.config.max_seq_length
         _, offsets = self._tokenizer.native.encode_batch(
-            [prefix + text for text in texts], max_length=window + 1
+            [prefix + text for text in texts], max_length=window + 1, split_special_tokens=True
         )
         return np.asarray(np.diff(offsets) > window, np.bool_)
 
@@ -113,7 +123,8 @@ class SentenceEncoder:
         """Tokens of a prompt that take no part in the pooling: those before a text, as with it alone."""
         if not prefix or self._core.config.include_prompt:
             return 0
-        ids = self._tokenizer.encode(prefix, max_length=self._core.config.max_seq_length).flat_ids
+        window = self._core.config.max_seq_length
+        ids = self._tokenizer.encode(prefix, max_length=window, split_special_tokens=True).flat_ids
         named = {self._tokenizer.token_to_id(token) for token in self._tokenizer.special_tokens.values()}
         return len(ids) - int(len(ids) > 0 and int(ids[-1]) in self._tokenizer.special_ids | named)
 
@@ -130,12 +141,13 @@ class SentenceEncoder:
             pooling = core.pooling_or_own(None)
             vectors, cut = core.backend.embed_texts(tokenizer, texts, window, pooling, normalize, skip)
         else:
-            batch = tokenizer.encode_batch(texts, max_length=window + 1)
+            batch = tokenizer.encode_batch(texts, max_length=window + 1, split_special_tokens=True)
             cut = int((np.diff(batch[1]) > window).sum())
-            batch = tokenizer.encode_batch(texts, max_length=window) if cut else batch
+            if cut:
+                batch = tokenizer.encode_batch(texts, max_length=window, split_special_tokens=True)
             vectors = core.embed(batch, normalize=normalize, skip=skip)
-        if cut and not self._warned:
-            self._warned = True
+        # Whoever gets the lock, which nobody gives back, is the first.
+        if cut and self._first_cut.acquire(blocking=False):
             _log.warning(
                 "%s: %d of %d texts exceed %d tokens and were truncated; later ones are truncated silently",
                 self._name,
