@@ -1,14 +1,14 @@
 """Answers from passages: the prompt that holds a small model to them, and the check of what it writes.
 
-Recalled text is data that somebody else wrote. It enters the prompt on a line of ours, without what could be
-mistaken for structure. No sentence of the model is shown before one of the passages is found that holds it;
-where there is none, the passages speak for themselves. Citations are computed from that, never asked for.
+Recalled text is data that somebody else wrote. It enters the prompt on a line of ours, and the tokenizer
+takes all of it for text. No sentence of the model is shown before one of the passages is found that holds
+it; where there is none, the passages speak for themselves. Citations are computed from that, never asked
+for.
 """
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -23,9 +23,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ANSWER_ENDS",
+    "NOT_FROM_DOCUMENTS",
     "Answer",
     "AnswerCheck",
     "Citation",
+    "Reply",
     "answer_sentences",
     "confidence",
     "grounded_prompt",
@@ -58,7 +60,8 @@ ANSWER_ENDS = ["\n\n", "\nText:", "\nQuestion:"]
 _SUPPORTED = 0.8
 _SURE = 0.8
 
-_CONTROL = re.compile(r"<(?=\|)|<(?=/?s>)|\[(?=/?INST\])")
+NOT_FROM_DOCUMENTS = "not from your documents"
+"""What is written beside everything that the model says of itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +165,37 @@ class Answer:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a conversation says to a message.
+
+    Attributes:
+        question: the message.
+        text: what was said; "" when memory was asked and holds nothing that fits.
+        answer: from memory; None when memory was not asked, so that the text is the model's own.
+    """
+
+    question: str
+    text: str
+    answer: Answer | None
+
+    @property
+    def declined(self) -> bool:
+        """Whether memory was asked and cannot answer: the model is not, for it would invent."""
+        return self.answer is not None and self.answer.abstained
+
+    def to_dict(self) -> dict[str, Any]:
+        """The reply as JSON-able values; what the model says of itself is marked."""
+        if self.answer is not None:
+            return {**self.answer.to_dict(), "from_memory": True}
+        return {
+            "question": self.question,
+            "answer": self.text,
+            "from_memory": False,
+            "origin": NOT_FROM_DOCUMENTS,
+        }
+
+
 def grounded_prompt(question: str, sentences: Sequence[Sentence]) -> str:
     """A text whose continuation is the answer.
 
@@ -169,11 +203,11 @@ def grounded_prompt(question: str, sentences: Sequence[Sentence]) -> str:
         question: what is asked.
         sentences: what the model is given, nearest first; the nearest passage stands next to the question.
     """
-    given = " ".join(_harmless(excerpt.text) for excerpt in reversed(excerpts_of(sentences)))
+    given = " ".join(_one_line(excerpt.text) for excerpt in reversed(excerpts_of(sentences)))
     examples = "".join(
         f"Text: {text}\nQuestion: {asked}\nAnswer: {said}\n\n" for text, asked, said in _EXAMPLES
     )
-    return f"{examples}Text: {given}\nQuestion: {_harmless(question)}\nAnswer:"
+    return f"{examples}Text: {given}\nQuestion: {_one_line(question)}\nAnswer:"
 
 
 def whole_sentences(pieces: Iterable[str]) -> Iterator[str]:
@@ -320,9 +354,9 @@ def token_probability(logprobs: Sequence[float]) -> float:
     return math.exp(sum(logprobs) / len(logprobs)) if logprobs else 0.0
 
 
-def _harmless(text: str) -> str:
-    """One line, with what would be a control token of a chat format broken up."""
-    return _CONTROL.sub(lambda match: match.group(0) + " ", " ".join(text.split()))
+def _one_line(text: str) -> str:
+    """The text without line breaks, which are the prompt's structure."""
+    return " ".join(text.split())
 
 
 def _shortened(sentence: str, longest: int = 240) -> str:

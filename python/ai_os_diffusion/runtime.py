@@ -17,7 +17,7 @@ from ai_os_diffusion.utils.lazy_property import lazy_property
 
 if TYPE_CHECKING:
     from ai_os_diffusion.excerpts import Sentence
-    from ai_os_diffusion.grounding import Answer
+    from ai_os_diffusion.grounding import Answer, Reply
     from ai_os_diffusion.indexing import AddProgress, AddReport
     from ai_os_diffusion.inference import ArrowEngine
     from ai_os_diffusion.inference.generation import GenerationStream
@@ -238,6 +238,41 @@ class Runtime:
         prompt = grounded_prompt(question, sentences[: self.config.retrieval.sentences])
         stream = self.generate(prompt, max_tokens=max_tokens, stop=ANSWER_ENDS)
         yield from answer_sentences(found, sentences, stream)
+
+    def reply_stream(
+        self,
+        message: str,
+        *,
+        history: Sequence[Message] = (),
+        from_memory: bool = True,
+        max_tokens: int = 96,
+        **sampling: Any,
+    ) -> Iterator[str | Reply]:
+        """Answer a message of a conversation.
+
+        Where memory is asked, it alone answers: what it cannot answer is declined, never left to the model.
+        Without memory the model speaks of itself, and the reply says so.
+
+        Args:
+            message: what is said.
+            history: the turns before it, for the model.
+            from_memory: ask memory, if there is one.
+            max_tokens: length of what the model writes at most.
+            sampling: as for `generate`, where the model speaks of itself.
+
+        Yields:
+            Pieces of the text, then the `Reply`; only the reply when it is declined.
+        """
+        from ai_os_diffusion.grounding import Answer, Reply
+
+        if from_memory and self.has_store:
+            for event in self.ask_stream(message, max_tokens=max_tokens):
+                yield Reply(message, event.text, event) if isinstance(event, Answer) else event
+            return
+        turn: Message = {"role": "user", "content": message}
+        stream = self.generate([*history, turn], max_tokens=max_tokens, **sampling)
+        yield from stream
+        yield Reply(message, str(stream.generation).strip(), None)
 
     def generate(
         self, prompt: str | Sequence[Message], *, max_tokens: int, **sampling: Any

@@ -57,6 +57,30 @@ def test_chat_without_a_store_talks_without_memory(aios, tiny_models):
     assert "no memory yet" not in chat(aios, "--no-memory", input="Hello\n")[1].stderr
 
 
+@pytest.mark.parametrize("with_store", [True, False])
+def test_what_the_model_says_of_itself_is_marked(aios, tiny_models, documents, with_store):
+    if with_store:
+        aios("add", documents)
+    plain = aios("chat", "--no-memory", "--max-tokens", "4", input="Hello\nAgain\n")
+    assert plain.stdout.count("[not from your documents] ") == 2
+    lines, _ = chat(aios, "--no-memory", input="Hello\nAgain\n")
+    assert [line["origin"] for line in lines] == ["not from your documents"] * 2
+
+
+def test_what_memory_cannot_answer_is_declined(aios, tiny_models, documents, monkeypatch):
+    aios("add", documents)
+    monkeypatch.setenv("AIOS_RETRIEVAL_MIN_SIMILARITY", "0.9999")
+    lines, result = chat(aios, input="anything\nelse\n")
+    assert [(line["abstained"], line["answer"], line["from_memory"]) for line in lines] == [
+        (True, "", True)
+    ] * 2
+    assert result.exit_code == 6
+    plain = aios("chat", "--max-tokens", "4", input="anything\n")
+    assert plain.exit_code == 6
+    assert plain.stdout.startswith("nothing in memory fits")
+    assert "not from your documents" not in plain.stdout
+
+
 def test_chat_writes_what_ask_writes_for_answers_from_memory(aios, aios_json, tiny_models, documents):
     aios_json("add", documents)
     question = "When does the night train leave?"

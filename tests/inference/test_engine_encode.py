@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -114,11 +115,75 @@ def test_long_texts_are_averaged_on_request(engine):
 
 
 def test_what_is_no_text_is_refused_by_position(engine):
-    for wrong in ([1], ["a", None], ["a", b"b"], 3):
-        with pytest.raises((TokenizerError, TypeError)):
+    for wrong in ([1], ["a", None], ["a", b"b"], ["a", {"text": "b"}], [["a"]]):
+        with pytest.raises(TokenizerError, match="expected str at position"):
             engine.encode(wrong)
+
+
+@pytest.mark.parametrize("wrong", [3, None, b"text", bytearray(b"text"), {"text": "a"}, {"a", "b"}, {}])
+def test_what_holds_no_texts_in_an_order_is_refused(engine, wrong):
+    kind = type(wrong).__name__
+    for call in (engine.encode, engine.encode_query, engine.tokenizer.encode, engine.tokenizer.count):
+        with pytest.raises(TokenizerError, match=f"expected a str or a sequence of str, got {kind}"):
+            call(wrong)
+
+
+def test_other_orders_of_texts_are_taken(engine):
+    expected = engine.encode(["one", "two"])
+    for texts in (("one", "two"), np.array(["one", "two"]), iter(["one", "two"])):
+        np.testing.assert_array_equal(engine.encode(texts), expected)
+
+
+def test_a_lone_surrogate_is_named(engine):
     with pytest.raises(TokenizerError, match="text 1 holds a lone surrogate"):
         engine.encode(["a", "b\ud800"])
+
+
+def test_tokens_have_vectors_too(engine):
+    rows = engine.encode(["one", "größer", "y" * 40], output_value="token_embeddings")
+    assert [row.shape for row in rows] == [(5, 32), (10, 32), (24, 32)]
+    pooled = np.stack([row.mean(axis=0) for row in rows])
+    pooled /= np.linalg.norm(pooled, axis=1, keepdims=True)
+    np.testing.assert_allclose(pooled, engine.encode(["one", "größer", "y" * 40]), atol=1e-5)
+    np.testing.assert_array_equal(engine.encode("one", output_value="token_embeddings"), rows[0])
+    assert engine.encode([], output_value="token_embeddings") == []
+    for name, value in (("truncate_dim", 8), ("precision", "int8"), ("long_text", "average")):
+        with pytest.raises(InferenceError, match=f"{name}=.*no meaning for token_embeddings"):
+            engine.encode("one", output_value="token_embeddings", **{name: value})
+
+
+def test_the_place_of_the_engine_is_accepted_and_no_other(engine):
+    np.testing.assert_array_equal(engine.encode("one", device="cpu"), engine.encode("one"))
+    np.testing.assert_array_equal(engine.encode("one", pool=None, chunk_size=None), engine.encode("one"))
+    for options, message in [
+        (
+            {"device": "cuda"},
+            "device is 'cuda', but the engine is on 'cpu'.*make another",
+        ),
+        ({"device": ["cpu", "cpu"]}, "device is"),
+        ({"pool": {}}, "pool is not supported"),
+        ({"chunk_size": 8}, "chunk_size is not supported"),
+        ({"output_value": None}, "output_value is None, expected 'sentence_embedding' or 'token_embeddings'"),
+    ]:
+        with pytest.raises(InferenceError, match=message):
+            engine.encode("one", **options)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'processing_kwargs'"):
+        engine.encode("one", processing_kwargs={})
+
+
+def test_a_tensor_without_torch_names_what_to_install(engine, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(InferenceError, match=r"convert_to_tensor needs torch.*pip install"):
+        engine.encode("one", convert_to_tensor=True)
+
+
+@pytest.mark.torch
+def test_tensors(engine):
+    torch = pytest.importorskip("torch")
+    tensor = engine.encode(TEXTS, convert_to_tensor=True)
+    assert isinstance(tensor, torch.Tensor)
+    np.testing.assert_array_equal(tensor.numpy(), engine.encode(TEXTS))
+    assert engine.encode("one", convert_to_tensor=True).shape == (engine.dimension,)
 
 
 def test_similarity_takes_texts_and_vectors(engine):

@@ -164,6 +164,69 @@ def test_settings_out_of_range_are_named(engine, options, name):
         engine.generate("x", **options)
 
 
+def test_names_of_transformers_mean_the_same(engine):
+    expected = engine.generate("Once", max_tokens=6)
+    ids = engine.tokenizer.encode("Once").flat_ids
+    rows = np.stack([ids, ids])[:1]
+    for options in (
+        {"max_new_tokens": 6},
+        {"max_new_tokens": 6, "max_tokens": 6},
+        {"max_length": 10},
+        {"max_length": 99, "max_new_tokens": 6},
+        {"max_new_tokens": 6, "do_sample": False, "temperature": 0.7},
+        {"max_new_tokens": 6, "num_beams": 1, "use_cache": True, "num_return_sequences": 1, "streamer": None},
+    ):
+        assert engine.generate("Once", **options).tokens == expected.tokens
+    for prompt in (ids, ids.tolist(), rows, [ids.tolist()]):
+        assert engine.generate(prompt, max_new_tokens=6).tokens == expected.tokens
+        assert engine.generate(input_ids=prompt, max_new_tokens=6).tokens == expected.tokens
+    padded = np.concatenate([[[0, 0]], rows], axis=1)
+    mask = [[0, 0, 1, 1, 1, 1]]
+    assert engine.generate(inputs=padded, attention_mask=mask, max_new_tokens=6).tokens == expected.tokens
+    drawn = engine.generate("Once", max_new_tokens=20, do_sample=True, seed=3)
+    assert drawn.tokens == engine.generate("Once", max_tokens=20, temperature=1.0, seed=3).tokens
+    stopped = engine.generate("Once", max_new_tokens=6, stop_strings=expected[2])
+    assert stopped == engine.generate("Once", max_new_tokens=6, stop=expected[2])
+    last = expected.tokens[-1]
+    ended = engine.generate("Once", max_new_tokens=6, eos_token_id=[last, 258])
+    assert (ended.tokens, ended.finish_reason) == (expected.tokens[: expected.tokens.index(last)], "stop")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_new_tokens": 5, "max_tokens": 6}, "max_tokens and max_new_tokens are one setting"),
+        ({"stop": "a", "stop_strings": "b"}, "stop and stop_strings are one setting"),
+        ({"do_sample": True, "temperature": 0.0}, "contradict"),
+        ({"num_beams": 4}, "num_beams is 4, expected 1"),
+        ({"num_return_sequences": 2}, "num_return_sequences is 2, expected 1"),
+        ({"no_repeat_ngram_size": 3}, "no_repeat_ngram_size is 3"),
+        ({"streamer": object()}, "streamer is not supported; pass stream=True"),
+        ({"output_scores": True}, "output_scores is not supported; read `logprobs`"),
+        ({"generation_config": {}}, "generation_config is not supported"),
+        ({"pad_token_id": 0}, "pad_token_id is not supported"),
+        ({"max_length": 1}, "max_length is 1, expected more than the 1 tokens of the prompt"),
+        ({"max_length": 0}, "max_length is 0"),
+        ({"eos_token_id": "x"}, "eos_token_id"),
+    ],
+)
+def test_what_has_no_meaning_is_refused_by_name(engine, options, message):
+    with pytest.raises(SamplingError, match=message):
+        engine.generate("x", **options)
+
+
+def test_an_unknown_argument_is_pythons_error(engine):
+    with pytest.raises(TypeError, match="unexpected keyword argument 'max_tokenz'"):
+        engine.generate("x", max_tokenz=3)
+
+
+def test_ids_of_several_prompts_are_refused(engine):
+    with pytest.raises(InferenceError, match="ids of one prompt, got 2"):
+        engine.generate([[1, 2], [3, 4]])
+    with pytest.raises(InferenceError):
+        engine.generate([70000])
+
+
 def test_a_stream_may_be_left_early(engine):
     stream = engine.generate("Once", stream=True, seed=1, **WARM)
     first = next(stream)

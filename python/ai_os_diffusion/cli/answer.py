@@ -75,7 +75,8 @@ def ask(
 def chat(
     ctx: typer.Context,
     from_memory: Annotated[
-        bool, typer.Option("--memory/--no-memory", help="Look every message up in memory first.")
+        bool,
+        typer.Option("--memory/--no-memory", help="Answer from memory, or let the model speak of itself."),
     ] = True,
     max_tokens: MaxTokens = 256,
     temperature: Annotated[
@@ -87,9 +88,10 @@ def chat(
 ) -> None:
     """Talk with the model, from memory or without.
 
-    Ctrl-C stops an answer, Ctrl-D ends. A message that memory has something on is answered from it, with
-    citations; any other from the conversation alone. One message a line; through a pipe, one that cannot be
-    answered is reported, the next one is taken, and the exit code tells of it. --json writes a line for each.
+    Ctrl-C stops an answer, Ctrl-D ends. What memory holds is answered from it, with citations; what it does
+    not hold is declined. Without memory the model speaks of itself, marked as not from your documents. One
+    message a line; through a pipe, one that cannot be answered is reported, the next one is taken, and the
+    exit code tells of it. --json writes a line for each.
     """
     from ai_os_diffusion.cli.conversation import Conversation
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from ai_os_diffusion.cli.answer import show_citations
 from ai_os_diffusion.cli.failures import ExitCode, error_dict, error_message, exit_code
 from ai_os_diffusion.cli.output import ShownAnswer, note, show_json_line, show_line
+from ai_os_diffusion.cli.remember import nothing_fits
 from ai_os_diffusion.cli.standard_input import is_interactive, prompted_lines, read_lines, to_text
 from ai_os_diffusion.utils.errors import InferenceError, IngestError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ai_os_diffusion.contracts import Message
-    from ai_os_diffusion.grounding import Answer
-    from ai_os_diffusion.inference.generation import GenerationStream
+    from ai_os_diffusion.grounding import Reply
     from ai_os_diffusion.runtime import Runtime
 
 __all__ = ["Conversation"]
@@ -38,7 +41,7 @@ class Conversation:
 
         Args:
             runtime: what answers.
-            from_memory: look every message up first; without a store the conversation goes on without.
+            from_memory: answer from memory alone; without a store the model speaks of itself.
             max_tokens: length of an answer at most.
             sampling: as for `ArrowEngine.generate`.
             as_json: write a JSON line for each message in place of the text.
@@ -55,7 +58,8 @@ class Conversation:
         """Talk until the end of the input.
 
         Returns:
-            How the last message failed that did; OK when all were answered, or a person saw it happen.
+            How the last message failed that did, or that it was declined; OK when all were answered, or a
+            person saw it happen.
         """
         interactive = is_interactive()
         # What is missing shows now, not after the first message.
@@ -69,8 +73,8 @@ class Conversation:
         for given in prompted_lines() if interactive else read_lines():
             try:
                 message = to_text(given).strip()
-                if message:
-                    self._answer(message)
+                if message and (code := self._answer(message)) is not ExitCode.OK:
+                    ended = code
             except (InferenceError, IngestError) as error:
                 ended = exit_code(error)
                 self._tell_error(given, error)
@@ -91,54 +95,53 @@ class Conversation:
         else:
             note(f"error: {error_message(error)}")
 
-    def _answer(self, message: str) -> None:
+    def _answer(self, message: str) -> ExitCode:
+        from ai_os_diffusion.grounding import NOT_FROM_DOCUMENTS, Reply
+
         self._shown = ShownAnswer()
-        if self._from_memory:
-            answer = self._from_passages(message)
-            if not answer.abstained:
-                if self._as_json:
-                    show_json_line({**answer.to_dict(), "from_memory": True})
-                else:
-                    show_citations(answer)
-                self._remember(message, answer.text)
-                return
-        text = self._from_model(message)
+        events = self._begin(message)
+        if not self._from_memory:
+            self._show(f"[{NOT_FROM_DOCUMENTS}] ")
+        for event in events:
+            if isinstance(event, Reply):
+                self._end(event)
+                return ExitCode.ABSTAINED if event.declined else ExitCode.OK
+            self._show(event)
+        raise AssertionError("reply_stream ends with a reply")
+
+    def _end(self, reply: Reply) -> None:
         if self._as_json:
-            show_json_line({"question": message, "answer": text, "from_memory": False})
-        self._remember(message, text)
+            show_json_line(reply.to_dict())
+        elif reply.answer is None:
+            self._show("\n")
+        elif reply.declined:
+            show_line(nothing_fits(reply.answer.nearest, reply.answer.threshold, filtered=False))
+        else:
+            self._show("\n")
+            show_citations(reply.answer)
+        if not reply.declined:
+            self._remember(reply.question, reply.text)
 
-    def _from_model(self, message: str) -> str:
-        pieces: list[str] = []
-        for piece in self._stream({"role": "user", "content": message}):
-            pieces.append(piece)
-            self._show(piece)
-        self._show("\n")
-        return "".join(pieces).strip()
-
-    def _stream(self, turn: Message) -> GenerationStream:
-        """Begin an answer; where all turns do not fit the window, the oldest are left behind."""
+    def _begin(self, message: str) -> Iterator[str | Reply]:
+        """Begin a reply; where all turns do not fit the window, the oldest are left behind."""
         turns = list(self._history)
         while True:
+            events = self._runtime.reply_stream(
+                message,
+                history=turns,
+                from_memory=self._from_memory,
+                max_tokens=self._max_tokens,
+                **self._sampling,
+            )
             try:
-                stream = self._runtime.generate([*turns, turn], max_tokens=self._max_tokens, **self._sampling)
+                first = next(events)
             except InferenceError:
                 if not turns:
                     raise
                 del turns[:2]
             else:
                 self._history = turns
-                return stream
-
-    def _from_passages(self, message: str) -> Answer:
-        from ai_os_diffusion.grounding import Answer
-
-        for event in self._runtime.ask_stream(message, max_tokens=self._max_tokens):
-            if isinstance(event, Answer):
-                if not event.abstained:
-                    self._show("\n")
-                return event
-            self._show(event)
-        raise AssertionError("ask_stream ends with an answer")
+                return chain([first], events)
 
     def _show(self, piece: str) -> None:
         if not self._as_json:

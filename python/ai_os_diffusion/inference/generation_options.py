@@ -169,7 +169,7 @@ def _check_meaning(name: str, value: Any) -> None:
             )
     elif name not in _INSTEAD:
         raise TypeError(f"generate() got an unexpected keyword argument {name!r}")
-    elif value not in (None, False):
+    elif value is not None and value is not False:
         raise SamplingError(f"{name} is not supported; {_INSTEAD[name]}")
 
 
