@@ -34,7 +34,7 @@ from ai_os_diffusion.utils.errors import TokenizerError
 
 __all__ = ["render_chat_template", "trusted_ranges"]
 
-_LONGEST_SOURCE = 1 << 20
+_LONGEST_SOURCE = 1 << 17
 
 
 def render_chat_template(
