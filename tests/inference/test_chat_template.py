@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import subprocess
 import sys
 from datetime import datetime
 
+import numpy as np
 import pytest
 
 from ai_os_diffusion.inference.chat_template import render_chat_template
@@ -311,6 +313,23 @@ for source in sources:
 def test_what_is_no_data_is_refused_by_place(variables, message):
     with pytest.raises(TokenizerError, match=message):
         render("x", **variables)
+
+
+@dataclasses.dataclass
+class Turn:
+    role: str
+    content: object
+
+
+class Dumped:
+    def model_dump(self):
+        return {"n": np.int64(3), "f": np.float32(0.5), "b": np.bool_(False), "t": (1, [None])}
+
+
+def test_records_and_numbers_of_other_types_become_plain():
+    messages = (Turn("user", Dumped()),)
+    source = "{{ messages[0].role }} {{ messages[0].content | tojson }} {{ messages | length }}"
+    assert render(source, messages=messages) == 'user {"n": 3, "f": 0.5, "b": false, "t": [1, [null]]} 1'
 
 
 def test_long_messages_pass():

@@ -141,7 +141,7 @@ def _with_roles(given: dict[str, Any]) -> dict[str, Any]:
     Templates write control tokens with it, as in `<|` + role + `|>`. A role of more than one word is foreign.
     """
     messages = given.get("messages")
-    for message in messages if isinstance(messages, list) else ():
+    for message in messages if isinstance(messages, list | tuple) else ():
         role = message.get("role") if isinstance(message, dict) else None
         if isinstance(role, str) and role.isidentifier():
             message["role"] = trust(role)

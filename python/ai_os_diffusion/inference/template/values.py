@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -86,22 +87,37 @@ class Loop:
 
 
 def plain_data(value: Any, place: str) -> Any:
-    """A copy of a caller's value in the types of JSON, its texts unmarked.
+    """A copy of a caller's value in the types of JSON, its texts unmarked; records become dictionaries.
 
     Raises:
         TokenizerError: it is of another type; the message names the place.
     """
     if isinstance(value, str):
         return str.__str__(value)
-    if value is None or isinstance(value, bool | int | float):
+    if value is None or isinstance(value, bool):
         return value
+    # Subclasses, as of enums, may print otherwise than numbers.
+    if isinstance(value, int):
+        return int.__int__(value)
+    if isinstance(value, float):
+        return float.__float__(value)
     if isinstance(value, Mapping):
         return {
             plain_data(key, f"a key of {place}"): plain_data(item, f"{place}[{key!r}]")
             for key, item in value.items()
         }
+    if isinstance(value, tuple):
+        return tuple(plain_data(item, f"{place}[{index}]") for index, item in enumerate(value))
     if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray | memoryview):
         return [plain_data(item, f"{place}[{index}]") for index, item in enumerate(value)]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return plain_data(
+            {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}, place
+        )
+    if not isinstance(value, type) and callable(dump := getattr(value, "model_dump", None)):
+        return plain_data(dump(), place)
+    if getattr(value, "shape", None) == () and hasattr(value, "item"):
+        return plain_data(value.item(), place)
     raise TokenizerError(
         f"chat template: {place} is of type {type(value).__name__}, "
         "expected text, numbers, lists and dictionaries"
@@ -114,7 +130,7 @@ def size_of(value: Any) -> int:
         return ITEM + len(value)
     if isinstance(value, dict):
         return ITEM + sum(size_of(key) + size_of(item) for key, item in value.items())
-    return ITEM + sum(map(size_of, value)) if isinstance(value, list) else ITEM
+    return ITEM + sum(map(size_of, value)) if isinstance(value, list | tuple) else ITEM
 
 
 def text_of(value: Any, meter: Meter) -> str:
