@@ -6,9 +6,9 @@ Source: llama_vocab::impl::load of https://github.com/ggml-org/llama.cpp/blob/ma
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
 
 from ai_os_diffusion.inference.foreign_values import MAX_TOKENS, ForeignValues
+from ai_os_diffusion.utils.lazy_property import lazy_property
 
 __all__ = ["GgufVocabulary"]
 
@@ -46,7 +46,7 @@ class GgufVocabulary:
         # A file without it is of 2023; llama.cpp splits its texts in a way of its own.
         self.pre = values.text("tokenizer.ggml.pre", "default")
 
-    @cached_property
+    @lazy_property
     def tokens(self) -> Sequence[str]:
         """By id; empty if the file has none."""
         tokens = self.values.texts("tokenizer.ggml.tokens", high=_MAX_VOCABULARY)

@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import re
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +33,7 @@ from ai_os_diffusion.inference.foreign_values import (
     read_values,
 )
 from ai_os_diffusion.utils.errors import ModelDamagedError, ModelLoadError, ModelNotFoundError, WeightError
+from ai_os_diffusion.utils.lazy_property import lazy_property
 from ai_os_diffusion.utils.regular_file import read_regular
 
 __all__ = ["HuggingFaceFolder"]
@@ -82,7 +82,7 @@ class HuggingFaceFolder:
             *(path for name in _SOURCE_FILES if (path := self.folder / name).is_file()),
         ]
 
-    @cached_property
+    @lazy_property
     def _tokenizer_config(self) -> ForeignValues:
         """Settings of tokenizer_config.json, with special_tokens_map.json below them."""
         values = read_optional(self.folder / "tokenizer_config.json")
