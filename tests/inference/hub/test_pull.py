@@ -470,9 +470,9 @@ def test_two_pulls_at_once_build_once(source, tmp_path):
             {"model-1.safetensors", "model-2.safetensors"},
         ),
         (
-            ["only.safetensors", "1_Pooling/config.json", "x/config.json"],
+            ["only.safetensors", "1_Pooling/config.json", "2_Normalize/config.json", "x/config.json"],
             "",
-            {"only.safetensors", "1_Pooling/config.json"},
+            {"only.safetensors", "1_Pooling/config.json", "2_Normalize/config.json"},
         ),
         (["q4.gguf"], "", {"q4.gguf"}),
         (["q4.gguf", "q8.gguf", "config.json"], "q8.gguf", {"q8.gguf", "config.json"}),
