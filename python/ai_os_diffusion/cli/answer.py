@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ai_os_diffusion.cli import values
 from ai_os_diffusion.cli.failures import ExitCode
 from ai_os_diffusion.cli.filters import condition_of
 from ai_os_diffusion.cli.lazy import new_app
@@ -81,7 +82,13 @@ def chat(
     max_tokens: MaxTokens = 256,
     temperature: Annotated[
         float,
-        typer.Option("--temperature", min=0, max=5, help="Randomness; 0 always takes the likeliest word."),
+        typer.Option(
+            "--temperature",
+            min=0,
+            max=5,
+            callback=values.finite,
+            help="Randomness; 0 always takes the likeliest word.",
+        ),
     ] = 0.0,
     seed: Annotated[int | None, typer.Option("--seed", help="Makes randomness repeatable.")] = None,
     as_json: Json = False,

@@ -119,6 +119,10 @@ def reported(*, as_json: bool) -> Iterator[None]:
 def _tell_usage(error: Exception) -> None:
     """What the parser refuses, with a line on usage: as Typer has it, safe to show."""
     context = getattr(error, "ctx", None)
+    if context is not None and error_message(error) == context.get_help():
+        # Nothing was asked for; this help holds no word of the user's.
+        sys.stderr.write(f"{error_message(error)}\n")
+        return
     if context is not None:
         tell(context.get_usage())
         tell(f"Try '{context.command_path} --help' for help.\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -48,9 +49,14 @@ def _of_source(path: str) -> dict[str, Any]:
     from pathlib import Path
 
     resolved = Path(path).resolve()
+    try:
+        is_folder = resolved.is_dir()
+    except OSError:
+        # Too long for a name, or not to be looked at: it may be a document's all the same.
+        is_folder = False
     # No source is called so, but the filter has to be JSON.
     names = [os.fsencode(name).decode("utf-8", "backslashreplace") for name in (path, resolved)]
-    if resolved.is_dir():
+    if is_folder:
         below = {"$prefix": f"{names[1]}/"}
         return {"$or": [{"source": below}, {"sources": below}]}
     return {"$or": [{"source": {"$in": names}}, {"sources": {"$in": names}}]}
@@ -59,7 +65,7 @@ def _of_source(path: str) -> dict[str, Any]:
 def _condition(item: str) -> dict[str, Any]:
     if item.lstrip().startswith("{"):
         try:
-            condition = json.loads(item)
+            condition = _json(item)
         except ValueError as error:
             raise UsageError(f"--filter {item!r}: not JSON: {error}") from None
         return dict(condition)
@@ -71,7 +77,26 @@ def _condition(item: str) -> dict[str, Any]:
 
 def _value(text: str) -> Any:
     try:
-        value = json.loads(text)
+        value = _json(text)
     except ValueError:
         return text
     return text if isinstance(value, (list, dict)) else value
+
+
+def _json(text: str) -> Any:
+    """Read a JSON value.
+
+    Raises:
+        ValueError: it is none, or nested too deeply for anybody to have meant it.
+    """
+
+    def finite(digits: str) -> float:
+        number = float(digits)
+        if not math.isfinite(number):
+            raise ValueError(f"{digits} is no finite number")
+        return number
+
+    try:
+        return json.loads(text, parse_float=finite, parse_constant=finite)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None

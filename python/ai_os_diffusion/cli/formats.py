@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ai_os_diffusion.cli import values
 from ai_os_diffusion.cli.completion import model_names
 from ai_os_diffusion.cli.lazy import new_app
 from ai_os_diffusion.cli.options import Json, Quiet, Settings
@@ -55,8 +56,11 @@ Force = Annotated[bool, typer.Option("--force", help="Replace the folder if it e
 
 @app.command()
 def convert(
-    source: Annotated[Path, typer.Argument(help="A Hugging Face folder, a .gguf file, or a model folder.")],
-    out: Annotated[Path, typer.Argument(help="Folder to write.")],
+    source: Annotated[
+        Path,
+        typer.Argument(parser=values.path, help="A Hugging Face folder, a .gguf file, or a model folder."),
+    ],
+    out: Annotated[Path, typer.Argument(parser=values.path, help="Folder to write.")],
     quantize: Annotated[
         Storage | None,
         typer.Option(
@@ -81,9 +85,12 @@ def convert(
 def quantize(
     ctx: typer.Context,
     model: Annotated[
-        str, typer.Argument(help="A pulled name or a model folder.", autocompletion=model_names)
+        str,
+        typer.Argument(
+            parser=values.name, help="A pulled name or a model folder.", autocompletion=model_names
+        ),
     ],
-    out: Annotated[Path, typer.Argument(help="Folder to write.")],
+    out: Annotated[Path, typer.Argument(parser=values.path, help="Folder to write.")],
     to: Annotated[Storage, typer.Option("--to", help="Store the weights so.")] = Storage.INT8,
     group_size: GroupSize = None,
     force: Force = False,
@@ -107,7 +114,9 @@ def inspect(
     model: Annotated[
         str,
         typer.Argument(
-            help="A pulled name, a model folder or a weights.parquet.", autocompletion=model_names
+            parser=values.name,
+            help="A pulled name, a model folder or a weights.parquet.",
+            autocompletion=model_names,
         ),
     ],
     verify: Annotated[

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ai_os_diffusion.cli import values
 from ai_os_diffusion.cli.lazy import new_app
 from ai_os_diffusion.cli.options import Json, Quiet, Settings
 from ai_os_diffusion.cli.output import note, show_json, show_line, show_table, size_text
@@ -49,7 +50,9 @@ def doctor(ctx: typer.Context, as_json: Json = False) -> None:
 @app.command()
 def bench(
     ctx: typer.Context,
-    seconds: Annotated[float, typer.Option("--seconds", min=0.1, help="Time for each measurement.")] = 2.0,
+    seconds: Annotated[
+        float, typer.Option("--seconds", min=0.1, callback=values.finite, help="Time for each measurement.")
+    ] = 2.0,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:

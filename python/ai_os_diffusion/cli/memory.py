@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ai_os_diffusion.cli import values
 from ai_os_diffusion.cli.failures import NotFoundError, UsageError
 from ai_os_diffusion.cli.filters import condition_of
 from ai_os_diffusion.cli.lazy import new_app
@@ -43,7 +44,7 @@ def list_memories(
     ctx: typer.Context,
     filters: Filter = None,
     source: Source = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Memories at most.")] = 50,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=10**9, help="Memories at most.")] = 50,
     as_json: Json = False,
 ) -> None:
     """List memories: id, place and beginning of the text."""
@@ -66,7 +67,9 @@ def list_memories(
 @app.command()
 def show(
     ctx: typer.Context,
-    memory_id: Annotated[str, typer.Argument(help="Id, as `memory list` shows it, or how only it begins.")],
+    memory_id: Annotated[
+        str, typer.Argument(parser=values.name, help="Id, as `memory list` shows it, or how only it begins.")
+    ],
     as_json: Json = False,
 ) -> None:
     """Show one memory whole."""
@@ -88,7 +91,7 @@ def show(
 def forget(
     ctx: typer.Context,
     memory_ids: Annotated[
-        list[str] | None, typer.Argument(help="Ids to forget, or how only they begin.")
+        list[str] | None, typer.Argument(parser=values.name, help="Ids to forget, or how only they begin.")
     ] = None,
     filters: Filter = None,
     source: Source = None,
@@ -163,7 +166,7 @@ def stats(ctx: typer.Context, as_json: Json = False) -> None:
 @app.command("export")
 def export_memories(
     ctx: typer.Context,
-    file: Annotated[Path, typer.Argument(help="File to write: .parquet or .jsonl.")],
+    file: Annotated[Path, typer.Argument(parser=values.path, help="File to write: .parquet or .jsonl.")],
     yes: Yes = False,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -182,7 +185,9 @@ def export_memories(
 @app.command("import")
 def import_memories(
     ctx: typer.Context,
-    file: Annotated[Path, typer.Argument(help="File written by `memory export`: .parquet or .jsonl.")],
+    file: Annotated[
+        Path, typer.Argument(parser=values.path, help="File written by `memory export`: .parquet or .jsonl.")
+    ],
     verify: Annotated[
         bool, typer.Option("--verify/--no-verify", help="Compare an exported file with its checksum.")
     ] = True,
@@ -215,7 +220,7 @@ def _found(memories: MemoryView, given: str) -> Memory:
     memory = memories.load(given)
     if memory is not None:
         return memory
-    near = [] if not given else list(itertools.islice(memories.iter(filter={"@id": {"$prefix": given}}), 6))
+    near = list(itertools.islice(memories.iter(filter={"@id": {"$prefix": given}}), 6))
     if len(near) == 1:
         return near[0]
     if near:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ai_os_diffusion.cli import values
 from ai_os_diffusion.cli.completion import known_names, model_names
 from ai_os_diffusion.cli.lazy import new_app
 from ai_os_diffusion.cli.options import DryRun, Json, Quiet, Settings, Yes
@@ -26,6 +27,7 @@ def pull(
     names: Annotated[
         list[str],
         typer.Argument(
+            parser=values.name,
             help="minilm, smollm2, hf:ORG/NAME[@REVISION], a folder or a .gguf file.",
             autocompletion=known_names,
         ),
@@ -94,7 +96,9 @@ def rm(
     names: Annotated[
         list[str],
         typer.Argument(
-            help="Names, as `aios models` shows them, or hf:ORG/NAME.", autocompletion=model_names
+            parser=values.name,
+            help="Names, as `aios models` shows them, or hf:ORG/NAME.",
+            autocompletion=model_names,
         ),
     ],
     yes: Yes = False,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ai_os_diffusion.cli import values
 from ai_os_diffusion.cli.failures import UsageError
 from ai_os_diffusion.cli.output import note
 from ai_os_diffusion.cli.standard_input import read_text, to_text
@@ -42,7 +43,10 @@ Filter = Annotated[
     typer.Option("--filter", "-f", metavar="KEY=VALUE", help="Only memories with this metadata; repeatable."),
 ]
 Source = Annotated[
-    str | None, typer.Option("--source", help="Only memories of this document, or below this folder.")
+    str | None,
+    typer.Option(
+        "--source", parser=values.name, help="Only memories of this document, or below this folder."
+    ),
 ]
 Question = Annotated[
     list[str],
@@ -52,7 +56,10 @@ Question = Annotated[
 ]
 TopK = Annotated[int | None, typer.Option("--top", "-k", min=1, max=1000, help="Memories at most.")]
 MinSimilarity = Annotated[
-    float | None, typer.Option("--min-similarity", min=-1, max=1, help="Cosine the best must reach.")
+    float | None,
+    typer.Option(
+        "--min-similarity", min=-1, max=1, callback=values.finite, help="Cosine the best must reach."
+    ),
 ]
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from ai_os_diffusion.cli import values
 from ai_os_diffusion.cli.failures import ExitCode, reported
 from ai_os_diffusion.cli.lazy import LazyGroup
 from ai_os_diffusion.cli.options import Settings
@@ -41,12 +42,15 @@ def _show_version(wanted: bool) -> None:
 )
 def program(
     ctx: typer.Context,
-    store: Annotated[Path | None, typer.Option("--store", help="Folder of the memory store.")] = None,
+    store: Annotated[
+        Path | None, typer.Option("--store", parser=values.path, help="Folder of the memory store.")
+    ] = None,
     models_dir: Annotated[
-        Path | None, typer.Option("--models-dir", help="Folder of the pulled models.")
+        Path | None, typer.Option("--models-dir", parser=values.path, help="Folder of the pulled models.")
     ] = None,
     config: Annotated[
-        Path | None, typer.Option("--config", help="YAML file of settings, in place of aios.yaml.")
+        Path | None,
+        typer.Option("--config", parser=values.path, help="YAML file of settings, in place of aios.yaml."),
     ] = None,
     _version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")

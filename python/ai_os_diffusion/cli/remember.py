@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ai_os_diffusion.cli import values
 from ai_os_diffusion.cli.failures import ExitCode
 from ai_os_diffusion.cli.filters import condition_of
 from ai_os_diffusion.cli.lazy import new_app
@@ -41,7 +42,9 @@ app = new_app()
 @app.command()
 def add(
     ctx: typer.Context,
-    paths: Annotated[list[Path], typer.Argument(help="Files and folders; - reads standard input.")],
+    paths: Annotated[
+        list[Path], typer.Argument(parser=values.path, help="Files and folders; - reads standard input.")
+    ],
     name: Annotated[
         str | None, typer.Option("--name", help="Name of what is read from standard input, such as notes.md.")
     ] = None,

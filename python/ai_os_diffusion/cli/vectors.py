@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ai_os_diffusion.cli import values
 from ai_os_diffusion.cli.completion import model_names
 from ai_os_diffusion.cli.failures import UsageError
 from ai_os_diffusion.cli.lazy import new_app
@@ -35,9 +36,12 @@ def embed(
     texts: Annotated[
         list[str] | None, typer.Argument(help="Texts; - or nothing reads standard input, one text a line.")
     ] = None,
-    file: Annotated[Path | None, typer.Option("--file", help="Read one text a line from this file.")] = None,
+    file: Annotated[
+        Path | None, typer.Option("--file", parser=values.path, help="Read one text a line from this file.")
+    ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Write to this file: .npy, .jsonl or .parquet.")
+        Path | None,
+        typer.Option("--out", "-o", parser=values.path, help="Write to this file: .npy, .jsonl or .parquet."),
     ] = None,
     query: Annotated[bool, typer.Option("--query", help="Embed as questions, not as passages.")] = False,
     model: Model = None,
