@@ -5,6 +5,7 @@ import random
 import pytest
 
 from ai_os_diffusion.ingestion import read_document
+from ai_os_diffusion.ingestion.readers import markdown
 from ai_os_diffusion.utils.errors import IngestError
 
 
@@ -51,6 +52,14 @@ def test_a_rule_at_the_top_swallows_nothing(text):
 def test_front_matter_shares_no_passage_with_the_text():
     front, body = read_document("a.md", b"---\ntitle: T\n---\nbody").blocks
     assert front.metadata != body.metadata
+
+
+def test_markdown_of_too_many_lines_is_read_as_text_and_says_so(monkeypatch):
+    monkeypatch.setattr(markdown, "_MAX_LINES", 3)
+    document = read_document("a.md", b"# A\n\n- one\n- two\n")
+    assert [(block.text, block.line) for block in document.blocks] == [("# A", 1), ("- one\n- two", 3)]
+    assert "plain text" in document.remarks[0].reason
+    assert read_document("a.md", b"# A\n\n- one").remarks == ()
 
 
 def test_a_footnote_of_one_word_is_no_target_of_a_link():

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ai_os_diffusion.ingestion.document import Block, BlockKind, Remark
 from ai_os_diffusion.ingestion.readers.outline import Outline
+from ai_os_diffusion.ingestion.readers.text import paragraphs
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
@@ -18,6 +19,8 @@ __all__ = ["read_markdown"]
 _FRONT_MATTER_END = re.compile(r"^(?:---|\.\.\.)[ \t]*$", re.MULTILINE)
 # Real front matter is far shorter; YAML takes its time.
 _MAX_FRONT_MATTER_CHARS = 32_768
+# The parser takes up to 60 µs a line, whatever stands on it.
+_MAX_LINES = 250_000
 _KINDS: dict[str, BlockKind] = {"fence": "code", "code_block": "code", "tr_open": "row", "html_block": "code"}
 # Blocks whose parts are told apart: the parts are taken, the container is passed by.
 _CONTAINERS = frozenset(("bullet_list_open", "ordered_list_open", "table_open", "thead_open", "tbody_open"))
@@ -38,9 +41,13 @@ def read_markdown(text: str, name: str) -> tuple[list[Block], list[Remark]]:
         text: the whole document, lines separated by line feeds.
         name: file name; unused, the first heading is the title.
     """
+    del name
+    count = text.count("\n") + 1
+    if count > _MAX_LINES:
+        reason = f"more than {_MAX_LINES:,} lines; read as plain text, without the structure of Markdown"
+        return list(paragraphs(text)), [Remark("limit", reason, lines=((1, count),))]
     from markdown_it import MarkdownIt
 
-    del name
     parser = MarkdownIt("commonmark").enable("table")
     inline = MarkdownIt("commonmark")
     # What a passage shows is the source; telling its inline markup apart would only take time.
