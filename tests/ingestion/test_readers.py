@@ -6,6 +6,7 @@ import pytest
 
 from ai_os_diffusion.ingestion import read_document
 from ai_os_diffusion.ingestion.readers import markdown
+from ai_os_diffusion.ingestion.readers import text as text_reader
 from ai_os_diffusion.utils.errors import IngestError
 
 
@@ -170,6 +171,18 @@ def test_a_title_of_plain_text_with_nothing_below_can_be_found():
         ("One\n===", 1, 2, ()),
         ("***\nEnd\n***", 7, 9, ("Two",)),
     ]
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.c"])
+def test_very_many_paragraphs_come_several_together_with_all_their_lines(name, monkeypatch):
+    monkeypatch.setattr(text_reader, "_MAX_PARAGRAPHS", 2)
+    monkeypatch.setattr(text_reader, "_LINES_TOGETHER", 2)
+    data = "\n\n".join(f"w{number}\n\n" for number in range(9)).encode()
+    found = read_document(name, data).blocks
+    assert [word for block in found for word in block.text.split()] == [f"w{number}" for number in range(9)]
+    assert all(block.is_aligned for block in found)
+    assert all(data.split(b"\n")[block.line - 1].decode() == block.text.split("\n")[0] for block in found)
+    assert len(found) == 6
 
 
 def test_python_is_cut_by_symbol_and_every_line_is_kept_once():

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Literal
 
 __all__ = ["Block", "BlockKind", "Document", "Remark", "RemarkKind", "Span", "spans"]
 
 _SHOWN = 8
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 BlockKind = Literal["prose", "code", "row"]
 """How a block may be split: at sentences, at lines, or only as a last resort."""
@@ -47,7 +49,8 @@ class Block:
     end_line: int
     kind: BlockKind = "prose"
     headings: tuple[str, ...] = ()
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+    # One for all: documents may have a million blocks.
+    metadata: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
 
     @property
     def is_aligned(self) -> bool:

@@ -222,4 +222,5 @@ def _joined(pieces: list[tuple[int, str]], kind: BlockKind) -> Block | None:
         text = " ".join(" ".join(kept[number] for number in numbers).strip(" |").split())
     else:
         text = "\n".join(kept[number] for number in numbers)
-    return Block(text, first, last, kind)
+    # Beyond the bound of nodes the lines of a text come in one piece.
+    return Block(text, first, last + "".join(lines[last]).rstrip().count("\n"), kind)

@@ -8,6 +8,7 @@ from typing import Any
 
 from ai_os_diffusion.ingestion.document import Block, Remark, spans
 from ai_os_diffusion.ingestion.readers.outline import Outline
+from ai_os_diffusion.ingestion.readers.text import lines_of
 from ai_os_diffusion.utils.errors import IngestError
 
 __all__ = ["read_jsonl"]
@@ -34,9 +35,7 @@ def read_jsonl(text: str, name: str) -> tuple[list[Block], list[Remark]]:
     """
     del name
     reading = _Reading()
-    blocks = [
-        block for number, line in enumerate(text.split("\n"), 1) for block in reading.read(line, number)
-    ]
+    blocks = [block for number, line in enumerate(lines_of(text), 1) for block in reading.read(line, number)]
     if reading.damaged and not reading.readable:
         raise IngestError(
             f"{reading.first}, nor is another; expected one JSON value a line; "

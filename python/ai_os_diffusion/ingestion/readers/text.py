@@ -8,7 +8,11 @@ from collections.abc import Iterator
 from ai_os_diffusion.ingestion.document import Block, Remark
 from ai_os_diffusion.ingestion.readers.outline import Outline
 
-__all__ = ["paragraphs", "read_text"]
+__all__ = ["lines_of", "paragraphs", "read_text"]
+
+# A paragraph takes some 200 bytes beside its text; beyond so many they are not told apart.
+_MAX_PARAGRAPHS = 250_000
+_LINES_TOGETHER = 1000
 
 _RULE = re.compile(r"([=\-~^*+#\"'`:._])\1{2,}")
 
@@ -47,22 +51,37 @@ def _blocks(text: str) -> Iterator[Block]:
 
 
 def paragraphs(text: str, first_line: int = 1) -> Iterator[Block]:
-    """Yield runs of lines that are not blank, in order.
+    """Yield runs of lines that are not blank, in order; very many come several together.
 
     Args:
         text: lines separated by line feeds.
         first_line: number of the text's first line.
     """
     run: list[str] = []
-    number = first_line
-    for number, line in enumerate(text.split("\n"), first_line):
+    begun, found, blanks = first_line, 0, 0
+    for number, line in enumerate(lines_of(text), first_line):
         if line.strip():
+            if not run:
+                begun, blanks = number, 0
+            run += [""] * blanks
             run.append(line.rstrip())
-        elif run:
-            yield Block("\n".join(run), number - len(run), number - 1)
-            run = []
+            blanks = 0
+        elif run and (found < _MAX_PARAGRAPHS or len(run) > _LINES_TOGETHER):
+            yield Block("\n".join(run), begun, begun + len(run) - 1)
+            run, found = [], found + 1
+        else:
+            blanks += 1
     if run:
-        yield Block("\n".join(run), number - len(run) + 1, number)
+        yield Block("\n".join(run), begun, begun + len(run) - 1)
+
+
+def lines_of(text: str) -> Iterator[str]:
+    """The lines of a text one by one: a list of all may take fifty times the text."""
+    start = 0
+    while (end := text.find("\n", start)) >= 0:
+        yield text[start:end]
+        start = end + 1
+    yield text[start:]
 
 
 def _title(lines: list[str]) -> tuple[str, str, int] | None:
