@@ -153,7 +153,8 @@ def test_tokens_have_vectors_too(engine):
 
 
 def test_the_place_of_the_engine_is_accepted_and_no_other(engine):
-    np.testing.assert_array_equal(engine.encode("one", device="cpu"), engine.encode("one"))
+    for device in ("cpu", "cpu:0"):
+        np.testing.assert_array_equal(engine.encode("one", device=device), engine.encode("one"))
     np.testing.assert_array_equal(engine.encode("one", pool=None, chunk_size=None), engine.encode("one"))
     for options, message in [
         (

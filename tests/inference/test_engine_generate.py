@@ -208,6 +208,7 @@ def test_names_of_transformers_mean_the_same(engine):
         ({"max_length": 1}, "max_length is 1, expected more than the 1 tokens of the prompt"),
         ({"max_length": 0}, "max_length is 0"),
         ({"eos_token_id": "x"}, "eos_token_id"),
+        ({"attention_mask": [1]}, "attention_mask belongs to ids"),
     ],
 )
 def test_what_has_no_meaning_is_refused_by_name(engine, options, message):

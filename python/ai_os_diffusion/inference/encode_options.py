@@ -104,11 +104,17 @@ def check_placement(options: EncodeOptions, device: str) -> None:
         if options.get(name) is not None:
             raise InferenceError(f"{name} is not supported: one process serves all cores; leave it out")
     asked = options.get("device")
-    if asked is not None and str(asked) != device:
+    if asked is not None and _place(asked) != _place(device):
         raise InferenceError(
             f"device is {asked!r}, but the engine is on {device!r} and stays there; "
             f"make another with ArrowEngine(..., device={asked!r})"
         )
+
+
+def _place(device: Any) -> tuple[str, str]:
+    """Kind and index of a device; the first of its kind needs none."""
+    kind, _, index = str(device).partition(":")
+    return kind, index or "0"
 
 
 def as_tensor(array: NDArray[Any]) -> Tensor:

@@ -100,6 +100,8 @@ class TextWriter:
         """Ids of what is to be continued. In text and in messages nothing is a special token."""
         if (prompt is None) == (messages is None):
             raise InferenceError("expected either a prompt or messages")
+        if mask is not None and not _is_ids(prompt):
+            raise SamplingError("attention_mask belongs to ids; a text has no padding, leave it out")
         if isinstance(prompt, str):
             return self._tokenizer.encode(prompt, padding=False, split_special_tokens=True).flat_ids
         turns = messages if messages is not None else prompt
