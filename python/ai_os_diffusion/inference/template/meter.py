@@ -47,13 +47,16 @@ class Meter:
         self._characters = MAX_CHARACTERS + TIMES_READ * given
         self._steps = MAX_STEPS
 
-    def step(self) -> None:
-        """Evaluate one part of the template.
+    def step(self, count: int = 1) -> None:
+        """Evaluate parts of the template.
+
+        Args:
+            count: what takes longer counts as several.
 
         Raises:
             TemplateLimitError: there were too many.
         """
-        self._steps -= 1
+        self._steps -= count
         if self._steps < 0:
             raise TemplateLimitError(f"stopped after {MAX_STEPS} steps; does it loop without end?")
 

@@ -17,6 +17,9 @@ from ai_os_diffusion.inference.template.values import Function, Loop, Namespace,
 __all__ = ["Renderer"]
 
 
+_STEPS_OF_A_CALL = 16
+
+
 class _Leave(enum.Enum):
     """How a body was left before its end."""
 
@@ -167,8 +170,10 @@ class Renderer(Evaluator):
         """A macro, which sees the variables around its definition."""
         names = [argument.name for argument in node.args]
         used = {found.name for found in node.find_all(nodes.Name)}
+        defaults = dict(zip(names[len(names) - len(node.defaults) :], node.defaults, strict=True))
 
         def call(*args: Any, **kwargs: Any) -> str:
+            self.meter.step(_STEPS_OF_A_CALL)
             inner = Scope(scope)
             inner.values |= {
                 "varargs": args[len(names) :],
@@ -176,7 +181,6 @@ class Renderer(Evaluator):
             }
             if len(args) > len(names) and "varargs" not in used:
                 raise TypeError(f"macro {name!r} takes not more than {len(names)} argument(s)")
-            defaults = dict(zip(names[len(names) - len(node.defaults) :], node.defaults, strict=True))
             for position, parameter in enumerate(names):
                 if position < len(args):
                     value = args[position]
