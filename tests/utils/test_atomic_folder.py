@@ -241,3 +241,38 @@ def test_folders_that_are_made_are_durable(tmp_path, monkeypatch):
     assert sorted(synced) == [str(tmp_path), str(tmp_path / "a"), str(tmp_path / "a/b")]
     make_folders(tmp_path / "a/b/c")
     assert len(synced) == 3
+
+
+def test_writers_and_readers_at_once_always_find_a_folder(way, tmp_path):
+    target = tmp_path / "mini"
+    put(target, "0")
+    stop = threading.Event()
+    failed: list[BaseException] = []
+
+    def write(number: int) -> None:
+        try:
+            for turn in range(40):
+                put(target, f"{number} {turn}")
+        except BaseException as error:  # noqa: BLE001
+            failed.append(error)
+
+    def read() -> None:
+        try:
+            while not stop.is_set():
+                first, second = read_steadily(
+                    target, lambda: ((target / "sub/a").read_text(), (target / "b").read_text())
+                )
+                assert first == second
+        except BaseException as error:  # noqa: BLE001
+            failed.append(error)
+
+    writers = [threading.Thread(target=write, args=(number,)) for number in range(3)]
+    reader = threading.Thread(target=read)
+    for thread in (*writers, reader):
+        thread.start()
+    for thread in writers:
+        thread.join()
+    stop.set()
+    reader.join()
+    assert failed == []
+    assert names(tmp_path) == ["mini"]

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,12 @@ from ai_os_diffusion.inference.model_registry import Progress
 from ai_os_diffusion.utils.atomic_folder import (
     draft_folder,
     make_folders,
+    read_steadily,
     remove_folder,
     restore_folder,
-    restore_folders,
 )
 from ai_os_diffusion.utils.clean_name import MAX_NAME_BYTES, is_clean_name
-from ai_os_diffusion.utils.drafts import clear_drafts
+from ai_os_diffusion.utils.drafts import clear_drafts, interrupted
 from ai_os_diffusion.utils.errors import ModelDamagedError, ModelLoadError, ModelNotFoundError
 from ai_os_diffusion.utils.regular_file import read_json
 
@@ -88,16 +89,16 @@ class ModelsFolder:
         """Names of the complete models."""
         if not self.root.is_dir():
             return []
-        restore_folders(self.root)
-        return sorted(
-            entry.name
-            for entry in self.root.iterdir()
-            if NAME.fullmatch(entry.name) and is_model_folder(entry)
+        # With those that stepped aside for a moment.
+        found = read_steadily(
+            self.root, lambda: {entry.name for entry in self.root.iterdir()} | set(interrupted(self.root))
         )
+        return sorted(name for name in found if NAME.fullmatch(name) and is_model_folder(self.root / name))
 
     def models(self) -> list[PulledModel]:
         """The complete models; one with damaged metadata is left out of no list, its fields are empty."""
-        return [_describe(self.root / name) for name in self.names()]
+        folders = [self.root / name for name in self.names()]
+        return [read_steadily(folder, partial(_describe, folder)) for folder in folders]
 
     def remove(self, name: str) -> int:
         """Delete a model and return the bytes it held.
@@ -174,8 +175,8 @@ class ModelsFolder:
 
 
 def is_model_folder(folder: Path) -> bool:
-    """Whether a folder holds a whole converted model."""
-    return all((folder / name).is_file() for name in MODEL_FILES)
+    """Whether a folder holds a whole converted model; one that is being replaced does."""
+    return read_steadily(folder, lambda: all((folder / name).is_file() for name in MODEL_FILES))
 
 
 def read_metadata(folder: Path) -> dict[str, Any]:

@@ -13,7 +13,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from ai_os_diffusion.utils.atomic_file import speaking_of, sync_path
-from ai_os_diffusion.utils.drafts import clear_draft, interrupted, new_draft_folder, remove_draft
+from ai_os_diffusion.utils.drafts import (
+    clear_draft,
+    has_draft_folders,
+    interrupted,
+    new_draft_folder,
+    remove_draft,
+)
 
 __all__ = [
     "draft_folder",
@@ -22,16 +28,18 @@ __all__ = [
     "remove_folder",
     "replacing_folder",
     "restore_folder",
-    "restore_folders",
 ]
 
 RESTORE_WAIT_S = 5.0
 """Longest wait for a process that is between the two renames of a replacement."""
 
-_TRIES = 10
+_TRIES = 20
 
 # What a system or a file system answers that cannot exchange names.
 _CANNOT = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM}
+
+# What it answers when the name has come or gone since it was looked at.
+_OVERTAKEN = {errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST}
 
 Result = TypeVar("Result")
 
@@ -66,13 +74,17 @@ def draft_folder(parent: Path, asked: Path | None = None) -> Iterator[Path]:
 
 
 @contextmanager
-def replacing_folder(target: Path) -> Iterator[Path]:
+def replacing_folder(target: Path, *, replace: bool = True) -> Iterator[Path]:
     """Give an empty folder that takes the place of `target`, a folder or nothing, when the block ends well.
 
     All of it is synced, then the names are exchanged in one step, then the folder above is synced, and only
     then is the old content removed. So `target` is the old folder or the new one, whole, whenever the process
     or the machine stops. Where the file system cannot exchange names the old folder steps aside for the
     moment between two renames; `restore_folder` brings it back.
+
+    Args:
+        target: where the folder will be.
+        replace: whether a folder that is there, or comes there meanwhile, may be replaced.
 
     Raises:
         OSError: the system refuses; it names `target`, never the draft.
@@ -82,14 +94,10 @@ def replacing_folder(target: Path) -> Iterator[Path]:
         with speaking_of(target, new):
             new.mkdir()
             yield new
-            replaces = target.is_dir()
-            if replaces:
+            if replace and target.is_dir():
                 shutil.copymode(target, new)
             _sync_tree(new)
-            if not replaces:
-                new.rename(target)
-            elif not _exchange(new, target):
-                _step_aside(draft, target)
+            _put(draft, target, replace=replace)
             sync_path(target.parent)
             sync_path(draft)
             if (draft / "old").exists():
@@ -102,12 +110,6 @@ def remove_folder(target: Path) -> None:
     with draft_folder(target.parent, target) as draft:
         target.rename(draft / "gone")
         sync_path(target.parent)
-
-
-def restore_folders(parent: Path) -> None:
-    """`restore_folder` for every folder of one."""
-    for name in interrupted(parent):
-        restore_folder(parent / name)
 
 
 def restore_folder(target: Path) -> None:
@@ -128,16 +130,22 @@ def restore_folder(target: Path) -> None:
 def read_steadily(folder: Path, read: Callable[[], Result]) -> Result:
     """Read several files of a folder that another process may replace meanwhile: all of them of one time."""
     for _ in range(_TRIES - 1):
+        restore_folder(folder)
         before = _identity(folder)
         try:
             result = read()
         except Exception:
-            if _identity(folder) == before:
+            if _is_steady(folder, before):
                 raise
             continue
-        if _identity(folder) == before:
+        if _is_steady(folder, before):
             return result
     return read()
+
+
+def _is_steady(folder: Path, before: tuple[int, int, int] | None) -> bool:
+    """Whether a folder is as before; one that is not there, only if nobody is about to put it there."""
+    return _identity(folder) == before and (before is not None or not has_draft_folders(folder.parent))
 
 
 def _identity(folder: Path) -> tuple[int, int, int] | None:
@@ -146,6 +154,24 @@ def _identity(folder: Path) -> tuple[int, int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino, found.st_mtime_ns
+
+
+def _put(draft: Path, target: Path, *, replace: bool) -> None:
+    """Give what is new its name, whatever others do with that name meanwhile."""
+    for turn in range(_TRIES):
+        try:
+            restore_folder(target)  # another process may be between its two renames
+            if not (replace and target.is_dir()):
+                (draft / "new").rename(target)
+            elif not _exchange(draft / "new", target):
+                _step_aside(draft, target)
+            return
+        except OSError as error:
+            # Gone since it was looked at, or there again.
+            if not replace or turn == _TRIES - 1 or error.errno not in _OVERTAKEN:
+                raise
+            if (draft / "old").exists() and target.exists():
+                (draft / "old").rename(draft / f"gone-{turn}")
 
 
 def _step_aside(draft: Path, target: Path) -> None:

@@ -21,7 +21,15 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["clear_draft", "clear_drafts", "interrupted", "new_draft_file", "new_draft_folder", "remove_draft"]
+__all__ = [
+    "clear_draft",
+    "clear_drafts",
+    "has_draft_folders",
+    "interrupted",
+    "new_draft_file",
+    "new_draft_folder",
+    "remove_draft",
+]
 
 _NAME = re.compile(r"\.aios-[0-9a-f]{16}\.draft")
 _MAX_NAME_BYTES = 1024
@@ -65,6 +73,11 @@ def interrupted(folder: Path) -> dict[str, list[Path]]:
         if (name := _stepped_aside(draft)) is not None:
             found.setdefault(name, []).append(draft)
     return found
+
+
+def has_draft_folders(folder: Path) -> bool:
+    """Whether anybody is making a folder in this one, or died at it."""
+    return any(draft.is_dir() for draft in _drafts(folder))
 
 
 def clear_draft(draft: Path) -> None:

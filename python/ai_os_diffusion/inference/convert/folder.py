@@ -29,7 +29,7 @@ def new_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
     """
     _check_free(target, overwrite=overwrite)
     make_folders(target.parent)
-    with replacing_folder(target) as folder:
+    with replacing_folder(target, replace=overwrite) as folder:
         yield folder
         _check_free(target, overwrite=overwrite)
 
