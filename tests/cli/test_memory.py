@@ -183,7 +183,7 @@ def test_one_memory_is_no_plural(aios, tiny_models, documents, tmp_path):
     asked = aios("memory", "forget", "--source", documents / "trains.txt", input="y\n")
     assert "Forget 1 memory?" in asked.stderr
     assert asked.stdout.endswith("forgot 1 memory\n")
-    assert "1 file was read as cp1252" in aios("add", documents / "old.txt").stderr
+    assert "1 file was read as windows-1252" in aios("add", documents / "old.txt").stderr
     (documents / "old.txt").unlink()
     assert "1 document in memory has no file any more; --prune forgets it" in aios("add", documents).stderr
 

@@ -170,6 +170,39 @@ def test_ctrl_c_while_modules_are_imported_is_quiet(home, module):
     assert (done.returncode, done.stderr, done.stdout) == (130, "interrupted\n", "")
 
 
+@pytest.mark.parametrize(
+    "where",
+    [
+        # While Typer reads the signatures of verbs, before it looks for one.
+        "typer.main.get_command = lambda app: os.kill(os.getpid(), signal.SIGINT)",
+        # Inside native code, which made an error of its own of it.
+        "output.show_table = lambda *rows: garbled()",
+        # Inside a callback of the interpreter, which only mentions it.
+        "output.show_table = lambda *rows: lost()",
+    ],
+)
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_ctrl_c_is_not_lost(home, where, form):
+    code = (
+        "import os, signal, sys, typer.main, weakref\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from ai_os_diffusion.cli import main, output\n"
+        "def press(*_): os.kill(os.getpid(), signal.SIGINT)\n"
+        "def garbled():\n"
+        "    try: press()\n"
+        "    except KeyboardInterrupt: raise TypeError('garbled') from None\n"
+        "class Object: pass\n"
+        "def lost():\n    held = Object()\n    gone = weakref.ref(held, press)\n    del held\n"
+        f"{where}\n"
+        "output.show_json = output.show_table\n"
+        f"sys.argv = ['aios', 'doctor', *{form}]\n"
+        "main.run()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    said = json.loads(done.stderr)["error"]["message"] if done.stderr.startswith("{") else done.stderr.strip()
+    assert (done.returncode, said) == (130, "interrupted")
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_offers_the_verbs(command, home, shell):
     words = {"bash": {"COMP_WORDS": "aios re", "COMP_CWORD": "1"}}.get(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ai_os_diffusion.cli.answer import show_citations
 from ai_os_diffusion.cli.failures import ExitCode, error_dict, error_message, exit_code
+from ai_os_diffusion.cli.interruption import pass_over
 from ai_os_diffusion.cli.output import ShownAnswer, note, show_json_line, show_line
 from ai_os_diffusion.cli.remember import nothing_fits
 from ai_os_diffusion.cli.standard_input import is_interactive, prompted_lines, read_lines, to_text
@@ -81,6 +82,7 @@ class Conversation:
             except KeyboardInterrupt:
                 if not interactive:
                     raise
+                pass_over()
                 show_line(" …")
         if interactive:
             note("")

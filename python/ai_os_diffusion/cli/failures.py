@@ -10,6 +10,7 @@ from enum import IntEnum
 
 import typer
 
+from ai_os_diffusion.cli.interruption import was_heard
 from ai_os_diffusion.cli.json_text import write_json
 from ai_os_diffusion.cli.streams import abandon_output, tell
 from ai_os_diffusion.utils.errors import (
@@ -79,6 +80,9 @@ _CODES: tuple[tuple[type[BaseException], ExitCode], ...] = (
     (BrokenPipeError, ExitCode.BROKEN_PIPE),
 )
 
+# Any other error is a fault of ours, and shows where it is.
+_EXPECTED = (DiffusionError, OSError, KeyboardInterrupt, MemoryError)
+
 
 def exit_code(error: BaseException) -> ExitCode:
     """The exit code of an error."""
@@ -89,7 +93,8 @@ def exit_code(error: BaseException) -> ExitCode:
 def reported(*, as_json: bool) -> Iterator[None]:
     """Turn an expected error into a line on stderr and an exit code.
 
-    Errors that nobody foresaw pass through, and so does every error but wrong usage when AIOS_DEBUG is set.
+    Whatever ends a command after Ctrl-C is the Ctrl-C. Errors that nobody foresaw pass through, and so does
+    every error but wrong usage when AIOS_DEBUG is set.
 
     Args:
         as_json: write `{"error": {"type", "message", "exit_code"}}` in place of the line.
@@ -105,15 +110,18 @@ def reported(*, as_json: bool) -> Iterator[None]:
         else:
             _tell_usage(error)
         raise typer.Exit(exit_code(error)) from None
-    except (DiffusionError, OSError, KeyboardInterrupt, MemoryError) as error:
-        if os.environ.get("AIOS_DEBUG"):
+    except (typer.Exit, typer.Abort, SystemExit):
+        raise
+    except BaseException as raised:
+        told = KeyboardInterrupt() if was_heard() else raised
+        if not isinstance(told, _EXPECTED) or os.environ.get("AIOS_DEBUG"):
             raise
         if as_json:
-            _show_json_error(error)
+            _show_json_error(told)
         else:
-            message = error_message(error)
-            tell(message if isinstance(error, KeyboardInterrupt) else f"error: {message}")
-        raise typer.Exit(exit_code(error)) from None
+            message = error_message(told)
+            tell(message if isinstance(told, KeyboardInterrupt) else f"error: {message}")
+        raise typer.Exit(exit_code(told)) from None
 
 
 def _tell_usage(error: Exception) -> None:

@@ -5,12 +5,11 @@ It imports next to nothing itself: Ctrl-C is heard from here on, while the progr
 
 from __future__ import annotations
 
-import os
 import sys
 
-__all__ = ["run"]
+from ai_os_diffusion.cli import interruption
 
-_INTERRUPTED = 130
+__all__ = ["run"]
 
 
 def run() -> None:
@@ -21,16 +20,15 @@ def run() -> None:
         is_heard = signal.getsignal(signal.SIGINT) is signal.default_int_handler
         if is_heard:
             # A KeyboardInterrupt could come up in the middle of any module; there is nothing to save yet.
-            signal.signal(signal.SIGINT, _leave)
+            signal.signal(signal.SIGINT, interruption.leave)
     except KeyboardInterrupt:
-        _leave()
+        interruption.leave()
     from ai_os_diffusion.cli.program import main
 
     if is_heard:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    sys.exit(main())
-
-
-def _leave(*_signal: object) -> None:
-    os.write(2, b"interrupted\n")
-    os._exit(_INTERRUPTED)
+        interruption.hear()
+    code = main()
+    if is_heard:
+        # All is written; the interpreter is only taken down.
+        signal.signal(signal.SIGINT, interruption.leave)
+    sys.exit(code)

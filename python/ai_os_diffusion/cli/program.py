@@ -71,16 +71,21 @@ def main() -> int | str | None:
     """
     code: int | str | None = ExitCode.OK
     guard_streams()
+    as_json = "--json" in sys.argv
     try:
-        app(prog_name="aios")
+        # Ctrl-C may come before any verb is looked for, while Typer reads their signatures.
+        with reported(as_json=as_json):
+            app(prog_name="aios")
     except SystemExit as ended:
         code = ended.code
+    except typer.Exit as ended:
+        code = ended.exit_code
     if code == ExitCode.INTERRUPTED:
         # Whoever presses Ctrl-C while a reader makes the program wait does not want to wait for it.
         abandon_output()
     try:
         # What cannot be written shows here at the latest, not in the interpreter's own last flush.
-        with reported(as_json="--json" in sys.argv):
+        with reported(as_json=as_json):
             flush_output()
     except typer.Exit as ended:
         code = ended.exit_code

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from ai_os_diffusion.cli.interruption import pass_over
 from ai_os_diffusion.utils.errors import IngestError
 
 __all__ = ["is_file", "is_interactive", "prompted_lines", "read_bytes", "read_lines", "read_text", "to_text"]
@@ -62,6 +63,7 @@ def prompted_lines() -> Iterator[str]:
         except EOFError:
             return
         except KeyboardInterrupt:
+            pass_over()
             sys.stderr.write("\n")
 
 

@@ -1,0 +1,57 @@
+"""Ctrl-C, also where Python loses it.
+
+A KeyboardInterrupt may come up inside a callback, where Python only mentions it, or inside native code, which
+makes another error of it. What ends a command after Ctrl-C is the Ctrl-C, whatever it looks like.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+__all__ = ["hear", "leave", "pass_over", "was_heard"]
+
+_INTERRUPTED = 130
+_heard = False
+
+
+def was_heard() -> bool:
+    """Whether somebody pressed Ctrl-C that nobody has answered yet."""
+    return _heard
+
+
+def pass_over() -> None:
+    """It is answered: what it stopped is over, and the program goes on."""
+    global _heard
+    _heard = False
+
+
+def hear() -> None:
+    """Have Ctrl-C raise KeyboardInterrupt, and remember it."""
+    import signal
+
+    signal.signal(signal.SIGINT, _interrupt)
+    mention = sys.unraisablehook
+
+    def end_where_it_is_lost(lost: Any) -> None:
+        # What was acknowledged is on disk, and drafts are cleared by whoever comes next.
+        if issubclass(lost.exc_type, KeyboardInterrupt):
+            leave()
+        mention(lost)
+
+    sys.unraisablehook = end_where_it_is_lost
+
+
+def leave(*_signal: object) -> None:
+    """End the process at once, where there is nothing to save."""
+    try:
+        os.write(2, b"interrupted\n")
+    finally:
+        os._exit(_INTERRUPTED)
+
+
+def _interrupt(*_signal: object) -> None:
+    global _heard
+    _heard = True
+    raise KeyboardInterrupt
