@@ -18,7 +18,7 @@ def test_add_counts_files_and_what_it_left_out(aios_json, tiny_models, documents
     assert "binary" in reasons["picture.png"]
     assert "line 1 is not JSON" in reasons["broken.jsonl"]
     assert reasons[".hidden"] == "ignored by name"
-    assert report["fallback_encodings"] == {"cp1252": 1}
+    assert report["fallback_encodings"] == {"windows-1252": 1}
 
 
 def test_a_line_that_is_not_json_costs_only_itself(aios, aios_json, tiny_models, tmp_path):
