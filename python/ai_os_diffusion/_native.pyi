@@ -163,6 +163,18 @@ class Store:
         With `new`, ids that are there are refused.
         """
 
+    def refusals(
+        self,
+        ids: Sequence[str],
+        contents: Sequence[str],
+        metadata: Sequence[str],
+        embeddings: NDArray[np.float32],
+    ) -> list[tuple[int, str]]:
+        """Places and reasons of the columns' rows that `save` would refuse."""
+
+    def absorb(self, other: Snapshot, gone: Sequence[str]) -> None:
+        """Take in another store's memories and remove those of the ids, in one commit."""
+
     def update(
         self,
         id: str,
@@ -195,6 +207,7 @@ class Snapshot:
     @property
     def version(self) -> int: ...
     def load(self, id: str) -> _Row | None: ...
+    def load_many(self, ids: Sequence[str]) -> list[_Row | None]: ...
     def count(self, filter: str | None = None) -> int: ...
     def search(
         self,
@@ -215,6 +228,8 @@ class Scan:
     """Memories in the order of their ids."""
 
     def next_batch(self, most: int) -> list[_Row]: ...
+    def next_metadata(self, most: int) -> list[tuple[str, str | None]]:
+        """Id and metadata alone; None for metadata that is damaged and skipped."""
 
 # tokenizer
 

@@ -33,6 +33,8 @@ pub(crate) enum Rewrite {
     Few,
     /// The same, and sparse ones of any size: nobody is waiting for a commit.
     Sparse,
+    /// The same as `Few`, and those behind the first `own`: they are another store's.
+    Foreign { own: usize },
     /// All of them, into one without gaps.
     All,
 }
@@ -165,8 +167,13 @@ fn write_files(
 fn choose(state: &State, rewrite: Rewrite) -> (Vec<Live>, Vec<Live>) {
     let size =
         |live: &Live| live.segment.entry.table.size_bytes + live.segment.entry.vectors.size_bytes;
-    let mut rows = state.fresh.len();
-    let mut trailing = state.segments.len();
+    let own = match rewrite {
+        Rewrite::Foreign { own } => own,
+        _ => state.segments.len(),
+    };
+    let foreign = state.segments[own..].iter().map(Live::alive);
+    let mut rows = state.fresh.len() + foreign.sum::<usize>();
+    let mut trailing = own;
     let mut bytes = 0;
     while let Some(live) = trailing.checked_sub(1).map(|last| &state.segments[last]) {
         bytes += size(live);
@@ -184,7 +191,7 @@ fn choose(state: &State, rewrite: Rewrite) -> (Vec<Live>, Vec<Live>) {
         match rewrite {
             Rewrite::All => true,
             Rewrite::Sparse => index > trailing || sparse,
-            Rewrite::Few => index > trailing || sparse && small,
+            Rewrite::Few | Rewrite::Foreign { .. } => index > trailing || sparse && small,
         }
     })
 }

@@ -50,7 +50,33 @@ impl Merged {
 
     /// Reads the memories at places in merged order; damaged ones that are to be skipped are left out.
     pub(crate) fn read(&self, places: &[Place]) -> Result<Vec<Arc<Memory>>> {
-        let mut read: Vec<Option<Arc<Memory>>> = vec![None; places.len()];
+        let memories = |live: &Live, rows: &[usize]| {
+            let read = live.segment.memories(rows)?;
+            Ok(read
+                .into_iter()
+                .map(|memory| memory.map(Arc::new))
+                .collect())
+        };
+        let read = self.gather(places, memories, Arc::clone)?;
+        Ok(read.into_iter().flatten().collect())
+    }
+
+    /// Reads id and metadata at places in merged order.
+    pub(crate) fn metadata(&self, places: &[Place]) -> Result<Vec<(String, Option<String>)>> {
+        let texts = |live: &Live, rows: &[usize]| live.segment.metadata(rows);
+        let read = self.gather(places, texts, |memory| memory.metadata.clone())?;
+        let ids = places.iter().map(|&place| Ok(self.id(place)?.to_owned()));
+        ids.zip(read).map(|(id, text)| Ok((id?, text))).collect()
+    }
+
+    /// Reads something of each place, all of a segment's at once.
+    fn gather<T: Clone>(
+        &self,
+        places: &[Place],
+        of_rows: impl Fn(&Live, &[usize]) -> Result<Vec<Option<T>>>,
+        of_fresh: impl Fn(&Arc<Memory>) -> T,
+    ) -> Result<Vec<Option<T>>> {
+        let mut read = vec![None; places.len()];
         let mut wanted = vec![(Vec::new(), Vec::new()); self.segments.len()];
         for (slot, place) in places.iter().enumerate() {
             match wanted.get_mut(place.source as usize) {
@@ -58,15 +84,15 @@ impl Merged {
                     slots.push(slot);
                     rows.push(place.row as usize);
                 }
-                None => read[slot] = Some(self.fresh[place.row as usize].clone()),
+                None => read[slot] = Some(of_fresh(&self.fresh[place.row as usize])),
             }
         }
         for (live, (slots, rows)) in self.segments.iter().zip(wanted) {
-            for (slot, memory) in slots.into_iter().zip(live.segment.memories(&rows)?) {
-                read[slot] = memory.map(Arc::new);
+            for (slot, value) in slots.into_iter().zip(of_rows(live, &rows)?) {
+                read[slot] = value;
             }
         }
-        Ok(read.into_iter().flatten().collect())
+        Ok(read)
     }
 }
 

@@ -204,6 +204,11 @@ impl Segment {
         })
     }
 
+    /// Reads the metadata at ascending rows; `None` for one that is damaged and to be skipped.
+    pub(crate) fn metadata(&self, rows: &[usize]) -> Result<Vec<Option<String>>> {
+        self.readable(rows, |rows| self.table()?.texts(Column::Metadata, rows))
+    }
+
     /// One vector, from the table when the vectors are damaged there.
     pub(crate) fn vector(&self, row: usize) -> Result<Cow<'_, [f32]>> {
         match self.whole_vectors(|vectors| vectors.vector(row)) {

@@ -117,6 +117,38 @@ impl Snapshot {
         })
     }
 
+    /// Reads several memories; `None` for an id that there is none of.
+    ///
+    /// # Errors
+    /// `Corrupted` or `Io` when a segment cannot be read.
+    pub fn load_many(&self, ids: &[String]) -> Result<Vec<Option<Arc<Memory>>>> {
+        let mut found = vec![None; ids.len()];
+        let mut wanted = vec![Vec::new(); self.state.segments.len()];
+        for (slot, id) in ids.iter().enumerate() {
+            match self.state.find(id)? {
+                Some(Place::Row(segment, row)) => wanted[segment].push((row, slot)),
+                Some(Place::Fresh(memory)) => found[slot] = Some(memory),
+                None => {}
+            }
+        }
+        for (live, mut wanted) in self.state.segments.iter().zip(wanted) {
+            wanted.sort_unstable();
+            let mut rows: Vec<usize> = wanted.iter().map(|&(row, _)| row).collect();
+            rows.dedup();
+            let read = live.segment.memories(&rows)?;
+            let read: Vec<_> = read
+                .into_iter()
+                .map(|memory| memory.map(Arc::new))
+                .collect();
+            for (row, slot) in wanted {
+                if let Ok(index) = rows.binary_search(&row) {
+                    found[slot].clone_from(&read[index]);
+                }
+            }
+        }
+        Ok(found)
+    }
+
     /// The ids that satisfy a filter, ascending.
     ///
     /// # Errors
@@ -339,6 +371,21 @@ impl Scan {
                 return Ok(read);
             }
         }
+    }
+
+    /// Id and metadata of the next memories, at most `most`; none at the end. Neither contents nor vectors are
+    /// read. A memory comes without metadata when that is damaged and to be skipped.
+    ///
+    /// # Errors
+    /// `Corrupted` or `Io` when a segment cannot be read.
+    pub fn next_metadata(&mut self, most: usize) -> Result<Vec<(String, Option<String>)>> {
+        let end = self
+            .at
+            .saturating_add(most.max(1))
+            .min(self.merged.order.len());
+        let read = self.merged.metadata(&self.merged.order[self.at..end])?;
+        self.at = end;
+        Ok(read)
     }
 
     /// Rows still to come, at most.

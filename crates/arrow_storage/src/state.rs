@@ -4,6 +4,7 @@ use crate::error::Result;
 use crate::frame::Operation;
 use crate::manifest::Manifest;
 use crate::memory::Memory;
+use crate::merge::Merged;
 use crate::segment::Segment;
 use std::borrow::Borrow;
 use std::cmp::Ordering;
@@ -132,6 +133,30 @@ impl State {
                 }
             }
         }
+        self.seq += 1;
+        Ok(())
+    }
+
+    /// Applies one commit that removes memories and takes in those of another store, whose segments come to
+    /// stand behind the own ones.
+    pub(crate) fn absorb(&mut self, other: &Self, gone: &[String]) -> Result<()> {
+        let taken = Merged::new(other.segments.clone(), &other.fresh)?;
+        let taken = taken.order.iter().map(|&place| taken.id(place));
+        for id in taken.chain(gone.iter().map(|id| Ok(id.as_str()))) {
+            let id = id?;
+            match self.find(id)? {
+                Some(Place::Row(segment, row)) => {
+                    Arc::make_mut(&mut self.segments[segment].dead).insert(row);
+                }
+                Some(Place::Fresh(_)) => {
+                    self.fresh.remove(id);
+                }
+                None => {}
+            }
+        }
+        self.dimension = self.dimension.or(other.dimension);
+        self.segments.extend(other.segments.iter().cloned());
+        self.fresh.extend(other.fresh.iter().cloned());
         self.seq += 1;
         Ok(())
     }

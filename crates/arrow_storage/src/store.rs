@@ -247,6 +247,42 @@ impl Store {
         self.write(&[], memories, keep_times, true, check)
     }
 
+    /// Takes in all memories of another store and removes those named, in one commit, however large it is:
+    /// the rows go from segment to segment and never stand in memory together. Ids that are among both stay.
+    /// The other store's times are kept. It is not changed, and may go when this returns.
+    ///
+    /// # Errors
+    /// `Dimension` before anything is written, and those of reading and of writing.
+    pub fn absorb(&self, other: &Snapshot, gone: &[String], check: Check<'_>) -> Result<()> {
+        let writer = self.writer()?;
+        writer.absorb(&self.state, check, |state| {
+            if let (Some(expected), Some(found)) = (state.dimension, other.state.dimension)
+                && expected != found
+            {
+                return Err(Error::Dimension {
+                    which: format!("the vectors of {}", other.path.display()),
+                    expected,
+                    found,
+                });
+            }
+            state.absorb(&other.state, gone)
+        })
+    }
+
+    /// Which of some memories [`Self::save`] would refuse, by their place among them, and why.
+    ///
+    /// # Errors
+    /// As [`Self::snapshot`].
+    pub fn refusals(&self, memories: &[Memory]) -> Result<Vec<(usize, Error)>> {
+        self.usable()?;
+        let expected = self.current().dimension;
+        let check = |memory: &Memory| validate(std::slice::from_ref(memory), expected).err();
+        let checked = memories.iter().map(check).enumerate();
+        Ok(checked
+            .filter_map(|(index, error)| error.map(|error| (index, error)))
+            .collect())
+    }
+
     /// Changes parts of a memory; false when there is none.
     ///
     /// # Errors

@@ -137,6 +137,26 @@ impl Writer {
         })
     }
 
+    /// Applies what `take` makes of the state with segments that are not this store's, which stand behind its own.
+    pub(crate) fn absorb(
+        &self,
+        shared: &Shared,
+        check: Check<'_>,
+        take: impl FnOnce(&mut State) -> Result<()>,
+    ) -> Result<()> {
+        let mut guard = hold(&self.log);
+        let open = self.open_log(&mut guard)?;
+        let state = shared
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let mut next = State::clone(&state);
+        let own = next.segments.len();
+        take(&mut next)?;
+        drop(state);
+        self.flush_into(open, shared, &next, Rewrite::Foreign { own }, check)
+    }
+
     /// Makes the state what the log already says. Failing here leaves them apart, so writing stops.
     fn apply(&self, shared: &Shared, operations: Vec<Operation>) -> Result<()> {
         let mut state = shared.write().unwrap_or_else(PoisonError::into_inner);

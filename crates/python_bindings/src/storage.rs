@@ -102,6 +102,33 @@ fn one_of<T: Copy>(what: &str, value: &str, choices: &[(&str, T)]) -> PyResult<T
         })
 }
 
+/// Rows of parallel columns; `times` are those of creation and of the last change.
+fn memories(
+    ids: Vec<String>,
+    contents: Vec<String>,
+    metadata: Vec<String>,
+    embeddings: &PyReadonlyArray2<'_, f32>,
+    times: Option<(&[i64], &[i64])>,
+) -> PyResult<Vec<Memory>> {
+    let (count, dimension) = (embeddings.shape()[0], embeddings.shape()[1]);
+    let vectors = embeddings.as_slice()?;
+    let even = [ids.len(), contents.len(), metadata.len()] == [count; 3]
+        && times.is_none_or(|(created, updated)| created.len() == count && updated.len() == count);
+    if !even {
+        return Err(StorageError::new_err("save: columns of different lengths"));
+    }
+    let texts = ids.into_iter().zip(contents).zip(metadata);
+    let memories = texts.enumerate().map(|(index, ((id, content), metadata))| {
+        let vector = vectors[index * dimension..(index + 1) * dimension].to_vec();
+        let mut memory = Memory::new(id, content, metadata, vector);
+        if let Some((created, updated)) = times {
+            (memory.created_at, memory.updated_at) = (created[index], updated[index]);
+        }
+        memory
+    });
+    Ok(memories.collect())
+}
+
 #[pyclass(name = "Store", module = "ai_os_diffusion._native", frozen)]
 struct PyStore(Arc<Store>);
 
@@ -159,28 +186,11 @@ impl PyStore {
         gone: Vec<String>,
         new: bool,
     ) -> PyResult<()> {
-        let (count, dimension) = (embeddings.shape()[0], embeddings.shape()[1]);
-        let vectors = embeddings.as_slice()?;
         let times = times
             .as_ref()
             .map(|(created, updated)| Ok::<_, PyErr>((created.as_slice()?, updated.as_slice()?)));
         let times = times.transpose()?;
-        let even = [ids.len(), contents.len(), metadata.len()] == [count; 3]
-            && times
-                .is_none_or(|(created, updated)| created.len() == count && updated.len() == count);
-        if !even {
-            return Err(StorageError::new_err("save: columns of different lengths"));
-        }
-        let texts = ids.into_iter().zip(contents).zip(metadata);
-        let memories = texts.enumerate().map(|(index, ((id, content), metadata))| {
-            let vector = vectors[index * dimension..(index + 1) * dimension].to_vec();
-            let mut memory = Memory::new(id, content, metadata, vector);
-            if let Some((created, updated)) = times {
-                (memory.created_at, memory.updated_at) = (created[index], updated[index]);
-            }
-            memory
-        });
-        let memories: Vec<Memory> = memories.collect();
+        let memories = memories(ids, contents, metadata, &embeddings, times)?;
         let keep_times = times.is_some();
         detached(py, |check| {
             if new {
@@ -189,6 +199,26 @@ impl PyStore {
                 self.0.replace(&gone, memories, keep_times, check)
             }
         })
+    }
+
+    /// Places and reasons of the columns' rows that `save` would refuse.
+    fn refusals(
+        &self,
+        py: Python<'_>,
+        ids: Vec<String>,
+        contents: Vec<String>,
+        metadata: Vec<String>,
+        embeddings: PyReadonlyArray2<'_, f32>,
+    ) -> PyResult<Vec<(usize, String)>> {
+        let memories = memories(ids, contents, metadata, &embeddings, None)?;
+        let refused = detached(py, |_| self.0.refusals(&memories))?;
+        let told = |(index, error): (usize, Error)| (index, error.to_string());
+        Ok(refused.into_iter().map(told).collect())
+    }
+
+    /// Takes in another store's memories and removes those of the ids `gone`, in one commit.
+    fn absorb(&self, py: Python<'_>, other: &PySnapshot, gone: Vec<String>) -> PyResult<()> {
+        detached(py, |check| self.0.absorb(&other.0, &gone, check))
     }
 
     #[pyo3(signature = (id, content=None, metadata=None, embedding=None))]
@@ -308,6 +338,16 @@ impl PySnapshot {
         Ok(memory.map(|memory| row(py, &memory)))
     }
 
+    /// Each of several memories; None where there is none of that id.
+    fn load_many<'py>(&self, py: Python<'py>, ids: Vec<String>) -> PyResult<Vec<Option<Row<'py>>>> {
+        let memories = detached(py, |_| self.0.load_many(&ids))?;
+        warn(py, &self.0)?;
+        Ok(memories
+            .iter()
+            .map(|memory| memory.as_ref().map(|memory| row(py, memory)))
+            .collect())
+    }
+
     #[pyo3(signature = (filter=None))]
     fn count(&self, py: Python<'_>, filter: Option<&str>) -> PyResult<usize> {
         match parse_filter(py, filter)? {
@@ -386,6 +426,18 @@ struct PyScan(Mutex<Scan>);
 
 #[pymethods]
 impl PyScan {
+    /// Id and metadata, as JSON, of the next memories; None for metadata that is damaged and skipped.
+    fn next_metadata(
+        &self,
+        py: Python<'_>,
+        most: usize,
+    ) -> PyResult<Vec<(String, Option<String>)>> {
+        detached(py, |_| {
+            let mut scan = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            scan.next_metadata(most)
+        })
+    }
+
     /// The next memories in the order of their ids; an empty list at the end.
     fn next_batch<'py>(&self, py: Python<'py>, most: usize) -> PyResult<Vec<Row<'py>>> {
         let batch = detached(py, |_| {

@@ -14,6 +14,7 @@ from ai_os_diffusion import _native
 from ai_os_diffusion.storage.jsonl import read_batches
 from ai_os_diffusion.storage.memory_view import MemoryView, Snapshot
 from ai_os_diffusion.storage.records import as_vector, columns_of, filter_json, metadata_json, text
+from ai_os_diffusion.storage.staging import Staging, remove_staged
 from ai_os_diffusion.utils.errors import StorageError
 
 if TYPE_CHECKING:
@@ -89,6 +90,8 @@ class ArrowStorage(MemoryView):
             model=model,
             skip_damaged=skip_damaged,
         )
+        if not read_only:
+            remove_staged(self._path)
 
     def _view(self) -> _native.Snapshot:
         return self._store.snapshot()
@@ -169,6 +172,29 @@ class ArrowStorage(MemoryView):
             texts = (columns.ids, columns.contents, columns.metadata)
             self._store.save(*texts, columns.embeddings, columns.times, gone=gone)
         return len(columns.ids)
+
+    def refusals(self, memories: Iterable[Mapping[str, Any]]) -> list[tuple[int, str]]:
+        """Which of some memories `save_many` would refuse, by their place among them, and why.
+
+        Args:
+            memories: as for `save_many`.
+        """
+        refused = []
+        for index, memory in enumerate(memories):
+            try:
+                columns = columns_of([memory])
+                found = self._store.refusals(
+                    columns.ids, columns.contents, columns.metadata, columns.embeddings
+                )
+            except StorageError as error:
+                refused.append((index, str(error)))
+            else:
+                refused += [(index, reason) for _, reason in found]
+        return refused
+
+    def staging(self) -> Staging:
+        """Memories on their way into this store, any number of them, that come in one commit."""
+        return Staging(self, self._store)
 
     def update(
         self,

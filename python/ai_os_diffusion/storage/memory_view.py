@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 import numpy as np
@@ -62,6 +62,15 @@ class MemoryView(ABC):
         """
         row = self._view().load(memory_id)
         return None if row is None else _memory(row)
+
+    def load_many(self, memory_ids: Iterable[str]) -> list[Memory | None]:
+        """Read several memories at once, each as `load` does.
+
+        Raises:
+            StoreCorruptedError: bytes of one fail their checksum.
+        """
+        rows = self._view().load_many(list(memory_ids))
+        return [None if row is None else _memory(row) for row in rows]
 
     @overload
     def get(self, memory_id: str) -> Memory | None: ...
@@ -211,6 +220,14 @@ class MemoryView(ABC):
         for batch in self._batches(filter):
             for row in batch:
                 yield _memory(row)
+
+    def iter_metadata(self, filter: Mapping[str, Any] | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Go through id and metadata of the memories in the order of their ids; nothing else is read."""
+        scan = self._view().scan(filter_json(filter))
+        while batch := scan.next_metadata(_BATCH_ROWS):
+            for memory_id, metadata in batch:
+                if metadata is not None:
+                    yield memory_id, json.loads(metadata)
 
     def __iter__(self) -> Iterator[Memory]:
         return self.iter()

@@ -387,6 +387,8 @@ pub enum Step {
     Save(Vec<(&'static str, &'static str)>),
     /// Ids that go and memories that come, in one commit.
     Replace(Vec<&'static str>, Vec<(&'static str, &'static str)>),
+    /// The same, where what comes is another store: the first half of it in a segment, the others in its log.
+    Absorb(Vec<&'static str>, Vec<(&'static str, &'static str)>),
     Delete(Vec<&'static str>),
     DeleteWhere(&'static str),
     Update(&'static str, &'static str),
@@ -399,7 +401,7 @@ impl Step {
     pub fn change(&self, model: &mut Model) {
         match self {
             Self::Save(pairs) => put(model, pairs),
-            Self::Replace(gone, pairs) => {
+            Self::Replace(gone, pairs) | Self::Absorb(gone, pairs) => {
                 model.retain(|id, _| !gone.contains(&id.as_str()));
                 put(model, pairs);
             }
@@ -422,6 +424,14 @@ impl Step {
             Self::Save(pairs) => store.save(memories(pairs), false, check),
             Self::Replace(gone, pairs) => {
                 store.replace(&owned(gone), memories(pairs), false, check)
+            }
+            Self::Absorb(gone, pairs) => {
+                let other = open(Arc::new(FaultFs::default()), Path::new("/other"))?;
+                let (first, others) = pairs.split_at(pairs.len() / 2);
+                other.save(memories(first), false, check)?;
+                other.flush(check)?;
+                other.save(memories(others), false, check)?;
+                store.absorb(&other.snapshot()?, &owned(gone), check)
             }
             Self::Delete(ids) => store.delete(&owned(ids), check).map(drop),
             Self::DeleteWhere(prefix) => {
@@ -490,7 +500,14 @@ pub fn workload() -> Vec<Step> {
         Step::Compact,
         Step::Save(vec![("i", "nine"), ("a", "again")]),
         Step::Reopen,
+        // From a segment and from the log goes and is replaced; what comes is in both too.
+        Step::Save(vec![("m", "in the log"), ("n", "there too")]),
+        Step::Absorb(
+            vec!["h", "m", "a", "nobody"],
+            vec![("a", "absorbed"), ("o", LONG), ("f", "other"), ("n", "new")],
+        ),
         Step::Delete(vec!["i"]),
+        Step::Absorb(vec!["o"], vec![]),
     ]
 }
 
