@@ -76,6 +76,7 @@ class Citation:
         headings: titles above the passage, outermost first.
         support: share of what the answer adds to the question that the quote holds; 1 for a quoted answer.
         quote: the sentence of the passage that holds the answer.
+        unreadable_since: since when the document could not be looked up, as of a `RecallHit`.
     """
 
     source: str
@@ -87,6 +88,7 @@ class Citation:
     headings: tuple[str, ...]
     support: float
     quote: str
+    unreadable_since: str = ""
 
     @classmethod
     def of(cls, sentence: Sentence, support: float) -> Citation:
@@ -102,6 +104,7 @@ class Citation:
             headings=hit.headings,
             support=support,
             quote=_shortened(sentence.text),
+            unreadable_since=hit.unreadable_since,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -116,6 +119,7 @@ class Citation:
             "headings": list(self.headings),
             "support": round(self.support, 4),
             "quote": self.quote,
+            "unreadable_since": self.unreadable_since,
         }
 
 

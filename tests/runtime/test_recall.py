@@ -38,12 +38,12 @@ def test_a_hit_reads_what_ingestion_wrote():
         "end_line": 9,
         "page": 2,
         "headings": ["T", "S"],
-        "also": [{"source": "/b.pdf", "line": 7}],
+        "also": [{"source": "/b.pdf", "line": 7, "unreadable_since": ""}],
     }
     hit = RecallHit.from_hit((memory(**metadata), 0.5))
     assert (hit.source, hit.line, hit.end_line, hit.page) == ("/a.pdf", 3, 9, 2)
     assert hit.headings == ("T", "S")
-    assert hit.to_dict()["also"] == [{"source": "/b.pdf", "line": 7}]
+    assert hit.to_dict()["also"] == [{"source": "/b.pdf", "line": 7, "unreadable_since": ""}]
 
 
 def test_a_hit_of_a_memory_that_was_saved_by_hand_has_no_place():

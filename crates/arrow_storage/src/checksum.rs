@@ -88,6 +88,11 @@ impl CheckedBytes {
         self.bytes.len()
     }
 
+    /// All bytes, compared with their checksums or not.
+    pub(crate) fn unchecked(&self) -> &Bytes {
+        &self.bytes
+    }
+
     /// Verifies and returns a range.
     pub(crate) fn get(&self, range: Range<usize>) -> Result<&[u8]> {
         self.check(&range)?;

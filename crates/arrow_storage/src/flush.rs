@@ -33,7 +33,7 @@ pub(crate) enum Rewrite {
     Few,
     /// The same, and sparse ones of any size: nobody is waiting for a commit.
     Sparse,
-    /// The same as `Few`, and those behind the first `own`: they are another store's.
+    /// The same as `Few` of the first `own`. Those behind are another store's, and move in as they are.
     Foreign { own: usize },
     /// All of them, into one without gaps.
     All,
@@ -105,7 +105,20 @@ fn write_files(
         next_file += 1;
         next_file - 1
     };
-    let (merged, mut segments): (Vec<Live>, Vec<Live>) = choose(state, rewrite);
+    let own = match rewrite {
+        Rewrite::Foreign { own } => own,
+        _ => state.segments.len(),
+    };
+    let (own, foreign) = state.segments.split_at(own);
+    let (merged, mut segments) = choose(own, state.fresh.len(), rewrite);
+    for live in foreign {
+        let number = number();
+        made.extend([table_name(number), vectors_name(number)]);
+        segments.push(Live {
+            segment: Arc::new(live.segment.moved(vfs, dir, number)?),
+            dead: live.dead.clone(),
+        });
+    }
     let merged = Merged::new(merged, &state.fresh)?;
     if !merged.order.is_empty() {
         let number = number();
@@ -164,18 +177,13 @@ fn write_files(
 }
 
 /// Splits the segments into those to merge and those to keep.
-fn choose(state: &State, rewrite: Rewrite) -> (Vec<Live>, Vec<Live>) {
+fn choose(segments: &[Live], fresh: usize, rewrite: Rewrite) -> (Vec<Live>, Vec<Live>) {
     let size =
         |live: &Live| live.segment.entry.table.size_bytes + live.segment.entry.vectors.size_bytes;
-    let own = match rewrite {
-        Rewrite::Foreign { own } => own,
-        _ => state.segments.len(),
-    };
-    let foreign = state.segments[own..].iter().map(Live::alive);
-    let mut rows = state.fresh.len() + foreign.sum::<usize>();
-    let mut trailing = own;
+    let mut rows = fresh;
+    let mut trailing = segments.len();
     let mut bytes = 0;
-    while let Some(live) = trailing.checked_sub(1).map(|last| &state.segments[last]) {
+    while let Some(live) = trailing.checked_sub(1).map(|last| &segments[last]) {
         bytes += size(live);
         if live.alive() > rows || bytes > MERGE_BYTES {
             break;
@@ -184,7 +192,7 @@ fn choose(state: &State, rewrite: Rewrite) -> (Vec<Live>, Vec<Live>) {
         trailing -= 1;
     }
     let mut index = 0;
-    state.segments.iter().cloned().partition(|live| {
+    segments.iter().cloned().partition(|live| {
         index += 1;
         let sparse = SPARSE * live.dead.count() > live.segment.rows();
         let small = size(live) <= MERGE_BYTES;
@@ -228,6 +236,7 @@ fn write_segment(
             )?),
         };
         table.write(&merged.read(now)?)?;
+        merged.give_back();
         rest = later;
     }
     let Some(table) = table else {
@@ -286,6 +295,7 @@ fn write_vectors(
         for &place in places {
             writer.push(&merged.vector(place)?).at("write", path)?;
         }
+        merged.give_back();
     }
     let (sink, sealed) = writer
         .finish(ids.into_iter(), table_sums)

@@ -116,6 +116,10 @@ impl Vfs for Folder {
         }
     }
 
+    fn maps(&self) -> bool {
+        true
+    }
+
     fn stamp(&self, path: &Path) -> io::Result<Stamp> {
         let Some(name) = self.name(path) else {
             return Disk.stamp(path);

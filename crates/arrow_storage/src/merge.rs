@@ -61,6 +61,13 @@ impl Merged {
         Ok(read.into_iter().flatten().collect())
     }
 
+    /// Gives back the memory of what was read of the segments, which together may be larger than memory.
+    pub(crate) fn give_back(&self) {
+        self.segments
+            .iter()
+            .for_each(|live| live.segment.give_back());
+    }
+
     /// Reads id and metadata at places in merged order.
     pub(crate) fn metadata(&self, places: &[Place]) -> Result<Vec<(String, Option<String>)>> {
         let texts = |live: &Live, rows: &[usize]| live.segment.metadata(rows);

@@ -7,7 +7,7 @@ use crate::manifest::{SegmentEntry, table_name, vectors_name};
 use crate::memory::Memory;
 use crate::table::{Column, Table, rows_per_group};
 use crate::vectors::{Vectors, VectorsWriter};
-use crate::vfs::Vfs;
+use crate::vfs::{self, Vfs};
 use bytes::Bytes;
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -29,6 +29,7 @@ pub(crate) struct Segment {
     /// The same when damage was met later.
     mended: OnceLock<(Vectors, Bytes)>,
     told: AtomicBool,
+    is_mapped: bool,
     dimension: usize,
     table_bytes: Bytes,
     table_path: std::path::PathBuf,
@@ -92,6 +93,7 @@ impl Segment {
             rebuilt,
             mended: OnceLock::new(),
             told: AtomicBool::new(false),
+            is_mapped: vfs.maps(),
             dimension,
             table_bytes,
             table_path,
@@ -99,6 +101,30 @@ impl Segment {
             filters: Mutex::default(),
             skip_damaged,
         })
+    }
+
+    /// Moves the files into a folder, under a number of its store, and opens them there.
+    pub(crate) fn moved(&self, vfs: &dyn Vfs, dir: &Path, number: u64) -> Result<Self> {
+        let table = dir.join(table_name(number));
+        let vectors = dir.join(vectors_name(number));
+        vfs.rename(&self.table_path, &table).at("create", &table)?;
+        let path = self.vectors.checked().path();
+        vfs.rename(path, &vectors).at("create", &vectors)?;
+        let entry = SegmentEntry {
+            number,
+            ..self.entry.clone()
+        };
+        Self::open(vfs, dir, &entry, self.dimension, self.skip_damaged)
+    }
+
+    /// Gives back the memory of what was read; it comes from the files again.
+    pub(crate) fn give_back(&self) {
+        if self.is_mapped {
+            vfs::give_back(&self.table_bytes);
+            if self.rebuilt.is_none() {
+                vfs::give_back(self.vectors.checked().unchecked());
+            }
+        }
     }
 
     pub(crate) fn rows(&self) -> usize {

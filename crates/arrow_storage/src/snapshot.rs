@@ -145,6 +145,8 @@ impl Snapshot {
                     found[slot].clone_from(&read[index]);
                 }
             }
+            // Whoever reads many goes through all of the store, batch by batch.
+            live.segment.give_back();
         }
         Ok(found)
     }
@@ -384,6 +386,7 @@ impl Scan {
             .saturating_add(most.max(1))
             .min(self.merged.order.len());
         let read = self.merged.metadata(&self.merged.order[self.at..end])?;
+        self.merged.give_back();
         self.at = end;
         Ok(read)
     }

@@ -247,9 +247,9 @@ impl Store {
         self.write(&[], memories, keep_times, true, check)
     }
 
-    /// Takes in all memories of another store and removes those named, in one commit, however large it is:
-    /// the rows go from segment to segment and never stand in memory together. Ids that are among both stay.
-    /// The other store's times are kept. It is not changed, and may go when this returns.
+    /// Takes in all memories of another store and removes those named, in one commit, however large it is: its
+    /// segments move here as they are, and only what is in its log is written. Ids that are among both stay.
+    /// The other store's times are kept. It is on the same file system, and is of no use any more after this.
     ///
     /// # Errors
     /// `Dimension` before anything is written, and those of reading and of writing.

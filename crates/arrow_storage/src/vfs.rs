@@ -83,6 +83,10 @@ pub trait Vfs: Debug + Send + Sync {
     /// # Errors
     /// The system's.
     fn map(&self, path: &Path) -> io::Result<Bytes>;
+    /// Whether what `map` returns is a mapping, whose pages the system can take back.
+    fn maps(&self) -> bool {
+        false
+    }
     /// Describes a file.
     ///
     /// # Errors
@@ -204,7 +208,29 @@ pub(crate) fn map_file(file: &File) -> io::Result<Bytes> {
     Ok(Bytes::from_owner(map))
 }
 
+/// Gives the memory of a mapping back to the system; its pages are read again when they are needed.
+///
+/// `mapped` is what [`map_file`] returned, or the beginning of it.
+pub(crate) fn give_back(mapped: &Bytes) {
+    #[cfg(target_os = "linux")]
+    // SAFETY: the pages are of a read-only mapping of a file that does not change, so that whoever reads them
+    // next finds the same bytes there.
+    unsafe {
+        libc::madvise(
+            mapped.as_ptr().cast_mut().cast(),
+            mapped.len(),
+            libc::MADV_DONTNEED,
+        );
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = mapped;
+}
+
 impl Vfs for Disk {
+    fn maps(&self) -> bool {
+        true
+    }
+
     fn create(&self, path: &Path) -> io::Result<Box<dyn VfsFile>> {
         let file = OpenOptions::new()
             .read(true)

@@ -21,7 +21,7 @@ fn run(fs: &FaultFs) -> (Model, Model) {
     for step in workload() {
         let mut next = acknowledged.clone();
         step.change(&mut next);
-        if step.run(&store).is_err() {
+        if step.run_on(&store, fs).is_err() {
             return (acknowledged, next);
         }
         acknowledged = next;
@@ -145,7 +145,7 @@ fn survive(fs: &FaultFs, told: &str) {
     for step in workload() {
         let mut next = expected.clone();
         step.change(&mut next);
-        let failed = step.run(&store).is_err();
+        let failed = step.run_on(&store, fs).is_err();
         if failed || matches!(step, common::Step::Reopen) {
             drop(store);
             store = reopen();

@@ -22,7 +22,7 @@ from ai_os_diffusion.cli.options import (
     question_text,
 )
 from ai_os_diffusion.cli.output import ShownAnswer, note, show_json, show_line, where_text
-from ai_os_diffusion.cli.remember import nothing_fits
+from ai_os_diffusion.cli.remember import nothing_fits, unreadable
 
 if TYPE_CHECKING:
     from ai_os_diffusion.grounding import Answer
@@ -133,7 +133,8 @@ def show_citations(answer: Answer) -> None:
     for number, citation in enumerate(answer.citations, 1):
         page = f" page {citation.page}" if citation.page else ""
         where = where_text(citation.source, citation.line) if citation.source else citation.memory_id
+        where += page + unreadable(citation)
         said = " > ".join(citation.headings) if answer.is_quote else f"“{' '.join(citation.quote.split())}”"
-        show_line(f"[{number}] {where}{page}  {said}".rstrip())
+        show_line(f"[{number}] {where}  {said}".rstrip())
     origin = "quoted as it stands there" if answer.is_quote else "in the model's words"
     show_line(f"{origin}, confidence {answer.confidence:.2f}")

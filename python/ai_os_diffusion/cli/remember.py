@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ai_os_diffusion.cli import values
+from ai_os_diffusion.cli.add_report import tell_report
 from ai_os_diffusion.cli.failures import ExitCode
 from ai_os_diffusion.cli.filters import condition_of
 from ai_os_diffusion.cli.lazy import new_app
@@ -25,16 +26,20 @@ from ai_os_diffusion.cli.options import (
     TopK,
     question_text,
 )
-from ai_os_diffusion.cli.output import note, show_json, show_line, show_passage, size_text, where_text
+from ai_os_diffusion.cli.output import note, show_json, show_line, show_passage, where_text
 from ai_os_diffusion.cli.progress import ProgressBar
 from ai_os_diffusion.cli.standard_input import read_bytes, to_text
 from ai_os_diffusion.utils.wording import counted
 
 if TYPE_CHECKING:
-    from ai_os_diffusion.indexing import AddProgress, AddReport
-    from ai_os_diffusion.recall import RecallHit, RecallResult
+    from ai_os_diffusion.grounding import Citation
+    from ai_os_diffusion.indexing import AddProgress
+    from ai_os_diffusion.recall import OtherPlace, RecallHit, RecallResult
 
 __all__ = ["app"]
+
+# Places of one passage that are named; --json names all.
+_PLACES = 5
 
 app = new_app()
 
@@ -58,8 +63,11 @@ def add(
 
     Documents are cut along their structure into passages that know their file and lines. Running it
     again costs only the reading: what is unchanged is skipped, what changed is replaced, and
-    passages that stand in several files are kept once. Below a folder, hidden files, node_modules,
-    __pycache__, site-packages, virtual environments, lock files and minified code are passed by.
+    passages that stand in several files are kept once. What cannot be read, or not all of it, is named
+    with the reason, and holds up nothing else; when nothing named could be taken, the exit code is 1.
+    What memory holds of a file that cannot be read any more is kept, and marked in every citation.
+    Below a folder, hidden files, node_modules, __pycache__, site-packages, virtual environments, lock
+    files and minified code are passed by.
     """
     settings: Settings = ctx.obj
     files = [path for path in paths if str(path) != "-"]
@@ -85,9 +93,11 @@ def add(
             )
             raise typer.Exit(ExitCode.INTERRUPTED) from None
     if as_json:
-        show_json(_report_dict(report))
+        show_json(report.to_dict())
     else:
-        _tell_report(report, quiet=quiet, pruned=prune)
+        tell_report(report, quiet=quiet, pruned=prune)
+    if report.has_taken_nothing:
+        raise typer.Exit(ExitCode.FAILURE)
 
 
 @app.command()
@@ -166,8 +176,9 @@ def _tell_hits(hits: Sequence[RecallHit]) -> None:
         if left_out:
             show_line(f"  … {counted(left_out, 'more line')}")
         if hit.also:
-            places = ", ".join(where_text(source, line) for source, line in hit.also)
-            show_line(f"  also in {places}")
+            places = [where_text(place.source, place.line) + unreadable(place) for place in hit.also]
+            more = f" and {counted(len(places) - _PLACES, 'more place')}" if len(places) > _PLACES else ""
+            show_line(f"  also in {', '.join(places[:_PLACES])}{more}")
 
 
 def citation_of(hit: RecallHit) -> str:
@@ -175,7 +186,12 @@ def citation_of(hit: RecallHit) -> str:
     if not hit.source:
         return hit.memory_id
     page = f" page {hit.page}" if hit.page else ""
-    return where_text(hit.source, hit.line) + page
+    return where_text(hit.source, hit.line) + page + unreadable(hit)
+
+
+def unreadable(place: RecallHit | OtherPlace | Citation) -> str:
+    """What to say behind a place that nobody can look up any more."""
+    return f" (not readable since {place.unreadable_since[:10]})" if place.unreadable_since else ""
 
 
 def _headings(hit: RecallHit) -> str:
@@ -187,44 +203,3 @@ def _shortened(text: str, lines: int = 6) -> tuple[list[str], int]:
     rows = [row.rstrip() for row in text.split("\n")]
     kept = rows if len(rows) <= lines else rows[: lines - 1]
     return kept, len(rows) - len(kept)
-
-
-def _report_dict(report: AddReport) -> dict[str, object]:
-    return {
-        "files": report.files,
-        "passages": report.passages,
-        "skipped": [{"path": item.path, "reason": item.reason} for item in report.skipped],
-        "refused_lines": report.refused_lines,
-        "fallback_encodings": report.fallback_encodings,
-        "vanished": report.vanished,
-        "bytes_read": report.bytes_read,
-        "seconds": round(report.seconds, 3),
-        "dry_run": report.dry_run,
-    }
-
-
-def _tell_report(report: AddReport, *, quiet: bool, pruned: bool) -> None:
-    """One line of what was done, then what needs attention."""
-    passages = report.passages
-    told = [f"{counted(passages['added'], 'passage')} {'to add' if report.dry_run else 'added'}"]
-    told += [f"{passages[name]} {name}" for name in ("updated", "removed", "merged") if passages[name]]
-    files = ", ".join(f"{count} {name}" for name, count in report.files.items() if count) or "none"
-    show_line(f"{', '.join(told)}; files: {files}; {size_text(report.bytes_read)} in {report.seconds:.1f} s")
-    if quiet:
-        return
-    named = [item for item in report.skipped if item.reason != "ignored by name"]
-    for item in named[:10]:
-        note(f"skipped {where_text(item.path)}: {item.reason}")
-    if len(named) > 10:
-        note(f"skipped {len(named) - 10} more; --json lists them")
-    if len(named) < len(report.skipped):
-        note(f"passed by {len(report.skipped) - len(named)} hidden or generated; --all takes them")
-    for path, lines in list(report.refused_lines.items())[:10]:
-        first = ", ".join(map(str, lines[:5])) + (", …" if len(lines) > 5 else "")
-        note(f"skipped {counted(len(lines), 'line')} of {where_text(path)}, not JSON: {first}")
-    for encoding, count in report.fallback_encodings.items():
-        note(f"{counted(count, 'file')} {'was' if count == 1 else 'were'} read as {encoding}")
-    if report.vanished and not pruned:
-        gone = len(report.vanished)
-        has, them = ("has", "it") if gone == 1 else ("have", "them")
-        note(f"{counted(gone, 'document')} in memory {has} no file any more; --prune forgets {them}")

@@ -1,82 +1,84 @@
-"""Documents into the store: read, compared with what is held, embedded, committed in batches."""
+"""Indexer: brings a store up to date with documents."""
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from ai_os_diffusion.contracts import Chunk, Embedder
-from ai_os_diffusion.ingestion import Change, Found, Ingestor, Ledger, Skipped, embedding_text
-from ai_os_diffusion.storage import ArrowStorage
+from ai_os_diffusion.indexing.pending_changes import PendingChanges, Row
+from ai_os_diffusion.indexing.report import AddProgress, AddReport, DocumentReport, Outcome
+from ai_os_diffusion.indexing.text_vectors import embed_each
+from ai_os_diffusion.ingestion import (
+    Found,
+    Ingestor,
+    Ledger,
+    Passage,
+    Place,
+    Reading,
+    Remark,
+    Skipped,
+    digest,
+    embedding_text,
+    spans,
+)
+from ai_os_diffusion.storage import ArrowStorage, MemoryView
 from ai_os_diffusion.utils.errors import IngestError
 
-__all__ = ["AddProgress", "AddReport", "Indexer"]
-
-# Passages embedded between two reports of progress; short enough that Ctrl-C is heard soon.
-_SLICE = 64
+__all__ = ["Indexer", "Source"]
 
 Source = Found | Skipped | tuple[str, bytes]
 """A file to read, one that was passed by, or a named document that is here already."""
 
 
-@dataclass
-class AddReport:
-    """What an `add` did. Only what is committed is counted.
+@dataclass(slots=True, eq=False)
+class _Arrival:
+    """A document on its way into the store.
 
     Attributes:
-        files: documents by outcome: "added", "changed", "unchanged", "empty".
-        passages: passages by outcome: "added" (embedded and stored), "updated" (only the metadata
-            changed), "removed", "merged" (held already, from another place).
-        skipped: files and folders that were passed by, with the reason.
-        refused_lines: lines left out of documents that were taken, by document.
-        fallback_encodings: files that are not UTF-8, by the encoding found.
-        vanished: documents in the store whose file is gone; removed when pruning.
-        bytes_read: size of the documents read.
-        seconds: time taken.
-        dry_run: nothing was embedded or changed.
+        source: its path or address.
+        state: digest of it.
+        replaces: the store holds another state of it, and goes on holding all of that until this is whole.
+        reading: where its passages come from.
+        placed: memories that have a place in it.
+        created: memories that it brought, with the digest of their text, while it may have to be undone.
+        passages: how many were entered.
+        lost: lines of passages that cannot be kept, by the reason.
     """
 
-    files: dict[str, int] = field(
-        default_factory=lambda: {"added": 0, "changed": 0, "unchanged": 0, "empty": 0}
-    )
-    passages: dict[str, int] = field(
-        default_factory=lambda: {"added": 0, "updated": 0, "removed": 0, "merged": 0}
-    )
-    skipped: list[Skipped] = field(default_factory=list)
-    refused_lines: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    fallback_encodings: dict[str, int] = field(default_factory=dict)
-    vanished: list[str] = field(default_factory=list)
-    bytes_read: int = 0
-    seconds: float = 0.0
-    dry_run: bool = False
+    source: str
+    state: str
+    replaces: bool
+    reading: Reading | None = None
+    placed: dict[str, None] = field(default_factory=dict)
+    created: list[tuple[str, str]] = field(default_factory=list)
+    passages: int = 0
+    lost: dict[str, list[int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
-class AddProgress:
-    """How far an `add` is.
+class _Event:
+    """A passage of a document, or its end."""
 
-    Attributes:
-        bytes_done: bytes of the documents that are dealt with, by share of their passages.
-        bytes_total: bytes of all of them.
-        passages: passages embedded so far.
-        seconds: time taken so far.
-    """
-
-    bytes_done: int
-    bytes_total: int
-    passages: int
-    seconds: float
+    arrival: _Arrival
+    chunk: Chunk | None = None
+    is_last: bool = False
+    content_hash: str = ""
 
 
 class Indexer:
     """Brings a store up to date with documents.
 
-    Passages are embedded and committed `batch` at a time, so an interruption loses nothing that was
-    reported, and running again goes on where it stopped. A document that takes the place of an earlier
-    version does so in one commit, however long it is: memory holds the old one or the new one.
+    Passages are embedded and committed `batch` at a time, whatever documents they are of, so an interruption
+    loses nothing that was reported, and running again goes on where it stopped. A document that takes the
+    place of an earlier version does so in one commit, however long it is: memory holds the old one or the new
+    one. What one document holds, or fails at, concerns no other.
     """
 
     def __init__(
@@ -86,6 +88,7 @@ class Indexer:
         ingestor: Ingestor,
         ledger: Ledger,
         *,
+        memories: MemoryView | None = None,
         batch: int = 256,
     ) -> None:
         """Wire.
@@ -95,23 +98,22 @@ class Indexer:
             storage: where memories go; None only finds out what would be done.
             ingestor: reads and cuts documents.
             ledger: what the store holds.
+            memories: the store, for reading, where `storage` is None and there is one.
             batch: passages embedded and committed together.
         """
         self._embedder = embedder
-        self._storage = storage
         self._ingestor = ingestor
         self._ledger = ledger
         self._batch = batch
-        self._added: dict[str, Chunk] = {}
-        self._touched: set[str] = set()
-        self._removed: set[str] = set()
+        self._is_dry = storage is None
+        self._pending = PendingChanges(storage, memories if storage is None else storage)
+        self._queue: list[_Event] = []
+        self._queued: set[str] = set()
+        self._reading: Reading | None = None
         self._progress: Callable[[AddProgress], None] | None = None
         self._begun = time.monotonic()
-        self._bytes_total = 0
-        self._bytes_done = 0.0
-        self._bytes_waiting = 0.0
-        self._passages = 0
-        self.report = AddReport(dry_run=storage is None)
+        self._bytes_total = self._bytes_done = self._embedded = 0
+        self.report = AddReport(dry_run=self._is_dry)
 
     def add(
         self, sources: Iterable[Source], *, progress: Callable[[AddProgress], None] | None = None
@@ -124,14 +126,20 @@ class Indexer:
 
         Raises:
             StorageError: a commit failed; what was committed before stays.
+            InferenceError: the embedder fails, whatever it is given; the same holds.
         """
         waiting = list(sources)
         self._progress, self._begun = progress, time.monotonic()
         self._bytes_total = sum(map(_size, waiting))
         self._tell()
         for source in waiting:
-            self._take(source)
-        self._commit()
+            if isinstance(source, Skipped):
+                self._pass_by(source)
+            else:
+                self._take(source)
+                self._reading = None
+                self._bytes_done += _size(source)
+        self._settle()
         self.report.seconds = time.monotonic() - self._begun
         return self.report
 
@@ -140,7 +148,7 @@ class Indexer:
 
         Args:
             below: files and folders that were added; others are not looked at.
-            prune: also remove their passages.
+            prune: also remove their passages; else they are marked as not readable.
         """
         roots = [path.resolve() for path in below]
         for source in sorted(self._ledger.sources):
@@ -150,111 +158,254 @@ class Indexer:
             if any(root == path or root in path.parents for root in roots):
                 self.report.vanished.append(source)
                 if prune:
-                    self._apply(self._ledger.replace(source, "", "", ()))
+                    self._withdraw(_Arrival(source, "", replaces=True))
+                else:
+                    self._mark(source)
         self._commit()
         return self.report
 
-    def _take(self, source: Source) -> None:
-        """Deal with one document: nothing to do, or passages queued and committed batch by batch."""
-        change, size = self._change(source), _size(source)
-        if change is None:
-            self._bytes_done += size
-            return
-        self.report.passages["merged"] += change.merged
-        self._bytes_done += 0 if change.added else size
-        for memory_id, chunk in change.added.items():
-            self._removed.discard(memory_id)
-            self._added[memory_id] = chunk
-            self._bytes_waiting += size / len(change.added)
-            # What replaces is committed whole; a document that is new may come piece by piece.
-            if len(self._added) >= self._batch and not change.replaces:
-                self._commit()
-        self._apply(change)
-        if len(self._added) >= self._batch:
-            self._commit()
-
-    def _change(self, source: Source) -> Change | None:
-        """What a document changes; None when it is unchanged or cannot be read, which is reported."""
-        if isinstance(source, Skipped):
-            self.report.skipped.append(source)
-            return None
+    def _take(self, source: Found | tuple[str, bytes]) -> None:
+        """Deal with one document: nothing to do, or passages queued and settled batch by batch."""
         name = source[0] if isinstance(source, tuple) else str(source.path)
+        if name in self._queued:
+            self._settle()
         try:
-            data = source[1] if isinstance(source, tuple) else source.path.read_bytes()
-            state = self._ingestor.digest(data)
-            if self._ledger.is_current(name, state):
-                self.report.files["unchanged"] += 1
-                return None
-            document, chunks = self._ingestor.passages(name, data)
+            reading = self._ingestor.open(name, source[1] if isinstance(source, tuple) else source.path)
+            if self._ledger.is_current(name, reading.state):
+                self._tell_of(name, "unchanged", passages=len(self._ledger.memories_of(name)))
+                return
         except IngestError as error:
-            self.report.skipped.append(Skipped(name, str(error)))
-            return None
-        except OSError as error:
-            self.report.skipped.append(Skipped(name, f"unreadable: {error.strerror}"))
-            return None
-        self.report.bytes_read += len(data)
-        if document.refused_lines:
-            self.report.refused_lines[name] = document.refused_lines
-        if document.encoding not in (None, "utf-8", "utf-8-sig"):
-            counts = self.report.fallback_encodings
-            counts[str(document.encoding)] = counts.get(str(document.encoding), 0) + 1
-        known = name in self._ledger.sources
-        self.report.files["changed" if known else "added" if chunks else "empty"] += 1
-        return self._ledger.replace(name, state, document.kind, chunks)
+            self._give_up(name, str(error))
+            return
+        arrival = _Arrival(name, reading.state, self._ledger.replaces(name, reading.state), reading)
+        self._reading = reading
+        self._queued.add(name)
+        try:
+            for chunk, is_last in _with_last(reading.chunks()):
+                content_hash = digest(embedding_text(chunk))
+                self._queue.append(_Event(arrival, chunk, is_last, content_hash))
+                if len(self._queue) >= self._batch:
+                    self._settle(arrival)
+        except IngestError as error:
+            self._queue = [event for event in self._queue if event.arrival is not arrival]
+            self._queued.discard(name)
+            self._undo(arrival)
+            self._give_up(name, str(error))
+            return
+        self._queue.append(_Event(arrival))
+        if len(self._queue) >= self._batch or (arrival.replaces and arrival.placed):
+            self._settle()
 
-    def _apply(self, change: Change) -> None:
-        """Queue what needs no embedding; removing what is only queued takes it off the queue."""
-        for memory_id in change.removed:
-            if self._added.pop(memory_id, None) is None:
-                self._removed.add(memory_id)
-        self._touched |= change.touched
-        self._touched -= self._removed | self._added.keys()
+    def _pass_by(self, skipped: Skipped) -> None:
+        """Report what `walk` left out, and what the store holds of it."""
+        if skipped.kind == "ignored":
+            self.report.ignored.append(skipped)
+            return
+        kept = 0
+        if skipped.kind == "unreadable":
+            path = os.path.realpath(skipped.path)
+            below = f"{path}/"
+            held = sorted(self._ledger.sources)
+            first = bisect_left(held, below)
+            sources = [source for source in held[first:] if source.startswith(below)]
+            kept = sum(map(self._mark, [path, *sources]))
+        self.report.documents.append(
+            DocumentReport(skipped.path, "skipped", reason=skipped.reason, kept=kept)
+        )
+
+    def _give_up(self, name: str, reason: str) -> None:
+        """Report a document that cannot be read; what the store holds of it stays, marked."""
+        self._tell_of(name, "skipped", reason=reason, kept=self._mark(name))
+
+    def _settle(self, unfinished: _Arrival | None = None) -> None:
+        """Embed, enter and commit what is queued; what replaces is only staged before it is whole."""
+        queue, self._queue, self._queued = self._queue, [], {unfinished.source} if unfinished else set()
+        if unfinished is None or not unfinished.replaces:
+            self._enter(queue)
+            self._commit()
+            return
+        begin = next(index for index, event in enumerate(queue) if event.arrival is unfinished)
+        if begin:
+            self._enter(queue[:begin])
+            self._commit()
+        self._enter(queue[begin:])
+        self._pending.stage()
+
+    def _enter(self, events: Sequence[_Event]) -> None:
+        known = {event.content_hash: self._ledger.memory_of(event.content_hash) for event in events}
+        rows = self._pending.load(memory_id for memory_id in known.values() if memory_id)
+        vectors: dict[str, Any] = {row.passage.content_hash: row.embedding for row in rows.values()}
+        fresh = {
+            event.content_hash: embedding_text(event.chunk)
+            for event in events
+            if event.chunk and event.content_hash not in vectors
+        }
+        if not self._is_dry:
+            embedded = embed_each(self._embedder, list(fresh.values()), self._tell_embedded)
+            vectors.update(zip(fresh, embedded, strict=True))
+        for event in events:
+            if event.chunk is None:
+                self._finish(event.arrival)
+            else:
+                self._place(event, event.chunk, vectors.get(event.content_hash))
+
+    def _place(self, event: _Event, chunk: Chunk, vector: Any) -> None:
+        """Enter one passage: a place of a memory that is known, or a new one."""
+        arrival, content_hash = event.arrival, event.content_hash
+        if isinstance(vector, str):
+            lines = arrival.lost.setdefault(vector, [])
+            lines += range(chunk.line, chunk.end_line + 1)
+            return
+        memory_id = self._ledger.memory_of(content_hash)
+        row = self._pending.load([memory_id]).get(memory_id) if memory_id else None
+        is_known = row is not None
+        if row is not None and memory_id not in arrival.placed:
+            row.passage.leave(arrival.source)
+        if row is None and memory_id and self._is_dry:
+            # One that this run would have made.
+            self._count(arrival, memory_id)
+            self.report.passages["merged"] += 1
+            return
+        self.report.passages["merged"] += bool(row and row.passage.places)
+        if row is None or not row.passage.has_room:
+            memory_id = self._ledger.new_memory(arrival.source, content_hash)
+            assert arrival.reading is not None
+            common = {"kind": arrival.reading.kind, "headings": list(chunk.headings)}
+            passage = Passage(memory_id, content_hash, common)
+            row = Row(passage, chunk.text, vector, counts=not is_known)
+            self._pending.add(row)
+            if arrival.replaces:
+                arrival.created.append((content_hash, memory_id))
+        total = arrival.passages + 1 if event.is_last and not arrival.lost else 0
+        row.passage.places.append(
+            Place(
+                arrival.source,
+                arrival.state,
+                arrival.passages,
+                total,
+                chunk.line,
+                chunk.end_line,
+                chunk.metadata,
+            )
+        )
+        self._count(arrival, row.passage.memory_id)
+
+    def _count(self, arrival: _Arrival, memory_id: str) -> None:
+        arrival.placed[memory_id] = None
+        arrival.passages += 1
+
+    def _finish(self, arrival: _Arrival) -> None:
+        """A document is whole: what it does not hold any more goes."""
+        reading = arrival.reading
+        assert reading is not None
+        is_known = arrival.source in self._ledger.sources
+        self._withdraw(arrival)
+        remarks = list(reading.remarks)
+        for reason, lines in arrival.lost.items():
+            remarks.append(Remark("refused", reason, lines=spans(lines)))
+        self.report.bytes_read += reading.size_bytes
+        if reading.encoding not in (None, "utf-8", "utf-8-sig"):
+            counts = self.report.fallback_encodings
+            counts[str(reading.encoding)] = counts.get(str(reading.encoding), 0) + 1
+        if arrival.lost and not arrival.passages:
+            self._tell_of(arrival.source, "failed", reason=next(iter(arrival.lost)), remarks=remarks)
+            return
+        outcome: Outcome = "changed" if is_known else "added" if arrival.passages else "empty"
+        self._tell_of(arrival.source, outcome, passages=arrival.passages, remarks=remarks)
+
+    def _withdraw(self, arrival: _Arrival) -> None:
+        """Take the places of earlier states out of the store, and note what is held now."""
+        stale = [key for key in self._ledger.memories_of(arrival.source) if key not in arrival.placed]
+        self._amend(stale, lambda passage: passage.leave(arrival.source), is_whole=arrival.replaces)
+        state = None if arrival.lost else arrival.state
+        self._ledger.enter(arrival.source, arrival.placed, state, arrival.passages)
+
+    def _undo(self, arrival: _Arrival) -> None:
+        """Take back a document of which passages were entered, and which cannot be read to its end."""
+        if arrival.replaces:
+            self._pending.discard()
+            for content_hash, memory_id in arrival.created:
+                self._ledger.forget_memory(content_hash, memory_id)
+        elif arrival.placed:
+            self._ledger.enter(arrival.source, arrival.placed, None, arrival.passages)
+            self._withdraw(_Arrival(arrival.source, "", replaces=False))
+
+    def _mark(self, source: str) -> int:
+        """Note in the passages of a document that it cannot be read; returns how many there are."""
+        if source in self._queued:
+            self._settle()
+        memory_ids = self._ledger.memories_of(source)
+        if memory_ids and self._ledger.is_readable(source):
+            now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+            self._amend(memory_ids, lambda passage: passage.mark(source, now), is_whole=False)
+            self._ledger.mark(source)
+        return len(memory_ids)
+
+    def _amend(self, memory_ids: Sequence[str], change: Callable[[Passage], None], *, is_whole: bool) -> None:
+        """Change places of many memories, in one commit if `is_whole`."""
+        for start in range(0, len(memory_ids), self._batch):
+            for passage in self._pending.amend(memory_ids[start : start + self._batch], change):
+                self._ledger.forget_memory(passage.content_hash, passage.memory_id)
+            if len(self._pending) >= self._batch:
+                if is_whole:
+                    self._pending.stage()
+                else:
+                    self._commit()
 
     def _commit(self) -> None:
-        """Embed and store what is queued and remove what it replaces, all in one durable commit."""
+        """Write what is pending, and count it."""
+        done = self._pending.commit()
         counts = self.report.passages
-        if self._storage is not None:
-            memories = [*self._embedded(), *self._relabelled(self._storage)]
-            self._storage.save_many(memories, in_place_of=sorted(self._removed))
-        counts["added"] += len(self._added)
-        counts["updated"] += len(self._touched)
-        counts["removed"] += len(self._removed)
-        self._added, self._touched, self._removed = {}, set(), set()
-        self._bytes_waiting = 0.0
+        counts["added"] += done.added
+        counts["updated"] += done.updated
+        counts["removed"] += done.removed
+        for passage, reason in done.refused:
+            self._tell_refused(passage, reason)
+        self._tell()
+
+    def _tell_refused(self, passage: Passage, reason: str) -> None:
+        """Note at its documents that the store does not take a passage."""
+        self._ledger.forget_memory(passage.content_hash, passage.memory_id)
+        for place in passage.places:
+            remark = Remark("refused", reason, lines=((place.line, place.end_line),))
+            for index, document in enumerate(self.report.documents):
+                if document.path == place.source:
+                    told = replace(document, remarks=(*document.remarks, remark))
+                    self.report.documents[index] = told
+
+    def _tell_of(
+        self,
+        name: str,
+        outcome: Outcome,
+        *,
+        passages: int = 0,
+        reason: str = "",
+        remarks: Sequence[Remark] = (),
+        kept: int = 0,
+    ) -> None:
+        report = DocumentReport(name, outcome, passages, reason, tuple(remarks), kept)
+        self.report.documents.append(report)
+
+    def _tell_embedded(self, count: int) -> None:
+        self._embedded += count
         self._tell()
 
     def _tell(self) -> None:
         if self._progress is not None:
             seconds = time.monotonic() - self._begun
-            self._progress(AddProgress(round(self._bytes_done), self._bytes_total, self._passages, seconds))
+            done = self._bytes_done + (self._reading.bytes_done if self._reading else 0)
+            self._progress(AddProgress(done, self._bytes_total, self._embedded, seconds))
 
-    def _embedded(self) -> Iterator[dict[str, Any]]:
-        waiting = list(self._added.items())
-        share = self._bytes_waiting / len(waiting) if waiting else 0.0
-        for start in range(0, len(waiting), _SLICE):
-            part = waiting[start : start + _SLICE]
-            vectors = self._embedder.encode_document([embedding_text(chunk) for _, chunk in part])
-            for (memory_id, chunk), vector in zip(part, vectors, strict=True):
-                yield {
-                    "memory_id": memory_id,
-                    "content": chunk.text,
-                    "embedding": vector,
-                    "metadata": self._ledger.metadata(memory_id),
-                }
-            self._bytes_done += share * len(part)
-            self._passages += len(part)
-            self._tell()
 
-    def _relabelled(self, storage: ArrowStorage) -> Iterator[dict[str, Any]]:
-        for memory_id in sorted(self._touched):
-            memory = storage.load(memory_id)
-            if memory is not None:
-                yield {
-                    "memory_id": memory_id,
-                    "content": memory["content"],
-                    "embedding": memory["embedding"],
-                    "metadata": self._ledger.metadata(memory_id),
-                }
+def _with_last(chunks: Iterable[Chunk]) -> Iterator[tuple[Chunk, bool]]:
+    """Each passage, and whether it is the last one."""
+    held: Chunk | None = None
+    for chunk in chunks:
+        if held is not None:
+            yield held, False
+        held = chunk
+    if held is not None:
+        yield held, True
 
 
 def _is_gone(path: Path) -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
+from functools import partial
+from itertools import groupby, islice
 
 from ai_os_diffusion.contracts import Chunk, TokenCounter
 from ai_os_diffusion.ingestion import splitting
@@ -14,6 +15,11 @@ __all__ = ["Chunker", "context_line", "embedding_text"]
 
 _MAX_CONTEXT_CHARS = 160
 _SEPARATOR = " > "
+# Longer ones are not words, and a passage of them would be long in characters however few its tokens are: a
+# vocabulary may call any run that it does not know one token.
+_MAX_CHARS_PER_TOKEN = 16
+# Pieces that are in memory together.
+_WINDOW = 4096
 
 
 def context_line(headings: Sequence[str]) -> str:
@@ -50,7 +56,8 @@ class Chunker:
     Passages never cross a heading. Within a section whole blocks are packed together; a block that is
     too long by itself is cut between sentences (prose) or lines (code), then words, and inside a run
     without white space between words, marks and ideographs, but never inside a word: a single word
-    beyond the limit stays whole, and the encoder reads its beginning.
+    beyond the limit stays whole, and the encoder reads its beginning. What is longer than any word is cut
+    anywhere. The cost is linear in the text, whatever stands in it.
     Sections are cut into passages of about equal length rather than full ones and a rest.
     """
 
@@ -80,18 +87,17 @@ class Chunker:
             document: what a reader returned.
         """
         blocks = document.blocks
-        counts = list(self._count([block.text for block in blocks])) if blocks else []
-        counted = iter(zip(blocks, counts, strict=True))
+        counted = zip(blocks, self._sizes([block.text for block in blocks]), strict=True)
         chunks: list[Chunk] = []
         for (headings, metadata), section in groupby(
             counted, key=lambda pair: (pair[0].headings, pair[0].metadata)
         ):
             budget = self._budget(headings)
-            units = list(self._units(section, budget))
-            for group in self._fit(list(self._pack(units, budget)), budget):
-                text = group[0].text + "".join(unit.glue + unit.text for unit in group[1:])
-                span = min(unit.line for unit in group), max(unit.end_line for unit in group)
-                chunks.append(Chunk(text, document.source, *span, headings, metadata))
+            for units in _windows(self._units(section, budget)):
+                for group in self._fit(list(self._pack(units, budget)), budget):
+                    text = group[0].text + "".join(unit.glue + unit.text for unit in group[1:])
+                    span = min(unit.line for unit in group), max(unit.end_line for unit in group)
+                    chunks.append(Chunk(text, document.source, *span, headings, metadata))
         return chunks
 
     def _budget(self, headings: tuple[str, ...]) -> int:
@@ -104,19 +110,29 @@ class Chunker:
         for block, tokens in section:
             glue = _gap(previous, block) if previous else ""
             previous = block
-            whole = _Unit(block.text, block.line, block.end_line, glue, int(tokens))
+            whole = _Unit(block.text, block.line, block.end_line, glue, tokens)
             first = splitting.sentences if block.kind == "prose" else splitting.lines
-            yield from self._split(whole, (first, splitting.words, splitting.atoms), budget)
+            # An atom is one token or more; a long run has too many to be looked at one by one.
+            runs = partial(splitting.atom_runs, most=budget)
+            yield from self._split(whole, (first, splitting.words, runs, splitting.atoms), budget)
 
     def _split(self, unit: _Unit, splitters: Sequence[splitting.Splitter], budget: int) -> Iterator[_Unit]:
         """The unit itself when it fits, else its pieces by the first splitter, each split on by the next."""
-        if unit.tokens <= budget or not splitters:
+        if unit.tokens <= budget or not (splitters or len(unit.text) > _MAX_CHARS_PER_TOKEN * budget):
             yield unit
             return
-        pieces = list(_pieces(unit, splitters[0]))
-        counts = self._count([piece.glue + piece.text for piece in pieces])
-        for piece, tokens in zip(pieces, counts, strict=True):
-            yield from self._split(replace(piece, tokens=int(tokens)), splitters[1:], budget)
+        split = splitters[0] if splitters else partial(_slices, chars=budget)
+        for pieces in _windows(_pieces(unit, split)):
+            sizes = self._sizes([piece.glue + piece.text for piece in pieces])
+            for piece, tokens in zip(pieces, sizes, strict=True):
+                yield from self._split(replace(piece, tokens=tokens), splitters[1:], budget)
+
+    def _sizes(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text, or as many as a text of its length has at least; long ones are not counted."""
+        least = [-(-len(text) // _MAX_CHARS_PER_TOKEN) for text in texts]
+        short = [text for text, size in zip(texts, least, strict=True) if size <= self._max_tokens]
+        counts = iter(self._count(short)) if short else iter(())
+        return [size if size > self._max_tokens else max(size, int(next(counts))) for size in least]
 
     def _pack(self, units: list[_Unit], budget: int) -> Iterator[list[_Unit]]:
         total = sum(unit.tokens for unit in units)
@@ -145,7 +161,7 @@ class Chunker:
     def _fit(self, groups: list[list[_Unit]], budget: int) -> Iterator[list[_Unit]]:
         """Halve what has more tokens joined than its pieces had: joining may change a tokenisation."""
         texts = [group[0].text + "".join(unit.glue + unit.text for unit in group[1:]) for group in groups]
-        for group, tokens in zip(groups, self._count(texts), strict=True):
+        for group, tokens in zip(groups, self._sizes(texts), strict=True):
             if tokens <= budget or len(group) == 1:
                 yield group
             else:
@@ -153,10 +169,22 @@ class Chunker:
                 yield from self._fit([group[:middle], group[middle:]], budget)
 
 
+def _windows(units: Iterable[_Unit]) -> Iterator[list[_Unit]]:
+    """Units in lists of a bounded length."""
+    iterator = iter(units)
+    while window := list(islice(iterator, _WINDOW)):
+        yield window
+
+
 def _gap(above: Block, below: Block) -> str:
     """What to write between two blocks: a blank line where the source has one, none between table rows."""
     is_table = above.kind == below.kind == "row"
     return "\n" if is_table or below.line - above.end_line < 2 else "\n\n"
+
+
+def _slices(text: str, chars: int) -> Iterator[splitting.Span]:
+    """Spans of a fixed length."""
+    return ((at, min(at + chars, len(text))) for at in range(0, len(text), chars))
 
 
 def _pieces(unit: _Unit, split: splitting.Splitter) -> Iterator[_Unit]:

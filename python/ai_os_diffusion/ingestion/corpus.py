@@ -8,6 +8,7 @@ import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 __all__ = ["Found", "Skipped", "walk"]
 
@@ -35,20 +36,26 @@ class Skipped:
     Attributes:
         path: as it can be shown: bytes of a name that are not UTF-8 stand as hexadecimal escapes.
         reason: in words.
+        kind: `ignored`, by its name, as nobody asked for it; `unreadable`, as it cannot be read now, though
+            its name is one that could be; `other`.
     """
 
     path: str
     reason: str
+    kind: Literal["ignored", "unreadable", "other"] = "other"
 
     @classmethod
-    def of(cls, path: str | os.PathLike[str], reason: str) -> Skipped:
+    def of(
+        cls,
+        path: str | os.PathLike[str],
+        reason: str,
+        kind: Literal["ignored", "unreadable", "other"] = "other",
+    ) -> Skipped:
         """Pass by a file or folder of any name."""
-        return cls(os.fsencode(path).decode("utf-8", "backslashreplace"), reason)
+        return cls(os.fsencode(path).decode("utf-8", "backslashreplace"), reason, kind)
 
 
-def walk(
-    paths: Iterable[str | os.PathLike[str]], *, takes_all: bool = False, max_bytes: int = 64_000_000
-) -> Iterator[Found | Skipped]:
+def walk(paths: Iterable[str | os.PathLike[str]], *, takes_all: bool = False) -> Iterator[Found | Skipped]:
     """List the files below some paths, each once, in the order of the paths and then of their names.
 
     A path named directly is always taken. Below a folder, these are passed by unless `takes_all`:
@@ -59,7 +66,6 @@ def walk(
     Args:
         paths: files and folders.
         takes_all: take what is passed by otherwise.
-        max_bytes: largest file that is read.
 
     Raises:
         FileNotFoundError: a path does not exist.
@@ -75,27 +81,24 @@ def walk(
                 yield item
             elif item.path not in seen:
                 seen.add(item.path)
-                if item.size_bytes > max_bytes:
-                    yield Skipped.of(item.path, f"larger than {max_bytes / 1e6:.0f} MB")
-                else:
-                    yield item
+                yield item
 
 
 def _below(root: Path, takes_all: bool) -> Iterator[Found | Skipped]:
     try:
         entries = sorted(os.scandir(root), key=lambda entry: entry.name)
     except OSError as error:
-        yield Skipped.of(root, f"unreadable: {error.strerror}")
+        yield Skipped.of(root, f"unreadable: {error.strerror}", "unreadable")
         return
     for entry in entries:
         try:
             is_folder = entry.is_dir(follow_symlinks=False)
             is_ignored = not takes_all and _is_ignored(entry, is_folder)
         except OSError as error:
-            yield Skipped.of(entry.path, f"unreadable: {error.strerror}")
+            yield Skipped.of(entry.path, f"unreadable: {error.strerror}", "unreadable")
             continue
         if is_ignored:
-            yield Skipped.of(entry.path, "ignored by name")
+            yield Skipped.of(entry.path, "ignored by name", "ignored")
         elif not _is_utf8(entry.name):
             yield Skipped.of(entry.path, _NOT_UTF8)
         elif is_folder:
@@ -110,11 +113,11 @@ def _named(path: Path) -> Found | Skipped:
         if stat.S_ISDIR(status.st_mode):
             return Skipped.of(path, "a link to a folder")
         if not stat.S_ISREG(status.st_mode):
-            return Skipped.of(path, "not a regular file")
+            return Skipped.of(path, "not a regular file", "unreadable")
         resolved = path.resolve()
         return Found(resolved, status.st_size) if _is_utf8(str(resolved)) else Skipped.of(path, _NOT_UTF8)
     except OSError as error:
-        return Skipped.of(path, f"unreadable: {error.strerror}")
+        return Skipped.of(path, f"unreadable: {error.strerror}", "unreadable")
 
 
 def _is_utf8(name: str) -> bool:

@@ -18,7 +18,7 @@ BlockKind = Literal["prose", "code", "row"]
 Span = tuple[int, int]
 """First and last number of a run of lines or pages, 1-based, both included."""
 
-RemarkKind = Literal["no_text", "damaged", "limit", "replaced", "opaque", "hidden", "navigation"]
+RemarkKind = Literal["no_text", "damaged", "limit", "replaced", "opaque", "hidden", "navigation", "refused"]
 """Why something is not in the blocks as it stands in the file:
 
 - `no_text`: a page shows something, but holds no text (a scan);
@@ -27,7 +27,8 @@ RemarkKind = Literal["no_text", "damaged", "limit", "replaced", "opaque", "hidde
 - `replaced`: bytes that are not of the encoding, each read as one U+FFFD; nothing else is missing;
 - `opaque`: bytes written as letters (base64, data URIs), which nobody reads;
 - `hidden`: the format says that it is not shown;
-- `navigation`: menus of a page, marked as such.
+- `navigation`: menus of a page, marked as such;
+- `refused`: it was read, but the encoder or the store does not take it.
 """
 
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 
-from ai_os_diffusion.contracts import Chunk, TokenCounter
+from ai_os_diffusion.contracts import TokenCounter
 from ai_os_diffusion.ingestion.chunker import Chunker
-from ai_os_diffusion.ingestion.document import Document
-from ai_os_diffusion.ingestion.reader import read_document
+from ai_os_diffusion.ingestion.reading import Reading
 
 __all__ = ["Ingestor"]
 
 # Raised when a reader or the chunker changes what it makes of the same bytes.
-_RECIPE = 3
+_RECIPE = 4
 
 
 class Ingestor:
@@ -27,17 +27,17 @@ class Ingestor:
             overlap: tokens that a passage repeats from the one before.
         """
         self._chunker = Chunker(counter, max_tokens=max_tokens, overlap=overlap)
-        self._recipe = f"{_RECIPE} {max_tokens} {overlap}".encode()
+        recipe = f"{_RECIPE} {max_tokens} {overlap}".encode()
+        self._key = hashlib.blake2b(recipe).digest()
 
-    def digest(self, data: bytes) -> str:
-        """Name a state of a document: its bytes, and everything that decides what becomes of them."""
-        return hashlib.blake2b(data, digest_size=16, key=hashlib.blake2b(self._recipe).digest()).hexdigest()
+    def open(self, source: str, content: bytes | Path) -> Reading:
+        """Look at a document; its passages come from what is returned.
 
-    def passages(self, source: str, data: bytes) -> tuple[Document, list[Chunk]]:
-        """Read a document and cut it.
+        Args:
+            source: its path or name.
+            content: its bytes, or the file that holds them.
 
         Raises:
             IngestError: it cannot be read.
         """
-        document = read_document(source, data)
-        return document, self._chunker.chunk(document)
+        return Reading(source, content, self._key, self._chunker)

@@ -18,12 +18,15 @@ _DATA_URI = re.compile(
 )
 # The longest hash, name or word people write is shorter than this.
 _LONGEST_WORD = 128
+# Letters and digits, but not of scripts that write without spaces (line-break classes ID and SA of UAX #14).
+_SPACELESS = "\u0e00-\u109f\u1780-\u17ff\u1950-\u1aaf\u2e80-\ua4cf\uf900-\ufaff\U00020000-\U0003ffff"
+_LETTER = rf"[^\W_{_SPACELESS}]"
 # A word no script that has words would write so long.
-_NON_WORD = re.compile(rf"(?<![0-9A-Za-zÀ-ɏ])[0-9A-Za-zÀ-ɏ]{{{_LONGEST_WORD + 1},}}")
+_NON_WORD = re.compile(rf"(?<!{_LETTER}){_LETTER}{{{_LONGEST_WORD + 1},}}")
 # Runs of the letters of base64, base64url and hexadecimal, as lines of one length or as parts of a string.
 _LETTERS = r"[0-9A-Za-z+/_\-]"
 _RUNS = re.compile(
-    rf"(?<!{_LETTERS}){_LETTERS}{{40,}}(?:(?:\\[nr]|[\s\"',])+{_LETTERS}{{40,}})*(?:={{1,2}})?"
+    rf"(?<!{_LETTERS}){_LETTERS}{{16,}}(?:(?:\\[nr]|[\s\"',])+{_LETTERS}{{16,}})*(?:={{1,2}})?"
 )
 # Base64 of compressed bytes changes between lower case, upper case and digits at 62 % of its letters,
 # hexadecimal at 47 %; names change where a part ends, at less than 30 %.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from functools import cache
 
-__all__ = ["Span", "atoms", "lines", "sentences", "words"]
+__all__ = ["Span", "atom_runs", "atoms", "lines", "sentences", "words"]
 
 Span = tuple[int, int]
 """Begin and end of a piece within its text; between pieces lies white space only."""
@@ -51,6 +52,16 @@ def atoms(text: str) -> Iterator[Span]:
     return (match.span() for match in _ATOM.finditer(text))
 
 
+def atom_runs(text: str, most: int) -> Iterator[Span]:
+    """Spans of as many atoms that stand together, the last of fewer."""
+    return (match.span() for match in _atoms_together(most).finditer(text))
+
+
+@cache
+def _atoms_together(most: int) -> re.Pattern[str]:
+    return re.compile(f"(?:{_ATOM.pattern}){{1,{most}}}")
+
+
 def _ends_sentence(text: str, gap: re.Match[str]) -> bool:
     """Whether white space lies between sentences, and not behind an abbreviation."""
     before, after = text[max(0, gap.start() - 8) : gap.start()], gap.end()
@@ -70,7 +81,8 @@ def _between(
 ) -> Iterator[Span]:
     start = 0
     for match in boundary.finditer(text):
-        if text[start : match.start()].strip() and accept(text, match):
+        # What is not accepted does not end the piece: looking at all of it each time would be quadratic.
+        if accept(text, match) and text[start : match.start()].strip():
             yield start, match.start()
             start = match.end()
     if text[start:].strip():

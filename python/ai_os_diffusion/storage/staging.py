@@ -48,7 +48,10 @@ class Staging:
         self._target_path = target.path
         # Nothing here has to outlive a crash, so nothing is synced until the target writes it.
         self._staged = _native.Store(
-            Path(target.path, _FOLDER), dimension=target.dimension, durability="none"
+            Path(target.path, _FOLDER),
+            dimension=target.dimension,
+            durability="none",
+            model=target.model,
         )
 
     def save_many(self, memories: Iterable[Mapping[str, Any]]) -> int:

@@ -418,6 +418,30 @@ impl Step {
         }
     }
 
+    /// Runs the step on a store of the file system `fs`.
+    pub fn run_on(&self, store: &Store, fs: &FaultFs) -> arrow_storage::Result<()> {
+        let Self::Absorb(gone, pairs) = self else {
+            return self.run(store);
+        };
+        let check = &mut || Ok(());
+        // As one does that an earlier failure left.
+        let dir = Path::new("/store/staging");
+        let failed = |source| arrow_storage::Error::Io {
+            action: "clear",
+            path: dir.to_owned(),
+            source,
+        };
+        for name in fs.list(dir).map_err(failed)? {
+            fs.remove(&dir.join(name)).map_err(failed)?;
+        }
+        let other = open(Arc::new(fs.clone()), dir)?;
+        let (first, others) = pairs.split_at(pairs.len() / 2);
+        other.save(memories(first), false, check)?;
+        other.flush(check)?;
+        other.save(memories(others), false, check)?;
+        store.absorb(&other.snapshot()?, &owned(gone), check)
+    }
+
     pub fn run(&self, store: &Store) -> arrow_storage::Result<()> {
         let check = &mut || Ok(());
         match self {
@@ -425,14 +449,7 @@ impl Step {
             Self::Replace(gone, pairs) => {
                 store.replace(&owned(gone), memories(pairs), false, check)
             }
-            Self::Absorb(gone, pairs) => {
-                let other = open(Arc::new(FaultFs::default()), Path::new("/other"))?;
-                let (first, others) = pairs.split_at(pairs.len() / 2);
-                other.save(memories(first), false, check)?;
-                other.flush(check)?;
-                other.save(memories(others), false, check)?;
-                store.absorb(&other.snapshot()?, &owned(gone), check)
-            }
+            Self::Absorb(..) => panic!("`run_on` knows where the other store is"),
             Self::Delete(ids) => store.delete(&owned(ids), check).map(drop),
             Self::DeleteWhere(prefix) => {
                 let filter = Filter::parse(&format!(r#"{{"@id": {{"$prefix": "{prefix}"}}}}"#))?;

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from ai_os_diffusion.ingestion.document import Block, Remark
 from ai_os_diffusion.ingestion.readers.outline import Outline
 
-__all__ = ["lines_of", "paragraphs", "read_text"]
+__all__ = ["TextReader", "lines_of", "paragraphs", "read_text"]
 
 # A paragraph takes some 200 bytes beside its text; beyond so many they are not told apart.
 _MAX_PARAGRAPHS = 250_000
@@ -28,26 +28,43 @@ def read_text(text: str, name: str) -> tuple[list[Block], list[Remark]]:
         name: file name; unused, a plain text has no title of its own.
     """
     del name
-    return list(_blocks(text)), []
+    reader = TextReader()
+    return [*reader.read(text), *reader.end()], []
 
 
-def _blocks(text: str) -> Iterator[Block]:
-    outline = Outline()
-    levels: list[str] = []
-    for block in paragraphs(text):
-        lines = block.text.split("\n", 3)
-        title = _title(lines)
-        if title is None:
-            yield outline.below(block)
-            continue
-        heading, rule, used = title
-        if rule not in levels:
-            levels.append(rule)
-        written = Block("\n".join(lines[:used]), block.line, block.line + used - 1)
-        yield from outline.title(levels.index(rule), heading, written)
-        if len(lines) > used:
-            yield outline.below(Block("\n".join(lines[used:]), block.line + used, block.end_line))
-    yield from outline.end()
+class TextReader:
+    """Reads a plain text, or one piece of it after another."""
+
+    def __init__(self) -> None:
+        self._outline = Outline()
+        # Marks that underline titles, outermost first.
+        self._levels: list[str] = []
+
+    def read(self, text: str, first_line: int = 1) -> Iterator[Block]:
+        """Yield the blocks of the next piece.
+
+        Args:
+            text: whole lines, separated by line feeds.
+            first_line: number of the first one.
+        """
+        outline, levels = self._outline, self._levels
+        for block in paragraphs(text, first_line):
+            lines = block.text.split("\n", 3)
+            title = _title(lines)
+            if title is None:
+                yield outline.below(block)
+                continue
+            heading, rule, used = title
+            if rule not in levels:
+                levels.append(rule)
+            written = Block("\n".join(lines[:used]), block.line, block.line + used - 1)
+            yield from outline.title(levels.index(rule), heading, written)
+            if len(lines) > used:
+                yield outline.below(Block("\n".join(lines[used:]), block.line + used, block.end_line))
+
+    def end(self) -> Iterator[Block]:
+        """End the text; yields a title that has nothing below."""
+        return self._outline.end()
 
 
 def paragraphs(text: str, first_line: int = 1) -> Iterator[Block]:

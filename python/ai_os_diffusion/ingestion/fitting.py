@@ -1,0 +1,74 @@
+"""What a reader made of a file, within what a memory can hold: titles and metadata of any size."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from ai_os_diffusion.ingestion.document import Block, Document, Remark, spans
+
+__all__ = ["MAX_SOURCE_CHARS", "fit"]
+
+# The longest path that Linux opens; it stands in the metadata of every passage.
+MAX_SOURCE_CHARS = 4096
+_MAX_HEADING_CHARS = 256
+_MAX_HEADINGS = 16
+_MAX_METADATA_CHARS = 2048
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
+
+
+def fit(document: Document) -> Document:
+    """Cut what is too long to stand beside a passage, and remark on it.
+
+    Args:
+        document: as a reader made it.
+    """
+    blocks: list[Block] = []
+    cut: list[int] = []
+    titles: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
+    for block in document.blocks:
+        if block.headings != titles[0]:
+            titles = block.headings, _fit_headings(block.headings)
+            if titles[0] != titles[1]:
+                cut.append(block.line)
+        metadata = _fit_metadata(block.metadata) if block.metadata else block.metadata
+        if metadata != block.metadata:
+            cut.append(block.line)
+        if titles[1] != block.headings or metadata != block.metadata:
+            block = replace(block, headings=titles[1], metadata=metadata)
+        blocks.append(block)
+    remarks = list(document.remarks)
+    if cut:
+        reason = (
+            f"a title is kept to {_MAX_HEADING_CHARS} characters, what else is known of a passage to 2 kB"
+        )
+        remarks.append(Remark("limit", reason, lines=spans(cut)))
+    return replace(document, blocks=tuple(blocks), remarks=tuple(remarks))
+
+
+def _fit_headings(headings: tuple[str, ...]) -> tuple[str, ...]:
+    """The innermost titles, each cut."""
+    return tuple(_cut(heading, _MAX_HEADING_CHARS) for heading in headings[-_MAX_HEADINGS:])
+
+
+def _fit_metadata(metadata: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What fits of it: texts are cut, other values that JSON cannot hold or that are too long go."""
+    fitted: dict[str, Any] = {}
+    left = _MAX_METADATA_CHARS
+    for name, value in metadata.items():
+        if isinstance(value, str):
+            value = _cut(value.encode("utf-8", "replace").decode(), max(left - len(name), 0))
+        try:
+            size = len(name) + len(_ENCODER.encode(value))
+        except (TypeError, ValueError, RecursionError):
+            continue
+        if size <= left + 2:
+            fitted[name] = value
+            left -= size
+    return fitted
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: max(most - 1, 0)]}…"

@@ -1,0 +1,264 @@
+"""Reading: a document on its way from bytes to passages."""
+
+from __future__ import annotations
+
+import codecs
+import hashlib
+import io
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path, PurePath
+from typing import IO
+
+from ai_os_diffusion.contracts import Chunk
+from ai_os_diffusion.ingestion.chunker import Chunker
+from ai_os_diffusion.ingestion.decoding import decode, is_binary
+from ai_os_diffusion.ingestion.document import Block, Document, Remark, Span, spans
+from ai_os_diffusion.ingestion.fitting import MAX_SOURCE_CHARS, fit
+from ai_os_diffusion.ingestion.kinds import kind_of
+from ai_os_diffusion.ingestion.opaque import without_opaque
+from ai_os_diffusion.ingestion.reader import read_document
+from ai_os_diffusion.ingestion.readers.text import TextReader
+from ai_os_diffusion.ingestion.text_pieces import text_pieces
+from ai_os_diffusion.utils.errors import IngestError
+from ai_os_diffusion.utils.regular_file import open_regular
+
+__all__ = ["Reading"]
+
+# Formats of which a part can be read by itself. A parser of another holds all of its document.
+_READ_IN_PIECES = frozenset(("text", "jsonl"))
+_MAX_WHOLE_BYTES = 64_000_000
+# What is read whole in any case: it is in memory once, and most files are shorter.
+_SHORT_BYTES = 2_000_000
+_BUFFER_BYTES = 1 << 20
+_SAMPLE_BYTES = 1 << 16
+
+
+class Reading:
+    """A document that is being read, passage by passage, in bounded memory.
+
+    Attributes:
+        source: its path or name.
+        state: digest of its bytes and of everything that decides what becomes of them.
+        size_bytes: its size.
+        bytes_done: how much of it the passages that were yielded are, about.
+        kind: the reader that takes it, once `chunks` began.
+        encoding: of a text, the encoding found, once `chunks` began.
+        remarks: what is not in the passages, complete once `chunks` ended.
+    """
+
+    def __init__(self, source: str, content: bytes | Path, key: bytes, chunker: Chunker) -> None:
+        """Look at a document as far as to know its state.
+
+        Args:
+            source: its path or name.
+            content: its bytes, or the file that holds them.
+            key: of the digest.
+            chunker: cuts it.
+
+        Raises:
+            IngestError: it cannot be read, or its name is too long to be cited.
+        """
+        if len(source) > MAX_SOURCE_CHARS:
+            raise IngestError(f"its name has {len(source)} characters; expected at most {MAX_SOURCE_CHARS}")
+        self.source = source
+        self.bytes_done = 0
+        self.kind = ""
+        self.encoding: str | None = None
+        self._chunker = chunker
+        self._remarks: dict[tuple[str, str], Remark] = {}
+        self._content = content
+        self._long: _LongText | None = None
+        hasher = hashlib.blake2b(digest_size=16, key=key)
+        try:
+            with self._open() as file:
+                self._head = file.read(_SHORT_BYTES + 1)
+                self.size_bytes = len(self._head)
+                if self.size_bytes > _SHORT_BYTES:
+                    self._long = _LongText(self._head, file, hasher)
+                    self._head = self._long.head
+                    self.size_bytes = self._long.size_bytes
+                else:
+                    hasher.update(self._head)
+        except OSError as error:
+            raise IngestError(f"unreadable: {error.strerror}") from error
+        self.state = hasher.hexdigest()
+
+    @property
+    def remarks(self) -> list[Remark]:
+        """What is not in the passages."""
+        return list(self._remarks.values())
+
+    def chunks(self) -> Iterator[Chunk]:
+        """Read and cut it.
+
+        Raises:
+            IngestError: it cannot be read, to its end or at all; whatever a reader meets, it is this.
+        """
+        try:
+            for document, share in self._documents():
+                fitted = fit(document)
+                self.kind, self.encoding = document.kind, document.encoding
+                self._remark(fitted.remarks)
+                begun = self.bytes_done
+                chunks = self._chunker.chunk(fitted)
+                for number, chunk in enumerate(chunks, 1):
+                    self.bytes_done = begun + share * number // len(chunks)
+                    yield chunk
+                self.bytes_done = begun + share
+        except IngestError:
+            raise
+        except OSError as error:
+            raise IngestError(f"unreadable: {error.strerror}") from error
+        except MemoryError as error:
+            raise IngestError("cannot be read: out of memory") from error
+        except Exception as error:
+            # A fault of a reader, or of a library below it, concerns this document alone.
+            raise IngestError(f"cannot be read: {type(error).__name__}: {error}") from error
+
+    def _documents(self) -> Iterator[tuple[Document, int]]:
+        """The document, or, where it is long, pieces of it; and how many bytes each stands for."""
+        if self._long is None:
+            yield read_document(self.source, self._head), self.size_bytes
+            return
+        kind = kind_of(PurePath(self.source).name, self._head)
+        if kind in _READ_IN_PIECES and not self._long.is_binary:
+            yield from self._pieces(kind, self._long.encoding)
+        elif kind is None or kind in _READ_IN_PIECES:
+            raise IngestError("binary file")
+        elif self.size_bytes > _MAX_WHOLE_BYTES:
+            limit = f"{_MAX_WHOLE_BYTES / 1e6:.0f} MB"
+            raise IngestError(
+                f"larger than {limit}, the most that is read of this format ({kind}); split it, or make it "
+                "plain text or JSON Lines, which may be of any size"
+            )
+        else:
+            with self._open() as file:
+                yield read_document(self.source, file.read(), kind), self.size_bytes
+
+    def _open(self) -> IO[bytes]:
+        if isinstance(self._content, bytes):
+            return io.BytesIO(self._content)
+        return open_regular(self._content, None, IngestError)
+
+    def _pieces(self, kind: str, encoding: str) -> Iterator[tuple[Document, int]]:
+        """The text piece by piece, each a document whose lines are counted from the file's beginning."""
+        readable, refused, begun, plain = False, "", 0, TextReader()
+        with ExitStack() as opened:
+            file = opened.enter_context(self._open())
+            text = io.TextIOWrapper(file, encoding=encoding, errors="replace", newline=None)
+            opened.enter_context(text)
+            for piece, line in text_pieces(text, whole_lines=kind == "jsonl"):
+                if kind == "text":
+                    document = self._plain(list(plain.read(piece.replace("\0", "\ufffd"), line)))
+                    readable = True
+                else:
+                    try:
+                        document = _moved(read_document(self.source, piece.encode(), kind), line - 1)
+                        readable = True
+                    except IngestError as error:
+                        # Of lines that say nothing by themselves others may.
+                        refused = refused or str(error)
+                        remark = Remark("damaged", "not JSON", ((line, line + piece.strip().count("\n")),))
+                        document = Document(self.source, kind, (), remarks=(remark,))
+                done = file.tell()
+                remarks = (*document.remarks, *_replaced(piece, line, encoding))
+                yield replace(document, encoding=encoding, remarks=remarks), done - begun
+                begun = done
+            yield replace(self._plain(list(plain.end())), kind=kind, encoding=encoding), 0
+        if not readable:
+            raise IngestError(refused)
+
+    def _plain(self, blocks: list[Block]) -> Document:
+        kept, remarks = without_opaque(blocks)
+        return Document(self.source, "text", tuple(kept), remarks=tuple(remarks))
+
+    def _remark(self, remarks: tuple[Remark, ...]) -> None:
+        """Note remarks, those of one kind and reason together."""
+        for remark in remarks:
+            key = remark.kind, remark.reason
+            known = self._remarks.get(key)
+            if known is not None:
+                lines = _joined(known.lines, remark.lines)
+                remark = replace(remark, lines=lines, pages=_joined(known.pages, remark.pages))
+            self._remarks[key] = remark
+
+
+class _LongText:
+    """What one way through a long file tells: digest, size, and the encoding if it is text."""
+
+    def __init__(self, head: bytes, rest: IO[bytes], hasher: hashlib.blake2b) -> None:
+        self.head = head[:_SAMPLE_BYTES]
+        self.size_bytes = 0
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        is_damaged = False
+        before, stray = b"", b""
+        part = head
+        while part:
+            hasher.update(part)
+            self.size_bytes += len(part)
+            is_damaged = is_damaged or is_binary(part)
+            if not stray:
+                try:
+                    decoder.decode(part)
+                except UnicodeDecodeError as error:
+                    around = max(error.start - _SAMPLE_BYTES, 0)
+                    stray = (before + part)[-len(part) + around :][: 2 * _SAMPLE_BYTES]
+                before = part[-4:]
+            part = rest.read(_BUFFER_BYTES)
+        self._sample = stray
+        self.is_binary = is_damaged
+
+    @property
+    def encoding(self) -> str:
+        """The encoding of the text.
+
+        Raises:
+            IngestError: it is none.
+        """
+        # Whole characters of every encoding that has a mark.
+        name = decode(self.head[: len(self.head) // 4 * 4]).encoding
+        if not name.startswith(("utf-8-sig", "utf-16", "utf-32")):
+            name = decode(self._sample).encoding if self._sample else "utf-8"
+        try:
+            return codecs.lookup(name).name
+        except LookupError:
+            # Python lacks some that browsers know; letters beyond ASCII are lost then, and told.
+            return "ascii"
+
+
+def _moved(document: Document, above: int) -> Document:
+    """A piece of a document with its lines counted from the beginning of the whole."""
+
+    def moved(block: Block) -> Block:
+        metadata = block.metadata
+        if "record" in metadata:
+            metadata = {**metadata, "record": metadata["record"] + above}
+        return replace(block, line=block.line + above, end_line=block.end_line + above, metadata=metadata)
+
+    remarks = [
+        replace(remark, lines=tuple((first + above, last + above) for first, last in remark.lines))
+        for remark in document.remarks
+    ]
+    return replace(document, blocks=tuple(map(moved, document.blocks)), remarks=tuple(remarks))
+
+
+def _replaced(piece: str, first_line: int, encoding: str) -> list[Remark]:
+    """What bytes were not of the encoding; each run of them is one U+FFFD."""
+    if "\ufffd" not in piece and "\0" not in piece:
+        return []
+    lines = [
+        number
+        for number, line in enumerate(piece.split("\n"), first_line)
+        if "\ufffd" in line or "\0" in line
+    ]
+    reason = f"bytes that are not {encoding}, each read as one U+FFFD"
+    return [Remark("replaced", reason, lines=spans(lines))]
+
+
+def _joined(first: tuple[Span, ...], second: tuple[Span, ...]) -> tuple[Span, ...]:
+    """Runs in order; where one ends as the next begins, they are one."""
+    if first and second and second[0][0] <= first[-1][1] + 1:
+        return (*first[:-1], (first[-1][0], max(first[-1][1], second[0][1])), *second[1:])
+    return first + second
