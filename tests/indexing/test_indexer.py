@@ -130,12 +130,12 @@ def test_an_embedder_that_embeds_nothing_ends_the_work(library):
 
 
 def test_whatever_a_reader_raises_concerns_its_document_alone(library, monkeypatch):
-    def failing(source, data, kind):
+    def failing(source, data):
         if source == "bad.txt":
             raise RecursionError("too deep")
-        return read_document(source, data, kind)
+        return read_document(source, data)
 
-    monkeypatch.setattr("ai_os_diffusion.ingestion.ingestor.read_document", failing)
+    monkeypatch.setattr("ai_os_diffusion.ingestion.reading.read_document", failing)
     report = library.add(("bad.txt", b"x"), ("good.txt", b"kept"))
     assert outcomes(report) == {"bad.txt": "skipped", "good.txt": "added"}
     assert "RecursionError" in report.documents[0].reason

@@ -225,7 +225,8 @@ class Indexer:
             self._commit()
             return
         begin = next(index for index, event in enumerate(queue) if event.arrival is unfinished)
-        if begin:
+        if begin or not unfinished.placed:
+            # What is staged may be thrown away with the document; nothing of others is among it.
             self._enter(queue[:begin])
             self._commit()
         self._enter(queue[begin:])

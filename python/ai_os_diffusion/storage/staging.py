@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -69,7 +70,7 @@ class Staging:
         items = list(memories)
         columns = columns_of(items)
         if columns.ids:
-            now = np.datetime64("now", "us").astype(np.int64)
+            now = time.time_ns() // 1000
             created = [round(item["created_at"] * 1e6) if "created_at" in item else now for item in items]
             times = np.array(created, np.int64), np.full(len(items), now, np.int64)
             self._staged.save(columns.ids, columns.contents, columns.metadata, columns.embeddings, times)
