@@ -23,6 +23,8 @@ _SPACELESS = "\u0e00-\u109f\u1780-\u17ff\u1950-\u1aaf\u2e80-\ua4cf\uf900-\ufaff\
 _LETTER = rf"[^\W_{_SPACELESS}]"
 # A word no script that has words would write so long.
 _NON_WORD = re.compile(rf"(?<!{_LETTER}){_LETTER}{{{_LONGEST_WORD + 1},}}")
+# More marks than any ruler or drawing has, without a letter or digit among them.
+_MARKS = re.compile(r"(?:[^\w\s]|_)[\W_]{4096,}(?<=\S)")
 # Runs of the letters of base64, base64url and hexadecimal, as lines of one length or as parts of a string.
 _LETTERS = r"[0-9A-Za-z+/_\-]"
 _RUNS = re.compile(
@@ -38,7 +40,7 @@ _CLASSES = str.maketrans(
     | dict.fromkeys("0123456789", "0")
     | dict.fromkeys("+/_-\n\r\t \"',\\=", "")
 )
-_REASON = "data written as letters (data URIs, base64, words longer than 128 letters)"
+_REASON = "data written as letters (data URIs, base64, words longer than 128 letters, marks)"
 
 
 def without_opaque(blocks: Iterable[Block]) -> tuple[list[Block], list[Remark]]:
@@ -88,6 +90,7 @@ def _opaque(text: str) -> Iterator[tuple[int, int]]:
         return
     found = [match.span() for match in _DATA_URI.finditer(text)]
     found += [match.span() for match in _NON_WORD.finditer(text)]
+    found += [match.span() for match in _MARKS.finditer(text)]
     found += [match.span() for match in _RUNS.finditer(text) if _is_data(match.group())]
     end = 0
     for start, stop in sorted(found):
