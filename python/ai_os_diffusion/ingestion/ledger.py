@@ -49,7 +49,7 @@ class Ledger:
         self._documents: dict[str, _Held] = {}
         for memory_id, metadata in held:
             if metadata.get("content_hash"):
-                self._take_stock(Passage.of(memory_id, metadata))
+                self._take_stock(memory_id, metadata)
 
     @property
     def sources(self) -> KeysView[str]:
@@ -126,20 +126,23 @@ class Ledger:
         held = self._documents[source]
         held.unreadable = held.places
 
-    def _take_stock(self, passage: Passage) -> None:
-        content_hash, memory_id = passage.content_hash, passage.memory_id
+    def _take_stock(self, memory_id: str, metadata: Metadata) -> None:
+        content_hash, also = str(metadata["content_hash"]), metadata.get("also") or ()
         known = self._open.get(content_hash)
-        if known is None or passage.has_room:
+        if known is None or not also or Passage.of(memory_id, metadata).has_room:
             self._open[content_hash] = memory_id
         if known is not None:
             full = self._full.setdefault(content_hash, set())
             full.add(known if self._open[content_hash] == memory_id else memory_id)
-        for place in passage.places:
-            held = self._documents.setdefault(place.source, _Held(source_hash=place.source_hash))
+        for place in (metadata, *also):
+            source, state = str(place.get("source", "")), str(place.get("source_hash", ""))
+            held = self._documents.get(source)
+            if held is None:
+                held = self._documents[source] = _Held(source_hash=state)
             if not held.memory_ids or held.memory_ids[-1] is not memory_id:
                 held.memory_ids.append(memory_id)
-            if held.source_hash != place.source_hash:
+            if held.source_hash != state:
                 held.source_hash = None
             held.places += 1
-            held.chunks = max(held.chunks, place.chunks)
-            held.unreadable += bool(place.unreadable_since)
+            held.chunks = max(held.chunks, int(place.get("chunks", 0)))
+            held.unreadable += bool(place.get("unreadable_since"))
