@@ -280,3 +280,16 @@ def test_rotary_settings_of_both_eras_are_applied(
     assert metadata["rope_theta"] == theta
     found = metadata["rope_scaling"]
     assert (None if found is None else (found["rope_type"], found["factor"])) == scaling
+
+
+@pytest.mark.parametrize(
+    ("own", "models", "original"),
+    [(None, None, 4096), (1024, None, 1024), (None, 2048, 2048), (1024, 2048, 2048)],
+)
+def test_the_length_before_scaling_is_found_where_transformers_finds_it(
+    own: int | None, models: int | None, original: int
+) -> None:
+    llama3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+    config = {**DECODER, "rope_parameters": {**llama3, "original_max_position_embeddings": own}}
+    scaling = metadata_from_config({**config, "original_max_position_embeddings": models})["rope_scaling"]
+    assert scaling["original_max_position_embeddings"] == original

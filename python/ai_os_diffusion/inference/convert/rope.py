@@ -21,6 +21,14 @@ _OPTIONAL = {
     "yarn": ("attention_factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim"),
 }
 _DEFAULT_BASE = 10_000.0
+_YARN_OF_LLAMA_CPP = {
+    "rope.scaling.yarn_ext_factor": 1.0,
+    "rope.scaling.yarn_attn_factor": 1.0,
+    "rope.scaling.yarn_beta_fast": 32.0,
+    "rope.scaling.yarn_beta_slow": 1.0,
+    "rope.scaling.yarn_log_multiplier": 0.0,
+}
+"""What it computes with for these families, whatever the file says; -1 is "not said"."""
 
 
 def rope_of_config(config: ForeignValues, positions: int) -> tuple[float, dict[str, Any] | None]:
@@ -53,7 +61,8 @@ def rope_of_config(config: ForeignValues, positions: int) -> tuple[float, dict[s
             "original_max_position_embeddings", own, high=1 << 40
         )
     for key in _NUMBERS[kind]:
-        scaling.setdefault(key, rope.number(key, low=1e-6))
+        if key not in scaling:
+            scaling[key] = rope.number(key, low=1e-6)
     for key in _OPTIONAL.get(kind, ()):
         if key in rope:
             scaling[key] = rope.number(key)
@@ -79,37 +88,20 @@ def rope_of_gguf(values: ForeignValues, positions: int, head_dim: int) -> tuple[
     base = values.number("rope.freq_base", _DEFAULT_BASE, low=1e-3)
     if values.integer("rope.dimension_count", head_dim, low=0) != head_dim:
         raise values.refusal("rope.dimension_count", f"{head_dim}: part of each head would keep its position")
+    if values.number("rope.scaling.attn_factor", 1.0) not in (0.0, 1.0):
+        raise values.refusal("rope.scaling.attn_factor", "1: attention scores would be scaled")
     kind = values.text("rope.scaling.type", "linear")
     factor = values.number("rope.scaling.factor", values.number("rope.scale_linear", 0.0)) or 1.0
-    magnitude = values.number("rope.scaling.attn_factor", 1.0) or 1.0
     if kind == "yarn":
-        for key, usual in _YARN_DEFAULTS.items():
-            if values.number(f"rope.scaling.yarn_{key}", usual, low=-1.0) not in (usual, -1.0):
-                raise values.refusal(
-                    f"rope.scaling.yarn_{key}", f"{usual:g}, which is what llama.cpp computes with"
-                )
-        original = values.integer("rope.scaling.original_context_length", positions, low=0, high=1 << 40)
-        scaling = {
-            "rope_type": "yarn",
-            "factor": factor,
-            "original_max_position_embeddings": original or positions,
-        }
-        if magnitude != 1.0:
-            raise values.refusal("rope.scaling.attn_factor", "1: attention scores would be scaled")
-        return base, scaling
-    if magnitude != 1.0:
-        raise values.refusal("rope.scaling.attn_factor", "1: attention scores would be scaled")
+        return base, _yarn_of_gguf(values, factor, positions)
     if kind not in ("none", "linear"):
         raise values.refusal("rope.scaling.type", "none, linear or yarn")
-    if kind == "none" or factor == 1.0:
-        return base, None
-    return base, {"rope_type": "linear", "factor": factor}
+    return base, None if kind == "none" or factor == 1.0 else {"rope_type": "linear", "factor": factor}
 
 
-_YARN_DEFAULTS = {
-    "ext_factor": 1.0,
-    "attn_factor": 1.0,
-    "beta_fast": 32.0,
-    "beta_slow": 1.0,
-    "log_multiplier": 0.0,
-}
+def _yarn_of_gguf(values: ForeignValues, factor: float, positions: int) -> dict[str, Any]:
+    for key, usual in _YARN_OF_LLAMA_CPP.items():
+        if values.number(key, usual, low=-1.0) not in (usual, -1.0):
+            raise values.refusal(key, f"{usual:g}, which is what llama.cpp computes with")
+    original = values.integer("rope.scaling.original_context_length", positions, low=0, high=1 << 40)
+    return {"rope_type": "yarn", "factor": factor, "original_max_position_embeddings": original or positions}
