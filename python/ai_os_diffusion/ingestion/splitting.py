@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from functools import cache
 
 __all__ = ["Span", "atom_runs", "atoms", "lines", "sentences", "words"]
 
@@ -54,12 +53,8 @@ def atoms(text: str) -> Iterator[Span]:
 
 def atom_runs(text: str, most: int) -> Iterator[Span]:
     """Spans of as many atoms that stand together, the last of fewer."""
-    return (match.span() for match in _atoms_together(most).finditer(text))
-
-
-@cache
-def _atoms_together(most: int) -> re.Pattern[str]:
-    return re.compile(f"(?:{_ATOM.pattern}){{1,{most}}}")
+    runs = re.compile(f"(?:{_ATOM.pattern}){{1,{most}}}")
+    return (match.span() for match in runs.finditer(text))
 
 
 def _ends_sentence(text: str, gap: re.Match[str]) -> bool:
