@@ -39,6 +39,8 @@ pub(crate) struct Arena {
     pub nodes: Vec<Node>,
     /// All text, in the order it was met.
     pub text: String,
+    /// Nodes up to which each line of text has a node of its own.
+    pub max_lines: usize,
 }
 
 impl Arena {
@@ -106,7 +108,8 @@ impl Arena {
         (node.parent, node.previous, node.next) = (NONE, NONE, NONE);
     }
 
-    /// Write text behind a node: on to it when it is text of the same line, else as a node of its own.
+    /// Write text behind a node: on to it when it is text of the same line or a gap between words, else as
+    /// a node of its own.
     ///
     /// Returns the node to place, if it is a new one.
     pub fn write(&mut self, after: NodeId, text: &str, line: u32) -> Option<NodeId> {
@@ -114,10 +117,12 @@ impl Arena {
         self.text.push_str(text);
         let end = self.text.len();
         if after != NONE {
+            let is_gap = text.bytes().all(|byte| byte.is_ascii_whitespace());
+            let joins = is_gap || self.nodes.len() >= self.max_lines;
             let node = self.get_mut(after);
             if let Content::Text { end: last, .. } = &mut node.content
                 && *last == start
-                && node.line == line
+                && (joins || node.line == line)
             {
                 *last = end;
                 return None;

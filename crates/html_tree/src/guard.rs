@@ -17,6 +17,9 @@ pub const MAX_DEPTH: u32 = 512;
 /// (formatting across paragraphs) can make more.
 const SPARE_NODES: usize = 4096;
 
+/// Most nodes of a page, about 200 bytes each with what is made of them. Real pages of 20 MB have fewer.
+const MAX_NODES: usize = 1_000_000;
+
 /// Attributes a tag may bring to the tree builder, which compares those of formatting elements.
 const COMPARED_ATTRIBUTES: usize = 32;
 
@@ -25,7 +28,7 @@ const COMPARED_ATTRIBUTES: usize = 32;
 pub enum Limit {
     /// Elements nested deeper than [`MAX_DEPTH`]; the structure below it is lost.
     Depth,
-    /// More elements than bytes; the structure of what follows is lost.
+    /// More elements than bytes, or than a million; the structure of what follows is lost.
     Nodes,
     /// More than [`crate::MAX_ATTRIBUTES`] attributes in a tag; the rest of them is lost.
     Attributes,
@@ -44,11 +47,13 @@ pub(crate) struct Guard {
 
 impl Guard {
     pub fn new(builder: TreeBuilder<Handle, Sink>, size_bytes: usize) -> Self {
+        let max_nodes = (size_bytes + SPARE_NODES).min(MAX_NODES);
+        builder.sink.arena.borrow_mut().max_lines = max_nodes;
         Self {
             builder,
             has_token: Cell::new(false),
             limits: RefCell::default(),
-            max_nodes: size_bytes + SPARE_NODES,
+            max_nodes,
             passed_by: RefCell::default(),
         }
     }

@@ -136,5 +136,9 @@ fn piece_length(rest: &str) -> usize {
     if let Some(at) = next {
         return at + 1;
     }
-    rest.floor_char_boundary(window.len())
+    let mut end = window.len();
+    while !rest.is_char_boundary(end) {
+        end -= 1;
+    }
+    end
 }

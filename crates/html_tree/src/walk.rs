@@ -15,11 +15,11 @@ pub enum Event<'a> {
         /// 1-based line on which its tag ends.
         line: u32,
     },
-    /// A piece of text, within one line.
+    /// A piece of text, the words of which stand on one line, unless [`crate::Limit::Nodes`] was met.
     Text {
-        /// The text; a line feed may end it.
+        /// The text; line feeds may end it.
         text: &'a str,
-        /// 1-based line.
+        /// 1-based line of its beginning.
         line: u32,
     },
     /// The element opened last and not yet closed ends.
@@ -27,19 +27,10 @@ pub enum Event<'a> {
 }
 
 /// A place in a page's tree.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Cursor {
     node: NodeId,
     is_closing: bool,
-}
-
-impl Default for Cursor {
-    fn default() -> Self {
-        Self {
-            node: 0,
-            is_closing: false,
-        }
-    }
 }
 
 impl Page {

@@ -72,7 +72,8 @@ fn nesting_is_bounded_and_the_text_below_is_kept() {
 
 #[test]
 fn attributes_are_bounded_whatever_stands_in_their_quotes() {
-    let many: String = (0..5000).map(|n| format!(" a{n}=\"x > y\"")).collect();
+    let many: Vec<_> = (0..5000).map(|n| format!(" a{n}=\"x > y\"")).collect();
+    let many = many.concat();
     for end in [">", "/>", " '>"] {
         let page = format!("<p>one <a{many}{end}two</a> three");
         assert!(limits(&page).contains(&Limit::Attributes), "{end}");
@@ -90,6 +91,22 @@ fn attributes_are_bounded_whatever_stands_in_their_quotes() {
     assert_eq!(limits(&comment), []);
     let script = format!("<script>{}</script>two", "if (a<b c d) ".repeat(50_000));
     assert_eq!(limits(&script), []);
+}
+
+#[test]
+fn nodes_are_bounded_and_the_text_beyond_is_kept() {
+    let (texts, _) = read(&("x\n".repeat(1_500_000) + "<p>last"));
+    assert!(texts.len() <= 1_000_001);
+    let all: usize = texts
+        .iter()
+        .map(|(text, _)| text.matches('x').count())
+        .sum();
+    assert_eq!(all, 1_500_000);
+    assert!(texts.iter().any(|(text, _)| text.ends_with("last")));
+    assert_eq!(
+        limits(&("x\n".repeat(1_500_000) + "<p>last")),
+        [Limit::Nodes]
+    );
 }
 
 /// Pieces of markup that parsers stumble over.
