@@ -15,10 +15,10 @@ import re
 __all__ = ["VisibleLines", "visible_json", "visible_line", "visible_text"]
 
 _SHORT = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
+# Patterns that `re` compiles, and keeps, when one is first needed.
 _ACTING = "\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff"
-_IN_TEXT = re.compile(f"[{_ACTING}]")
-_LINE_START = re.compile("\n(?=[^\n])")
-_IN_LINE = re.compile(f"[\t\n{_ACTING}]")
+_IN_TEXT = f"[{_ACTING}]"
+_IN_LINE = f"[\t\n{_ACTING}]"
 
 
 def visible_text(text: str, indent: str = "") -> str:
@@ -28,18 +28,18 @@ def visible_text(text: str, indent: str = "") -> str:
         text: any text.
         indent: put before every line but the first and empty ones, so that none can pass for a line of ours.
     """
-    shown = _IN_TEXT.sub(_escape, text)
-    return _LINE_START.sub(f"\n{indent}", shown) if indent else shown
+    shown = _shown(text, _IN_TEXT, text.replace("\n", "").replace("\t", ""))
+    return re.sub(r"\n(?=[^\n])", f"\n{indent}", shown) if indent else shown
 
 
 def visible_line(text: str) -> str:
     r"""Text on one line: as `visible_text`, and line breaks and tabs are shown too, as "\n" and "\t"."""
-    return _IN_LINE.sub(_escape, text)
+    return _shown(text, _IN_LINE, text)
 
 
 def visible_json(document: str) -> str:
     """A JSON document with what acts as JSON's own escapes: the same value to whoever parses it."""
-    return _IN_TEXT.sub(lambda found: f"\\u{ord(found[0]):04x}", document)
+    return re.sub(_IN_TEXT, lambda found: f"\\u{ord(found[0]):04x}", document)
 
 
 class VisibleLines:
@@ -62,6 +62,11 @@ class VisibleLines:
         if shown:
             self._is_line_start = shown.endswith("\n")
         return shown
+
+
+def _shown(text: str, acting: str, plain: str) -> str:
+    # Most of what is written holds nothing to escape, and needs no pattern.
+    return text if plain.isprintable() else re.sub(acting, _escape, text)
 
 
 def _escape(found: re.Match[str]) -> str:
