@@ -16,7 +16,7 @@ help:
 
 # The first line of every goal: a tool that is missing is named before anything is installed or built.
 .venv/.native: $(SOURCES)
-	@sh scripts/setup.sh .venv docs hub
+	@sh scripts/setup.sh .venv docs
 	@touch $@
 
 .venv/.test: .venv/.native
@@ -28,7 +28,7 @@ help:
 	@touch $@
 
 .venv-torch/.ready: .venv/.native
-	@sh scripts/setup.sh .venv-torch docs hub
+	@sh scripts/setup.sh .venv-torch docs
 	@sh scripts/install.sh .venv-torch --group test --group torch
 	@touch $@
 
@@ -68,7 +68,9 @@ fuzz:
 	sh scripts/fuzz.sh
 
 reliability: .venv/.test
-	AIOS_KILLS=2000 $(PY) $(PYTEST) tests/durability
+	AIOS_KILLS=2000 AIOS_DAMAGES=2000 $(PY) $(PYTEST) tests/durability
+	AIOS_HUB_ANSWERS=5000 $(PY) $(PYTEST) tests/inference/hub
+	AIOS_DOCUMENTS=3000 AIOS_PDF_MUTATIONS=500 $(PY) $(PYTEST) tests/property tests/ingestion
 
 clean:
 	rm -rf target .venv .venv-torch .cache
