@@ -5,11 +5,16 @@ A golden store is made once, when its format is released, and only read after th
 
 from __future__ import annotations
 
+import re
+import shutil
 import sys
+import tempfile
+from pathlib import Path
 
 import numpy as np
 
 from ai_os_diffusion.storage import ArrowStorage
+from ai_os_diffusion.utils.errors import StorageError
 
 
 def expected() -> dict[str, tuple[str, list[float], dict]]:
@@ -30,11 +35,11 @@ def expected() -> dict[str, tuple[str, list[float], dict]]:
 
 
 def main(folder: str) -> None:
-    """Write the store: two segments, dead rows, and a log with every kind of change."""
+    """Write the store: two segments, dead rows, and two logs with every kind of change."""
     rows = expected()
     rng = np.random.default_rng(42)
     vectors = [rng.standard_normal(6).astype(np.float32) for _ in range(24)]
-    with ArrowStorage(folder, model="golden") as store:
+    with tempfile.TemporaryDirectory() as name, ArrowStorage(name, model="golden") as store:
 
         def save(first: int, last: int) -> None:
             store.save_many(
@@ -53,9 +58,26 @@ def main(folder: str) -> None:
         store.delete("memory-03")
         store.flush()
         save(20, 24)
+        leave_a_frozen_log(store)
         content, embedding, metadata = rows["memory-05"]
         store.update("memory-05", content=content, embedding=embedding, metadata=metadata)
         store.delete("memory-17")
+        # As a killed writer would leave it: closing would move the logs into a segment.
+        shutil.copytree(name, folder, ignore=shutil.ignore_patterns("LOCK"))
+
+
+def leave_a_frozen_log(store: ArrowStorage) -> None:
+    """Have a flush fail once there is a second log: a folder lies where its segment would go."""
+    numbers = (int(digits) for path in Path(store.path).iterdir() for digits in re.findall(r"\d+", path.name))
+    # The log gets the next number, and the segment the one after that.
+    obstacle = Path(store.path) / f"seg-{max(numbers) + 2:08}.parquet.draft"
+    obstacle.mkdir()
+    try:
+        store.flush()
+    except StorageError:
+        obstacle.rmdir()
+    else:
+        raise AssertionError(f"{obstacle} was in nobody's way")
 
 
 if __name__ == "__main__":

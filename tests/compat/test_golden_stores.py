@@ -45,4 +45,8 @@ def test_a_golden_store_opens(golden, tmp_path):
 
 
 def test_there_is_a_golden_store():
-    assert [path.name for path in GOLDEN] == ["store-v1"]
+    assert [path.name for path in GOLDEN] == ["store-v1", "store-v2"]
+
+
+def test_the_golden_store_of_version_2_has_two_logs():
+    assert len(list((HERE / "store-v2").glob("log-*"))) == 2

@@ -30,6 +30,10 @@ store.compact()
 store.save_many({"memory_id": f"n{i}", "content": "x" * 9000, "embedding": [1, i]} for i in range(600))
 mark("bulk done")
 store.close()
+store = ArrowStorage(sys.argv[1])
+mark("reopened")
+store.save("b", "text", [1, 2])
+mark("first save done")
 """
 
 CALL = re.compile(r"^(?:\[pid +\d+\] |\d+ +)?(\w+)\((.*)\) = (-?\d+)")
@@ -84,6 +88,7 @@ def is_sync(event, what):
         ("save done", "save_many done"),
         ("save_many done", "update done"),
         ("update done", "delete done"),
+        ("reopened", "first save done"),
     ],
 )
 def test_the_log_is_synced_before_the_call_returns(trace, begin, end):
@@ -111,12 +116,10 @@ def test_the_manifest_is_replaced_between_two_syncs(trace, begin, end):
         assert any(e[0] == "fsync" and "/store>" in e[1] for e in events[at:manifest]), "the table's name"
     for at in renames:
         before = events[:at]
-        for kind in ("/seg-", "/log-", "/MANIFEST.tmp"):
-            written = max(
-                (i for i, e in enumerate(before) if e[0] in ("pwrite64", "write") and kind in e[1]),
-                default=None,
-            )
-            assert written is not None, kind
+        # The first manifest names a second log, and only a later one the segments.
+        segments = [] if at < min(tables) else ["/seg-"]
+        for kind in (*segments, "/log-", "/MANIFEST.tmp"):
+            assert any(e[0] == "pwrite64" and kind in e[1] for e in before), kind
             for name in {
                 re.search(r"<([^>]*)>", e[1])[1] for e in before if e[0] == "pwrite64" and kind in e[1]
             }:
@@ -129,3 +132,12 @@ def test_the_manifest_is_replaced_between_two_syncs(trace, begin, end):
         assert following is not None, "the replaced name"
         removed = [i for i, e in enumerate(rest) if e[0].startswith("unlink")]
         assert all(i > following for i in removed), "nothing old is removed before the new is durable"
+
+
+def test_a_manifest_that_was_found_is_made_durable_before_a_commit_stands_on_it(trace):
+    events = between(trace, "reopened", "first save done")
+    renamed = next(i for i, e in enumerate(events) if e[0].startswith("rename") and "MANIFEST.tmp" in e[1])
+    named = next(i for i, e in enumerate(events) if i > renamed and e[0] == "fsync" and "/store>" in e[1])
+    appended = [i for i, e in enumerate(events) if e[0] == "pwrite64" and "/log-" in e[1]]
+    assert appended
+    assert all(i > named for i in appended)

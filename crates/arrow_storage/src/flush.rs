@@ -4,8 +4,8 @@ use crate::dead_table;
 use crate::error::{At, Error, Result};
 use crate::log::Log;
 use crate::manifest::{
-    LogEntry, Manifest, Sealed, SegmentEntry, TombstonesEntry, dead_table_name, draft_name,
-    log_name, table_name, tombstones_name, vectors_name,
+    LogEntry, Sealed, SegmentEntry, TombstonesEntry, dead_table_name, draft_name, log_name,
+    table_name, tombstones_name, vectors_name,
 };
 use crate::merge::Merged;
 use crate::segment::Segment;
@@ -42,53 +42,76 @@ pub(crate) enum Rewrite {
 /// Called between slices of long work; an error stops it, and nothing has changed.
 pub type Check<'a> = &'a mut dyn FnMut() -> Result<()>;
 
-/// The outcome of a flush.
+/// The next version of a store, whose segments are written and which no manifest names yet.
 #[derive(Debug)]
-pub(crate) struct Flushed {
+pub(crate) struct Draft {
     pub(crate) state: State,
-    pub(crate) log: Log,
-    /// Files that no manifest names any more.
+    /// Files that were written.
+    made: Vec<String>,
+    /// Files that no manifest names any more once this version is committed.
     pub(crate) obsolete: Vec<String>,
 }
 
-/// Writes what the log holds into a segment and commits a manifest with an empty log.
-///
-/// The second part of an error tells whether the old manifest surely still stands.
-pub(crate) fn flush(
-    vfs: &dyn Vfs,
-    dir: &Path,
-    state: &State,
-    rewrite: Rewrite,
-    check: Check<'_>,
-) -> Result<Flushed, (Error, bool)> {
-    let mut made = Vec::new();
-    let written = write_files(vfs, dir, state, rewrite, check, &mut made);
-    let committed = written
-        .map_err(|error| (error, true))
-        .and_then(|(next, log)| {
-            next.manifest.commit(vfs, dir)?;
-            Ok((next, log))
-        });
-    match committed {
-        Ok((next, log)) => {
-            let kept = next.manifest.files();
-            let mut obsolete = state.manifest.files();
-            obsolete.retain(|name| !kept.contains(name));
-            Ok(Flushed {
+impl Draft {
+    /// Writes all that `state` has in its logs into a segment; the last of the logs goes on behind it.
+    pub(crate) fn write(
+        vfs: &dyn Vfs,
+        dir: &Path,
+        state: &State,
+        rewrite: Rewrite,
+        check: Check<'_>,
+    ) -> Result<Self> {
+        let mut made = Vec::new();
+        match write_files(vfs, dir, state, rewrite, check, &mut made) {
+            Ok(next) => Ok(Self {
                 state: next,
-                log,
-                obsolete,
-            })
-        }
-        Err((error, old_stands)) => {
-            if old_stands {
-                for name in made {
-                    // What stays behind is removed when the store is next opened.
-                    let _ = vfs.remove(&dir.join(name));
-                }
+                made,
+                obsolete: state.manifest.files(),
+            }),
+            Err(error) => {
+                discard(vfs, dir, &made);
+                Err(error)
             }
-            Err((error, old_stands))
         }
+    }
+
+    /// Begins a new log. The one that was written into the segment is then done with.
+    pub(crate) fn begin_log(&mut self, vfs: &dyn Vfs, dir: &Path) -> Result<Log> {
+        let manifest = Arc::make_mut(&mut self.state.manifest);
+        manifest.log = LogEntry::new(manifest.next_file);
+        manifest.next_file += 1;
+        let (number, salt) = (manifest.log.number, manifest.log.salt);
+        self.made.push(log_name(number));
+        let made = Log::create(vfs, &dir.join(log_name(number)), number, salt);
+        made.inspect_err(|_| self.discard(vfs, dir))
+    }
+
+    /// Removes what was written.
+    pub(crate) fn discard(&self, vfs: &dyn Vfs, dir: &Path) {
+        discard(vfs, dir, &self.made);
+    }
+
+    /// Makes this version the store's.
+    ///
+    /// The second part of an error tells whether the old manifest surely still stands.
+    pub(crate) fn commit(&mut self, vfs: &dyn Vfs, dir: &Path) -> Result<(), (Error, bool)> {
+        let named = vfs.sync_dir(dir).at("sync", dir);
+        let committed = named
+            .map_err(|error| (error, true))
+            .and_then(|()| self.state.manifest.commit(vfs, dir));
+        if matches!(committed, Err((_, true))) {
+            self.discard(vfs, dir);
+        }
+        let kept = self.state.manifest.files();
+        self.obsolete.retain(|name| !kept.contains(name));
+        committed
+    }
+}
+
+/// Removes files. What stays behind is removed when the store is next opened.
+pub(crate) fn discard(vfs: &dyn Vfs, dir: &Path, names: &[String]) {
+    for name in names {
+        let _ = vfs.remove(&dir.join(name));
     }
 }
 
@@ -99,11 +122,15 @@ fn write_files(
     rewrite: Rewrite,
     check: Check<'_>,
     made: &mut Vec<String>,
-) -> Result<(State, Log)> {
-    let mut next_file = state.manifest.next_file;
+) -> Result<State> {
+    let mut manifest = state.manifest.as_ref().clone();
+    manifest.generation += 1;
+    manifest.dimension = state.dimension;
+    manifest.seq = state.seq;
+    manifest.frozen.clear();
     let mut number = || {
-        next_file += 1;
-        next_file - 1
+        manifest.next_file += 1;
+        manifest.next_file - 1
     };
     let own = match rewrite {
         Rewrite::Foreign { own } => own,
@@ -127,53 +154,29 @@ fn write_files(
             table_name(number),
             vectors_name(number),
         ]);
-        let segment = Arc::new(write_segment(
-            vfs,
-            dir,
-            number,
-            &merged,
-            state.manifest.model.as_deref(),
-            check,
-        )?);
-        segments.push(Live::new(segment));
+        let model = state.manifest.model.as_deref();
+        let segment = write_segment(vfs, dir, number, &merged, model, check)?;
+        segments.push(Live::new(Arc::new(segment)));
     }
-    let mut manifest = Manifest {
-        generation: state.manifest.generation + 1,
-        dimension: state.dimension,
-        model: state.manifest.model.clone(),
-        seq: state.seq,
-        segments: segments
-            .iter()
-            .map(|live| live.segment.entry.clone())
-            .collect(),
-        tombstones: None,
-        log: LogEntry::new(number()),
-        next_file: 0,
-    };
     // A list without rows is written too: the query of other tools then always finds one.
-    if !segments.is_empty() {
+    let tombstones = if segments.is_empty() {
+        None
+    } else {
         let number = number();
         let table = dead_table_name(number);
         made.extend([tombstones_name(number), draft_name(&table), table]);
-        manifest.tombstones = Some(write_tombstones(vfs, dir, number, &segments)?);
-    }
-    made.push(log_name(manifest.log.number));
-    let log = Log::create(
-        vfs,
-        &dir.join(log_name(manifest.log.number)),
-        manifest.log.number,
-        manifest.log.salt,
-    )?;
-    manifest.next_file = next_file;
-    vfs.sync_dir(dir).at("sync", dir)?;
-    let next = State {
+        Some(write_tombstones(vfs, dir, number, &segments)?)
+    };
+    manifest.tombstones = tombstones;
+    let entries = segments.iter().map(|live| live.segment.entry.clone());
+    manifest.segments = entries.collect();
+    Ok(State {
         manifest: Arc::new(manifest),
         segments,
         fresh: BTreeSet::new(),
         dimension: state.dimension,
         seq: state.seq,
-    };
-    Ok((next, log))
+    })
 }
 
 /// Splits the segments into those to merge and those to keep.

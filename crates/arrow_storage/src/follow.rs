@@ -1,9 +1,9 @@
 //! A reader keeps up with the writer without ever blocking it.
 
 use crate::error::{At, Result};
-use crate::log::Tail;
 use crate::recovery::{self, Loaded};
 use crate::state::State;
+use crate::tail::Tail;
 use crate::vfs::{Stamp, Vfs};
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -17,15 +17,18 @@ pub(crate) struct Follower {
 
 impl Follower {
     pub(crate) fn new(vfs: &dyn Vfs, loaded: &Loaded) -> Result<Self> {
-        let path = &loaded.log_path;
-        let file = match vfs.open(path, false) {
-            // Damage that is being skipped: there is nothing to follow.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-            other => Some(other.at("open", path)?),
-        };
+        let mut tail = Tail::default();
+        for (entry, (path, end)) in loaded.state.manifest.logs().zip(&loaded.logs) {
+            let file = match vfs.open(path, false) {
+                // Damage that is being skipped: there is nothing to follow.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+                other => Some(other.at("open", path)?),
+            };
+            tail.push(file, path, entry.salt, *end);
+        }
         Ok(Self {
             stamp: loaded.stamp,
-            tail: Tail::new(file, path, loaded.state.manifest.log.salt, loaded.log_end),
+            tail,
         })
     }
 

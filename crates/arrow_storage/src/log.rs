@@ -8,7 +8,7 @@
 //! Space is allocated ahead because a sync that leaves the file's length alone costs half as much.
 
 use crate::error::{At, Error, Result};
-use crate::frame::{self, Body, Frame, HEADER_BYTES, Header, Operation};
+use crate::frame::{self, Body, Frame, HEADER_BYTES};
 use crate::manifest::{LogEntry, Sealed};
 use crate::vfs::{Vfs, VfsFile};
 use std::path::{Path, PathBuf};
@@ -60,20 +60,9 @@ impl Log {
         })
     }
 
-    /// Takes over a log whose last frame ends at `end`. Unless its writer closed it, what a crash left
-    /// behind that is cut, and the rest is made durable: a later frame will say that it is.
-    pub(crate) fn resume(
-        vfs: &dyn Vfs,
-        path: &Path,
-        salt: u32,
-        end: u64,
-        closed: bool,
-    ) -> Result<Self> {
+    /// Takes over a log that is known to be durable, all of it.
+    pub(crate) fn resume(vfs: &dyn Vfs, path: &Path, salt: u32, end: u64) -> Result<Self> {
         let file: Arc<dyn VfsFile> = Arc::from(vfs.open(path, true).at("open", path)?);
-        if !closed {
-            file.set_len(end).at("truncate", path)?;
-            file.sync().at("sync", path)?;
-        }
         Ok(Self {
             file,
             path: path.to_owned(),
@@ -110,12 +99,25 @@ impl Log {
     fn allocate(&mut self, end: u64) {
         let ahead = end.clamp(MIN_AHEAD_BYTES, MAX_AHEAD_BYTES);
         let target = (end + ahead).next_multiple_of(4096);
-        let zeros = vec![0; (target - self.allocated) as usize];
-        if self.file.write_at(&zeros, self.allocated).is_ok() {
-            self.allocated = target;
-        } else if self.file.set_len(self.end).is_ok() {
+        if self.write_zeros(target).is_err() && self.file.set_len(self.end).is_ok() {
             self.allocated = self.end;
         }
+    }
+
+    /// Allocates `len` bytes of a new log, so that no sync within them waits for more than their content.
+    pub(crate) fn reserve(&mut self, len: u64) -> Result<()> {
+        while self.allocated < len {
+            let next = len.min(self.allocated + MAX_AHEAD_BYTES);
+            self.write_zeros(next).at("write", &self.path)?;
+        }
+        self.file.sync().at("sync", &self.path)
+    }
+
+    fn write_zeros(&mut self, end: u64) -> std::io::Result<()> {
+        let zeros = vec![0; (end - self.allocated) as usize];
+        self.file.write_at(&zeros, self.allocated)?;
+        self.allocated = end;
+        Ok(())
     }
 
     /// Appends the frame that tells a later reader that nothing before it may be missing. What is returned
@@ -123,7 +125,13 @@ impl Log {
     pub(crate) fn close(&mut self, seq: u64) -> Result<Sealed> {
         self.append(seq, self.end, &Body::Closed)
             .map_err(|(error, _)| error)?;
+        self.seal()
+    }
+
+    /// Makes the log durable without what was allocated ahead; returns what it is then.
+    pub(crate) fn seal(&mut self) -> Result<Sealed> {
         self.file.set_len(self.end).at("truncate", &self.path)?;
+        self.allocated = self.end;
         self.file.sync().at("sync", &self.path)?;
         let mut bytes = vec![0; self.end as usize];
         let read = self.file.read_at(&mut bytes, 0).at("read", &self.path)?;
@@ -145,11 +153,25 @@ fn header(number: u64, salt: u32) -> [u8; LOG_HEADER_BYTES as usize] {
     header
 }
 
-/// Reads a whole log whose first commit follows number `seq`.
+/// The commit before a log's first: its number, and where it ends.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Before<'a> {
+    pub(crate) seq: u64,
+    /// In the log before this one, when there is one.
+    pub(crate) end: Option<(&'a Path, u64)>,
+}
+
+/// Reads a whole log.
 ///
-/// Bytes that were there when the store was closed and are not now are damage, and no torn end.
-pub(crate) fn replay(path: &Path, bytes: &[u8], entry: &LogEntry, seq: u64) -> Result<Replay> {
-    let mut replay = replay_frames(path, bytes, entry.number, entry.salt, seq)?;
+/// Bytes that were there when the store was closed and are not now are damage, and no torn end. So is a
+/// commit that is missing between two logs: the earlier one was durable when the later one began.
+pub(crate) fn replay(
+    path: &Path,
+    bytes: &[u8],
+    entry: &LogEntry,
+    before: Before<'_>,
+) -> Result<Replay> {
+    let mut replay = replay_frames(path, bytes, entry, before)?;
     let Some(closed) = entry.closed.filter(|_| replay.damage.is_empty()) else {
         return Ok(replay);
     };
@@ -173,14 +195,20 @@ pub(crate) fn replay(path: &Path, bytes: &[u8], entry: &LogEntry, seq: u64) -> R
 ///
 /// A frame that fails is the torn end of an unacknowledged commit, unless a later whole frame says that
 /// it had been durable: then it is damage, and reading goes on behind it.
-fn replay_frames(path: &Path, bytes: &[u8], number: u64, salt: u32, seq: u64) -> Result<Replay> {
+fn replay_frames(
+    path: &Path,
+    bytes: &[u8],
+    entry: &LogEntry,
+    before: Before<'_>,
+) -> Result<Replay> {
+    let salt = entry.salt;
     let mut replay = Replay {
         len: bytes.len() as u64,
         ..Replay::default()
     };
-    check_header(path, bytes, number, salt, &mut replay.damage)?;
+    check_header(path, bytes, entry.number, salt, &mut replay.damage)?;
     let mut at = (LOG_HEADER_BYTES as usize).min(bytes.len());
-    let mut next_seq = seq + 1;
+    let mut next_seq = before.seq + 1;
     replay.end = at as u64;
     loop {
         if let Some(frame) = frame::decode(path, salt, &bytes[at..])? {
@@ -189,7 +217,9 @@ fn replay_frames(path: &Path, bytes: &[u8], number: u64, salt: u32, seq: u64) ->
                 && replay.damage.is_empty()
             {
                 let what = format!("commit {} follows commit {}", frame.seq, next_seq - 1);
-                replay.damage.push(Error::corrupted(path, at as u64, what));
+                let earlier = before.end.filter(|_| replay.frames.is_empty());
+                let (path, at) = earlier.unwrap_or((path, at as u64));
+                replay.damage.push(Error::corrupted(path, at, what));
             }
             at += frame.len;
             next_seq = frame.seq + 1;
@@ -257,48 +287,4 @@ fn next_whole_frame(
         at += 8;
     }
     Ok(None)
-}
-
-/// A log being followed by a reader.
-#[derive(Debug)]
-pub(crate) struct Tail {
-    file: Option<Box<dyn VfsFile>>,
-    path: PathBuf,
-    salt: u32,
-    end: u64,
-}
-
-impl Tail {
-    pub(crate) fn new(file: Option<Box<dyn VfsFile>>, path: &Path, salt: u32, end: u64) -> Self {
-        Self {
-            file,
-            path: path.to_owned(),
-            salt,
-            end,
-        }
-    }
-
-    /// Reads the commits written since the last call; one still being written waits for the next.
-    pub(crate) fn read_new(&mut self) -> Result<Vec<Vec<Operation>>> {
-        let mut commits = Vec::new();
-        while let Some(file) = &self.file {
-            let mut head = [0; HEADER_BYTES];
-            if file.read_at(&mut head, self.end).at("read", &self.path)? < HEADER_BYTES {
-                break;
-            }
-            let Some(header) = Header::read(&head) else {
-                break;
-            };
-            let mut bytes = vec![0; header.frame_len()];
-            let read = file.read_at(&mut bytes, self.end).at("read", &self.path)?;
-            let Some(frame) = frame::decode(&self.path, self.salt, &bytes[..read])? else {
-                break;
-            };
-            self.end += frame.len as u64;
-            if let Body::Operations(operations) = frame.body {
-                commits.push(operations);
-            }
-        }
-        Ok(commits)
-    }
 }

@@ -8,7 +8,9 @@ use crate::vfs::Vfs;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
-pub(crate) const FORMAT_VERSION: u32 = 1;
+/// Version 2 has `frozen`, the logs before the last; a reader of version 1 would miss what they hold.
+pub(crate) const FORMAT_VERSION: u32 = 2;
+const OLDEST_VERSION: u32 = 1;
 pub(crate) const NAME: &str = "MANIFEST";
 /// A `seg-N.vec` being made again.
 pub(crate) const REBUILT: &str = "rebuilt.tmp";
@@ -32,7 +34,10 @@ pub(crate) struct Manifest {
     pub(crate) segments: Vec<SegmentEntry>,
     /// The rows of the segments that were deleted or replaced.
     pub(crate) tombstones: Option<TombstonesEntry>,
-    /// The commits since.
+    /// Logs of the commits since, oldest first, that are being moved into a segment.
+    #[serde(default)]
+    pub(crate) frozen: Vec<LogEntry>,
+    /// The log behind them, to which commits are appended.
     pub(crate) log: LogEntry,
 }
 
@@ -83,7 +88,8 @@ pub(crate) struct TombstonesEntry {
 pub(crate) struct LogEntry {
     pub(crate) number: u64,
     pub(crate) salt: u32,
-    /// How the log began when a writer closed the store: whatever comes behind, these bytes were durable.
+    /// How the log began when a writer closed the store, or wrote anew what it found: whatever comes behind,
+    /// these bytes were durable.
     pub(crate) closed: Option<Sealed>,
 }
 
@@ -115,6 +121,7 @@ impl Manifest {
             next_file: 2,
             segments: Vec::new(),
             tombstones: None,
+            frozen: Vec::new(),
             log: LogEntry::new(1),
         }
     }
@@ -164,7 +171,7 @@ impl Manifest {
         let mut take = |copy: &[u8], at: usize| match decode_line(copy) {
             Line::Whole(manifest) => {
                 copies += 1;
-                whole.get_or_insert(manifest);
+                whole.get_or_insert(*manifest);
             }
             Line::Newer(version) => newer = Some(version),
             Line::Damaged(what) => {
@@ -200,9 +207,14 @@ impl Manifest {
         }
     }
 
+    /// All logs, oldest first.
+    pub(crate) fn logs(&self) -> impl DoubleEndedIterator<Item = &LogEntry> {
+        self.frozen.iter().chain(std::iter::once(&self.log))
+    }
+
     /// Every file that belongs to the store under this manifest.
     pub(crate) fn files(&self) -> Vec<String> {
-        let mut files = vec![log_name(self.log.number)];
+        let mut files: Vec<String> = self.logs().map(|log| log_name(log.number)).collect();
         for segment in &self.segments {
             files.push(table_name(segment.number));
             files.push(vectors_name(segment.number));
@@ -217,7 +229,7 @@ impl Manifest {
 }
 
 enum Line {
-    Whole(Manifest),
+    Whole(Box<Manifest>),
     Newer(u32),
     Damaged(&'static str),
 }
@@ -237,8 +249,10 @@ fn decode_line(line: &[u8]) -> Line {
         return Line::Damaged("the line fails its checksum");
     }
     match version.parse() {
-        Ok(FORMAT_VERSION) => serde_json::from_str(json)
-            .map_or(Line::Damaged("the line is not a manifest"), Line::Whole),
+        Ok(OLDEST_VERSION..=FORMAT_VERSION) => serde_json::from_str(json)
+            .map_or(Line::Damaged("the line is not a manifest"), |manifest| {
+                Line::Whole(Box::new(manifest))
+            }),
         Ok(newer) => Line::Newer(newer),
         Err(_) => Line::Damaged("the version is not a number"),
     }

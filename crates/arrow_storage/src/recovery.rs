@@ -1,8 +1,8 @@
 //! Opening: from the files on disk to a state.
 
 use crate::error::{At, Error, Result};
-use crate::frame::Body;
-use crate::log::{self, Log, Replay};
+use crate::frame::{Body, Frame};
+use crate::log::{self, Before};
 use crate::manifest::{self, Manifest, log_name};
 use crate::segment::Segment;
 use crate::state::{Live, State};
@@ -18,12 +18,15 @@ pub(crate) struct Loaded {
     pub(crate) state: State,
     /// Of the manifest, taken before it was read.
     pub(crate) stamp: Stamp,
-    pub(crate) log_path: PathBuf,
-    pub(crate) log_end: u64,
+    /// Path and end of each log of the manifest.
+    pub(crate) logs: Vec<(PathBuf, u64)>,
+    /// The commits of the logs.
+    pub(crate) frames: Vec<Frame>,
     /// What a crash left behind the last commit.
     pub(crate) torn_bytes: u64,
-    /// Whether the last writer closed the store.
-    pub(crate) closed: bool,
+    /// Whether the log is as the manifest says it was when it was last known to be durable. Anything else
+    /// could be read and may yet be nowhere but in memory.
+    pub(crate) durable: bool,
     /// What was skipped.
     pub(crate) damage: Vec<Error>,
 }
@@ -113,8 +116,7 @@ fn load_once(
     let mut segments = open_segments(vfs, dir, &manifest, opened, skip, &mut damage)?;
     let unknown = tombstones::read(vfs, dir, &manifest, &mut segments, skip)?;
     damage.extend(unknown.map(missing));
-    let log_path = dir.join(log_name(manifest.log.number));
-    let replay = read_log(vfs, &log_path, &manifest, skip, &mut damage)?;
+    let logs = read_logs(vfs, dir, &manifest, skip, &mut damage)?;
     let mut state = State {
         dimension: manifest.dimension,
         seq: manifest.seq,
@@ -122,25 +124,19 @@ fn load_once(
         segments,
         fresh: BTreeSet::new(),
     };
-    // An empty log is as it was made: nothing was ever appended.
-    let mut closed = replay.len == log::LOG_HEADER_BYTES;
-    let mut at = log::LOG_HEADER_BYTES;
-    for frame in replay.frames {
-        // The closing frame counts only when everything before it was known to be durable.
-        closed = matches!(frame.body, Body::Closed) && frame.durable == at;
-        at += frame.len as u64;
-        if let Body::Operations(operations) = frame.body {
-            state.apply(operations)?;
+    for frame in &logs.frames {
+        if let Body::Operations(operations) = &frame.body {
+            state.apply(operations.clone())?;
             state.seq = frame.seq;
         }
     }
     Ok(Loaded {
         state,
         stamp,
-        log_path,
-        log_end: replay.end,
-        torn_bytes: replay.torn_bytes,
-        closed,
+        logs: logs.ends,
+        frames: logs.frames,
+        torn_bytes: logs.torn_bytes,
+        durable: logs.durable,
         damage,
     })
 }
@@ -186,101 +182,77 @@ fn open_segments(
     Ok(segments)
 }
 
-/// Reads the log. A writer may be appending to it: damage counts only when it is seen three times.
-fn read_log(
+/// What the logs of a manifest hold together.
+#[derive(Debug, Default)]
+pub(crate) struct Logs {
+    pub(crate) frames: Vec<Frame>,
+    /// Path and end of each.
+    ends: Vec<(PathBuf, u64)>,
+    torn_bytes: u64,
+    durable: bool,
+}
+
+/// Reads the logs. A writer may be appending to them: damage counts only when it is seen three times.
+pub(crate) fn read_logs(
     vfs: &dyn Vfs,
-    path: &Path,
+    dir: &Path,
     manifest: &Manifest,
     skip: bool,
     damage: &mut Vec<Error>,
-) -> Result<Replay> {
-    let mut replay = Replay::default();
-    for _ in 0..3 {
-        let bytes = match vfs.read(path) {
-            Err(error) if skip && error.kind() == std::io::ErrorKind::NotFound => {
-                damage.push(Error::corrupted(
-                    path,
-                    0,
-                    "the file is gone although the manifest names it",
-                ));
-                return Ok(Replay::default());
+) -> Result<Logs> {
+    let mut tries = 0;
+    loop {
+        let mut found = Vec::new();
+        let logs = read_logs_once(vfs, dir, manifest, skip, &mut found)?;
+        tries += 1;
+        if found.is_empty() || (tries == 3 && skip) {
+            damage.append(&mut found);
+            return Ok(logs);
+        }
+        if tries == 3 {
+            return Err(found.swap_remove(0));
+        }
+    }
+}
+
+fn read_logs_once(
+    vfs: &dyn Vfs,
+    dir: &Path,
+    manifest: &Manifest,
+    skip: bool,
+    damage: &mut Vec<Error>,
+) -> Result<Logs> {
+    // The last first: an earlier one is whole when a later one begins, so it is whole when it is read after.
+    let mut contents = Vec::new();
+    for entry in manifest.logs().rev() {
+        let path = dir.join(log_name(entry.number));
+        contents.push(match vfs.read(&path).at("read", &path) {
+            Err(error) if skip && error.is_missing_file() => {
+                damage.push(missing(error));
+                None
             }
-            other => other.at("read", path)?,
-        };
-        replay = log::replay(path, &bytes, &manifest.log, manifest.seq)?;
-        if replay.damage.is_empty() {
-            return Ok(replay);
-        }
-    }
-    if !skip {
-        return Err(replay.damage.swap_remove(0));
-    }
-    damage.append(&mut replay.damage);
-    Ok(replay)
-}
-
-/// Makes an empty store. The manifest comes last: without one, the next writer begins again.
-pub(crate) fn create(vfs: &dyn Vfs, dir: &Path, manifest: &Manifest) -> Result<()> {
-    let path = dir.join(log_name(manifest.log.number));
-    Log::create(vfs, &path, manifest.log.number, manifest.log.salt)?;
-    vfs.sync_dir(dir).at("sync", dir)?;
-    manifest.commit(vfs, dir).map_err(|(error, _)| error)?;
-    if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        // A folder that may not be read cannot be synced; the store's own names are durable all the same.
-        let _ = vfs.sync_dir(parent);
-    }
-    Ok(())
-}
-
-/// Whether a store may be made here: the folder holds nothing, or what a crash of `create` left.
-///
-/// # Errors
-/// `NoStore` when it holds other files, `Corrupted` when a store lost its manifest.
-pub(crate) fn may_create(vfs: &dyn Vfs, dir: &Path) -> Result<()> {
-    for name in vfs.list(dir).at("list", dir)? {
-        let empty_log = name == log_name(1)
-            && vfs
-                .stamp(&dir.join(&name))
-                .is_ok_and(|log| log.len <= log::LOG_HEADER_BYTES);
-        if empty_log || name == "LOCK" || name == "MANIFEST.tmp" {
-            continue;
-        }
-        if manifest::is_ours(&name) {
-            let what = format!("the file is gone although there is {name}");
-            return Err(Error::corrupted(manifest::path(dir), 0, what));
-        }
-        return Err(Error::NoStore {
-            path: dir.to_owned(),
-            what: format!("the folder holds other files ({name}); give an empty or a new one"),
+            other => Some(other?),
         });
     }
-    Ok(())
-}
-
-/// Removes files that no manifest names: those of an interrupted flush, or of before one.
-pub(crate) fn remove_orphans(vfs: &dyn Vfs, dir: &Path, manifest: &Manifest) -> Result<()> {
-    let kept = manifest.files();
-    for name in vfs.list(dir).at("list", dir)? {
-        if manifest::is_ours(&name) && !kept.contains(&name) {
-            let path = dir.join(&name);
-            vfs.remove(&path).at("remove", &path)?;
-        }
+    let mut logs = Logs::default();
+    let mut seq = manifest.seq;
+    for (entry, bytes) in manifest.logs().zip(contents.into_iter().rev()) {
+        let path = dir.join(log_name(entry.number));
+        let Some(bytes) = bytes else {
+            logs.ends.push((path, 0));
+            continue;
+        };
+        let end = logs.ends.last().map(|(path, end)| (path.as_path(), *end));
+        let mut replay = log::replay(&path, &bytes, entry, Before { seq, end })?;
+        seq = replay.frames.last().map_or(seq, |frame| frame.seq);
+        // An empty log is as it was made: nothing was ever appended.
+        let known = entry.closed.map(|closed| closed.size_bytes);
+        logs.durable = replay.len == known.unwrap_or(log::LOG_HEADER_BYTES);
+        logs.torn_bytes += replay.torn_bytes;
+        logs.frames.append(&mut replay.frames);
+        logs.ends.push((path, replay.end));
+        damage.append(&mut replay.damage);
     }
-    Ok(())
-}
-
-/// Writes the vectors files that had to be made again.
-pub(crate) fn restore_vectors(vfs: &dyn Vfs, dir: &Path, state: &State) -> Result<()> {
-    for live in &state.segments {
-        if let Some(bytes) = live.segment.made_again() {
-            let draft = dir.join(manifest::REBUILT);
-            let path = dir.join(manifest::vectors_name(live.segment.entry.number));
-            let file = vfs.create(&draft).at("create", &draft)?;
-            file.write_at(bytes, 0).at("write", &draft)?;
-            file.sync().at("sync", &draft)?;
-            vfs.rename(&draft, &path).at("replace", &path)?;
-            vfs.sync_dir(dir).at("sync", dir)?;
-        }
-    }
-    Ok(())
+    logs.durable &= manifest.frozen.is_empty() && damage.is_empty();
+    Ok(logs)
 }

@@ -1,9 +1,11 @@
 //! The store: one handle for writing, any number for reading.
 
+use crate::engine::Shared;
 use crate::error::{At, Error, Result};
 use crate::follow::Follower;
 use crate::frame::Operation;
 use crate::lock;
+use crate::log::Log;
 use crate::manifest::Manifest;
 use crate::memory::{MAX_DIMENSION, Memory, Patch, now_micros};
 use crate::model;
@@ -11,8 +13,9 @@ use crate::recovery::{self, Loaded};
 use crate::segment::lock as hold;
 use crate::snapshot::Snapshot;
 use crate::state::State;
+use crate::takeover;
 use crate::tombstones;
-use crate::vfs::{Disk, Vfs};
+use crate::vfs::{Disk, Vfs, VfsLock};
 use crate::writer::{Saved, Writer};
 use crate::{Check, Filter};
 use std::collections::{HashMap, HashSet};
@@ -71,7 +74,7 @@ pub struct Store {
     path: PathBuf,
     options: Options,
     opened_by: u32,
-    state: RwLock<Arc<State>>,
+    state: Shared,
     role: Role,
     closed: AtomicBool,
     damage: Vec<String>,
@@ -134,15 +137,18 @@ impl Store {
             }
         }
         let vfs = options.vfs.clone();
-        let (loaded, role) = if options.read_only {
+        let (loaded, state, role) = if options.read_only {
             let loaded = recovery::load(vfs.as_ref(), path, &[], options.skip_damaged)?;
+            check_expectations(&loaded.state, &options)?;
             let follower = Follower::new(vfs.as_ref(), &loaded)?;
-            (loaded, Role::Reader(Mutex::new(follower)))
+            let state = share(loaded.state.clone());
+            (loaded, state, Role::Reader(Mutex::new(follower)))
         } else {
-            let (loaded, writer) = open_writer(path, &options, check)?;
-            (loaded, Role::Writer(writer))
+            let (loaded, lock, log, begun) = take_over(path, &options, check)?;
+            let state = share(loaded.state.clone());
+            let writer = Writer::new(vfs, path, lock, state.clone(), log, begun);
+            (loaded, state, Role::Writer(writer))
         };
-        check_expectations(&loaded.state, &options)?;
         Ok(Self {
             path: path.to_owned(),
             opened_by: std::process::id(),
@@ -150,7 +156,7 @@ impl Store {
             closed: AtomicBool::new(false),
             damage: loaded.damage.iter().map(ToString::to_string).collect(),
             torn_bytes: loaded.torn_bytes,
-            state: RwLock::new(Arc::new(loaded.state)),
+            state,
             options,
         })
     }
@@ -218,7 +224,8 @@ impl Store {
             memories.iter().try_for_each(Memory::validate_times)?;
         }
         let mut memories = last_of_each(memories);
-        let saved = writer.commit(&self.state, check, |state| {
+        let bytes = memories.iter().map(Memory::size_bytes).sum();
+        let saved = writer.commit(bytes, check, |state| {
             // Another thread may have decided the dimension since.
             validate_dimension(&memories, state.dimension)?;
             if new {
@@ -255,7 +262,7 @@ impl Store {
     /// `Dimension` before anything is written, and those of reading and of writing.
     pub fn absorb(&self, other: &Snapshot, gone: &[String], check: Check<'_>) -> Result<()> {
         let writer = self.writer()?;
-        writer.absorb(&self.state, check, |state| {
+        writer.absorb(check, |state| {
             if let (Some(expected), Some(found)) = (state.dimension, other.state.dimension)
                 && expected != found
             {
@@ -290,7 +297,7 @@ impl Store {
     pub fn update(&self, id: &str, patch: Patch, check: Check<'_>) -> Result<bool> {
         let writer = self.writer()?;
         let mut patch = Some(patch);
-        let saved = writer.commit(&self.state, check, |state| {
+        let saved = writer.commit(0, check, |state| {
             let view = Snapshot {
                 state: Arc::new(state.clone()),
                 path: self.path.clone(),
@@ -352,7 +359,7 @@ impl Store {
         find: impl Fn(&State) -> Result<Vec<String>>,
     ) -> Result<usize> {
         let writer = self.writer()?;
-        let saved = writer.commit(&self.state, check, |state| {
+        let saved = writer.commit(0, check, |state| {
             Ok(find(state)?.into_iter().map(Operation::Delete).collect())
         })?;
         let gone = saved.operations;
@@ -367,7 +374,7 @@ impl Store {
     /// `ForeignVectors` when the store holds those of another, and those of writing.
     pub fn take_model(&self, path: &Path, given: &str) -> Result<()> {
         let writer = self.writer()?;
-        writer.take_model(&self.state, |state| match &state.manifest.model {
+        writer.take_model(|state| match &state.manifest.model {
             Some(stored) if model::same(stored, given) => Ok(None),
             _ if state.count() == 0 => Ok(Some(given.to_owned())),
             Some(stored) => Err(Error::ForeignVectors {
@@ -396,7 +403,7 @@ impl Store {
     /// # Errors
     /// Those of writing; the store stays as it was.
     pub fn flush(&self, check: Check<'_>) -> Result<()> {
-        self.writer()?.flush(&self.state, check)
+        self.writer()?.flush(check)
     }
 
     /// Writes everything into one segment without gaps, and makes damaged vectors again.
@@ -404,7 +411,7 @@ impl Store {
     /// # Errors
     /// Those of writing; the store stays as it was.
     pub fn compact(&self, check: Check<'_>) -> Result<()> {
-        self.writer()?.compact(&self.state, check)
+        self.writer()?.compact(check)
     }
 
     /// Figures.
@@ -416,9 +423,10 @@ impl Store {
         let sum = |size: fn(&crate::manifest::SegmentEntry) -> u64| {
             state.manifest.segments.iter().map(size).sum()
         };
-        let log = self
-            .path
-            .join(crate::manifest::log_name(state.manifest.log.number));
+        let logs = state.manifest.logs().map(|log| {
+            let path = self.path.join(crate::manifest::log_name(log.number));
+            self.options.vfs.stamp(&path).map_or(0, |stamp| stamp.len)
+        });
         Ok(Stats {
             count: state.count(),
             dimension: state.dimension,
@@ -428,7 +436,7 @@ impl Store {
             log_rows: state.fresh.len(),
             table_bytes: sum(|segment| segment.table.size_bytes),
             vector_bytes: sum(|segment| segment.vectors.size_bytes),
-            log_bytes: self.options.vfs.stamp(&log).map_or(0, |stamp| stamp.len),
+            log_bytes: logs.sum(),
             commits: state.seq,
             format_version: crate::manifest::FORMAT_VERSION,
             torn_bytes: self.torn_bytes,
@@ -441,6 +449,12 @@ impl Store {
     /// # Errors
     /// As [`Self::snapshot`], and `Interrupted`.
     pub fn verify(&self, check: Check<'_>) -> Result<Vec<Error>> {
+        self.usable()?;
+        // A segment being written would change which files there are.
+        let _files = match &self.role {
+            Role::Writer(writer) => Some(writer.hold_files(check)?),
+            Role::Reader(_) => None,
+        };
         let state = self.snapshot()?.state;
         crate::verify::verify(self.options.vfs.as_ref(), &self.path, &state, check)
     }
@@ -449,17 +463,19 @@ impl Store {
     /// error. When there is no room for the segment, or `check` stops it, the log goes on holding the commits.
     ///
     /// # Errors
-    /// When the last commits cannot be made durable.
+    /// When commits could not be made durable, now or earlier behind a batched commit; closing again then says
+    /// so again. Opening the store shows what is there and makes that durable.
     pub fn close(&self, check: Check<'_>) -> Result<()> {
         self.release(true, check)
     }
 
     fn release(&self, tidy: bool, check: Check<'_>) -> Result<()> {
-        if self.opened_by != std::process::id() || self.closed.swap(true, Ordering::SeqCst) {
+        if self.opened_by != std::process::id() {
             return Ok(());
         }
+        self.closed.store(true, Ordering::SeqCst);
         match &self.role {
-            Role::Writer(writer) => writer.close(&self.state, tidy, check),
+            Role::Writer(writer) => writer.close(tidy, check),
             Role::Reader(_) => Ok(()),
         }
     }
@@ -508,6 +524,10 @@ impl Drop for Store {
     }
 }
 
+fn share(state: State) -> Shared {
+    Arc::new(RwLock::new(Arc::new(state)))
+}
+
 fn validate_options(options: &Options) -> Result<()> {
     if let Some(dimension) = options.dimension
         && !(1..=MAX_DIMENSION).contains(&dimension)
@@ -528,29 +548,33 @@ fn validate_options(options: &Options) -> Result<()> {
     Ok(())
 }
 
-fn open_writer(path: &Path, options: &Options, check: Check<'_>) -> Result<(Loaded, Writer)> {
-    let vfs = options.vfs.clone();
-    let lock = lock::acquire(vfs.as_ref(), path, options.lock_timeout, check)?;
+/// A store taken over for writing, with its log and whether the manifest is this writer's own.
+fn take_over(
+    path: &Path,
+    options: &Options,
+    check: Check<'_>,
+) -> Result<(Loaded, Box<dyn VfsLock>, Log, bool)> {
+    let vfs = options.vfs.as_ref();
+    let lock = lock::acquire(vfs, path, options.lock_timeout, check)?;
     let manifest = crate::manifest::path(path);
     if vfs
         .stamp(&manifest)
         .is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
     {
-        recovery::may_create(vfs.as_ref(), path)?;
-        recovery::create(
-            vfs.as_ref(),
-            path,
-            &Manifest::new(options.dimension, options.model.clone()),
-        )?;
+        takeover::may_create(vfs, path)?;
+        let manifest = Manifest::new(options.dimension, options.model.clone());
+        takeover::create(vfs, path, &manifest)?;
     }
-    let mut loaded = recovery::load(vfs.as_ref(), path, &[], false)?;
+    let mut loaded = recovery::load(vfs, path, &[], false)?;
     check_expectations(&loaded.state, options)?;
-    recovery::remove_orphans(vfs.as_ref(), path, &loaded.state.manifest)?;
-    recovery::restore_vectors(vfs.as_ref(), path, &loaded.state)?;
-    tombstones::restore(vfs.as_ref(), path, &mut loaded.state)?;
-    adopt(&mut loaded.state, options, vfs.as_ref(), path)?;
-    let writer = Writer::open(vfs, path, lock, &loaded)?;
-    Ok((loaded, writer))
+    let (log, begun) = takeover::begin(vfs, path, &mut loaded, |manifest| {
+        manifest.dimension = manifest.dimension.or(options.dimension);
+        manifest.model = manifest.model.take().or_else(|| options.model.clone());
+    })?;
+    loaded.state.dimension = loaded.state.dimension.or(options.dimension);
+    takeover::restore_vectors(vfs, path, &loaded.state);
+    tombstones::restore(vfs, path, &mut loaded.state)?;
+    Ok((loaded, lock, log, begun))
 }
 
 /// Refuses a store of another dimension or model.
@@ -571,22 +595,6 @@ fn check_expectations(state: &State, options: &Options) -> Result<()> {
             stored: stored.clone(),
             given: given.clone(),
         });
-    }
-    Ok(())
-}
-
-/// Notes a dimension or a model that the store does not know yet.
-fn adopt(state: &mut State, options: &Options, vfs: &dyn Vfs, path: &Path) -> Result<()> {
-    let new_dimension = state.dimension.is_none() && options.dimension.is_some();
-    let new_model = state.manifest.model.is_none() && options.model.is_some();
-    if new_dimension || new_model {
-        let mut manifest = state.manifest.as_ref().clone();
-        manifest.generation += 1;
-        manifest.dimension = manifest.dimension.or(options.dimension);
-        manifest.model = manifest.model.or_else(|| options.model.clone());
-        manifest.commit(vfs, path).map_err(|(error, _)| error)?;
-        state.dimension = state.dimension.or(options.dimension);
-        state.manifest = Arc::new(manifest);
     }
     Ok(())
 }

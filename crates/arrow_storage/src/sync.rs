@@ -64,6 +64,21 @@ impl Syncer {
         self.durable.store(end, Ordering::SeqCst);
     }
 
+    /// Has `log_number`, which is durable up to `end`, take the place of the current log, `file`, once that is
+    /// durable too: nothing is in a log unless all of the log before it is.
+    pub(crate) fn go_on(&self, file: &dyn VfsFile, log_number: u64, end: u64) -> Result<()> {
+        let mut current = hold(&self.log_number);
+        self.running()?;
+        if self.durable() < self.written.load(Ordering::SeqCst) {
+            let synced = file.sync().at("sync the log of", &self.dir);
+            synced.inspect_err(|error| self.stop(error))?;
+        }
+        *current = log_number;
+        self.written.store(end, Ordering::SeqCst);
+        self.durable.store(end, Ordering::SeqCst);
+        Ok(())
+    }
+
     /// Returns once a commit is durable. While one thread waits for the disk others append, and the next sync
     /// covers all of theirs.
     pub(crate) fn sync(&self, pending: &Pending) -> Result<()> {
@@ -169,7 +184,7 @@ fn run(syncer: &Syncer, (due, wake): &(Mutex<Due>, Condvar)) {
         }
         if let Some(pending) = state.pending.take() {
             drop(state);
-            // A failure stops the writer, so the next commit tells.
+            // A failure stops the writer: the next commit tells, or closing does.
             let _ = syncer.sync(&pending);
             state = hold(due);
         }

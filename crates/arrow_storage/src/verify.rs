@@ -2,8 +2,8 @@
 
 use crate::error::{At, Error, Result};
 use crate::flush::Check;
-use crate::log;
 use crate::manifest::{self, Manifest, Sealed, dead_table_name, log_name, tombstones_name};
+use crate::recovery;
 use crate::state::State;
 use crate::tombstones;
 use crate::vfs::Vfs;
@@ -48,22 +48,15 @@ pub(crate) fn verify(
         }
     }
     check()?;
-    let entry = &state.manifest.log;
-    let path = dir.join(log_name(entry.number));
-    match vfs.read(&path).at("read", &path) {
-        Ok(bytes) => {
-            let replay = log::replay(&path, &bytes, entry, state.manifest.seq)?;
-            damage.extend(replay.damage);
-            let last = replay
-                .frames
-                .last()
-                .map_or(state.manifest.seq, |frame| frame.seq);
-            if last < state.seq {
-                let what = format!("the log ends at commit {last}, not {}", state.seq);
-                damage.push(Error::corrupted(&path, replay.end, what));
-            }
-        }
-        Err(error) => damage.push(error),
+    let logs = recovery::read_logs(vfs, dir, &state.manifest, true, &mut damage)?;
+    let last = logs
+        .frames
+        .last()
+        .map_or(state.manifest.seq, |frame| frame.seq);
+    if last < state.seq {
+        let path = dir.join(log_name(state.manifest.log.number));
+        let what = format!("the log ends at commit {last}, not {}", state.seq);
+        damage.push(Error::corrupted(path, 0, what));
     }
     Ok(damage)
 }

@@ -1,43 +1,33 @@
 //! The right to write: commits go to the log, and from there into segments.
 
+use crate::engine::{Engine, FLUSH_BYTES, OpenLog, Shared};
 use crate::error::{At, Error, Result};
-use crate::flush::{self, Check, Rewrite};
-use crate::frame::{Body, Operation};
+use crate::flush::{Check, Rewrite};
+use crate::frame::{Body, MAX_PAYLOAD_BYTES, Operation};
 use crate::log::Log;
-use crate::recovery::{self, Loaded};
-use crate::segment::{Segment, lock as hold};
+use crate::mover::Mover;
+use crate::segment::lock as hold;
 use crate::state::State;
 use crate::store::Durability;
 use crate::sync::{Pending, Syncer, Timer};
+use crate::takeover;
 use crate::vfs::{Vfs, VfsLock};
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
-/// A log this long is flushed.
-const FLUSH_BYTES: u64 = 16 << 20;
 /// A commit this large goes straight into a segment: it would be written twice otherwise.
 const BULK_BYTES: usize = 4 << 20;
 
-/// Everything a writing handle has beside the state.
-///
-/// Locks are taken in the order `log`, then the state, then those of the syncer. A thread appends under `log`
-/// and syncs without it.
+/// A writing handle.
 #[derive(Debug)]
 pub(crate) struct Writer {
-    vfs: Arc<dyn Vfs>,
-    dir: PathBuf,
-    log: Mutex<Option<OpenLog>>,
-    syncer: Arc<Syncer>,
+    engine: Arc<Engine>,
     /// Started by the first commit that is batched.
     timer: Mutex<Option<Timer>>,
-}
-
-#[derive(Debug)]
-struct OpenLog {
-    log: Log,
-    number: u64,
-    flush_at: u64,
-    _lock: Box<dyn VfsLock>,
+    mover: Mutex<Mover>,
+    /// Whether closing could not make everything durable.
+    failed: AtomicBool,
 }
 
 /// A commit that is applied but may not be durable.
@@ -48,84 +38,110 @@ pub(crate) struct Saved {
     pending: Option<Pending>,
 }
 
-type Shared = RwLock<Arc<State>>;
-
 impl Writer {
-    pub(crate) fn open(
+    /// `begun` tells whether the manifest on disk was made durable by this writer.
+    pub(crate) fn new(
         vfs: Arc<dyn Vfs>,
         dir: &Path,
         lock: Box<dyn VfsLock>,
-        loaded: &Loaded,
-    ) -> Result<Self> {
-        let entry = &loaded.state.manifest.log;
-        let clean = loaded.closed && loaded.torn_bytes == 0;
-        let log = Log::resume(
-            vfs.as_ref(),
-            &loaded.log_path,
-            entry.salt,
-            loaded.log_end,
-            clean,
-        )?;
-        Ok(Self {
-            syncer: Arc::new(Syncer::new(dir, entry.number, log.end)),
-            timer: Mutex::new(None),
-            log: Mutex::new(Some(OpenLog {
-                flush_at: FLUSH_BYTES,
-                number: entry.number,
-                log,
-                _lock: lock,
-            })),
-            dir: dir.to_owned(),
+        state: Shared,
+        log: Log,
+        begun: bool,
+    ) -> Self {
+        let number = hold_state(&state).manifest.log.number;
+        let engine = Engine {
             vfs,
-        })
+            dir: dir.to_owned(),
+            state,
+            moving: Mutex::default(),
+            syncer: Arc::new(Syncer::new(dir, number, log.end)),
+            log: Mutex::new(Some(OpenLog {
+                log,
+                number,
+                flush_at: FLUSH_BYTES,
+                since: None,
+                begun,
+                lock,
+            })),
+            room: Condvar::new(),
+            closing: AtomicBool::new(false),
+        };
+        Self {
+            engine: Arc::new(engine),
+            timer: Mutex::new(None),
+            mover: Mutex::default(),
+            failed: AtomicBool::new(false),
+        }
     }
 
-    /// Applies the operations that `prepare` makes of the state. Nothing is written when it makes none.
+    /// Applies the operations that `prepare` makes of the state, of about `expected_bytes`. Nothing is written
+    /// when it makes none.
     pub(crate) fn commit(
         &self,
-        shared: &Shared,
+        expected_bytes: usize,
         check: Check<'_>,
-        prepare: impl FnOnce(&State) -> Result<Vec<Operation>>,
+        mut prepare: impl FnMut(&State) -> Result<Vec<Operation>>,
     ) -> Result<Saved> {
-        let mut guard = hold(&self.log);
-        let open = self.open_log(&mut guard)?;
-        let state = shared
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        let operations = prepare(&state)?;
-        let count = operations.len();
-        let done = Saved {
-            operations: count,
-            pending: None,
-        };
-        if count == 0 {
-            return Ok(done);
+        let engine = &self.engine;
+        let mut moving = None;
+        if expected_bytes >= BULK_BYTES {
+            moving = Some(engine.begin_move(check)?);
         }
-        if size_bytes(&operations) >= BULK_BYTES {
-            let mut next = State::clone(&state);
-            next.apply(operations)?;
-            drop(state);
-            self.flush_into(open, shared, &next, Rewrite::Few, check)?;
-            return Ok(done);
+        loop {
+            let mut guard = engine.log_with_room(check)?;
+            let open = engine.open_log(&mut guard)?;
+            let state = engine.current();
+            let operations = prepare(&state)?;
+            let saved = Saved {
+                operations: operations.len(),
+                pending: None,
+            };
+            let bytes = size_bytes(&operations);
+            if operations.is_empty() {
+                return Ok(saved);
+            }
+            if moving.is_some() && bytes >= BULK_BYTES {
+                let mut next = State::clone(&state);
+                next.apply(operations)?;
+                drop(state);
+                engine.flush_now(open, &next, Rewrite::Few, check)?;
+                return Ok(saved);
+            }
+            if bytes <= MAX_PAYLOAD_BYTES {
+                let seq = state.seq + 1;
+                drop(state);
+                return self.append(open, seq, operations);
+            }
+            // No frame holds it. Whoever waits for the right to replace the manifest must not hold the log.
+            drop(guard);
+            moving = Some(engine.begin_move(check)?);
         }
-        let seq = state.seq + 1;
-        drop(state);
+    }
+
+    fn append(&self, open: &mut OpenLog, seq: u64, operations: Vec<Operation>) -> Result<Saved> {
+        let engine = &self.engine;
         self.in_place()?;
+        engine.begin(open)?;
+        let count = operations.len();
         let body = Body::Operations(operations);
-        if let Err((error, whole)) = open.log.append(seq, self.syncer.durable(), &body) {
+        if let Err((error, whole)) = open.log.append(seq, engine.syncer.durable(), &body) {
             if !whole {
-                self.syncer.stop(&error);
+                engine.syncer.stop(&error);
             }
             return Err(error);
         }
-        self.syncer.wrote(open.log.end);
-        let Body::Operations(operations) = body else {
-            return Ok(done);
-        };
-        self.apply(shared, operations)?;
-        if open.log.end >= open.flush_at && self.try_flush(open, shared, check) {
-            return Ok(done);
+        engine.syncer.wrote(open.log.end);
+        if let Body::Operations(operations) = body {
+            if let Some(since) = &mut open.since {
+                since.push(operations.clone());
+            }
+            // Failing leaves the log and the state apart.
+            let applied = Arc::make_mut(&mut *engine.write()).apply(operations);
+            applied.inspect_err(|error| engine.syncer.stop(error))?;
+        }
+        if open.log.end >= open.flush_at && hold(&self.mover).start(engine).is_err() {
+            // There is no thread to be had now; later, perhaps.
+            open.flush_at = open.log.end + FLUSH_BYTES;
         }
         Ok(Saved {
             operations: count,
@@ -140,43 +156,17 @@ impl Writer {
     /// Applies what `take` makes of the state with segments that are not this store's, which stand behind its own.
     pub(crate) fn absorb(
         &self,
-        shared: &Shared,
         check: Check<'_>,
         take: impl FnOnce(&mut State) -> Result<()>,
     ) -> Result<()> {
-        let mut guard = hold(&self.log);
-        let open = self.open_log(&mut guard)?;
-        let state = shared
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        let mut next = State::clone(&state);
+        let engine = &self.engine;
+        let _moving = engine.begin_move(check)?;
+        let mut guard = hold(&engine.log);
+        let open = engine.open_log(&mut guard)?;
+        let mut next = State::clone(&engine.current());
         let own = next.segments.len();
         take(&mut next)?;
-        drop(state);
-        self.flush_into(open, shared, &next, Rewrite::Foreign { own }, check)
-    }
-
-    /// Makes the state what the log already says. Failing here leaves them apart, so writing stops.
-    fn apply(&self, shared: &Shared, operations: Vec<Operation>) -> Result<()> {
-        let mut state = shared.write().unwrap_or_else(PoisonError::into_inner);
-        let applied = Arc::make_mut(&mut state).apply(operations);
-        applied.inspect_err(|error| self.syncer.stop(error))
-    }
-
-    /// Flushes a long log. Failing is not the commit's failure: it is safe in the log, which grows on.
-    fn try_flush(&self, open: &mut OpenLog, shared: &Shared, check: Check<'_>) -> bool {
-        let state = shared
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        let flushed = self
-            .flush_into(open, shared, &state, Rewrite::Few, check)
-            .is_ok();
-        if !flushed {
-            open.flush_at = open.log.end + FLUSH_BYTES;
-        }
-        flushed
+        engine.flush_now(open, &next, Rewrite::Foreign { own }, check)
     }
 
     /// Waits until a commit is as durable as was asked for.
@@ -191,25 +181,27 @@ impl Writer {
     /// Fails, for good, once the folder or the lock are not those that were opened: what is acknowledged
     /// then, another writer does not know of.
     fn in_place(&self) -> Result<()> {
-        let found = self.vfs.in_place().at("write to", &self.dir);
-        found.inspect_err(|error| self.syncer.stop(error))
+        let engine = &self.engine;
+        let found = engine.vfs.in_place().at("write to", &engine.dir);
+        found.inspect_err(|error| engine.syncer.stop(error))
     }
 
     fn sync(&self, saved: Saved, durability: Durability) -> Result<()> {
         let Some(pending) = saved.pending else {
             return Ok(());
         };
+        let syncer = &self.engine.syncer;
         match durability {
             Durability::None => Ok(()),
-            Durability::Commit => self.syncer.sync(&pending),
+            Durability::Commit => syncer.sync(&pending),
             Durability::Batch => {
                 let mut timer = hold(&self.timer);
                 if timer.is_none() {
-                    let started = Timer::start(self.syncer.clone());
-                    *timer = Some(started.at("start a thread for", &self.dir)?);
+                    let started = Timer::start(syncer.clone());
+                    *timer = Some(started.at("start a thread for", &self.engine.dir)?);
                 }
                 let timer = timer.as_ref();
-                timer.map_or(Ok(()), |timer| timer.schedule(&self.syncer, pending))
+                timer.map_or(Ok(()), |timer| timer.schedule(syncer, pending))
             }
         }
     }
@@ -217,12 +209,13 @@ impl Writer {
     /// Notes in a new manifest the model that `choose` names, if any.
     pub(crate) fn take_model(
         &self,
-        shared: &Shared,
         choose: impl FnOnce(&State) -> Result<Option<String>>,
     ) -> Result<()> {
-        let mut guard = hold(&self.log);
-        self.open_log(&mut guard)?;
-        let mut state = shared.write().unwrap_or_else(PoisonError::into_inner);
+        let engine = &self.engine;
+        let _moving = hold(&engine.moving);
+        let mut guard = hold(&engine.log);
+        let open = engine.open_log(&mut guard)?;
+        let mut state = engine.write();
         let Some(model) = choose(&state)? else {
             return Ok(());
         };
@@ -230,148 +223,113 @@ impl Writer {
         manifest.generation += 1;
         manifest.model = Some(model);
         manifest
-            .commit(self.vfs.as_ref(), &self.dir)
+            .commit(engine.vfs.as_ref(), &engine.dir)
             .map_err(|(error, old_stands)| {
                 if !old_stands {
-                    self.syncer.stop(&error);
+                    engine.syncer.stop(&error);
                 }
                 error
             })?;
+        open.begun = true;
         Arc::make_mut(&mut state).manifest = Arc::new(manifest);
         Ok(())
     }
 
     /// Moves the log into a segment.
-    pub(crate) fn flush(&self, shared: &Shared, check: Check<'_>) -> Result<()> {
-        let mut guard = hold(&self.log);
-        let open = self.open_log(&mut guard)?;
-        let state = shared
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        if state.seq == state.manifest.seq {
-            return Ok(());
-        }
-        self.flush_into(open, shared, &state, Rewrite::Sparse, check)
+    pub(crate) fn flush(&self, check: Check<'_>) -> Result<()> {
+        self.engine.syncer.running()?;
+        let _moving = self.engine.begin_move(check)?;
+        self.engine.flush(Rewrite::Sparse, check)
     }
 
     /// Writes everything into one segment.
-    pub(crate) fn compact(&self, shared: &Shared, check: Check<'_>) -> Result<()> {
-        let mut guard = hold(&self.log);
-        let open = self.open_log(&mut guard)?;
-        let mut state = State::clone(
-            &shared
-                .read()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clone(),
-        );
-        let mut damaged = false;
-        for live in &mut state.segments {
-            check()?;
-            if live.segment.is_damaged() {
-                damaged = true;
-                let entry = &live.segment.entry;
-                let dimension = state.dimension.unwrap_or_default();
-                live.segment = Arc::new(Segment::open(
-                    self.vfs.as_ref(),
-                    &self.dir,
-                    entry,
-                    dimension,
-                    true,
-                )?);
-            }
-        }
-        let whole = state.segments.iter().all(|live| live.dead.count() == 0);
-        if !damaged && state.seq == state.manifest.seq && state.segments.len() < 2 && whole {
-            return Ok(());
-        }
-        self.flush_into(open, shared, &state, Rewrite::All, check)
+    pub(crate) fn compact(&self, check: Check<'_>) -> Result<()> {
+        self.engine.syncer.running()?;
+        let _moving = self.engine.begin_move(check)?;
+        self.engine.compact(check)
     }
 
-    /// Flushes `state`, which replaces the shared one once it is durable.
-    fn flush_into(
-        &self,
-        open: &mut OpenLog,
-        shared: &Shared,
-        state: &State,
-        rewrite: Rewrite,
-        check: Check<'_>,
-    ) -> Result<()> {
-        self.syncer.running()?;
-        let flushed = flush::flush(self.vfs.as_ref(), &self.dir, state, rewrite, check).map_err(
-            |(error, old_stands)| {
-                if !old_stands {
-                    self.syncer.stop(&error);
-                }
-                error
-            },
-        )?;
-        open.number = flushed.state.manifest.log.number;
-        open.log = flushed.log;
-        open.flush_at = FLUSH_BYTES;
-        self.syncer.replaced(open.number, open.log.end);
-        *shared.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(flushed.state);
-        for name in flushed.obsolete {
-            // What stays behind is removed when the store is next opened.
-            let _ = self.vfs.remove(&self.dir.join(name));
+    /// Keeps the files as they are until the guard is dropped, but for the end of the log.
+    pub(crate) fn hold_files(&self, check: Check<'_>) -> Result<MutexGuard<'_, ()>> {
+        self.engine.begin_move(check)
+    }
+
+    /// Makes everything durable, moves the log into a segment if `tidy`, and gives up the lock.
+    ///
+    /// Once commits may be lost, this says so each time.
+    pub(crate) fn close(&self, tidy: bool, check: Check<'_>) -> Result<()> {
+        let engine = &self.engine;
+        engine.closing.store(true, Ordering::SeqCst);
+        hold(&self.mover).join();
+        let _moving = hold(&engine.moving);
+        let Some(mut open) = hold(&engine.log).take() else {
+            return self.outcome();
+        };
+        let displaced = self.in_place();
+        if engine.syncer.durable() < open.log.end {
+            let synced = self.sync_to_the_end(&open);
+            let lost = displaced.is_err() || synced.is_err();
+            self.failed.store(lost, Ordering::SeqCst);
+            displaced.and(synced)?;
+        }
+        if engine.syncer.running().is_err() {
+            // Nothing more may be written, and all that was acknowledged is there.
+            return Ok(());
+        }
+        // From here on failing is no loss: everything is in the log, which stays then.
+        if tidy && !engine.is_flushed() {
+            let _ = engine.flush_now(&mut open, &engine.current(), Rewrite::Sparse, check);
+        }
+        if !engine.is_flushed() && engine.syncer.running().is_ok() {
+            let _ = self.note_closed(&mut open);
+        }
+        takeover::restore_vectors(engine.vfs.as_ref(), &engine.dir, &engine.current());
+        drop(open.lock);
+        Ok(())
+    }
+
+    /// Before anything that can fail for other reasons.
+    fn sync_to_the_end(&self, open: &OpenLog) -> Result<()> {
+        let syncer = &self.engine.syncer;
+        if syncer.running().is_err() {
+            // It may help what was acknowledged before the failure.
+            let _ = open.log.file.sync();
+        }
+        syncer.sync(&Pending {
+            file: open.log.file.clone(),
+            log_number: open.number,
+            end: open.log.end,
+        })
+    }
+
+    fn outcome(&self) -> Result<()> {
+        if self.failed.load(Ordering::SeqCst) {
+            return self.engine.syncer.running();
         }
         Ok(())
     }
 
-    /// Makes everything durable, moves the log into a segment if `tidy`, and gives up the lock.
-    pub(crate) fn close(&self, shared: &Shared, tidy: bool, check: Check<'_>) -> Result<()> {
-        let mut guard = hold(&self.log);
-        let Some(mut open) = guard.take() else {
-            return Ok(());
-        };
-        if self.syncer.running().is_err() {
-            return Ok(());
-        }
-        if let Err(displaced) = self.in_place() {
-            // Nothing more may be written there. What was to become durable by now may still.
-            if self.syncer.durable() < open.log.end {
-                open.log.file.sync().at("sync the log of", &self.dir)?;
-                return Err(displaced);
-            }
-            return Ok(());
-        }
-        let state = || {
-            shared
-                .read()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clone()
-        };
-        recovery::restore_vectors(self.vfs.as_ref(), &self.dir, &state())?;
-        if self.syncer.durable() < open.log.end {
-            open.log.file.sync().at("sync the log of", &self.dir)?;
-        }
-        let in_log = |state: &State| state.seq > state.manifest.seq;
-        if tidy && in_log(&state()) {
-            // Failing is no loss: everything is in the log, which stays then.
-            let _ = self.flush_into(&mut open, shared, &state(), Rewrite::Sparse, check);
-        }
-        if !in_log(&state()) || self.syncer.running().is_err() {
-            return Ok(());
-        }
-        let mut manifest = state().manifest.as_ref().clone();
+    /// Notes in the manifest what the log is. Without that, the next writer writes its commits anew.
+    fn note_closed(&self, open: &mut OpenLog) -> Result<(), (Error, bool)> {
+        let engine = &self.engine;
+        let state = engine.current();
+        let mut manifest = state.manifest.as_ref().clone();
         let known = manifest.log.closed.map(|closed| closed.size_bytes);
         if known == Some(open.log.end) {
             return Ok(());
         }
-        let closed = open.log.close(state().seq)?;
+        let closed = open.log.close(state.seq).map_err(|error| (error, true))?;
         manifest.generation += 1;
         manifest.log.closed = Some(closed);
-        manifest
-            .commit(self.vfs.as_ref(), &self.dir)
-            .map_err(|(error, _)| error)
+        manifest.commit(engine.vfs.as_ref(), &engine.dir)
     }
+}
 
-    fn open_log<'a>(&self, guard: &'a mut Option<OpenLog>) -> Result<&'a mut OpenLog> {
-        self.syncer.running()?;
-        guard.as_mut().ok_or_else(|| Error::Closed {
-            path: self.dir.clone(),
-        })
-    }
+fn hold_state(state: &Shared) -> Arc<State> {
+    let state = state.read();
+    state
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+        .clone()
 }
 
 fn size_bytes(operations: &[Operation]) -> usize {

@@ -344,6 +344,10 @@ class ArrowStorage(MemoryView):
 
         Closing twice is no error, and closing what did not change writes nothing. When there is no room for a
         segment, the log goes on holding what it holds.
+
+        Raises:
+            StorageError: what was saved could not be made durable, now or earlier under `durability="batch"`;
+                closing again says so again. Opening anew shows what is there and makes that durable.
         """
         self._store.close()
         self._remove()

@@ -1,15 +1,15 @@
-//! A file system in memory that loses power, and helpers to fill a store.
+//! A file system that fails, is killed and loses power, and helpers to fill a store on it.
 
-#![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
+#![allow(dead_code, unused_imports, clippy::unwrap_used, clippy::expect_used)]
 
-use arrow_storage::{Disk, Filter, Memory, Options, Stamp, Store, Vfs, VfsFile, VfsLock};
-use bytes::Bytes;
+mod fault_fs;
+
+use arrow_storage::{Durability, Filter, Memory, Options, Store, Vfs, import_parquet};
 use std::collections::BTreeMap;
-use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, OnceLock};
 
-const SECTOR_BYTES: usize = 512;
+pub use fault_fs::{Fault, FaultFs, Survivors};
 
 /// A small generator of numbers; its sequence is fixed by the seed.
 #[derive(Debug, Clone)]
@@ -28,356 +28,6 @@ impl Dice {
     }
 }
 
-/// A change to a file that no sync has covered.
-#[derive(Debug, Clone)]
-enum Change {
-    Write(u64, Vec<u8>),
-    SetLen(u64),
-}
-
-#[derive(Debug, Default, Clone)]
-struct Inode {
-    now: Vec<u8>,
-    durable: Vec<u8>,
-    pending: Vec<Change>,
-}
-
-/// A change to the names that no sync has covered. Names map to inodes.
-#[derive(Debug, Clone)]
-enum Naming {
-    Link(PathBuf, usize),
-    Rename(PathBuf, PathBuf),
-    Unlink(PathBuf),
-}
-
-#[derive(Debug, Default, Clone)]
-struct Tree {
-    inodes: Vec<Inode>,
-    names: BTreeMap<PathBuf, usize>,
-    durable_names: BTreeMap<PathBuf, usize>,
-    pending_names: Vec<Naming>,
-    operations: usize,
-    clock: i128,
-    fault: Option<Fault>,
-}
-
-/// When and how the file system fails.
-#[derive(Debug, Clone, Copy)]
-pub enum Fault {
-    /// From this operation on, nothing works: the power is gone.
-    PowerLoss(usize),
-    /// This one operation fails. Half of a write has happened by then.
-    Once(usize, io::ErrorKind),
-}
-
-/// What survives a loss of power of the changes no sync covered.
-#[derive(Debug, Clone, Copy)]
-pub enum Survivors {
-    Nothing,
-    Everything,
-    /// Any sectors of any writes, and any changes of names, as this seed has it.
-    Some(u64),
-}
-
-#[derive(Debug, Clone, Default)]
-pub struct FaultFs(Arc<Mutex<Tree>>);
-
-fn apply(data: &mut Vec<u8>, change: &Change) {
-    match change {
-        Change::SetLen(len) => data.resize(*len as usize, 0),
-        Change::Write(offset, bytes) => {
-            let end = *offset as usize + bytes.len();
-            if data.len() < end {
-                data.resize(end, 0);
-            }
-            data[*offset as usize..end].copy_from_slice(bytes);
-        }
-    }
-}
-
-/// Keeps some sectors of a write.
-fn tear(data: &mut Vec<u8>, offset: u64, bytes: &[u8], dice: &mut Dice) {
-    let mut start = 0;
-    while start < bytes.len() {
-        let sector_end = (offset as usize + start) / SECTOR_BYTES * SECTOR_BYTES + SECTOR_BYTES;
-        let end = (sector_end - offset as usize).min(bytes.len());
-        if dice.below(2) == 0 {
-            apply(
-                data,
-                &Change::Write(offset + start as u64, bytes[start..end].to_vec()),
-            );
-        }
-        start = end;
-    }
-}
-
-fn rename(names: &mut BTreeMap<PathBuf, usize>, change: &Naming) {
-    match change {
-        Naming::Link(path, inode) => {
-            names.insert(path.clone(), *inode);
-        }
-        Naming::Rename(from, to) => {
-            if let Some(inode) = names.remove(from) {
-                names.insert(to.clone(), inode);
-            }
-        }
-        Naming::Unlink(path) => {
-            names.remove(path);
-        }
-    }
-}
-
-impl Tree {
-    /// Counts an operation and fails it if it is its turn.
-    fn step(&mut self) -> io::Result<()> {
-        self.operations += 1;
-        match self.fault {
-            Some(Fault::PowerLoss(from)) if self.operations > from => {
-                Err(io::Error::other("the power is gone"))
-            }
-            Some(Fault::Once(at, kind)) if self.operations == at + 1 => Err(kind.into()),
-            _ => Ok(()),
-        }
-    }
-
-    fn find(&self, path: &Path) -> io::Result<usize> {
-        self.names
-            .get(path)
-            .copied()
-            .ok_or_else(|| io::ErrorKind::NotFound.into())
-    }
-}
-
-impl FaultFs {
-    pub fn with(fault: Option<Fault>) -> Self {
-        let fs = Self::default();
-        fs.tree().fault = fault;
-        fs
-    }
-
-    pub fn operations(&self) -> usize {
-        self.tree().operations
-    }
-
-    fn tree(&self) -> std::sync::MutexGuard<'_, Tree> {
-        self.0.lock().unwrap()
-    }
-
-    /// The same files without faults, as a process that starts now sees them.
-    pub fn healed(&self) -> Self {
-        let mut tree = self.tree().clone();
-        tree.fault = None;
-        Self(Arc::new(Mutex::new(tree)))
-    }
-
-    /// What the disk holds after the power comes back.
-    pub fn after_power_loss(&self, survivors: Survivors) -> Self {
-        let mut tree = self.tree().clone();
-        let mut dice = Dice::new(match survivors {
-            Survivors::Some(seed) => seed,
-            _ => 0,
-        });
-        for inode in &mut tree.inodes {
-            for change in std::mem::take(&mut inode.pending) {
-                match (survivors, &change) {
-                    (Survivors::Nothing, _) => {}
-                    (Survivors::Everything, _) => apply(&mut inode.durable, &change),
-                    (Survivors::Some(_), Change::Write(offset, bytes)) => {
-                        tear(&mut inode.durable, *offset, bytes, &mut dice);
-                    }
-                    (Survivors::Some(_), Change::SetLen(_)) => {
-                        if dice.below(2) == 0 {
-                            apply(&mut inode.durable, &change);
-                        }
-                    }
-                }
-            }
-            inode.now = inode.durable.clone();
-        }
-        for change in std::mem::take(&mut tree.pending_names) {
-            let survives = match survivors {
-                Survivors::Nothing => false,
-                Survivors::Everything => true,
-                Survivors::Some(_) => dice.below(2) == 0,
-            };
-            if survives {
-                rename(&mut tree.durable_names, &change);
-            }
-        }
-        tree.names = tree.durable_names.clone();
-        tree.fault = None;
-        Self(Arc::new(Mutex::new(tree)))
-    }
-}
-
-#[derive(Debug)]
-struct FaultFile {
-    fs: FaultFs,
-    inode: usize,
-}
-
-impl FaultFile {
-    fn change(&self, change: Change) -> io::Result<()> {
-        let mut tree = self.fs.tree();
-        let failed = tree.step();
-        let change = match (&failed, change) {
-            (Ok(()), change) => change,
-            (Err(_), Change::Write(offset, bytes))
-                if matches!(tree.fault, Some(Fault::Once(..))) =>
-            {
-                Change::Write(offset, bytes[..bytes.len() / 2].to_vec())
-            }
-            _ => return failed,
-        };
-        let inode = &mut tree.inodes[self.inode];
-        apply(&mut inode.now, &change);
-        inode.pending.push(change);
-        tree.clock += 1;
-        failed
-    }
-}
-
-impl VfsFile for FaultFile {
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let mut tree = self.fs.tree();
-        tree.step()?;
-        let rest = tree.inodes[self.inode]
-            .now
-            .get(offset as usize..)
-            .unwrap_or_default();
-        let len = rest.len().min(buffer.len());
-        buffer[..len].copy_from_slice(&rest[..len]);
-        Ok(len)
-    }
-
-    fn write_at(&self, data: &[u8], offset: u64) -> io::Result<()> {
-        self.change(Change::Write(offset, data.to_vec()))
-    }
-
-    fn len(&self) -> io::Result<u64> {
-        Ok(self.fs.tree().inodes[self.inode].now.len() as u64)
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.change(Change::SetLen(len))
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        let mut tree = self.fs.tree();
-        tree.step()?;
-        let inode = &mut tree.inodes[self.inode];
-        inode.durable = inode.now.clone();
-        inode.pending.clear();
-        Ok(())
-    }
-}
-
-#[derive(Debug)]
-struct NoLock;
-
-impl VfsLock for NoLock {
-    fn describe(&self, _holder: &str) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Vfs for FaultFs {
-    fn create(&self, path: &Path) -> io::Result<Box<dyn VfsFile>> {
-        let mut tree = self.tree();
-        tree.step()?;
-        let inode = if let Some(inode) = tree.names.get(path).copied() {
-            tree.inodes[inode].now.clear();
-            tree.inodes[inode].pending.push(Change::SetLen(0));
-            inode
-        } else {
-            let inode = tree.inodes.len();
-            tree.inodes.push(Inode::default());
-            tree.names.insert(path.to_owned(), inode);
-            tree.pending_names
-                .push(Naming::Link(path.to_owned(), inode));
-            inode
-        };
-        Ok(Box::new(FaultFile {
-            fs: self.clone(),
-            inode,
-        }))
-    }
-
-    fn open(&self, path: &Path, _write: bool) -> io::Result<Box<dyn VfsFile>> {
-        let mut tree = self.tree();
-        tree.step()?;
-        let inode = tree.find(path)?;
-        Ok(Box::new(FaultFile {
-            fs: self.clone(),
-            inode,
-        }))
-    }
-
-    fn map(&self, path: &Path) -> io::Result<Bytes> {
-        let mut tree = self.tree();
-        tree.step()?;
-        let inode = tree.find(path)?;
-        Ok(Bytes::from(tree.inodes[inode].now.clone()))
-    }
-
-    fn stamp(&self, path: &Path) -> io::Result<Stamp> {
-        let mut tree = self.tree();
-        tree.step()?;
-        let inode = tree.find(path)?;
-        Ok(Stamp {
-            inode: inode as u64,
-            modified_ns: tree.clock,
-            len: tree.inodes[inode].now.len() as u64,
-        })
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let mut tree = self.tree();
-        tree.step()?;
-        tree.find(from)?;
-        let change = Naming::Rename(from.to_owned(), to.to_owned());
-        rename(&mut tree.names, &change);
-        tree.pending_names.push(change);
-        Ok(())
-    }
-
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        let mut tree = self.tree();
-        tree.step()?;
-        tree.find(path)?;
-        let change = Naming::Unlink(path.to_owned());
-        rename(&mut tree.names, &change);
-        tree.pending_names.push(change);
-        Ok(())
-    }
-
-    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
-        let mut tree = self.tree();
-        tree.step()?;
-        let below = tree.names.keys().filter(|path| path.parent() == Some(dir));
-        Ok(below
-            .map(|path| path.file_name().unwrap().to_str().unwrap().to_owned())
-            .collect())
-    }
-
-    fn create_dir(&self, _dir: &Path) -> io::Result<()> {
-        self.tree().step()
-    }
-
-    fn sync_dir(&self, _dir: &Path) -> io::Result<()> {
-        let mut tree = self.tree();
-        tree.step()?;
-        tree.durable_names = tree.names.clone();
-        tree.pending_names.clear();
-        Ok(())
-    }
-
-    fn try_lock(&self, _path: &Path) -> io::Result<Option<Box<dyn VfsLock>>> {
-        self.tree().step()?;
-        Ok(Some(Box::new(NoLock)))
-    }
-}
-
 /// What a store should hold: content by id.
 pub type Model = BTreeMap<String, String>;
 
@@ -385,6 +35,8 @@ pub type Model = BTreeMap<String, String>;
 #[derive(Debug, Clone)]
 pub enum Step {
     Save(Vec<(&'static str, &'static str)>),
+    /// So large that it goes straight into a segment.
+    Bulk(&'static str),
     /// Ids that go and memories that come, in one commit.
     Replace(Vec<&'static str>, Vec<(&'static str, &'static str)>),
     /// The same, where what comes is another store: the first half of it in a segment, the others in its log.
@@ -392,15 +44,25 @@ pub enum Step {
     Delete(Vec<&'static str>),
     DeleteWhere(&'static str),
     Update(&'static str, &'static str),
+    /// A file with memories of a model.
+    Import,
+    TakeModel(&'static str),
     Flush,
     Compact,
-    Reopen,
+    /// Long work, and calls of another thread between its slices.
+    Beside(Box<Step>, Vec<Step>),
+    Close,
 }
+
+/// Memories of the file that is imported.
+const IMPORTED: [(&str, &str); 2] = [("m", "out of a file"), ("n", "out of a file, too")];
+pub const MODEL: &str = "a model";
 
 impl Step {
     pub fn change(&self, model: &mut Model) {
         match self {
             Self::Save(pairs) => put(model, pairs),
+            Self::Bulk(id) => put(model, &[(*id, bulk_text())]),
             Self::Replace(gone, pairs) | Self::Absorb(gone, pairs) => {
                 model.retain(|id, _| !gone.contains(&id.as_str()));
                 put(model, pairs);
@@ -414,46 +76,36 @@ impl Step {
                     (*text).clone_into(content);
                 }
             }
-            Self::Flush | Self::Compact | Self::Reopen => {}
+            Self::Import => put(model, &IMPORTED),
+            Self::TakeModel(_) | Self::Flush | Self::Compact | Self::Beside(..) | Self::Close => {}
         }
     }
 
-    /// Runs the step on a store of the file system `fs`.
-    pub fn run_on(&self, store: &Store, fs: &FaultFs) -> arrow_storage::Result<()> {
-        let Self::Absorb(gone, pairs) = self else {
-            return self.run(store);
-        };
-        let check = &mut || Ok(());
-        // As one does that an earlier failure left.
-        let dir = Path::new("/store/staging");
-        let failed = |source| arrow_storage::Error::Io {
-            action: "clear",
-            path: dir.to_owned(),
-            source,
-        };
-        for name in fs.list(dir).map_err(failed)? {
-            fs.remove(&dir.join(name)).map_err(failed)?;
-        }
-        let other = open(Arc::new(fs.clone()), dir)?;
-        let (first, others) = pairs.split_at(pairs.len() / 2);
-        other.save(memories(first), false, check)?;
-        other.flush(check)?;
-        other.save(memories(others), false, check)?;
-        store.absorb(&other.snapshot()?, &owned(gone), check)
-    }
-
-    pub fn run(&self, store: &Store) -> arrow_storage::Result<()> {
-        let check = &mut || Ok(());
+    /// Runs the call; between slices of its work, `between`.
+    pub fn run(
+        &self,
+        store: &Store,
+        between: &mut dyn FnMut() -> arrow_storage::Result<()>,
+    ) -> arrow_storage::Result<()> {
         match self {
-            Self::Save(pairs) => store.save(memories(pairs), false, check),
+            Self::Save(pairs) => store.save(memories(pairs), false, between),
+            Self::Bulk(id) => store.save(memories(&[(id, bulk_text())]), false, between),
             Self::Replace(gone, pairs) => {
-                store.replace(&owned(gone), memories(pairs), false, check)
+                store.replace(&owned(gone), memories(pairs), false, between)
             }
-            Self::Absorb(..) => panic!("`run_on` knows where the other store is"),
-            Self::Delete(ids) => store.delete(&owned(ids), check).map(drop),
+            Self::Absorb(gone, pairs) => {
+                let none = &mut || Ok(());
+                let other = open(Arc::new(FaultFs::default()), Path::new("/other"))?;
+                let (first, others) = pairs.split_at(pairs.len() / 2);
+                other.save(memories(first), false, none)?;
+                other.flush(none)?;
+                other.save(memories(others), false, none)?;
+                store.absorb(&other.snapshot()?, &owned(gone), between)
+            }
+            Self::Delete(ids) => store.delete(&owned(ids), between).map(drop),
             Self::DeleteWhere(prefix) => {
                 let filter = Filter::parse(&format!(r#"{{"@id": {{"$prefix": "{prefix}"}}}}"#))?;
-                store.delete_where(&filter, false, check).map(drop)
+                store.delete_where(&filter, false, between).map(drop)
             }
             Self::Update(id, text) => {
                 let patch = arrow_storage::Patch {
@@ -461,19 +113,135 @@ impl Step {
                     embedding: Some(memory(id, text).embedding),
                     ..Default::default()
                 };
-                store.update(id, patch, check).map(drop)
+                store.update(id, patch, between).map(drop)
             }
-            Self::Flush => store.flush(check),
-            Self::Compact => store.compact(check),
-            Self::Reopen => store.close(check),
+            Self::Import => import_parquet(table(), store, true, between).map(drop),
+            Self::TakeModel(model) => store.take_model(Path::new("a table"), model),
+            Self::Flush => store.flush(between),
+            Self::Compact => store.compact(between),
+            Self::Beside(..) => unreachable!("its parts are run"),
+            Self::Close => store.close(between),
         }
+    }
+
+    pub fn run_alone(&self, store: &Store) -> arrow_storage::Result<()> {
+        self.run(store, &mut || Ok(()))
     }
 }
 
-fn put(model: &mut Model, pairs: &[(&str, &str)]) {
-    let owned = |&(id, text): &(&str, &str)| (id.to_owned(), text.to_owned());
-    model.extend(pairs.iter().map(owned));
+/// What a store may hold: the content after each call, from the last one that is surely durable on.
+#[derive(Debug, Clone)]
+pub struct Known {
+    states: Vec<Model>,
+    durable: usize,
+    acknowledged: usize,
+    durability: Durability,
 }
+
+impl Known {
+    pub fn of(found: Model, durability: Durability) -> Self {
+        Self {
+            states: vec![found],
+            durable: 0,
+            acknowledged: 0,
+            durability,
+        }
+    }
+
+    pub fn allows(&self, found: &Model) -> bool {
+        self.states[self.durable..].contains(found)
+    }
+
+    /// What is there when every call happened.
+    pub fn last(&self) -> Option<&Model> {
+        self.states.last()
+    }
+
+    /// Runs a call; what it did counts once it says so.
+    pub fn run(&mut self, step: &Step, store: &Store) -> arrow_storage::Result<()> {
+        let mut next = self.states[self.states.len() - 1].clone();
+        step.change(&mut next);
+        self.states.push(next);
+        let at = self.states.len() - 1;
+        let (call, mut beside) = match step {
+            Step::Beside(long, steps) => (long.as_ref(), steps.clone()),
+            step => (step, Vec::new()),
+        };
+        call.run(store, &mut || {
+            for step in std::mem::take(&mut beside) {
+                self.run(&step, store)?;
+            }
+            Ok(())
+        })?;
+        self.acknowledged = self.acknowledged.max(at);
+        // All of these make durable what came before them.
+        let syncs = matches!(
+            call,
+            Step::Flush | Step::Compact | Step::Close | Step::Bulk(_) | Step::Absorb(..)
+        );
+        if syncs || self.durability == Durability::Commit {
+            self.durable = self.durable.max(at);
+        }
+        Ok(())
+    }
+
+    /// Closes the store. When that is a success, so is everything that was acknowledged.
+    pub fn close(&mut self, store: &Store) {
+        let closed = store.close(&mut || Ok(()));
+        if closed.is_ok() {
+            self.durable = self.durable.max(self.acknowledged);
+        }
+        let again = store.close(&mut || Ok(()));
+        assert_eq!(
+            closed.is_ok(),
+            again.is_ok(),
+            "{closed:?}, and then {again:?}"
+        );
+    }
+}
+
+/// A text larger than what a log takes in one commit.
+fn bulk_text() -> &'static str {
+    static TEXT: OnceLock<String> = OnceLock::new();
+    TEXT.get_or_init(|| "bulk".repeat(1 << 20))
+}
+
+/// A file to import.
+fn table() -> &'static Path {
+    static TABLE: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
+    let (_, path) = TABLE.get_or_init(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("table.parquet");
+        let options = Options {
+            vfs: Arc::new(FaultFs::default()),
+            model: Some(MODEL.to_owned()),
+            ..Options::default()
+        };
+        let store = Store::open(Path::new("/store"), options, &mut || Ok(())).unwrap();
+        store
+            .save(memories(&IMPORTED), false, &mut || Ok(()))
+            .unwrap();
+        let snapshot = store.snapshot().unwrap();
+        snapshot.export_parquet(&path, &mut || Ok(())).unwrap();
+        (folder, path)
+    });
+    path
+}
+
+/// A long text stands there by its length: models are copied for each call.
+fn put(model: &mut Model, pairs: &[(&str, &str)]) {
+    let short = |text: &str| match text.len() {
+        0..=LONGEST => text.to_owned(),
+        len => format!("{len} bytes"),
+    };
+    model.extend(
+        pairs
+            .iter()
+            .map(|(id, text)| ((*id).to_owned(), short(text))),
+    );
+}
+
+const LONGEST: usize = 1 << 20;
 
 fn memories(pairs: &[(&str, &str)]) -> Vec<Memory> {
     pairs.iter().map(|(id, text)| memory(id, text)).collect()
@@ -483,9 +251,10 @@ fn owned(ids: &[&str]) -> Vec<String> {
     ids.iter().map(|id| (*id).to_owned()).collect()
 }
 
+const LONG: &str = "a text that is longer than a sector of the disk ........................................................................................................................................................................................................................................................................................................................................................................................................................................................................................................................................................................................................................................................................................................................";
+
 /// Calls that meet every kind of file in every state.
 pub fn workload() -> Vec<Step> {
-    const LONG: &str = "a text that is longer than a sector of the disk ........................................................................................................................................................................................................................................................................................................................................................................................................................................................................................................................................................................................................................................................................................................................";
     vec![
         Step::Save(vec![("a", "one")]),
         Step::Save(vec![("b", "two"), ("c", LONG), ("d", "four")]),
@@ -500,7 +269,7 @@ pub fn workload() -> Vec<Step> {
         ),
         Step::Replace(vec!["k", "l"], vec![]),
         Step::Delete(vec!["c", "d"]),
-        Step::Reopen,
+        Step::Close,
         Step::Save(vec![("f", LONG)]),
         Step::Flush,
         Step::Save(vec![
@@ -516,7 +285,7 @@ pub fn workload() -> Vec<Step> {
         Step::Save(vec![("h", "eight")]),
         Step::Compact,
         Step::Save(vec![("i", "nine"), ("a", "again")]),
-        Step::Reopen,
+        Step::Close,
         // From a segment and from the log goes and is replaced; what comes is in both too.
         Step::Save(vec![("m", "in the log"), ("n", "there too")]),
         Step::Absorb(
@@ -525,6 +294,52 @@ pub fn workload() -> Vec<Step> {
         ),
         Step::Delete(vec!["i"]),
         Step::Absorb(vec!["o"], vec![]),
+    ]
+}
+
+/// Calls that meet a log being moved: what is in it, in what it goes into, and new.
+pub fn moving_workload() -> Vec<Step> {
+    let beside = |long: Step, steps: Vec<Step>| Step::Beside(Box::new(long), steps);
+    vec![
+        Step::Save(vec![("a", "one"), ("b", "two"), ("c", LONG)]),
+        Step::Flush,
+        Step::Save(vec![("d", "four"), ("e", LONG), ("f", "six")]),
+        beside(
+            Step::Flush,
+            vec![
+                Step::Delete(vec!["d", "a"]),
+                Step::Save(vec![("e", "again"), ("g", "new")]),
+            ],
+        ),
+        Step::Update("f", "out of a segment"),
+        beside(
+            Step::Compact,
+            vec![
+                Step::Save(vec![("d", "back"), ("b", LONG)]),
+                Step::DeleteWhere("g"),
+            ],
+        ),
+        // Nothing is in the log when it begins.
+        Step::Flush,
+        Step::Delete(vec!["c"]),
+        beside(Step::Flush, vec![Step::Save(vec![("h", LONG)])]),
+        Step::Close,
+        Step::Delete(vec!["h"]),
+    ]
+}
+
+/// Calls that replace the manifest in other ways.
+pub fn other_workload() -> Vec<Step> {
+    vec![
+        Step::TakeModel(MODEL),
+        Step::Import,
+        Step::Save(vec![("a", "one")]),
+        Step::Bulk("bulk"),
+        Step::Update("a", "two"),
+        Step::Close,
+        Step::Delete(vec!["bulk"]),
+        Step::Import,
+        Step::Close,
     ]
 }
 
@@ -540,22 +355,17 @@ pub fn memory(id: &str, content: &str) -> Memory {
 }
 
 pub fn open(vfs: Arc<dyn Vfs>, path: &Path) -> arrow_storage::Result<Store> {
-    let options = Options {
-        vfs,
-        ..Options::default()
-    };
-    Store::open(path, options, &mut || Ok(()))
+    open_as(vfs, path, Durability::Commit)
 }
 
-pub fn open_on_disk(
+pub fn open_as(
+    vfs: Arc<dyn Vfs>,
     path: &Path,
-    read_only: bool,
-    skip_damaged: bool,
+    durability: Durability,
 ) -> arrow_storage::Result<Store> {
     let options = Options {
-        vfs: Arc::new(Disk),
-        read_only,
-        skip_damaged,
+        vfs,
+        durability,
         ..Options::default()
     };
     Store::open(path, options, &mut || Ok(()))
@@ -580,7 +390,7 @@ pub fn content(store: &Store) -> arrow_storage::Result<Model> {
                 "{}",
                 read.id
             );
-            model.insert(read.id.clone(), read.content.clone());
+            put(&mut model, &[(&read.id, &read.content)]);
         }
     }
 }
