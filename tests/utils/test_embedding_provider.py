@@ -125,6 +125,23 @@ def test_passing_failures_are_tried_again(service, quick):
         HttpEmbeddingProvider(service.url, "m", retries=1).encode("a")
 
 
+def test_a_key_and_texts_are_not_sent_on_to_another_address(service, quick):
+    other = Service()
+    threading.Thread(target=other.serve_forever, daemon=True).start()
+    service.faults = [(307, {"Location": f"{other.url}/embeddings"}, b"")] * 4
+    with pytest.raises(InferenceError, match="redirected to"):
+        HttpEmbeddingProvider(service.url, "m", api_key="secret", retries=1).encode("a")
+    other.shutdown()
+    other.server_close()
+    assert other.requests == []
+
+
+def test_an_answer_far_larger_than_its_vectors_is_not_taken_in(service, quick):
+    service.faults = [(200, {}, b" " * (3 << 20))]
+    with pytest.raises(InferenceError, match=r"answered more than \d+ bytes"):
+        HttpEmbeddingProvider(service.url, "m", batch_size=1, retries=0).encode("a")
+
+
 def test_refusals_are_reported_at_once(service, quick):
     service.faults = [(401, {}, b'{"error": {"message": "bad key"}}')]
     with pytest.raises(InferenceError, match="401 Unauthorized: bad key"):

@@ -174,8 +174,10 @@ impl Writer {
         if saved.operations == 0 {
             return Ok(());
         }
+        // An append looked just before it wrote; only who has waited since must look again.
+        let has_waited = saved.pending.is_none() || matches!(durability, Durability::Commit);
         self.sync(saved, durability)?;
-        self.in_place()
+        if has_waited { self.in_place() } else { Ok(()) }
     }
 
     /// Fails, for good, once the folder or the lock are not those that were opened: what is acknowledged

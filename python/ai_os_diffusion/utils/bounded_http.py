@@ -114,6 +114,7 @@ def request(
     url: str,
     *,
     method: str = "GET",
+    content: bytes | None = None,
     headers: Mapping[str, str] | None = None,
     token: str | None = None,
     limits: Limits | None = None,
@@ -125,7 +126,8 @@ def request(
 
     Args:
         url: http or https.
-        method: GET or HEAD.
+        method: GET, HEAD or POST.
+        content: to send; what is sent is not sent on to where a redirection leads.
         headers: to send.
         token: sent as a bearer token, to the host of `url` alone.
         limits: of time.
@@ -142,7 +144,7 @@ def request(
         with _told(url):
             if token and _host(url) == _host(origin):
                 sent["Authorization"] = f"Bearer {token}"
-            asked = urllib.request.Request(url, headers=sent, method=method)  # noqa: S310  # see `_opener`
+            asked = urllib.request.Request(url, content, sent, method=method)  # noqa: S310  # see `_opener`
             response = _opener(clock).open(asked, timeout=limits.stall_s)
         with response:
             location = response.headers.get("Location")
@@ -152,6 +154,8 @@ def request(
                     raise TransferError(f"{url}: answered in the encoding {encoding!r}, expected none")
                 yield Answer(response, url, clock)
                 return
+        if content is not None:
+            raise TransferError(f"{url}: redirected to {location[:200]!r}, expected an answer", final=True)
         url = _redirected(url, location)
     raise TransferError(f"{origin}: redirected more than {limits.redirections} times")
 

@@ -9,11 +9,10 @@ import json
 import os
 import random
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from ai_os_diffusion.utils.bounded_http import Limits, TransferError, request
 from ai_os_diffusion.utils.errors import ConfigurationError, InferenceError
 from ai_os_diffusion.utils.wording import counted
 
@@ -24,6 +23,8 @@ __all__ = ["HttpEmbeddingProvider"]
 
 _RETRIED = frozenset({408, 409, 429, 500, 502, 503, 504})
 _LONGEST_WAIT_S = 30.0
+# A vector of tens of thousands of numbers, written out.
+_VECTOR_BYTES = 1 << 20
 
 
 class HttpEmbeddingProvider:
@@ -35,7 +36,7 @@ class HttpEmbeddingProvider:
         api_key: sent as a bearer token; by default the environment variable `OPENAI_API_KEY`, if set.
         dimension: length of a vector; None asks the service with a first text when needed.
         batch_size: texts of one request.
-        timeout_s: seconds to wait for an answer to begin, and between its parts.
+        timeout_s: seconds to wait for a whole answer.
         retries: further attempts after a failure that may pass (timeouts, 429, 5xx), with growing waits.
         query_prefix: put before questions.
         document_prefix: put before passages.
@@ -133,21 +134,22 @@ class HttpEmbeddingProvider:
             time.sleep(problem.wait_s or spread * min(0.125 * 2**attempt, _LONGEST_WAIT_S))
 
     def _send(self, body: bytes) -> bytes:
+        limits = Limits(stall_s=self._timeout_s, answer_s=self._timeout_s)
         headers = {"Content-Type": "application/json"}
-        if self._key:
-            headers["Authorization"] = f"Bearer {self._key}"
-        request = urllib.request.Request(self.url, body, headers)  # noqa: S310
         try:
-            with urllib.request.urlopen(request, timeout=self._timeout_s) as answer:  # noqa: S310
-                return bytes(answer.read())
-        except urllib.error.HTTPError as error:
-            with error:
-                problem = f"answered {error.code} {error.reason}: {_reason(error.read())}"
-                if error.code in _RETRIED:
-                    raise _TransientError(problem, _seconds(error.headers.get("Retry-After"))) from error
-            raise InferenceError(f"{self.url}: {problem}") from error
-        except (OSError, http.client.HTTPException) as error:
+            with request(
+                self.url, method="POST", content=body, headers=headers, token=self._key or None, limits=limits
+            ) as answer:
+                content = answer.read((1 + self._batch_size) * _VECTOR_BYTES)
+        except TransferError as error:
             raise _TransientError(f"cannot be reached: {error}") from error
+        if answer.status // 100 == 2:
+            return content
+        phrase = http.client.responses.get(answer.status, "")
+        problem = f"answered {answer.status} {phrase}: {_reason(content)}"
+        if answer.status in _RETRIED:
+            raise _TransientError(problem, _seconds(answer.headers.get("Retry-After")))
+        raise InferenceError(f"{self.url}: {problem}")
 
     def _vectors(self, answer: bytes, count: int) -> NDArray[Any]:
         import numpy as np
