@@ -5,7 +5,7 @@
 PY      := .venv/bin/python
 TORCHPY := .venv-torch/bin/python
 SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find crates -name '*.rs' -o -name Cargo.toml)
-PYTEST  := -m pytest -q
+PYTEST  := -m pytest -q -n auto --maxprocesses 4
 NO_AMX  := -mno-amx-tile -mno-amx-int8 -mno-amx-bf16
 
 .PHONY: help demo test test-rust test-python test-torch check bench fuzz reliability clean
@@ -68,6 +68,7 @@ fuzz:
 	sh scripts/fuzz.sh
 
 reliability: .venv/.test
+	AIOS_CRASH_SEEDS=100 cargo test --release --locked -p arrow_storage --test power_loss -- --nocapture
 	AIOS_KILLS=2000 AIOS_DAMAGES=2000 $(PY) $(PYTEST) tests/durability
 	AIOS_HUB_ANSWERS=5000 $(PY) $(PYTEST) tests/inference/hub
 	AIOS_DOCUMENTS=3000 AIOS_PDF_MUTATIONS=500 $(PY) $(PYTEST) tests/property tests/ingestion

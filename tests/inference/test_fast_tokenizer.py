@@ -118,7 +118,9 @@ def train_unigram():
         unk_token="<unk>",
         show_progress=False,
     )
-    tokenizer.train_from_iterator(CORPUS, trainer)
+    # Pieces of one letter's or two letters' run segment it in many ways of one score, and which of them is
+    # taken differs from release to release.
+    tokenizer.train_from_iterator([text for text in CORPUS if len(text) < 200], trainer)
     tokenizer.post_processor = processors.TemplateProcessing(
         single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
     )

@@ -229,6 +229,18 @@ def test_a_process_that_dies_is_started_again():
     assert read(GOOD) == ([("Rain fell on Monday", 1)], [])
 
 
+def test_a_process_is_kept_whatever_the_size_of_the_one_that_started_it():
+    pdf._process.kill()
+    held = bytearray(300 << 20)
+    held[::4096] = b"." * len(held[::4096])
+    read(GOOD)
+    process = pdf._process._process
+    del held
+    assert process is not None
+    read(GOOD)
+    assert pdf._process._process is process
+
+
 def test_a_process_that_cannot_be_started_is_named(monkeypatch):
     pdf._process.kill()
     monkeypatch.setattr(limited_process.sys, "executable", "/no/such/python")

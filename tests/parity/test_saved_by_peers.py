@@ -219,8 +219,8 @@ def test_biases(tmp_path: Path, architecture: str) -> None:
 @pytest.mark.parametrize("said", [True, False])
 @pytest.mark.parametrize("tied", [True, False])
 def test_a_head_is_tied_as_transformers_ties_it(tmp_path: Path, tied: bool, said: bool) -> None:
-    import torch
-    import transformers
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
     from safetensors.torch import load_file, save_file
 
     network(tmp_path / "saved", "Llama", tie_word_embeddings=said)

@@ -59,10 +59,10 @@ def suggestions(word: str, verbs: Iterable[str], group: str = "") -> tuple[str, 
     ours = {name: (f"memory {name}",) for name in _memory_verbs()} | {verb: (verb,) for verb in verbs}
     known = {**SYNONYMS, **ours}
     begun = [names for name, names in ours.items() if word and name.startswith(word)]
-    # As rustc has it: one slip in three letters.
-    slips = {name: edit_distance(word, name) for name in known}
+    # As rustc has it: one slip in three letters. Lengths that differ by more are no work.
     allowed = max(len(word), 3) // 3
-    nearest = min(slips.values())
+    slips = {name: edit_distance(word, name) for name in known if abs(len(name) - len(word)) <= allowed}
+    nearest = min(slips.values(), default=allowed + 1)
     near = [known[name] for name, slip in slips.items() if slip == nearest <= allowed]
     found = [known[word]] if word in known else begun or near
     flat = tuple(dict.fromkeys(itertools.chain.from_iterable(found)))
