@@ -30,7 +30,7 @@ __all__ = ["Reading"]
 _READ_IN_PIECES = frozenset(("text", "jsonl"))
 _MAX_WHOLE_BYTES = 64_000_000
 # What is read whole in any case: it is in memory once, and most files are shorter.
-_SHORT_BYTES = 2_000_000
+_SHORT_BYTES = 500_000
 _BUFFER_BYTES = 1 << 20
 _SAMPLE_BYTES = 1 << 16
 

@@ -9,7 +9,7 @@ from ai_os_diffusion.utils.errors import IngestError
 
 __all__ = ["text_pieces"]
 
-_PIECE_CHARS = 1 << 20
+_PIECE_CHARS = 1 << 18
 _MAX_LINE_CHARS = 64_000_000
 
 
@@ -29,7 +29,8 @@ def text_pieces(
         IngestError: a line that is to stay whole is longer than can be read.
     """
     held, line = "", 1
-    while more := file.read(piece_chars):
+    # As much again as is held, so that a line of any length is looked through about twice.
+    while more := file.read(max(piece_chars, len(held))):
         held += more
         end = _end_of_line(held) if whole_lines else _end(held)
         if len(held) < piece_chars or not end:

@@ -301,6 +301,11 @@ def test_a_local_folder_is_converted_again_only_when_it_changed(source, tmp_path
     assert (folder / "weights.parquet").stat().st_mtime_ns > built
 
 
+def test_a_file_beside_the_model_may_have_any_name(source, tmp_path):
+    (source / os.fsdecode(b"notes-\xff.txt")).write_text("of another time")
+    assert pull(source, models_dir=tmp_path / "models").name == "original"
+
+
 def test_a_model_of_an_earlier_converter_is_refused_and_pulled_anew(hub, tiny, source, tmp_path, monkeypatch):
     models = tmp_path / "models"
     folders = [pull(ref, models_dir=models) for ref in ("tiny", "hf:org/tiny", source)]
