@@ -5,7 +5,9 @@
 PY      := .venv/bin/python
 TORCHPY := .venv-torch/bin/python
 SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find crates -name '*.rs' -o -name Cargo.toml)
-PYTEST  := -m pytest -q -n auto --maxprocesses 4
+PYTEST  := -m pytest -q
+# Not for torch, which takes all cores by itself.
+CORES   := -n auto --maxprocesses 4
 NO_AMX  := -mno-amx-tile -mno-amx-int8 -mno-amx-bf16
 
 .PHONY: help demo test test-rust test-python test-torch check bench fuzz reliability clean
@@ -42,7 +44,7 @@ test-rust: .venv/.native
 	cargo test --release --locked --workspace -q
 
 test-python: .venv/.test
-	$(PY) $(PYTEST)
+	$(PY) $(PYTEST) $(CORES)
 
 test-torch: .venv-torch/.ready
 	$(TORCHPY) $(PYTEST) -m torch

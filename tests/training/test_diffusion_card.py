@@ -17,7 +17,11 @@ RECIPE = Path(__file__).parents[2] / "training" / "diffusion_card"
 @pytest.fixture(autouse=True)
 def _recipe(monkeypatch):
     monkeypatch.syspath_prepend(str(RECIPE))
+    # Matrices this small are slower on several threads, and far slower where others use the cores.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     yield
+    torch.set_num_threads(threads)
     for name in ("examples", "notes", "packing", "decoder", "judging", "train"):
         sys.modules.pop(name, None)
 
