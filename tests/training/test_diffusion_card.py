@@ -141,3 +141,23 @@ def test_a_card_is_named_as_its_file_has_it_and_survives_rounding():
     back = rounded[f"{name}.weight"].float() * rounded[f"{name}.scale"].float()[:, None]
     largest = card[f"{name}.weight"].abs().amax(1, keepdim=True)
     assert torch.all((back - card[f"{name}.weight"]).abs() <= 0.51 / 127 * largest + 1e-6)
+
+
+def test_training_goes_on_from_a_card_and_refuses_one_of_another_rank():
+    from decoder import Decoder, quantised
+
+    torch.manual_seed(0)
+    first = Decoder(tiny_weights(), rank=8)
+    with torch.no_grad():
+        for value in first.parameters():
+            value.add_(0.1 * torch.randn_like(value))
+    second = Decoder(tiny_weights(), rank=8)
+    second.begin_from(first.card())
+    assert all(torch.equal(value, second.card()[name]) for name, value in first.card().items())
+    second.begin_from(quantised(first.card()))
+    for name, value in first.card().items():
+        torch.testing.assert_close(second.card()[name], value, atol=value.abs().max().item() / 120, rtol=0)
+    with pytest.raises(ValueError, match="--rank"):
+        Decoder(tiny_weights(), rank=4).begin_from(first.card())
+    with pytest.raises(ValueError, match="differ"):
+        second.begin_from({"model.norm.weight": torch.ones(128)})

@@ -145,6 +145,34 @@ class Decoder(nn.Module):
 
     def card(self) -> dict[str, Tensor]:
         """What is trained, float32 on the CPU, under the names that a card's file has."""
+        values = dict(self.named_parameters())
+        return {
+            name: values[ours].detach().float().cpu().contiguous()
+            for ours, name in self._card_names().items()
+        }
+
+    @torch.no_grad()
+    def begin_from(self, card: dict[str, Tensor]) -> None:
+        """Go on from a card, as `card` or `quantised` gives it.
+
+        Raises:
+            ValueError: it has other tensors, or of other shapes.
+        """
+        values, names = dict(self.named_parameters()), self._card_names()
+        factors = restored(card)
+        if factors.keys() != set(names.values()):
+            odd = min(factors.keys() ^ set(names.values()))
+            raise ValueError(f"the card and this model differ in {odd!r}")
+        for ours, name in names.items():
+            if factors[name].shape != values[ours].shape:
+                raise ValueError(
+                    f"{name!r} has shape {tuple(factors[name].shape)}, expected {tuple(values[ours].shape)}: "
+                    "is --rank the card's?"
+                )
+            values[ours].copy_(factors[name])
+
+    def _card_names(self) -> dict[str, str]:
+        """Names of the parameters, and those that a card's file has for them."""
         names = {"rows": "model.embed_tokens.rows"}
         for name, _ in self.named_parameters():
             layer, _, rest = name.removeprefix("layers.").partition(".")
@@ -153,9 +181,7 @@ class Decoder(nn.Module):
                 names[name] = f"model.layers.{layer}.{linear}.lora_{rest[-1].upper()}.weight"
             elif name != "rows":
                 names[name] = f"model.{name}"
-        return {
-            names[name]: value.detach().float().cpu().contiguous() for name, value in self.named_parameters()
-        }
+        return names
 
 
 def dense_attention(q: Tensor, k: Tensor, v: Tensor, mask: object) -> Tensor:
@@ -176,3 +202,14 @@ def quantised(card: dict[str, Tensor]) -> dict[str, Tensor]:
         out[name] = (value / scale.float()[:, None]).round().clamp(-127, 127).to(torch.int8)
         out[name.removesuffix(".weight") + ".scale"] = scale
     return out
+
+
+def restored(card: dict[str, Tensor]) -> dict[str, Tensor]:
+    """float32 tensors of what `quantised` made."""
+    return {
+        name: value.float() * card[scale].float()[:, None]
+        if (scale := name.removesuffix(".weight") + ".scale") in card
+        else value.float()
+        for name, value in card.items()
+        if not name.endswith(".scale")
+    }

@@ -6,15 +6,17 @@ import argparse
 import itertools
 import json
 import math
+import os
 import time
 from pathlib import Path
 
 import torch
+import torch.distributed
 import torch.utils.checkpoint
 from decoder import Decoder, dense_attention, quantised, read_gguf
 from judging import Judge
 from packing import Batches, TextEncoder, visible
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional
 
@@ -36,6 +38,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--seconds", type=float, required=True, help="time to train; the rate follows the clock"
     )
+    parser.add_argument("--card", type=Path, help="begin from this card, of the same rank")
     parser.add_argument("--objective", choices=("diffusion", "causal"), default="diffusion")
     parser.add_argument("--rank", type=int, default=128)
     parser.add_argument("--rate", type=float, default=2e-3)
@@ -107,15 +110,53 @@ def loss_of(decoder: Decoder, hidden: Tensor, batch: dict[str, Tensor]) -> Tenso
     return total / weights.sum().clamp_min(1e-6)
 
 
+class Team:
+    """The processes that train one card together, as `torchrun` starts them; alone without it."""
+
+    def __init__(self, device: str) -> None:
+        self.rank, self.size = (
+            int(os.environ.get(name, d)) for name, d in (("RANK", "0"), ("WORLD_SIZE", "1"))
+        )
+        self.device = device
+        if self.size > 1:
+            on_gpu = device.startswith("cuda")
+            torch.distributed.init_process_group("nccl" if on_gpu else "gloo")
+            if on_gpu:
+                self.device = f"cuda:{os.environ['LOCAL_RANK']}"
+                torch.cuda.set_device(self.device)
+
+    def average(self, parameters: list[Tensor]) -> None:
+        """Make every gradient the mean of those of all processes."""
+        if self.size == 1:
+            return
+        flat = torch.cat([p.grad.flatten() for p in parameters])
+        torch.distributed.all_reduce(flat)
+        parts = (flat / self.size).split([p.numel() for p in parameters])
+        for p, part in zip(parameters, parts, strict=True):
+            p.grad.copy_(part.view_as(p))
+
+    def agreed(self, value: float) -> float:
+        """The first process's value, in all of them."""
+        if self.size == 1:
+            return value
+        shared = torch.tensor(value, dtype=torch.float64, device=self.device)
+        torch.distributed.broadcast(shared, 0)
+        return shared.item()
+
+
 class Training:
     """A run: its decoder, its optimizer, and how far it is. It resumes where its last state was saved."""
 
     def __init__(self, a: argparse.Namespace) -> None:
         self._a = a
+        self._team = Team(a.device)
+        a.device = self._team.device
         a.out.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(a.seed)
         torch.set_float32_matmul_precision("high")
         self.decoder = Decoder(read_gguf(a.base), a.rank).to(a.device)
+        if a.card:
+            self.decoder.begin_from(load_file(a.card))
         factors = [p for n, p in self.decoder.named_parameters() if n.endswith((".a", ".b"))]
         others = [p for n, p in self.decoder.named_parameters() if not n.endswith((".a", ".b"))]
         groups = [{"params": factors, "weight_decay": 0.01}, {"params": others, "weight_decay": 0.0}]
@@ -136,9 +177,12 @@ class Training:
         batches = Batches(
             a.data, a.tokenizer, rows=a.rows, length=a.length, seed=a.seed, objective=a.objective
         )
-        first = self._step * a.accumulate
+        first = self._step * a.accumulate * self._team.size + self._team.rank
         loader = torch.utils.data.DataLoader(
-            batches, batch_size=None, sampler=itertools.count(first), num_workers=a.workers
+            batches,
+            batch_size=None,
+            sampler=itertools.count(first, self._team.size),
+            num_workers=a.workers,
         )
         stream = iter(loader)
         judged, begun, losses = self._seconds, None, []
@@ -146,18 +190,23 @@ class Training:
             losses.append(self._advance([next(stream) for _ in range(a.accumulate)]))
             now = time.monotonic()
             # The first step compiles, which is not training.
-            self._seconds += now - begun if begun else 0.0
+            self._seconds = self._team.agreed(self._seconds + (now - begun if begun else 0.0))
             begun = now
             if self._step % 50 == 0:
                 self._say(loss=round(torch.stack(losses).mean().item(), 4))
                 losses = []
             if self._seconds - judged >= a.judge_every:
                 judged = self._seconds
-                self._say(**self._judged(self._judge.quick))
-                self.save()
+                self._rest("quick")
                 begun = time.monotonic()
-        self._say(**self._judged(self._judge.whole))
-        self.save()
+        self._rest("whole")
+
+    def _rest(self, judgement: str) -> None:
+        """Judge and save, in the first process; the others wait for it."""
+        if self._team.rank == 0:
+            self._say(**self._judged(getattr(self._judge, judgement)))
+            self.save()
+        self._team.agreed(0.0)
 
     def _advance(self, batches: list[dict[str, Tensor]]) -> Tensor:
         rate = self._a.rate * learning_rate(self._seconds / self._a.seconds)
@@ -172,6 +221,7 @@ class Training:
             loss = loss_of(self.decoder, hidden, batch) / len(batches)
             loss.backward()
             total += loss.detach()
+        self._team.average(list(self.decoder.parameters()))
         torch.nn.utils.clip_grad_norm_(self.decoder.parameters(), 1.0)
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
@@ -207,9 +257,11 @@ class Training:
 
     @property
     def _tokens(self) -> int:
-        return self._step * self._a.accumulate * self._a.rows * self._a.length
+        return self._step * self._a.accumulate * self._team.size * self._a.rows * self._a.length
 
     def _say(self, **record: float) -> None:
+        if self._team.rank:
+            return
         line = json.dumps(
             {"step": self._step, "seconds": round(self._seconds), "tokens": self._tokens} | record
         )
