@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ai_os_diffusion.config import load_config
-from ai_os_diffusion.inference.model_hub import fetch_source, pull
+from ai_os_diffusion.models.local_models import fetch_source, pull
 
 CACHE = Path(__file__).resolve().parents[1] / ".cache" / "benchmarks"
 

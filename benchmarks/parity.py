@@ -169,7 +169,7 @@ def same_prefix(left: list[int], right: list[int]) -> int:
 
 def decoder_figures(folder: Path, text: str, windows: int, prompts: int = len(PROMPTS)) -> dict[str, Any]:
     """Greedy agreement, logits and perplexity ratios to transformers on a text's first windows."""
-    from ai_os_diffusion.inference.perplexity import measure_perplexity
+    from ai_os_diffusion.inference.generation.perplexity import measure_perplexity
 
     twins = DecoderTwins(folder)
     agreement: dict[str, list[int]] = {"native": [], "torch": [], "stored": []}

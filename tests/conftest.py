@@ -184,7 +184,7 @@ def _converted(source: Path, shapes: dict[str, tuple[int, ...]], out: Path) -> P
     """Fill the shapes with noise around 0, those of norms around 1, and convert the folder."""
     from safetensors.numpy import save_file
 
-    from ai_os_diffusion.inference.convert import convert_model
+    from ai_os_diffusion.models.convert import convert_model
 
     rng = np.random.default_rng(0)
     tensors = {

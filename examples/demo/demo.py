@@ -20,7 +20,7 @@ from ai_os_diffusion.cli.progress import ProgressBar
 from ai_os_diffusion.config import load_config
 from ai_os_diffusion.grounding import Answer
 from ai_os_diffusion.inference.device_utils import get_device_info
-from ai_os_diffusion.inference.model_hub import pull
+from ai_os_diffusion.models.local_models import pull
 from ai_os_diffusion.runtime import Runtime, open_runtime
 
 HERE = Path(__file__).resolve().parent

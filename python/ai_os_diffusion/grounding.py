@@ -19,7 +19,7 @@ from ai_os_diffusion.recall import RecallResult
 from ai_os_diffusion.support import keeps_question, support
 
 if TYPE_CHECKING:
-    from ai_os_diffusion.inference.generation import GenerationStream
+    from ai_os_diffusion.inference.generation.generation_stream import GenerationStream
 
 __all__ = [
     "ANSWER_ENDS",

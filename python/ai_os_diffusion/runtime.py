@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ai_os_diffusion.grounding import Answer, Reply
     from ai_os_diffusion.indexing import AddProgress, AddReport
     from ai_os_diffusion.inference import ArrowEngine
-    from ai_os_diffusion.inference.generation import GenerationStream
+    from ai_os_diffusion.inference.generation.generation_stream import GenerationStream
     from ai_os_diffusion.recall import RecallResult
     from ai_os_diffusion.storage import ArrowStorage
 
@@ -315,7 +315,7 @@ class Runtime:
 
     def _engine(self, name: str) -> ArrowEngine:
         from ai_os_diffusion.inference import ArrowEngine
-        from ai_os_diffusion.inference.model_hub import resolve_model
+        from ai_os_diffusion.models.local_models import resolve_model
 
         config = self.config
         folder = resolve_model(name, models_dir=config.models_dir)

@@ -71,7 +71,7 @@ def test_a_full_disk_is_1(aios, home, tmp_path, tiny_encoder_dir, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patched:
-        patched.setattr("ai_os_diffusion.inference.convert.convert_model", full)
+        patched.setattr("ai_os_diffusion.models.convert.convert_model", full)
         result = aios("pull", tiny_encoder_dir, "--quantize", "int8")
     assert result.exit_code == 1
     assert "make room" in result.stderr

@@ -80,7 +80,7 @@ def test_inspect_verifies_the_files(aios, aios_json, home, tiny_encoder_dir, tmp
 def test_models_names_those_that_must_be_pulled_again(aios, aios_json, home, tiny_encoder_dir, monkeypatch):
     aios("pull", tiny_encoder_dir, "--quantize", "int4")
     assert aios_json("models")["models"][0]["outdated"] is False
-    monkeypatch.setattr("ai_os_diffusion.inference.model_metadata.CONVERTER_VERSION", 2)
+    monkeypatch.setattr("ai_os_diffusion.models.metadata.CONVERTER_VERSION", 2)
     assert aios_json("models")["models"][0]["outdated"] is True
     assert f"run: aios pull {tiny_encoder_dir} --quantize int4" in aios("models").stderr
     assert "converter_version" in aios("embed", "x", "--model", "tiny-encoder-int4").stderr

@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 
 from ai_os_diffusion.inference import ArrowEngine
-from ai_os_diffusion.inference.convert import convert_model
-from ai_os_diffusion.inference.model_contents import verify_model
-from ai_os_diffusion.inference.model_hub import list_models, pull, remove_model, resolve_model
+from ai_os_diffusion.models.contents import verify_model
+from ai_os_diffusion.models.convert import convert_model
+from ai_os_diffusion.models.local_models import list_models, pull, remove_model, resolve_model
 from ai_os_diffusion.utils import atomic_folder
 from ai_os_diffusion.utils.errors import DiffusionError
 from support.loopback_hub import tiny_bert

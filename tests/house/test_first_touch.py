@@ -14,7 +14,7 @@ import pytest
 import ai_os_diffusion
 from ai_os_diffusion.config import Config, ModelConfig, StorageConfig
 from ai_os_diffusion.inference import FastTokenizer
-from ai_os_diffusion.inference.model_registry import known_models
+from ai_os_diffusion.models.registry import known_models
 from ai_os_diffusion.runtime import Runtime
 from ai_os_diffusion.storage import ArrowStorage
 from ai_os_diffusion.utils.shared_cache import shared_cache
@@ -118,7 +118,7 @@ def test_a_tokenizer_reads_its_files_once(tmp_path):
 
 
 def test_the_registry_is_read_once(tmp_path):
-    source = (PACKAGE / "inference" / "model_registry.json").read_text(encoding="utf-8")
+    source = (PACKAGE / "models" / "registry.json").read_text(encoding="utf-8")
     for number in range(20):
         registry = tmp_path / f"{number}.json"
         registry.write_text(source, encoding="utf-8")

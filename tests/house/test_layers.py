@@ -18,18 +18,19 @@ LAYERS = [
     {"cli"},
     {"runtime", "grounding", "excerpts", "support", "indexing", "recall"},
     {"inference"},
+    {"models"},
     {"storage", "ingestion"},
     {"config"},
     {"contracts", "utils"},
 ]
 # A layer made of cooperating modules rather than of siblings.
 TOGETHER = [{"runtime", "grounding", "excerpts", "support", "indexing", "recall"}]
-NATIVE_USERS = {"inference", "ingestion", "storage"}
+NATIVE_USERS = {"inference", "models", "ingestion", "storage"}
 HEAVY = {"torch", "transformers", "pyarrow", "polars", "duckdb", "huggingface_hub", "rich", "yaml", "jinja2"}
 
 # Modules that only functions import, so what stands at their top is loaded on use.
 IMPORTED_ON_USE = {
-    "inference/chat_template.py",
+    "inference/template/chat_template.py",
     "inference/decoder_layers.py",
     "inference/template/conditions.py",
     "inference/template/evaluator.py",
@@ -37,7 +38,7 @@ IMPORTED_ON_USE = {
     "inference/template/methods.py",
     "inference/template/renderer.py",
     "inference/template/values.py",
-    "inference/torch_core.py",
+    "inference/torch/torch_core.py",
 }
 
 

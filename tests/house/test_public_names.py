@@ -17,7 +17,7 @@ PUBLIC = {
         "ArrowEngine FastTokenizer Generation GenerationStream InferenceCore WeightLoader get_best_device "
         "get_cpu_features get_device_info is_rocm_platform is_vulkan_available print_device_info"
     ),
-    "ai_os_diffusion.inference.convert": "ConvertReport convert_model",
+    "ai_os_diffusion.models.convert": "ConvertReport convert_model",
     "ai_os_diffusion.inference.device_utils": (
         "DEVICE_KINDS DeviceInfo get_best_device get_cpu_features get_device_info is_rocm_platform "
         "is_vulkan_available print_device_info resolve_device torch_problem"

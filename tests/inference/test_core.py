@@ -112,7 +112,7 @@ def test_settings_are_refused_by_name(encoder, decoder, tiny_encoder_dir):
 
 def test_the_torch_backend_without_torch_names_what_to_install(tiny_encoder_dir, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
-    monkeypatch.delitem(sys.modules, "ai_os_diffusion.inference.torch_core", raising=False)
+    monkeypatch.delitem(sys.modules, "ai_os_diffusion.inference.torch.torch_core", raising=False)
     with pytest.raises(DeviceError, match=r"package torch, .*pip install 'ai-os-diffusion\[gpu\]'"):
         core_in(tiny_encoder_dir, backend="torch")
 

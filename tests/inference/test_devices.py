@@ -12,8 +12,6 @@ import pytest
 
 from ai_os_diffusion.config import load_config
 from ai_os_diffusion.inference import cuda_backend
-from ai_os_diffusion.inference.cpu_info import get_cpu_info, memory_bytes
-from ai_os_diffusion.inference.device_probe import find_library, probe_accelerators, vulkan_drivers
 from ai_os_diffusion.inference.device_utils import (
     get_best_device,
     get_cpu_features,
@@ -23,8 +21,10 @@ from ai_os_diffusion.inference.device_utils import (
     print_device_info,
     resolve_device,
 )
-from ai_os_diffusion.inference.doctor import doctor_report
+from ai_os_diffusion.inference.devices.device_probe import find_library, probe_accelerators, vulkan_drivers
+from ai_os_diffusion.inference.devices.doctor import doctor_report
 from ai_os_diffusion.inference.intel_opt import intel_report, recommended_threads
+from ai_os_diffusion.utils.cpu_info import get_cpu_info, memory_bytes
 from ai_os_diffusion.utils.errors import DeviceError
 
 GIB = 1 << 30
@@ -196,7 +196,7 @@ def test_a_broken_tool_leaves_what_the_system_says(nvidia, body):
 
 
 def test_a_tool_that_hangs_is_given_up(nvidia, monkeypatch):
-    monkeypatch.setattr("ai_os_diffusion.inference.device_probe.SMI_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("ai_os_diffusion.inference.devices.device_probe.SMI_TIMEOUT_S", 0.2)
     (gpu,) = probe_accelerators(nvidia, smi=tool(nvidia, "exec sleep 60"))
     assert gpu.name == "NVIDIA RTX A2000"
 

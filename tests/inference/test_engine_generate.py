@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ai_os_diffusion.inference import ArrowEngine, Generation
-from ai_os_diffusion.inference.generation import StopStrings
+from ai_os_diffusion.inference.generation.generation_stream import StopStrings
 from ai_os_diffusion.utils.errors import InferenceError, SamplingError
 
 WARM = {"temperature": 1.2, "max_tokens": 40}

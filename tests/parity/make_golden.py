@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ai_os_diffusion.inference.convert.architecture import metadata_from_config
+from ai_os_diffusion.models.convert.settings.architecture import metadata_from_config
 
 GOLDEN = Path(__file__).parent / "golden"
 LENGTHS = (1, 5, 23, 40)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ai_os_diffusion.inference import ArrowEngine
-from ai_os_diffusion.inference.convert import convert_model
+from ai_os_diffusion.models.convert import convert_model
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore")]
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from ai_os_diffusion.inference import ArrowEngine
-from ai_os_diffusion.inference.convert import convert_model
+from ai_os_diffusion.models.convert import convert_model
 from ai_os_diffusion.utils.errors import ModelLoadError
 from support.loopback_hub import FILES
 

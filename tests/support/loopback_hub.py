@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 import numpy as np
 
-from ai_os_diffusion.inference.model_registry import HubSource, KnownModel, PinnedFile, WheelSource
+from ai_os_diffusion.models.registry import HubSource, KnownModel, PinnedFile, WheelSource
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 

@@ -17,7 +17,7 @@ __all__ = ["known_names", "model_names"]
 
 def model_names(ctx: typer.Context, incomplete: str) -> list[str]:
     """Names of the models that are here."""
-    from ai_os_diffusion.inference.model_hub import list_models
+    from ai_os_diffusion.models.local_models import list_models
 
     folder = _models_dir(ctx)
     if folder is None:
@@ -32,7 +32,7 @@ def model_names(ctx: typer.Context, incomplete: str) -> list[str]:
 
 def known_names(incomplete: str) -> list[str]:
     """Names that can be pulled."""
-    from ai_os_diffusion.inference.model_registry import known_models
+    from ai_os_diffusion.models.registry import known_models
 
     return [name for name in sorted(known_models()) if name.startswith(incomplete)]
 

@@ -18,7 +18,7 @@ from ai_os_diffusion.cli.progress import ProgressBar
 from ai_os_diffusion.utils.wording import counted
 
 if TYPE_CHECKING:
-    from ai_os_diffusion.inference.convert import ConvertReport
+    from ai_os_diffusion.models.convert import ConvertReport
 
 __all__ = ["app"]
 
@@ -101,7 +101,7 @@ def quantize(
 
     Best from a model that holds its original numbers: quantising what is quantised already loses twice.
     """
-    from ai_os_diffusion.inference.model_hub import resolve_model
+    from ai_os_diffusion.models.local_models import resolve_model
 
     settings: Settings = ctx.obj
     source = resolve_model(model, models_dir=settings.config().models_dir)
@@ -132,13 +132,13 @@ def inspect(
     settings: Settings = ctx.obj
     path = Path(model)
     if not path.exists():
-        from ai_os_diffusion.inference.model_hub import resolve_model
+        from ai_os_diffusion.models.local_models import resolve_model
 
         path = resolve_model(model, models_dir=settings.config().models_dir)
     found = read_steadily(path if path.is_dir() else path.parent, lambda: inspect_model(path))
     if verify:
-        from ai_os_diffusion.inference.model_contents import verify_model
         from ai_os_diffusion.inference.weight_loader import WeightLoader
+        from ai_os_diffusion.models.contents import verify_model
 
         with ProgressBar(unit="bytes", quiet=quiet) as bar:
             # By tensor first, for the name of a damaged one; then by file, which tells of an exchanged one.
@@ -181,7 +181,7 @@ def _convert(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    from ai_os_diffusion.inference.convert import convert_model
+    from ai_os_diffusion.models.convert import convert_model
 
     with ProgressBar(quiet=quiet) as bar:
         report = convert_model(

@@ -35,7 +35,7 @@ _SENTENCES = [
 @app.command()
 def doctor(ctx: typer.Context, as_json: Json = False) -> None:
     """Show what this machine offers and what will be used."""
-    from ai_os_diffusion.inference.doctor import doctor_report
+    from ai_os_diffusion.inference.devices.doctor import doctor_report
 
     settings: Settings = ctx.obj
     report = doctor_report(settings.config())
@@ -60,7 +60,7 @@ def bench(
 
     A quick look, with what else the machine does in it; the scripts in benchmarks/ compare with others.
     """
-    from ai_os_diffusion.inference.cpu_info import get_cpu_info
+    from ai_os_diffusion.utils.cpu_info import get_cpu_info
 
     settings: Settings = ctx.obj
     rows: dict[str, Any] = {"cpu": get_cpu_info().name}

@@ -14,7 +14,7 @@ from ai_os_diffusion.cli.output import confirm, note, show_json, show_line, show
 from ai_os_diffusion.cli.progress import ProgressBar
 
 if TYPE_CHECKING:
-    from ai_os_diffusion.inference.model_hub import PulledModel
+    from ai_os_diffusion.models.local_models import PulledModel
 
 __all__ = ["app"]
 
@@ -45,8 +45,8 @@ def pull(
     Files are checked by their hashes, converted, and there when whole; a model that is there is not
     fetched again.
     """
-    from ai_os_diffusion.inference.model_hub import list_models
-    from ai_os_diffusion.inference.model_hub import pull as pull_model
+    from ai_os_diffusion.models.local_models import list_models
+    from ai_os_diffusion.models.local_models import pull as pull_model
 
     settings: Settings = ctx.obj
     models_dir = settings.config().models_dir
@@ -67,8 +67,8 @@ def pull(
 @app.command()
 def models(ctx: typer.Context, as_json: Json = False) -> None:
     """List the models that are here, and those known by name."""
-    from ai_os_diffusion.inference.model_hub import list_models
-    from ai_os_diffusion.inference.model_registry import known_models
+    from ai_os_diffusion.models.local_models import list_models
+    from ai_os_diffusion.models.registry import known_models
 
     settings: Settings = ctx.obj
     here = list_models(models_dir=settings.config().models_dir)
@@ -106,8 +106,8 @@ def rm(
     as_json: Json = False,
 ) -> None:
     """Remove models."""
-    from ai_os_diffusion.inference.model_hub import list_models, remove_model
-    from ai_os_diffusion.inference.pull_request import hub_folder
+    from ai_os_diffusion.models.local_models import list_models, remove_model
+    from ai_os_diffusion.models.pull_request import hub_folder
     from ai_os_diffusion.utils.errors import ModelNotFoundError
 
     settings: Settings = ctx.obj
@@ -133,7 +133,7 @@ def rm(
 
 def _pull_again(model: PulledModel) -> str:
     """The command that makes a model anew."""
-    from ai_os_diffusion.inference.model_hub import QUANTIZATIONS
+    from ai_os_diffusion.models.local_models import QUANTIZATIONS
 
     storage = model.name.rpartition("-")[2]
     option = f" --quantize {storage}" if storage in QUANTIZATIONS else ""

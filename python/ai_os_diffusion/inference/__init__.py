@@ -19,7 +19,7 @@ if TYPE_CHECKING:
         print_device_info,
     )
     from ai_os_diffusion.inference.fast_tokenizer import FastTokenizer
-    from ai_os_diffusion.inference.generation import Generation, GenerationStream
+    from ai_os_diffusion.inference.generation.generation_stream import Generation, GenerationStream
     from ai_os_diffusion.inference.inference_core import InferenceCore
     from ai_os_diffusion.inference.weight_loader import WeightLoader
 
@@ -41,8 +41,8 @@ __all__ = [
 _HOMES = {
     "ArrowEngine": "arrow_engine",
     "FastTokenizer": "fast_tokenizer",
-    "Generation": "generation",
-    "GenerationStream": "generation",
+    "Generation": "generation.generation_stream",
+    "GenerationStream": "generation.generation_stream",
     "InferenceCore": "inference_core",
     "WeightLoader": "weight_loader",
     "get_best_device": "device_utils",

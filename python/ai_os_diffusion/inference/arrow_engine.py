@@ -13,26 +13,26 @@ from numpy.typing import ArrayLike, NDArray
 
 from ai_os_diffusion.contracts import Message
 from ai_os_diffusion.inference.device_utils import resolve_device
-from ai_os_diffusion.inference.encode_options import (
+from ai_os_diffusion.inference.encoding.encode_options import (
     EncodeOptions,
     as_tensor,
     check_placement,
     encode_settings,
 )
+from ai_os_diffusion.inference.encoding.sentence_encoder import SentenceEncoder
 from ai_os_diffusion.inference.fast_tokenizer import FastTokenizer, as_batch
-from ai_os_diffusion.inference.generation import Generation, GenerationStream
-from ai_os_diffusion.inference.generation_options import (
+from ai_os_diffusion.inference.generation.generation_options import (
     GenerationOptions,
     TransformersOptions,
     resolve_options,
 )
+from ai_os_diffusion.inference.generation.generation_stream import Generation, GenerationStream
+from ai_os_diffusion.inference.generation.perplexity import measure_perplexity
+from ai_os_diffusion.inference.generation.text_writer import TextWriter
 from ai_os_diffusion.inference.inference_core import InferenceCore
-from ai_os_diffusion.inference.model_hub import resolve_model
-from ai_os_diffusion.inference.model_metadata import ModelMetadata
-from ai_os_diffusion.inference.perplexity import measure_perplexity
-from ai_os_diffusion.inference.sentence_encoder import SentenceEncoder
-from ai_os_diffusion.inference.text_writer import TextWriter
 from ai_os_diffusion.inference.weight_loader import WeightLoader, WeightMap
+from ai_os_diffusion.models.local_models import resolve_model
+from ai_os_diffusion.models.metadata import ModelMetadata
 from ai_os_diffusion.utils.atomic_folder import read_steadily
 from ai_os_diffusion.utils.errors import InferenceError, SamplingError
 

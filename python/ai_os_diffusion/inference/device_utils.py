@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ai_os_diffusion import _native
-from ai_os_diffusion.inference.cpu_info import ROOT, get_cpu_info, memory_bytes
-from ai_os_diffusion.inference.device_probe import DeviceInfo, probe_accelerators, vulkan_drivers
+from ai_os_diffusion.inference.devices.device_probe import DeviceInfo, probe_accelerators, vulkan_drivers
+from ai_os_diffusion.utils.cpu_info import ROOT, get_cpu_info, memory_bytes
 from ai_os_diffusion.utils.errors import DeviceError
 
 __all__ = [

@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from ai_os_diffusion import _native
 from ai_os_diffusion.inference.encoded import Encoded, Padding, Side, pad_ragged
-from ai_os_diffusion.inference.tokenizer_files import TokenizerFiles
-from ai_os_diffusion.utils.errors import TokenizerError, TokenizerFileError
+from ai_os_diffusion.models.tokenizer_files import TokenizerFiles
+from ai_os_diffusion.utils.errors import TokenizerError
 from ai_os_diffusion.utils.lazy_property import lazy_property
 
 __all__ = ["DecodeStream", "FastTokenizer"]
@@ -42,10 +42,7 @@ class FastTokenizer:
         self, path: str | os.PathLike[str], *, padding_side: Side = "right", num_threads: int = 0
     ) -> None:
         self._files = TokenizerFiles(path)
-        try:
-            self.native = _native.Tokenizer(self._files.tokenizer)
-        except TokenizerError as error:
-            raise TokenizerFileError(str(error)) from error
+        self.native = self._files.open()
         self.padding_side: Side = _one_of("padding_side", padding_side, ("left", "right"))
         self.num_threads = num_threads
 
@@ -220,7 +217,7 @@ class FastTokenizer:
         Raises:
             TokenizerError: the model has no template, or it fails; the message names its line.
         """
-        from ai_os_diffusion.inference.chat_template import render_chat_template, trusted_ranges
+        from ai_os_diffusion.inference.template.chat_template import render_chat_template, trusted_ranges
 
         source = chat_template or self.chat_template
         if not source:

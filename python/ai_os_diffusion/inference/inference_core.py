@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ai_os_diffusion import _native
-from ai_os_diffusion.inference.model_metadata import ModelMetadata
 from ai_os_diffusion.inference.native_core import NativeCore
 from ai_os_diffusion.inference.ragged import Ragged, as_ids, as_ragged
+from ai_os_diffusion.models.metadata import ModelMetadata
 from ai_os_diffusion.utils.errors import ConfigurationError, DeviceError, InferenceError
 
 __all__ = ["Backend", "GenerationSession", "InferenceCore"]
@@ -102,7 +102,7 @@ class InferenceCore:
             self.backend: Backend = NativeCore(weights, self.config, num_threads, half_cache)
         elif chosen == "torch":
             try:
-                from ai_os_diffusion.inference.torch_core import TorchCore
+                from ai_os_diffusion.inference.torch.torch_core import TorchCore
             except ModuleNotFoundError as error:
                 raise DeviceError(
                     f"backend 'torch' needs the package {error.name}, which is not installed: "

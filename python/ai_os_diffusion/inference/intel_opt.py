@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ai_os_diffusion.inference.cpu_info import ROOT, get_cpu_info
-from ai_os_diffusion.inference.device_probe import DeviceInfo, probe_accelerators
 from ai_os_diffusion.inference.device_utils import get_cpu_features
+from ai_os_diffusion.inference.devices.device_probe import DeviceInfo, probe_accelerators
+from ai_os_diffusion.utils.cpu_info import ROOT, get_cpu_info
 
 __all__ = ["IntelReport", "intel_report", "recommended_threads"]
 

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ai_os_diffusion import _native
-from ai_os_diffusion.inference.cpu_info import get_cpu_info
-from ai_os_diffusion.inference.model_metadata import ModelMetadata
 from ai_os_diffusion.inference.ragged import Ragged
+from ai_os_diffusion.models.metadata import ModelMetadata
+from ai_os_diffusion.utils.cpu_info import get_cpu_info
 from ai_os_diffusion.utils.errors import WeightError
 
 __all__ = ["NativeCore"]

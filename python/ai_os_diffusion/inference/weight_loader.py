@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ai_os_diffusion._native import WeightFile
-from ai_os_diffusion.inference.model_contents import MAX_DESCRIPTION_BYTES
 from ai_os_diffusion.inference.quantization_schema import BFloat16Tensor, QuantizedTensor, tensor_view
+from ai_os_diffusion.models.contents import MAX_DESCRIPTION_BYTES
 from ai_os_diffusion.utils.errors import (
     ConfigurationError,
     ModelDamagedError,

@@ -1,7 +1,0 @@
-"""Foreign models to model folders, one file a source format."""
-
-from __future__ import annotations
-
-from ai_os_diffusion.inference.convert.converter import ConvertReport, convert_model
-
-__all__ = ["ConvertReport", "convert_model"]

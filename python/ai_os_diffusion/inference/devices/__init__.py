@@ -1,0 +1,1 @@
+"""Accelerators found without their drivers, and the state of this installation."""

@@ -1,0 +1,126 @@
+"""Prompts to text: settings checked, the prompt tokenised, a stream begun."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ai_os_diffusion import _native
+from ai_os_diffusion.contracts import Message
+from ai_os_diffusion.inference.fast_tokenizer import FastTokenizer
+from ai_os_diffusion.inference.generation.generation_options import ResolvedOptions
+from ai_os_diffusion.inference.generation.generation_stream import (
+    GenerationRequest,
+    GenerationStream,
+    StopStrings,
+)
+from ai_os_diffusion.inference.inference_core import InferenceCore
+from ai_os_diffusion.inference.ragged import as_ragged
+from ai_os_diffusion.utils.errors import InferenceError, SamplingError
+
+__all__ = ["TextWriter"]
+
+
+class TextWriter:
+    """What `ArrowEngine.generate` does.
+
+    Args:
+        core: the forward pass.
+        tokenizer: the model's.
+        name: of the model, for messages.
+    """
+
+    def __init__(self, core: InferenceCore, tokenizer: FastTokenizer, name: str) -> None:
+        self._core, self._tokenizer, self._name = core, tokenizer, name
+
+    def write(
+        self,
+        options: ResolvedOptions,
+        messages: Sequence[Message] | None,
+        *,
+        top_p: float,
+        top_k: int,
+        min_p: float,
+        repetition_penalty: float,
+        seed: int | None,
+    ) -> GenerationStream:
+        """Begin a text; see `ArrowEngine.generate` for the arguments.
+
+        Raises:
+            InferenceError: the model is an encoder, or the prompt leaves no room in its window.
+            SamplingError: a setting is out of range.
+        """
+        config = self._core.config
+        if not config.is_decoder:
+            raise InferenceError(
+                f"{self._name} is an encoder ({config.architecture}) and writes no text; "
+                "use a decoder, for instance 'smollm2'"
+            )
+        max_tokens = options.max_tokens
+        if isinstance(max_tokens, bool) or not isinstance(max_tokens, int) or max_tokens < 1:
+            raise SamplingError(f"max_tokens is {max_tokens!r}, expected 1 or more")
+        seed = int.from_bytes(os.urandom(4), "little") if seed is None else seed
+        if not 0 <= seed < 1 << 64:
+            raise SamplingError(f"seed is {seed}, expected 0 to {(1 << 64) - 1}")
+        if not 0 <= top_k < 1 << 32:
+            raise SamplingError(f"top_k is {top_k}, expected 0, which is all tokens, or more")
+        sampler = _native.Sampler(
+            temperature=options.temperature,
+            top_k=top_k,
+            top_p=top_p,
+            min_p=min_p,
+            repetition_penalty=repetition_penalty,
+            seed=seed,
+        )
+        stops = StopStrings(options.stop)
+        ids = self._prompt_ids(options.prompt, messages, options.attention_mask)
+        window = config.max_position_embeddings
+        if not len(ids):
+            raise InferenceError("the prompt is empty; expected some text")
+        if len(ids) >= window:
+            raise InferenceError(f"the prompt has {len(ids)} tokens, expected 1 to {window - 1}; shorten it")
+        room = min(max_tokens, window - len(ids))
+        if options.max_length is not None:
+            if options.max_length <= len(ids):
+                raise SamplingError(
+                    f"max_length is {options.max_length}, expected more than the {len(ids)} tokens of the "
+                    "prompt; max_tokens does not count them"
+                )
+            room = min(room, options.max_length - len(ids))
+        end_ids = self._end_ids if options.end_ids is None else options.end_ids
+        request = GenerationRequest(ids, sampler, room, stops, end_ids, seed)
+        return GenerationStream(self._core.session(len(ids) + room), self._tokenizer, request)
+
+    @property
+    def _end_ids(self) -> frozenset[int]:
+        end = self._tokenizer.eos_id
+        return frozenset(self._core.config.eos_token_ids or (() if end is None else (end,)))
+
+    def _prompt_ids(self, prompt: Any, messages: Sequence[Message] | None, mask: Any) -> NDArray[np.int32]:
+        """Ids of what is to be continued. In text and in messages nothing is a special token."""
+        if (prompt is None) == (messages is None):
+            raise InferenceError("expected either a prompt or messages")
+        if mask is not None and not _is_ids(prompt):
+            raise SamplingError("attention_mask belongs to ids; a text has no padding, leave it out")
+        if isinstance(prompt, str):
+            return self._tokenizer.encode(prompt, padding=False, split_special_tokens=True).flat_ids
+        turns = messages if messages is not None else prompt
+        if _is_ids(turns):
+            ids, bounds = as_ragged(turns, mask)
+            if len(bounds) != 2:
+                raise InferenceError(f"expected ids of one prompt, got {len(bounds) - 1}; call once for each")
+            return ids
+        if not isinstance(turns, Sequence) or not turns or isinstance(turns, str | bytes):
+            raise InferenceError(f"expected a prompt as str, as ids, or as messages, got {turns!r}")
+        return self._tokenizer.apply_chat_template(turns, tokenize=True)
+
+
+def _is_ids(prompt: Any) -> bool:
+    """Whether a prompt is an array or a list of numbers, or of rows of them."""
+    if isinstance(prompt, Sequence) and not isinstance(prompt, str):
+        return bool(prompt) and (isinstance(prompt[0], int) or _is_ids(prompt[0]))
+    return hasattr(prompt, "__array__")

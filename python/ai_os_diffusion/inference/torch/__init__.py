@@ -1,0 +1,1 @@
+"""The torch backend: the readable twin of the native core."""

@@ -1,0 +1,1 @@
+"""GGUF files: their container, blocks of weights, vocabulary and tokenizer."""

@@ -1,0 +1,1 @@
+"""What the configurations beside foreign weights say, and whether it is known here."""
