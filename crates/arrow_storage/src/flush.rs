@@ -176,6 +176,7 @@ fn write_files(
         fresh: BTreeSet::new(),
         dimension: state.dimension,
         seq: state.seq,
+        removals: state.removals.clone(),
     })
 }
 

@@ -76,6 +76,11 @@ impl Folder {
     }
 }
 
+fn is_gone(error: &io::Error) -> bool {
+    let kinds = [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory];
+    kinds.contains(&error.kind())
+}
+
 fn displaced(what: &str) -> io::Error {
     io::Error::other(format!(
         "{what} since the store was opened, so another writer may be at it; nothing was changed there: close \
@@ -195,21 +200,28 @@ impl Vfs for Folder {
         let Some((name, taken)) = self.lock.get() else {
             return Ok(());
         };
-        let gone = |error: &io::Error| {
-            let kinds = [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory];
-            kinds.contains(&error.kind())
-        };
         match std::fs::metadata(&self.path) {
             Ok(found) if Identity::of(&found) == self.identity => {}
-            Err(error) if !gone(&error) => return Err(error),
+            Err(error) if !is_gone(&error) => return Err(error),
             _ => {
                 return Err(displaced("its folder was moved, removed or made again"));
             }
         }
         match self.identity_of(name) {
             Ok(found) if found == *taken => Ok(()),
-            Err(error) if !gone(&error) => Err(error),
+            Err(error) if !is_gone(&error) => Err(error),
             _ => Err(displaced("its LOCK was removed or replaced")),
+        }
+    }
+
+    fn lock_in_place(&self) -> io::Result<()> {
+        let Some((name, taken)) = self.lock.get() else {
+            return Ok(());
+        };
+        match std::fs::metadata(self.path.join(name)) {
+            Ok(found) if Identity::of(&found) == *taken => Ok(()),
+            // Which of the two it is.
+            _ => self.in_place(),
         }
     }
 }

@@ -4,14 +4,15 @@
 //! 0   u32  marker "FRM1"
 //! 4   u32  length of the payload
 //! 8   u32  crc32c of everything else in the frame, continued from the log's salt
-//! 12  u32  kind: 1 operations, 2 closed
+//! 12  u32  kind: 3 operations, 4 closed; 1 and 2, the same without the removals before
 //! 16  u64  number of the commit
 //! 24  u64  bytes of this log known to be durable when the frame was written
-//! 32       payload, padded with zeros to a multiple of 8
+//! 32       payload, padded with zeros to a multiple of 8: the removals before, then the operations
 //! ```
 
 use crate::error::{Error, Result};
 use crate::memory::Memory;
+use crate::removals::Removals;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -21,8 +22,10 @@ const MARKER: [u8; 4] = *b"FRM1";
 /// Largest payload. A larger commit goes straight into a segment.
 pub(crate) const MAX_PAYLOAD_BYTES: usize = 256 << 20;
 
-const KIND_OPERATIONS: u32 = 1;
-const KIND_CLOSED: u32 = 2;
+const KIND_BARE_OPERATIONS: u32 = 1;
+const KIND_BARE_CLOSED: u32 = 2;
+const KIND_OPERATIONS: u32 = 3;
+const KIND_CLOSED: u32 = 4;
 const OP_PUT: u8 = 1;
 const OP_DELETE: u8 = 2;
 
@@ -49,6 +52,8 @@ pub(crate) enum Body {
 pub(crate) struct Frame {
     pub(crate) seq: u64,
     pub(crate) durable: u64,
+    /// What the commits before it removed; none in logs that were written before it was noted.
+    pub(crate) before: Option<Removals>,
     pub(crate) body: Body,
     /// Bytes it takes in the log.
     pub(crate) len: usize,
@@ -79,8 +84,9 @@ impl Header {
 }
 
 /// Writes a frame.
-pub(crate) fn encode(salt: u32, seq: u64, durable: u64, body: &Body) -> Vec<u8> {
+pub(crate) fn encode(salt: u32, seq: u64, durable: u64, before: &Removals, body: &Body) -> Vec<u8> {
     let mut frame = vec![0; HEADER_BYTES];
+    encode_removals(before, &mut frame);
     let kind = match body {
         Body::Closed => KIND_CLOSED,
         Body::Operations(operations) => {
@@ -116,15 +122,23 @@ pub(crate) fn decode(path: &Path, salt: u32, bytes: &[u8]) -> Result<Option<Fram
     if checksum(salt, frame) != header.crc {
         return Ok(None);
     }
-    let payload = &frame[HEADER_BYTES..HEADER_BYTES + header.payload_len];
-    let body = match u32_at(frame, 12) {
-        KIND_OPERATIONS => Body::Operations(decode_operations(path, payload)?),
-        KIND_CLOSED => Body::Closed,
+    let mut payload = &frame[HEADER_BYTES..HEADER_BYTES + header.payload_len];
+    let kind = u32_at(frame, 12);
+    let before = match kind {
+        KIND_OPERATIONS | KIND_CLOSED => Some(decode_removals(path, &mut payload)?),
+        _ => None,
+    };
+    let body = match kind {
+        KIND_OPERATIONS | KIND_BARE_OPERATIONS => {
+            Body::Operations(decode_operations(path, payload)?)
+        }
+        KIND_CLOSED | KIND_BARE_CLOSED => Body::Closed,
         kind => return Err(unknown(path, kind)),
     };
     Ok(Some(Frame {
         seq: u64_at(frame, 16),
         durable: u64_at(frame, 24),
+        before,
         body,
         len: frame.len(),
     }))
@@ -149,6 +163,24 @@ fn u32_at(bytes: &[u8], at: usize) -> u32 {
 
 fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from(u32_at(bytes, at)) | u64::from(u32_at(bytes, at + 4)) << 32
+}
+
+fn encode_removals(removals: &Removals, out: &mut Vec<u8>) {
+    out.extend(removals.unlisted.to_le_bytes());
+    out.extend((removals.listed.len() as u32).to_le_bytes());
+    for (seq, ids) in &removals.listed {
+        out.extend(seq.to_le_bytes());
+        out.extend((ids.len() as u32).to_le_bytes());
+        ids.iter().for_each(|id| put_text(out, id));
+    }
+}
+
+/// Reads removals and moves `payload` behind them.
+fn decode_removals(path: &Path, payload: &mut &[u8]) -> Result<Removals> {
+    let mut cursor = Cursor { rest: payload };
+    let removals = cursor.removals().ok_or_else(|| contradiction(path))?;
+    *payload = cursor.rest;
+    Ok(removals)
 }
 
 fn encode_operation(operation: &Operation, out: &mut Vec<u8>) {
@@ -187,13 +219,14 @@ fn decode_operations(path: &Path, payload: &[u8]) -> Result<Vec<Operation>> {
             OP_DELETE => cursor.text().map(Operation::Delete),
             kind => return Err(unknown(path, u32::from(kind))),
         };
-        // The checksum held, so a writer wrote this: it does not happen short of a bug or forgery.
-        operations
-            .push(operation.ok_or_else(|| {
-                Error::corrupted(path, 0, "a record contradicts its own lengths")
-            })?);
+        operations.push(operation.ok_or_else(|| contradiction(path))?);
     }
     Ok(operations)
+}
+
+/// The checksum held, so a writer wrote this: it does not happen short of a bug or forgery.
+fn contradiction(path: &Path) -> Error {
+    Error::corrupted(path, 0, "a record contradicts its own lengths")
 }
 
 struct Cursor<'a> {
@@ -211,8 +244,26 @@ impl<'a> Cursor<'a> {
         Some(u32_at(self.take(4)?, 0) as usize)
     }
 
+    fn number(&mut self) -> Option<u64> {
+        Some(u64_at(self.take(8)?, 0))
+    }
+
     fn time(&mut self) -> Option<i64> {
-        Some(u64_at(self.take(8)?, 0).cast_signed())
+        self.number().map(u64::cast_signed)
+    }
+
+    fn removals(&mut self) -> Option<Removals> {
+        let unlisted = self.number()?;
+        let commit = |cursor: &mut Self| {
+            let seq = cursor.number()?;
+            let ids: Option<Vec<String>> = (0..cursor.length()?).map(|_| cursor.text()).collect();
+            Some((seq, ids?))
+        };
+        let listed: Option<_> = (0..self.length()?).map(|_| commit(self)).collect();
+        Some(Removals {
+            unlisted,
+            listed: listed?,
+        })
     }
 
     fn text(&mut self) -> Option<String> {
@@ -243,6 +294,7 @@ impl<'a> Cursor<'a> {
 mod tests {
     use super::{Body, Operation, decode, encode};
     use crate::memory::Memory;
+    use crate::removals::Removals;
     use proptest::prelude::*;
     use std::path::Path;
     use std::sync::Arc;
@@ -267,13 +319,24 @@ mod tests {
         )
     }
 
+    fn removals() -> impl Strategy<Value = Removals> {
+        let commit = (any::<u64>(), prop::collection::vec(".{0,9}", 0..4));
+        (any::<u64>(), prop::collection::vec(commit, 0..4)).prop_map(|(unlisted, listed)| {
+            Removals {
+                unlisted,
+                listed: listed.into(),
+            }
+        })
+    }
+
     proptest! {
         #[test]
-        fn frames_survive_and_a_flipped_bit_never_passes(ops in operations(), flip in any::<prop::sample::Index>(), bit in 0u8..8) {
+        fn frames_survive_and_a_flipped_bit_never_passes(ops in operations(), before in removals(), flip in any::<prop::sample::Index>(), bit in 0u8..8) {
             let path = Path::new("log");
             let body = Body::Operations(ops);
-            let mut bytes = encode(7, 3, 99, &body);
+            let mut bytes = encode(7, 3, 99, &before, &body);
             let frame = decode(path, 7, &bytes).unwrap().unwrap();
+            prop_assert_eq!(frame.before, Some(before));
             prop_assert_eq!((frame.seq, frame.durable, frame.len), (3, 99, bytes.len()));
             prop_assert_eq!(frame.body, body);
             prop_assert!(decode(path, 8, &bytes).unwrap().is_none(), "another log's salt");
@@ -285,6 +348,7 @@ mod tests {
         #[test]
         fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let _ = super::decode_operations(Path::new("log"), &bytes);
+            let _ = super::decode_removals(Path::new("log"), &mut bytes.as_slice());
             let _ = decode(Path::new("log"), 0, &bytes);
         }
     }

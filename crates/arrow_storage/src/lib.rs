@@ -28,6 +28,7 @@ mod model;
 mod mover;
 mod projection;
 mod recovery;
+mod removals;
 mod segment;
 mod snapshot;
 mod state;

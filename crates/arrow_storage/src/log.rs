@@ -9,7 +9,9 @@
 
 use crate::error::{At, Error, Result};
 use crate::frame::{self, Body, Frame, HEADER_BYTES};
-use crate::manifest::{LogEntry, Sealed};
+use crate::manifest::{Ended, LogEntry, Sealed};
+use crate::removals::Removals;
+use crate::state::State;
 use crate::vfs::{Vfs, VfsFile};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -43,6 +45,8 @@ pub(crate) struct Replay {
     pub(crate) torn_bytes: u64,
     /// Durable records that no longer pass their checksum.
     pub(crate) damage: Vec<Error>,
+    /// Whether nothing tells how many commits there were.
+    pub(crate) end_is_lost: bool,
 }
 
 impl Log {
@@ -78,9 +82,10 @@ impl Log {
         &mut self,
         seq: u64,
         durable: u64,
+        before: &Removals,
         body: &Body,
     ) -> Result<(), (Error, bool)> {
-        let frame = frame::encode(self.salt, seq, durable, body);
+        let frame = frame::encode(self.salt, seq, durable, before, body);
         let end = self.end + frame.len() as u64;
         if end > self.allocated {
             self.allocate(end);
@@ -120,25 +125,30 @@ impl Log {
         Ok(())
     }
 
-    /// Appends the frame that tells a later reader that nothing before it may be missing. What is returned
-    /// tells, in the manifest, that it may not be missing itself.
-    pub(crate) fn close(&mut self, seq: u64) -> Result<Sealed> {
-        self.append(seq, self.end, &Body::Closed)
+    /// Appends the frame that tells a later reader that nothing before it may be missing. The manifest tells that
+    /// it may not be missing itself.
+    pub(crate) fn close(&mut self, state: &State, entry: &mut LogEntry) -> Result<()> {
+        self.append(state.seq, self.end, &state.removals, &Body::Closed)
             .map_err(|(error, _)| error)?;
-        self.seal()
+        self.seal(state, entry)
     }
 
-    /// Makes the log durable without what was allocated ahead; returns what it is then.
-    pub(crate) fn seal(&mut self) -> Result<Sealed> {
+    /// Makes the log durable without what was allocated ahead, and notes what it is then, and the state behind it.
+    pub(crate) fn seal(&mut self, state: &State, entry: &mut LogEntry) -> Result<()> {
         self.file.set_len(self.end).at("truncate", &self.path)?;
         self.allocated = self.end;
         self.file.sync().at("sync", &self.path)?;
         let mut bytes = vec![0; self.end as usize];
         let read = self.file.read_at(&mut bytes, 0).at("read", &self.path)?;
-        Ok(Sealed {
+        entry.closed = Some(Sealed {
             size_bytes: self.end,
             crc32c: crc32c::crc32c(&bytes[..read]),
-        })
+        });
+        entry.ended = Some(Ended {
+            seq: state.seq,
+            removals: state.removals.clone(),
+        });
+        Ok(())
     }
 }
 
@@ -187,14 +197,15 @@ pub(crate) fn replay(
         Some(_) => return Ok(replay),
     };
     let at = replay.end.min(closed.size_bytes);
+    replay.end_is_lost = entry.ended.is_none();
     replay.damage.push(Error::corrupted(path, at, what));
     Ok(replay)
 }
 
 /// Reads the frames of a log.
 ///
-/// A frame that fails is the torn end of an unacknowledged commit, unless a later whole frame says that
-/// it had been durable: then it is damage, and reading goes on behind it.
+/// A frame that fails is the torn end of an unacknowledged commit, unless a later whole frame or the manifest
+/// says that it had been durable: then it is damage, and reading goes on behind it.
 fn replay_frames(
     path: &Path,
     bytes: &[u8],
@@ -206,7 +217,8 @@ fn replay_frames(
         len: bytes.len() as u64,
         ..Replay::default()
     };
-    check_header(path, bytes, entry.number, salt, &mut replay.damage)?;
+    let is_ours = check_header(path, bytes, entry.number, salt, &mut replay.damage)?;
+    let known_durable = entry.closed.map_or(0, |closed| closed.size_bytes);
     let mut at = (LOG_HEADER_BYTES as usize).min(bytes.len());
     let mut next_seq = before.seq + 1;
     replay.end = at as u64;
@@ -228,7 +240,7 @@ fn replay_frames(
             continue;
         }
         match next_whole_frame(path, salt, bytes, at + 8)? {
-            Some((found, durable)) if durable > at as u64 => {
+            Some((found, durable)) if durable.max(known_durable) > at as u64 => {
                 let what = format!("a record of {} bytes fails its checksum", found - at);
                 replay.damage.push(Error::corrupted(path, at as u64, what));
                 at = found;
@@ -239,21 +251,29 @@ fn replay_frames(
     if bytes[at..].iter().any(|&byte| byte != 0) {
         replay.torn_bytes = (bytes.len() - at) as u64;
     }
+    replay.end_is_lost = !is_ours && replay.frames.is_empty();
     Ok(replay)
 }
 
+/// Notes a header that is not the one expected. Returns whether it is that one all the same, but for a few bytes.
 fn check_header(
     path: &Path,
     bytes: &[u8],
     number: u64,
     salt: u32,
     damage: &mut Vec<Error>,
-) -> Result<()> {
+) -> Result<bool> {
     let expected = header(number, salt);
-    if bytes.get(..expected.len()) == Some(expected.as_slice()) {
-        return Ok(());
+    let found = bytes.get(..expected.len()).unwrap_or_default();
+    let same = found
+        .iter()
+        .zip(expected)
+        .filter(|&(&found, expected)| found == expected);
+    let is_ours = same.count() >= expected.len() * 3 / 4;
+    if found == expected {
+        return Ok(true);
     }
-    if let Some(found) = bytes.get(..expected.len())
+    if found.len() == expected.len()
         && found[..8] == MAGIC
         && crc32c::crc32c(&found[..24]).to_le_bytes() == found[24..28]
         && found[8..12] != VERSION.to_le_bytes()
@@ -269,7 +289,7 @@ fn check_header(
         0,
         "the header of the log is not the one its manifest names",
     ));
-    Ok(())
+    Ok(is_ours)
 }
 
 /// Looks for a whole frame at or behind `from`; returns where it is and what it knew to be durable.

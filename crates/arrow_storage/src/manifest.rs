@@ -4,12 +4,14 @@
 //! The file is replaced by an atomic rename between two syncs.
 
 use crate::error::{At, Error, Result};
+use crate::removals::Removals;
 use crate::vfs::Vfs;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
-/// Version 2 has `frozen`, the logs before the last; a reader of version 1 would miss what they hold.
-pub(crate) const FORMAT_VERSION: u32 = 2;
+/// Version 2 has `frozen`, the logs before the last; a reader of version 1 would miss what they hold. The commits of
+/// version 3 say again what those before them removed.
+pub(crate) const FORMAT_VERSION: u32 = 3;
 const OLDEST_VERSION: u32 = 1;
 pub(crate) const NAME: &str = "MANIFEST";
 /// A `seg-N.vec` being made again.
@@ -91,6 +93,17 @@ pub(crate) struct LogEntry {
     /// How the log began when a writer closed the store, or wrote anew what it found: whatever comes behind,
     /// these bytes were durable.
     pub(crate) closed: Option<Sealed>,
+    /// The last of the commits in these bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ended: Option<Ended>,
+}
+
+/// The end of a log: what would be said again by a commit behind it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Ended {
+    /// Number of the last commit.
+    pub(crate) seq: u64,
+    pub(crate) removals: Removals,
 }
 
 impl LogEntry {
@@ -99,6 +112,7 @@ impl LogEntry {
             number,
             salt: random_salt(),
             closed: None,
+            ended: None,
         }
     }
 }

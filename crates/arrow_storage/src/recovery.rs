@@ -4,6 +4,7 @@ use crate::error::{At, Error, Result};
 use crate::frame::{Body, Frame};
 use crate::log::{self, Before};
 use crate::manifest::{self, Manifest, log_name};
+use crate::removals::Removals;
 use crate::segment::Segment;
 use crate::state::{Live, State};
 use crate::tombstones;
@@ -20,8 +21,8 @@ pub(crate) struct Loaded {
     pub(crate) stamp: Stamp,
     /// Path and end of each log of the manifest.
     pub(crate) logs: Vec<(PathBuf, u64)>,
-    /// The commits of the logs.
-    pub(crate) frames: Vec<Frame>,
+    /// The commits of the logs, each with what those before it removed.
+    pub(crate) frames: Vec<(Frame, Removals)>,
     /// What a crash left behind the last commit.
     pub(crate) torn_bytes: u64,
     /// Whether the log is as the manifest says it was when it was last known to be durable. Anything else
@@ -123,22 +124,68 @@ fn load_once(
         manifest: Arc::new(manifest),
         segments,
         fresh: BTreeSet::new(),
+        removals: Removals::default(),
     };
-    for frame in &logs.frames {
-        if let Body::Operations(operations) = &frame.body {
-            state.apply(operations.clone())?;
-            state.seq = frame.seq;
-        }
-    }
+    let frames = apply(dir, &mut state, logs.frames, logs.end_is_lost, &mut damage)?;
     Ok(Loaded {
         state,
         stamp,
         logs: logs.ends,
-        frames: logs.frames,
+        frames,
         torn_bytes: logs.torn_bytes,
         durable: logs.durable,
         damage,
     })
+}
+
+/// Applies the commits of the logs; returns them, each with what those before it removed. Where some are missing,
+/// which is damage that is being skipped, nothing is shown that they may have removed.
+fn apply(
+    dir: &Path,
+    state: &mut State,
+    frames: Vec<Frame>,
+    end_is_lost: bool,
+    damage: &mut Vec<Error>,
+) -> Result<Vec<(Frame, Removals)>> {
+    let mut hide = |state: &mut State, removals: Option<&Removals>| {
+        if !state.hide(removals)? {
+            let what = format!(
+                "commits behind number {} cannot be read, and nothing tells what they removed; no memory from \
+                 before them is shown",
+                state.seq
+            );
+            let path = dir.join(log_name(state.manifest.log.number));
+            damage.push(Error::corrupted(path, 0, what));
+        }
+        Ok::<_, Error>(())
+    };
+    let mut applied = Vec::with_capacity(frames.len());
+    for frame in frames {
+        let last_before = match frame.body {
+            Body::Operations(_) => frame.seq - 1,
+            Body::Closed => frame.seq,
+        };
+        if last_before > state.seq {
+            hide(state, frame.before.as_ref())?;
+            state.seq = last_before;
+        }
+        let removals = state.removals.clone();
+        if let Body::Operations(operations) = &frame.body {
+            state.apply(operations.clone())?;
+        }
+        applied.push((frame, removals));
+    }
+    let manifest = state.manifest.clone();
+    for ended in manifest.logs().filter_map(|log| log.ended.as_ref()) {
+        if ended.seq > state.seq {
+            hide(state, Some(&ended.removals))?;
+            state.seq = ended.seq;
+        }
+    }
+    if end_is_lost {
+        hide(state, None)?;
+    }
+    Ok(applied)
 }
 
 fn open_segments(
@@ -190,6 +237,8 @@ pub(crate) struct Logs {
     ends: Vec<(PathBuf, u64)>,
     torn_bytes: u64,
     durable: bool,
+    /// Whether nothing tells how many commits there were.
+    end_is_lost: bool,
 }
 
 /// Reads the logs. A writer may be appending to them: damage counts only when it is seen three times.
@@ -240,6 +289,7 @@ fn read_logs_once(
         let path = dir.join(log_name(entry.number));
         let Some(bytes) = bytes else {
             logs.ends.push((path, 0));
+            logs.end_is_lost = true;
             continue;
         };
         let end = logs.ends.last().map(|(path, end)| (path.as_path(), *end));
@@ -249,6 +299,9 @@ fn read_logs_once(
         let known = entry.closed.map(|closed| closed.size_bytes);
         logs.durable = replay.len == known.unwrap_or(log::LOG_HEADER_BYTES);
         logs.torn_bytes += replay.torn_bytes;
+        // A commit in a later log tells of those in an earlier one.
+        logs.end_is_lost &= replay.frames.is_empty();
+        logs.end_is_lost |= replay.end_is_lost;
         logs.frames.append(&mut replay.frames);
         logs.ends.push((path, replay.end));
         damage.append(&mut replay.damage);

@@ -5,6 +5,7 @@ use crate::frame::Operation;
 use crate::manifest::Manifest;
 use crate::memory::Memory;
 use crate::merge::Merged;
+use crate::removals::{Removals, Removed};
 use crate::segment::Segment;
 use std::borrow::Borrow;
 use std::cmp::Ordering;
@@ -88,6 +89,8 @@ pub(crate) struct State {
     pub(crate) dimension: Option<usize>,
     /// Number of the last commit.
     pub(crate) seq: u64,
+    /// What the commits that the segments lack removed.
+    pub(crate) removals: Removals,
 }
 
 impl State {
@@ -114,8 +117,13 @@ impl State {
             Operation::Delete(id) => id,
         });
         let mut gone = Vec::new();
+        let mut removed = Removed::default();
         for id in ids {
-            if let Some(Place::Row(segment, row)) = self.find(id)? {
+            let place = self.find(id)?;
+            if place.is_some() {
+                removed.add(id);
+            }
+            if let Some(Place::Row(segment, row)) = place {
                 gone.push((segment, row));
             }
         }
@@ -134,6 +142,37 @@ impl State {
             }
         }
         self.seq += 1;
+        self.removals.note(self.seq, removed);
+        Ok(())
+    }
+
+    /// Hides what the commits that are missing before a readable one removed, which `removals` tells: everything,
+    /// when that is not known. Returns whether it was.
+    pub(crate) fn hide(&mut self, removals: Option<&Removals>) -> Result<bool> {
+        let first = self.seq + 1;
+        let Some(ids) = removals.and_then(|removals| removals.since(first)) else {
+            for live in &mut self.segments {
+                live.dead = Arc::new(Bitmap::full(live.segment.rows()));
+            }
+            self.fresh.clear();
+            return Ok(false);
+        };
+        for id in ids {
+            self.remove(id)?;
+        }
+        Ok(true)
+    }
+
+    fn remove(&mut self, id: &str) -> Result<()> {
+        match self.find(id)? {
+            Some(Place::Row(segment, row)) => {
+                Arc::make_mut(&mut self.segments[segment].dead).insert(row);
+            }
+            Some(Place::Fresh(_)) => {
+                self.fresh.remove(id);
+            }
+            None => {}
+        }
         Ok(())
     }
 
@@ -143,16 +182,7 @@ impl State {
         let taken = Merged::new(other.segments.clone(), &other.fresh)?;
         let taken = taken.order.iter().map(|&place| taken.id(place));
         for id in taken.chain(gone.iter().map(|id| Ok(id.as_str()))) {
-            let id = id?;
-            match self.find(id)? {
-                Some(Place::Row(segment, row)) => {
-                    Arc::make_mut(&mut self.segments[segment].dead).insert(row);
-                }
-                Some(Place::Fresh(_)) => {
-                    self.fresh.remove(id);
-                }
-                None => {}
-            }
+            self.remove(id?)?;
         }
         self.dimension = self.dimension.or(other.dimension);
         self.segments.extend(other.segments.iter().cloned());

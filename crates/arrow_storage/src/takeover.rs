@@ -5,7 +5,7 @@
 //! found counts as durable for having been found. It is written anew.
 
 use crate::error::{At, Error, Result};
-use crate::frame::{Body, Frame};
+use crate::frame::Body;
 use crate::log::{self, Log};
 use crate::manifest::{self, LogEntry, Manifest, log_name};
 use crate::recovery::Loaded;
@@ -87,7 +87,7 @@ pub(crate) fn begin(
         manifest.frozen.clear();
         manifest.log = LogEntry::new(manifest.next_file);
         manifest.next_file += 1;
-        let log = write_anew(vfs, dir, &mut manifest.log, &loaded.frames)?;
+        let log = write_anew(vfs, dir, &mut manifest.log, loaded)?;
         vfs.sync_dir(dir).at("sync", dir)?;
         log
     };
@@ -113,17 +113,17 @@ pub(crate) fn begin(
 }
 
 /// Writes the commits that were found to a log of their own, durably.
-fn write_anew(vfs: &dyn Vfs, dir: &Path, entry: &mut LogEntry, frames: &[Frame]) -> Result<Log> {
+fn write_anew(vfs: &dyn Vfs, dir: &Path, entry: &mut LogEntry, loaded: &Loaded) -> Result<Log> {
     let path = dir.join(log_name(entry.number));
     let mut log = Log::create(vfs, &path, entry.number, entry.salt)?;
-    for frame in frames {
+    for (frame, before) in &loaded.frames {
         if matches!(frame.body, Body::Operations(_)) {
-            log.append(frame.seq, 0, &frame.body)
+            log.append(frame.seq, 0, before, &frame.body)
                 .map_err(|(error, _)| error)?;
         }
     }
     if log.end > log::LOG_HEADER_BYTES {
-        entry.closed = Some(log.seal()?);
+        log.seal(&loaded.state, entry)?;
     }
     Ok(log)
 }

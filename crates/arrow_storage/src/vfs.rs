@@ -138,6 +138,15 @@ pub trait Vfs: Debug + Send + Sync {
         Ok(())
     }
 
+    /// As `in_place`, with one look for the lock where the folder was: enough for a commit to the log that is open, which
+    /// nobody else writes while the lock is the one that was taken.
+    ///
+    /// # Errors
+    /// As `in_place`.
+    fn lock_in_place(&self) -> io::Result<()> {
+        self.in_place()
+    }
+
     /// Reads a whole file.
     ///
     /// # Errors

@@ -120,11 +120,15 @@ impl Writer {
 
     fn append(&self, open: &mut OpenLog, seq: u64, operations: Vec<Operation>) -> Result<Saved> {
         let engine = &self.engine;
-        self.in_place()?;
+        self.go_on(engine.vfs.lock_in_place())?;
         engine.begin(open)?;
         let count = operations.len();
         let body = Body::Operations(operations);
-        if let Err((error, whole)) = open.log.append(seq, engine.syncer.durable(), &body) {
+        let appended = {
+            let before = &engine.read().removals;
+            open.log.append(seq, engine.syncer.durable(), before, &body)
+        };
+        if let Err((error, whole)) = appended {
             if !whole {
                 engine.syncer.stop(&error);
             }
@@ -183,8 +187,12 @@ impl Writer {
     /// Fails, for good, once the folder or the lock are not those that were opened: what is acknowledged
     /// then, another writer does not know of.
     fn in_place(&self) -> Result<()> {
+        self.go_on(self.engine.vfs.in_place())
+    }
+
+    fn go_on(&self, in_place: std::io::Result<()>) -> Result<()> {
         let engine = &self.engine;
-        let found = engine.vfs.in_place().at("write to", &engine.dir);
+        let found = in_place.at("write to", &engine.dir);
         found.inspect_err(|error| engine.syncer.stop(error))
     }
 
@@ -320,9 +328,9 @@ impl Writer {
         if known == Some(open.log.end) {
             return Ok(());
         }
-        let closed = open.log.close(state.seq).map_err(|error| (error, true))?;
+        let closed = open.log.close(&state, &mut manifest.log);
+        closed.map_err(|error| (error, true))?;
         manifest.generation += 1;
-        manifest.log.closed = Some(closed);
         manifest.commit(engine.vfs.as_ref(), &engine.dir)
     }
 }

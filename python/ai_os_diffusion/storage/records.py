@@ -106,8 +106,11 @@ def _floats(values: ArrayLike, which: str, axes: int, expected: str) -> NDArray[
             )
         if array.dtype.kind not in "fiu":
             raise DimensionError(f"{which}: expected numbers, got {array.dtype}")
-        with np.errstate(over="ignore"):  # what overflows becomes infinite and is refused as that
-            array = np.asarray(array, dtype=np.float32, order="C")
+        if array.dtype == np.float32:
+            array = np.asarray(array, order="C")
+        else:
+            with np.errstate(over="ignore"):  # what overflows becomes infinite and is refused as that
+                array = np.asarray(array, dtype=np.float32, order="C")
     except (TypeError, ValueError) as error:
         if isinstance(error, DimensionError):
             raise
@@ -125,12 +128,16 @@ def metadata_json(metadata: Mapping[str, Any] | None, memory_id: object) -> str:
     """
     if metadata is None:
         return "{}"
-    where = f"metadata of {memory_id!r}"
-    if not isinstance(metadata, Mapping):
-        raise StorageError(f"{where}: expected a mapping, got {type(metadata).__name__}")
-    if bad := [key for key in metadata if not isinstance(key, str)]:
-        raise StorageError(f"{where}: expected names that are texts, got {bad[0]!r}")
-    return _json(dict(metadata), where)
+    if not isinstance(metadata, dict):
+        if not isinstance(metadata, Mapping):
+            raise StorageError(
+                f"metadata of {memory_id!r}: expected a mapping, got {type(metadata).__name__}"
+            )
+        metadata = dict(metadata)
+    for key in metadata:
+        if not isinstance(key, str):
+            raise StorageError(f"metadata of {memory_id!r}: expected names that are texts, got {key!r}")
+    return _json(metadata, "metadata of", memory_id)
 
 
 def filter_json(filter: Mapping[str, Any] | None) -> str | None:
@@ -155,11 +162,12 @@ def holds_for_all(filter: Mapping[str, Any]) -> bool:
     return _native.filter_holds_for_all(filter_json(filter) or "{}")
 
 
-def _json(value: Any, where: str) -> str:
+def _json(value: Any, what: str, memory_id: object = "") -> str:
     try:
         text = _ENCODER.encode(value)
         text.encode()
     except (TypeError, ValueError, RecursionError) as error:
+        where = f"{what} {memory_id!r}" if memory_id else what
         raise StorageError(f"{where}: expected JSON values (no NaN), got {error}") from error
     return text
 
