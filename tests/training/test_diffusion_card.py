@@ -22,7 +22,7 @@ def _recipe(monkeypatch):
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
-    for name in ("examples", "notes", "packing", "decoder", "judging", "train"):
+    for name in ("examples", "notes", "open_data", "packing", "decoder", "judging", "train"):
         sys.modules.pop(name, None)
 
 

@@ -2,52 +2,22 @@
 
 from __future__ import annotations
 
-import gzip
-import hashlib
 import itertools
 import json
 import random
 import re
-from collections import Counter, defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from notes import FIELDS, Notes
+from open_data import SENTENCE_END, OpenData, sentences
 
 NOT_STATED = "not stated"
 
-MAX_ANSWER_CHARS = 160
-_SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z\"'(0-9])")
 _NAME_OR_NUMBER = re.compile(
     r"\b(?:[A-Z][\w'-]+(?:\s+(?:of|the|and|de|von)?\s*[A-Z][\w'-]+)*"
     r"|\d[\d,.]*(?:\s+(?:percent|million|billion|[a-z]+s))?)\b"
 )
-
-# How often a source is drawn, beside its number of rows: natural questions more often than formulaic ones.
-_SOURCE_WEIGHT = {
-    "SQuAD1.1-train": 2.2,
-    "SQuAD-train": 2.2,
-    "SQuADShifts": 1.2,
-    "TyDiQA-GoldP": 1.2,
-    "QED": 1.2,
-} | {
-    "QAMR": 0.12,
-    "PolicyQA": 0.25,
-    "AfriQA": 0.5,
-    "COVID-QA": 0.3,
-    "SleepQA": 0.4,
-}
-_TEXT_WEIGHT = {"novels": 0.25, "sgd_dialogues": 0.4}
-_TASK_WEIGHT = {
-    "natural_instructions": 0.5,
-    "open_trivia_qa": 0.05,
-    "clinc150": 0.3,
-    "chatterbot": 0.5,
-    "squad_train": 0.0,
-}
-# Template-like sets teach their template.
-_LEFT_OUT_ENTAILMENT = ("MED", "HELP", "Breaking_NLI")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,22 +52,6 @@ class Example:
         return next(piece.text for piece in self.pieces if piece.written)
 
 
-def rows(path: Path) -> Iterator[dict]:
-    """The JSON objects of a gzipped file, one a line."""
-    with gzip.open(path, "rt", encoding="utf-8") as lines:
-        yield from map(json.loads, lines)
-
-
-def is_held_out(text: str) -> bool:
-    """Whether a text is kept for judging: one in forty, by its hash."""
-    return hashlib.blake2b(text.encode(), digest_size=1).digest()[0] % 40 == 0
-
-
-def sentences(text: str) -> list[str]:
-    """Cut English text at its sentences' ends."""
-    return [part.strip() for part in _SENTENCE_END.split(text) if part.strip()]
-
-
 def ask(context: str, question: str) -> str:
     """The prompt of a question about passages."""
     return f"{context}\n\nQuestion: {question}\nAnswer:"
@@ -112,99 +66,45 @@ class Examples:
     """
 
     def __init__(self, folder: Path, *, held_out: bool = False) -> None:
-        self._read_questions(folder / "reader" / "extractive.jsonl.gz", held_out)
-        self._read_entailment(folder / "reader" / "nli.jsonl.gz", held_out)
-        self._read_texts(sorted((folder / "train").glob("*.jsonl.gz")))
-        self._notes = Notes(itertools.islice(self._questions_of, 6000))
-
-    def _read_questions(self, path: Path, held_out: bool) -> None:
-        self._by_source: dict[str, list[dict]] = defaultdict(list)
-        self._questions_of: dict[str, list[dict]] = defaultdict(list)
-        for row in rows(path):
-            if (
-                row["lang"] == "en"
-                and len(row["context"]) <= 6000
-                and is_held_out(row["context"]) == held_out
-            ):
-                self._by_source[re.sub(r"[ (/].*", "", row["source"])].append(row)
-                if row["answers"]:
-                    self._questions_of[row["context"]].append(row)
-        self._sources = [
-            name for name, found in self._by_source.items() if any(row["answers"] for row in found)
-        ]
-        self._source_weights = [
-            len(self._by_source[name]) * _SOURCE_WEIGHT.get(name, 1.0) for name in self._sources
-        ]
-        self._contexts = list(self._questions_of)
-        self._unanswerable = [
-            row for found in self._by_source.values() for row in found if not row["answers"]
-        ]
-
-    def _read_entailment(self, path: Path, held_out: bool) -> None:
-        self._entailment = [
-            row
-            for row in rows(path)
-            if len(row["premise"]) <= 230
-            and is_held_out(row["premise"]) == held_out
-            and not row["source"].startswith(_LEFT_OUT_ENTAILMENT)
-        ]
-
-    def _read_texts(self, paths: list[Path]) -> None:
-        texts: list[tuple[float, str]] = []
-        tasks: list[tuple[float, str, str]] = []
-        self._prose: list[str] = []
-        for path in paths:
-            name = path.name.removesuffix(".jsonl.gz")
-            if name == "valid":
-                continue
-            for row in rows(path):
-                prompt, text = row["prompt"].strip(), row["text"].strip()
-                if prompt and text and len(prompt) < 3000:
-                    tasks.append((_TASK_WEIGHT.get(name, 1.0), prompt, text[:1600]))
-                elif not prompt and len(text) > 200:
-                    texts.append((_TEXT_WEIGHT.get(name, 1.0), text))
-                    if name.startswith(("openstax", "wikipedia", "squad")):
-                        self._prose.append(text)
-        self._texts, self._tasks = texts, tasks
-        self._text_weights = list(itertools.accumulate(weight for weight, *_ in texts))
-        self._task_weights = list(itertools.accumulate(weight for weight, *_ in tasks))
+        self._data = OpenData(folder, held_out=held_out)
+        self._notes = Notes(itertools.islice(self._data.questions_of, 6000))
 
     # Questions about passages.
 
     def grounded(self, rng: random.Random) -> Example:
         """A question and a passage that answers it, in three of ten cases among others."""
-        source, row = self._draw(rng)
+        source, row = self._data.draw(rng)
         among_others = rng.random() < 0.3
         answer = _answer(rng, row)
         passages = [_crop(rng, row, 700 if among_others else 1500)]
         if among_others:
-            others = [self._other(rng, source, 700) for _ in range(rng.randint(1, 3))]
+            others = [self._data.other(rng, source, 700) for _ in range(rng.randint(1, 3))]
             passages += [other for other in others if answer.lower() not in other.lower()]
             rng.shuffle(passages)
         return Example("grounded", ask(_join(rng, passages), row["question"]), (Piece(answer),))
 
     def unanswerable(self, rng: random.Random) -> Example:
         """A question that its passages do not answer, though they may be near it."""
-        if self._unanswerable and rng.random() < 0.15:
-            row = rng.choice(self._unanswerable)
+        if self._data.unanswerable and rng.random() < 0.15:
+            row = rng.choice(self._data.unanswerable)
             return Example("unanswerable", ask(row["context"][:2500], row["question"]), (Piece(NOT_STATED),))
-        source, row = self._draw(rng)
+        source, row = self._data.draw(rng)
         answers = [answer["text"].lower() for answer in row["answers"]]
 
         def is_silent(text: str) -> bool:
             return len(text) >= 60 and not any(answer in text.lower() for answer in answers)
 
         without = " ".join(sentence for sentence in sentences(row["context"]) if is_silent(sentence))
-        passages = [without if rng.random() < 0.4 else self._other(rng, source, 1400)]
+        passages = [without if rng.random() < 0.4 else self._data.other(rng, source, 1400)]
         if rng.random() < 0.3:
-            passages.append(self._other(rng, source, 500))
-        passages = list(filter(is_silent, passages)) or [rng.choice(self._prose)[:600]]
+            passages.append(self._data.other(rng, source, 500))
+        passages = list(filter(is_silent, passages)) or [rng.choice(self._data.prose)[:600]]
         return Example("unanswerable", ask(_join(rng, passages), row["question"]), (Piece(NOT_STATED),))
 
     def cloze(self, rng: random.Random) -> Example:
         """A gap in a sentence of a passage: grounded answers from text that nobody asked about."""
         while True:
-            parts = sentences(rng.choice(self._prose))
+            parts = sentences(rng.choice(self._data.prose))
             if len(parts) < 3:
                 continue
             begin = rng.randrange(max(1, len(parts) - 6))
@@ -227,9 +127,9 @@ class Examples:
         """Whether something is so, with the reason."""
         if rng.random() < 0.6:
             return self._claim(rng)
-        _, row = self._draw(rng)
+        _, row = self._data.draw(rng)
         answer, context = _answer(rng, row), _crop(rng, row, 1200)
-        others = [other for other in self._questions_of[row["context"]] if other is not row]
+        others = [other for other in self._data.questions_of[row["context"]] if other is not row]
         wrong = _answer(rng, rng.choice(others)) if others and rng.random() < 0.7 else None
         if wrong is None:
             found = [match.group() for match in _NAME_OR_NUMBER.finditer(context)]
@@ -244,10 +144,10 @@ class Examples:
         return Example("yes_no", ask(context, question), (written,), room=32)
 
     def _claim(self, rng: random.Random) -> Example:
-        row = rng.choice(self._entailment)
+        row = rng.choice(self._data.entailment)
         notes = [
             row["premise"],
-            *(other["premise"] for other in rng.sample(self._entailment, rng.randint(0, 4))),
+            *(other["premise"] for other in rng.sample(self._data.entailment, rng.randint(0, 4))),
         ]
         rng.shuffle(notes)
         claim = row["hypothesis"].strip().rstrip(".")
@@ -265,18 +165,18 @@ class Examples:
     def two_parts(self, rng: random.Random) -> Example:
         """Two questions in one, answered from one passage or from two."""
         while True:
-            source, first = self._draw(rng)
-            siblings = [row for row in self._questions_of[first["context"]] if row is not first]
+            source, first = self._data.draw(rng)
+            siblings = [row for row in self._data.questions_of[first["context"]] if row is not first]
             if siblings and len(first["context"]) <= 1800 and rng.random() < 0.4:
                 second = rng.choice(siblings)
                 passages = [first["context"]]
             else:
-                second = rng.choice(self._by_source[source])
+                second = rng.choice(self._data.by_source[source])
                 if not second["answers"] or second["context"] == first["context"]:
                     continue
                 passages = [_crop(rng, first, 700), _crop(rng, second, 700)]
                 if rng.random() < 0.3:
-                    passages.append(self._other(rng, source, 400))
+                    passages.append(self._data.other(rng, source, 400))
                 rng.shuffle(passages)
             answers = _answer(rng, first), _answer(rng, second)
             if sum(map(len, answers)) > 120:
@@ -293,7 +193,7 @@ class Examples:
         """A JSON object whose slots are filled from notes; a slot that they do not fill stays empty."""
         fields = self._asked(rng) if rng.random() < 0.3 else None
         notes, values = fields or self._notes.draw(
-            rng, [row["premise"] for row in rng.sample(self._entailment, 2)]
+            rng, [row["premise"] for row in rng.sample(self._data.entailment, 2)]
         )
         pieces = [Piece("{", written=False)]
         for index, (name, value) in enumerate(values):
@@ -313,8 +213,8 @@ class Examples:
 
     def _asked(self, rng: random.Random) -> tuple[str, list[tuple[str, str]]] | None:
         """Questions as the names of fields."""
-        context = rng.choice(self._contexts)
-        found = [row for row in self._questions_of[context] if len(row["answers"][0]["text"]) <= 60]
+        context = rng.choice(self._data.contexts)
+        found = [row for row in self._data.questions_of[context] if len(row["answers"][0]["text"]) <= 60]
         if len(found) < 2 or len(context) > 2000:
             return None
         chosen = rng.sample(found, min(len(found), rng.randint(2, 4)))
@@ -322,7 +222,7 @@ class Examples:
             (row["question"].strip(), _answer(rng, row).replace('"', "'").replace("\\", "/"))
             for row in chosen
         ]
-        _, other = self._draw(rng)
+        _, other = self._data.draw(rng)
         if rng.random() < 0.3 and not any(
             answer["text"].lower() in context.lower() for answer in other["answers"]
         ):
@@ -331,12 +231,12 @@ class Examples:
 
     def task(self, rng: random.Random) -> Example:
         """An instruction and its answer."""
-        _, prompt, text = rng.choices(self._tasks, cum_weights=self._task_weights)[0]
+        _, prompt, text = rng.choices(self._data.tasks, cum_weights=self._data.task_weights)[0]
         return Example("task", prompt, (Piece(text),))
 
     def plain(self, rng: random.Random) -> Example:
         """A stretch of text, any of which may be masked."""
-        _, text = rng.choices(self._texts, cum_weights=self._text_weights)[0]
+        _, text = rng.choices(self._data.texts, cum_weights=self._data.text_weights)[0]
         begin = rng.randrange(max(1, len(text) - 1200))
         return Example(
             "plain", "", (Piece(text[begin : begin + rng.randint(400, 1600)]),), room=0, ends=False
@@ -344,7 +244,7 @@ class Examples:
 
     def infill(self, rng: random.Random) -> Example:
         """A stretch of text with one to three gaps whose lengths are not told."""
-        _, text = rng.choices(self._texts, cum_weights=self._text_weights)[0]
+        _, text = rng.choices(self._data.texts, cum_weights=self._data.text_weights)[0]
         if rng.random() < 0.5:
             parts = sentences(text)
             begin = rng.randrange(len(parts))
@@ -364,20 +264,6 @@ class Examples:
         pieces.append(Piece(text[at:], written=False))
         return Example("infill", "", tuple(pieces), room=rng.choice([4, 6, 8, 8, 12]), ends=False)
 
-    def _draw(self, rng: random.Random) -> tuple[str, dict]:
-        while True:
-            source = rng.choices(self._sources, self._source_weights)[0]
-            row = rng.choice(self._by_source[source])
-            if row["answers"] and len(row["answers"][0]["text"]) <= MAX_ANSWER_CHARS:
-                return source, row
-
-    def _other(self, rng: random.Random, source: str, most: int) -> str:
-        return rng.choice(self._by_source[source])["context"][: rng.randint(250, most)]
-
-    def count(self) -> Counter[str]:
-        """How many rows each source of questions has."""
-        return Counter({name: len(found) for name, found in self._by_source.items()})
-
 
 def _answer(rng: random.Random, row: dict) -> str:
     text = rng.choice(row["answers"])["text"].strip()
@@ -395,7 +281,7 @@ def _crop(rng: random.Random, row: dict, most: int) -> str:
     context, answer = row["context"], row["answers"][0]
     if len(context) <= most and rng.random() < 0.6:
         return context
-    cuts = [0, *(match.end() for match in _SENTENCE_END.finditer(context)), len(context)]
+    cuts = [0, *(match.end() for match in SENTENCE_END.finditer(context)), len(context)]
     first = max(i for i, cut in enumerate(cuts[:-1]) if cut <= answer["start"])
     last = next(
         i for i, cut in enumerate(cuts) if cut >= min(len(context), answer["start"] + len(answer["text"]))
