@@ -51,9 +51,9 @@ def text_of(size_bytes: int, seed: int):
 
 def indexer(store):
     from ai_os_diffusion.config import load_config
-    from ai_os_diffusion.indexing import Indexer
     from ai_os_diffusion.inference import FastTokenizer
     from ai_os_diffusion.ingestion import Ingestor, Ledger
+    from ai_os_diffusion.runtime.indexing import Indexer
 
     tokenizer = FastTokenizer(load_config().models_dir / "minilm")
     return Indexer(Digests(), store, Ingestor(tokenizer.count), Ledger(store.iter_metadata()))

@@ -19,8 +19,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ai_os_diffusion.answers.grounding import Answer
 from ai_os_diffusion.config import load_config
-from ai_os_diffusion.grounding import Answer
 from ai_os_diffusion.runtime import Runtime, open_runtime
 from measure import report
 

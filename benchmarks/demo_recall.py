@@ -22,7 +22,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 def main() -> None:
     from sentence_transformers import SentenceTransformer
 
-    from ai_os_diffusion.recall import RecallHit
+    from ai_os_diffusion.answers.recall import RecallHit
     from ai_os_diffusion.storage import ArrowStorage
 
     store = PROJECT / ".cache" / "demo" / "store"

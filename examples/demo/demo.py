@@ -16,9 +16,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ai_os_diffusion.cli.progress import ProgressBar
+from ai_os_diffusion.answers.grounding import Answer
+from ai_os_diffusion.cli.terminal.progress import ProgressBar
 from ai_os_diffusion.config import load_config
-from ai_os_diffusion.grounding import Answer
 from ai_os_diffusion.inference.device_utils import get_device_info
 from ai_os_diffusion.models.local_models import pull
 from ai_os_diffusion.runtime import Runtime, open_runtime

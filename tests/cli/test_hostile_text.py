@@ -215,8 +215,8 @@ def test_a_model_that_writes_controls_is_shown_whole(hostile):
 def test_a_bar_shows_foreign_names_as_they_are(hostile):
     environment = hostile[1]
     code = (
-        "from ai_os_diffusion.cli.streams import guard_streams\n"
-        "from ai_os_diffusion.cli.progress import ProgressBar\n"
+        "from ai_os_diffusion.cli.terminal.streams import guard_streams\n"
+        "from ai_os_diffusion.cli.terminal.progress import ProgressBar\n"
         "guard_streams()\n"
         f"with ProgressBar(unit='bytes') as bar:\n    bar({PAYLOAD!r}, 1, 2, {PAYLOAD!r})\n"
     )
@@ -240,7 +240,7 @@ def test_warnings_and_tracebacks_are_safe_too(hostile):
     folder, environment = hostile
     code = (
         "import warnings\n"
-        "from ai_os_diffusion.cli.streams import guard_streams\n"
+        "from ai_os_diffusion.cli.terminal.streams import guard_streams\n"
         "guard_streams()\n"
         "warnings.simplefilter('always')\n"
         f"warnings.warn({PAYLOAD!r})\n"

@@ -186,7 +186,8 @@ def test_ctrl_c_is_not_lost(home, where, form):
     code = (
         "import os, signal, sys, typer.main, weakref\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "from ai_os_diffusion.cli import main, output\n"
+        "from ai_os_diffusion.cli import main\n"
+        "from ai_os_diffusion.cli.terminal import output\n"
         "def press(*_): os.kill(os.getpid(), signal.SIGINT)\n"
         "def garbled():\n"
         "    try: press()\n"

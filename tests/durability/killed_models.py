@@ -23,8 +23,8 @@ from ai_os_diffusion.inference import ArrowEngine
 from ai_os_diffusion.models.contents import verify_model
 from ai_os_diffusion.models.convert import convert_model
 from ai_os_diffusion.models.local_models import list_models, pull, remove_model, resolve_model
-from ai_os_diffusion.utils import atomic_folder
 from ai_os_diffusion.utils.errors import DiffusionError
+from ai_os_diffusion.utils.files import atomic_folder
 from support.loopback_hub import tiny_bert
 
 # What Python reports before it does it; opening counts where it may make or change a file.

@@ -14,7 +14,7 @@ CHILD = """
 import os, signal, sys
 import numpy as np
 sys.path[:0] = {path!r}
-from ai_os_diffusion.indexing import Indexer
+from ai_os_diffusion.runtime.indexing import Indexer
 from ai_os_diffusion.ingestion import Ingestor, Ledger
 from ai_os_diffusion.storage import ArrowStorage
 from ai_os_diffusion.storage.staging import Staging

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import subprocess
 import sys
 from pathlib import Path
@@ -13,41 +14,35 @@ import ai_os_diffusion
 
 PACKAGE = Path(ai_os_diffusion.__file__).parent
 
-# High to low. A module may import from layers below its own and from its own part only.
+# High to low. A module imports from rooms below its own and from its own; those of one line are siblings.
 LAYERS = [
-    {"cli"},
-    {"runtime", "grounding", "excerpts", "support", "indexing", "recall"},
-    {"inference"},
-    {"models"},
-    {"storage", "ingestion"},
-    {"config"},
-    {"contracts", "utils"},
+    ["cli"],
+    ["runtime"],
+    ["answers"],
+    ["inference"],
+    ["models"],
+    ["storage", "ingestion"],
+    ["config"],
+    ["contracts", "utils"],
 ]
-# A layer made of cooperating modules rather than of siblings.
-TOGETHER = [{"runtime", "grounding", "excerpts", "support", "indexing", "recall"}]
 NATIVE_USERS = {"inference", "models", "ingestion", "storage"}
 HEAVY = {"torch", "transformers", "pyarrow", "polars", "duckdb", "huggingface_hub", "rich", "yaml", "jinja2"}
-
-# Modules that only functions import, so what stands at their top is loaded on use.
-IMPORTED_ON_USE = {
-    "inference/template/chat_template.py",
-    "inference/decoder_layers.py",
-    "inference/template/conditions.py",
-    "inference/template/evaluator.py",
-    "inference/template/filters.py",
-    "inference/template/methods.py",
-    "inference/template/renderer.py",
-    "inference/template/values.py",
-    "inference/torch/torch_core.py",
-}
+# What stands at the top of these is loaded on use: functions alone import them.
+IMPORTED_ON_USE = ("inference/decoder_layers", "inference/template/", "inference/torch/")
+# A fuller room is two rooms, a longer file two files.
+MOST_MODULES, MOST_LINES = 14, 400
 
 
-def part_of(file: Path) -> str:
+def room_of(file: Path) -> str:
     return file.relative_to(PACKAGE).with_suffix("").parts[0]
 
 
-def rank(part: str) -> int:
-    return next(level for level, parts in enumerate(LAYERS) if part in parts)
+def rank(room: str) -> int:
+    return next(level for level, rooms in enumerate(LAYERS) if room in rooms)
+
+
+def is_imported_on_use(path: str) -> bool:
+    return path.startswith(IMPORTED_ON_USE) and not path.endswith("/__init__")
 
 
 def imports(tree: ast.AST) -> list[str]:
@@ -65,6 +60,11 @@ def imports(tree: ast.AST) -> list[str]:
     return names
 
 
+def name_of(file: Path) -> str:
+    parts = file.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
 def modules() -> list[Path]:
     return [
         file for file in sorted(PACKAGE.rglob("*.py")) if file.parent != PACKAGE or file.stem != "__init__"
@@ -73,7 +73,7 @@ def modules() -> list[Path]:
 
 @pytest.mark.parametrize("file", modules(), ids=lambda file: str(file.relative_to(PACKAGE)))
 def test_imports_go_down(file):
-    own = part_of(file)
+    own = room_of(file)
     for name in imports(ast.parse(file.read_text(encoding="utf-8"))):
         if not name.startswith("ai_os_diffusion."):
             continue
@@ -83,13 +83,33 @@ def test_imports_go_down(file):
         if other == "_native":
             assert own in NATIVE_USERS, f"{own} imports the extension"
             continue
-        allowed = other == own or rank(own) < rank(other) or any({own, other} <= group for group in TOGETHER)
-        assert allowed, f"{own} imports {other}, which is not below it"
+        assert other == own or rank(own) < rank(other), f"{own} imports {other}, which is not below it"
+
+
+def test_imports_never_loop():
+    """Neither at the top of modules nor within functions; what only a type checker sees does not count."""
+    known = {name_of(file) for file in modules()}
+    graph = {}
+    for file in modules():
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+                node.body = []
+        named = {
+            f"{node.module}.{alias.name}"
+            for node in ast.walk(tree)
+            if isinstance(node, ast.ImportFrom)
+            for alias in node.names
+        }
+        graph[name_of(file)] = {
+            name if name in known else name.rpartition(".")[0] for name in named if name.startswith("ai_os_")
+        }
+    graphlib.TopologicalSorter(graph).prepare()
 
 
 @pytest.mark.parametrize("file", modules(), ids=lambda file: str(file.relative_to(PACKAGE)))
 def test_heavy_packages_are_imported_where_they_are_used(file):
-    if file.relative_to(PACKAGE).as_posix() in IMPORTED_ON_USE:
+    if is_imported_on_use(file.relative_to(PACKAGE).with_suffix("").as_posix()):
         return
     top = ast.parse(file.read_text(encoding="utf-8"))
     top.body = [node for node in top.body if isinstance(node, ast.Import | ast.ImportFrom)]
@@ -98,12 +118,12 @@ def test_heavy_packages_are_imported_where_they_are_used(file):
 
 @pytest.mark.parametrize("file", modules(), ids=lambda file: str(file.relative_to(PACKAGE)))
 def test_modules_with_heavy_imports_are_imported_on_use(file):
-    if file.relative_to(PACKAGE).as_posix() in IMPORTED_ON_USE:
+    if is_imported_on_use(file.relative_to(PACKAGE).with_suffix("").as_posix()):
         return
     for node in ast.parse(file.read_text(encoding="utf-8")).body:
         for name in imports(node) if isinstance(node, ast.Import | ast.ImportFrom) else []:
-            path = name.removeprefix("ai_os_diffusion.").replace(".", "/") + ".py"
-            assert path not in IMPORTED_ON_USE, f"{file.name} imports {name} at its top"
+            path = name.removeprefix("ai_os_diffusion.").replace(".", "/")
+            assert not is_imported_on_use(path), f"{file.name} imports {name} at its top"
 
 
 def test_importing_the_package_loads_nothing_heavy():
@@ -116,7 +136,7 @@ def test_importing_the_package_loads_nothing_heavy():
 
 def test_the_library_never_prints():
     for file in modules():
-        if part_of(file) == "cli":
+        if room_of(file) == "cli":
             continue
         tree = ast.parse(file.read_text(encoding="utf-8"))
         for node in ast.walk(tree):
@@ -127,3 +147,24 @@ def test_the_library_never_prints():
                 isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
             )
             assert not called, f"{file.name}:{node.lineno} prints"
+
+
+@pytest.mark.parametrize("room", sorted({file.parent for file in modules()}), ids=lambda room: room.name)
+def test_a_room_is_not_too_full(room):
+    assert len([file for file in room.glob("*.py") if file.stem != "__init__"]) <= MOST_MODULES
+
+
+@pytest.mark.parametrize("file", modules(), ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_a_file_is_not_too_long(file):
+    assert file.read_text(encoding="utf-8").count("\n") <= MOST_LINES
+
+
+# Tests of something else than a room: what is on disk, what users and peers see, this house itself.
+ACROSS = {"compat", "durability", "e2e", "house", "parity", "property", "support", "training"}
+
+
+def test_the_folders_of_tests_are_those_of_the_package():
+    tests = Path(__file__).parents[1]
+    for file in tests.rglob("test_*.py"):
+        folder = file.parent.relative_to(tests)
+        assert folder.parts[0] in ACROSS or (PACKAGE / folder).is_dir(), f"no room {folder} is there to test"

@@ -261,7 +261,7 @@ def test_jsonl_of_any_depth_is_told_or_named(depth):
 def test_jsonl_leaves_out_lines_that_are_not_json():
     document = read_document("a.jsonl", b'{"text": "a"}\nnonsense\n\n{"text": "b"}\n{"text"')
     assert [(block.text, block.line) for block in document.blocks] == [("a", 1), ("b", 4)]
-    assert document.refused_lines == (2, 5)
+    assert [remark.lines for remark in document.remarks] == [((2, 2), (5, 5))]
 
 
 def test_jsonl_without_any_json_is_refused():

@@ -10,6 +10,7 @@ import pytest
 
 from ai_os_diffusion.storage import ArrowStorage
 from ai_os_diffusion.utils.errors import DiffusionError, StorageError
+from support.memories import plain
 
 
 def fill(path: Path, count: int = 40) -> ArrowStorage:
@@ -21,26 +22,12 @@ def fill(path: Path, count: int = 40) -> ArrowStorage:
     return store
 
 
-def rows(store: ArrowStorage) -> list:
-    return [
-        (
-            m["memory_id"],
-            m["content"],
-            m["metadata"],
-            m["embedding"].tolist(),
-            m["created_at"],
-            m["updated_at"],
-        )
-        for m in store
-    ]
-
-
 @pytest.mark.parametrize("kind", ["parquet", "jsonl"])
 def test_damage_is_found_wherever_it_is(tmp_path, kind):
     file = tmp_path / f"out.{kind}"
     with fill(tmp_path / "a") as source:
         getattr(source, f"export_{kind}")(file)
-        expected = rows(source)
+        expected = plain(source)
     data = file.read_bytes()
     dice = random.Random(5)
     flips = [(at, 1 << dice.randrange(8)) for at in [*range(60), *dice.sample(range(len(data)), 150)]]
@@ -57,7 +44,7 @@ def test_damage_is_found_wherever_it_is(tmp_path, kind):
             except DiffusionError as error:
                 told = str(error)
             # When it is taken, only the words that say whose file it is were hit.
-            assert (file.name in told and target.count() == 0) or rows(target) == expected, (at, bit, told)
+            assert (file.name in told and target.count() == 0) or plain(target) == expected, (at, bit, told)
             refused += bool(told)
             target.delete_where({}, everything=True)
     assert refused > 0.9 * len(flips)

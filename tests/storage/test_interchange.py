@@ -11,6 +11,7 @@ import pytest
 
 from ai_os_diffusion.storage import ArrowStorage
 from ai_os_diffusion.utils.errors import DimensionError, StorageError
+from support.memories import plain
 
 
 def fill(path: Path, count: int = 700) -> ArrowStorage:
@@ -26,20 +27,6 @@ def fill(path: Path, count: int = 700) -> ArrowStorage:
         for i in range(count)
     )
     return store
-
-
-def plain(memories) -> list[tuple]:
-    return [
-        (
-            m["memory_id"],
-            m["content"],
-            m["metadata"],
-            m["embedding"].tolist(),
-            m["created_at"],
-            m["updated_at"],
-        )
-        for m in memories
-    ]
 
 
 def rows_of(table) -> list[tuple]:
@@ -245,6 +232,18 @@ def of_model(path: Path, model: str | None, memory_id: str | None) -> ArrowStora
     if memory_id is not None:
         store.save(memory_id, f"by {model}", [1, 2])
     return store
+
+
+def test_compression_that_cannot_be_read_is_named(tmp_path):
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    table = pa.table({"memory_id": ["a"], "content": ["x"], "embedding": [[1.0]]})
+    pq.write_table(table, tmp_path / "in.parquet", compression={"content": "brotli"})
+    with ArrowStorage(tmp_path / "s") as store:
+        with pytest.raises(StorageError, match=r"column .content.: expected .*zstd.*, got brotli; write"):
+            store.import_parquet(tmp_path / "in.parquet")
+        assert len(store) == 0
 
 
 @pytest.mark.parametrize("kind", ["parquet", "jsonl"])

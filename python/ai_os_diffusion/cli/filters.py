@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ai_os_diffusion.cli.failures import UsageError
-from ai_os_diffusion.cli.standard_input import to_text
+from ai_os_diffusion.cli.terminal.standard_input import to_text
 
 __all__ = ["condition_of"]
 

@@ -13,7 +13,7 @@ from ai_os_diffusion.cli.failures import ParseError, reported
 
 __all__ = ["LazyGroup", "new_app"]
 
-# verb: (module of this package, one line of help)
+# verb: (module of `verbs`, one line of help)
 VERBS = {
     "pull": ("models", "Get a model: a known name, hf:ORG/NAME, a folder or a file."),
     "models": ("models", "List the models that are here, and those known by name."),
@@ -45,7 +45,8 @@ class SuggestingGroup(typer.core.TyperGroup):
         except ParseError:
             from ai_os_diffusion.cli.suggestions import suggestions
 
-            near = suggestions(args[0], VERBS, "" if ctx.parent is None else str(ctx.info_name))
+            group = "" if ctx.parent is None else str(ctx.info_name)
+            near = suggestions(args[0], VERBS, getattr(_command_of("memory"), "commands", {}), group)
             if near:
                 meant = " or ".join(f"`aios {verb}`" for verb in near)
                 ctx.fail(f"No such command {args[0]!r}; did you mean {meant}?")
@@ -63,8 +64,7 @@ class LazyGroup(SuggestingGroup):
         """Import the verb's module and return its command."""
         if cmd_name not in VERBS:
             return None
-        module = importlib.import_module(f"ai_os_diffusion.cli.{VERBS[cmd_name][0]}")
-        command = typer.main.get_command(module.app)
+        command = _command_of(cmd_name)
         return getattr(command, "commands", {}).get(cmd_name, command)
 
     def format_commands(self, _ctx: typer.Context, formatter: Any) -> None:  # type: ignore[override]
@@ -86,6 +86,12 @@ class LazyGroup(SuggestingGroup):
         """Run the verb; no traceback reaches the user."""
         with reported(as_json=ctx.meta["json"]):
             return super().invoke(ctx)
+
+
+def _command_of(verb: str) -> Any:
+    """The command, or group of commands, of the module that holds a verb."""
+    module = importlib.import_module(f"ai_os_diffusion.cli.verbs.{VERBS[verb][0]}")
+    return typer.main.get_command(module.app)
 
 
 def new_app(**settings: Any) -> typer.Typer:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from ai_os_diffusion.cli import interruption
+from ai_os_diffusion.cli.terminal import interruption
 
 __all__ = ["run"]
 

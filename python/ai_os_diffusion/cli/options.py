@@ -12,8 +12,8 @@ import typer
 
 from ai_os_diffusion.cli import values
 from ai_os_diffusion.cli.failures import UsageError
-from ai_os_diffusion.cli.output import note
-from ai_os_diffusion.cli.standard_input import read_text, to_text
+from ai_os_diffusion.cli.terminal.output import note
+from ai_os_diffusion.cli.terminal.standard_input import read_text, to_text
 
 if TYPE_CHECKING:
     from ai_os_diffusion.config import Config

@@ -12,8 +12,8 @@ from ai_os_diffusion.cli import values
 from ai_os_diffusion.cli.failures import ExitCode, reported
 from ai_os_diffusion.cli.lazy import LazyGroup
 from ai_os_diffusion.cli.options import Settings
-from ai_os_diffusion.cli.output import show_line
-from ai_os_diffusion.cli.streams import abandon_output, flush_output, guard_streams
+from ai_os_diffusion.cli.terminal.output import show_line
+from ai_os_diffusion.cli.terminal.streams import abandon_output, flush_output, guard_streams
 
 __all__ = ["app", "main"]
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Mapping
 
-import typer.main
-
 __all__ = ["SYNONYMS", "suggestions"]
 
 # What other tools of the field (search engines, vector stores, databases, model runners, shells) call ours.
@@ -44,19 +42,22 @@ SYNONYMS: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def suggestions(word: str, verbs: Iterable[str], group: str = "") -> tuple[str, ...]:
+def suggestions(
+    word: str, verbs: Iterable[str], memory_verbs: Iterable[str], group: str = ""
+) -> tuple[str, ...]:
     """Verbs that somebody may have meant, as they stand after `aios`.
 
     Args:
         word: what was typed.
         verbs: the program's.
+        memory_verbs: those of `memory`.
         group: the verb whose subcommand it was to be; its own are preferred.
 
     Returns:
         What other tools call so, or begins so, or is written nearly so; at most three.
     """
     word = word.lower()
-    ours = {name: (f"memory {name}",) for name in _memory_verbs()} | {verb: (verb,) for verb in verbs}
+    ours = {name: (f"memory {name}",) for name in memory_verbs} | {verb: (verb,) for verb in verbs}
     known = {**SYNONYMS, **ours}
     begun = [names for name, names in ours.items() if word and name.startswith(word)]
     # As rustc has it: one slip in three letters. Lengths that differ by more are no work.
@@ -81,9 +82,3 @@ def edit_distance(one: str, other: str) -> int:
             if i and j and letter == other[j - 1] and theirs == one[i - 1]:
                 row[-1] = min(row[-1], above[j - 1] + 1)
     return row[-1]
-
-
-def _memory_verbs() -> Iterable[str]:
-    from ai_os_diffusion.cli import memory
-
-    return getattr(typer.main.get_command(memory.app), "commands", {})

@@ -7,12 +7,26 @@ from pathlib import Path
 
 import typer
 
-__all__ = ["finite", "name", "path"]
+from ai_os_diffusion.cli.failures import NotFoundError
+
+__all__ = ["finite", "name", "output", "path"]
 
 
 def path(text: str) -> Path:
     """A file or folder. Empty, as a shell leaves an unset variable, it would mean the working folder."""
     return Path(name(text))
+
+
+def output(text: str) -> Path:
+    """A file to write. Its folder has to be there: nobody works for a result that has no place.
+
+    Raises:
+        NotFoundError: it is not.
+    """
+    file = path(text)
+    if not file.parent.is_dir():
+        raise NotFoundError(f"{file.parent}: no such folder to write {file.name} in; make it first")
+    return file
 
 
 def name(text: str) -> str:

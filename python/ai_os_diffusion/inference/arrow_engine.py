@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
@@ -33,8 +32,8 @@ from ai_os_diffusion.inference.inference_core import InferenceCore
 from ai_os_diffusion.inference.weight_loader import WeightLoader, WeightMap
 from ai_os_diffusion.models.local_models import resolve_model
 from ai_os_diffusion.models.metadata import ModelMetadata
-from ai_os_diffusion.utils.atomic_folder import read_steadily
 from ai_os_diffusion.utils.errors import InferenceError, SamplingError
+from ai_os_diffusion.utils.files.atomic_folder import read_steadily
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -364,9 +363,7 @@ class ArrowEngine:
     def __enter__(self) -> ArrowEngine:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_raised: object) -> None:
         self.close()
 
     def __repr__(self) -> str:

@@ -19,8 +19,8 @@ from ai_os_diffusion.utils.errors import (
     ModelDamagedError,
     ModelNotFoundError,
 )
+from ai_os_diffusion.utils.files.regular_file import read_json
 from ai_os_diffusion.utils.logger import get_logger
-from ai_os_diffusion.utils.regular_file import read_json
 
 __all__ = ["LazyWeightDict", "WeightLoader", "WeightMap", "inspect_model"]
 

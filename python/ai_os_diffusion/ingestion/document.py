@@ -106,14 +106,6 @@ class Document:
     encoding: str | None = None
     remarks: tuple[Remark, ...] = ()
 
-    @property
-    def refused_lines(self) -> tuple[int, ...]:
-        """1-based lines that are not what the format expects, and were left out."""
-        damaged = [remark.lines for remark in self.remarks if remark.kind == "damaged"]
-        return tuple(
-            number for lines in damaged for first, last in lines for number in range(first, last + 1)
-        )
-
 
 def spans(numbers: Iterable[int]) -> tuple[Span, ...]:
     """Join numbers to runs: 1, 2, 3, 7 are (1, 3) and (7, 7).

@@ -22,7 +22,7 @@ from ai_os_diffusion.ingestion.reader import read_document
 from ai_os_diffusion.ingestion.readers.text import TextReader
 from ai_os_diffusion.ingestion.text_pieces import text_pieces
 from ai_os_diffusion.utils.errors import IngestError
-from ai_os_diffusion.utils.regular_file import open_regular
+from ai_os_diffusion.utils.files.regular_file import open_regular
 
 __all__ = ["Reading"]
 

@@ -7,9 +7,9 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from ai_os_diffusion.utils.clean_name import is_clean_name
 from ai_os_diffusion.utils.errors import ModelDamagedError, ModelLoadError, ModelNotFoundError, WeightError
-from ai_os_diffusion.utils.regular_file import open_regular, read_json
+from ai_os_diffusion.utils.files.clean_name import is_clean_name
+from ai_os_diffusion.utils.files.regular_file import open_regular, read_json
 
 __all__ = ["MAX_DESCRIPTION_BYTES", "MODEL_FILES", "contents_of", "hash_of", "sha256_of", "verify_model"]
 

@@ -17,17 +17,16 @@ from typing import Any
 from ai_os_diffusion.models.contents import MAX_DESCRIPTION_BYTES, MODEL_FILES
 from ai_os_diffusion.models.metadata import is_outdated
 from ai_os_diffusion.models.registry import Progress
-from ai_os_diffusion.utils.atomic_folder import (
-    draft_folder,
+from ai_os_diffusion.utils.errors import ModelDamagedError, ModelLoadError, ModelNotFoundError
+from ai_os_diffusion.utils.files.atomic_folder import (
     make_folders,
     read_steadily,
     remove_folder,
     restore_folder,
 )
-from ai_os_diffusion.utils.clean_name import MAX_NAME_BYTES, is_clean_name
-from ai_os_diffusion.utils.drafts import clear_drafts, interrupted
-from ai_os_diffusion.utils.errors import ModelDamagedError, ModelLoadError, ModelNotFoundError
-from ai_os_diffusion.utils.regular_file import read_json
+from ai_os_diffusion.utils.files.clean_name import MAX_NAME_BYTES, is_clean_name
+from ai_os_diffusion.utils.files.drafts import clear_drafts, draft_folder, interrupted
+from ai_os_diffusion.utils.files.regular_file import read_json
 
 __all__ = ["ModelsFolder", "PulledModel", "is_model_folder", "read_metadata"]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ai_os_diffusion.utils.errors import ModelDamagedError, ModelLoadError
-from ai_os_diffusion.utils.regular_file import Raised, parse_json, read_regular
+from ai_os_diffusion.utils.files.regular_file import Raised, parse_json, read_regular
 
 __all__ = [
     "MAX_CONFIG_BYTES",

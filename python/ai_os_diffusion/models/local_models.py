@@ -28,8 +28,8 @@ from ai_os_diffusion.models.pull_request import (
     read_request,
 )
 from ai_os_diffusion.models.registry import Progress, known_models, unknown_model
-from ai_os_diffusion.utils.atomic_folder import restore_folder
 from ai_os_diffusion.utils.errors import ConfigurationError, ModelLoadError, ModelNotFoundError
+from ai_os_diffusion.utils.files.atomic_folder import restore_folder
 
 __all__ = ["PulledModel", "fetch_source", "list_models", "pull", "remove_model", "resolve_model"]
 

@@ -19,9 +19,9 @@ from ai_os_diffusion.models.registry import (
     known_models,
     unknown_model,
 )
-from ai_os_diffusion.utils.atomic_folder import restore_folder
-from ai_os_diffusion.utils.clean_name import is_clean_path
 from ai_os_diffusion.utils.errors import ModelLoadError, ModelNotFoundError
+from ai_os_diffusion.utils.files.atomic_folder import restore_folder
+from ai_os_diffusion.utils.files.clean_name import is_clean_path
 
 __all__ = ["PullRequest", "hub_folder", "is_name", "looks_like_path", "read_request"]
 

@@ -10,8 +10,8 @@ from typing import Any
 from ai_os_diffusion import _native
 from ai_os_diffusion.models.foreign_values import MAX_CONFIG_BYTES, MAX_TOKENIZER_BYTES, read_values
 from ai_os_diffusion.utils.errors import TokenizerError, TokenizerFileError
+from ai_os_diffusion.utils.files.regular_file import open_regular, read_regular
 from ai_os_diffusion.utils.lazy_property import lazy_property
-from ai_os_diffusion.utils.regular_file import open_regular, read_regular
 
 __all__ = ["SPECIAL_NAMES", "TokenizerFiles"]
 

@@ -15,8 +15,8 @@ from ai_os_diffusion.contracts import Hit, Memory
 from ai_os_diffusion.storage.jsonl import write_lines
 from ai_os_diffusion.storage.records import as_matrix, as_vector, filter_json
 from ai_os_diffusion.storage.times import iso_time
-from ai_os_diffusion.utils.atomic_file import replacing
 from ai_os_diffusion.utils.errors import MemoryNotFoundError, StorageError
+from ai_os_diffusion.utils.files.atomic_file import replacing
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -121,7 +121,7 @@ class MemoryView(ABC):
 
         Raises:
             DimensionError: the vector does not fit the store, or is zero or not finite.
-            StorageError: a filter that cannot be understood.
+            FilterError: the filter cannot be understood.
         """
         return self.query(embedding, top_k, filter=filter, min_similarity=min_similarity)
 
@@ -166,7 +166,8 @@ class MemoryView(ABC):
 
         Raises:
             DimensionError: the vector does not fit the store, or is zero or not finite.
-            StorageError: a filter or metric that cannot be understood.
+            FilterError: the filter cannot be understood.
+            StorageError: there is no such metric.
         """
         vector = as_vector(embedding, "the query")[None, :]
         return self._search(vector, top_k, metric, min_similarity, filter, num_threads)[0]

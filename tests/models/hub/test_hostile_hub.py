@@ -12,8 +12,8 @@ import pytest
 from ai_os_diffusion.models.hub import client
 from ai_os_diffusion.models.local_models import pull
 from ai_os_diffusion.utils.bounded_http import Limits
-from ai_os_diffusion.utils.clean_name import is_clean_name
 from ai_os_diffusion.utils.errors import ModelLoadError
+from ai_os_diffusion.utils.files.clean_name import is_clean_name
 from support.hostile_hub import HostileHub, attacks, mutated
 from support.loopback_hub import FILES
 

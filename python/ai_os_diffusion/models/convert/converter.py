@@ -23,9 +23,9 @@ from ai_os_diffusion.models.convert.settings.architecture import is_embedding
 from ai_os_diffusion.models.convert.source import Description, Source, SourceTensor, bfloat16_to_float32
 from ai_os_diffusion.models.metadata import CONVERTER_VERSION, FORMAT_VERSION
 from ai_os_diffusion.models.tokenizer_files import TokenizerFiles
-from ai_os_diffusion.utils.atomic_folder import read_steadily, restore_folder
 from ai_os_diffusion.utils.cpu_info import memory_bytes
 from ai_os_diffusion.utils.errors import ModelLoadError, ModelNotFoundError
+from ai_os_diffusion.utils.files.atomic_folder import read_steadily, restore_folder
 from ai_os_diffusion.utils.wording import counted
 
 __all__ = ["ConvertReport", "Progress", "convert_model"]

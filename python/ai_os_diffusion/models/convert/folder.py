@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from ai_os_diffusion.models.contents import MAX_DESCRIPTION_BYTES, MODEL_FILES
-from ai_os_diffusion.utils.atomic_folder import make_folders, read_steadily, replacing_folder
-from ai_os_diffusion.utils.clean_name import is_clean_name
 from ai_os_diffusion.utils.errors import ModelDamagedError, ModelLoadError
-from ai_os_diffusion.utils.regular_file import open_regular, read_json
+from ai_os_diffusion.utils.files.atomic_folder import make_folders, read_steadily, replacing_folder
+from ai_os_diffusion.utils.files.clean_name import is_clean_name
+from ai_os_diffusion.utils.files.regular_file import open_regular, read_json
 
 __all__ = ["copy_model", "new_folder"]
 

@@ -37,8 +37,8 @@ from ai_os_diffusion.models.foreign_values import (
     read_values,
 )
 from ai_os_diffusion.utils.errors import ModelDamagedError, ModelLoadError, ModelNotFoundError, WeightError
+from ai_os_diffusion.utils.files.regular_file import read_regular
 from ai_os_diffusion.utils.lazy_property import lazy_property
-from ai_os_diffusion.utils.regular_file import read_regular
 
 __all__ = ["HuggingFaceFolder"]
 

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ai_os_diffusion.models.convert.source import SourceTensor
-from ai_os_diffusion.utils.bounded_zip import open_archive
 from ai_os_diffusion.utils.errors import ModelLoadError, WeightError
+from ai_os_diffusion.utils.files.bounded_zip import open_archive
 
 __all__ = ["read_pytorch"]
 

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from ai_os_diffusion.models.convert.source import SourceTensor
 from ai_os_diffusion.models.foreign_values import read_values, shown
-from ai_os_diffusion.utils.clean_name import is_clean_name
 from ai_os_diffusion.utils.errors import WeightError
-from ai_os_diffusion.utils.regular_file import open_regular
+from ai_os_diffusion.utils.files.clean_name import is_clean_name
+from ai_os_diffusion.utils.files.regular_file import open_regular
 
 __all__ = ["read_safetensors", "shards_of"]
 

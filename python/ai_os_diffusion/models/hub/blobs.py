@@ -18,9 +18,9 @@ from typing import IO
 from ai_os_diffusion.models.contents import hash_of
 from ai_os_diffusion.models.hub.client import HubUnavailableError, RemoteFile
 from ai_os_diffusion.models.registry import Progress
-from ai_os_diffusion.utils.atomic_file import sync_path
 from ai_os_diffusion.utils.bounded_http import Answer, TransferError
 from ai_os_diffusion.utils.errors import ModelLoadError, WeightError
+from ai_os_diffusion.utils.files.atomic_file import sync_path
 
 __all__ = ["fetch_blob", "is_blob"]
 

@@ -16,8 +16,8 @@ import re
 import shutil
 from pathlib import Path
 
-from ai_os_diffusion.utils.atomic_file import replacing
-from ai_os_diffusion.utils.clean_name import is_clean_path
+from ai_os_diffusion.utils.files.atomic_file import replacing
+from ai_os_diffusion.utils.files.clean_name import is_clean_path
 
 __all__ = ["HubCache", "is_commit", "is_content_hash"]
 

@@ -18,9 +18,9 @@ from urllib.parse import quote
 from ai_os_diffusion.models.foreign_values import MAX_TOKENIZER_BYTES
 from ai_os_diffusion.models.hub.cache import hub_home, is_commit, is_content_hash
 from ai_os_diffusion.utils.bounded_http import Answer, Limits, TransferError, request
-from ai_os_diffusion.utils.clean_name import is_clean_path
 from ai_os_diffusion.utils.errors import ModelLoadError, ModelNotFoundError
-from ai_os_diffusion.utils.regular_file import parse_json, read_regular
+from ai_os_diffusion.utils.files.clean_name import is_clean_path
+from ai_os_diffusion.utils.files.regular_file import parse_json, read_regular
 
 __all__ = ["HubClient", "HubUnavailableError", "RemoteFile"]
 

@@ -19,8 +19,8 @@ from urllib.parse import urlsplit
 
 from ai_os_diffusion.models.hub.cache import HubCache
 from ai_os_diffusion.models.registry import HubSource, PinnedFile, Progress
-from ai_os_diffusion.utils.clean_name import is_clean_path
 from ai_os_diffusion.utils.errors import ModelLoadError, ModelNotFoundError
+from ai_os_diffusion.utils.files.clean_name import is_clean_path
 
 if TYPE_CHECKING:
     from ai_os_diffusion.models.hub.client import HubClient, RemoteFile

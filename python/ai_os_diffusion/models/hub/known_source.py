@@ -8,9 +8,9 @@ import shutil
 from pathlib import Path
 
 from ai_os_diffusion.models.registry import KnownModel, Progress, known_models, unknown_model
-from ai_os_diffusion.utils.atomic_file import replacing
-from ai_os_diffusion.utils.atomic_folder import draft_folder
 from ai_os_diffusion.utils.errors import ModelLoadError, ModelNotFoundError
+from ai_os_diffusion.utils.files.atomic_file import replacing
+from ai_os_diffusion.utils.files.drafts import draft_folder
 
 __all__ = ["fetch_known", "fetch_source"]
 

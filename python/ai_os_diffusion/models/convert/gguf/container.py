@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ai_os_diffusion.models.convert.gguf.blocks import BLOCK_TYPES, BlockType
 from ai_os_diffusion.models.foreign_values import ForeignValues
 from ai_os_diffusion.utils.errors import WeightError
-from ai_os_diffusion.utils.regular_file import open_regular
+from ai_os_diffusion.utils.files.regular_file import open_regular
 
 __all__ = ["GgufFile", "GgufTensor"]
 

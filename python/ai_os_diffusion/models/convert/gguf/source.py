@@ -27,7 +27,7 @@ from ai_os_diffusion.models.foreign_values import (
     shown,
 )
 from ai_os_diffusion.utils.errors import ModelDamagedError, ModelLoadError, TokenizerError, WeightError
-from ai_os_diffusion.utils.regular_file import read_regular
+from ai_os_diffusion.utils.files.regular_file import read_regular
 
 __all__ = ["GgufSource"]
 

@@ -24,8 +24,8 @@ from ai_os_diffusion.models.foreign_values import (
     sections,
     shown,
 )
-from ai_os_diffusion.utils.clean_name import is_clean_path
 from ai_os_diffusion.utils.errors import ModelDamagedError, ModelLoadError, ModelNotFoundError
+from ai_os_diffusion.utils.files.clean_name import is_clean_path
 
 __all__ = ["SentenceSettings", "transformer_folder"]
 

@@ -1,0 +1,1 @@
+"""Questions to hits, hits to sentences, sentences to answers that say where they stand."""

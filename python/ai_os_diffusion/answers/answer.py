@@ -1,0 +1,120 @@
+"""What `ask` says, and where it stands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ai_os_diffusion.answers.excerpts import Excerpt, Sentence
+from ai_os_diffusion.answers.recall import RecallResult
+
+__all__ = ["Answer", "Citation"]
+
+
+@dataclass(frozen=True, slots=True)
+class Citation:
+    """A passage that supports an answer.
+
+    Attributes:
+        source: document of the passage. page: of a PDF.
+        line: line of the quoted sentence. end_line: last line of the passage.
+        memory_id: id of the memory.
+        similarity: cosine of passage and question.
+        headings: titles above the passage, outermost first.
+        support: share of what the answer adds to the question that the quote holds; 1 for a quoted answer.
+        quote: the sentence of the passage that holds the answer.
+        unreadable_since: since when the document could not be looked up, as of a `RecallHit`.
+    """
+
+    source: str
+    line: int | None
+    end_line: int | None
+    page: int | None
+    memory_id: str
+    similarity: float
+    headings: tuple[str, ...]
+    support: float
+    quote: str
+    unreadable_since: str = ""
+
+    @classmethod
+    def of(cls, sentence: Sentence, support: float) -> Citation:
+        """Cite a sentence for what it holds of an answer."""
+        hit = sentence.hit
+        return cls(
+            source=hit.source,
+            line=sentence.line,
+            end_line=hit.end_line,
+            page=hit.page,
+            memory_id=hit.memory_id,
+            similarity=hit.similarity,
+            headings=hit.headings,
+            support=support,
+            quote=_shortened(sentence.text),
+            unreadable_since=hit.unreadable_since,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The citation as JSON-able values."""
+        return {
+            "source": self.source,
+            "line": self.line,
+            "end_line": self.end_line,
+            "page": self.page,
+            "memory_id": self.memory_id,
+            "similarity": round(self.similarity, 6),
+            "headings": list(self.headings),
+            "support": round(self.support, 4),
+            "quote": self.quote,
+            "unreadable_since": self.unreadable_since,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What `ask` says.
+
+    Attributes:
+        question: the question.
+        text: the answer; "" when it abstained. Every sentence of it is supported by a passage, or is one.
+        is_quote: it is made of sentences of the passages, word by word; so it is where nothing that the
+            model wrote was supported.
+        citations: where it stands, in the order of the text; none only when it abstained.
+        confidence: from 0 to 1, see `confidence`.
+        abstained: memory holds nothing that fits, and the model was not asked.
+        passages: what the model was given and what could be quoted, nearest first.
+        nearest: similarity of the best hit. threshold: what it had to reach.
+    """
+
+    question: str
+    text: str
+    is_quote: bool
+    citations: tuple[Citation, ...]
+    confidence: float
+    abstained: bool
+    passages: tuple[Excerpt, ...]
+    nearest: float | None
+    threshold: float | None
+
+    @classmethod
+    def abstention(cls, found: RecallResult) -> Answer:
+        """The answer when memory holds nothing that fits."""
+        return cls(found.question, "", False, (), 0.0, True, (), found.nearest, found.threshold)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The answer as JSON-able values."""
+        return {
+            "question": self.question,
+            "answer": self.text,
+            "is_quote": self.is_quote,
+            "abstained": self.abstained,
+            "confidence": round(self.confidence, 4),
+            "citations": [citation.to_dict() for citation in self.citations],
+            "passages": [excerpt.to_dict() for excerpt in self.passages],
+            "nearest": None if self.nearest is None else round(self.nearest, 6),
+            "threshold": self.threshold,
+        }
+
+
+def _shortened(sentence: str, longest: int = 240) -> str:
+    return sentence if len(sentence) <= longest else sentence[: longest - 1].rsplit(" ", 1)[0] + "…"

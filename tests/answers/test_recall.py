@@ -1,0 +1,70 @@
+import pytest
+
+from ai_os_diffusion.answers.recall import RecallHit, RecallResult, default_threshold, judge
+
+
+def memory(**metadata):
+    return {
+        "memory_id": "m",
+        "content": "text",
+        "embedding": None,
+        "metadata": metadata,
+        "created_at": 0.0,
+        "updated_at": 0.0,
+    }
+
+
+def test_the_best_hit_decides_for_all():
+    hits = [(memory(), 0.5), (memory(), 0.1)]
+    assert len(judge("q", hits, 0.38).hits) == 2
+    result = judge("q", hits, 0.6)
+    assert (result.abstained, result.hits, result.nearest) == (True, (), 0.5)
+
+
+def test_without_a_threshold_every_hit_fits_and_no_hit_never_does():
+    assert not judge("q", [(memory(), -0.9)], None).abstained
+    assert judge("q", [], None).abstained
+
+
+def test_thresholds_belong_to_encoders_that_were_measured():
+    assert (
+        default_threshold("minilm") == default_threshold("hf:sentence-transformers/all-MiniLM-L6-v2") == 0.38
+    )
+    assert default_threshold("e5-small") is None
+
+
+def test_a_hit_reads_what_ingestion_wrote():
+    metadata = {
+        "source": "/a.pdf",
+        "line": 3,
+        "end_line": 9,
+        "page": 2,
+        "headings": ["T", "S"],
+        "also": [{"source": "/b.pdf", "line": 7, "unreadable_since": ""}],
+    }
+    hit = RecallHit.from_hit((memory(**metadata), 0.5))
+    assert (hit.source, hit.line, hit.end_line, hit.page) == ("/a.pdf", 3, 9, 2)
+    assert hit.headings == ("T", "S")
+    assert hit.to_dict()["also"] == [{"source": "/b.pdf", "line": 7, "unreadable_since": ""}]
+
+
+def test_a_hit_of_a_memory_that_was_saved_by_hand_has_no_place():
+    hit = RecallHit.from_hit((memory(note=1), 0.5))
+    assert (hit.source, hit.line, hit.also) == ("", None, ())
+
+
+@pytest.mark.parametrize(
+    ("similarities", "threshold", "shown"),
+    [
+        ((0.6, 0.31, 0.29, 0.03, -0.007), 0.38, (0.6, 0.31)),
+        ((0.9, 0.4, 0.3), 0.38, (0.9, 0.4)),
+        ((0.9, 0.4, 0.3), None, (0.9,)),
+        ((0.8, 0.78, 0.75), None, (0.8, 0.78, 0.75)),
+        ((-0.1, -0.2), None, (-0.1,)),
+        ((), 0.38, ()),
+    ],
+)
+def test_passages_far_below_the_best_are_not_worth_reading(similarities, threshold, shown):
+    hits = tuple(RecallHit(str(number), "", value) for number, value in enumerate(similarities))
+    found = RecallResult("?", hits, not hits, similarities[0] if hits else None, threshold)
+    assert tuple(hit.similarity for hit in found.near_hits) == shown

@@ -1,0 +1,115 @@
+"""Conversations with a runtime whose model echoes, and whose window is counted in letters."""
+
+from __future__ import annotations
+
+import pytest
+
+from ai_os_diffusion.answers.answer import Answer
+from ai_os_diffusion.answers.recall import RecallResult
+from ai_os_diffusion.runtime.conversation import Conversation, Reply
+from ai_os_diffusion.utils.errors import InferenceError, ModelNotFoundError
+
+
+class Written(list):
+    """What a model writes: pieces, then the whole."""
+
+    @property
+    def generation(self):
+        return "".join(self)
+
+
+class EchoRuntime:
+    decoder = object()
+
+    def __init__(self, *, has_store=False, window=1000, remembers=()):
+        self.has_store, self.window, self.remembers = has_store, window, remembers
+        self.seen = []
+
+    def generate(self, messages, **settings):
+        self.seen.append(([turn["content"] for turn in messages], settings))
+        if sum(len(turn["content"]) for turn in messages) > self.window:
+            raise InferenceError("too long")
+        return Written(["re: ", messages[-1]["content"]])
+
+    def ask_stream(self, question, **settings):
+        if question not in self.remembers:
+            yield Answer.abstention(RecallResult(question, (), True, 0.1, 0.4))
+            return
+        yield "It is so."
+        yield Answer(question, "It is so.", True, (), 1.0, False, (), 0.9, 0.4)
+
+
+def said(conversation, message):
+    *pieces, reply = conversation.reply(message)
+    assert isinstance(reply, Reply)
+    assert reply.text == "".join(pieces)
+    return reply
+
+
+def test_the_model_hears_the_turns_before():
+    runtime = EchoRuntime()
+    conversation = Conversation(runtime, max_tokens=7, temperature=0.5)
+    assert not conversation.from_memory
+    for message in ("one", "two"):
+        reply = said(conversation, message)
+        assert (reply.answer, reply.declined) == (None, False)
+        assert reply.to_dict()["origin"] == "not from your documents"
+    assert runtime.seen[-1] == (["one", "re: one", "two"], {"max_tokens": 7, "temperature": 0.5})
+
+
+def test_old_turns_are_forgotten():
+    runtime = EchoRuntime()
+    conversation = Conversation(runtime)
+    for number in range(20):
+        said(conversation, str(number))
+    assert runtime.seen[-1][0][0] == "13"
+    assert len(runtime.seen[-1][0]) == 13
+
+
+def test_turns_that_do_not_fit_the_window_are_left_behind():
+    runtime = EchoRuntime(window=30)
+    conversation = Conversation(runtime)
+    for message in ("a" * 10, "b" * 10, "c"):
+        said(conversation, message)
+    assert runtime.seen[-1][0] == ["b" * 10, "re: " + "b" * 10, "c"]
+
+
+def test_a_message_too_long_by_itself_costs_no_turn():
+    runtime = EchoRuntime(window=30)
+    conversation = Conversation(runtime)
+    said(conversation, "one")
+    with pytest.raises(InferenceError, match="too long"):
+        said(conversation, "x" * 40)
+    said(conversation, "two")
+    assert runtime.seen[-1][0] == ["one", "re: one", "two"]
+
+
+def test_a_reply_that_is_left_is_not_remembered():
+    runtime = EchoRuntime()
+    conversation = Conversation(runtime)
+    left = conversation.reply("one")
+    next(left)
+    left.close()
+    said(conversation, "two")
+    assert runtime.seen[-1][0] == ["two"]
+
+
+def test_memory_alone_answers_where_there_is_one():
+    runtime = EchoRuntime(has_store=True, remembers=("known",))
+    conversation = Conversation(runtime)
+    assert conversation.from_memory
+    assert said(conversation, "known").to_dict()["from_memory"] is True
+    reply = said(conversation, "unknown")
+    assert (reply.declined, reply.text) == (True, "")
+    assert runtime.seen == []
+    assert said(Conversation(runtime, from_memory=False), "unknown").answer is None
+
+
+def test_a_decoder_that_is_missing_shows_before_any_message():
+    class Empty(EchoRuntime):
+        @property
+        def decoder(self):
+            raise ModelNotFoundError("model 'smollm2' is not pulled")
+
+    with pytest.raises(ModelNotFoundError):
+        Conversation(Empty())
