@@ -66,6 +66,37 @@ def test_sampling_out_of_range_is_2(aios, tiny_models):
     assert aios("chat", "--no-memory", "--seed", "-1", input="Hello\n").exit_code == 2
 
 
+@pytest.mark.parametrize(
+    "filter",
+    [
+        '{"a": {"$regex": "x"}}',
+        '{"$xor": []}',
+        '{"a": {"$in": 3}}',
+        '{"$and": 3}',
+        '{"a": {"$exists": "yes"}}',
+        '{"a": {"$gt": 1, "b": 2}}',
+    ],
+)
+@pytest.mark.parametrize(
+    "verb", [("recall", "x"), ("ask", "x"), ("memory", "list"), ("memory", "forget", "-y")]
+)
+def test_a_filter_that_cannot_be_understood_is_2(aios, aios_json, tiny_models, documents, verb, filter):
+    aios_json("add", documents)
+    result = aios(*verb, "--filter", filter)
+    assert result.exit_code == 2, result.stderr
+    assert "filter" in result.stderr
+
+
+@pytest.mark.parametrize("name", ["x.parquet", "x.jsonl"])
+@pytest.mark.parametrize("verb", [("memory", "export"), ("embed", "text", "--out")])
+def test_a_folder_to_write_in_that_is_not_there_is_3(aios, aios_json, tiny_models, documents, verb, name):
+    pytest.importorskip("pyarrow")
+    aios_json("add", documents)
+    result = aios(*verb, f"nofolder/{name}")
+    assert result.exit_code == 3, result.stderr
+    assert "nofolder" in result.stderr
+
+
 def test_a_full_disk_is_1(aios, home, tmp_path, tiny_encoder_dir, monkeypatch):
     def full(*args, **options):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

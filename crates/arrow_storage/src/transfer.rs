@@ -8,6 +8,8 @@ use crate::store::Store;
 use crate::table::{CREATED_BY, MODEL_KEY, TableWriter, rows_per_group};
 use crate::vfs::disk_file;
 use atomic_file::AtomicFile;
+use parquet::basic::Compression;
+use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -114,6 +116,7 @@ fn read_table(
     if let Some(model) = note(&reader, MODEL_KEY) {
         store.take_model(path, &model)?;
     }
+    check_compression(path, reader.metadata())?;
     let rows_of = RowReader::new(path, about);
     let rows = reader
         .get_row_iter(None)
@@ -133,6 +136,27 @@ fn read_table(
         store.save(batch, true, check)?;
     }
     Ok(count)
+}
+
+/// Refuses a file of which a column cannot be decompressed, before anything of it is stored.
+fn check_compression(path: &Path, about: &ParquetMetaData) -> Result<()> {
+    let columns = about
+        .row_groups()
+        .iter()
+        .flat_map(RowGroupMetaData::columns);
+    for column in columns {
+        let codec = match column.compression() {
+            Compression::BROTLI(_) => "brotli",
+            Compression::LZO => "LZO",
+            _ => continue,
+        };
+        return Err(Error::invalid(
+            format!("{}, column {}", path.display(), column.column_path()),
+            "compression with zstd, gzip, snappy or lz4, or none",
+            format!("{codec}; write the file again with one of these"),
+        ));
+    }
+    Ok(())
 }
 
 /// What a file says about itself.

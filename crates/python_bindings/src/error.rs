@@ -17,5 +17,6 @@ python_errors!(
     StoreCorruptedError,
     StoreLockedError,
     DimensionError,
+    FilterError,
     SamplingError,
 );

@@ -15,7 +15,9 @@ use numpy::{PyArray1, PyReadonlyArray1, PyReadonlyArray2, PyUntypedArrayMethods}
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::error::{DimensionError, StorageError, StoreCorruptedError, StoreLockedError};
+use crate::error::{
+    DimensionError, FilterError, StorageError, StoreCorruptedError, StoreLockedError,
+};
 
 const LOGGER: &str = "ai_os_diffusion.storage";
 
@@ -29,6 +31,7 @@ fn to_python(py: Python<'_>, error: Error) -> PyErr {
         Error::Corrupted { .. } => StoreCorruptedError::new_err(message),
         Error::Locked { .. } => StoreLockedError::new_err(message),
         Error::Dimension { .. } | Error::Vector { .. } => DimensionError::new_err(message),
+        Error::Filter { .. } => FilterError::new_err(message),
         Error::Io { source, .. } => {
             let raised = StorageError::new_err(message);
             raised.set_cause(py, Some(source.into()));

@@ -10,12 +10,13 @@ from enum import IntEnum
 
 import typer
 
-from ai_os_diffusion.cli.interruption import was_heard
-from ai_os_diffusion.cli.json_text import write_json
-from ai_os_diffusion.cli.streams import abandon_output, tell
+from ai_os_diffusion.cli.terminal.interruption import was_heard
+from ai_os_diffusion.cli.terminal.json_text import write_json
+from ai_os_diffusion.cli.terminal.streams import abandon_output, tell
 from ai_os_diffusion.utils.errors import (
     ConfigurationError,
     DiffusionError,
+    FilterError,
     ModelDamagedError,
     ModelNotFoundError,
     SamplingError,
@@ -68,6 +69,7 @@ _CODES: tuple[tuple[type[BaseException], ExitCode], ...] = (
     (ParseError, ExitCode.USAGE),
     (ConfigurationError, ExitCode.USAGE),
     (SamplingError, ExitCode.USAGE),
+    (FilterError, ExitCode.USAGE),
     (NotFoundError, ExitCode.NOT_FOUND),
     (FileNotFoundError, ExitCode.NOT_FOUND),
     (StoreLockedError, ExitCode.LOCKED),

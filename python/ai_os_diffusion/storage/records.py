@@ -14,7 +14,7 @@ import numpy as np
 
 from ai_os_diffusion import _native
 from ai_os_diffusion.storage.times import micros_in, micros_of
-from ai_os_diffusion.utils.errors import DimensionError, StorageError
+from ai_os_diffusion.utils.errors import DimensionError, FilterError, StorageError
 from ai_os_diffusion.utils.wording import counted
 
 if TYPE_CHECKING:
@@ -144,20 +144,23 @@ def filter_json(filter: Mapping[str, Any] | None) -> str | None:
     """Write a filter as JSON.
 
     Raises:
-        StorageError: it is not a mapping of JSON values.
+        FilterError: it is not a mapping of JSON values.
     """
     if filter is None:
         return None
     if not isinstance(filter, Mapping):
-        raise StorageError(f"filter: expected a mapping, got {type(filter).__name__}")
-    return _json(dict(filter), "filter")
+        raise FilterError(f"filter: expected a mapping, got {type(filter).__name__}")
+    try:
+        return _json(dict(filter), "filter")
+    except StorageError as error:
+        raise FilterError(str(error)) from error
 
 
 def holds_for_all(filter: Mapping[str, Any]) -> bool:
     """Whether no memory could fail a filter, whatever it holds and however the filter is written.
 
     Raises:
-        StorageError: the filter cannot be understood.
+        FilterError: the filter cannot be understood.
     """
     return _native.filter_holds_for_all(filter_json(filter) or "{}")
 

@@ -16,6 +16,7 @@ DiffusionError
 │   ├── StoreCorruptedError             bytes on disk fail their checksum
 │   ├── StoreLockedError                another process is writing
 │   ├── MemoryNotFoundError (KeyError)  there is no memory of that id
+│   ├── FilterError (ValueError)         a filter cannot be understood
 │   └── DimensionError (ValueError)     a vector does not fit the store
 └── SamplingError                       sampling settings contradict the model or each other
 
@@ -29,6 +30,7 @@ __all__ = [
     "DeviceError",
     "DiffusionError",
     "DimensionError",
+    "FilterError",
     "InferenceError",
     "IngestError",
     "MemoryNotFoundError",
@@ -111,6 +113,10 @@ class MemoryNotFoundError(StorageError, KeyError):
 
     # A KeyError would show its message in quotes.
     __str__ = Exception.__str__
+
+
+class FilterError(StorageError, ValueError):
+    """A filter has an operator or a value that no filter has."""
 
 
 class DimensionError(StorageError, ValueError):
