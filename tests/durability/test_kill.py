@@ -141,7 +141,7 @@ def test_kill_9_of_writers_that_compete_loses_nothing_acknowledged(tmp_path):
         gone |= deleted
         exchanged += pairs
         competitors.append(Competitor(writer, folder, WRITERS + kill))
-        if kill % 10 == 9:
+        if kill % max(10, KILLS // 20) == 9:
             with ArrowStorage(folder, read_only=True) as store:
                 check_found(writer, store, there, gone, exchanged, seen)
     for competitor in competitors:

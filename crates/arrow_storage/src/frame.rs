@@ -171,7 +171,9 @@ fn encode_removals(removals: &Removals, out: &mut Vec<u8>) {
     for (seq, ids) in &removals.listed {
         out.extend(seq.to_le_bytes());
         out.extend((ids.len() as u32).to_le_bytes());
-        ids.iter().for_each(|id| put_text(out, id));
+        for id in ids {
+            put_text(out, id);
+        }
     }
 }
 

@@ -69,7 +69,9 @@ mod tests {
 
     fn removed(ids: &[&str]) -> Removed {
         let mut removed = Removed::default();
-        ids.iter().for_each(|id| removed.add(id));
+        for id in ids {
+            removed.add(id);
+        }
         removed
     }
 
