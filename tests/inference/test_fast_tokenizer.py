@@ -442,6 +442,28 @@ def test_special_tokens_come_from_the_files_beside(tmp_path):
     assert tokenizer.special_ids == {0, 1, 2}
 
 
+def test_a_tokenizer_is_of_one_time_whatever_comes_into_its_folder_later(tmp_path):
+    train_byte_bpe().save(str(tmp_path / "tokenizer.json"))
+    settings = tmp_path / "tokenizer_config.json"
+    settings.write_text(json.dumps({"eos_token": "<|im_end|>"}))
+    (tmp_path / "metadata.json").write_text(json.dumps({"chat_template": "old"}))
+    tokenizer = FastTokenizer(tmp_path)
+    settings.write_text(json.dumps({"eos_token": "<|endoftext|>", "pad_token": "<|im_start|>"}))
+    (tmp_path / "metadata.json").write_text(json.dumps({"chat_template": "new"}))
+    assert tokenizer.chat_template == "old"
+    assert tokenizer.special_tokens == {"eos_token": "<|im_end|>"}
+
+
+@pytest.mark.parametrize(
+    "name", ["tokenizer_config.json", "special_tokens_map.json", "metadata.json", "chat_template.jinja"]
+)
+def test_a_damaged_file_beside_a_tokenizer_is_refused_when_it_is_opened(tmp_path, name):
+    train_byte_bpe().save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / name).write_bytes(b"\xff{")
+    with pytest.raises(TokenizerError, match=name):
+        FastTokenizer(tmp_path)
+
+
 def test_special_tokens_of_a_bare_file(wordpiece):
     assert (wordpiece.pad_id, wordpiece.mask_id) == (0, 4)
     assert wordpiece.bos_id is None

@@ -29,20 +29,20 @@ class FastTokenizer:
 
     Args:
         path: a tokenizer.json, or the folder that holds it. Files beside it (tokenizer_config.json,
-            special_tokens_map.json, chat_template.jinja, metadata.json) are read when first needed.
+            special_tokens_map.json, chat_template.jinja, metadata.json) are read with it.
         padding_side: where `encode` puts padding.
         num_threads: threads of a batch at most; 0 is one for each core.
 
     Raises:
         TokenizerError: there is no tokenizer.json.
-        TokenizerFileError: it is damaged, or no tokenizer of a kind that is known.
+        TokenizerFileError: it, or a file beside it, is damaged, or no tokenizer of a kind that is known.
     """
 
     def __init__(
         self, path: str | os.PathLike[str], *, padding_side: Side = "right", num_threads: int = 0
     ) -> None:
         self._files = TokenizerFiles(path)
-        self.native = self._files.open()
+        self.native = self._files.native
         self.padding_side: Side = _one_of("padding_side", padding_side, ("left", "right"))
         self.num_threads = num_threads
 

@@ -11,7 +11,6 @@ from ai_os_diffusion import _native
 from ai_os_diffusion.models.foreign_values import MAX_CONFIG_BYTES, MAX_TOKENIZER_BYTES, read_values
 from ai_os_diffusion.utils.errors import TokenizerError, TokenizerFileError
 from ai_os_diffusion.utils.files.regular_file import open_regular, read_regular
-from ai_os_diffusion.utils.lazy_property import lazy_property
 
 __all__ = ["SPECIAL_NAMES", "TokenizerFiles"]
 
@@ -38,13 +37,20 @@ _USUAL_SPELLINGS = {
 
 
 class TokenizerFiles:
-    """Paths and settings found beside a tokenizer.json.
+    """A tokenizer.json and the settings beside it, all of one time: nothing is read later.
 
     Args:
         path: a tokenizer.json, or the folder that holds it.
 
+    Attributes:
+        tokenizer: the path of tokenizer.json. folder: the one it is in.
+        native: the tokenizer itself.
+        config: settings of tokenizer_config.json, with special_tokens_map.json below them.
+        chat_template: of the model, or None.
+
     Raises:
         TokenizerError: there is no tokenizer.json.
+        TokenizerFileError: it, or a file beside it, is damaged, or no tokenizer of a kind that is known.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -57,36 +63,23 @@ class TokenizerFiles:
             raise TokenizerError(_missing(given)) from None
         except OSError as error:
             raise TokenizerError(f"{self.tokenizer}: cannot be read: {error.strerror}") from error
-
-    def open(self) -> _native.Tokenizer:
-        """The tokenizer itself.
-
-        Raises:
-            TokenizerFileError: it is damaged, or no tokenizer of a kind that is known.
-        """
         try:
-            return _native.Tokenizer(self.tokenizer)
+            self.native = _native.Tokenizer(self.tokenizer)
         except TokenizerError as error:
             raise TokenizerFileError(str(error)) from error
+        self.config: Mapping[str, Any] = {
+            **self._read("special_tokens_map.json"),
+            **self._read("tokenizer_config.json"),
+        }
+        self.chat_template = self._chat_template()
 
-    @lazy_property
-    def config(self) -> Mapping[str, Any]:
-        """Settings of tokenizer_config.json, with special_tokens_map.json below them."""
-        return {**self._read("special_tokens_map.json"), **self._read("tokenizer_config.json")}
-
-    @lazy_property
-    def metadata(self) -> Mapping[str, Any]:
-        """Settings of the model folder's metadata.json; empty outside a model folder."""
-        return self._read("metadata.json")
-
-    @lazy_property
-    def chat_template(self) -> str | None:
-        """The chat template of the model, or None.
+    def _chat_template(self) -> str | None:
+        """The template of the model.
 
         chat_template.jinja wins over tokenizer_config.json, as in transformers, and metadata.json
         over both: it belongs to this folder, the others were copied from the source.
         """
-        template = self.metadata.get("chat_template")
+        template = self._read("metadata.json").get("chat_template")
         if template and isinstance(template, str):
             return template
         file = self.folder / "chat_template.jinja"

@@ -120,7 +120,7 @@ def convert_model(
         for file_name, content in description.files.items():
             (folder / file_name).write_bytes(content)
         # Before the weights, which take long: what cannot be opened later is refused now.
-        TokenizerFiles(folder).open()
+        TokenizerFiles(folder)
         storages = _write_weights(folder / "weights.parquet", opened, plan, progress)
         written = WeightFile(folder / "weights.parquet")
         written.verify()
