@@ -23,7 +23,7 @@ PUBLIC = {
         "is_vulkan_available print_device_info resolve_device torch_problem"
     ),
     "ai_os_diffusion.runtime": "Runtime open_runtime",
-    "ai_os_diffusion.storage": "ArrowStorage MemoryView holds_for_all",
+    "ai_os_diffusion.storage": "ArrowStorage MemoryView holds_for_all is_store",
     "ai_os_diffusion.utils.embedding_provider": "EmbeddingProvider",
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -55,7 +55,12 @@ class Skipped:
         return cls(os.fsencode(path).decode("utf-8", "backslashreplace"), reason, kind)
 
 
-def walk(paths: Iterable[str | os.PathLike[str]], *, takes_all: bool = False) -> Iterator[Found | Skipped]:
+def walk(
+    paths: Iterable[str | os.PathLike[str]],
+    *,
+    takes_all: bool = False,
+    refusal: Callable[[Path], str] = lambda _folder: "",
+) -> Iterator[Found | Skipped]:
     """List the files below some paths, each once, in the order of the paths and then of their names.
 
     A path named directly is always taken. Below a folder, these are passed by unless `takes_all`:
@@ -66,6 +71,7 @@ def walk(paths: Iterable[str | os.PathLike[str]], *, takes_all: bool = False) ->
     Args:
         paths: files and folders.
         takes_all: take what is passed by otherwise.
+        refusal: says why nothing in a folder is a document, named directly or not; "" takes it.
 
     Raises:
         FileNotFoundError: a path does not exist.
@@ -75,7 +81,7 @@ def walk(paths: Iterable[str | os.PathLike[str]], *, takes_all: bool = False) ->
         root = Path(given)
         if not root.exists():
             raise FileNotFoundError(errno.ENOENT, "no such file or folder", str(given))
-        found = _below(root, takes_all) if root.is_dir() else iter([_named(root)])
+        found = _below(root, takes_all, refusal) if root.is_dir() else iter([_named(root)])
         for item in found:
             if isinstance(item, Skipped):
                 yield item
@@ -84,7 +90,10 @@ def walk(paths: Iterable[str | os.PathLike[str]], *, takes_all: bool = False) ->
                 yield item
 
 
-def _below(root: Path, takes_all: bool) -> Iterator[Found | Skipped]:
+def _below(root: Path, takes_all: bool, refusal: Callable[[Path], str]) -> Iterator[Found | Skipped]:
+    if reason := refusal(root):
+        yield Skipped.of(root, reason)
+        return
     try:
         entries = sorted(os.scandir(root), key=lambda entry: entry.name)
     except OSError as error:
@@ -102,7 +111,7 @@ def _below(root: Path, takes_all: bool) -> Iterator[Found | Skipped]:
         elif not _is_utf8(entry.name):
             yield Skipped.of(entry.path, _NOT_UTF8)
         elif is_folder:
-            yield from _below(Path(entry.path), takes_all)
+            yield from _below(Path(entry.path), takes_all, refusal)
         else:
             yield _named(Path(entry.path))
 

@@ -135,8 +135,9 @@ class Runtime:
         """
         from ai_os_diffusion.ingestion import Ingestor, Ledger, walk
         from ai_os_diffusion.runtime.indexing import Indexer
+        from ai_os_diffusion.runtime.own_folders import refusal
 
-        found = list(walk(paths, takes_all=takes_all))
+        found = list(walk(paths, takes_all=takes_all, refusal=refusal))
         encoder, retrieval = self.encoder, self.config.retrieval
         if self.has_store:
             self._check_encoder(self.memories)

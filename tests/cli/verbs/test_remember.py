@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -181,6 +182,31 @@ def test_recall_abstains_with_6(aios, aios_json, tiny_models, documents):
     found = aios_json("recall", "zebra", "--min-similarity", "0.9999", code=6)
     assert (found["abstained"], found["hits"]) == (True, [])
     assert found["nearest"] < 0.9999
+
+
+@pytest.mark.parametrize("options", [(), ("--all",)])
+@pytest.mark.parametrize("named", ["the folder above", "the folder itself"])
+def test_folders_of_our_own_are_no_documents(aios, aios_json, tiny_models, tmp_path, options, named):
+    base = tmp_path / "work"
+    (base / "notes").mkdir(parents=True)
+    (base / "notes" / "a.txt").write_text("The night train leaves at ten.")
+    encoder = Path(os.environ["AIOS_MODEL_ENCODER"])
+    shutil.copytree(encoder, base / "models" / "tiny")
+    for store in ("store", "another"):
+        aios_json("add", base / "notes", "--store", base / store)
+    # One whose first line is damaged is a store all the same.
+    manifest = base / "another" / "MANIFEST"
+    manifest.write_bytes(b"?" + manifest.read_bytes()[1:])
+    own = [base / "another", base / "models" / "tiny", base / "store"]
+    paths = [base] if named == "the folder above" else [base / "notes", *own]
+    report = aios_json("add", *paths, *options, "--store", base / "store")
+    skipped = {item["path"]: item["reason"] for item in report["skipped"]}
+    assert sorted(skipped) == sorted(map(str, own))
+    assert skipped[str(base / "store")].startswith("a memory store")
+    assert skipped[str(base / "models" / "tiny")].startswith("a model")
+    assert (report["files"]["unchanged"], report["files"]["skipped"]) == (1, 3)
+    assert f"skipped {base / 'store'}: a memory store" in aios("add", base, "--store", base / "store").stderr
+    assert aios("add", base / "store", "--store", base / "store").exit_code == 1
 
 
 def test_recall_counts_what_it_does_not_show(aios, aios_json, tiny_models, documents, monkeypatch):
