@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypedDict, runtime_checkable
+from typing import Any, Protocol, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Chunk", "Embedder", "Hit", "Memory", "Message", "Metadata", "TokenCounter"]
+__all__ = ["Chunk", "Hit", "Memory", "Message", "Metadata", "TokenCounter"]
 
 Metadata = Mapping[str, Any]
 """JSON-able values by name."""
@@ -59,24 +59,6 @@ class Chunk:
     end_line: int
     headings: tuple[str, ...] = ()
     metadata: Metadata = field(default_factory=dict)
-
-
-@runtime_checkable
-class Embedder(Protocol):
-    """Something that turns texts into vectors."""
-
-    @property
-    def dimension(self) -> int:
-        """Length of a vector."""
-        ...
-
-    def encode_query(self, sentences: str | Sequence[str]) -> NDArray[np.float32]:
-        """Embed questions: [dim] for a string, [n, dim] for a sequence."""
-        ...
-
-    def encode_document(self, sentences: str | Sequence[str]) -> NDArray[np.float32]:
-        """Embed passages: [dim] for a string, [n, dim] for a sequence."""
-        ...
 
 
 class TokenCounter(Protocol):

@@ -8,6 +8,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -95,7 +96,8 @@ def test_a_runtime_loads_each_model_once(runtime, monkeypatch, name):
     def load(self, model):
         time.sleep(0.02)
         made.append(model)
-        return object()
+        info = {"name": model, "source": {}, "quantization": {}, "device": "cpu"}
+        return SimpleNamespace(model_info=info, tokenizer=SimpleNamespace(count=len), max_seq_length=8)
 
     monkeypatch.setattr(Runtime, "_engine", load)
     assert is_one(touched_by_all(lambda: getattr(runtime, name)))

@@ -12,7 +12,7 @@ PUBLIC = {
         "Config ModelConfig PerformanceConfig RetrievalConfig Setting StorageConfig "
         "describe_config load_config misspelt_variables"
     ),
-    "ai_os_diffusion.contracts": "Chunk Embedder Hit Memory Message Metadata TokenCounter",
+    "ai_os_diffusion.contracts": "Chunk Hit Memory Message Metadata TokenCounter",
     "ai_os_diffusion.inference": (
         "ArrowEngine FastTokenizer Generation GenerationStream InferenceCore WeightLoader get_best_device "
         "get_cpu_features get_device_info is_rocm_platform is_vulkan_available print_device_info"

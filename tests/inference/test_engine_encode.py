@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from ai_os_diffusion.contracts import Embedder
 from ai_os_diffusion.inference import ArrowEngine
+from ai_os_diffusion.utils.embedding_provider import EmbeddingProvider
 from ai_os_diffusion.utils.errors import InferenceError, ModelLoadError, TokenizerError, WeightError
 
 TEXTS = ["one", "a longer text", "", "größer", "日本", "one", "x" * 20]
@@ -41,7 +41,7 @@ def test_no_texts_give_no_rows(engine):
 
 
 def test_it_is_an_embedder_by_more_than_one_name(engine):
-    assert isinstance(engine, Embedder)
+    assert isinstance(engine, EmbeddingProvider)
     np.testing.assert_array_equal(engine.embed("one"), engine.encode("one"))
     np.testing.assert_array_equal(engine.encode_query("one"), engine.encode("q: one"))
     np.testing.assert_array_equal(engine.encode_document(["one"]), engine.encode(["one"]))

@@ -2,80 +2,27 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import subprocess
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
 
-from ai_os_diffusion.contracts import Embedder
 from ai_os_diffusion.utils.cached_embedding import CachedEmbeddingProvider
 from ai_os_diffusion.utils.embedding_provider import EmbeddingProvider
 from ai_os_diffusion.utils.errors import ConfigurationError, InferenceError
 from ai_os_diffusion.utils.http_embedding import HttpEmbeddingProvider
+from support.embedding_service import serving
 
 
 def vector_of(text: str) -> np.ndarray:
     return np.random.default_rng(sum(text.encode()) + len(text)).normal(size=6).astype(np.float32)
 
 
-class Service(ThreadingHTTPServer):
-    """Answers like OpenAI; `faults` holds what to answer instead, first come first served."""
-
-    def __init__(self) -> None:
-        self.faults: list[tuple[int, dict[str, str], bytes]] = []
-        self.requests: list[tuple[str, dict, dict]] = []
-        super().__init__(("127.0.0.1", 0), Handler)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/v1"
-
-
-class Handler(BaseHTTPRequestHandler):
-    def do_POST(self):
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.requests.append((self.path, dict(self.headers), body))
-        if self.server.faults:
-            code, headers, content = self.server.faults.pop(0)
-        else:
-            code, headers, content = 200, {}, self.answer(body)
-        self.send_response(code)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def answer(self, body):
-        rows = []
-        for index, text in enumerate(body["input"]):
-            vector = vector_of(text)
-            packed = base64.b64encode(vector.tobytes()).decode()
-            rows.append(
-                {
-                    "index": index,
-                    "embedding": packed if body["encoding_format"] == "base64" else vector.tolist(),
-                }
-            )
-        return json.dumps({"data": rows[::-1], "model": body["model"]}).encode()
-
-    def log_message(self, *_):
-        pass
-
-
 @pytest.fixture
 def service():
-    with Service() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with serving(vector_of) as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture
@@ -104,7 +51,6 @@ def test_prefixes_and_protocols(service, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "from-environment")
     provider = HttpEmbeddingProvider(service.url, "m", query_prefix="q: ", document_prefix="d: ")
     assert isinstance(provider, EmbeddingProvider)
-    assert isinstance(provider, Embedder)
     np.testing.assert_array_equal(provider.encode_query("x"), provider.encode("q: x"))
     np.testing.assert_array_equal(provider.encode_document("x"), provider.encode("d: x"))
     assert service.requests[0][1]["Authorization"] == "Bearer from-environment"
@@ -126,14 +72,11 @@ def test_passing_failures_are_tried_again(service, quick):
 
 
 def test_a_key_and_texts_are_not_sent_on_to_another_address(service, quick):
-    other = Service()
-    threading.Thread(target=other.serve_forever, daemon=True).start()
-    service.faults = [(307, {"Location": f"{other.url}/embeddings"}, b"")] * 4
-    with pytest.raises(InferenceError, match="redirected to"):
-        HttpEmbeddingProvider(service.url, "m", api_key="secret", retries=1).encode("a")
-    other.shutdown()
-    other.server_close()
-    assert other.requests == []
+    with serving(vector_of) as other:
+        service.faults = [(307, {"Location": f"{other.url}/embeddings"}, b"")] * 4
+        with pytest.raises(InferenceError, match="redirected to"):
+            HttpEmbeddingProvider(service.url, "m", api_key="secret", retries=1).encode("a")
+        assert other.requests == []
 
 
 def test_an_answer_far_larger_than_its_vectors_is_not_taken_in(service, quick):

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ai_os_diffusion.answers.recall import RecallHit
 from ai_os_diffusion.answers.support import shared_words
 from ai_os_diffusion.ingestion import splitting
+from ai_os_diffusion.utils.cosine import cosines
 
 __all__ = ["Excerpt", "Sentence", "excerpts_of", "nearest_sentences", "worth_quoting"]
 
@@ -86,9 +87,9 @@ def nearest_sentences(
 
     Args:
         question: its words.
-        vector: its embedding, float32[dim], of length 1.
+        vector: its embedding, float32[dim].
         hits: passages, best first.
-        embed: makes float32[n, dim] of texts, of length 1.
+        embed: makes float32[n, dim] of texts.
         most: how many to choose.
 
     Returns:
@@ -101,7 +102,7 @@ def nearest_sentences(
                 found.setdefault(_one_line(hit.text[start:end]), (hit, start))
     if not found:
         return ()
-    cosines = embed(list(found)) @ vector
+    near = cosines(embed(list(found)), vector)[:, 0]
     sentences = [
         Sentence(
             hit,
@@ -109,7 +110,7 @@ def nearest_sentences(
             text,
             float(_OWN * own + _PASSAGE * hit.similarity + _WORDS * shared_words(question, text)),
         )
-        for own, (text, (hit, start)) in zip(cosines, found.items(), strict=True)
+        for own, (text, (hit, start)) in zip(near, found.items(), strict=True)
     ]
     return tuple(sorted(sentences, key=lambda sentence: -sentence.score)[:most])
 

@@ -110,7 +110,16 @@ class _Section:
 class ModelConfig(_Section):
     """Which models a runtime uses."""
 
-    encoder: str = _setting("minilm", "Model that embeds: a pulled name or a folder.", "a name", bool)
+    encoder: str = _setting(
+        "minilm",
+        "Model that embeds: a pulled name, a folder, or the address of a service that speaks OpenAI's "
+        "`/embeddings`, with the model's name (`http://127.0.0.1:8000/v1#bge-m3`).",
+        "a name",
+        bool,
+    )
+    encoder_cache: Path | None = _setting(
+        None, "File that keeps every vector the encoder made, for one that is slow or costs money."
+    )
     decoder: str = _setting("smollm2", "Model that answers: a pulled name or a folder.", "a name", bool)
     device: str = _setting("auto", "Where models run.", *_one_of("auto", "cpu", "cuda", "rocm", "xpu", "mps"))
 

@@ -32,6 +32,7 @@ from ai_os_diffusion.inference.inference_core import InferenceCore
 from ai_os_diffusion.inference.weight_loader import WeightLoader, WeightMap
 from ai_os_diffusion.models.local_models import resolve_model
 from ai_os_diffusion.models.metadata import ModelMetadata
+from ai_os_diffusion.utils.cosine import cosines
 from ai_os_diffusion.utils.errors import InferenceError, SamplingError
 from ai_os_diffusion.utils.files.atomic_folder import read_steadily
 
@@ -257,12 +258,7 @@ class ArrowEngine:
         Raises:
             InferenceError: vectors differ in length.
         """
-        left, right = self._unit_rows(a), self._unit_rows(b)
-        if left.shape[1] != right.shape[1]:
-            raise InferenceError(
-                f"vectors of {left.shape[1]} and {right.shape[1]} numbers; expected the same"
-            )
-        return left @ right.T
+        return cosines(self._rows(a), self._rows(b))
 
     @overload
     def generate(
@@ -383,14 +379,10 @@ class ArrowEngine:
             options = {**options, "prompt_name": kind}
         return self.encode(sentences, *positional, **options)
 
-    def _unit_rows(self, values: Any) -> Vectors:
+    def _rows(self, values: Any) -> Any:
+        """Vectors as they are, those of texts made."""
         listed = [values] if isinstance(values, str) else values
-        if len(listed) and isinstance(listed[0], str):
-            rows = self.encode(listed, normalize=False)
-        else:
-            rows = np.atleast_2d(np.asarray(values, dtype=np.float32))
-        lengths = np.linalg.norm(rows, axis=-1, keepdims=True)
-        return np.asarray(rows / np.maximum(lengths, np.finfo(np.float32).tiny), np.float32)
+        return self.encode(listed, normalize=False) if len(listed) and isinstance(listed[0], str) else listed
 
 
 def _open(folder: Path) -> tuple[ModelMetadata, WeightMap, FastTokenizer]:

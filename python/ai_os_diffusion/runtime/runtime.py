@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ai_os_diffusion.answers.recall import RecallResult
     from ai_os_diffusion.inference import ArrowEngine
     from ai_os_diffusion.inference.generation.generation_stream import GenerationStream
+    from ai_os_diffusion.runtime.encoder import Encoder
     from ai_os_diffusion.runtime.indexing import AddProgress, AddReport
     from ai_os_diffusion.storage import ArrowStorage
 
@@ -65,9 +66,17 @@ class Runtime:
         self._opened.close()
 
     @lazy_property
-    def encoder(self) -> ArrowEngine:
-        """The model that embeds."""
-        return self._engine(self.config.model.encoder)
+    def encoder(self) -> Encoder:
+        """What embeds: a model on this machine, or a service; behind a cache where one is configured."""
+        from ai_os_diffusion.runtime.encoder import Encoder, is_address
+
+        name, cache_file = self.config.model.encoder, self.config.model.encoder_cache
+        encoder = Encoder.of_service(name) if is_address(name) else Encoder.of_engine(self._engine(name))
+        if cache_file is None:
+            return encoder
+        encoder, cache = encoder.cached(cache_file)
+        self._opened.enter_context(cache)
+        return encoder
 
     @lazy_property
     def decoder(self) -> ArrowEngine:
@@ -84,7 +93,7 @@ class Runtime:
             settings.path,
             durability=settings.durability,  # type: ignore[arg-type]
             lock_timeout_s=settings.lock_timeout_s,
-            model=self.encoder_identity if "encoder" in self.__dict__ else None,
+            model=self.encoder.identity if "encoder" in self.__dict__ else None,
         )
         return self._opened.enter_context(store)
 
@@ -143,11 +152,13 @@ class Runtime:
             self._check_encoder(self.memories)
         storage = None if dry_run else self.storage
         memories = self.memories if self.has_store else None
-        tokens = min(retrieval.chunk_tokens, encoder.max_seq_length - _SPECIAL_TOKENS)
+        tokens = retrieval.chunk_tokens
+        if encoder.max_seq_length is not None:
+            tokens = min(tokens, encoder.max_seq_length - _SPECIAL_TOKENS)
         indexer = Indexer(
-            encoder,
+            encoder.provider,
             storage,
-            Ingestor(encoder.tokenizer.count, max_tokens=tokens, overlap=retrieval.chunk_overlap),
+            Ingestor(encoder.count, max_tokens=tokens, overlap=retrieval.chunk_overlap),
             Ledger(memories.iter_metadata() if memories else ()),
             memories=memories,
             batch=self.config.performance.embed_batch,
@@ -181,7 +192,7 @@ class Runtime:
             raise ConfigurationError("the question is empty; expected some words")
         threshold = self.config.retrieval.min_similarity if min_similarity is None else min_similarity
         if threshold is None:
-            threshold = default_threshold(self.encoder_name)
+            threshold = default_threshold(self.encoder.name)
         storage = self.memories
         if storage.count() == 0:
             return judge(question, (), threshold)
@@ -256,27 +267,15 @@ class Runtime:
         settings = {"temperature": 0.0, "repetition_penalty": _REPETITION_PENALTY, **sampling}
         return self.decoder.generate(prompt, max_tokens=max_tokens, stream=True, **settings)
 
-    @property
-    def encoder_name(self) -> str:
-        """What the encoder is called where it comes from, the same however its weights are stored."""
-        info = self.encoder.model_info
-        return str(info["source"].get("name") or info["name"])
-
-    @property
-    def encoder_identity(self) -> str:
-        """What makes the vectors: the encoder's name and, where known, a digest of the original weights."""
-        identity = self.encoder.model_info["source"].get("weights_sha256")
-        return f"{self.encoder_name}@sha256:{identity[:16]}" if identity else self.encoder_name
-
     def nearest_sentences(self, found: RecallResult) -> tuple[Sentence, ...]:
         """The sentences of what was recalled that `ask` reads or quotes, nearest first."""
         from ai_os_diffusion.answers.excerpts import nearest_sentences
 
         return nearest_sentences(
             found.question,
-            self.encoder.encode_query(found.question, normalize=True),
+            self.encoder.encode_query(found.question),
             found.hits,
-            lambda texts: self.encoder.encode_document(texts, normalize=True),
+            self.encoder.encode_document,
             most=max(self.config.retrieval.sentences, 2),
         )
 
@@ -290,8 +289,8 @@ class Runtime:
         return self._opened.enter_context(engine)
 
     def _check_encoder(self, storage: ArrowStorage) -> None:
-        if not storage.is_made_by(self.encoder_identity):
+        if not storage.is_made_by(self.encoder.identity):
             raise ConfigurationError(
-                f"{storage.path}: embedded by {storage.model}, but the encoder is {self.encoder_identity}; "
+                f"{storage.path}: embedded by {storage.model}, but the encoder is {self.encoder.identity}; "
                 "set model.encoder to the first, or storage.path to another folder"
             )

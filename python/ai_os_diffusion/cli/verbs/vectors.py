@@ -14,6 +14,7 @@ from ai_os_diffusion.cli.lazy import new_app
 from ai_os_diffusion.cli.options import Json, Quiet, Settings
 from ai_os_diffusion.cli.terminal.output import note, show_json, show_json_line, show_line, show_row
 from ai_os_diffusion.cli.terminal.standard_input import is_file, read_text, to_text
+from ai_os_diffusion.utils.cosine import cosines
 from ai_os_diffusion.utils.wording import counted
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ app = new_app()
 
 Model = Annotated[
     str | None,
-    typer.Option("--model", "-m", help="Encoder: a pulled name or a folder.", autocompletion=model_names),
+    typer.Option("--model", "-m", help="Encoder: a name, folder or address.", autocompletion=model_names),
 ]
 
 
@@ -63,10 +64,10 @@ def embed(
     if out is not None:
         _check_format(out)
     with settings.runtime(model__encoder=model) as runtime:
-        engine = runtime.encoder
-        vectors = engine.encode_query(given) if query else engine.encode_document(given)
-        truncated = engine.is_truncated(given, "query" if query else "document")
-    _tell_truncated(truncated, engine.max_seq_length, quiet=quiet)
+        encoder = runtime.encoder
+        vectors = encoder.encode_query(given) if query else encoder.encode_document(given)
+        truncated = encoder.is_truncated(given, "query" if query else "document")
+    _tell_truncated(truncated, encoder.max_seq_length, quiet=quiet)
     if out is not None:
         _save(out, given, vectors)
         note(
@@ -99,11 +100,11 @@ def similarity(
     _refuse_empty([first, *others])
     _tell_file_names([first, *others], "compared", "", quiet=quiet)
     with settings.runtime(model__encoder=model) as runtime:
-        engine = runtime.encoder
-        vectors = engine.encode_document([first, *others])
-        scores = engine.similarity(vectors[:1], vectors[1:])[0]
-        truncated = engine.is_truncated([first, *others])
-    _tell_truncated(truncated, engine.max_seq_length, quiet=quiet)
+        encoder = runtime.encoder
+        vectors = encoder.encode_document([first, *others])
+        truncated = encoder.is_truncated([first, *others], "document")
+    scores = cosines(vectors[:1], vectors[1:])[0]
+    _tell_truncated(truncated, encoder.max_seq_length, quiet=quiet)
     if as_json:
         rows = zip(others, scores, truncated[1:], strict=True)
         similarities = [
@@ -117,7 +118,7 @@ def similarity(
             show_row((f"{score:.4f}", text))
 
 
-def _tell_truncated(truncated: NDArray[np.bool_], window: int, *, quiet: bool) -> None:
+def _tell_truncated(truncated: NDArray[np.bool_], window: int | None, *, quiet: bool) -> None:
     count = int(truncated.sum())
     if count:
         note(

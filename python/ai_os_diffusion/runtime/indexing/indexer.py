@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from ai_os_diffusion.contracts import Chunk, Embedder
+from ai_os_diffusion.contracts import Chunk
 from ai_os_diffusion.ingestion import (
     Found,
     Ingestor,
@@ -30,6 +30,7 @@ from ai_os_diffusion.runtime.indexing.pending_changes import PendingChanges, Row
 from ai_os_diffusion.runtime.indexing.report import AddProgress, AddReport, DocumentReport, Outcome
 from ai_os_diffusion.runtime.indexing.text_vectors import embed_each
 from ai_os_diffusion.storage import ArrowStorage, MemoryView
+from ai_os_diffusion.utils.embedding_provider import EmbeddingProvider
 from ai_os_diffusion.utils.errors import IngestError
 
 __all__ = ["Indexer", "Source"]
@@ -49,7 +50,7 @@ class Indexer:
 
     def __init__(
         self,
-        embedder: Embedder,
+        embedder: EmbeddingProvider,
         storage: ArrowStorage | None,
         ingestor: Ingestor,
         ledger: Ledger,

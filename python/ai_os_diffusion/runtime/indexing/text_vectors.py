@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ai_os_diffusion.contracts import Embedder
+from ai_os_diffusion.utils.embedding_provider import EmbeddingProvider
 from ai_os_diffusion.utils.errors import DiffusionError
 
 __all__ = ["embed_each"]
@@ -19,7 +19,7 @@ _PLAIN = "text"
 
 
 def embed_each(
-    embedder: Embedder, texts: Sequence[str], tell: Callable[[int], None]
+    embedder: EmbeddingProvider, texts: Sequence[str], tell: Callable[[int], None]
 ) -> list[NDArray[np.float32] | str]:
     """Embed texts.
 
@@ -37,21 +37,34 @@ def embed_each(
     vectors: list[NDArray[np.float32] | str] = []
     for start in range(0, len(texts), _SLICE):
         part = texts[start : start + _SLICE]
-        vectors += _halved(embedder, part)
+        try:
+            vectors += _together(embedder, part)
+        except DiffusionError as error:
+            # Raises where it is not for the texts: a service that is gone is not asked for each of them.
+            embedder.encode_document([_PLAIN])
+            vectors += _apart(embedder, part, error)
         tell(len(part))
     return vectors
 
 
-def _halved(embedder: Embedder, texts: Sequence[str]) -> list[NDArray[np.float32] | str]:
-    """Embed together what can be; of texts that cannot, halves, until each is alone."""
-    try:
-        return [_checked(vector) for vector in embedder.encode_document(list(texts))]
-    except DiffusionError as error:
-        if len(texts) == 1:
-            embedder.encode_document([_PLAIN])
-            return [f"cannot be embedded: {error}"]
+def _together(embedder: EmbeddingProvider, texts: Sequence[str]) -> list[NDArray[np.float32] | str]:
+    return [_checked(vector) for vector in embedder.encode_document(list(texts))]
+
+
+def _apart(
+    embedder: EmbeddingProvider, texts: Sequence[str], error: DiffusionError
+) -> list[NDArray[np.float32] | str]:
+    """Embed halves of what cannot be embedded together, until each text that cannot be is alone."""
+    if len(texts) == 1:
+        return [f"cannot be embedded: {error}"]
+    vectors: list[NDArray[np.float32] | str] = []
     middle = len(texts) // 2
-    return _halved(embedder, texts[:middle]) + _halved(embedder, texts[middle:])
+    for half in (texts[:middle], texts[middle:]):
+        try:
+            vectors += _together(embedder, half)
+        except DiffusionError as reason:
+            vectors += _apart(embedder, half, reason)
+    return vectors
 
 
 def _checked(vector: NDArray[np.float32]) -> NDArray[np.float32] | str:
