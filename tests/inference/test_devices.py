@@ -21,6 +21,7 @@ from ai_os_diffusion.inference.device_utils import (
     print_device_info,
     resolve_device,
 )
+from ai_os_diffusion.inference.devices import doctor
 from ai_os_diffusion.inference.devices.device_probe import find_library, probe_accelerators, vulkan_drivers
 from ai_os_diffusion.inference.devices.doctor import doctor_report
 from ai_os_diffusion.inference.intel_opt import intel_report, recommended_threads
@@ -307,6 +308,75 @@ def test_a_real_gpu():
     cuda_backend.set_memory_fraction(1.0)
     with pytest.raises(DeviceError, match="expected a number from 0"):
         cuda_backend.memory_info(99)
+
+
+MEMORY = cuda_backend.MemoryInfo(10**9, 10**8, 5 * 10**8, 2 * 10**8)
+LIMITS = cuda_backend.DeviceLimits("A GPU", (9, 0), 132, True, "cuda")
+
+
+def test_what_a_device_cannot_hold_is_refused_beforehand(monkeypatch):
+    monkeypatch.setattr(cuda_backend, "memory_info", lambda _device: MEMORY)
+    cuda_backend.require_memory(3 * 10**8, "the weights")
+    with pytest.raises(
+        DeviceError, match=r"device 1: the weights need 0\.4 GB, free are 0\.3 of 1\.0 GB; .*'cpu'"
+    ):
+        cuda_backend.require_memory(4 * 10**8, "the weights", 1)
+
+
+@pytest.mark.torch
+def test_the_torch_backend_asks_for_room_before_it_takes_any(monkeypatch, tiny_decoder_dir):
+    torch = pytest.importorskip("torch")
+    from ai_os_diffusion.inference import ArrowEngine
+    from ai_os_diffusion.inference.torch import torch_core
+
+    asked = []
+
+    class Cuda:
+        type, index = "cuda", 3
+
+    def refuse(size_bytes, what, device):
+        asked.append((size_bytes, what, device))
+        raise DeviceError("no room")
+
+    monkeypatch.setattr(torch_core, "require_memory", refuse)
+    monkeypatch.setattr(torch, "device", lambda _name: Cuda)
+    monkeypatch.setattr(torch, "empty", lambda *_args, **_options: None)
+    with pytest.raises(DeviceError, match="no room"):
+        ArrowEngine(tiny_decoder_dir, backend="torch", device="cpu")
+    monkeypatch.undo()
+    engine = ArrowEngine(tiny_decoder_dir, backend="torch", device="cpu")
+    core = engine.core.backend
+    numbers = sum(tensor.numel() for tensor in core.weights.values())
+    assert asked == [(4 * numbers, "the weights", 3)]
+    monkeypatch.setattr(torch_core, "require_memory", refuse)
+    monkeypatch.setattr(core, "device", Cuda)
+    with pytest.raises(DeviceError, match="no room"):
+        engine.generate("a", max_tokens=9)
+    config = engine.metadata
+    keys = 2 * config.num_layers * config.num_kv_heads * config.head_dim
+    assert asked[1] == (4 * keys * 10, "the keys and values of 10 tokens", 3)
+
+
+def test_the_doctor_tells_limits_and_memory_of_the_device_in_use(monkeypatch, tmp_path):
+    config = load_config(environ={}, overrides={"models_dir": tmp_path, "storage.path": tmp_path / "store"})
+    assert doctor_report(config, tmp_path)["device"]["limits"] is None
+    monkeypatch.setattr(doctor, "get_best_device", lambda _root: "cuda")
+    monkeypatch.setattr(doctor, "device_limits", lambda: LIMITS)
+    monkeypatch.setattr(doctor, "memory_info", lambda: MEMORY)
+    device = json.loads(json.dumps(doctor_report(config, tmp_path)["device"]))
+    assert (device["used"], device["limits"]["name"], device["memory"]["free_bytes"]) == (
+        "cuda",
+        "A GPU",
+        10**8,
+    )
+
+    def lost():
+        raise RuntimeError("CUDA error: device is lost")
+
+    monkeypatch.setattr(doctor, "memory_info", lost)
+    report = doctor_report(config, tmp_path)
+    assert report["device"]["memory"] is None
+    assert any("device is lost" in remedy for remedy in report["remedies"])
 
 
 def test_intel_report_reads_the_features(intel_gpu):

@@ -11,7 +11,15 @@ from typing import Any
 from ai_os_diffusion.inference.device_utils import torch_problem
 from ai_os_diffusion.utils.errors import DeviceError
 
-__all__ = ["DeviceLimits", "MemoryInfo", "device_limits", "empty_cache", "memory_info", "set_memory_fraction"]
+__all__ = [
+    "DeviceLimits",
+    "MemoryInfo",
+    "device_limits",
+    "empty_cache",
+    "memory_info",
+    "require_memory",
+    "set_memory_fraction",
+]
 
 
 @dataclass(frozen=True)
@@ -78,6 +86,26 @@ def device_limits(device: int = 0) -> DeviceLimits:
         bfloat16=is_hip or properties.major >= 8,
         platform="rocm" if is_hip else "cuda",
     )
+
+
+def require_memory(size_bytes: int, what: str, device: int = 0) -> None:
+    """Refuse beforehand what a device cannot hold.
+
+    Args:
+        size_bytes: how much it takes.
+        what: for the message, such as "the weights".
+        device: number of the device.
+
+    Raises:
+        DeviceError: less is free, what this process keeps for later tensors counted.
+    """
+    info = memory_info(device)
+    free = info.free_bytes + info.cached_bytes
+    if size_bytes > free:
+        raise DeviceError(
+            f"device {device}: {what} need {size_bytes / 1e9:.1f} GB, free are {free / 1e9:.1f} of "
+            f"{info.total_bytes / 1e9:.1f} GB; end what else uses the device, or compute with device='cpu'"
+        )
 
 
 def empty_cache() -> None:

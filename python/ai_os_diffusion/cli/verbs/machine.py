@@ -150,6 +150,10 @@ def _doctor_rows(report: Mapping[str, Any]) -> list[tuple[str, object]]:
         ),
         ("device", f"{report['device']['used']}: {report['device']['why']}"),
     ]
+    if limits := report["device"]["limits"]:
+        free, total = (size_text(report["device"]["memory"][name]) for name in ("free_bytes", "total_bytes"))
+        capability = ".".join(map(str, limits["capability"]))
+        rows.append(("limits", f"{limits['name']}, capability {capability}, {free} of {total} free"))
     for name, package in report["packages"].items():
         rows.append((name, f"{package['version'] or 'not installed'} ({package['use']})"))
     pulled = ", ".join(model["name"] for model in report["models"]["pulled"])

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ai_os_diffusion import __version__, _native
+from ai_os_diffusion.inference.cuda_backend import device_limits, memory_info
 from ai_os_diffusion.inference.device_utils import (
     get_best_device,
     get_cpu_features,
@@ -22,7 +23,7 @@ from ai_os_diffusion.inference.devices.device_probe import vulkan_drivers
 from ai_os_diffusion.inference.intel_opt import intel_report
 from ai_os_diffusion.models.local_models import list_models
 from ai_os_diffusion.utils.cpu_info import ROOT, get_cpu_info, memory_bytes
-from ai_os_diffusion.utils.errors import DiffusionError
+from ai_os_diffusion.utils.errors import DeviceError, DiffusionError
 
 if TYPE_CHECKING:
     from ai_os_diffusion.config import Config
@@ -64,7 +65,11 @@ def doctor_report(config: Config | None = None, root: Path = ROOT) -> dict[str, 
         "memory": dict(zip(("total_bytes", "available_bytes"), memory_bytes(root), strict=True)),
         "devices": [asdict(device) for device in devices],
         "vulkan": [str(file) for file in vulkan_drivers(root)],
-        "device": {"used": best, "why": _why(best, [device.kind for device in devices[1:]], remedies)},
+        "device": {
+            "used": best,
+            "why": _why(best, [device.kind for device in devices[1:]], remedies),
+            **_limits(best, remedies),
+        },
         "packages": _packages(),
         "installers": [name for name in ("pip", "uv") if shutil.which(name)],
         "models": _models(config.models_dir, remedies),
@@ -106,6 +111,17 @@ def _why(best: str, accelerators: list[str], remedies: list[str]) -> str:
     problem = torch_problem(accelerators[0])
     remedies.append(f"a {accelerators[0]} device is there, but {problem}")
     return f"a {accelerators[0]} device was found, but {problem}"
+
+
+def _limits(best: str, remedies: list[str]) -> dict[str, Any]:
+    """What the device in use can do, and its memory; None where only its own tools would say."""
+    if best not in ("cuda", "rocm"):
+        return {"limits": None, "memory": None}
+    try:
+        return {"limits": asdict(device_limits()), "memory": asdict(memory_info())}
+    except (DeviceError, RuntimeError) as error:
+        remedies.append(f"the {best} device does not answer: {error}")
+        return {"limits": None, "memory": None}
 
 
 def _packages() -> dict[str, dict[str, str | None]]:

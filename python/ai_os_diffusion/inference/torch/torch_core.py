@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from ai_os_diffusion import _native
+from ai_os_diffusion.inference.cuda_backend import require_memory
 from ai_os_diffusion.inference.decoder_layers import BertBlock, DecoderBlock, layer_norm, rms_norm
 from ai_os_diffusion.inference.ragged import Ragged
 from ai_os_diffusion.inference.torch.rotary_frequencies import rotary_frequencies
@@ -48,7 +49,9 @@ class TorchCore:
                 f"torch {torch.__version__} cannot use device {device!r}: {error}; "
                 "install a build of torch for it, or use device='cpu'"
             ) from error
-        self.weights = {name: self._tensor(array) for name, array in _plain_arrays(weights).items()}
+        arrays = _plain_arrays(weights)
+        self._require(sum(array.size for array in arrays.values()), "the weights")
+        self.weights = {name: self._tensor(array) for name, array in arrays.items()}
         layers = range(config.num_layers)
         try:
             if config.architecture == "bert":
@@ -116,7 +119,14 @@ class TorchCore:
             raise InferenceError(
                 f"{max_tokens} tokens do not fit the model's window of {self.config.max_position_embeddings}"
             )
+        width = self.config.num_layers * self.config.num_kv_heads * self.config.head_dim
+        self._require(2 * width * max_tokens, f"the keys and values of {max_tokens} tokens")
         return TorchSession(self, max_tokens)
+
+    def _require(self, numbers: int, what: str) -> None:
+        """Refuse what the device cannot hold in float32; how much others hold no interface says."""
+        if self.device.type == "cuda":
+            require_memory(4 * numbers, what, self.device.index or 0)
 
     def encode(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Hidden states of an encoder: int64[batch, length], bool alike, to [batch, length, hidden]."""
