@@ -1,6 +1,6 @@
 import pytest
 
-from ai_os_diffusion.answers.recall import RecallHit, RecallResult, default_threshold, judge
+from ai_os_diffusion.answers.recall import RecallHit, RecallResult, apply_threshold, default_threshold
 
 
 def memory(**metadata):
@@ -16,14 +16,14 @@ def memory(**metadata):
 
 def test_the_best_hit_decides_for_all():
     hits = [(memory(), 0.5), (memory(), 0.1)]
-    assert len(judge("q", hits, 0.38).hits) == 2
-    result = judge("q", hits, 0.6)
+    assert len(apply_threshold("q", hits, 0.38).hits) == 2
+    result = apply_threshold("q", hits, 0.6)
     assert (result.abstained, result.hits, result.nearest) == (True, (), 0.5)
 
 
 def test_without_a_threshold_every_hit_fits_and_no_hit_never_does():
-    assert not judge("q", [(memory(), -0.9)], None).abstained
-    assert judge("q", [], None).abstained
+    assert not apply_threshold("q", [(memory(), -0.9)], None).abstained
+    assert apply_threshold("q", [], None).abstained
 
 
 def test_thresholds_belong_to_encoders_that_were_measured():

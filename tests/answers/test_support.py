@@ -1,6 +1,6 @@
 import pytest
 
-from ai_os_diffusion.answers.support import keeps_question, shared_words, support
+from ai_os_diffusion.answers.support import keeps_question, support, term_overlap
 
 ROSES = "Cut roses in early March, never in 2019."
 
@@ -59,10 +59,10 @@ def test_identifiers_are_found_whole_and_in_parts():
     assert support("Pass chunksize to read_csv.", text, "how?") == 1.0
 
 
-def test_shared_words_are_a_share_of_those_of_the_question():
-    assert shared_words("when do I cut the roses?", "Roses are cut in March.") == 1.0
-    assert shared_words("when do I cut the lawn?", "Roses are cut in March.") == 0.5
-    assert shared_words("when is it?", "Roses are cut in March.") == 0.0
+def test_term_overlap_are_a_share_of_those_of_the_question():
+    assert term_overlap("when do I cut the roses?", "Roses are cut in March.") == 1.0
+    assert term_overlap("when do I cut the lawn?", "Roses are cut in March.") == 0.5
+    assert term_overlap("when is it?", "Roses are cut in March.") == 0.0
 
 
 def test_a_statement_that_drops_what_was_asked_answers_another_question():

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ai_os_diffusion.answers.recall import RecallHit
-from ai_os_diffusion.answers.support import shared_words
+from ai_os_diffusion.answers.support import term_overlap
 from ai_os_diffusion.ingestion import splitting
 from ai_os_diffusion.utils.cosine import cosines
 
@@ -108,7 +108,7 @@ def nearest_sentences(
             hit,
             start,
             text,
-            float(_OWN * own + _PASSAGE * hit.similarity + _WORDS * shared_words(question, text)),
+            float(_OWN * own + _PASSAGE * hit.similarity + _WORDS * term_overlap(question, text)),
         )
         for own, (text, (hit, start)) in zip(near, found.items(), strict=True)
     ]

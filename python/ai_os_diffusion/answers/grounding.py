@@ -54,7 +54,7 @@ ANSWER_ENDS = ["\n\n", "\nText:", "\nQuestion:"]
 # A sentence of the model is shown when a sentence of the passages holds this share of what it adds to the
 # question, and when its tokens were this probable so far (geometric mean).
 _SUPPORTED = 0.8
-_SURE = 0.8
+_PROBABLE = 0.8
 
 
 def grounded_prompt(question: str, sentences: Sequence[Sentence]) -> str:
@@ -116,13 +116,13 @@ def answer_sentences(
         shown = check.quote()
         yield " ".join(shown)
     is_quote = {*shown} <= {sentence.text for sentence in sentences}
-    sureness = 1.0 if is_quote else token_probability(stream.generation.logprobs)
+    probability = 1.0 if is_quote else token_probability(stream.generation.logprobs)
     yield Answer(
         found.question,
         " ".join(shown),
         is_quote,
         check.citations,
-        check.confidence(sureness),
+        check.confidence(probability),
         False,
         excerpts_of(sentences),
         found.nearest,
@@ -144,16 +144,16 @@ class AnswerCheck:
         self._admitted: set[str] = set()
         self._citations: dict[int, Citation] = {}
 
-    def admits(self, statement: str, sureness: float) -> bool:
+    def admits(self, statement: str, probability: float) -> bool:
         """Whether a sentence of the model may be shown.
 
-        It must be sure, new, and held by a sentence of a passage; the first must speak of what was asked.
+        It must be probable, new, and held by a sentence of a passage; the first must speak of what was asked.
 
         Args:
             statement: what it wrote.
-            sureness: mean probability of its tokens.
+            probability: mean probability of its tokens.
         """
-        if sureness < _SURE or statement in self._admitted:
+        if probability < _PROBABLE or statement in self._admitted:
             return False
         held, index = max(
             (support(statement, sentence.text, self._question, " ".join(sentence.hit.headings)), -index)
@@ -179,10 +179,10 @@ class AnswerCheck:
         """Where the sentences stand that were admitted, or quoted."""
         return tuple(self._citations.values())
 
-    def confidence(self, sureness: float) -> float:
+    def confidence(self, probability: float) -> float:
         """The `confidence` of what was admitted, or quoted."""
         score = max(self._sentences[index].score for index in self._citations)
-        return confidence(score, min(citation.support for citation in self.citations), sureness)
+        return confidence(score, min(citation.support for citation in self.citations), probability)
 
     def _cite(self, index: int, held: float) -> None:
         known = self._citations.get(index)
@@ -190,20 +190,20 @@ class AnswerCheck:
             self._citations[index] = Citation.of(self._sentences[index], held)
 
 
-def confidence(score: float, support: float, sureness: float) -> float:
-    """How much to trust an answer: nearness of its sentence times support times sureness of the model.
+def confidence(score: float, support: float, probability: float) -> float:
+    """How much to trust an answer: similarity of its sentence times support times probability.
 
     It is a score to rank answers by, not a calibrated probability of being right.
 
     Args:
         score: of the nearest cited sentence.
         support: share of the answer that the cited sentences hold.
-        sureness: mean probability of the answer's tokens; 1 for a quote, of which the model wrote nothing.
+        probability: mean probability of the answer's tokens; 1 for a quote, of which the model wrote nothing.
 
     Returns:
         From 0 to 1.
     """
-    return min(max(score, 0.0), 1.0) * support * min(max(sureness, 0.0), 1.0)
+    return min(max(score, 0.0), 1.0) * support * min(max(probability, 0.0), 1.0)
 
 
 def token_probability(logprobs: Sequence[float]) -> float:

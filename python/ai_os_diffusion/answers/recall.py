@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from ai_os_diffusion.contracts import Hit
 
-__all__ = ["OtherPlace", "RecallHit", "RecallResult", "default_threshold", "distinct_hits", "judge"]
+__all__ = ["OtherPlace", "RecallHit", "RecallResult", "apply_threshold", "default_threshold", "distinct_hits"]
 
 # Cosine of the best hit at which an encoder's answers begin to fit; measured, see
 # docs/design/0501-abstention.md. Scales differ between encoders, so one that was not measured has none.
@@ -177,7 +177,7 @@ def default_threshold(encoder: str) -> float | None:
     return _THRESHOLDS.get(encoder.rsplit("/", 1)[-1].lower().replace("_", "-"))
 
 
-def judge(question: str, hits: Sequence[Hit], threshold: float | None) -> RecallResult:
+def apply_threshold(question: str, hits: Sequence[Hit], threshold: float | None) -> RecallResult:
     """Keep the hits when the best of them fits, else abstain.
 
     The best hit decides for all: a question that memory can answer has one passage that is near, while

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["keeps_question", "shared_words", "support"]
+__all__ = ["keeps_question", "support", "term_overlap"]
 
 # A number with its marks ("8:10", "1.2", "24–10"), or a word, also "os.path", "queue-worker", "Anna's".
 _WORD = re.compile(r"\d[\d.,:/–-]*\d|\w+(?:[.'’_-]\w+)*")
@@ -32,7 +32,7 @@ _NEGATIONS = frozenset(
 _NEGATED = re.compile(r"n['’]t$")
 
 
-def shared_words(question: str, text: str) -> float:
+def term_overlap(question: str, text: str) -> float:
     """Share of a question's content words that stand in a text; 0 when it has none."""
     asked = _content_words(question)
     return len(asked & _content_words(text)) / len(asked) if asked else 0.0

@@ -34,7 +34,7 @@ from ai_os_diffusion.models.local_models import resolve_model
 from ai_os_diffusion.models.metadata import ModelMetadata
 from ai_os_diffusion.utils.cosine import cosines
 from ai_os_diffusion.utils.errors import InferenceError, SamplingError
-from ai_os_diffusion.utils.files.atomic_folder import read_steadily
+from ai_os_diffusion.utils.files.atomic_folder import read_consistently
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -73,7 +73,9 @@ class ArrowEngine:
         half_cache: bool = False,
     ) -> None:
         self.folder = resolve_model(model)
-        self.metadata, self.weights, self.tokenizer = read_steadily(self.folder, lambda: _open(self.folder))
+        self.metadata, self.weights, self.tokenizer = read_consistently(
+            self.folder, lambda: _open(self.folder)
+        )
         self._core: InferenceCore | None = InferenceCore(
             self.weights,
             self.metadata,

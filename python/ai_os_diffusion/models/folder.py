@@ -20,7 +20,7 @@ from ai_os_diffusion.models.registry import Progress
 from ai_os_diffusion.utils.errors import ModelDamagedError, ModelLoadError, ModelNotFoundError
 from ai_os_diffusion.utils.files.atomic_folder import (
     make_folders,
-    read_steadily,
+    read_consistently,
     remove_folder,
     restore_folder,
 )
@@ -89,7 +89,7 @@ class ModelsFolder:
         if not self.root.is_dir():
             return []
         # With those that stepped aside for a moment.
-        found = read_steadily(
+        found = read_consistently(
             self.root, lambda: {entry.name for entry in self.root.iterdir()} | set(interrupted(self.root))
         )
         return sorted(name for name in found if NAME.fullmatch(name) and is_model_folder(self.root / name))
@@ -97,7 +97,7 @@ class ModelsFolder:
     def models(self) -> list[PulledModel]:
         """The complete models; one with damaged metadata is left out of no list, its fields are empty."""
         folders = [self.root / name for name in self.names()]
-        return [read_steadily(folder, partial(_describe, folder)) for folder in folders]
+        return [read_consistently(folder, partial(_describe, folder)) for folder in folders]
 
     def remove(self, name: str) -> int:
         """Delete a model and return the bytes it held.
@@ -175,7 +175,7 @@ class ModelsFolder:
 
 def is_model_folder(folder: Path) -> bool:
     """Whether a folder holds a whole converted model; one that is being replaced does."""
-    return read_steadily(folder, lambda: all((folder / name).is_file() for name in MODEL_FILES))
+    return read_consistently(folder, lambda: all((folder / name).is_file() for name in MODEL_FILES))
 
 
 def read_metadata(folder: Path) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ai_os_diffusion.models.foreign_values import MAX_LAYERS, MAX_TOKENS, ForeignValues, read_values
+from ai_os_diffusion.models.untrusted_values import MAX_LAYERS, MAX_TOKENS, UntrustedValues, read_values
 from ai_os_diffusion.utils.errors import ModelLoadError, ModelNotFoundError
 
 __all__ = [
@@ -110,7 +110,7 @@ class ModelMetadata:
                 "converter wrote then computes something else than what it writes now; pull or convert the "
                 "model again from its source"
             )
-        given = check_metadata(ForeignValues("metadata.json", values))
+        given = check_metadata(UntrustedValues("metadata.json", values))
         heads, hidden = given["num_heads"], given["hidden_size"]
         given["num_kv_heads"] = given.get("num_kv_heads") or heads
         given["head_dim"] = given.get("head_dim") or max(hidden // heads, 1)
@@ -156,7 +156,7 @@ class ModelMetadata:
         return json.dumps(asdict(self))
 
 
-def check_metadata(values: ForeignValues) -> dict[str, Any]:
+def check_metadata(values: UntrustedValues) -> dict[str, Any]:
     """The fields that are there, each of its type and in its range.
 
     Raises:
@@ -192,7 +192,7 @@ def check_metadata(values: ForeignValues) -> dict[str, Any]:
     return given
 
 
-def _texts(values: ForeignValues) -> dict[str, str]:
+def _texts(values: UntrustedValues) -> dict[str, str]:
     return {key: values.text(key) for key in values if key in values}
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ai_os_diffusion import _native
-from ai_os_diffusion.models.foreign_values import MAX_CONFIG_BYTES, MAX_TOKENIZER_BYTES, read_values
+from ai_os_diffusion.models.untrusted_values import MAX_CONFIG_BYTES, MAX_TOKENIZER_BYTES, read_values
 from ai_os_diffusion.utils.errors import TokenizerError, TokenizerFileError
 from ai_os_diffusion.utils.files.regular_file import open_regular, read_regular
 

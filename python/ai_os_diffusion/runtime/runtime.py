@@ -186,7 +186,7 @@ class Runtime:
         Raises:
             ConfigurationError: the question is empty, or the memories were embedded by another model.
         """
-        from ai_os_diffusion.answers.recall import default_threshold, distinct_hits, judge
+        from ai_os_diffusion.answers.recall import apply_threshold, default_threshold, distinct_hits
 
         if not question.strip():
             raise ConfigurationError("the question is empty; expected some words")
@@ -195,12 +195,12 @@ class Runtime:
             threshold = default_threshold(self.encoder.name)
         storage = self.memories
         if storage.count() == 0:
-            return judge(question, (), threshold)
+            return apply_threshold(question, (), threshold)
         self._check_encoder(storage)
         vector = self.encoder.encode_query(question)
         wanted = top_k or self.config.retrieval.top_k
         hits = distinct_hits(lambda count: storage.query(vector, count, filter=filter), wanted)
-        return judge(question, hits, threshold)
+        return apply_threshold(question, hits, threshold)
 
     def ask(self, question: str, **options: Any) -> Answer:
         """Answer a question from memory.

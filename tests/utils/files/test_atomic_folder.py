@@ -17,7 +17,7 @@ from ai_os_diffusion.utils.files import atomic_folder
 from ai_os_diffusion.utils.files.atomic_file import replacing
 from ai_os_diffusion.utils.files.atomic_folder import (
     make_folders,
-    read_steadily,
+    read_consistently,
     remove_folder,
     replacing_folder,
     restore_folder,
@@ -185,7 +185,7 @@ def test_a_reader_sees_files_of_one_time(way, tmp_path):
     monkey, atomic_folder._TRIES = atomic_folder._TRIES, 10_000
     writer.start()
     try:
-        pairs = [read_steadily(target, look) for _ in range(50)]
+        pairs = [read_consistently(target, look) for _ in range(50)]
     finally:
         stop.set()
         writer.join()
@@ -259,7 +259,7 @@ def test_writers_and_readers_at_once_always_find_a_folder(way, tmp_path):
     def read() -> None:
         try:
             while not stop.is_set():
-                first, second = read_steadily(
+                first, second = read_consistently(
                     target, lambda: ((target / "sub/a").read_text(), (target / "b").read_text())
                 )
                 assert first == second

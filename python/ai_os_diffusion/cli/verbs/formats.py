@@ -127,7 +127,7 @@ def inspect(
 ) -> None:
     """Show what a model or a weight file holds: tensors, types, bits per weight."""
     from ai_os_diffusion.inference.weight_loader import inspect_model
-    from ai_os_diffusion.utils.files.atomic_folder import read_steadily
+    from ai_os_diffusion.utils.files.atomic_folder import read_consistently
 
     settings: Settings = ctx.obj
     path = Path(model)
@@ -135,7 +135,7 @@ def inspect(
         from ai_os_diffusion.models.local_models import resolve_model
 
         path = resolve_model(model, models_dir=settings.config().models_dir)
-    found = read_steadily(path if path.is_dir() else path.parent, lambda: inspect_model(path))
+    found = read_consistently(path if path.is_dir() else path.parent, lambda: inspect_model(path))
     if verify:
         from ai_os_diffusion.inference.weight_loader import WeightLoader
         from ai_os_diffusion.models.contents import verify_model

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from ai_os_diffusion._native import WeightFile
 from ai_os_diffusion.models.convert.source import Codes, Description, SourceTensor
-from ai_os_diffusion.models.foreign_values import MAX_TOKENIZER_BYTES, ForeignValues, read_values
 from ai_os_diffusion.models.metadata import FIRST_CONVERTER_VERSION, check_metadata
+from ai_os_diffusion.models.untrusted_values import MAX_TOKENIZER_BYTES, UntrustedValues, read_values
 from ai_os_diffusion.utils.errors import ModelDamagedError, ModelNotFoundError, WeightError
 from ai_os_diffusion.utils.files.regular_file import open_regular, read_regular
 
@@ -45,7 +45,7 @@ class ArrowFolder:
             raise ModelNotFoundError(
                 f"{folder}: no metadata.json; expected a converted model folder"
             ) from None
-        check_metadata(ForeignValues(str(folder / "metadata.json"), self._metadata))
+        check_metadata(UntrustedValues(str(folder / "metadata.json"), self._metadata))
         self.tensors = [self._tensor(name) for name in self._file.names]
 
     @property

@@ -25,7 +25,7 @@ from ai_os_diffusion.models.metadata import CONVERTER_VERSION, FORMAT_VERSION
 from ai_os_diffusion.models.tokenizer_files import TokenizerFiles
 from ai_os_diffusion.utils.cpu_info import memory_bytes
 from ai_os_diffusion.utils.errors import ModelLoadError, ModelNotFoundError
-from ai_os_diffusion.utils.files.atomic_folder import read_steadily, restore_folder
+from ai_os_diffusion.utils.files.atomic_folder import read_consistently, restore_folder
 from ai_os_diffusion.utils.wording import counted
 
 __all__ = ["ConvertReport", "Progress", "convert_model"]
@@ -110,7 +110,7 @@ def convert_model(
     """
     source_path, target = Path(source), Path(out).absolute()
     # A model folder may be exchanged meanwhile; what is opened keeps its weights.
-    opened, description = read_steadily(source_path, lambda: _described(source_path))
+    opened, description = read_consistently(source_path, lambda: _described(source_path))
     metadata = description.metadata
     encoder = metadata["model_type"] == "encoder"
     plan = Plan(quantize=quantize, group_size=group_size, symmetric=symmetric, encoder=encoder)

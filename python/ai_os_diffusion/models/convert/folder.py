@@ -11,7 +11,7 @@ from typing import Any
 
 from ai_os_diffusion.models.contents import MAX_DESCRIPTION_BYTES, MODEL_FILES
 from ai_os_diffusion.utils.errors import ModelDamagedError, ModelLoadError
-from ai_os_diffusion.utils.files.atomic_folder import make_folders, read_steadily, replacing_folder
+from ai_os_diffusion.utils.files.atomic_folder import make_folders, read_consistently, replacing_folder
 from ai_os_diffusion.utils.files.clean_name import is_clean_name
 from ai_os_diffusion.utils.files.regular_file import open_regular, read_json
 
@@ -45,7 +45,7 @@ def copy_model(source: Path, target: Path, *, origin: Mapping[str, Any]) -> None
     Raises:
         ModelLoadError: `target` cannot be replaced, or metadata.json cannot be read.
     """
-    read_steadily(source, lambda: _copy(source, target, origin))
+    read_consistently(source, lambda: _copy(source, target, origin))
 
 
 def _copy(source: Path, target: Path, origin: Mapping[str, Any]) -> None:

@@ -29,11 +29,11 @@ from ai_os_diffusion.models.convert.settings.tokenizer_settings import (
     token_text,
 )
 from ai_os_diffusion.models.convert.source import Description, SourceTensor
-from ai_os_diffusion.models.foreign_values import (
+from ai_os_diffusion.models.untrusted_values import (
     MAX_CONFIG_BYTES,
     MAX_LAYERS,
     MAX_TOKENIZER_BYTES,
-    ForeignValues,
+    UntrustedValues,
     read_values,
 )
 from ai_os_diffusion.utils.errors import ModelDamagedError, ModelLoadError, ModelNotFoundError, WeightError
@@ -87,11 +87,11 @@ class HuggingFaceFolder:
         ]
 
     @lazy_property
-    def _tokenizer_config(self) -> ForeignValues:
+    def _tokenizer_config(self) -> UntrustedValues:
         """Settings of tokenizer_config.json, with special_tokens_map.json below them."""
         values = read_optional(self.folder / "tokenizer_config.json")
         below = read_optional(self.folder / "special_tokens_map.json")
-        return ForeignValues(values.place, {**below.values, **values.values})
+        return UntrustedValues(values.place, {**below.values, **values.values})
 
     def _read_tensors(self) -> tuple[list[SourceTensor], list[str]]:
         architecture, tensors, dropped = self._metadata["architecture"], {}, []
@@ -157,7 +157,7 @@ class HuggingFaceFolder:
             metadata["source"] = {"license": licence}
         return Description(metadata, files, [*self._remarks, *self._sentence.remarks])
 
-    def _generation_settings(self, tokenizer: ForeignValues) -> dict[str, Any]:
+    def _generation_settings(self, tokenizer: UntrustedValues) -> dict[str, Any]:
         """Stop tokens, chat template and mask token."""
         settings: dict[str, Any] = {}
         generation = read_optional(self.folder / "generation_config.json")

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ai_os_diffusion.models.convert.source import SourceTensor
-from ai_os_diffusion.models.foreign_values import read_values, shown
+from ai_os_diffusion.models.untrusted_values import read_values, shown
 from ai_os_diffusion.utils.errors import WeightError
 from ai_os_diffusion.utils.files.clean_name import is_clean_name
 from ai_os_diffusion.utils.files.regular_file import open_regular

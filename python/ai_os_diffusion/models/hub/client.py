@@ -15,8 +15,8 @@ from functools import partial
 from typing import Any
 from urllib.parse import quote
 
-from ai_os_diffusion.models.foreign_values import MAX_TOKENIZER_BYTES
 from ai_os_diffusion.models.hub.cache import hub_home, is_commit, is_content_hash
+from ai_os_diffusion.models.untrusted_values import MAX_TOKENIZER_BYTES
 from ai_os_diffusion.utils.bounded_http import Answer, Limits, TransferError, request
 from ai_os_diffusion.utils.errors import ModelLoadError, ModelNotFoundError
 from ai_os_diffusion.utils.files.clean_name import is_clean_path

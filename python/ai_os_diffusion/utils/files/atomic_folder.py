@@ -22,7 +22,7 @@ from ai_os_diffusion.utils.files.drafts import (
 
 __all__ = [
     "make_folders",
-    "read_steadily",
+    "read_consistently",
     "remove_folder",
     "replacing_folder",
     "restore_folder",
@@ -104,7 +104,7 @@ def restore_folder(target: Path) -> None:
         time.sleep(0.01)
 
 
-def read_steadily(folder: Path, read: Callable[[], Result]) -> Result:
+def read_consistently(folder: Path, read: Callable[[], Result]) -> Result:
     """Read several files of a folder that another process may replace meanwhile: all of them of one time."""
     for _ in range(_TRIES - 1):
         restore_folder(folder)
@@ -112,15 +112,15 @@ def read_steadily(folder: Path, read: Callable[[], Result]) -> Result:
         try:
             result = read()
         except Exception:
-            if _is_steady(folder, before):
+            if _is_unchanged(folder, before):
                 raise
             continue
-        if _is_steady(folder, before):
+        if _is_unchanged(folder, before):
             return result
     return read()
 
 
-def _is_steady(folder: Path, before: tuple[int, int, int] | None) -> bool:
+def _is_unchanged(folder: Path, before: tuple[int, int, int] | None) -> bool:
     """Whether a folder is as before; one that is not there, only if nobody is about to put it there."""
     return _identity(folder) == before and (before is not None or not has_draft_folders(folder.parent))
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ai_os_diffusion.models.convert.gguf.blocks import BLOCK_TYPES, BlockType
-from ai_os_diffusion.models.foreign_values import ForeignValues
+from ai_os_diffusion.models.untrusted_values import UntrustedValues
 from ai_os_diffusion.utils.errors import WeightError
 from ai_os_diffusion.utils.files.regular_file import open_regular
 
@@ -87,7 +87,7 @@ class GgufFile:
                     raise WeightError(f"{path}: the metadata holds {key!r} twice")
                 self.metadata[key] = reader.value(reader.scalar("I"))
             entries = [reader.tensor() for _ in range(reader.checked_count(tensor_count, 24, MAX_ENTRIES))]
-            values = ForeignValues(str(path), self.metadata, WeightError)
+            values = UntrustedValues(str(path), self.metadata, WeightError)
             alignment = values.integer("general.alignment", 32, high=_MAX_ALIGNMENT)
             if alignment & (alignment - 1):
                 raise values.fault("general.alignment", "a power of two")

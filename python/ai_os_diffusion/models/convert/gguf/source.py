@@ -19,11 +19,11 @@ from ai_os_diffusion.models.convert.settings.known_settings import GGUF_ARCHITEC
 from ai_os_diffusion.models.convert.settings.rope import rope_of_gguf
 from ai_os_diffusion.models.convert.settings.settings_check import check_settings
 from ai_os_diffusion.models.convert.source import Codes, Description, SourceTensor
-from ai_os_diffusion.models.foreign_values import (
+from ai_os_diffusion.models.untrusted_values import (
     MAX_LAYERS,
     MAX_TOKENIZER_BYTES,
     MAX_TOKENS,
-    ForeignValues,
+    UntrustedValues,
     shown,
 )
 from ai_os_diffusion.utils.errors import ModelDamagedError, ModelLoadError, TokenizerError, WeightError
@@ -71,7 +71,7 @@ class GgufSource:
         """
         self._file = GgufFile(path)
         self.paths = [path]
-        general = ForeignValues(str(path), self._file.metadata)
+        general = UntrustedValues(str(path), self._file.metadata)
         self._architecture = general.text("general.architecture", "")
         if self._architecture not in _DECODERS:
             raise ModelLoadError(
@@ -85,8 +85,8 @@ class GgufSource:
             key[len(prefix) :]: value for key, value in self._file.metadata.items() if key.startswith(prefix)
         }
         others = {key: value for key, value in self._file.metadata.items() if not key.startswith(prefix)}
-        self._general = ForeignValues(str(path), others)
-        self._own = ForeignValues(str(path), own, prefix=prefix)
+        self._general = UntrustedValues(str(path), others)
+        self._own = UntrustedValues(str(path), own, prefix=prefix)
         self._remarks = [
             *check_settings(self._general, GGUF_GENERAL),
             *check_settings(self._own, GGUF_ARCHITECTURE),

@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 from ai_os_diffusion.models.convert.gguf.vocabulary import GgufVocabulary
-from ai_os_diffusion.models.foreign_values import shown
+from ai_os_diffusion.models.untrusted_values import shown
 from ai_os_diffusion.utils.errors import TokenizerError
 
 __all__ = ["rebuild_tokenizer"]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ai_os_diffusion.models.foreign_values import MAX_TOKENS, ForeignValues
+from ai_os_diffusion.models.untrusted_values import MAX_TOKENS, UntrustedValues
 from ai_os_diffusion.utils.lazy_property import lazy_property
 
 __all__ = ["GgufVocabulary"]
@@ -40,7 +40,7 @@ class GgufVocabulary:
         values: the metadata.
     """
 
-    def __init__(self, values: ForeignValues) -> None:
+    def __init__(self, values: UntrustedValues) -> None:
         self.values = values
         self.model = values.text("tokenizer.ggml.model", "")
         # A file without it is of 2023; llama.cpp splits its texts in a way of its own.

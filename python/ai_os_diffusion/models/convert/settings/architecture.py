@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ai_os_diffusion.models.convert.settings.rope import rope_of_config
-from ai_os_diffusion.models.foreign_values import MAX_LAYERS, MAX_TOKENS, ForeignValues, shown
+from ai_os_diffusion.models.untrusted_values import MAX_LAYERS, MAX_TOKENS, UntrustedValues, shown
 from ai_os_diffusion.utils.errors import ModelLoadError
 
 __all__ = ["ARCHITECTURES", "canonical_name", "check_head", "is_embedding", "metadata_from_config"]
@@ -64,7 +64,7 @@ def metadata_from_config(config: Mapping[str, Any], place: str = "config.json") 
         ModelLoadError: the architecture, its activation or another of its settings cannot be run, or a
             dimension is missing or no number of a size that a model has.
     """
-    values = ForeignValues(place, config)
+    values = UntrustedValues(place, config)
     architecture = values.get("model_type")
     if architecture not in ARCHITECTURES:
         raise ModelLoadError(
@@ -107,7 +107,7 @@ def metadata_from_config(config: Mapping[str, Any], place: str = "config.json") 
     }
 
 
-def check_head(config: ForeignValues) -> None:
+def check_head(config: UntrustedValues) -> None:
     """Refuse a model whose head is what it is for.
 
     Raises:
@@ -121,7 +121,7 @@ def check_head(config: ForeignValues) -> None:
             )
 
 
-def _activation(values: ForeignValues, default: str) -> str:
+def _activation(values: UntrustedValues, default: str) -> str:
     activation = values.text("hidden_act", default)
     # A decoder's unit is gated by silu; an encoder's may be any.
     known = _ACTIVATIONS if default != "silu" else {"silu": "silu", "swish": "silu"}
@@ -130,7 +130,7 @@ def _activation(values: ForeignValues, default: str) -> str:
     return known[activation]
 
 
-def _kv_heads(values: ForeignValues, heads: int) -> int:
+def _kv_heads(values: UntrustedValues, heads: int) -> int:
     if values.get("model_type") == "bert":
         return heads
     kv_heads = values.integer("num_key_value_heads", heads)
@@ -139,7 +139,7 @@ def _kv_heads(values: ForeignValues, heads: int) -> int:
     return kv_heads
 
 
-def _head_dim(values: ForeignValues, hidden: int, heads: int) -> int:
+def _head_dim(values: UntrustedValues, hidden: int, heads: int) -> int:
     if values.get("model_type") == "bert":
         if hidden % heads:
             raise values.fault("num_attention_heads", f"a divisor of hidden_size = {hidden}")
@@ -151,12 +151,12 @@ def _head_dim(values: ForeignValues, hidden: int, heads: int) -> int:
     return head_dim
 
 
-def _maybe_id(values: ForeignValues, key: str) -> int | None:
+def _maybe_id(values: UntrustedValues, key: str) -> int | None:
     """The id of a token; some configurations say -1 where there is none."""
     return None if values.get(key) == -1 else values.maybe_integer(key)
 
 
-def _check_attention(values: ForeignValues, positions: int, *, encoder: bool) -> None:
+def _check_attention(values: UntrustedValues, positions: int, *, encoder: bool) -> None:
     """Which tokens a token sees must be what the family's network computes."""
     if values.text("position_embedding_type", "absolute") != "absolute":
         raise values.refusal("position_embedding_type", "'absolute'")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ai_os_diffusion.models.foreign_values import ForeignValues
+from ai_os_diffusion.models.untrusted_values import UntrustedValues
 from ai_os_diffusion.utils.errors import ModelLoadError
 
 __all__ = ["rope_of_config", "rope_of_gguf"]
@@ -31,7 +31,7 @@ _YARN_OF_LLAMA_CPP = {
 """What it computes with for these families, whatever the file says; -1 is "not said"."""
 
 
-def rope_of_config(config: ForeignValues, positions: int) -> tuple[float, dict[str, Any] | None]:
+def rope_of_config(config: UntrustedValues, positions: int) -> tuple[float, dict[str, Any] | None]:
     """The base of the rotary frequencies, and how they are changed; None if they are not.
 
     Transformers before version 5 keeps the change in `rope_scaling` and the base beside it; later versions
@@ -77,7 +77,9 @@ def rope_of_config(config: ForeignValues, positions: int) -> tuple[float, dict[s
     return base, scaling
 
 
-def rope_of_gguf(values: ForeignValues, positions: int, head_dim: int) -> tuple[float, dict[str, Any] | None]:
+def rope_of_gguf(
+    values: UntrustedValues, positions: int, head_dim: int
+) -> tuple[float, dict[str, Any] | None]:
     """As `rope_of_config`, of metadata whose keys begin behind the architecture.
 
     llama.cpp scales linearly where no kind is given; files of 2023 call the factor `scale_linear`.
@@ -99,7 +101,7 @@ def rope_of_gguf(values: ForeignValues, positions: int, head_dim: int) -> tuple[
     return base, None if kind == "none" or factor == 1.0 else {"rope_type": "linear", "factor": factor}
 
 
-def _yarn_of_gguf(values: ForeignValues, factor: float, positions: int) -> dict[str, Any]:
+def _yarn_of_gguf(values: UntrustedValues, factor: float, positions: int) -> dict[str, Any]:
     for key, usual in _YARN_OF_LLAMA_CPP.items():
         if values.number(key, usual, low=-1.0) not in (usual, -1.0):
             raise values.refusal(key, f"{usual:g}, which is what llama.cpp computes with")

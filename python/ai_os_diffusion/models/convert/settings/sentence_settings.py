@@ -17,8 +17,8 @@ from ai_os_diffusion.models.convert.settings.known_settings import (
     TRANSFORMER_ARGUMENTS,
 )
 from ai_os_diffusion.models.convert.settings.settings_check import check_settings
-from ai_os_diffusion.models.foreign_values import (
-    ForeignValues,
+from ai_os_diffusion.models.untrusted_values import (
+    UntrustedValues,
     read_document,
     read_values,
     sections,
@@ -84,7 +84,7 @@ class SentenceSettings:
     """
 
     folder: Path
-    tokenizer: ForeignValues
+    tokenizer: UntrustedValues
     hidden_size: int
     remarks: list[str] = field(default_factory=list)
 
@@ -138,7 +138,7 @@ class SentenceSettings:
             raise ModelLoadError(f"{self.folder}/modules.json: no pooling; expected one")
         return settings
 
-    def _arguments(self) -> ForeignValues:
+    def _arguments(self) -> UntrustedValues:
         """The arguments of the module that holds the network."""
         place = transformer_folder(self.folder)
         for name in _CONFIG_NAMES:
@@ -150,9 +150,9 @@ class SentenceSettings:
                 if values.get("modality_config", _TEXT_ONLY) != _TEXT_ONLY:
                     raise values.refusal("modality_config", f"{_TEXT_ONLY}: texts would be read another way")
                 return values
-        return ForeignValues(str(place / _CONFIG_NAMES[0]), {})
+        return UntrustedValues(str(place / _CONFIG_NAMES[0]), {})
 
-    def _window(self, arguments: ForeignValues, positions: int) -> int:
+    def _window(self, arguments: UntrustedValues, positions: int) -> int:
         """Its own setting, else the tokenizer's; never more than the network takes."""
         if "max_seq_length" in arguments:
             return min(arguments.integer("max_seq_length", high=1 << 40), positions)
@@ -182,12 +182,12 @@ class SentenceSettings:
         return settings
 
 
-def read_optional(path: Path) -> ForeignValues:
+def read_optional(path: Path) -> UntrustedValues:
     """The object in a JSON file; an empty one where there is no file."""
     try:
         return read_values(path)
     except FileNotFoundError:
-        return ForeignValues(str(path), {})
+        return UntrustedValues(str(path), {})
 
 
 def _modules(folder: Path) -> list[tuple[str, Path]]:
@@ -211,7 +211,7 @@ def _modules(folder: Path) -> list[tuple[str, Path]]:
     return modules
 
 
-def _kind(values: ForeignValues, *, is_first: bool) -> str:
+def _kind(values: UntrustedValues, *, is_first: bool) -> str:
     """The class of a module, which sentence-transformers has under several paths."""
     expected = ["Transformer"] if is_first else ["Pooling", "Normalize", "Dropout"]
     package, _, kind = values.text("type").rpartition(".")
@@ -220,12 +220,12 @@ def _kind(values: ForeignValues, *, is_first: bool) -> str:
     return kind
 
 
-def _module_config(place: Path) -> ForeignValues:
+def _module_config(place: Path) -> UntrustedValues:
     """A Normalize module of older versions has no configuration."""
     return read_optional(place / "config.json")
 
 
-def _mode(values: ForeignValues) -> str:
+def _mode(values: UntrustedValues) -> str:
     if not values.values:
         raise ModelNotFoundError(f"{values.place}: not found, or empty; expected the pooling's configuration")
     named = values.get("pooling_mode")
@@ -239,7 +239,7 @@ def _mode(values: ForeignValues) -> str:
     return _MODES[modes[0]]
 
 
-def _prompts(values: ForeignValues) -> dict[str, str]:
+def _prompts(values: UntrustedValues) -> dict[str, str]:
     given: Mapping[str, Any] = values.section("prompts").values
     if len(given) > _MAX_PROMPTS:
         raise ModelDamagedError(f"{values.place}: {len(given)} prompts, expected at most {_MAX_PROMPTS}")

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ai_os_diffusion.models.foreign_values import ForeignValues
+from ai_os_diffusion.models.untrusted_values import UntrustedValues
 from ai_os_diffusion.utils.errors import ModelLoadError
 
 __all__ = ["Applied", "Harmless", "Only", "Settings", "check_settings"]
@@ -80,7 +80,7 @@ class Settings:
         return found
 
 
-def check_settings(values: ForeignValues, settings: Settings) -> list[str]:
+def check_settings(values: UntrustedValues, settings: Settings) -> list[str]:
     """Go through the keys of an object.
 
     Returns:
@@ -92,7 +92,7 @@ def check_settings(values: ForeignValues, settings: Settings) -> list[str]:
     return list(_remarks(values, settings))
 
 
-def _remarks(values: ForeignValues, settings: Settings) -> Iterator[str]:
+def _remarks(values: UntrustedValues, settings: Settings) -> Iterator[str]:
     for key in values:
         value, verdict = values.values[key], settings.verdict(key)
         if verdict is None and not _is_off(value):

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from ai_os_diffusion.models.foreign_values import ForeignValues, shown
+from ai_os_diffusion.models.untrusted_values import UntrustedValues, shown
 from ai_os_diffusion.utils.errors import ModelLoadError
 
 __all__ = ["added_ids", "apply_tokenizer_settings", "token_text"]
@@ -21,8 +21,8 @@ _BERT_NORMALIZER = {
 
 def apply_tokenizer_settings(
     content: bytes,
-    tokenizer: ForeignValues,
-    config: ForeignValues,
+    tokenizer: UntrustedValues,
+    config: UntrustedValues,
     *,
     architecture: str,
     lowercases: bool,
@@ -61,23 +61,23 @@ def apply_tokenizer_settings(
     return json.dumps({**tokenizer.values, **changed}).encode()
 
 
-def added_ids(tokenizer: ForeignValues) -> dict[str, int]:
+def added_ids(tokenizer: UntrustedValues) -> dict[str, int]:
     """Text to id of the tokens that a tokenizer.json adds to its model's vocabulary."""
     return {entry.text("content"): entry.integer("id", low=0) for entry in tokenizer.sections("added_tokens")}
 
 
-def token_text(values: ForeignValues, key: str) -> str | None:
+def token_text(values: UntrustedValues, key: str) -> str | None:
     """A special token, which is written as text or as an object that holds it."""
     value = values.get(key)
     return values.section(key).maybe_text("content") if isinstance(value, dict) else values.maybe_text(key)
 
 
-def _is_bert(config: ForeignValues, architecture: str) -> bool:
+def _is_bert(config: UntrustedValues, architecture: str) -> bool:
     name = config.text("tokenizer_class", "BertTokenizer" if architecture == "bert" else "")
     return name.removesuffix("Fast") == "BertTokenizer"
 
 
-def _bert_options(config: ForeignValues, normalizer: Mapping[str, Any]) -> dict[str, bool | None]:
+def _bert_options(config: UntrustedValues, normalizer: Mapping[str, Any]) -> dict[str, bool | None]:
     """What of the configuration differs from the normaliser."""
     changed = {}
     for key, option in _BERT_NORMALIZER.items():
@@ -88,7 +88,7 @@ def _bert_options(config: ForeignValues, normalizer: Mapping[str, Any]) -> dict[
     return changed
 
 
-def _bert_template(tokenizer: ForeignValues, config: ForeignValues) -> dict[str, Any] | None:
+def _bert_template(tokenizer: UntrustedValues, config: UntrustedValues) -> dict[str, Any] | None:
     """The tokens around a text, for a tokenizer.json that puts none there."""
     ids = _vocabulary(tokenizer)
     begin, end = (token_text(config, f"{role}_token") or f"[{role.upper()}]" for role in ("cls", "sep"))
@@ -109,7 +109,7 @@ def _bert_template(tokenizer: ForeignValues, config: ForeignValues) -> dict[str,
     }
 
 
-def _vocabulary(tokenizer: ForeignValues) -> dict[str, Any]:
+def _vocabulary(tokenizer: UntrustedValues) -> dict[str, Any]:
     """Token to id; the model's own tokens only where they are written as such."""
     vocabulary = tokenizer.section("model").get("vocab")
     return {**(vocabulary if isinstance(vocabulary, dict) else {}), **added_ids(tokenizer)}
@@ -124,7 +124,7 @@ def _with_lowercase(normalizer: Any) -> Any:
     return {"type": "Sequence", "normalizers": [{"type": "Lowercase"}, *steps]}
 
 
-def _check_added(tokenizer: ForeignValues, config: ForeignValues) -> None:
+def _check_added(tokenizer: UntrustedValues, config: UntrustedValues) -> None:
     """Transformers adds what the configuration names and the tokenizer lacks; the model has no row for it."""
     ids = _vocabulary(tokenizer)
     decoder = config.section("added_tokens_decoder").values

@@ -1,4 +1,4 @@
-"""Values that others wrote, read one at a time: each of the type and in the range that its reader expects.
+"""Untrusted values, read one at a time: each of the type and in the range that its reader expects.
 
 A configuration may hold a text where a number belongs, a number no machine could act on, or a million levels
 of nesting. Whoever reads it says what is acceptable; anything else is refused by its name, before a loop runs
@@ -20,7 +20,7 @@ __all__ = [
     "MAX_LAYERS",
     "MAX_TOKENIZER_BYTES",
     "MAX_TOKENS",
-    "ForeignValues",
+    "UntrustedValues",
     "read_document",
     "read_values",
     "shown",
@@ -55,7 +55,7 @@ def shown(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-class ForeignValues:
+class UntrustedValues:
     """An object of values that others wrote. What is null counts as not there.
 
     Args:
@@ -144,14 +144,14 @@ class ForeignValues:
             raise self.fault(key, f"a list of at most {high} values")
         return value
 
-    def section(self, key: str) -> ForeignValues:
+    def section(self, key: str) -> UntrustedValues:
         """An object; empty where there is none."""
         value = self.get(key, {})
         if not isinstance(value, dict):
             raise self.fault(key, "an object")
-        return ForeignValues(f"{self.place}: {key}", value, self._error)
+        return UntrustedValues(f"{self.place}: {key}", value, self._error)
 
-    def sections(self, key: str) -> list[ForeignValues]:
+    def sections(self, key: str) -> list[UntrustedValues]:
         """A list of objects; empty where there is none."""
         return sections(f"{self.place}: {key}", self.items(key), self._error)
 
@@ -170,12 +170,12 @@ class ForeignValues:
         return value
 
 
-def sections(place: str, items: list[Any], error: Raised = ModelDamagedError) -> list[ForeignValues]:
+def sections(place: str, items: list[Any], error: Raised = ModelDamagedError) -> list[UntrustedValues]:
     """The objects of a list that holds nothing else."""
     for index, item in enumerate(items):
         if not isinstance(item, dict):
             raise error(f"{place}[{index}] is {shown(item)}, expected an object")
-    return [ForeignValues(f"{place}[{index}]", item, error) for index, item in enumerate(items)]
+    return [UntrustedValues(f"{place}[{index}]", item, error) for index, item in enumerate(items)]
 
 
 def read_document(path: Path, max_bytes: int = MAX_CONFIG_BYTES, error: Raised = ModelDamagedError) -> Any:
@@ -194,7 +194,7 @@ def read_document(path: Path, max_bytes: int = MAX_CONFIG_BYTES, error: Raised =
 
 def read_values(
     path: Path, max_bytes: int = MAX_CONFIG_BYTES, error: Raised = ModelDamagedError
-) -> ForeignValues:
+) -> UntrustedValues:
     """As `read_document`, of a file that holds an object.
 
     Raises:
@@ -204,7 +204,7 @@ def read_values(
     value = read_document(path, max_bytes, error)
     if not isinstance(value, dict):
         raise error(f"{path}: expected a JSON object, got {type(value).__name__}")
-    return ForeignValues(str(path), value, error)
+    return UntrustedValues(str(path), value, error)
 
 
 def _is_unicode(text: str) -> bool:
