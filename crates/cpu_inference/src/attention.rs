@@ -1,8 +1,13 @@
-//! The heads of an attention layer and which tokens they relate.
+//! The heads of an attention layer, and where a pass finds its keys and values.
 
-use kernels::{AttentionShape, AttentionSpan, Rows, ThreadPool};
+use kernels::{
+    Attention, AttentionShape, AttentionSpan, KeySegment, KeySource, KeyValues, KvLayout, Partials,
+    Rows, ThreadPool,
+};
 
 use crate::config::ModelConfig;
+use crate::kv_cache::KvCache;
+use crate::pass::{Pass, Segment};
 
 /// Heads of an attention layer. Query head `h` reads key and value head `h / (heads / kv_heads)`.
 #[derive(Debug, Clone, Copy)]
@@ -36,54 +41,109 @@ impl Heads {
         self.kv_heads * self.dim
     }
 
-    /// Writes the attended values to `out`, which like `queries` is `[queries, heads * dim]`; `keys` and
-    /// `values` are `[keys, kv_heads * dim]`.
-    pub(crate) fn attend(
-        self,
-        pool: &ThreadPool,
-        (queries, keys, values): (&[f32], &[f32], &[f32]),
-        spans: &[AttentionSpan],
-        out: &mut [f32],
-    ) {
-        let shape = AttentionShape {
-            heads: self.heads,
+    /// How a page of keys and values lies in memory.
+    pub(crate) const fn layout(self) -> KvLayout {
+        KvLayout {
             kv_heads: self.kv_heads,
             head_dim: self.dim,
-            scale: 1.0 / (self.dim as f32).sqrt(),
-        };
-        let kv_rows = |data| Rows::new(data, self.kv_width());
-        let query_rows = Rows::new(queries, self.query_width());
-        kernels::attention(
-            pool,
-            query_rows,
-            kv_rows(keys),
-            kv_rows(values),
-            shape,
-            spans,
-            out,
-        );
+        }
     }
 }
 
-/// Each sequence of a batch by itself: sequence `s` is rows `offsets[s] .. offsets[s + 1]`.
-pub(crate) fn sequences(offsets: &[usize], causal: bool, spans: &mut Vec<AttentionSpan>) {
-    spans.clear();
-    spans.extend(offsets.windows(2).map(|pair| AttentionSpan {
-        query_start: pair[0],
-        queries: pair[1] - pair[0],
-        key_start: pair[0],
-        keys: pair[1] - pair[0],
-        causal: causal.then_some(0),
-    }));
+/// Which rows of a pass relate to which keys, as the kernel takes it.
+#[derive(Debug, Default)]
+pub(crate) struct Sight {
+    spans: Vec<AttentionSpan>,
+    segments: Vec<KeySegment>,
+    partials: Partials,
 }
 
-/// `queries` new tokens behind `past` known ones.
-pub(crate) const fn continuation(past: usize, queries: usize) -> AttentionSpan {
-    AttentionSpan {
-        query_start: 0,
-        queries,
-        key_start: 0,
-        keys: past + queries,
-        causal: Some(past),
+/// The source that holds the rows of the pass itself; cache `c` is source `c + 1`.
+const OWN: usize = 0;
+
+impl Sight {
+    /// What the rows of `pass` see, before anything is written to `caches`.
+    pub(crate) fn set(&mut self, pass: &Pass, caches: &[&mut KvCache]) {
+        self.spans.clear();
+        self.segments.clear();
+        for span in pass.spans() {
+            let rows = span.rows.len();
+            let first_segment = self.segments.len();
+            for segment in pass.segments(span) {
+                self.segments.push(match *segment {
+                    Segment::Own { causal } => KeySegment {
+                        source: OWN,
+                        start: span.rows.start,
+                        keys: rows,
+                        causal: causal.then_some(0),
+                    },
+                    Segment::Frozen { cache, len } => KeySegment {
+                        source: cache + 1,
+                        start: 0,
+                        keys: len,
+                        causal: None,
+                    },
+                    Segment::Appended { cache, causal, .. } => KeySegment {
+                        source: cache + 1,
+                        start: 0,
+                        keys: caches[cache].len() + rows,
+                        causal: causal.then_some(caches[cache].len()),
+                    },
+                });
+            }
+            self.spans.push(AttentionSpan {
+                query_start: span.rows.start,
+                queries: rows,
+                first_segment,
+                segments: self.segments.len() - first_segment,
+            });
+        }
+    }
+
+    /// Writes the attended values to `out`, which like `queries` is `[rows, heads * dim]`.
+    pub(crate) fn attend(
+        &mut self,
+        pool: &ThreadPool,
+        heads: Heads,
+        queries: &[f32],
+        keys: &LayerKeys<'_, '_>,
+        out: &mut [f32],
+    ) {
+        let shape = AttentionShape {
+            heads: heads.heads,
+            kv_heads: heads.kv_heads,
+            head_dim: heads.dim,
+            scale: 1.0 / (heads.dim as f32).sqrt(),
+        };
+        let what = Attention {
+            shape,
+            spans: &self.spans,
+            segments: &self.segments,
+        };
+        let queries = Rows::new(queries, heads.query_width());
+        kernels::attention(pool, what, queries, keys, &mut self.partials, out);
+    }
+}
+
+/// Keys and values of one layer: those of the pass, `[rows, kv_heads * dim]`, and those of its caches.
+pub(crate) struct LayerKeys<'a, 'c> {
+    pub(crate) heads: Heads,
+    pub(crate) layer: usize,
+    pub(crate) keys: &'a [f32],
+    pub(crate) values: &'a [f32],
+    pub(crate) caches: &'a [&'c mut KvCache],
+}
+
+impl KeySource for LayerKeys<'_, '_> {
+    fn get(&self, source: usize, page: usize) -> KeyValues<'_> {
+        if source == OWN {
+            let width = self.heads.kv_width();
+            KeyValues::Rows {
+                keys: Rows::new(self.keys, width),
+                values: Rows::new(self.values, width),
+            }
+        } else {
+            KeyValues::Page(self.caches[source - 1].page(self.layer, page))
+        }
     }
 }

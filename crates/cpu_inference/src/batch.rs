@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use crate::error::{InferenceError, Result};
+use crate::pass::{Pass, Segment};
 
 /// Tokens of a slice: enough to keep the matrix products busy, few enough for their rows to stay cached.
 const SLICE_TOKENS: usize = 1024;
@@ -96,14 +97,13 @@ impl<'a> Batch<'a> {
         slices
     }
 
-    /// Copies a slice's ids one behind the other.
-    pub(crate) fn gather(&self, slice: &[usize], ids: &mut Vec<u32>, offsets: &mut Vec<usize>) {
-        ids.clear();
-        offsets.clear();
-        offsets.push(0);
+    /// Makes `pass` compute the sequences of a slice, each by itself.
+    pub(crate) fn fill(&self, slice: &[usize], causal: bool, pass: &mut Pass) {
+        pass.clear();
         for &sequence in slice {
-            ids.extend(self.ids[self.span(sequence)].iter().map(|&id| id as u32));
-            offsets.push(ids.len());
+            let ids = self.ids[self.span(sequence)].iter().map(|&id| id as u32);
+            let rows = pass.span(ids, 0, &[Segment::Own { causal }]);
+            pass.want(rows);
         }
     }
 }

@@ -125,6 +125,21 @@ pub enum InferenceError {
         /// Tokens given.
         got: usize,
     },
+    /// A pass contradicts itself or its caches.
+    #[error("pass: {detail}")]
+    Pass {
+        /// What was expected and found.
+        detail: String,
+    },
+    /// Two spans of a pass write to the same cache.
+    #[error("pass: cache {cache} has two writers; give each text a cache of its own")]
+    TwoWriters {
+        /// Which cache.
+        cache: usize,
+    },
+    /// A cache was made by a model of other sizes.
+    #[error("the cache was made for a model of other sizes; make one with this model")]
+    ForeignCache,
     /// The architecture cannot do what was asked.
     #[error("{operation} needs {needed}; this model is of architecture {architecture:?}")]
     WrongArchitecture {

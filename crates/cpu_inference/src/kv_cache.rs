@@ -1,11 +1,9 @@
-//! Keys and values of the tokens a session has seen.
+//! Keys and values of the tokens of a text.
+
+use std::sync::Arc;
 
 use half::f16;
-use kernels::ThreadPool;
-
-use crate::attention::Heads;
-use crate::rows::for_each_run;
-use crate::workspace::fit;
+use kernels::{KvLayout, KvPage, PAGE_KEYS, SharedOut, ThreadPool};
 
 /// Number type of a cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,115 +14,140 @@ pub enum CachePrecision {
     F16,
 }
 
-/// A cache that grows with its text.
-#[derive(Debug)]
-pub(crate) struct KvCache {
-    layers: Vec<[Numbers; 2]>,
-    /// Keys and values of one layer as single precision.
-    widened: [Vec<f32>; 2],
-    heads: Heads,
+/// A cache that grows with its text, in pages of [`PAGE_KEYS`] positions.
+///
+/// A clone shares the pages; whoever writes to a shared page first takes a copy of it.
+#[derive(Debug, Clone)]
+pub struct KvCache {
+    pages: Vec<Arc<Page>>,
+    shape: CacheShape,
     len: usize,
 }
 
-/// Rows of keys or of values, `[positions, kv_heads * dim]`.
-#[derive(Debug)]
-enum Numbers {
+/// What the pages of caches of one model have in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct CacheShape {
+    pub(crate) layers: usize,
+    pub(crate) layout: KvLayout,
+    pub(crate) precision: CachePrecision,
+}
+
+/// [`PAGE_KEYS`] positions of all layers, one layer behind the other.
+#[derive(Debug, Clone)]
+pub(crate) enum Page {
     F32(Vec<f32>),
     F16(Vec<u16>),
 }
 
 impl KvCache {
-    pub(crate) fn new(layers: usize, heads: Heads, precision: CachePrecision) -> Self {
-        let numbers = || match precision {
-            CachePrecision::F32 => Numbers::F32(Vec::new()),
-            CachePrecision::F16 => Numbers::F16(Vec::new()),
-        };
+    pub(crate) const fn new(shape: CacheShape) -> Self {
         Self {
-            layers: (0..layers).map(|_| [numbers(), numbers()]).collect(),
-            widened: Default::default(),
-            heads,
+            pages: Vec::new(),
+            shape,
             len: 0,
         }
     }
 
     /// Positions that are complete in every layer.
-    pub(crate) const fn len(&self) -> usize {
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "nobody asks")]
+    pub const fn len(&self) -> usize {
         self.len
     }
 
-    /// Bytes held.
-    pub(crate) fn size_bytes(&self) -> usize {
-        self.layers.iter().flatten().map(Numbers::size_bytes).sum()
-    }
-
-    /// Makes `count` appended positions part of the cache.
-    pub(crate) fn advance(&mut self, count: usize) {
-        self.len += count;
+    /// Bytes of its pages, those it shares included.
+    #[must_use]
+    pub fn size_bytes(&self) -> usize {
+        self.pages.len() * self.shape.page_bytes()
     }
 
     /// Forgets the positions from `len` on.
-    pub(crate) fn truncate(&mut self, len: usize) {
+    pub fn truncate(&mut self, len: usize) {
         self.len = self.len.min(len);
+        self.pages.truncate(self.len.div_ceil(PAGE_KEYS));
     }
 
-    /// Writes the rows of `keys` and `values`, `[n, kv_heads * dim]`, behind the complete positions.
-    pub(crate) fn append(&mut self, layer: usize, keys: &[f32], values: &[f32]) {
-        let known = self.len * self.heads.kv_width();
-        let [cached_keys, cached_values] = &mut self.layers[layer];
-        cached_keys.replace_from(known, keys);
-        cached_values.replace_from(known, values);
+    pub(crate) const fn shape(&self) -> CacheShape {
+        self.shape
     }
 
-    /// Keys and values of a layer, each `[positions, kv_heads * dim]`, those appended last included.
-    pub(crate) fn rows(&mut self, pool: &ThreadPool, layer: usize) -> (&[f32], &[f32]) {
-        let [keys, values] = &self.layers[layer];
-        let [wide_keys, wide_values] = &mut self.widened;
-        let width = self.heads.kv_width();
-        (
-            keys.widened(pool, width, wide_keys),
-            values.widened(pool, width, wide_values),
-        )
+    /// Makes room for `count` positions behind the complete ones.
+    pub(crate) fn reserve(&mut self, count: usize) {
+        let pages = (self.len + count).div_ceil(PAGE_KEYS);
+        while self.pages.len() < pages {
+            self.pages.push(Arc::new(Page::new(self.shape)));
+        }
+        // What is about to be written must be nobody else's.
+        for page in &mut self.pages[self.len / PAGE_KEYS..pages] {
+            Arc::make_mut(page);
+        }
+    }
+
+    /// Makes `count` positions that were written part of the cache.
+    pub(crate) const fn advance(&mut self, count: usize) {
+        self.len += count;
+    }
+
+    /// Writes the rows of `keys` and `values`, `[n, kv_heads * head_dim]`, of one layer behind the complete
+    /// positions, where there is room for them.
+    pub(crate) fn write(&mut self, pool: &ThreadPool, layer: usize, keys: &[f32], values: &[f32]) {
+        let CacheShape { layout, .. } = self.shape;
+        let width = layout.kv_heads * layout.head_dim;
+        let (start, end) = (self.len, self.len + keys.len() / width);
+        let first = start / PAGE_KEYS;
+        let pages = SharedOut::new(&mut self.pages[first..end.div_ceil(PAGE_KEYS)]);
+        pool.run(end.div_ceil(PAGE_KEYS) - first, |index| {
+            // SAFETY: each task takes another page.
+            let page = unsafe { pages.part(index, 1) };
+            let Some(page) = Arc::get_mut(&mut page[0]) else {
+                unreachable!("`reserve` made the page this cache's own");
+            };
+            let begin = (first + index) * PAGE_KEYS;
+            for position in start.max(begin)..end.min(begin + PAGE_KEYS) {
+                let row = (position - start) * width..(position - start + 1) * width;
+                let (key, value) = (&keys[row.clone()], &values[row]);
+                page.put(layout, layer, position - begin, key, value);
+            }
+        });
+    }
+
+    /// The page of that index, of one layer.
+    pub(crate) fn page(&self, layer: usize, index: usize) -> KvPage<'_> {
+        let len = self.shape.layout.len();
+        let span = layer * len..(layer + 1) * len;
+        match &*self.pages[index] {
+            Page::F32(numbers) => KvPage::F32(&numbers[span]),
+            Page::F16(numbers) => KvPage::F16(&numbers[span]),
+        }
     }
 }
 
-impl Numbers {
-    fn size_bytes(&self) -> usize {
-        match self {
-            Self::F32(numbers) => numbers.capacity() * size_of::<f32>(),
-            Self::F16(numbers) => numbers.capacity() * size_of::<u16>(),
+impl CacheShape {
+    pub(crate) const fn page_bytes(self) -> usize {
+        let number = match self.precision {
+            CachePrecision::F32 => size_of::<f32>(),
+            CachePrecision::F16 => size_of::<u16>(),
+        };
+        self.layers * self.layout.len() * number
+    }
+}
+
+impl Page {
+    fn new(shape: CacheShape) -> Self {
+        let numbers = shape.layers * shape.layout.len();
+        match shape.precision {
+            CachePrecision::F32 => Self::F32(vec![0.0; numbers]),
+            CachePrecision::F16 => Self::F16(vec![0; numbers]),
         }
     }
 
-    /// Puts `new` at `start`, where everything behind is dropped.
-    fn replace_from(&mut self, start: usize, new: &[f32]) {
+    fn put(&mut self, layout: KvLayout, layer: usize, slot: usize, key: &[f32], value: &[f32]) {
+        let span = layer * layout.len()..(layer + 1) * layout.len();
         match self {
-            Self::F32(numbers) => {
-                numbers.truncate(start);
-                numbers.extend_from_slice(new);
-            }
+            Self::F32(numbers) => layout.put(&mut numbers[span], slot, key, value, |x| x),
             Self::F16(numbers) => {
-                numbers.truncate(start);
-                numbers.extend(new.iter().map(|&value| f16::from_f32(value).to_bits()));
-            }
-        }
-    }
-
-    /// The rows, `width` wide, in single precision: where they lie or in `scratch`.
-    fn widened<'a>(
-        &'a self,
-        pool: &ThreadPool,
-        width: usize,
-        scratch: &'a mut Vec<f32>,
-    ) -> &'a [f32] {
-        match self {
-            Self::F32(numbers) => numbers,
-            Self::F16(numbers) => {
-                let wide = fit(scratch, numbers.len());
-                for_each_run(pool, [&mut *wide], width, |first, [run]| {
-                    let start = first * width;
-                    kernels::f16_to_f32(&numbers[start..start + run.len()], run);
-                });
-                wide
+                let halve = |x| f16::from_f32(x).to_bits();
+                layout.put(&mut numbers[span], slot, key, value, halve);
             }
         }
     }

@@ -1,7 +1,8 @@
 //! Transformer forward passes on the CPU, over weights as they are stored.
 //!
-//! [`Model`] holds an encoder or a decoder and serves any number of threads; [`Session`] continues one
-//! text with a cache of keys and values; [`Sampler`] chooses tokens from logits.
+//! [`Model`] holds an encoder or a decoder and serves any number of threads. A [`Pass`] says what one forward
+//! call computes: encoding, reading, decoding and denoising each build one. [`Session`] continues one text
+//! with a cache of keys and values; [`Sampler`] chooses tokens from logits.
 #![cfg_attr(
     test,
     allow(clippy::unwrap_used, clippy::expect_used, clippy::float_cmp)
@@ -12,6 +13,7 @@ mod attention;
 mod batch;
 mod config;
 mod decoder;
+mod embedding;
 mod encoder;
 mod error;
 mod kv_cache;
@@ -19,6 +21,7 @@ mod linear;
 mod matrix;
 mod model;
 mod norm;
+mod pass;
 mod perplexity;
 mod pooling;
 mod random;
@@ -27,14 +30,17 @@ mod rows;
 mod sampler;
 mod session;
 mod simd;
+mod states;
 mod tensors;
 mod view;
 mod workspace;
 
 pub use config::{Architecture, ModelConfig, Pooling};
 pub use error::{InferenceError, Result};
-pub use kv_cache::CachePrecision;
+pub use kv_cache::{CachePrecision, KvCache};
 pub use model::{Model, Watch};
+pub use pass::{Pass, Segment};
 pub use random::Random;
 pub use sampler::{Choice, Sampler, SamplingSettings};
 pub use session::Session;
+pub use states::States;

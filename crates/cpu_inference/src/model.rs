@@ -6,20 +6,18 @@ use arrow_quant::Tensor;
 use kernels::ThreadPool;
 
 use crate::attention::Heads;
-use crate::batch::Batch;
-use crate::config::{Architecture, ModelConfig, Pooling};
-use crate::decoder::{Context, Decoder};
+use crate::config::{Architecture, ModelConfig};
+use crate::decoder::Decoder;
 use crate::encoder::Bert;
 use crate::error::{InferenceError, Result};
-use crate::pooling::normalize;
+use crate::kv_cache::{CachePrecision, CacheShape, KvCache};
+use crate::pass::Pass;
+use crate::states::States;
 use crate::tensors::Tensors;
 use crate::workspace::Workspace;
 
 /// Asked between slices of long work whether to go on.
 pub type Watch<'a> = &'a mut dyn FnMut() -> bool;
-
-/// Rows whose logits are computed at a time.
-pub(crate) const HEAD_ROWS: usize = 64;
 
 /// A network, its weights and its threads.
 ///
@@ -81,101 +79,48 @@ impl Model {
         self.pool.threads()
     }
 
-    /// One vector per sequence: float32 `[sequences, hidden]` in the order given.
-    ///
-    /// The first `skip` tokens of each are seen by the others and take no part in the pooling.
-    /// Sequence `s` is `ids[offsets[s] .. offsets[s + 1]]`. Sequences are sorted by length inside and
-    /// run in slices without padding, so a sequence's vector does not depend on its neighbours.
+    /// An empty cache for one text.
     ///
     /// # Errors
-    /// Offsets, ids or lengths out of range; [`InferenceError::Interrupted`];
-    /// [`InferenceError::NotFinite`] for damaged weights.
-    pub fn embed(
-        &self,
-        ids: &[i32],
-        offsets: &[i64],
-        pooling: Pooling,
-        skip: usize,
-        unit_length: bool,
-        watch: Watch<'_>,
-    ) -> Result<Vec<f32>> {
-        let width = self.config.hidden_size;
-        let batch = self.batch(ids, offsets)?;
-        let mut out = vec![0.0; batch.len() * width];
-        self.for_each_sequence(&batch, watch, |sequence, states| {
-            let vector = &mut out[sequence * width..(sequence + 1) * width];
-            pooling.apply(states, skip, vector);
-            if unit_length {
-                normalize(vector);
-            }
-        })?;
-        if out.iter().any(|value| !value.is_finite()) {
-            return Err(InferenceError::NotFinite { what: "embeddings" });
-        }
-        Ok(out)
+    /// [`InferenceError::WrongArchitecture`] for an encoder.
+    pub fn cache(&self, precision: CachePrecision) -> Result<KvCache> {
+        let layers = self.decoder("generation")?.num_layers();
+        Ok(KvCache::new(CacheShape {
+            layers,
+            layout: Heads::of(&self.config).layout(),
+            precision,
+        }))
     }
 
-    /// Final hidden states of every token: float32 `[tokens, hidden]`, after a decoder's last norm.
+    /// Computes `pass` and calls `read` with the states of its wanted rows. `caches` are those that its
+    /// segments count; what the pass appends is part of them afterwards, what it drops is not.
     ///
     /// # Errors
-    /// As [`Model::embed`].
-    pub fn hidden_states(
+    /// What of the pass is out of range, before anything is computed; what `read` returns.
+    pub fn run<T>(
         &self,
-        ids: &[i32],
-        offsets: &[i64],
-        watch: Watch<'_>,
-    ) -> Result<Vec<f32>> {
-        let width = self.config.hidden_size;
-        let batch = self.batch(ids, offsets)?;
-        let mut out = vec![0.0; batch.tokens() * width];
-        self.for_each_sequence(&batch, watch, |sequence, states| {
-            let start = batch.span(sequence).start * width;
-            out[start..start + states.len()].copy_from_slice(states);
-        })?;
-        Ok(out)
-    }
-
-    /// Logits of every position of one sequence: float32 `[tokens, vocab]`.
-    ///
-    /// # Errors
-    /// As [`Model::embed`]; [`InferenceError::WrongArchitecture`] for an encoder.
-    pub fn logits(&self, ids: &[i32], watch: Watch<'_>) -> Result<Vec<f32>> {
-        let vocab = self.config.vocab_size;
-        let mut out = vec![0.0; ids.len() * vocab];
-        self.for_each_logits(ids, 0, "logits", watch, |first, logits| {
-            out[first * vocab..first * vocab + logits.len()].copy_from_slice(logits);
-        })?;
-        Ok(out)
-    }
-
-    /// Calls `each(position, logits)` with the logits, `[rows, vocab]`, of positions `from..` of one
-    /// sequence, a few rows at a time.
-    pub(crate) fn for_each_logits(
-        &self,
-        ids: &[i32],
-        from: usize,
-        operation: &'static str,
-        watch: Watch<'_>,
-        mut each: impl FnMut(usize, &[f32]),
-    ) -> Result<()> {
-        let decoder = self.decoder(operation)?;
-        let (width, vocab) = (self.config.hidden_size, self.config.vocab_size);
-        let batch = self.batch(ids, &[0, ids.len() as i64])?;
+        pass: &Pass,
+        caches: &mut [&mut KvCache],
+        read: impl FnOnce(&mut States<'_>) -> Result<T>,
+    ) -> Result<T> {
+        self.check(pass, caches)?;
         self.with_workspace(|workspace| {
-            batch.gather(&[0], &mut workspace.ids, &mut workspace.offsets);
-            decoder.forward(&self.pool, workspace, &mut Context::Batch);
-            let mut logits = vec![0.0; HEAD_ROWS.min(ids.len()) * vocab];
-            for first in (from..ids.len()).step_by(HEAD_ROWS) {
-                if !watch() {
-                    return Err(InferenceError::Interrupted);
-                }
-                let last = (first + HEAD_ROWS).min(ids.len());
-                let states = &workspace.normed[first * width..last * width];
-                let logits = &mut logits[..(last - first) * vocab];
-                decoder.logits(&self.pool, states, &mut workspace.input, logits);
-                each(first, logits);
+            workspace.sight.set(pass, caches);
+            for (cache, rows, _) in pass.appends() {
+                caches[cache].reserve(rows.len());
             }
-            Ok(())
+            match &self.network {
+                Network::Bert(bert) => bert.forward(&self.pool, workspace, pass),
+                Network::Decoder(decoder) => {
+                    decoder.forward(&self.pool, workspace, pass, caches);
+                }
+            }
+            for (cache, rows, keep) in pass.appends() {
+                caches[cache].advance(if keep { rows.len() } else { 0 });
+            }
+            let len = pass.wanted().len() * self.config.hidden_size;
+            let states = &workspace.states[..len];
+            read(&mut States::new(self, states, &mut workspace.input))
         })
     }
 
@@ -194,49 +139,15 @@ impl Model {
         &self.pool
     }
 
-    pub(crate) fn heads(&self) -> Heads {
-        Heads::of(&self.config)
-    }
-
-    fn batch<'a>(&self, ids: &'a [i32], offsets: &[i64]) -> Result<Batch<'a>> {
-        Batch::new(
-            ids,
-            offsets,
-            self.config.vocab_size,
-            self.config.max_position_embeddings,
-        )
-    }
-
-    /// Runs the network and calls `each(sequence, states)` with the states, `[tokens, hidden]`.
-    fn for_each_sequence(
-        &self,
-        batch: &Batch<'_>,
-        watch: Watch<'_>,
-        mut each: impl FnMut(usize, &[f32]),
-    ) -> Result<()> {
-        let width = self.config.hidden_size;
-        self.with_workspace(|workspace| {
-            for slice in batch.slices() {
-                if !watch() {
-                    return Err(InferenceError::Interrupted);
-                }
-                batch.gather(&slice, &mut workspace.ids, &mut workspace.offsets);
-                let states = match &self.network {
-                    Network::Bert(bert) => {
-                        bert.forward(&self.pool, workspace);
-                        &workspace.hidden
-                    }
-                    Network::Decoder(decoder) => {
-                        decoder.forward(&self.pool, workspace, &mut Context::Batch);
-                        &workspace.normed
-                    }
-                };
-                for (&sequence, span) in slice.iter().zip(workspace.offsets.windows(2)) {
-                    each(sequence, &states[span[0] * width..span[1] * width]);
-                }
+    fn check(&self, pass: &Pass, caches: &[&mut KvCache]) -> Result<()> {
+        pass.check(&self.config, caches)?;
+        for cache in caches {
+            let expected = self.cache(cache.shape().precision)?.shape();
+            if cache.shape() != expected {
+                return Err(InferenceError::ForeignCache);
             }
-            Ok(())
-        })
+        }
+        Ok(())
     }
 
     fn with_workspace<T>(&self, work: impl FnOnce(&mut Workspace) -> T) -> T {

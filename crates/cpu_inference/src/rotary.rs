@@ -72,15 +72,10 @@ impl Rotary {
     }
 
     /// Fills `cos` and `sin`, each `[positions, head_dim / 2]`.
-    pub(crate) fn angles(
-        &self,
-        positions: impl Iterator<Item = usize>,
-        cos: &mut Vec<f32>,
-        sin: &mut Vec<f32>,
-    ) {
+    pub(crate) fn angles(&self, positions: &[u32], cos: &mut Vec<f32>, sin: &mut Vec<f32>) {
         cos.clear();
         sin.clear();
-        for position in positions {
+        for &position in positions {
             for &frequency in &self.inverse_frequency {
                 let (s, c) = (position as f32 * frequency).sin_cos();
                 cos.push(c * self.attention_factor);
@@ -216,7 +211,7 @@ mod tests {
     fn rotation_keeps_length_and_depends_on_distance_only() {
         let rotary = Rotary::from_config(&config(&Value::Null)).unwrap();
         let (mut cos, mut sin) = (Vec::new(), Vec::new());
-        rotary.angles([3, 7, 13, 17].into_iter(), &mut cos, &mut sin);
+        rotary.angles(&[3, 7, 13, 17], &mut cos, &mut sin);
         let turned = |base: [f32; 8], row: usize| {
             let mut head = base;
             kernels::rope(
@@ -244,8 +239,8 @@ mod tests {
         let plain = Rotary::from_config(&config(&Value::Null)).unwrap();
         let (mut cos, mut sin) = (Vec::new(), Vec::new());
         let (mut cos2, mut sin2) = (Vec::new(), Vec::new());
-        plain.angles([5].into_iter(), &mut cos, &mut sin);
-        stretched.angles([10].into_iter(), &mut cos2, &mut sin2);
+        plain.angles(&[5], &mut cos, &mut sin);
+        stretched.angles(&[10], &mut cos2, &mut sin2);
         assert_eq!((cos, sin), (cos2, sin2));
     }
 

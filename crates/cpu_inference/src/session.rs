@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use crate::batch::check_ids;
-use crate::decoder::Context;
 use crate::error::{InferenceError, Result};
 use crate::kv_cache::{CachePrecision, KvCache};
 use crate::model::{Model, Watch};
+use crate::pass::{Pass, Segment};
 use crate::sampler::{Choice, Sampler};
-use crate::workspace::Workspace;
 
 /// Tokens that run through the network together when a text is read in.
 const CHUNK: usize = 256;
@@ -20,7 +19,7 @@ pub struct Session {
     cache: KvCache,
     tokens: Vec<u32>,
     logits: Vec<f32>,
-    workspace: Workspace,
+    pass: Pass,
     max_tokens: usize,
 }
 
@@ -31,7 +30,7 @@ impl Session {
     /// [`InferenceError::WrongArchitecture`] for an encoder; [`InferenceError::Window`] if the model has
     /// fewer positions.
     pub fn new(model: Arc<Model>, max_tokens: usize, precision: CachePrecision) -> Result<Self> {
-        let layers = model.decoder("generation")?.num_layers();
+        let cache = model.cache(precision)?;
         let limit = model.config().max_position_embeddings;
         if max_tokens > limit {
             return Err(InferenceError::Window {
@@ -40,12 +39,11 @@ impl Session {
                 got: max_tokens,
             });
         }
-        let cache = KvCache::new(layers, model.heads(), precision);
         Ok(Self {
             cache,
             tokens: Vec::new(),
             logits: Vec::new(),
-            workspace: Workspace::default(),
+            pass: Pass::default(),
             max_tokens,
             model,
         })
@@ -128,21 +126,30 @@ impl Session {
     }
 
     fn read(&mut self, ids: &[i32], wants_logits: bool) -> Result<()> {
-        let decoder = self.model.decoder("generation")?;
-        let pool = self.model.pool();
-        let workspace = &mut self.workspace;
-        workspace.ids.clear();
-        workspace.ids.extend(ids.iter().map(|&id| id as u32));
-        self.logits.clear();
-        decoder.forward(pool, workspace, &mut Context::Cache(&mut self.cache));
-        self.tokens.extend(&workspace.ids);
+        let Self {
+            model,
+            cache,
+            tokens,
+            logits,
+            pass,
+            ..
+        } = self;
+        pass.clear();
+        let segment = Segment::Appended {
+            cache: 0,
+            causal: true,
+            keep: true,
+        };
+        let ids = ids.iter().map(|&id| id as u32);
+        let rows = pass.span(ids.clone(), cache.len(), &[segment]);
         if wants_logits {
-            let config = self.model.config();
-            self.logits.resize(config.vocab_size, 0.0);
-            let end = ids.len() * config.hidden_size;
-            let state = &workspace.normed[end - config.hidden_size..end];
-            decoder.logits(pool, state, &mut workspace.input, &mut self.logits);
+            pass.want([rows.end - 1]);
         }
-        Ok(())
+        logits.clear();
+        model.run(pass, &mut [cache], |states| {
+            tokens.extend(ids);
+            logits.resize(states.rows() * model.config().vocab_size, 0.0);
+            states.logits(0, logits)
+        })
     }
 }

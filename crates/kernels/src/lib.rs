@@ -27,7 +27,10 @@ mod tile;
 mod vector;
 
 pub use activation::{gelu, gelu_tanh, silu_mul, softmax};
-pub use attention::{AttentionShape, AttentionSpan, Rows, attention};
+pub use attention::{
+    Attention, AttentionShape, AttentionSpan, KeySegment, KeySource, KeyValues, KvLayout, KvPage,
+    PAGE_KEYS, Partials, Rows, attention,
+};
 pub use compare::{dot_rows, squared_distance_rows};
 pub use error::KernelError;
 pub use gemm_plain::gemm_plain;

@@ -38,6 +38,14 @@ impl Scratch {
     }
 }
 
+/// The first `len` numbers of `buffer`, which grows when it must and never shrinks.
+pub(crate) fn fit(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
+    if buffer.len() < len {
+        buffer.resize(len, 0.0);
+    }
+    &mut buffer[..len]
+}
+
 impl Drop for Scratch {
     fn drop(&mut self) {
         let mine = std::mem::take(&mut self.0);

@@ -3,9 +3,7 @@
 mod common;
 
 use common::{Matrix, Random, ZeroKind, assert_same_bits};
-use kernels::{
-    AttentionShape, AttentionSpan, CodeBits, Isa, PlainRows, QuantRows, Rows, Terms, ThreadPool,
-};
+use kernels::{CodeBits, Isa, PlainRows, QuantRows, Terms, ThreadPool};
 use proptest::prelude::*;
 
 /// Runs `f` on every instruction set and compares with the first, which is scalar.
@@ -88,29 +86,6 @@ proptest! {
         compare("gemm_plain", || {
             let mut out = vec![f32::NAN; m * n];
             kernels::gemm_plain(&pool, &x, m, k, weights, n, b.as_deref(), &mut out);
-            out
-        });
-    }
-
-    #[test]
-    fn attention(
-        queries in 1_usize..60, more in 0_usize..100, kv_heads in 1_usize..3, group in 1_usize..4,
-        head_dim in prop_oneof![Just(8_usize), Just(16), Just(32), Just(40), Just(64)], causal: bool, seed: u64,
-    ) {
-        let mut random = Random(seed);
-        let heads = kv_heads * group;
-        let keys = queries + more;
-        let q = random.vector(queries * heads * head_dim, 2.0);
-        let k = random.vector(keys * kv_heads * head_dim, 2.0);
-        let v = random.vector(keys * kv_heads * head_dim, 2.0);
-        let shape = AttentionShape { heads, kv_heads, head_dim, scale: 0.3 };
-        let span = AttentionSpan { query_start: 0, queries, key_start: 0, keys, causal: causal.then_some(more) };
-        let pool = ThreadPool::new(2);
-        compare("attention", || {
-            let mut out = vec![f32::NAN; q.len()];
-            let (qs, ks) = (heads * head_dim, kv_heads * head_dim);
-            let (q, k, v) = (Rows::new(&q, qs), Rows::new(&k, ks), Rows::new(&v, ks));
-            kernels::attention(&pool, q, k, v, shape, &[span], &mut out);
             out
         });
     }

@@ -3,10 +3,7 @@
 mod common;
 
 use common::{Matrix, Random, ZeroKind};
-use kernels::{
-    AttentionShape, AttentionSpan, CodeBits, PlainRows, QuantRows, Rows, Terms, ThreadPool,
-    dequantize_row,
-};
+use kernels::{CodeBits, PlainRows, QuantRows, Terms, ThreadPool, dequantize_row};
 use proptest::prelude::*;
 
 fn close(got: f32, want: f64, tolerance: f64, what: &str) {
@@ -125,48 +122,6 @@ proptest! {
             let alone = run(&x[i * k..(i + 1) * k], 1);
             common::assert_same_bits(&plain[i * n..(i + 1) * n], &alone.0, "plain");
             common::assert_same_bits(&quant[i * n..(i + 1) * n], &alone.1, "quant");
-        }
-    }
-
-    #[test]
-    fn attention_is_softmax_of_scores_times_values(
-        queries in 1_usize..70, before in 0_usize..80, group in 1_usize..4, causal: bool, seed: u64,
-    ) {
-        let mut random = Random(seed);
-        let (kv_heads, d) = (2, 24);
-        let (heads, keys) = (kv_heads * group, queries + before);
-        // Two sequences, the second after the first, to see that spans are kept apart.
-        let (q, k, v) = (
-            random.vector(2 * queries * heads * d, 2.0),
-            random.vector(2 * keys * kv_heads * d, 2.0),
-            random.vector(2 * keys * kv_heads * d, 2.0),
-        );
-        let spans = [0, 1].map(|i| AttentionSpan {
-            query_start: i * queries,
-            queries,
-            key_start: i * keys,
-            keys,
-            causal: causal.then_some(before),
-        });
-        let shape = AttentionShape { heads, kv_heads, head_dim: d, scale: 0.2 };
-        let mut out = vec![0.0; q.len()];
-        let pool = ThreadPool::new(2);
-        let (ks, qs) = (kv_heads * d, heads * d);
-        kernels::attention(&pool, Rows::new(&q, qs), Rows::new(&k, ks), Rows::new(&v, ks), shape, &spans, &mut out);
-        for (s, i, h) in (0..2).flat_map(|s| (0..queries).flat_map(move |i| (0..heads).map(move |h| (s, i, h)))) {
-            let seen = if causal { before + i + 1 } else { keys };
-            let query = &q[(s * queries + i) * qs + h * d..][..d];
-            let at = |rows: &[f32], j: usize, c: usize| f64::from(rows[(s * keys + j) * ks + h / group * d + c]);
-            let scores: Vec<f64> = (0..seen)
-                .map(|j| 0.2 * (0..d).map(|c| f64::from(query[c]) * at(&k, j, c)).sum::<f64>())
-                .collect();
-            let top = scores.iter().copied().fold(f64::MIN, f64::max);
-            let weights: Vec<f64> = scores.iter().map(|score| (score - top).exp()).collect();
-            let total: f64 = weights.iter().sum();
-            for c in 0..d {
-                let want: f64 = (0..seen).map(|j| weights[j] / total * at(&v, j, c)).sum();
-                close(out[(s * queries + i) * qs + h * d + c], want, 5e-6, "attention");
-            }
         }
     }
 

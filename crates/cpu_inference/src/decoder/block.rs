@@ -2,12 +2,13 @@
 
 use kernels::ThreadPool;
 
-use super::network::Context;
-use crate::attention::Heads;
+use crate::attention::{Heads, LayerKeys};
 use crate::config::{Architecture, ModelConfig};
 use crate::error::Result;
+use crate::kv_cache::KvCache;
 use crate::linear::{Input, Linear};
 use crate::norm::RmsNorm;
+use crate::pass::Pass;
 use crate::rows::for_each_run;
 use crate::tensors::Tensors;
 use crate::workspace::{Workspace, fit};
@@ -79,9 +80,10 @@ impl Block {
         pool: &ThreadPool,
         workspace: &mut Workspace,
         layer: usize,
-        context: &mut Context<'_>,
+        pass: &Pass,
+        caches: &mut [&mut KvCache],
     ) {
-        let tokens = workspace.ids.len();
+        let tokens = pass.rows();
         let (heads, hidden_width) = (self.heads, self.output.weight.rows);
         let Workspace {
             hidden,
@@ -93,7 +95,7 @@ impl Block {
             cos,
             sin,
             input: buffers,
-            spans,
+            sight,
             ..
         } = workspace;
         let delta = fit(delta, tokens * hidden_width);
@@ -128,14 +130,18 @@ impl Block {
             spare,
         );
         turn(pool, keys, heads.kv_width(), key_norm, angles, spare);
-        let (keys, values) = match context {
-            Context::Batch => (&*keys, &*values),
-            Context::Cache(cache) => {
-                cache.append(layer, keys, values);
-                cache.rows(pool, layer)
-            }
+        for (cache, rows, _) in pass.appends() {
+            let rows = rows.start * heads.kv_width()..rows.end * heads.kv_width();
+            caches[cache].write(pool, layer, &keys[rows.clone()], &values[rows]);
+        }
+        let keys = LayerKeys {
+            heads,
+            layer,
+            keys,
+            values,
+            caches,
         };
-        heads.attend(pool, (queries, keys, values), spans, attended);
+        sight.attend(pool, heads, queries, &keys, attended);
         Input::copied(pool, buffers, attended, [&self.output.weight]).project(
             pool,
             &self.output,
@@ -145,8 +151,7 @@ impl Block {
 
     /// Joins the attention's delta to the stream and writes that of the gated feed-forward layer to
     /// `workspace.delta`.
-    pub(crate) fn feed_forward(&self, pool: &ThreadPool, workspace: &mut Workspace) {
-        let tokens = workspace.ids.len();
+    pub(crate) fn feed_forward(&self, pool: &ThreadPool, workspace: &mut Workspace, tokens: usize) {
         let (hidden_width, width) = (self.down.weight.rows, self.down.weight.cols);
         let Workspace {
             hidden,

@@ -3,4 +3,4 @@
 mod block;
 mod network;
 
-pub(crate) use network::{Context, Decoder};
+pub(crate) use network::Decoder;

@@ -1,27 +1,19 @@
 //! The network of a decoder: embedding, blocks, norm and head.
 
-use kernels::{Terms, ThreadPool};
+use kernels::{SharedOut, Terms, ThreadPool};
 
 use super::block::Block;
-use crate::attention::{continuation, sequences};
 use crate::config::{Architecture, ModelConfig};
 use crate::error::{InferenceError, Result};
 use crate::kv_cache::KvCache;
 use crate::linear::{Input, InputBuffers};
 use crate::matrix::Matrix;
 use crate::norm::RmsNorm;
+use crate::pass::Pass;
 use crate::rotary::Rotary;
 use crate::rows::for_each_run;
 use crate::tensors::Tensors;
 use crate::workspace::{Workspace, fit};
-
-/// What the new tokens can look back to.
-pub(crate) enum Context<'a> {
-    /// Nothing but the earlier tokens of their own sequence.
-    Batch,
-    /// One sequence whose keys and values are kept.
-    Cache(&'a mut KvCache),
-}
 
 /// A decoder with its weights.
 #[derive(Debug)]
@@ -71,80 +63,59 @@ impl Decoder {
         self.blocks.len()
     }
 
-    /// Fills `workspace.normed`, `[tokens, hidden]`, with the final hidden states of the workspace's ids.
+    /// Fills `workspace.states` with the final hidden states of the wanted rows.
     pub(crate) fn forward(
         &self,
         pool: &ThreadPool,
         workspace: &mut Workspace,
-        context: &mut Context<'_>,
+        pass: &Pass,
+        caches: &mut [&mut KvCache],
     ) {
-        self.begin(pool, workspace, context);
+        self.begin(pool, workspace, pass);
         for (layer, block) in self.blocks.iter().enumerate() {
-            block.attend(pool, workspace, layer, context);
-            block.feed_forward(pool, workspace);
+            block.attend(pool, workspace, layer, pass, caches);
+            block.feed_forward(pool, workspace, pass.rows());
         }
-        self.finish(pool, workspace);
-        if let Context::Cache(cache) = context {
-            cache.advance(workspace.ids.len());
-        }
+        self.finish(pool, workspace, pass.wanted());
     }
 
-    /// Embeds the tokens and finds the angles of their positions and what they attend to.
-    fn begin(&self, pool: &ThreadPool, workspace: &mut Workspace, context: &Context<'_>) {
+    /// Embeds the tokens and finds the angles of their positions.
+    fn begin(&self, pool: &ThreadPool, workspace: &mut Workspace, pass: &Pass) {
         let width = self.embedding.cols;
         // A decoder's few columns of outliers cost perplexity, where an encoder's hardly turn its vectors.
         workspace.input.terms = Terms::TwoWhereCoarse;
         let Workspace {
-            hidden,
-            cos,
-            sin,
-            ids,
-            offsets,
-            spans,
-            ..
+            hidden, cos, sin, ..
         } = workspace;
-        let hidden = fit(hidden, ids.len() * width);
+        let hidden = fit(hidden, pass.rows() * width);
         for_each_run(pool, [hidden], width, |first, [rows]| {
-            for (row, &id) in rows.chunks_exact_mut(width).zip(&ids[first..]) {
+            for (row, &id) in rows.chunks_exact_mut(width).zip(&pass.ids()[first..]) {
                 self.embedding.row(id as usize, row);
             }
         });
-        match context {
-            Context::Cache(cache) => {
-                self.rotary
-                    .angles(cache.len()..cache.len() + ids.len(), cos, sin);
-                spans.clear();
-                spans.push(continuation(cache.len(), ids.len()));
-            }
-            Context::Batch => {
-                let positions = offsets.windows(2).flat_map(|pair| 0..pair[1] - pair[0]);
-                self.rotary.angles(positions, cos, sin);
-                sequences(offsets, true, spans);
-            }
-        }
+        self.rotary.angles(pass.positions(), cos, sin);
     }
 
-    /// Joins the last delta, if there is one, to the stream and normalises it.
-    fn finish(&self, pool: &ThreadPool, workspace: &mut Workspace) {
+    /// Joins the last delta, if there is one, to the stream of the wanted rows and normalises it.
+    fn finish(&self, pool: &ThreadPool, workspace: &mut Workspace, wanted: &[usize]) {
         let width = self.embedding.cols;
-        let len = workspace.ids.len() * width;
         let Workspace {
             hidden,
             delta,
-            normed,
+            states,
             ..
         } = workspace;
-        let (hidden, normed) = (fit(hidden, len), fit(normed, len));
-        for_each_run(pool, [hidden, normed], width, |first, [hidden, normed]| {
-            let rows = hidden
-                .chunks_exact_mut(width)
-                .zip(normed.chunks_exact_mut(width));
-            for (row, (stream, out)) in (first..).zip(rows) {
+        let hidden = SharedOut::new(hidden);
+        let states = fit(states, wanted.len() * width);
+        for_each_run(pool, [states], width, |first, [states]| {
+            for (&row, out) in wanted[first..].iter().zip(states.chunks_exact_mut(width)) {
+                // SAFETY: wanted rows ascend, so no two parts overlap.
+                let stream = unsafe { hidden.part(row * width, width) };
                 if self.blocks.is_empty() {
                     self.norm.apply(stream, out);
                 } else {
-                    let delta = &delta[row * width..(row + 1) * width];
-                    self.norm.join(delta, stream, out);
+                    self.norm
+                        .join(&delta[row * width..(row + 1) * width], stream, out);
                 }
             }
         });

@@ -2,15 +2,16 @@
 //!
 //! Source: arXiv:1810.04805; tensor names of Hugging Face `BertModel`.
 
-use kernels::ThreadPool;
+use kernels::{SharedOut, ThreadPool};
 
 use crate::activation::Activation;
-use crate::attention::{Heads, sequences};
+use crate::attention::{Heads, LayerKeys};
 use crate::config::ModelConfig;
 use crate::error::{InferenceError, Result};
 use crate::linear::{Input, Linear};
 use crate::matrix::Matrix;
 use crate::norm::LayerNorm;
+use crate::pass::Pass;
 use crate::rows::for_each_run;
 use crate::tensors::Tensors;
 use crate::workspace::{Workspace, fit};
@@ -79,56 +80,50 @@ impl Bert {
         })
     }
 
-    /// Fills `workspace.hidden`, `[tokens, hidden]`, from the workspace's ids and offsets.
-    pub(crate) fn forward(&self, pool: &ThreadPool, workspace: &mut Workspace) {
-        sequences(&workspace.offsets, false, &mut workspace.spans);
-        self.embed(pool, workspace);
+    /// Fills `workspace.states` with the final hidden states of the wanted rows.
+    pub(crate) fn forward(&self, pool: &ThreadPool, workspace: &mut Workspace, pass: &Pass) {
+        self.embed(pool, workspace, pass);
         let mut previous = None;
         for layer in &self.layers {
-            layer.attend(pool, workspace, self.heads, previous);
-            layer.feed_forward(pool, workspace, self.activation);
+            layer.attend(pool, workspace, pass.rows(), self.heads, previous);
+            layer.feed_forward(pool, workspace, pass.rows(), self.activation);
             previous = Some(&layer.output_norm);
         }
         let width = self.words.cols;
-        let len = workspace.ids.len() * width;
-        if let Some(norm) = previous {
-            let (hidden, delta) = (&mut workspace.hidden[..len], &mut workspace.delta[..len]);
-            let normed = fit(&mut workspace.normed, len);
-            let buffers = [hidden, delta, normed];
-            for_each_run(pool, buffers, width, |_, [hidden, delta, normed]| {
-                let rows = hidden
-                    .chunks_exact_mut(width)
-                    .zip(normed.chunks_exact_mut(width));
-                for (delta, (hidden, normed)) in delta.chunks_exact(width).zip(rows) {
-                    norm.join(delta, hidden, normed);
+        let Workspace {
+            hidden,
+            delta,
+            states,
+            ..
+        } = workspace;
+        let hidden = SharedOut::new(hidden);
+        let wanted = pass.wanted();
+        let states = fit(states, wanted.len() * width);
+        for_each_run(pool, [states], width, |first, [states]| {
+            for (&row, out) in wanted[first..].iter().zip(states.chunks_exact_mut(width)) {
+                // SAFETY: wanted rows ascend, so no two parts overlap.
+                let stream = unsafe { hidden.part(row * width, width) };
+                match previous {
+                    Some(norm) => norm.join(&delta[row * width..(row + 1) * width], stream, out),
+                    None => out.copy_from_slice(stream),
                 }
-            });
-        }
+            }
+        });
     }
 
     /// Sum of the word, position and segment embeddings, normalised.
-    fn embed(&self, pool: &ThreadPool, workspace: &mut Workspace) {
+    fn embed(&self, pool: &ThreadPool, workspace: &mut Workspace, pass: &Pass) {
         let width = self.words.cols;
-        let Workspace {
-            hidden,
-            normed,
-            ids,
-            offsets,
-            ..
-        } = workspace;
-        let len = ids.len() * width;
-        let buffers = [fit(hidden, len), fit(normed, len)];
+        let Workspace { hidden, delta, .. } = workspace;
+        let len = pass.rows() * width;
+        let buffers = [fit(hidden, len), fit(delta, len)];
         for_each_run(pool, buffers, width, |first, [hidden, sums]| {
-            let mut sequence = offsets.partition_point(|&offset| offset <= first) - 1;
             let rows = hidden
                 .chunks_exact_mut(width)
                 .zip(sums.chunks_exact_mut(width));
-            for (token, (out, sum)) in (first..).zip(rows) {
-                while token >= offsets[sequence + 1] {
-                    sequence += 1;
-                }
-                self.words.row(ids[token] as usize, sum);
-                self.positions.row(token - offsets[sequence], out);
+            for (row, (out, sum)) in (first..).zip(rows) {
+                self.words.row(pass.ids()[row] as usize, sum);
+                self.positions.row(pass.positions()[row] as usize, out);
                 kernels::add(out, sum);
                 kernels::add(&self.segment, sum);
                 self.norm.apply(sum, out);
@@ -166,11 +161,12 @@ impl Layer {
         &self,
         pool: &ThreadPool,
         workspace: &mut Workspace,
+        rows: usize,
         heads: Heads,
         previous: Option<&LayerNorm>,
     ) {
         let width = self.query.weight.cols;
-        let len = workspace.ids.len() * width;
+        let len = rows * width;
         let Workspace {
             hidden,
             delta,
@@ -179,7 +175,7 @@ impl Layer {
             values,
             attended,
             input: buffers,
-            spans,
+            sight,
             ..
         } = workspace;
         let delta = fit(delta, len);
@@ -201,16 +197,28 @@ impl Layer {
         input.project(pool, &self.key, keys);
         input.project(pool, &self.value, values);
         let attended = fit(attended, len);
-        heads.attend(pool, (queries, keys, values), spans, attended);
+        let keys = LayerKeys {
+            heads,
+            layer: 0,
+            keys,
+            values,
+            caches: &[],
+        };
+        sight.attend(pool, heads, queries, &keys, attended);
         let output = &self.attention_output;
         Input::copied(pool, buffers, attended, [&output.weight]).project(pool, output, delta);
     }
 
     /// Joins the attention's delta to the stream and writes that of the feed-forward layer to
     /// `workspace.delta`.
-    fn feed_forward(&self, pool: &ThreadPool, workspace: &mut Workspace, activation: Activation) {
+    fn feed_forward(
+        &self,
+        pool: &ThreadPool,
+        workspace: &mut Workspace,
+        tokens: usize,
+        activation: Activation,
+    ) {
         let (width, wide_width) = (self.intermediate.weight.cols, self.output.weight.cols);
-        let tokens = workspace.ids.len();
         let Workspace {
             hidden,
             delta,

@@ -1,6 +1,8 @@
 //! Inputs for the tests.
 #![allow(dead_code, reason = "each test crate uses a part")]
 
+pub mod keys;
+
 use half::f16;
 use kernels::{CodeBits, GroupScales, GroupZero, QuantPanels, pack_groups, pack_panel16};
 

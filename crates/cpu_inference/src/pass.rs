@@ -1,0 +1,201 @@
+//! What one forward call computes, as data.
+
+use std::ops::Range;
+
+use crate::config::ModelConfig;
+use crate::error::{InferenceError, Result};
+use crate::kv_cache::KvCache;
+
+/// Rows to compute, the keys that each sees, and the rows whose states are wanted.
+///
+/// Encoding, reading a prompt, decoding one text or several, and denoising a block are passes that differ
+/// in their segments alone.
+#[derive(Debug, Clone, Default)]
+pub struct Pass {
+    ids: Vec<u32>,
+    positions: Vec<u32>,
+    spans: Vec<Span>,
+    segments: Vec<Segment>,
+    wanted: Vec<usize>,
+}
+
+/// Rows that follow each other and see the same segments.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Span {
+    pub(crate) rows: Range<usize>,
+    pub(crate) segments: Range<usize>,
+}
+
+/// Keys that the rows of a span see. Caches are counted as they are given to the pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Segment {
+    /// Those of the span's own rows.
+    Own {
+        /// Each row sees itself and the rows before it; else all of them.
+        causal: bool,
+    },
+    /// The first positions of a cache, which stays as it is.
+    Frozen {
+        /// Which cache.
+        cache: usize,
+        /// Positions.
+        len: usize,
+    },
+    /// All of a cache, and behind it the span's own rows, which are written to it.
+    Appended {
+        /// Which cache.
+        cache: usize,
+        /// As of [`Segment::Own`].
+        causal: bool,
+        /// The rows stay in the cache; else they are dropped after the pass.
+        keep: bool,
+    },
+}
+
+impl Pass {
+    /// Empties the pass and keeps its memory.
+    pub fn clear(&mut self) {
+        self.ids.clear();
+        self.positions.clear();
+        self.spans.clear();
+        self.segments.clear();
+        self.wanted.clear();
+    }
+
+    /// Adds rows at consecutive positions from `position`, which see `segments`. Returns their numbers.
+    pub fn span(
+        &mut self,
+        ids: impl IntoIterator<Item = u32>,
+        position: usize,
+        segments: &[Segment],
+    ) -> Range<usize> {
+        let start = self.ids.len();
+        self.ids.extend(ids);
+        let rows = start..self.ids.len();
+        self.positions.extend((position as u32..).take(rows.len()));
+        let first = self.segments.len();
+        self.segments.extend_from_slice(segments);
+        self.spans.push(Span {
+            rows: rows.clone(),
+            segments: first..self.segments.len(),
+        });
+        rows
+    }
+
+    /// Asks for the states of `rows`, which lie behind those asked for so far.
+    pub fn want(&mut self, rows: impl IntoIterator<Item = usize>) {
+        self.wanted.extend(rows);
+    }
+
+    /// Number of rows.
+    #[must_use]
+    pub const fn rows(&self) -> usize {
+        self.ids.len()
+    }
+
+    pub(crate) fn ids(&self) -> &[u32] {
+        &self.ids
+    }
+
+    pub(crate) fn positions(&self) -> &[u32] {
+        &self.positions
+    }
+
+    pub(crate) fn wanted(&self) -> &[usize] {
+        &self.wanted
+    }
+
+    pub(crate) fn spans(&self) -> &[Span] {
+        &self.spans
+    }
+
+    pub(crate) fn segments(&self, span: &Span) -> &[Segment] {
+        &self.segments[span.segments.clone()]
+    }
+
+    /// The caches that are written to, each with the rows that go behind its positions and whether they stay.
+    pub(crate) fn appends(&self) -> impl Iterator<Item = (usize, Range<usize>, bool)> {
+        self.spans.iter().flat_map(|span| {
+            let segments = self.segments(span).iter();
+            segments.filter_map(|segment| match *segment {
+                Segment::Appended { cache, keep, .. } => Some((cache, span.rows.clone(), keep)),
+                _ => None,
+            })
+        })
+    }
+
+    /// Checks that ids, positions, caches and wanted rows exist, and that no cache has two writers.
+    pub(crate) fn check(&self, config: &ModelConfig, caches: &[&mut KvCache]) -> Result<()> {
+        if let Some(row) = self
+            .ids
+            .iter()
+            .position(|&id| id as usize >= config.vocab_size)
+        {
+            return Err(InferenceError::TokenRange {
+                id: i64::from(self.ids[row]),
+                position: row,
+                vocab_size: config.vocab_size,
+            });
+        }
+        let window = config.max_position_embeddings;
+        let last = self
+            .positions
+            .iter()
+            .max()
+            .map_or(0, |&last| last as usize + 1);
+        if last > window {
+            return Err(InferenceError::Window {
+                what: "the model's window",
+                limit: window,
+                got: last,
+            });
+        }
+        for (index, span) in self.spans.iter().enumerate() {
+            if span.rows.is_empty() {
+                return Err(invalid(format!("span {index} has no rows")));
+            }
+            self.check_segments(index, span, caches)?;
+        }
+        for (index, (cache, ..)) in self.appends().enumerate() {
+            if self.appends().take(index).any(|(other, ..)| other == cache) {
+                return Err(InferenceError::TwoWriters { cache });
+            }
+        }
+        let ascend = self.wanted.windows(2).all(|pair| pair[0] < pair[1]);
+        if !ascend || self.wanted.last().is_some_and(|&row| row >= self.rows()) {
+            return Err(invalid(format!(
+                "wanted rows ascend below the {} of the pass, got {:?}",
+                self.rows(),
+                self.wanted
+            )));
+        }
+        Ok(())
+    }
+
+    fn check_segments(&self, index: usize, span: &Span, caches: &[&mut KvCache]) -> Result<()> {
+        for segment in self.segments(span) {
+            let (cache, len) = match *segment {
+                Segment::Own { .. } => continue,
+                Segment::Frozen { cache, len } => (cache, len),
+                Segment::Appended { cache, .. } => (cache, 0),
+            };
+            let Some(found) = caches.get(cache) else {
+                return Err(invalid(format!(
+                    "span {index} sees cache {cache} of {}",
+                    caches.len()
+                )));
+            };
+            if len > found.len() {
+                return Err(invalid(format!(
+                    "span {index} sees {len} positions of cache {cache}, which has {}",
+                    found.len()
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn invalid(detail: String) -> InferenceError {
+    InferenceError::Pass { detail }
+}

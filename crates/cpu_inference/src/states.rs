@@ -1,0 +1,79 @@
+//! What a pass leaves: the final hidden states of its wanted rows, and what heads make of them.
+
+use crate::error::{InferenceError, Result};
+use crate::linear::InputBuffers;
+use crate::model::{Model, Watch};
+
+/// Rows whose logits are computed at a time.
+const HEAD_ROWS: usize = 64;
+
+/// Final hidden states, `[wanted, hidden]`, after a decoder's last norm.
+///
+/// A head is computed when it is asked for, and for the rows asked for.
+#[derive(Debug)]
+pub struct States<'a> {
+    model: &'a Model,
+    hidden: &'a [f32],
+    input: &'a mut InputBuffers,
+}
+
+impl<'a> States<'a> {
+    pub(crate) const fn new(
+        model: &'a Model,
+        hidden: &'a [f32],
+        input: &'a mut InputBuffers,
+    ) -> Self {
+        Self {
+            model,
+            hidden,
+            input,
+        }
+    }
+
+    /// The states, `[wanted, hidden]`.
+    #[must_use]
+    pub const fn hidden(&self) -> &'a [f32] {
+        self.hidden
+    }
+
+    /// Wanted rows.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.hidden.len() / self.model.config().hidden_size
+    }
+
+    /// Writes the logits, `[count, vocab]`, of `count` wanted rows from `first`.
+    ///
+    /// # Errors
+    /// [`InferenceError::WrongArchitecture`] for an encoder.
+    pub fn logits(&mut self, first: usize, out: &mut [f32]) -> Result<()> {
+        let config = self.model.config();
+        let rows = out.len() / config.vocab_size;
+        let states = &self.hidden[first * config.hidden_size..][..rows * config.hidden_size];
+        let decoder = self.model.decoder("logits")?;
+        decoder.logits(self.model.pool(), states, self.input, out);
+        Ok(())
+    }
+
+    /// Calls `each(row, logits)` with the logits, `[rows, vocab]`, of the wanted rows, a few at a time.
+    ///
+    /// # Errors
+    /// As [`States::logits`]; [`InferenceError::Interrupted`].
+    pub fn for_each_logits(
+        &mut self,
+        watch: Watch<'_>,
+        mut each: impl FnMut(usize, &[f32]),
+    ) -> Result<()> {
+        let (rows, vocab) = (self.rows(), self.model.config().vocab_size);
+        let mut logits = vec![0.0; HEAD_ROWS.min(rows) * vocab];
+        for first in (0..rows).step_by(HEAD_ROWS) {
+            if !watch() {
+                return Err(InferenceError::Interrupted);
+            }
+            let logits = &mut logits[..(rows - first).min(HEAD_ROWS) * vocab];
+            self.logits(first, logits)?;
+            each(first, logits);
+        }
+        Ok(())
+    }
+}
