@@ -1,9 +1,8 @@
 //! Fork and join over jobs that own their piece of the output.
 
-use std::sync::{Mutex, OnceLock, PoisonError};
-use std::thread;
+use std::sync::{Mutex, PoisonError};
 
-use kernels::ThreadPool;
+use threads::{ThreadPool, cores};
 
 /// Fewer weights than this per thread are not worth starting one.
 const WEIGHTS_PER_THREAD: usize = 1 << 16;
@@ -11,18 +10,6 @@ const WEIGHTS_PER_THREAD: usize = 1 << 16;
 /// Threads that `weights` weights are worth.
 pub fn threads(weights: usize) -> usize {
     cores().min(weights / WEIGHTS_PER_THREAD).max(1)
-}
-
-/// Asking the system takes as long as a small tensor.
-fn cores() -> usize {
-    static CORES: OnceLock<usize> = OnceLock::new();
-    *CORES.get_or_init(|| thread::available_parallelism().map_or(1, usize::from))
-}
-
-/// Threads that wait for the next tensor: starting them takes as long as a small one.
-fn pool() -> &'static ThreadPool {
-    static POOL: OnceLock<ThreadPool> = OnceLock::new();
-    POOL.get_or_init(|| ThreadPool::new(cores()))
 }
 
 /// Runs every job, in order of demand, on `threads` threads, each with a `scratch` of its own;
@@ -54,7 +41,7 @@ pub fn try_each<J: Send, S, E: Send>(
             }
         }
     };
-    pool().run(threads, |_| run());
+    ThreadPool::new(threads).run(threads, |_| run());
     let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
     failed.map_or(Ok(()), |(_, error)| Err(error))
 }

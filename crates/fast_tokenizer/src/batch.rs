@@ -1,8 +1,9 @@
 //! Many texts at once.
 
 use std::num::NonZero;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
+use std::sync::OnceLock;
+
+use threads::{ThreadPool, cores};
 
 use crate::{Tokenizer, TokenizerError};
 
@@ -78,7 +79,7 @@ impl Encodings {
     }
 }
 
-/// Starting a thread costs about as much as encoding this many bytes.
+/// Waking a thread costs far less than encoding this many bytes.
 const BYTES_A_THREAD: usize = 8 << 10;
 
 /// Blocks a thread takes at a time: small enough to even out texts of different lengths.
@@ -94,35 +95,14 @@ pub(crate) fn encode<T: AsRef<str> + Sync>(
         return encode_block(tokenizer, texts, 0, options);
     }
     let blocks = blocks(texts, threads * BLOCKS_A_THREAD);
-    let next = AtomicUsize::new(0);
-    let work = || {
-        let mut done = Vec::new();
-        loop {
-            let block = next.fetch_add(1, Ordering::Relaxed);
-            let Some(&(start, end)) = blocks.get(block) else {
-                return done;
-            };
-            done.push((
-                block,
-                encode_block(tokenizer, &texts[start..end], start, options),
-            ));
-        }
-    };
-    // Scoped threads leave nothing behind: a pool kept between calls would be dead after a fork.
-    let mut parts = thread::scope(|scope| {
-        let helpers: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
-        let mut parts = work();
-        for helper in helpers {
-            match helper.join() {
-                Ok(part) => parts.extend(part),
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-        }
-        parts
+    let parts: Vec<OnceLock<_>> = blocks.iter().map(|_| OnceLock::new()).collect();
+    ThreadPool::new(threads).run(blocks.len(), |block| {
+        let (start, end) = blocks[block];
+        let part = encode_block(tokenizer, &texts[start..end], start, options);
+        let _ = parts[block].set(part);
     });
-    parts.sort_unstable_by_key(|&(block, _)| block);
     let mut all = Encodings::with_texts(texts.len());
-    for (_, part) in parts {
+    for part in parts.into_iter().filter_map(OnceLock::into_inner) {
         all.append(&part?);
     }
     Ok(all)
@@ -153,8 +133,7 @@ fn thread_count<T: AsRef<str>>(texts: &[T], limit: usize) -> usize {
     if useful == 1 {
         return 1;
     }
-    let limit = NonZero::new(limit).or_else(|| thread::available_parallelism().ok());
-    useful.min(limit.map_or(1, NonZero::get))
+    useful.min(NonZero::new(limit).map_or_else(cores, NonZero::get))
 }
 
 /// Cuts the batch into about `count` runs of texts with equal bytes.

@@ -22,7 +22,6 @@ mod rope;
 mod scratch;
 mod shared;
 mod simd;
-mod thread_pool;
 mod tile;
 mod vector;
 
@@ -48,5 +47,5 @@ pub use plain_rows::PlainRows;
 pub use quant_rows::{QuantRows, Terms};
 pub use rope::rope;
 pub use shared::SharedOut;
-pub use thread_pool::ThreadPool;
+pub use threads::ThreadPool;
 pub use vector::{abs_max, add, axpy, bf16_to_f32, dot_f32, f16_to_f32, scale};

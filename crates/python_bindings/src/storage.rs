@@ -418,10 +418,7 @@ impl PySnapshot {
 }
 
 fn threads(asked: usize) -> usize {
-    if asked > 0 {
-        return asked;
-    }
-    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+    if asked > 0 { asked } else { threads::cores() }
 }
 
 #[pyclass(name = "Scan", module = "ai_os_diffusion._native", frozen)]

@@ -1,12 +1,10 @@
 //! Exact scans: every row is compared with every query.
 
-use std::num::NonZero;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{LazyLock, Mutex, PoisonError};
-use std::thread;
+use std::sync::{Mutex, PoisonError};
 
-use kernels::ThreadPool;
+use threads::ThreadPool;
 
 use crate::{Bitmap, Query, Scored, TopK};
 
@@ -24,10 +22,6 @@ pub struct Rows<'a> {
 const FLOATS_PER_CLAIM: usize = 1 << 18;
 /// Rows whose scores are held at once.
 const BLOCK: usize = 64;
-
-/// Shared by all searches of the process. Asleep between them; a search that finds it busy does without.
-static POOL: LazyLock<ThreadPool> =
-    LazyLock::new(|| ThreadPool::new(thread::available_parallelism().map_or(1, NonZero::get)));
 
 impl<'a> Rows<'a> {
     /// Rows of length `dim`.
@@ -96,7 +90,8 @@ pub fn search(
     let share = rows.len().div_ceil(claims.max(1));
     let next = AtomicUsize::new(0);
     let best = Mutex::new(nothing.clone());
-    POOL.run(threads.min(claims).max(1), |_| {
+    let threads = threads.min(claims).max(1);
+    ThreadPool::new(threads).run(threads, |_| {
         let mut found = nothing.clone();
         loop {
             let start = next.fetch_add(1, Ordering::Relaxed) * share;

@@ -1,0 +1,241 @@
+//! The workers of the process, which help in whatever runs there are.
+
+use crate::cores;
+use crate::run::{Apart, Run, SPIN, Task};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::thread::{self, Thread};
+use std::time::Instant;
+
+/// Runs at a time; a caller that finds more under way works alone.
+const RUNS: usize = 16;
+const MAX_WORKERS: usize = 511;
+
+/// A thread that helps.
+#[derive(Debug)]
+struct Worker {
+    thread: Thread,
+    sleeping: Apart<AtomicBool>,
+}
+
+/// The workers and what they work at.
+#[derive(Debug)]
+pub(crate) struct Workers {
+    process: u32,
+    runs: [Run; RUNS],
+    /// Places that a run has, and those of them where there may be tasks: a bit each.
+    taken: Apart<AtomicU32>,
+    open: Apart<AtomicU32>,
+    /// Threads at work, callers included, and how many may be.
+    working: Apart<AtomicUsize>,
+    capacity: AtomicUsize,
+    /// Workers that watch for the next run.
+    watching: Apart<AtomicUsize>,
+    threads: Box<[OnceLock<Worker>]>,
+    count: AtomicUsize,
+    growing: Mutex<()>,
+}
+
+impl Workers {
+    /// The workers of this process. A forked child has none of its parent's threads, and gets its own.
+    pub(crate) fn of_process() -> &'static Self {
+        static CURRENT: AtomicPtr<Workers> = AtomicPtr::new(std::ptr::null_mut());
+        let process = std::process::id();
+        loop {
+            let found = CURRENT.load(Ordering::Acquire);
+            // SAFETY: what is stored here is never freed.
+            if let Some(workers) = unsafe { found.as_ref() }
+                && workers.process == process
+            {
+                return workers;
+            }
+            let new = Box::into_raw(Box::new(Self::new(process)));
+            let stored = CURRENT.compare_exchange(found, new, Ordering::AcqRel, Ordering::Acquire);
+            if stored.is_err() {
+                // SAFETY: nobody else has seen it.
+                drop(unsafe { Box::from_raw(new) });
+            }
+        }
+    }
+
+    fn new(process: u32) -> Self {
+        Self {
+            process,
+            runs: [const { Run::new() }; RUNS],
+            taken: Apart(AtomicU32::new(0)),
+            open: Apart(AtomicU32::new(0)),
+            working: Apart(AtomicUsize::new(0)),
+            capacity: AtomicUsize::new(cores()),
+            watching: Apart(AtomicUsize::new(0)),
+            threads: (0..MAX_WORKERS).map(|_| OnceLock::new()).collect(),
+            count: AtomicUsize::new(0),
+            growing: Mutex::new(()),
+        }
+    }
+
+    /// Has `count` workers at least; returns how many there are, fewer when the system refuses threads.
+    pub(crate) fn grow(&'static self, count: usize) -> usize {
+        let found = self.count.load(Ordering::Acquire);
+        if found >= count {
+            return found;
+        }
+        let _growing = self.growing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.capacity.fetch_max(count + 1, Ordering::Relaxed);
+        let mut index = self.count.load(Ordering::Relaxed);
+        while index < count.min(MAX_WORKERS) {
+            let thread = thread::Builder::new().name(format!("aios-{index}"));
+            let Ok(handle) = thread.spawn(move || self.work(index)) else {
+                break;
+            };
+            let _ = self.threads[index].set(Worker {
+                thread: handle.thread().clone(),
+                sleeping: Apart(AtomicBool::new(false)),
+            });
+            // The worker waits for this before it looks for its own entry.
+            index += 1;
+            self.count.store(index, Ordering::Release);
+        }
+        index
+    }
+
+    /// Runs tasks on the calling thread and up to `helpers` workers. False when there is no place for one more run.
+    pub(crate) fn run(&'static self, tasks: usize, helpers: usize, task: &Task<'_>) -> bool {
+        let Some(place) = Place::take(self) else {
+            return false;
+        };
+        let open = || {
+            // SeqCst here and in `sleep`: either this thread sees the sleeper or the sleeper sees the run.
+            self.open.0.fetch_or(place.bit(), Ordering::SeqCst);
+            self.wake(helpers);
+        };
+        let close = || {
+            self.open.0.fetch_and(!place.bit(), Ordering::SeqCst);
+        };
+        self.runs[place.index].run(tasks, helpers, task, open, close);
+        true
+    }
+
+    fn wake(&self, helpers: usize) {
+        let mut wanted = helpers.saturating_sub(self.watching.0.load(Ordering::SeqCst));
+        for worker in &self.threads[..self.count.load(Ordering::Acquire)] {
+            if wanted == 0 {
+                return;
+            }
+            if let Some(worker) = worker.get()
+                && worker.sleeping.0.load(Ordering::SeqCst)
+                && worker.sleeping.0.swap(false, Ordering::SeqCst)
+            {
+                worker.thread.unpark();
+                wanted -= 1;
+            }
+        }
+    }
+
+    fn work(&self, index: usize) {
+        while self.count.load(Ordering::Acquire) <= index {
+            thread::yield_now();
+        }
+        let Some(worker) = self.threads[index].get() else {
+            return;
+        };
+        // A spinning worker without a core of its own would only hold up the one with the work.
+        let has_core = index + 1 < cores();
+        loop {
+            self.watching.0.fetch_add(1, Ordering::SeqCst);
+            let mut idle_since = Instant::now();
+            while has_core && idle_since.elapsed() < SPIN {
+                if self.is_wanted() {
+                    self.watching.0.fetch_sub(1, Ordering::SeqCst);
+                    self.help(index);
+                    self.watching.0.fetch_add(1, Ordering::SeqCst);
+                    idle_since = Instant::now();
+                }
+                for _ in 0..16 {
+                    std::hint::spin_loop();
+                }
+            }
+            worker.sleeping.0.store(true, Ordering::SeqCst);
+            self.watching.0.fetch_sub(1, Ordering::SeqCst);
+            while worker.sleeping.0.load(Ordering::SeqCst) && !self.is_wanted() {
+                thread::park();
+            }
+            worker.sleeping.0.store(false, Ordering::SeqCst);
+            self.help(index);
+        }
+    }
+
+    /// Whether a worker could help.
+    fn is_wanted(&self) -> bool {
+        self.working.0.load(Ordering::SeqCst) < self.capacity.load(Ordering::Relaxed)
+            && self.open_runs(0).any(Run::wants_help)
+    }
+
+    /// Runs that may have tasks, those from `first` on first: workers spread over them.
+    fn open_runs(&self, first: usize) -> impl Iterator<Item = &Run> {
+        let open = self.open.0.load(Ordering::SeqCst);
+        let order = (0..RUNS).map(move |offset| (first + offset) % RUNS);
+        let order = order.take(if open == 0 { 0 } else { RUNS });
+        order
+            .filter(move |index| open & 1 << index != 0)
+            .map(|index| &self.runs[index])
+    }
+
+    /// Helps in a run that wants it, while no more threads work than may.
+    fn help(&self, index: usize) {
+        let capacity = self.capacity.load(Ordering::Relaxed);
+        if self.working.0.fetch_add(1, Ordering::SeqCst) < capacity {
+            let may_work = || self.working.0.load(Ordering::Relaxed) <= capacity;
+            let run = self.open_runs(index).find(|run| run.wants_help());
+            if let Some(run) = run {
+                run.help(may_work);
+            }
+        }
+        self.working.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// A place for a run, and the caller's part in what works; given back when dropped, by a panic too.
+struct Place {
+    workers: &'static Workers,
+    index: usize,
+}
+
+impl Place {
+    fn take(workers: &'static Workers) -> Option<Self> {
+        let mut taken = workers.taken.0.load(Ordering::Relaxed);
+        loop {
+            let index = taken.trailing_ones() as usize;
+            if index >= RUNS {
+                return None;
+            }
+            let next = taken | 1 << index;
+            let exchanged = workers.taken.0.compare_exchange_weak(
+                taken,
+                next,
+                Ordering::Acquire,
+                Ordering::Relaxed,
+            );
+            match exchanged {
+                Ok(_) => {
+                    workers.working.0.fetch_add(1, Ordering::SeqCst);
+                    return Some(Self { workers, index });
+                }
+                Err(now) => taken = now,
+            }
+        }
+    }
+
+    const fn bit(&self) -> u32 {
+        1 << self.index
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.workers.working.0.fetch_sub(1, Ordering::SeqCst);
+        self.workers
+            .taken
+            .0
+            .fetch_and(!self.bit(), Ordering::Release);
+    }
+}
