@@ -124,6 +124,27 @@ def test_a_reader_sees_the_next_commit(tmp_path):
         assert reader.load("m3") is None
 
 
+def test_a_reader_verifies_beside_a_writer_that_moves_files(tmp_path):
+    writer = ArrowStorage(tmp_path / "s")
+    writer.save("first", "text", [1.0, 2.0])
+
+    def move_on():
+        for number in range(120):
+            writer.save(f"m{number}", "text", [1.0, number])
+            writer.compact()
+
+    with ArrowStorage(tmp_path / "s", read_only=True) as reader:
+        moving = threading.Thread(target=move_on)
+        moving.start()
+        found = []
+        while moving.is_alive():
+            found += reader.verify()
+        moving.join()
+        assert found == []
+        assert reader.count() == 121
+    writer.close()
+
+
 def test_a_reader_keeps_its_snapshot_when_files_are_removed(tmp_path):
     with ArrowStorage(tmp_path) as store, ArrowStorage(tmp_path, read_only=True) as reader:
         store.save_many({"memory_id": str(i), "content": "old", "embedding": [1, i]} for i in range(50))

@@ -26,12 +26,14 @@ mod memory;
 mod merge;
 mod model;
 mod mover;
+mod options;
 mod projection;
 mod recovery;
 mod removals;
 mod segment;
 mod snapshot;
 mod state;
+mod stats;
 mod store;
 mod sync;
 mod table;
@@ -51,8 +53,10 @@ pub use flush::Check;
 pub use memory::{
     MAX_CONTENT_BYTES, MAX_DIMENSION, MAX_ID_BYTES, MAX_METADATA_BYTES, Memory, Patch,
 };
+pub use options::{Durability, Options};
 pub use snapshot::{Hit, Scan, SearchOptions, Snapshot};
-pub use store::{Durability, Options, Stats, Store};
+pub use stats::Stats;
+pub use store::Store;
 pub use transfer::import_parquet;
 pub use vector_search::Metric;
 pub use vfs::{Disk, Stamp, Vfs, VfsFile, VfsLock};

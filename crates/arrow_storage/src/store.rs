@@ -9,64 +9,21 @@ use crate::log::Log;
 use crate::manifest::Manifest;
 use crate::memory::{MAX_DIMENSION, Memory, Patch, now_micros};
 use crate::model;
+use crate::options::Options;
 use crate::recovery::{self, Loaded};
 use crate::segment::lock as hold;
 use crate::snapshot::Snapshot;
 use crate::state::State;
+use crate::stats::Stats;
 use crate::takeover;
 use crate::tombstones;
-use crate::vfs::{Disk, Vfs, VfsLock};
+use crate::vfs::VfsLock;
 use crate::writer::{Saved, Writer};
 use crate::{Check, Filter};
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Duration;
-
-/// When a commit counts as done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Durability {
-    /// When the disk holds it.
-    Commit,
-    /// When the system holds it; the disk follows within 100 ms, or after 1 MiB of commits.
-    Batch,
-    /// When the system holds it; the disk follows on flush and on close.
-    None,
-}
-
-/// How to open a store.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// Open without the right to write, beside a writer.
-    pub read_only: bool,
-    /// Read around damage instead of failing on it. For reading only.
-    pub skip_damaged: bool,
-    /// Length of the vectors; the first one decides when not given.
-    pub dimension: Option<usize>,
-    /// Fingerprint of the model that makes the vectors.
-    pub model: Option<String>,
-    /// When a commit counts as done.
-    pub durability: Durability,
-    /// Longest wait for another writer.
-    pub lock_timeout: Duration,
-    /// File system.
-    pub vfs: Arc<dyn Vfs>,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            read_only: false,
-            skip_damaged: false,
-            dimension: None,
-            model: None,
-            durability: Durability::Commit,
-            lock_timeout: Duration::ZERO,
-            vfs: Arc::new(Disk),
-        }
-    }
-}
 
 /// An open store. Shared between threads by reference.
 #[derive(Debug)]
@@ -88,36 +45,8 @@ enum Role {
     Reader(Mutex<Follower>),
 }
 
-/// Figures about a store.
-#[derive(Debug, Clone)]
-pub struct Stats {
-    /// Memories.
-    pub count: usize,
-    /// Length of the vectors.
-    pub dimension: Option<usize>,
-    /// Fingerprint of the model.
-    pub model: Option<String>,
-    /// Segments.
-    pub segments: usize,
-    /// Rows of segments that were deleted or replaced.
-    pub dead_rows: usize,
-    /// Memories that are in the log alone.
-    pub log_rows: usize,
-    /// Bytes of the Parquet files.
-    pub table_bytes: u64,
-    /// Bytes of the vectors files.
-    pub vector_bytes: u64,
-    /// Bytes of the log.
-    pub log_bytes: u64,
-    /// Commits since the store was made.
-    pub commits: u64,
-    /// Version of the format.
-    pub format_version: u32,
-    /// Bytes of an unacknowledged commit that opening cut off.
-    pub torn_bytes: u64,
-    /// What is being skipped.
-    pub damage: Vec<String>,
-}
+/// How often a reader looks again because a writer moved what it was looking at.
+const VERIFY_TRIES: usize = 100;
 
 impl Store {
     /// Opens the store in a folder; a writer makes it when there is none.
@@ -455,8 +384,18 @@ impl Store {
             Role::Writer(writer) => Some(writer.hold_files(check)?),
             Role::Reader(_) => None,
         };
-        let state = self.snapshot()?.state;
-        crate::verify::verify(self.options.vfs.as_ref(), &self.path, &state, check)
+        let mut tries = 0;
+        loop {
+            let state = self.snapshot()?.state;
+            let found =
+                crate::verify::verify(self.options.vfs.as_ref(), &self.path, &state, check)?;
+            tries += 1;
+            // A file that the writer has since moved into another is no damage.
+            let is_past = self.snapshot()?.state.manifest.generation != state.manifest.generation;
+            if found.is_empty() || !is_past || tries == VERIFY_TRIES {
+                return Ok(found);
+            }
+        }
     }
 
     /// Makes all commits durable, moves the log into a segment, and releases the store. Closing twice is no
