@@ -21,6 +21,7 @@ __all__ = [
     "WeightFile",
     "WeightWriter",
     "active_isa",
+    "blocks_of_markdown",
     "cpu_features",
     "decode_bytes",
     "dequantize_array",
@@ -379,6 +380,23 @@ class HtmlTree:
 
     def __iter__(self) -> HtmlTree: ...
     def __next__(self) -> tuple[int, str, int, dict[str, str] | None]: ...
+
+def blocks_of_markdown(text: str, is_whole: bool, apart: int) -> tuple[NDArray[np.int64], str, int]:
+    """The blocks of a Markdown document, or of a piece of one, whose last block is left for the next piece.
+
+    Args:
+        text: the document; lines end with line feeds.
+        is_whole: nothing follows.
+        apart: blocks beyond which small neighbours of one kind come together.
+
+    Returns:
+        int64[n, 5], a row for each block: kind (0 prose, 1 to 6 a heading of that level, 7 code, 8 a row of a
+        table, 9 HTML, 10 a footnote), first character and the one behind the last, lines above the first and
+        above the last line; what each heading says, one a line; how many characters were read.
+
+    Raises:
+        IngestError: the parser failed.
+    """
 
 def encoding_of_label(label: str) -> str | None:
     """The encoding that a label of the web means, such as "windows-1252" for "latin1"."""

@@ -9,6 +9,7 @@ mod error;
 mod html;
 mod inference;
 mod kernels;
+mod markdown;
 mod storage;
 mod tokenizer;
 mod weights;
@@ -23,5 +24,6 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     inference::register(module)?;
     encoding::register(module)?;
     html::register(module)?;
+    markdown::register(module)?;
     storage::register(module)
 }
