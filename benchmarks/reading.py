@@ -1,121 +1,111 @@
-"""Seconds to read 1, 2, 5 and 10 MB of every format, without embedding: bounded and linear.
+"""What reading costs, without embedding: seconds a megabyte and peak memory, by format and shape of document.
 
-Usage: python benchmarks/reading.py [FORMAT ...]
+Each document is a file that a process of its own reads to passages, as `add` does. Their tokens are counted
+by the real tokenizer if it is there; how long that takes is told apart.
+
+    python benchmarks/reading.py [FORMAT[:SHAPE] ...] [--megabytes 2 10] [--seconds 120]
 """
 
 from __future__ import annotations
 
+import argparse
 import json
-import random
 import resource
+import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from pathlib import Path
 
-from ai_os_diffusion.ingestion import read_document
-
-SIZES_MB = (1, 2, 5, 10)
-LETTERS = random.Random(0)
-WORDS = [
-    "".join(LETTERS.choices("etaoinshrdlucmfwypvbgkjqxz", k=LETTERS.randint(2, 11))) for _ in range(4000)
-]
+from document_shapes import SHAPES, pieces
+from measure import report
 
 
-def sentence(chance: random.Random) -> str:
-    return " ".join(chance.choices(WORDS, k=chance.randint(4, 18))).capitalize() + "."
+class Counter:
+    """Counts tokens, and the time that takes."""
+
+    def __init__(self) -> None:
+        from ai_os_diffusion.config import load_config
+        from ai_os_diffusion.inference import FastTokenizer
+
+        folder = load_config().models_dir / "minilm"
+        self._count = FastTokenizer(folder).count if folder.is_dir() else lambda texts: map(len, texts)
+        self.seconds = 0.0
+
+    def __call__(self, texts):
+        """Tokens of each text."""
+        begun = time.perf_counter()
+        counts = list(self._count(texts))
+        self.seconds += time.perf_counter() - begun
+        return counts
 
 
-def paragraph(chance: random.Random) -> str:
-    return " ".join(sentence(chance) for _ in range(chance.randint(1, 6)))
+def peak_mb() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
-def text(chance: random.Random, number: int) -> str:
-    title = sentence(chance)
-    return (
-        f"{title}\n{'=' * len(title)}\n\n{paragraph(chance)}\n\n"
-        if number % 9 == 0
-        else paragraph(chance) + "\n\n"
-    )
+def read(path: Path) -> dict[str, object]:
+    """Read a file to passages and report what it cost."""
+    from ai_os_diffusion.ingestion import Ingestor
+    from ai_os_diffusion.utils.errors import IngestError
 
-
-def markdown(chance: random.Random, number: int) -> str:
-    parts = (
-        f"## {sentence(chance)}\n\n{paragraph(chance)}\n\n",
-        "".join(f"- {sentence(chance)}\n  - {sentence(chance)}\n" for _ in range(4)) + "\n",
-        f"| {sentence(chance)} | b |\n|---|---|\n| {sentence(chance)} | 1 |\n\n",
-        f"```python\nx = {number}\n\nprint(x)\n```\n\n> {sentence(chance)}\n\n",
-        f"{paragraph(chance)} [link](http://e.org/{number}) *so* `it` is.\n\n",
-    )
-    return parts[number % len(parts)]
-
-
-def html(chance: random.Random, number: int) -> str:
-    parts = (
-        f"<h2 class='title'>{sentence(chance)}</h2>\n<p>{paragraph(chance)}</p>\n",
-        "<ul>"
-        + "".join(f"<li><a href='/x/{number}'>{sentence(chance)}</a></li>\n" for _ in range(5))
-        + "</ul>\n",
-        f"<table><tr><th>a<th>b</tr><tr><td>{sentence(chance)}<td><b>{number}</b></tr></table>\n",
-        f"<div class='a b'><p>{sentence(chance)} &amp; <i>{sentence(chance)}</i><br>{number}</div>\n",
-    )
-    return parts[number % len(parts)]
-
-
-def code(chance: random.Random, number: int) -> str:
-    body = f"    int y = x * {number};\n\n    return y;\n"
-    return f"/* {sentence(chance)} */\nint f{number}(int x) {{\n{body}}}\n\n"
-
-
-def python(chance: random.Random, number: int) -> str:
-    return (
-        f'class C{number}:\n    """{sentence(chance)}"""\n\n    def f(self, x: int) -> int:\n'
-        f'        """{sentence(chance)}"""\n        y = "{sentence(chance)}"\n        return x\n\n'
-    )
-
-
-def jsonl(chance: random.Random, number: int) -> str:
-    record = {
-        "id": number,
-        "title": sentence(chance),
-        "text": paragraph(chance),
-        "tags": ["a", "b"],
-        "n": number,
+    counter = Counter()
+    before = peak_mb()
+    wall, processor = time.perf_counter(), time.process_time()
+    passages, refused = 0, ""
+    try:
+        for _ in Ingestor(counter).open(path.name, path).chunks():
+            passages += 1
+    except IngestError as error:
+        refused = str(error)
+    processor = time.process_time() - processor
+    figures = {
+        "seconds": round(time.perf_counter() - wall, 2),
+        "cpu": round(processor, 2),
+        "counting": round(counter.seconds, 2),
+        "peak_mb": peak_mb(),
+        "peak_mb_before": before,
+        "passages": passages,
     }
-    return json.dumps(record) + "\n"
+    return {**figures, "refused": refused} if refused else figures
 
 
-MAKERS: dict[str, Callable[[random.Random, int], str]] = {
-    "txt": text,
-    "md": markdown,
-    "html": html,
-    "c": code,
-    "py": python,
-    "jsonl": jsonl,
-}
-
-
-def document(extension: str, megabytes: int) -> bytes:
-    chance, parts, size, number = random.Random(1), [], 0, 0
-    while size < megabytes * 1_000_000:
-        parts.append(MAKERS[extension](chance, number))
-        size += len(parts[-1])
-        number += 1
-    return "".join(parts).encode()
+def measured(path: Path, seconds: int) -> dict[str, object]:
+    command = [sys.executable, __file__, "--inside", str(path)]
+    try:
+        done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=seconds)
+    except subprocess.TimeoutExpired:
+        return {"failed": f"more than {seconds} s"}
+    except subprocess.CalledProcessError as error:
+        return {"failed": error.stderr.strip().splitlines()[-1:]}
+    return json.loads(done.stdout)
 
 
 def main() -> None:
-    figures: dict[str, dict[str, dict[str, float]]] = {}
-    for extension in sys.argv[1:] or MAKERS:
-        figures[extension] = {}
-        for megabytes in SIZES_MB:
-            data = document(extension, megabytes)
-            wall, processor = time.perf_counter(), time.process_time()
-            blocks = len(read_document(f"a.{extension}", data).blocks)
-            wall, processor = time.perf_counter() - wall, time.process_time() - processor
-            figures[extension][str(megabytes)] = {"wall": round(wall, 2), "processor": round(processor, 2)}
-            print(f"{extension:5} {megabytes:3} MB {wall:6.2f} s, CPU {processor:.2f} s, {blocks} blocks")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-    print(json.dumps({"seconds_by_megabytes": figures, "peak_mb": peak}))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("wanted", nargs="*", default=list(SHAPES), metavar="FORMAT[:SHAPE]")
+    parser.add_argument("--megabytes", type=float, nargs="*", default=[2, 10])
+    parser.add_argument("--seconds", type=int, default=120, help="after which a document is given up")
+    parser.add_argument("--inside", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.inside:
+        print(json.dumps(read(Path(options.inside))))
+        return
+    figures: dict[str, dict[str, object]] = {}
+    for wanted in options.wanted:
+        extension, _, only = wanted.partition(":")
+        for shape in [only] if only else SHAPES[extension]:
+            for megabytes in options.megabytes:
+                with tempfile.TemporaryDirectory() as folder:
+                    path = Path(folder, f"a.{extension}")
+                    with path.open("w", encoding="utf-8") as file:
+                        file.writelines(pieces(extension, shape, int(megabytes * 1e6)))
+                    cost = measured(path, options.seconds)
+                if "cpu" in cost:
+                    cost["cpu_per_mb"] = round(cost["cpu"] / megabytes, 3)
+                figures.setdefault(f"{extension}:{shape}", {})[f"{megabytes:g}"] = cost
+                print(f"{extension}:{shape:20} {megabytes:5g} MB {json.dumps(cost)}", flush=True)
+    report(megabytes=figures)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 import base64
 import json
 import random
+import re
 
 import pytest
 
@@ -55,12 +56,55 @@ def test_front_matter_shares_no_passage_with_the_text():
     assert front.metadata != body.metadata
 
 
-def test_markdown_of_too_many_lines_is_read_as_text_and_says_so(monkeypatch):
-    monkeypatch.setattr(markdown, "_MAX_LINES", 3)
-    document = read_document("a.md", b"# A\n\n- one\n- two\n")
-    assert [(block.text, block.line) for block in document.blocks] == [("# A", 1), ("- one\n- two", 3)]
-    assert "plain text" in document.remarks[0].reason
-    assert read_document("a.md", b"# A\n\n- one").remarks == ()
+def test_markdown_keeps_its_structure_however_many_lines_it_has():
+    document = read_document("a.md", b"# A\n\n" + b"- one\n" * 300_000 + b"\n## B\n\ntext\n")
+    assert document.remarks == ()
+    assert document.blocks[-1][1:] == (300_006, 300_006, "prose", ("A", "B"), {})
+    assert sum(block.text.count("- one") for block in document.blocks) == 300_000
+    assert {block.headings for block in document.blocks} == {("A",), ("A", "B")}
+
+
+@pytest.mark.parametrize("size", [100, 300, 10_000])
+def test_markdown_read_in_pieces_is_that_of_the_whole(size):
+    number = iter(range(10_000))
+    parts = (
+        "# t@\n",
+        "one@\n\n",
+        "- a@\n  b@\n",
+        "> c@\nd@\n\n",
+        "```\ne@\n\nf@\n```\n",
+        "|a@|\n|-|\n|b@|\n\n",
+    )
+    text = "".join(re.sub("@", lambda _: str(next(number)), part) for part in parts * 40)
+    reader, whole, line = markdown.MarkdownReader("a.md"), markdown.MarkdownReader("a.md"), 1
+    found = []
+    for start in range(0, len(text), size):
+        found += reader.read(text[start : start + size], line)
+        line += text.count("\n", start, start + size)
+    assert [*found, *reader.end()] == [*whole.read(text), *whole.end()]
+
+
+def test_a_block_of_markdown_too_long_to_be_held_is_cut_and_told(monkeypatch):
+    monkeypatch.setattr(markdown, "_MAX_PIECE_CHARS", 100)
+    document = read_document("a.md", b"# A\n\n" + b"some words\n" * 50 + b"\n> b\n")
+    assert [remark.kind for remark in document.remarks] == ["limit"]
+    assert sum(block.text.count("some words") for block in document.blocks) == 50
+    assert [block.is_aligned for block in document.blocks] == [True] * len(document.blocks)
+    assert document.blocks[-1][:3] == ("> b", 54, 54)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "- " * 200_000 + "x\n" + "x\n" * 200_000,
+        "[" * 500_000,
+        "`" * 3 + "a`" * 200_000,
+        "|a" * 3000 + "|\n" + "|-" * 3000,
+    ],
+)
+def test_markdown_that_only_hostile_files_hold_is_read_in_time(text):
+    """Each takes hours where its cost is quadratic."""
+    assert read_document("a.md", text.encode()).blocks or "[[" in text
 
 
 def test_a_footnote_of_one_word_is_no_target_of_a_link():
@@ -176,7 +220,7 @@ def test_a_title_of_plain_text_with_nothing_below_can_be_found():
 @pytest.mark.parametrize("name", ["a.txt", "a.c"])
 def test_very_many_paragraphs_come_several_together_with_all_their_lines(name, monkeypatch):
     monkeypatch.setattr(text_reader, "_MAX_PARAGRAPHS", 2)
-    monkeypatch.setattr(text_reader, "_LINES_TOGETHER", 2)
+    monkeypatch.setattr(text_reader, "_CHARS_TOGETHER", 7)
     data = "\n\n".join(f"w{number}\n\n" for number in range(9)).encode()
     found = read_document(name, data).blocks
     assert [word for block in found for word in block.text.split()] == [f"w{number}" for number in range(9)]

@@ -5,8 +5,8 @@ import tracemalloc
 
 import pytest
 
-from ai_os_diffusion.ingestion import Ingestor, reading
-from ai_os_diffusion.ingestion.text_pieces import text_pieces
+from ai_os_diffusion.ingestion import Ingestor, read_document, reader, reading
+from ai_os_diffusion.ingestion.readers.text_pieces import text_pieces
 from ai_os_diffusion.utils.errors import IngestError
 
 
@@ -93,16 +93,40 @@ def test_the_state_is_that_of_the_bytes_however_they_are_read(short_pieces, tmp_
 def test_a_parser_that_holds_a_whole_document_has_a_limit(monkeypatch, tmp_path):
     monkeypatch.setattr(reading, "_SHORT_BYTES", 10)
     monkeypatch.setattr(reading, "_MAX_WHOLE_BYTES", 100)
-    path = tmp_path / "a.md"
-    path.write_text("# Title\n\n" + "words " * 20)
+    path = tmp_path / "a.html"
+    path.write_text("<h1>Title</h1>" + "words " * 20)
     with pytest.raises(IngestError, match="larger than"):
         read(path)
 
 
 @pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.md", "# Title\n\n## Part\n\n" + "- some words\n\nmore of it\n\n" * 30),
+        ("a.c", "int f() {\n  return 1;\n}\n\n" * 30),
+        ("a.py", "# coding: latin-1\n\n" + "x = 'Wörter'\n\n" * 30),
+        ("a.json", '{"a": [1, 2, "three"]},\n' * 30),
+        ("a.csv", "a,b,c\n" + "1,two,3\n" * 30),
+    ],
+)
+def test_a_format_read_in_pieces_has_the_words_of_the_whole(short_pieces, monkeypatch, tmp_path, name, text):
+    monkeypatch.setattr(reader, "MAX_PARSED_CHARS", 100)
+    path = tmp_path / name
+    path.write_bytes(text.encode("latin-1"))
+    chunks, opened = read(path)
+    whole = read_document(name, text.encode("latin-1"))
+    words = [word for block in whole.blocks for word in block.text.split()]
+    assert [word for chunk in chunks for word in chunk.text.split()] == words
+    assert {chunk.headings for chunk in chunks} == {block.headings for block in whole.blocks}
+    lines = text.split("\n")
+    assert all(chunk.text.split("\n")[0].strip() in lines[chunk.line - 1] for chunk in chunks)
+    assert (opened.remarks, opened.kind) == ([], whole.kind)
+
+
+@pytest.mark.parametrize(
     "content",
     [
-        ("a.md", "# " + "word " * 230_000 + "\n\ntext here\n"),
+        ("a.md", "# " + "word " * 150_000 + "\n\ntext here\n"),
         ("a.html", "<html><title>" + "word " * 230_000 + "</title><p>text here</p>"),
         ("a.jsonl", json.dumps({"text": "text here", "title": "word " * 20_000, "id": "x" * 2_000_000})),
         ("a.jsonl", '{"text": "text here", "id": 1, "title": "' + "\\ud800" * 9 + '"}'),

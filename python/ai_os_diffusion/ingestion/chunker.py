@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from functools import partial
-from itertools import groupby, islice
+from itertools import accumulate, compress, groupby, islice, pairwise
+from typing import TypeVar
+
+import numpy as np
 
 from ai_os_diffusion.contracts import Chunk, TokenCounter
 from ai_os_diffusion.ingestion import splitting
-from ai_os_diffusion.ingestion.document import Block, Document
+from ai_os_diffusion.ingestion.document import Document
+from ai_os_diffusion.ingestion.joined_blocks import JoinedBlocks
 
 __all__ = ["Chunker", "context_line", "embedding_text"]
 
@@ -39,15 +43,13 @@ def embedding_text(chunk: Chunk) -> str:
     return f"{context}\n{chunk.text}" if context else chunk.text
 
 
-@dataclass(frozen=True, slots=True)
-class _Unit:
-    """A piece that is not cut further, with the white space that stood before it."""
+_Unit = tuple[int, int, int]
+"""Begin and end of a piece that is not cut further, within the text of its section, and its tokens."""
 
-    text: str
-    line: int
-    end_line: int
-    glue: str
-    tokens: int = 0
+_Group = tuple[int, int]
+"""The first unit of a passage, and the one behind its last."""
+
+_Item = TypeVar("_Item")
 
 
 class Chunker:
@@ -93,11 +95,17 @@ class Chunker:
             counted, key=lambda pair: (pair[0].headings, pair[0].metadata)
         ):
             budget = self._budget(headings)
-            for units in _windows(self._units(section, budget)):
-                for group in self._fit(list(self._pack(units, budget)), budget):
-                    text = group[0].text + "".join(unit.glue + unit.text for unit in group[1:])
-                    span = min(unit.line for unit in group), max(unit.end_line for unit in group)
-                    chunks.append(Chunk(text, document.source, *span, headings, metadata))
+            for part in _windows(section):
+                if len(part) == 1 and part[0][1] <= budget:
+                    (((text, line, end_line, *_), _),) = part
+                    chunks.append(Chunk(text.rstrip(), document.source, line, end_line, headings, metadata))
+                    continue
+                joined = JoinedBlocks([block for block, _ in part])
+                for units in _windows(self._units(joined, [size for _, size in part], budget)):
+                    groups = self._pack([tokens for _, _, tokens in units], budget)
+                    for start, end in self._fit(joined.text, units, list(groups), budget):
+                        text, lines = joined.text[start:end], joined.lines(start, end)
+                        chunks.append(Chunk(text, document.source, *lines, headings, metadata))
         return chunks
 
     def _budget(self, headings: tuple[str, ...]) -> int:
@@ -105,101 +113,95 @@ class Chunker:
         used = self._count([context])[0] if context else 0
         return max(self._max_tokens - int(used), self._max_tokens // 2)
 
-    def _units(self, section: Iterable[tuple[Block, int]], budget: int) -> Iterator[_Unit]:
-        previous: Block | None = None
-        for block, tokens in section:
-            glue = _gap(previous, block) if previous else ""
-            previous = block
-            whole = _Unit(block.text, block.line, block.end_line, glue, tokens)
+    def _units(self, joined: JoinedBlocks, sizes: Sequence[int], budget: int) -> Iterator[_Unit]:
+        """The blocks themselves where they fit, else their pieces."""
+        for block, (start, end), tokens in zip(joined.blocks, joined.spans, sizes, strict=True):
+            if tokens <= budget:
+                yield start, end, tokens
+                continue
             first = splitting.sentences if block.kind == "prose" else splitting.lines
             # An atom is one token or more; a long run has too many to be looked at one by one.
             runs = partial(splitting.atom_runs, most=budget)
-            yield from self._split(whole, (first, splitting.words, runs, splitting.atoms), budget)
+            splitters = (first, splitting.words, runs, splitting.atoms)
+            yield from self._split(joined.text, start, end, splitters, budget)
 
-    def _split(self, unit: _Unit, splitters: Sequence[splitting.Splitter], budget: int) -> Iterator[_Unit]:
-        """The unit itself when it fits, else its pieces by the first splitter, each split on by the next."""
-        if unit.tokens <= budget or not (splitters or len(unit.text) > _MAX_CHARS_PER_TOKEN * budget):
-            yield unit
-            return
+    def _split(
+        self, text: str, start: int, end: int, splitters: Sequence[splitting.Splitter], budget: int
+    ) -> Iterator[_Unit]:
+        """Pieces of a span by the first splitter; those that do not fit are split on by the next."""
         split = splitters[0] if splitters else partial(_slices, chars=budget)
-        for pieces in _windows(_pieces(unit, split)):
-            sizes = self._sizes([piece.glue + piece.text for piece in pieces])
-            for piece, tokens in zip(pieces, sizes, strict=True):
-                yield from self._split(replace(piece, tokens=tokens), splitters[1:], budget)
+        inside, before = text[start:end], 0
+        for window in _windows(split(inside)):
+            # White space counts with the piece behind it; before the first it is the indentation of a line.
+            begins, ends = [begin for begin, _ in window], [stop for _, stop in window]
+            begins[0] = begins[0] if before else 0
+            sizes = self._sizes([inside[above:stop] for above, stop in pairwise([before, *ends])])
+            before = ends[-1]
+            units = zip(map(start.__add__, begins), map(start.__add__, ends), sizes, strict=True)
+            if max(sizes) <= budget:
+                yield from units
+                continue
+            for unit in units:
+                first, last, tokens = unit
+                if tokens <= budget or not (splitters[1:] or last - first > _MAX_CHARS_PER_TOKEN * budget):
+                    yield unit
+                else:
+                    yield from self._split(text, first, last, splitters[1:], budget)
 
     def _sizes(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text, or as many as a text of its length has at least; long ones are not counted."""
-        least = [-(-len(text) // _MAX_CHARS_PER_TOKEN) for text in texts]
-        short = [text for text, size in zip(texts, least, strict=True) if size <= self._max_tokens]
-        counts = iter(self._count(short)) if short else iter(())
-        return [size if size > self._max_tokens else max(size, int(next(counts))) for size in least]
+        lengths = np.fromiter(map(len, texts), np.int64, len(texts))
+        sizes = -(-lengths // _MAX_CHARS_PER_TOKEN)
+        is_short = sizes <= self._max_tokens
+        short = texts if is_short.all() else list(compress(texts, is_short))
+        if short:
+            sizes[is_short] = np.maximum(sizes[is_short], np.asarray(self._count(short)))
+        counted: list[int] = sizes.tolist()
+        return counted
 
-    def _pack(self, units: list[_Unit], budget: int) -> Iterator[list[_Unit]]:
-        total = sum(unit.tokens for unit in units)
-        target = -(-total // max(1, -(-total // budget)))
-        start = 0
-        while start < len(units):
-            end, tokens = start, 0
-            while end < len(units) and (end == start or tokens + units[end].tokens <= budget):
-                if tokens >= target:
-                    break
-                tokens += units[end].tokens
-                end += 1
-            yield units[start:end]
-            if end == len(units):
+    def _pack(self, tokens: Sequence[int], budget: int) -> Iterator[_Group]:
+        """Groups of about equal length, each of as many units as fit."""
+        sums = [0, *accumulate(tokens)]
+        target = -(-sums[-1] // max(1, -(-sums[-1] // budget)))
+        start, count = 0, len(tokens)
+        while start < count:
+            fitting = bisect_right(sums, sums[start] + budget) - 1
+            reached = bisect_left(sums, sums[start] + target)
+            end = max(start + 1, min(fitting, reached, count))
+            yield start, end
+            if end == count:
                 return
-            start = self._resume(units, start, end)
+            start = self._resume(tokens, start, end)
 
-    def _resume(self, units: list[_Unit], start: int, end: int) -> int:
+    def _resume(self, tokens: Sequence[int], start: int, end: int) -> int:
         """Where the next passage begins: at `end`, or earlier by the overlap, always after `start`."""
         repeated = 0
-        while end - 1 > start and repeated + units[end - 1].tokens <= self._overlap:
+        while end - 1 > start and repeated + tokens[end - 1] <= self._overlap:
             end -= 1
-            repeated += units[end].tokens
+            repeated += tokens[end]
         return end
 
-    def _fit(self, groups: list[list[_Unit]], budget: int) -> Iterator[list[_Unit]]:
+    def _fit(
+        self, text: str, units: Sequence[_Unit], groups: Sequence[_Group], budget: int
+    ) -> Iterator[splitting.Span]:
         """Halve what has more tokens joined than its pieces had: joining may change a tokenisation."""
-        texts = [group[0].text + "".join(unit.glue + unit.text for unit in group[1:]) for group in groups]
-        for group, tokens in zip(groups, self._sizes(texts), strict=True):
-            if tokens <= budget or len(group) == 1:
-                yield group
+        spans = [(units[first][0], units[end - 1][1]) for first, end in groups]
+        sizes = self._sizes([text[start:stop] for start, stop in spans])
+        for (first, end), span, tokens in zip(groups, spans, sizes, strict=True):
+            if tokens <= budget or end - first == 1:
+                yield span
             else:
-                middle = len(group) // 2
-                yield from self._fit([group[:middle], group[middle:]], budget)
+                middle = first + (end - first) // 2
+                yield from self._fit(text, units, [(first, middle), (middle, end)], budget)
 
 
-def _windows(units: Iterable[_Unit]) -> Iterator[list[_Unit]]:
-    """Units in lists of a bounded length."""
-    iterator = iter(units)
+def _windows(items: Iterable[_Item]) -> Iterator[list[_Item]]:
+    """Items in lists of a bounded length."""
+    iterator = iter(items)
     while window := list(islice(iterator, _WINDOW)):
         yield window
-
-
-def _gap(above: Block, below: Block) -> str:
-    """What to write between two blocks: a blank line where the source has one, none between table rows."""
-    is_table = above.kind == below.kind == "row"
-    return "\n" if is_table or below.line - above.end_line < 2 else "\n\n"
 
 
 def _slices(text: str, chars: int) -> Iterator[splitting.Span]:
     """Spans of a fixed length."""
     return ((at, min(at + chars, len(text))) for at in range(0, len(text), chars))
-
-
-def _pieces(unit: _Unit, split: splitting.Splitter) -> Iterator[_Unit]:
-    text = unit.text
-    aligned = text.count("\n") == unit.end_line - unit.line
-    cursor, line = 0, unit.line
-    for start, end in split(text):
-        glue = text[cursor:start] if cursor else unit.glue
-        # White space that opens the unit is the indentation of its first line.
-        begin = 0 if not cursor else start
-        if aligned:
-            line += text.count("\n", cursor, start)
-            last = line + text.count("\n", start, end)
-            yield _Unit(text[begin:end], line, last, glue)
-            line = last
-        else:
-            yield _Unit(text[begin:end], unit.line, unit.end_line, glue)
-        cursor = end

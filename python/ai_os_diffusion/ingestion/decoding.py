@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from ai_os_diffusion.utils.errors import IngestError
 
-__all__ = ["Decoded", "decode", "is_binary"]
+__all__ = ["Decoded", "declared_encoding", "decode", "is_binary"]
 
 # UTF-32 first: its little-endian mark begins with UTF-16's.
 _MARKS = (
@@ -109,20 +109,34 @@ def _by_mark(data: bytes) -> _Read | None:
 
 def _declared(data: bytes, kind: str) -> _Read | None:
     """The text by the encoding the file declares, unless it is unknown or the file is plainly UTF-8."""
+    name = declared_encoding(data, kind)
+    if name is None:
+        return None
+    from ai_os_diffusion._native import decode_bytes
+
+    read = decode_bytes(data, name)
+    if read is None or (read[1] and _fits(data, "utf-8")):
+        return None
+    return read[0], name.lower(), not read[1]
+
+
+def declared_encoding(data: bytes, kind: str) -> str | None:
+    """The encoding that a file declares, as browsers name it.
+
+    Args:
+        data: its beginning, or all of it.
+        kind: the reader it is for, which says where an encoding may be declared.
+    """
     label = _label(data[:_HEAD_BYTES], kind)
     if label is None:
         return None
-    from ai_os_diffusion._native import decode_bytes, encoding_of_label
+    from ai_os_diffusion._native import encoding_of_label
 
     name = encoding_of_label(label)
     if name is None or name in _NO_ENCODINGS:
         return None
     # What could be read to find the declaration is no UTF-16.
-    name = "UTF-8" if name.startswith("UTF-16") else name
-    read = decode_bytes(data, name)
-    if read is None or (read[1] and _fits(data, "utf-8")):
-        return None
-    return read[0], name.lower(), not read[1]
+    return "UTF-8" if name.startswith("UTF-16") else name
 
 
 def _label(head: bytes, kind: str) -> str | None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from heapq import nlargest
+from itertools import chain, pairwise
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-__all__ = ["Block", "BlockKind", "Document", "Remark", "RemarkKind", "Span", "spans"]
+__all__ = ["Block", "BlockKind", "Document", "Remark", "RemarkKind", "Span", "joined_spans", "spans"]
 
 _SHOWN = 8
+_MAX_RUNS = 4096
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 BlockKind = Literal["prose", "code", "row"]
@@ -32,8 +35,7 @@ RemarkKind = Literal["no_text", "damaged", "limit", "replaced", "opaque", "hidde
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
+class Block(NamedTuple):
     """The smallest piece a reader tells apart: a paragraph, a fence, a list item, a table row.
 
     Attributes:
@@ -50,8 +52,7 @@ class Block:
     end_line: int
     kind: BlockKind = "prose"
     headings: tuple[str, ...] = ()
-    # One for all: documents may have a million blocks.
-    metadata: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
+    metadata: Mapping[str, Any] = _NOTHING
 
     @property
     def is_aligned(self) -> bool:
@@ -69,7 +70,7 @@ class Remark:
     Attributes:
         kind: why, for programs.
         reason: why, in words for people, with what to do where something can be done.
-        lines: where, for formats that have lines, in order.
+        lines: where, for formats that have lines, in order; of thousands of places near ones are one.
         pages: where, for formats that have pages, in order.
     """
 
@@ -113,13 +114,27 @@ def spans(numbers: Iterable[int]) -> tuple[Span, ...]:
     Args:
         numbers: lines or pages, in any order.
     """
+    return joined_spans((number, number) for number in sorted(set(numbers)))
+
+
+def joined_spans(*parts: Iterable[Span]) -> tuple[Span, ...]:
+    """Join runs where one ends as the next begins, and, of very many, those that are nearest.
+
+    Args:
+        parts: runs, all in order.
+    """
     runs: list[Span] = []
-    for number in sorted(set(numbers)):
-        if runs and number == runs[-1][1] + 1:
-            runs[-1] = (runs[-1][0], number)
+    for first, last in chain(*parts):
+        if runs and first <= runs[-1][1] + 1:
+            runs[-1] = (runs[-1][0], max(last, runs[-1][1]))
         else:
-            runs.append((number, number))
-    return tuple(runs)
+            runs.append((first, last))
+    if len(runs) <= _MAX_RUNS:
+        return tuple(runs)
+    gaps = [(below[0] - above[1], index) for index, (above, below) in enumerate(pairwise(runs), 1)]
+    widest = nlargest(_MAX_RUNS // 2 - 1, gaps)
+    bounds = [0, *sorted(index for _, index in widest), len(runs)]
+    return tuple((runs[begin][0], runs[end - 1][1]) for begin, end in pairwise(bounds))
 
 
 def _listed(noun: str, runs: tuple[Span, ...]) -> str:

@@ -37,7 +37,7 @@ def fit(document: Document) -> Document:
         if metadata != block.metadata:
             cut.append(block.line)
         if titles[1] != block.headings or metadata != block.metadata:
-            block = replace(block, headings=titles[1], metadata=metadata)
+            block = block._replace(headings=titles[1], metadata=metadata)
         blocks.append(block)
     remarks = list(document.remarks)
     if cut:
@@ -55,6 +55,8 @@ def _fit_headings(headings: tuple[str, ...]) -> tuple[str, ...]:
 
 def _fit_metadata(metadata: Mapping[str, Any]) -> Mapping[str, Any]:
     """What fits of it: texts are cut, other values that JSON cannot hold or that are too long go."""
+    if all(isinstance(value, int) and value.bit_length() < 64 for value in metadata.values()):
+        return metadata
     fitted: dict[str, Any] = {}
     left = _MAX_METADATA_CHARS
     for name, value in metadata.items():

@@ -56,7 +56,7 @@ def without_opaque(blocks: Iterable[Block]) -> tuple[list[Block], list[Remark]]:
     lines: list[int] = []
     pages: list[int] = []
     for block in blocks:
-        found = list(_opaque(block.text))
+        found = list(_opaque(block.text)) if _may_be_opaque(block.text) else []
         if not found:
             kept.append(block)
             continue
@@ -84,10 +84,13 @@ def _said(blocks: list[Block]) -> Iterator[Block]:
             yield Block(title, block.line, block.end_line, "prose", tuple(above), block.metadata)
 
 
+def _may_be_opaque(text: str) -> bool:
+    """Whether a text is long enough to hold data, or names some."""
+    return len(text) > _LONGEST_WORD or (":" in text and "data:" in text.lower())
+
+
 def _opaque(text: str) -> Iterator[tuple[int, int]]:
     """Spans of a text that are data, in order and apart from each other."""
-    if len(text) <= _LONGEST_WORD and "data:" not in text.lower():
-        return
     found = [match.span() for match in _DATA_URI.finditer(text)]
     found += [match.span() for match in _NON_WORD.finditer(text)]
     found += [match.span() for match in _MARKS.finditer(text)]

@@ -9,24 +9,41 @@ from ai_os_diffusion.ingestion.decoding import decode
 from ai_os_diffusion.ingestion.document import Block, Document, Remark, spans
 from ai_os_diffusion.ingestion.kinds import kind_of
 from ai_os_diffusion.ingestion.opaque import without_opaque
-from ai_os_diffusion.ingestion.readers.code import read_code, read_python
+from ai_os_diffusion.ingestion.readers.code import MAX_PARSED_CHARS, CodeReader, read_python
 from ai_os_diffusion.ingestion.readers.html import read_html
-from ai_os_diffusion.ingestion.readers.jsonl import read_jsonl
-from ai_os_diffusion.ingestion.readers.markdown import read_markdown
+from ai_os_diffusion.ingestion.readers.jsonl import JsonLinesReader
+from ai_os_diffusion.ingestion.readers.markdown import MarkdownReader
 from ai_os_diffusion.ingestion.readers.pdf import read_pdf
-from ai_os_diffusion.ingestion.readers.text import read_text
+from ai_os_diffusion.ingestion.readers.piece_reader import PieceReader
+from ai_os_diffusion.ingestion.readers.text import TextReader
 from ai_os_diffusion.utils.errors import IngestError
 
-__all__ = ["read_document"]
+__all__ = ["piece_reader", "read_document"]
 
-_TEXT_READERS: Mapping[str, Callable[[str, str], tuple[list[Block], list[Remark]]]] = {
-    "text": read_text,
-    "markdown": read_markdown,
+_PIECE_READERS: Mapping[str, Callable[[str], PieceReader]] = {
+    "text": TextReader,
+    "markdown": MarkdownReader,
+    "jsonl": JsonLinesReader,
+    "code": CodeReader,
+}
+_WHOLE_READERS: Mapping[str, Callable[[str, str], tuple[list[Block], list[Remark]]]] = {
     "html": read_html,
-    "jsonl": read_jsonl,
-    "code": read_code,
     "python": read_python,
 }
+
+
+def piece_reader(kind: str, name: str, size_bytes: int) -> PieceReader | None:
+    """What reads a document of a kind in pieces, or None where its parser needs all of it.
+
+    Args:
+        kind: as `kind_of` names it.
+        name: of the file.
+        size_bytes: of the document.
+    """
+    if kind == "python" and size_bytes > MAX_PARSED_CHARS:
+        kind = "code"
+    reader = _PIECE_READERS.get(kind)
+    return reader(name) if reader else None
 
 
 def read_document(source: str, data: bytes, kind: str | None = None) -> Document:
@@ -66,7 +83,12 @@ def _read(source: str, name: str, data: bytes, kind: str) -> Document:
     else:
         decoded = decode(data, kind)
         encoding = decoded.encoding
-        blocks, remarks = _TEXT_READERS[kind](decoded.text, name)
+        reader = piece_reader(kind, name, len(data))
+        if reader is None:
+            blocks, remarks = _WHOLE_READERS[kind](decoded.text, name)
+        else:
+            blocks = [*reader.read(decoded.text), *reader.end()]
+            remarks = reader.take_remarks()
         if decoded.replaced_lines:
             reason = f"bytes that are not {encoding}, each read as one U+FFFD"
             remarks = [*remarks, Remark("replaced", reason, lines=spans(decoded.replaced_lines))]

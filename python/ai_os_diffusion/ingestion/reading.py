@@ -13,21 +13,19 @@ from typing import IO
 
 from ai_os_diffusion.contracts import Chunk
 from ai_os_diffusion.ingestion.chunker import Chunker
-from ai_os_diffusion.ingestion.decoding import decode, is_binary
-from ai_os_diffusion.ingestion.document import Block, Document, Remark, Span, spans
+from ai_os_diffusion.ingestion.decoding import declared_encoding, decode, is_binary
+from ai_os_diffusion.ingestion.document import Block, Document, Remark, joined_spans, spans
 from ai_os_diffusion.ingestion.fitting import MAX_SOURCE_CHARS, fit
 from ai_os_diffusion.ingestion.kinds import kind_of
 from ai_os_diffusion.ingestion.opaque import without_opaque
-from ai_os_diffusion.ingestion.reader import read_document
-from ai_os_diffusion.ingestion.readers.text import TextReader
-from ai_os_diffusion.ingestion.text_pieces import text_pieces
+from ai_os_diffusion.ingestion.reader import piece_reader, read_document
+from ai_os_diffusion.ingestion.readers.piece_reader import PieceReader
+from ai_os_diffusion.ingestion.readers.text_pieces import text_pieces
 from ai_os_diffusion.utils.errors import IngestError
 from ai_os_diffusion.utils.files.regular_file import open_regular
 
 __all__ = ["Reading"]
 
-# Formats of which a part can be read by itself. A parser of another holds all of its document.
-_READ_IN_PIECES = frozenset(("text", "jsonl"))
 _MAX_WHOLE_BYTES = 64_000_000
 # What is read whole in any case: it is in memory once, and most files are shorter.
 _SHORT_BYTES = 500_000
@@ -122,16 +120,18 @@ class Reading:
         if self._long is None:
             yield read_document(self.source, self._head), self.size_bytes
             return
-        kind = kind_of(PurePath(self.source).name, self._head)
-        if kind in _READ_IN_PIECES and not self._long.is_binary:
-            yield from self._pieces(kind, self._long.encoding)
-        elif kind is None or kind in _READ_IN_PIECES:
+        name = PurePath(self.source).name
+        kind = kind_of(name, self._head)
+        reader = piece_reader(kind, name, self.size_bytes) if kind else None
+        if kind and reader and not self._long.is_binary:
+            yield from self._pieces(kind, reader, self._long.encoding(kind))
+        elif kind is None or reader:
             raise IngestError("binary file")
         elif self.size_bytes > _MAX_WHOLE_BYTES:
             limit = f"{_MAX_WHOLE_BYTES / 1e6:.0f} MB"
             raise IngestError(
                 f"larger than {limit}, the most that is read of this format ({kind}); split it, or make it "
-                "plain text or JSON Lines, which may be of any size"
+                "plain text, Markdown or JSON Lines, which may be of any size"
             )
         else:
             with self._open() as file:
@@ -142,37 +142,25 @@ class Reading:
             return io.BytesIO(self._content)
         return open_regular(self._content, None, IngestError)
 
-    def _pieces(self, kind: str, encoding: str) -> Iterator[tuple[Document, int]]:
+    def _pieces(self, kind: str, reader: PieceReader, encoding: str) -> Iterator[tuple[Document, int]]:
         """The text piece by piece, each a document whose lines are counted from the file's beginning."""
-        readable, refused, begun, plain = False, "", 0, TextReader()
+        begun = 0
         with ExitStack() as opened:
             file = opened.enter_context(self._open())
             text = io.TextIOWrapper(file, encoding=encoding, errors="replace", newline=None)
             opened.enter_context(text)
             for piece, line in text_pieces(text, whole_lines=kind == "jsonl"):
-                if kind == "text":
-                    document = self._plain(list(plain.read(piece.replace("\0", "\ufffd"), line)))
-                    readable = True
-                else:
-                    try:
-                        document = _moved(read_document(self.source, piece.encode(), kind), line - 1)
-                        readable = True
-                    except IngestError as error:
-                        # Of lines that say nothing by themselves others may.
-                        refused = refused or str(error)
-                        remark = Remark("damaged", "not JSON", ((line, line + piece.strip().count("\n")),))
-                        document = Document(self.source, kind, (), remarks=(remark,))
+                blocks = list(reader.read(piece.replace("\0", "\ufffd"), line))
+                remarks = [*reader.take_remarks(), *_replaced(piece, line, encoding)]
                 done = file.tell()
-                remarks = (*document.remarks, *_replaced(piece, line, encoding))
-                yield replace(document, encoding=encoding, remarks=remarks), done - begun
+                yield self._piece(kind, encoding, blocks, remarks), done - begun
                 begun = done
-            yield replace(self._plain(list(plain.end())), kind=kind, encoding=encoding), 0
-        if not readable:
-            raise IngestError(refused)
+            blocks = list(reader.end())
+            yield self._piece(kind, encoding, blocks, reader.take_remarks()), 0
 
-    def _plain(self, blocks: list[Block]) -> Document:
-        kept, remarks = without_opaque(blocks)
-        return Document(self.source, "text", tuple(kept), remarks=tuple(remarks))
+    def _piece(self, kind: str, encoding: str, blocks: list[Block], remarks: list[Remark]) -> Document:
+        kept, opaque = without_opaque(blocks)
+        return Document(self.source, kind, tuple(kept), encoding, (*remarks, *opaque))
 
     def _remark(self, remarks: tuple[Remark, ...]) -> None:
         """Note remarks, those of one kind and reason together."""
@@ -180,8 +168,8 @@ class Reading:
             key = remark.kind, remark.reason
             known = self._remarks.get(key)
             if known is not None:
-                lines = _joined(known.lines, remark.lines)
-                remark = replace(remark, lines=lines, pages=_joined(known.pages, remark.pages))
+                lines = joined_spans(known.lines, remark.lines)
+                remark = replace(remark, lines=lines, pages=joined_spans(known.pages, remark.pages))
             self._remarks[key] = remark
 
 
@@ -210,9 +198,11 @@ class _LongText:
         self._sample = stray
         self.is_binary = is_damaged
 
-    @property
-    def encoding(self) -> str:
+    def encoding(self, kind: str) -> str:
         """The encoding of the text.
+
+        Args:
+            kind: the reader it is for, which says where an encoding may be declared.
 
         Raises:
             IngestError: it is none.
@@ -220,28 +210,13 @@ class _LongText:
         # Whole characters of every encoding that has a mark.
         name = decode(self.head[: len(self.head) // 4 * 4]).encoding
         if not name.startswith(("utf-8-sig", "utf-16", "utf-32")):
-            name = decode(self._sample).encoding if self._sample else "utf-8"
+            said = declared_encoding(self.head, kind)
+            name = (said or decode(self._sample).encoding) if self._sample else "utf-8"
         try:
             return codecs.lookup(name).name
         except LookupError:
             # Python lacks some that browsers know; letters beyond ASCII are lost then, and told.
             return "ascii"
-
-
-def _moved(document: Document, above: int) -> Document:
-    """A piece of a document with its lines counted from the beginning of the whole."""
-
-    def moved(block: Block) -> Block:
-        metadata = block.metadata
-        if "record" in metadata:
-            metadata = {**metadata, "record": metadata["record"] + above}
-        return replace(block, line=block.line + above, end_line=block.end_line + above, metadata=metadata)
-
-    remarks = [
-        replace(remark, lines=tuple((first + above, last + above) for first, last in remark.lines))
-        for remark in document.remarks
-    ]
-    return replace(document, blocks=tuple(map(moved, document.blocks)), remarks=tuple(remarks))
 
 
 def _replaced(piece: str, first_line: int, encoding: str) -> list[Remark]:
@@ -255,10 +230,3 @@ def _replaced(piece: str, first_line: int, encoding: str) -> list[Remark]:
     ]
     reason = f"bytes that are not {encoding}, each read as one U+FFFD"
     return [Remark("replaced", reason, lines=spans(lines))]
-
-
-def _joined(first: tuple[Span, ...], second: tuple[Span, ...]) -> tuple[Span, ...]:
-    """Runs in order; where one ends as the next begins, they are one."""
-    if first and second and second[0][0] <= first[-1][1] + 1:
-        return (*first[:-1], (first[-1][0], max(first[-1][1], second[0][1])), *second[1:])
-    return first + second

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from operator import methodcaller
 
 __all__ = ["Span", "atom_runs", "atoms", "lines", "sentences", "words"]
 
@@ -26,35 +27,43 @@ _ABBREVIATION = re.compile(r"\b(?:Dr|Mr|Mrs|Ms|Prof|St|Hr|Fr|Dipl|Ing|Inc|vs|ca|
 _BEFORE_NUMBER = re.compile(r"\b(?:No|Nr|Art|Abs|Abb|Fig|Tel|pp)\.$")
 _DAY = re.compile(r"\b\d{1,2}\.$")
 _MONTH = re.compile(r"Jan|Feb|März|Apr|Mai|Jun|Jul|Aug|Sep|Okt|Nov|Dez")
-_LINE_END = re.compile(r"\n(?:[ \t]*\n)*")
+_LINE = re.compile(r"^.*\S.*", re.MULTILINE)
 _WORD = re.compile(r"\S+")
+_span = methodcaller("span")
 _ATOM = re.compile(rf"[{_IDEOGRAPH}]|(?:(?![{_IDEOGRAPH}])\w)+|[^\w\s]")
 
 
 def sentences(text: str) -> Iterator[Span]:
     """Spans of the sentences of a text."""
-    return _between(_SENTENCE_END, text, _ends_sentence)
+    start = 0
+    for gap in _SENTENCE_END.finditer(text):
+        # What is not accepted does not end the piece: looking at all of it each time would be quadratic.
+        if _ends_sentence(text, gap) and text[start : gap.start()].strip():
+            yield start, gap.start()
+            start = gap.end()
+    if text[start:].strip():
+        yield start, len(text)
 
 
 def lines(text: str) -> Iterator[Span]:
     """Spans of the lines that are not blank."""
-    return _between(_LINE_END, text)
+    return map(_span, _LINE.finditer(text))
 
 
 def words(text: str) -> Iterator[Span]:
     """Spans of runs without white space."""
-    return (match.span() for match in _WORD.finditer(text))
+    return map(_span, _WORD.finditer(text))
 
 
 def atoms(text: str) -> Iterator[Span]:
     """Spans of the smallest pieces: words of one script, single ideographs, single marks."""
-    return (match.span() for match in _ATOM.finditer(text))
+    return map(_span, _ATOM.finditer(text))
 
 
 def atom_runs(text: str, most: int) -> Iterator[Span]:
     """Spans of as many atoms that stand together, the last of fewer."""
     runs = re.compile(f"(?:{_ATOM.pattern}){{1,{most}}}")
-    return (match.span() for match in runs.finditer(text))
+    return map(_span, runs.finditer(text))
 
 
 def _ends_sentence(text: str, gap: re.Match[str]) -> bool:
@@ -67,18 +76,3 @@ def _ends_sentence(text: str, gap: re.Match[str]) -> bool:
         or (_BEFORE_NUMBER.search(before) and text[after].isdigit())
         or (_DAY.search(before) and _MONTH.match(text, after))
     )
-
-
-def _between(
-    boundary: re.Pattern[str],
-    text: str,
-    accept: Callable[[str, re.Match[str]], bool] = lambda _text, _gap: True,
-) -> Iterator[Span]:
-    start = 0
-    for match in boundary.finditer(text):
-        # What is not accepted does not end the piece: looking at all of it each time would be quadratic.
-        if accept(text, match) and text[start : match.start()].strip():
-            yield start, match.start()
-            start = match.end()
-    if text[start:].strip():
-        yield start, len(text)

@@ -10,13 +10,13 @@ from itertools import pairwise
 from ai_os_diffusion.ingestion.document import Block, Remark
 from ai_os_diffusion.ingestion.readers.text import paragraphs
 
-__all__ = ["read_code", "read_python"]
+__all__ = ["MAX_PARSED_CHARS", "CodeReader", "read_python"]
 
 _Function = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 # A syntax tree takes a hundred times the memory of its source; nobody writes a longer file by hand.
-_MAX_PARSED_CHARS = 1_000_000
+MAX_PARSED_CHARS = 1_000_000
 
 
 def read_python(text: str, name: str) -> tuple[list[Block], list[Remark]]:
@@ -30,35 +30,47 @@ def read_python(text: str, name: str) -> tuple[list[Block], list[Remark]]:
         text: the source, lines separated by line feeds.
         name: file name, the outermost heading.
     """
-    if len(text) > _MAX_PARSED_CHARS:
-        return read_code(text, name)
+    if len(text) > MAX_PARSED_CHARS:
+        return list(CodeReader(name).read(text)), []
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             tree = ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return read_code(text, name)
+        return list(CodeReader(name).read(text)), []
     lines = text.split("\n")
     return list(_members(tree.body, 1, len(lines), (name,), lines)), []
 
 
-def read_code(text: str, name: str) -> tuple[list[Block], list[Remark]]:
-    """Split source code where a line that is not indented follows a blank one.
+class CodeReader:
+    """Splits source code where a line that is not indented follows a blank one."""
 
-    Args:
-        text: the source, lines separated by line feeds.
-        name: file name, the only heading.
-    """
-    blocks: list[Block] = []
-    parts: list[Block] = []
-    for part in paragraphs(text):
-        if parts and part.text[0] not in " \t})]":
-            blocks.append(_together(parts, name))
-            parts = []
-        parts.append(part)
-    if parts:
-        blocks.append(_together(parts, name))
-    return blocks, []
+    def __init__(self, name: str) -> None:
+        """Begin.
+
+        Args:
+            name: file name, the only heading.
+        """
+        self._name = name
+
+    def read(self, text: str, first_line: int = 1) -> Iterator[Block]:
+        """As `PieceReader.read`."""
+        parts: list[Block] = []
+        for part in paragraphs(text, first_line):
+            if parts and part.text[0] not in " \t})]":
+                yield _together(parts, self._name)
+                parts = []
+            parts.append(part)
+        if parts:
+            yield _together(parts, self._name)
+
+    def end(self) -> Iterator[Block]:
+        """Nothing is left."""
+        return iter(())
+
+    def take_remarks(self) -> list[Remark]:
+        """None: all of the code is text."""
+        return []
 
 
 def _together(parts: Sequence[Block], name: str) -> Block:

@@ -8,114 +8,150 @@ from typing import Any
 
 from ai_os_diffusion.ingestion.document import Block, Remark, spans
 from ai_os_diffusion.ingestion.readers.outline import Outline
-from ai_os_diffusion.ingestion.readers.text import lines_of
 from ai_os_diffusion.utils.errors import IngestError
 
-__all__ = ["read_jsonl"]
+__all__ = ["JsonLinesReader"]
 
 _TEXT_FIELDS = ("text", "content", "body", "passage", "document")
 _TITLE_FIELDS = ("title", "heading", "name", "subject")
 # No sentence is a row of numbers this long: an embedding, a signal.
 _MAX_NUMBERS = 32
+# Values that are no records, in one block.
+_MAX_TOGETHER = 4096
+_ENCODER = json.JSONEncoder(ensure_ascii=False)
 
 
-def read_jsonl(text: str, name: str) -> tuple[list[Block], list[Remark]]:
-    """Read the records of a JSON Lines file; lines that are not JSON are left out and named.
+class JsonLinesReader:
+    """Reads the records of a JSON Lines file; lines that are not JSON are left out and named.
 
     A record's passage is the first of its fields `text`, `content`, `body`, `passage` and `document` that
     says something, with its `title` as heading; its other fields are told below, one a line, as is a record
-    without a text. Its `id` is kept as metadata. Records never share a passage.
-
-    Args:
-        text: the whole file, one JSON value a line; blank lines are passed by.
-        name: file name; unused.
-
-    Raises:
-        IngestError: no line is JSON.
+    without a text. Its `id` is kept as metadata. Records never share a passage; values that are no records
+    are lines of a text.
     """
-    del name
-    reading = _Reading()
-    blocks = [block for number, line in enumerate(lines_of(text), 1) for block in reading.read(line, number)]
-    if reading.damaged and not reading.readable:
-        raise IngestError(
-            f"{reading.first}, nor is another; expected one JSON value a line; "
-            "rename the file to .txt to take it as text"
-        )
-    remarks = []
-    if reading.damaged:
-        remarks.append(Remark("damaged", "not JSON", lines=spans(reading.damaged)))
-    if reading.numeric:
-        reason = f"rows of more than {_MAX_NUMBERS} numbers"
-        remarks.append(Remark("opaque", reason, lines=spans(reading.numeric)))
-    return blocks, remarks
 
+    def __init__(self, name: str) -> None:
+        """Begin.
 
-class _Reading:
-    """Lines on their way to blocks."""
-
-    def __init__(self) -> None:
-        self.readable = 0
-        self.damaged: list[int] = []
-        self.first = ""
-        self.numeric: list[int] = []
+        Args:
+            name: file name; unused.
+        """
+        del name
+        self._is_readable = False
+        self._first = ""
+        self._damaged: list[int] = []
+        self._numeric: list[int] = []
         self._decoder = json.JSONDecoder(object_pairs_hook=_fields)
 
-    def read(self, line: str, number: int) -> Iterator[Block]:
-        """The blocks of one line."""
-        if not line.strip():
-            return
-        try:
-            record = self._decoder.decode(line.strip())
-        except (ValueError, RecursionError) as error:
-            self.damaged.append(number)
-            self.first = self.first or f"line {number} is not JSON ({error})"
-            return
-        self.readable += 1
+    def read(self, text: str, first_line: int = 1) -> Iterator[Block]:
+        """As `PieceReader.read`; a piece ends between lines."""
+        values: list[str] = []
+        number = first_line - 1
+        for number, line in enumerate(text.split("\n"), first_line):
+            line = line.strip()
+            try:
+                record, end = self._decoder.raw_decode(line)
+            except (ValueError, RecursionError):
+                end = -1
+            if end != len(line) or not line:
+                yield from _lines(values, number)
+                if line:
+                    self._leave_out(line, number)
+                continue
+            self._is_readable = True
+            if isinstance(record, dict):
+                if values:
+                    yield from _lines(values, number)
+                if record:
+                    yield from self._record(record, line, number)
+                continue
+            # A number is told as it is written.
+            is_number = isinstance(record, (int, float))
+            said = line if is_number else _tidy(self._told(record, line, number))
+            if not said or "\n" in said or len(values) == _MAX_TOGETHER:
+                yield from _lines(values, number)
+            if "\n" in said:
+                yield Block(said, number, number)
+            elif said:
+                values.append(said)
+        yield from _lines(values, number + 1)
+
+    def end(self) -> Iterator[Block]:
+        """As `PieceReader.end`; nothing is left."""
+        if self._first and not self._is_readable:
+            raise IngestError(
+                f"{self._first}, nor is another; expected one JSON value a line; "
+                "rename the file to .txt to take it as text"
+            )
+        return iter(())
+
+    def take_remarks(self) -> list[Remark]:
+        """Lines that are not JSON, and those with rows of numbers."""
+        remarks = []
+        if self._damaged:
+            remarks.append(Remark("damaged", "not JSON", lines=spans(self._damaged)))
+        if self._numeric:
+            reason = f"rows of more than {_MAX_NUMBERS} numbers"
+            remarks.append(Remark("opaque", reason, lines=spans(self._numeric)))
+        self._damaged, self._numeric = [], []
+        return remarks
+
+    def _leave_out(self, line: str, number: int) -> None:
+        self._damaged.append(number)
+        if not self._first:
+            try:
+                self._decoder.decode(line)
+            except (ValueError, RecursionError) as error:
+                self._first = f"line {number} is not JSON ({error})"
+
+    def _record(self, record: Mapping[str, Any], line: str, number: int) -> Iterator[Block]:
         metadata: dict[str, Any] = {"record": number}
-        if not isinstance(record, Mapping):
-            yield from _block(self._told(record, line, number), number, metadata)
-            return
         if isinstance(record.get("id"), (str, int)):
             metadata["record_id"] = record["id"]
-        yield from self._record(record, line, number, metadata)
-
-    def _record(
-        self, record: Mapping[str, Any], line: str, number: int, metadata: dict[str, Any]
-    ) -> Iterator[Block]:
         text = _first_said(record, _TEXT_FIELDS)
         title = _first_said(record, _TITLE_FIELDS) if text is not None else None
-        outline = Outline()
-        if title is not None:
-            heading = " ".join(_storable(record[title]).split())
-            for block in _block(record[title], number, metadata):
-                yield from outline.title(0, heading, block)
-        if text is not None:
-            for block in _block(record[text], number, metadata):
-                yield outline.below(block)
         told = {"id"} if "record_id" in metadata else set()
         rest = "\n".join(
             f"{key}: {said}"
             for key, value in record.items()
             if key not in (text, title, *told) and (said := self._told(value, line, number))
         )
-        for block in _block(rest, number, metadata):
-            yield outline.below(block)
+        texts = [_tidy(record[text])] if text is not None else []
+        blocks = [
+            Block(said, number, number, "prose", (), metadata) for said in (*texts, _tidy(rest)) if said
+        ]
+        heading = _tidy(record[title]) if title is not None else ""
+        if not heading:
+            yield from blocks
+            return
+        outline = Outline()
+        yield from outline.title(
+            0, " ".join(heading.split()), Block(heading, number, number, "prose", (), metadata)
+        )
+        yield from map(outline.below, blocks)
         yield from outline.end()
 
     def _told(self, value: Any, line: str, number: int) -> str:
         """A value in words; the line as it stands where it is nested too deep to be told."""
-        if value is None or (isinstance(value, (list, dict)) and not value):
-            return ""
         if isinstance(value, str):
             return value.strip()
+        if value is None or (isinstance(value, (list, dict)) and not value):
+            return ""
         try:
-            written = json.dumps(value, ensure_ascii=False)
+            written = _ENCODER.encode(value)
             if _is_numeric(value):
-                self.numeric.append(number)
+                self._numeric.append(number)
                 return ""
         except RecursionError:
-            return line.strip()
+            return line
         return written
+
+
+def _lines(values: list[str], number: int) -> Iterator[Block]:
+    """Values on lines that follow each other, before a line; none are left."""
+    if values:
+        yield Block("\n".join(values), number - len(values), number - 1, "code" if values[1:] else "prose")
+        values.clear()
 
 
 def _fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -142,12 +178,11 @@ def _is_numeric(value: Any) -> bool:
     )
 
 
-def _block(passage: str, number: int, metadata: Mapping[str, Any]) -> Iterator[Block]:
-    text = _storable(passage.replace("\r\n", "\n").replace("\r", "\n")).strip()
-    if text:
-        yield Block(text, number, number, "prose", (), metadata)
+def _tidy(text: str) -> str:
+    """A text as it can be stored, lines separated by line feeds.
 
-
-def _storable(text: str) -> str:
-    """JSON can spell half a surrogate pair, which no encoding can write down."""
-    return text.encode("utf-8", "replace").decode("utf-8").replace("\0", "")
+    JSON can spell half a surrogate pair, which no encoding can write down.
+    """
+    if not text.isascii():
+        text = text.encode("utf-8", "replace").decode("utf-8")
+    return text.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "").strip()

@@ -4,138 +4,110 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ai_os_diffusion.ingestion.document import Block, BlockKind, Remark
 from ai_os_diffusion.ingestion.readers.outline import Outline
-from ai_os_diffusion.ingestion.readers.text import paragraphs
 
-if TYPE_CHECKING:
-    from markdown_it import MarkdownIt
-    from markdown_it.token import Token
-
-__all__ = ["read_markdown"]
+__all__ = ["MarkdownReader"]
 
 _FRONT_MATTER_END = re.compile(r"^(?:---|\.\.\.)[ \t]*$", re.MULTILINE)
 # Real front matter is far shorter; YAML takes its time.
 _MAX_FRONT_MATTER_CHARS = 32_768
-# The parser takes up to 60 µs a line, whatever stands on it.
-_MAX_LINES = 250_000
-_KINDS: dict[str, BlockKind] = {"fence": "code", "code_block": "code", "tr_open": "row", "html_block": "code"}
-# Blocks whose parts are told apart: the parts are taken, the container is passed by.
-_CONTAINERS = frozenset(("bullet_list_open", "ordered_list_open", "table_open", "thead_open", "tbody_open"))
-# Inline markup is looked at in headings only, where its time is bounded by this.
-_MAX_INLINE_CHARS = 2000
-_MARKUP = re.compile(r"[\\`*_\[<&]")
-_FOOTNOTE = re.compile(r"\s*\[\^[^\]\s]+\]:")
+# The parser is given so much at once: its tree takes two hundred times that. A block that is longer is cut.
+_MAX_PIECE_CHARS = 1 << 20
+# Blocks of a piece that are told apart. Beyond them, which only tiny ones reach, neighbours come together.
+_MAX_BLOCKS = 8192
+# As `blocks_of_markdown` numbers them; 1 to 6 are headings.
+_KINDS: dict[int, BlockKind] = {0: "prose", 7: "code", 8: "row", 9: "code", 10: "prose"}
+_HTML = 9
+_CUT = f"blocks of more than {_MAX_PIECE_CHARS:,} characters; the rest of each was read as if it began there"
 
 
-def read_markdown(text: str, name: str) -> tuple[list[Block], list[Remark]]:
-    """Read the blocks of a Markdown document as they stand in the source.
+class MarkdownReader:
+    """Reads the blocks of a Markdown document as they stand in the source.
 
     Headings are not blocks: they become the context of what is below them, except one with nothing
     below. Front matter (a YAML mapping between two rules at the very top) gives its `title`, and is a
     block that shares no passage with the text. Comments and targets of links are no text.
-
-    Args:
-        text: the whole document, lines separated by line feeds.
-        name: file name; unused, the first heading is the title.
     """
-    del name
-    count = text.count("\n") + 1
-    if count > _MAX_LINES:
-        reason = f"more than {_MAX_LINES:,} lines; read as plain text, without the structure of Markdown"
-        return list(paragraphs(text)), [Remark("limit", reason, lines=((1, count),))]
-    from markdown_it import MarkdownIt
 
-    parser = MarkdownIt("commonmark").enable("table")
-    inline = MarkdownIt("commonmark")
-    # What a passage shows is the source; telling its inline markup apart would only take time.
-    parser.disable(["inline"])
-    return list(_Reading(text, parser, inline).blocks()), []
+    def __init__(self, name: str) -> None:
+        """Begin.
 
-
-class _Reading:
-    """One document on its way to blocks."""
-
-    def __init__(self, text: str, parser: MarkdownIt, inline: MarkdownIt) -> None:
+        Args:
+            name: file name; unused, the first heading is the title.
+        """
+        del name
         self._outline = Outline()
-        self._inline = inline
-        self._lines = text.split("\n")
-        end, self._front = _front_matter(text)
-        self._front_lines = text.count("\n", 0, end) + 1 if end else 0
-        self._tokens = parser.parse("\n" * self._front_lines + text[end + 1 :] if end else text)
+        self._cut: list[int] = []
+        # Lines that wait for more of their block, and the beginning of the next one.
+        self._held, self._rest = "", ""
+        self._line = 0
+        self._wanted = 0
 
-    def blocks(self) -> Iterator[Block]:
-        """Blocks in the order of the source."""
-        yield from self._front_blocks()
-        taken = self._front_lines
-        for index, token in enumerate(self._tokens):
-            if token.map is None or token.nesting < 0 or token.map[0] < taken:
-                continue
-            if token.type in _CONTAINERS or token.type == "inline":
-                continue
-            yield from self._between(taken, token.map[0])
-            taken = token.map[1]
-            if token.type == "heading_open":
-                block = self._slice(token.map, "prose")
-                heading = self._plain(self._tokens[index + 1].content)
-                if block is not None:
-                    yield from self._outline.title(int(token.tag[1]), heading, block)
-            elif token.type != "hr":
-                yield from self._block(token)
-        yield from self._between(taken, len(self._lines))
+    def read(self, text: str, first_line: int = 1) -> Iterator[Block]:
+        """As `PieceReader.read`."""
+        if not self._line:
+            self._line = first_line
+            end, front = _front_matter(text)
+            if end:
+                yield from self._front_blocks(text[:end], front)
+                self._line += text.count("\n", 0, end) + 1
+                text = text[end + 1 :]
+        # The last line may go on in the next piece, behind its white space.
+        *lines, last = (self._rest + text).split("\n")
+        self._held += "".join(f"{line.rstrip()}\n" for line in lines)
+        self._rest = last
+        while len(self._held) >= _MAX_PIECE_CHARS:
+            yield from self._piece(self._held[:_MAX_PIECE_CHARS], is_whole=False)
+        if len(self._held) > self._wanted:
+            yield from self._piece(self._held, is_whole=False)
+
+    def end(self) -> Iterator[Block]:
+        """Yields the last block, and a title that has nothing below."""
+        yield from self._piece(self._held + self._rest.rstrip(), is_whole=True)
         yield from self._outline.end()
 
-    def _front_blocks(self) -> Iterator[Block]:
-        if not self._front:
-            return
-        block = self._slice([1, self._front_lines - 1], "code")
-        title = self._front.get("title")
-        if isinstance(title, str) and title.strip() and block is not None:
-            line = Block(title.strip(), block.line, block.end_line)
-            yield from self._outline.title(0, " ".join(title.split()), line)
-        if block is not None:
-            told = Block(block.text, block.line, block.end_line, "code", (), {"front_matter": True})
-            yield self._outline.below(told)
+    def take_remarks(self) -> list[Remark]:
+        """Where a block was cut."""
+        cut, self._cut = self._cut, []
+        return [Remark("limit", _CUT, lines=tuple((line, line) for line in cut))] if cut else []
 
-    def _block(self, token: Token) -> Iterator[Block]:
-        block = self._slice(token.map or [0, 0], _KINDS.get(token.type, "prose"))
-        if block is None or (token.type == "html_block" and _is_comment(block.text)):
-            return
-        yield self._outline.below(block)
+    def _piece(self, text: str, *, is_whole: bool) -> Iterator[Block]:
+        """The blocks of a piece with which what is held begins; they are held no longer."""
+        from ai_os_diffusion._native import blocks_of_markdown
 
-    def _between(self, first: int, end: int) -> Iterator[Block]:
-        """Lines that are no block of CommonMark: definitions of links, and footnotes taken for them."""
-        for number in range(first, end):
-            if _FOOTNOTE.match(self._lines[number]):
-                yield self._outline.below(Block(self._lines[number].strip(), number + 1, number + 1))
+        places, titles, end = blocks_of_markdown(text, is_whole, _MAX_BLOCKS)
+        if not end and len(text) >= _MAX_PIECE_CHARS:
+            text = text[: text.rfind("\n") + 1] or text
+            self._cut.append(self._line + text.count("\n"))
+            places, titles, end = blocks_of_markdown(text, True, _MAX_BLOCKS)
+        headings = iter(titles.split("\n"))
+        for kind, start, stop, line, last_line in places.tolist():
+            block = Block(
+                text[start:stop], self._line + line, self._line + last_line, _KINDS.get(kind, "prose")
+            )
+            if kind not in _KINDS:
+                yield from self._outline.title(kind, " ".join(next(headings).split()), block)
+            elif kind != _HTML or not _is_comment(block.text):
+                yield self._outline.below(block)
+        self._line += text.count("\n", 0, end)
+        self._held = self._held[end:]
+        # However long a block is, it is looked through about twice.
+        self._wanted = 2 * (len(text) - end)
 
-    def _slice(self, span: list[int], kind: BlockKind) -> Block | None:
-        """The source lines [span[0], span[1]), blank ones at either end left out."""
-        lines = self._lines
-        first, end = span[0], min(span[1], len(lines))
-        while first < end and not lines[first].strip():
-            first += 1
-        while end > first and not lines[end - 1].strip():
-            end -= 1
-        if first == end:
-            return None
-        text = "\n".join(line.rstrip() for line in lines[first:end])
-        return Block(text, first + 1, end, kind)
-
-    def _plain(self, heading: str) -> str:
-        """A heading's text without its markup."""
-        if len(heading) > _MAX_INLINE_CHARS or not _MARKUP.search(heading):
-            return " ".join(heading.split())
-        children = self._inline.parseInline(heading)[0].children or ()
-        return " ".join("".join(map(_shown, children)).split())
-
-
-def _shown(token: Token) -> str:
-    if token.type in ("text", "code_inline", "image"):
-        return token.content
-    return " " if token.type in ("softbreak", "hardbreak") else ""
+    def _front_blocks(self, written: str, front: dict[Any, Any]) -> Iterator[Block]:
+        lines = [line.rstrip() for line in written.split("\n")[1:-1]]
+        end_line = len(lines) + 1
+        while not lines[-1]:
+            lines.pop()
+            end_line -= 1
+        title = front.get("title")
+        if isinstance(title, str) and title.strip():
+            yield from self._outline.title(0, " ".join(title.split()), Block(title.strip(), 2, end_line))
+        told = Block("\n".join(lines), 2, end_line, "code", (), {"front_matter": True})
+        yield self._outline.below(told)
 
 
 def _is_comment(html: str) -> bool:

@@ -8,49 +8,40 @@ from collections.abc import Iterator
 from ai_os_diffusion.ingestion.document import Block, Remark
 from ai_os_diffusion.ingestion.readers.outline import Outline
 
-__all__ = ["TextReader", "lines_of", "paragraphs", "read_text"]
+__all__ = ["TextReader", "paragraphs"]
 
-# A paragraph takes some 200 bytes beside its text; beyond so many they are not told apart.
-_MAX_PARAGRAPHS = 250_000
-_LINES_TOGETHER = 1000
+# Beyond so many, which only a text of tiny paragraphs has, several come together.
+_MAX_PARAGRAPHS = 8192
+_CHARS_TOGETHER = 4096
 
+_NOT_BREAK = re.compile(r"[^\n]")
 _RULE = re.compile(r"([=\-~^*+#\"'`:._])\1{2,}")
 
 
-def read_text(text: str, name: str) -> tuple[list[Block], list[Remark]]:
-    """Split plain text at blank lines.
+class TextReader:
+    """Splits plain text at blank lines.
 
     A line underlined with a run of one punctuation character at least as long as itself is a title;
     levels follow the order in which the characters first appear, as in reStructuredText.
-
-    Args:
-        text: the whole document, lines separated by line feeds.
-        name: file name; unused, a plain text has no title of its own.
     """
-    del name
-    reader = TextReader()
-    return [*reader.read(text), *reader.end()], []
 
+    def __init__(self, name: str) -> None:
+        """Begin.
 
-class TextReader:
-    """Reads a plain text, or one piece of it after another."""
-
-    def __init__(self) -> None:
+        Args:
+            name: file name; unused, a plain text has no title of its own.
+        """
+        del name
         self._outline = Outline()
         # Marks that underline titles, outermost first.
         self._levels: list[str] = []
 
     def read(self, text: str, first_line: int = 1) -> Iterator[Block]:
-        """Yield the blocks of the next piece.
-
-        Args:
-            text: whole lines, separated by line feeds.
-            first_line: number of the first one.
-        """
+        """As `PieceReader.read`."""
         outline, levels = self._outline, self._levels
         for block in paragraphs(text, first_line):
             lines = block.text.split("\n", 3)
-            title = _title(lines)
+            title = _title(lines) if len(lines) > 1 else None
             if title is None:
                 yield outline.below(block)
                 continue
@@ -63,8 +54,12 @@ class TextReader:
                 yield outline.below(Block("\n".join(lines[used:]), block.line + used, block.end_line))
 
     def end(self) -> Iterator[Block]:
-        """End the text; yields a title that has nothing below."""
+        """Yields a title that has nothing below."""
         return self._outline.end()
+
+    def take_remarks(self) -> list[Remark]:
+        """None: all of a plain text is text."""
+        return []
 
 
 def paragraphs(text: str, first_line: int = 1) -> Iterator[Block]:
@@ -74,31 +69,19 @@ def paragraphs(text: str, first_line: int = 1) -> Iterator[Block]:
         text: lines separated by line feeds.
         first_line: number of the text's first line.
     """
-    run: list[str] = []
-    begun, found, blanks = first_line, 0, 0
-    for number, line in enumerate(lines_of(text), first_line):
-        if line.strip():
-            if not run:
-                begun, blanks = number, 0
-            run += [""] * blanks
-            run.append(line.rstrip())
-            blanks = 0
-        elif run and (found < _MAX_PARAGRAPHS or len(run) > _LINES_TOGETHER):
-            yield Block("\n".join(run), begun, begun + len(run) - 1)
-            run, found = [], found + 1
-        else:
-            blanks += 1
-    if run:
-        yield Block("\n".join(run), begun, begun + len(run) - 1)
-
-
-def lines_of(text: str) -> Iterator[str]:
-    """The lines of a text one by one: a list of all may take fifty times the text."""
-    start = 0
-    while (end := text.find("\n", start)) >= 0:
-        yield text[start:end]
-        start = end + 1
-    yield text[start:]
+    text = "\n".join(map(str.rstrip, text.split("\n"))).rstrip()
+    line, at, found, size = first_line, 0, 0, len(text)
+    while at < size:
+        if text[at] == "\n":
+            begin = _NOT_BREAK.search(text, at)
+            assert begin is not None
+            line += begin.start() - at
+            at = begin.start()
+        end = text.find("\n\n", at if found < _MAX_PARAGRAPHS else at + _CHARS_TOGETHER)
+        paragraph = text[at : end if end >= 0 else size].rstrip("\n")
+        last = line + paragraph.count("\n")
+        yield Block(paragraph, line, last)
+        found, line, at = found + 1, last, at + len(paragraph)
 
 
 def _title(lines: list[str]) -> tuple[str, str, int] | None:

@@ -10,7 +10,8 @@ from ai_os_diffusion.utils.errors import IngestError
 __all__ = ["text_pieces"]
 
 _PIECE_CHARS = 1 << 18
-_MAX_LINE_CHARS = 64_000_000
+# Parsed, a line of JSON may take thirty times its length.
+_MAX_LINE_CHARS = 8_000_000
 
 
 def text_pieces(
