@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ai_os_diffusion.contracts import Message
 from ai_os_diffusion.inference.device_utils import resolve_device
+from ai_os_diffusion.inference.encoding.encode_call import typed_as_encode
 from ai_os_diffusion.inference.encoding.encode_options import (
     EncodeOptions,
     as_tensor,
@@ -129,44 +130,7 @@ class ArrowEngine:
             "source": dict(data.source),
         }
 
-    @overload
-    def encode(
-        self,
-        sentences: str | Iterable[str],
-        batch_size: int | None = ...,
-        show_progress: bool = ...,
-        normalize: bool | None = ...,
-        *,
-        convert_to_tensor: Literal[True],
-        **options: Unpack[EncodeOptions],
-    ) -> Tensor: ...
-
-    @overload
-    def encode(
-        self,
-        sentences: Iterable[str],
-        batch_size: int | None = ...,
-        show_progress: bool = ...,
-        normalize: bool | None = ...,
-        *,
-        convert_to_numpy: Literal[False],
-        convert_to_tensor: Literal[False] = ...,
-        **options: Unpack[EncodeOptions],
-    ) -> list[NDArray[Any]]: ...
-
-    @overload
-    def encode(
-        self,
-        sentences: str | Iterable[str],
-        batch_size: int | None = ...,
-        show_progress: bool = ...,
-        normalize: bool | None = ...,
-        *,
-        convert_to_numpy: Literal[True] = ...,
-        convert_to_tensor: Literal[False] = ...,
-        **options: Unpack[EncodeOptions],
-    ) -> NDArray[Any]: ...
-
+    @typed_as_encode
     def encode(
         self,
         sentences: str | Iterable[str],
@@ -225,10 +189,12 @@ class ArrowEngine:
 
     embed = encode
 
+    @typed_as_encode
     def encode_query(self, sentences: str | Iterable[str], *positional: Any, **options: Any) -> Any:
         """`encode` with the model's prompt for questions."""
         return self._encode_as("query", sentences, positional, options)
 
+    @typed_as_encode
     def encode_document(self, sentences: str | Iterable[str], *positional: Any, **options: Any) -> Any:
         """`encode` with the model's prompt for passages."""
         return self._encode_as("document", sentences, positional, options)
