@@ -59,17 +59,6 @@ class Model:
     ) -> NDArray[np.float32]:
         """float32[n, hidden]; the first `skip` tokens of each sequence are not pooled."""
 
-    def embed_texts(
-        self,
-        tokenizer: Tokenizer,
-        texts: Sequence[str],
-        max_length: int,
-        pooling: str,
-        normalize: bool,
-        skip: int = 0,
-    ) -> tuple[NDArray[np.float32], int]:
-        """float32[n, hidden], and how many texts were cut to max_length tokens."""
-
     def hidden_states(self, ids: NDArray[np.int32], offsets: NDArray[np.int64]) -> NDArray[np.float32]:
         """float32[total, hidden], after a decoder's last norm."""
 

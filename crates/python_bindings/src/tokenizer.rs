@@ -28,8 +28,7 @@ type RaggedSpans<'py> = (
 
 #[pyclass(name = "Tokenizer", module = "ai_os_diffusion._native", frozen)]
 pub struct PyTokenizer {
-    /// Shared with the models that tokenise without returning to Python.
-    pub inner: Arc<Tokenizer>,
+    inner: Arc<Tokenizer>,
 }
 
 #[pymethods]
@@ -237,7 +236,7 @@ fn byte_ranges(text: &str, ranges: &[(usize, usize)]) -> Vec<Range<usize>> {
 }
 
 /// Borrows the UTF-8 of a sequence of `str`; a lone surrogate or another type is refused with its place.
-pub fn backed_texts(texts: &Bound<'_, PyAny>) -> PyResult<Vec<PyBackedStr>> {
+fn backed_texts(texts: &Bound<'_, PyAny>) -> PyResult<Vec<PyBackedStr>> {
     let sequence = texts
         .cast::<PySequence>()
         .map_err(|_| wrong_type(texts, "a sequence of str"))?;
@@ -255,7 +254,7 @@ pub fn backed_texts(texts: &Bound<'_, PyAny>) -> PyResult<Vec<PyBackedStr>> {
 }
 
 /// Encodes in slices with the GIL released, so that Ctrl-C is heard between them.
-pub fn encode_texts(
+fn encode_texts(
     py: Python<'_>,
     tokenizer: &Tokenizer,
     texts: &[PyBackedStr],

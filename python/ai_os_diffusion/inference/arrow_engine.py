@@ -75,7 +75,7 @@ class ArrowEngine:
     ) -> None:
         self.folder = resolve_model(model)
         self.metadata, self.weights, self.tokenizer = read_consistently(
-            self.folder, lambda: _open(self.folder)
+            self.folder, lambda: _open(self.folder, num_threads or 0)
         )
         self._core: InferenceCore | None = InferenceCore(
             self.weights,
@@ -353,6 +353,7 @@ class ArrowEngine:
         return self.encode(listed, normalize=False) if len(listed) and isinstance(listed[0], str) else listed
 
 
-def _open(folder: Path) -> tuple[ModelMetadata, WeightMap, FastTokenizer]:
+def _open(folder: Path, num_threads: int) -> tuple[ModelMetadata, WeightMap, FastTokenizer]:
     metadata = ModelMetadata.from_folder(folder)
-    return metadata, WeightLoader(folder / "weights.parquet").load_weights(), FastTokenizer(folder)
+    weights = WeightLoader(folder / "weights.parquet").load_weights()
+    return metadata, weights, FastTokenizer(folder, num_threads=num_threads)

@@ -94,6 +94,22 @@ class FastTokenizer:
         rows = None if width is None else pad_ragged(ids, bounds, width, self.pad_id, self.padding_side)
         return Encoded(ids, bounds, rows, spans)
 
+    def encode_ragged(
+        self, texts: Sequence[str], max_length: int
+    ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """Turn texts into ids without padding; what they spell is text, and no special token.
+
+        Args:
+            texts: a list or tuple of them.
+            max_length: tokens per text, special ones counted.
+
+        Returns:
+            int32[total], the ids of all texts, and int64[n + 1], where each begins.
+        """
+        return self.native.encode_batch(
+            texts, max_length=max_length, num_threads=self.num_threads, split_special_tokens=True
+        )
+
     def count(self, texts: str | Sequence[str]) -> NDArray[np.int64]:
         """Count the tokens of each text, in which nothing counts as a special token: int64[n]."""
         return self.native.count(as_batch(texts))

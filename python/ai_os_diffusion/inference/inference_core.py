@@ -149,9 +149,12 @@ class InferenceCore:
 
     def hidden_states(self, input_ids: Any, attention_mask: Any = None) -> list[Vectors]:
         """Final hidden states of each sequence: n arrays float32[length, hidden]."""
-        ids, offsets = as_ragged(input_ids, attention_mask)
-        states = self.backend.hidden_states((ids, offsets))
-        return np.split(states, offsets[1:-1]) if len(offsets) > 1 else []
+        return self.token_states(as_ragged(input_ids, attention_mask))
+
+    def token_states(self, batch: Ragged) -> list[Vectors]:
+        """As `hidden_states`, of a batch that has no padding."""
+        offsets = batch[1]
+        return np.split(self.backend.hidden_states(batch), offsets[1:-1]) if len(offsets) > 1 else []
 
     def logits(self, ids: ArrayLike) -> Vectors:
         """Scores of the token after each position of one sequence: float32[length, vocab].

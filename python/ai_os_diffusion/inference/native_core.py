@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -28,18 +28,6 @@ class NativeCore:
     def embed(self, batch: Ragged, pooling: str, normalize: bool, skip: int = 0) -> NDArray[np.float32]:
         """float32[n, hidden]."""
         return self.native.embed(*batch, pooling, normalize, skip)
-
-    def embed_texts(
-        self,
-        tokenizer: _native.Tokenizer,
-        texts: Sequence[str],
-        max_length: int,
-        pooling: str,
-        normalize: bool,
-        skip: int = 0,
-    ) -> tuple[NDArray[np.float32], int]:
-        """float32[n, hidden] straight from text, and how many texts were cut to `max_length` tokens."""
-        return self.native.embed_texts(tokenizer, texts, max_length, pooling, normalize, skip)
 
     def hidden_states(self, batch: Ragged) -> NDArray[np.float32]:
         """float32[total, hidden]."""

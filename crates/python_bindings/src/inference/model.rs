@@ -3,20 +3,17 @@ use std::sync::Arc;
 use arrow_quant::{Dtype, Tensor, TensorData};
 use bytes::Bytes;
 use cpu_inference::{ModelConfig, Pooling};
-use fast_tokenizer::{EncodeOptions, Encodings};
 use numpy::ndarray::Array2;
 use numpy::{
     IntoPyArray, PyArray1, PyArray2, PyArrayDyn, PyArrayMethods, PyReadonlyArray1,
     PyUntypedArrayMethods,
 };
 use pyo3::prelude::*;
-use pyo3::pybacked::PyBackedStr;
 use pyo3::types::PyDict;
 
 use super::{raise, watched};
 use crate::error::WeightError;
 use crate::kernels::active_isa;
-use crate::tokenizer::{PyTokenizer, backed_texts, encode_texts};
 use crate::weights::WeightFile;
 
 #[pyclass(module = "ai_os_diffusion._native", frozen)]
@@ -81,31 +78,6 @@ impl Model {
         matrix(py, vectors, self.inner.config().hidden_size)
     }
 
-    #[pyo3(signature = (tokenizer, texts, max_length, pooling, normalize, skip=0))]
-    #[allow(clippy::too_many_arguments)] // What Python passes, by name.
-    fn embed_texts<'py>(
-        &self,
-        py: Python<'py>,
-        tokenizer: &PyTokenizer,
-        texts: &Bound<'py, PyAny>,
-        max_length: usize,
-        pooling: &str,
-        normalize: bool,
-        skip: usize,
-    ) -> PyResult<(Matrix<'py>, usize)> {
-        let pooling = Pooling::parse(pooling).map_err(|fault| raise(&fault))?;
-        let texts = backed_texts(texts)?;
-        let (encodings, long) =
-            encode_within(py, tokenizer, &texts, max_length, self.inner.threads())?;
-        let vectors = watched(py, |watch| {
-            let ids: Vec<i32> = encodings.ids.iter().map(|&id| id as i32).collect();
-            let offsets: Vec<i64> = encodings.bounds.iter().map(|&bound| bound as i64).collect();
-            self.inner
-                .embed(&ids, &offsets, pooling, skip, normalize, watch)
-        })?;
-        Ok((matrix(py, vectors, self.inner.config().hidden_size)?, long))
-    }
-
     fn hidden_states<'py>(
         &self,
         py: Python<'py>,
@@ -140,34 +112,6 @@ fn matrix(py: Python<'_>, numbers: Vec<f32>, width: usize) -> PyResult<Matrix<'_
     let array = Array2::from_shape_vec((rows, width), numbers)
         .map_err(|error| pyo3::exceptions::PyRuntimeError::new_err(error.to_string()))?;
     Ok(array.into_pyarray(py))
-}
-
-/// Encodes texts cut to `limit` tokens, and counts those that were cut.
-///
-/// Cut at one token more, a text shows whether it is too long; only such texts are encoded again.
-fn encode_within(
-    py: Python<'_>,
-    tokenizer: &PyTokenizer,
-    texts: &[PyBackedStr],
-    limit: usize,
-    num_threads: usize,
-) -> PyResult<(Encodings, usize)> {
-    let options = |max_length| EncodeOptions {
-        split_special_tokens: true,
-        max_length: Some(max_length),
-        num_threads,
-        ..EncodeOptions::default()
-    };
-    let probe = encode_texts(py, &tokenizer.inner, texts, &options(limit + 1))?;
-    let is_long = |index: usize| probe.bounds[index + 1] - probe.bounds[index] > limit;
-    let long = (0..texts.len()).filter(|&index| is_long(index)).count();
-    if long == 0 {
-        return Ok((probe, 0));
-    }
-    Ok((
-        encode_texts(py, &tokenizer.inner, texts, &options(limit))?,
-        long,
-    ))
 }
 
 /// Copies a dictionary of float32 arrays.

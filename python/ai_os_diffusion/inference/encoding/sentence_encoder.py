@@ -14,7 +14,6 @@ from ai_os_diffusion.inference.encoding.embedding_output import quantize_embeddi
 from ai_os_diffusion.inference.encoding.long_text import embed_windows
 from ai_os_diffusion.inference.fast_tokenizer import FastTokenizer
 from ai_os_diffusion.inference.inference_core import InferenceCore
-from ai_os_diffusion.inference.native_core import NativeCore
 from ai_os_diffusion.inference.ragged import Ragged
 from ai_os_diffusion.utils.errors import InferenceError
 from ai_os_diffusion.utils.logger import get_logger
@@ -88,18 +87,13 @@ class SentenceEncoder:
     def encode_tokens(self, texts: Sequence[str], prefix: str) -> list[Vectors]:
         """The last hidden states of each text, cut to the window: n arrays float32[length, hidden]."""
         prefixed = [prefix + text if isinstance(text, str) else text for text in texts]
-        window = self._core.config.max_seq_length
-        ids, offsets = self._tokenizer.native.encode_batch(
-            prefixed, max_length=window, split_special_tokens=True
-        )
-        return np.split(self._core.backend.hidden_states((ids, offsets)), offsets[1:-1]) if prefixed else []
+        batch = self._tokenizer.encode_ragged(prefixed, self._core.config.max_seq_length)
+        return self._core.token_states(batch) if prefixed else []
 
     def is_truncated(self, texts: Sequence[str], prefix: str) -> NDArray[np.bool_]:
         """Which texts have more tokens than the model's window takes: bool[n]."""
         window = self._core.config.max_seq_length
-        _, offsets = self._tokenizer.native.encode_batch(
-            [prefix + text for text in texts], max_length=window + 1, split_special_tokens=True
-        )
+        _, offsets = self._tokenizer.encode_ragged([prefix + text for text in texts], window + 1)
         return np.asarray(np.diff(offsets) > window, np.bool_)
 
     def prompt(self, prompt: str | None, name: str | None) -> str:
@@ -136,16 +130,13 @@ class SentenceEncoder:
         return truncate_embeddings(vectors, vectors.shape[1], normalize)
 
     def _cut(self, texts: Sequence[str], normalize: bool, skip: int = 0) -> Vectors:
-        core, tokenizer, window = self._core, self._tokenizer.native, self._core.config.max_seq_length
-        if isinstance(core.backend, NativeCore):
-            pooling = core.pooling_or_own(None)
-            vectors, cut = core.backend.embed_texts(tokenizer, texts, window, pooling, normalize, skip)
-        else:
-            batch = tokenizer.encode_batch(texts, max_length=window + 1, split_special_tokens=True)
-            cut = int((np.diff(batch[1]) > window).sum())
-            if cut:
-                batch = tokenizer.encode_batch(texts, max_length=window, split_special_tokens=True)
-            vectors = core.embed(batch, normalize=normalize, skip=skip)
+        window = self._core.config.max_seq_length
+        # One token more than the window tells which texts are longer.
+        batch = self._tokenizer.encode_ragged(texts, window + 1)
+        cut = int((np.diff(batch[1]) > window).sum())
+        if cut:
+            batch = self._tokenizer.encode_ragged(texts, window)
+        vectors = self._core.embed(batch, normalize=normalize, skip=skip)
         # Whoever gets the lock, which nobody gives back, is the first.
         if cut and self._first_cut.acquire(blocking=False):
             _log.warning(
