@@ -230,7 +230,8 @@ def inspect_model(path: str | os.PathLike[str]) -> dict[str, Any]:
 
     Returns:
         `path`, `size_bytes`, `schema_version`, `zero_copy`, `num_params`, `bits_per_weight` (of the whole
-        file), `file_metadata`, `metadata` (of metadata.json; empty without), and `tensors`: a list of
+        file), `file_metadata`, `metadata` (of metadata.json; empty without), `card` (what a card says of
+        itself; empty of other files), and `tensors`: a list of
         `name`, `shape`, `dtype`, `quant_type`, `num_params`, `size_bytes`, `bits_per_weight`, and for
         quantised ones `group_size`, `packing`, `scale_dtype`, `zero_point`.
 
@@ -259,8 +260,17 @@ def inspect_model(path: str | os.PathLike[str]) -> dict[str, Any]:
         "bits_per_weight": file.size_bytes * 8 / max(num_params, 1),
         "file_metadata": file.metadata,
         "metadata": metadata,
+        "card": _card_description(file_path) if "card" in file.metadata else {},
         "tensors": tensors,
     }
+
+
+def _card_description(path: Path) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from ai_os_diffusion.models.cards import Card
+
+    return asdict(Card(path).description)
 
 
 def _import_torch() -> Any:

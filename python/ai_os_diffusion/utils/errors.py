@@ -18,6 +18,8 @@ DiffusionError
 │   ├── MemoryNotFoundError (KeyError)  there is no memory of that id
 │   ├── FilterError (ValueError)         a filter cannot be understood
 │   └── DimensionError (ValueError)     a vector does not fit the store
+├── EvolutionError                      learning, or what was learned, is at fault
+│   └── CardError                       a card is damaged, or of another base than the model
 └── SamplingError                       sampling settings contradict the model or each other
 
 A message says what happened, what was expected, what was found, and what to do.
@@ -26,10 +28,12 @@ A message says what happened, what was expected, what was found, and what to do.
 from __future__ import annotations
 
 __all__ = [
+    "CardError",
     "ConfigurationError",
     "DeviceError",
     "DiffusionError",
     "DimensionError",
+    "EvolutionError",
     "FilterError",
     "InferenceError",
     "IngestError",
@@ -125,3 +129,11 @@ class DimensionError(StorageError, ValueError):
 
 class SamplingError(DiffusionError):
     """Sampling settings contradict the model or each other."""
+
+
+class EvolutionError(DiffusionError):
+    """Learning, or what was learned, is at fault."""
+
+
+class CardError(EvolutionError):
+    """A card is damaged, contradicts itself, or belongs to another base."""

@@ -1,6 +1,10 @@
+import json
 import shutil
 
+import numpy as np
 import pytest
+
+from ai_os_diffusion.models.convert.safetensors import write_safetensors
 
 
 def test_models_lists_what_can_be_pulled(aios, aios_json, home):
@@ -94,3 +98,27 @@ def test_inspect(aios, aios_json, home, tiny_encoder_dir, tmp_path):
     shutil.copytree(tiny_encoder_dir, tmp_path / "broken")
     (tmp_path / "broken" / "weights.parquet").write_bytes(b"nonsense")
     assert aios("inspect", tmp_path / "broken").exit_code == 5
+
+
+def test_convert_an_adapter_into_a_card(aios, aios_json, home, tiny_encoder_dir, tmp_path):
+    layer, width = "encoder.layer.0.attention.self.query", 4
+    hidden = json.loads((tiny_encoder_dir / "metadata.json").read_text())["hidden_size"]
+    factors = {
+        f"{layer}.lora_A.weight": np.ones((width, hidden), np.float32),
+        f"{layer}.lora_B.weight": np.ones((hidden, width), np.float32),
+    }
+    adapter, card, about = tmp_path / "adapter", tmp_path / "skill.parquet", tmp_path / "about.json"
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 4, "lora_alpha": 8}')
+    write_safetensors(adapter / "adapter_model.safetensors", factors)
+    about.write_text('{"kind": "skill", "licence": "MIT"}')
+    made = aios_json("convert", adapter, card, "--base", tiny_encoder_dir, "--about", about)
+    assert (made["name"], made["rank"], made["scaling"], made["licence"]) == ("skill", width, 2.0, "MIT")
+    assert aios_json("inspect", card)["card"]["base"] == made["base"]
+    assert "rank" in aios("inspect", card).stdout
+    again = ("convert", adapter, card, "--base", tiny_encoder_dir)
+    assert aios(*again).exit_code != 0
+    assert aios(*again, "--force", "--quantize", "int4").exit_code == 0
+    assert aios(*again, "--force", "--quantize", "int2").exit_code == 2
+    assert aios("convert", adapter, tmp_path / "x", "--about", about).exit_code == 2
+    assert aios("convert", adapter, tmp_path / "x", "--base", "nobody").exit_code == 3

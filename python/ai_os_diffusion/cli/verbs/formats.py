@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from enum import Enum
 from pathlib import Path
@@ -56,11 +57,18 @@ Force = Annotated[bool, typer.Option("--force", help="Replace the folder if it e
 
 @app.command()
 def convert(
+    ctx: typer.Context,
     source: Annotated[
         Path,
-        typer.Argument(parser=values.path, help="A Hugging Face folder, a .gguf file, or a model folder."),
+        typer.Argument(
+            parser=values.path,
+            help="A Hugging Face folder, a .gguf file, or a model folder; with --base an adapter of PEFT, "
+            "or a .safetensors file of low-rank factors.",
+        ),
     ],
-    out: Annotated[Path, typer.Argument(parser=values.path, help="Folder to write.")],
+    out: Annotated[
+        Path, typer.Argument(parser=values.path, help="Folder to write; with --base the file of a card.")
+    ],
     quantize: Annotated[
         Storage | None,
         typer.Option(
@@ -70,14 +78,39 @@ def convert(
         ),
     ] = None,
     group_size: GroupSize = None,
+    base: Annotated[
+        str | None,
+        typer.Option(
+            "--base",
+            parser=values.name,
+            help="Write a card for this model: a pulled name or a model folder.",
+            autocompletion=model_names,
+        ),
+    ] = None,
+    about: Annotated[
+        Path | None,
+        typer.Option(
+            "--about",
+            parser=values.path,
+            help="JSON of what the card says of itself: kind, row_ids, config, licence, metrics.",
+        ),
+    ] = None,
     force: Force = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Turn a Hugging Face folder or a GGUF file into a model folder.
+    """Turn a Hugging Face folder or a GGUF file into a model folder, or an adapter into a card.
 
-    The folder appears whole or not at all.
+    What is written appears whole or not at all.
     """
+    if base is not None:
+        folder = resolved(ctx, base)
+        _convert_card(
+            source, out, folder, about, quantize, group_size, force=force, quiet=quiet, as_json=as_json
+        )
+        return
+    if about is not None:
+        raise typer.BadParameter("it describes a card; name its model with --base", param_hint="--about")
     _convert(source, out, quantize, group_size, force=force, quiet=quiet, as_json=as_json)
 
 
@@ -101,11 +134,7 @@ def quantize(
 
     Best from a model that holds its original numbers: quantising what is quantised already loses twice.
     """
-    from ai_os_diffusion.models.local_models import resolve_model
-
-    settings: Settings = ctx.obj
-    source = resolve_model(model, models_dir=settings.config().models_dir)
-    _convert(source, out, to, group_size, force=force, quiet=quiet, as_json=as_json)
+    _convert(resolved(ctx, model), out, to, group_size, force=force, quiet=quiet, as_json=as_json)
 
 
 @app.command()
@@ -129,12 +158,7 @@ def inspect(
     from ai_os_diffusion.inference.weight_loader import inspect_model
     from ai_os_diffusion.utils.files.atomic_folder import read_consistently
 
-    settings: Settings = ctx.obj
-    path = Path(model)
-    if not path.exists():
-        from ai_os_diffusion.models.local_models import resolve_model
-
-        path = resolve_model(model, models_dir=settings.config().models_dir)
+    path = Path(model) if Path(model).exists() else resolved(ctx, model)
     found = read_consistently(path if path.is_dir() else path.parent, lambda: inspect_model(path))
     if verify:
         from ai_os_diffusion.inference.weight_loader import WeightLoader
@@ -152,6 +176,10 @@ def inspect(
     rows = [(name.replace("_", " "), metadata[name]) for name in _TOLD if metadata.get(name) is not None]
     rows += [(name.replace("_", " "), found[name]) for name in ("schema_version", "zero_copy", "num_params")]
     rows += [("size", size_text(found["size_bytes"])), ("bits per weight", found["bits_per_weight"])]
+    if found["card"]:
+        rows = [
+            (name.replace("_", " "), _told(value)) for name, value in found["card"].items() if value
+        ] + rows
     show_table(["what", "value"], rows)
     show_table(
         ["tensor", "shape", "type", "bits per weight", "size"],
@@ -169,6 +197,54 @@ def inspect(
     )
     if verify:
         note(f"verified: {counted(len(found['verified']), 'file')} as written", quiet=quiet)
+
+
+def resolved(ctx: typer.Context, model: str) -> Path:
+    """The folder of a pulled name, or a folder."""
+    from ai_os_diffusion.models.local_models import resolve_model
+
+    settings: Settings = ctx.obj
+    return resolve_model(model, models_dir=settings.config().models_dir)
+
+
+def _told(value: object) -> object:
+    return value if isinstance(value, (str, int, float)) else json.dumps(value, ensure_ascii=False)
+
+
+def _convert_card(
+    source: Path,
+    out: Path,
+    base: Path,
+    about: Path | None,
+    storage: Storage | None,
+    group_size: int | None,
+    *,
+    force: bool,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    from ai_os_diffusion.models.cards import convert_card
+    from ai_os_diffusion.models.untrusted_values import read_values
+    from ai_os_diffusion.utils.errors import CardError
+
+    bits = {None: None, Storage.INT8: 8, Storage.INT4: 4}
+    if storage not in bits:
+        raise typer.BadParameter("a card's factors are int8, int4, or as they are", param_hint="--quantize")
+    card = convert_card(
+        source,
+        out,
+        base=base,
+        about=read_values(about, error=CardError).values if about else None,
+        bits=bits[storage],
+        group_size=32 if group_size is None else group_size,
+        overwrite=force,
+    )
+    size = card.native.size_bytes
+    if as_json:
+        show_json({"path": card.path, "size_bytes": size, **asdict(card.description)})
+        return
+    show_row((card.path, size_text(size), card.description.kind, f"rank {card.description.rank}"))
+    note(f"belongs to {card.description.base.name}", quiet=quiet)
 
 
 def _convert(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import struct
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from ai_os_diffusion.utils.errors import WeightError
 from ai_os_diffusion.utils.files.clean_name import is_clean_name
 from ai_os_diffusion.utils.files.regular_file import open_regular
 
-__all__ = ["read_safetensors", "shards_of"]
+__all__ = ["read_metadata", "read_safetensors", "shards_of", "write_safetensors"]
 
 MAX_HEADER_BYTES = 16 << 20
 """Room for a hundred thousand tensors; the format's own limit of 100 MB takes gigabytes once it is parsed."""
@@ -44,7 +45,8 @@ _ITEM_SIZES = {
     "BOOL": 1,
 }
 _DTYPES = {"F64": "float32", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
-_NUMPY = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+_INTEGERS = {"I8": "int8"}
+_NUMPY = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I8": "<i1"}
 
 
 def shards_of(index_path: Path) -> list[Path]:
@@ -66,12 +68,66 @@ def shards_of(index_path: Path) -> list[Path]:
     return shards
 
 
-def read_safetensors(path: Path) -> list[SourceTensor]:
+def read_safetensors(path: Path, *, integers: bool = False) -> list[SourceTensor]:
     """List the floating-point tensors of one file; integers and booleans (position ids, masks) are left out.
+
+    Args:
+        path: the file.
+        integers: take those of 8 bits too.
 
     Raises:
         WeightError: the header is damaged, or contradicts itself or the file's length.
     """
+    size, length, header = _header(path)
+    header.pop("__metadata__", None)
+    dtypes = _DTYPES | _INTEGERS if integers else _DTYPES
+    tensors, end = [], 0
+    entries = [(name, *_entry(path, name, entry)) for name, entry in header.items()]
+    for name, dtype, shape, start, stop in sorted(entries, key=lambda entry: entry[3:]):
+        # The format has no holes and no overlaps.
+        if start != end:
+            raise WeightError(f"{path}: tensor {name!r}: expected its bytes at {end}, got {start}")
+        end = stop
+        if dtype in dtypes:
+            read = partial(_read, path, 8 + length + start, dtype, shape)
+            tensors.append(SourceTensor(name, shape, dtypes[dtype], read, dtype))
+    if 8 + length + end != size:
+        raise WeightError(f"{path}: expected {8 + length + end} bytes, got {size}; fetch it again")
+    return tensors
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """What a file says beside its tensors: texts by name.
+
+    Raises:
+        WeightError: the header is damaged.
+    """
+    found = _header(path)[2].get("__metadata__", {})
+    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+        raise WeightError(f"{path}: __metadata__ is {shown(found)}, expected texts by name")
+    return found
+
+
+def write_safetensors(path: Path, tensors: Mapping[str, NDArray[np.float32]]) -> None:
+    """Write float32 tensors."""
+    header, end = {}, 0
+    for name, tensor in tensors.items():
+        header[name] = {
+            "dtype": "F32",
+            "shape": list(tensor.shape),
+            "data_offsets": [end, end + tensor.nbytes],
+        }
+        end += tensor.nbytes
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for tensor in tensors.values():
+            file.write(np.ascontiguousarray(tensor, "<f4").tobytes())
+
+
+def _header(path: Path) -> tuple[int, int, dict[str, Any]]:
+    """Bytes of the file and of its header, and the header."""
     with open_regular(path, None, WeightError) as file:
         size = os.fstat(file.fileno()).st_size
         head = file.read(8)
@@ -86,20 +142,7 @@ def read_safetensors(path: Path) -> list[SourceTensor]:
             raise WeightError(f"{path}: the safetensors header is not valid JSON: {error}") from error
     if not isinstance(header, dict):
         raise WeightError(f"{path}: the safetensors header: expected an object, got {type(header).__name__}")
-    header.pop("__metadata__", None)
-    tensors, end = [], 0
-    entries = [(name, *_entry(path, name, entry)) for name, entry in header.items()]
-    for name, dtype, shape, start, stop in sorted(entries, key=lambda entry: entry[3:]):
-        # The format has no holes and no overlaps.
-        if start != end:
-            raise WeightError(f"{path}: tensor {name!r}: expected its bytes at {end}, got {start}")
-        end = stop
-        if dtype in _DTYPES:
-            read = partial(_read, path, 8 + length + start, dtype, shape)
-            tensors.append(SourceTensor(name, shape, _DTYPES[dtype], read, dtype))
-    if 8 + length + end != size:
-        raise WeightError(f"{path}: expected {8 + length + end} bytes, got {size}; fetch it again")
-    return tensors
+    return size, length, header
 
 
 def _unique(path: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -1,0 +1,12 @@
+"""Cards on disk: what they are, and how they get there from what others wrote.
+
+A card changes what a model does without touching it: low-rank factors for its linear layers, tensors that
+take the place of its own, rows of its embedding, and heads beside its own.
+"""
+
+from ai_os_diffusion.models.cards.card import Card
+from ai_os_diffusion.models.cards.conversion import convert_card
+from ai_os_diffusion.models.cards.description import Base, CardDescription
+from ai_os_diffusion.models.cards.peft import export_peft
+
+__all__ = ["Base", "Card", "CardDescription", "convert_card", "export_peft"]

@@ -1,0 +1,232 @@
+"""A card as its file holds it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ai_os_diffusion._native import WeightFile, WeightWriter
+from ai_os_diffusion.models.cards.description import CardDescription
+from ai_os_diffusion.models.convert.source import Codes, bfloat16_to_float32
+from ai_os_diffusion.utils.errors import CardError, ModelNotFoundError
+
+__all__ = ["ROWS", "A", "B", "Card", "Tensor", "layer_of"]
+
+A, B, ROWS = ".lora_A.weight", ".lora_B.weight", ".rows"
+"""What the names of factors and of rows end with."""
+
+DESCRIPTION = "card"
+
+Tensor = NDArray[Any] | Codes
+"""float32 or float16, or a matrix that is rounded to codes already."""
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+class Card:
+    """Low-rank factors, replaced tensors, rows of the embedding and heads, with a description.
+
+    Its tensors are `{layer}.lora_A.weight` [rank, in] and `{layer}.lora_B.weight` [out, rank] for linear
+    layers of the base; `{embedding}.rows` [row_ids, width]; `{head}.weight` and `{head}.bias` of heads. Any
+    other name is a tensor of the base, whose place it takes.
+
+    Args:
+        path: the file.
+
+    Raises:
+        ModelNotFoundError: there is none.
+        WeightError: it is damaged.
+        CardError: it is no card, or its tensors contradict its description or each other.
+
+    Example:
+        >>> card = Card("reader.parquet")  # doctest: +SKIP
+        >>> card.description.kind, len(card)  # doctest: +SKIP
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        if not self.path.is_file():
+            raise ModelNotFoundError(f"{self.path}: not found; expected the file of a card")
+        self.native = WeightFile(self.path)
+        text = self.native.metadata.get(DESCRIPTION)
+        if text is None:
+            raise CardError(
+                f"{self.path}: holds weights and no description of a card; see `aios convert --base`"
+            )
+        self.description = CardDescription.from_json(text, f"{self.path}: {DESCRIPTION}")
+        check_shapes(self.description, self.shapes, str(self.path))
+
+    @property
+    def name(self) -> str:
+        """What it is attached and detached as."""
+        return self.description.name
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shapes of its tensors, by name."""
+        return {name: tuple(self.native.info(name)["shape"]) for name in self.native.names}
+
+    @property
+    def layers(self) -> list[str]:
+        """The linear layers that it has factors for."""
+        return [layer for name in self.native.names if (layer := layer_of(name)) and name.endswith(A)]
+
+    def __getitem__(self, name: str) -> NDArray[np.float32]:
+        """A tensor as float32; raises KeyError when there is none of that name."""
+        if name not in self.native.names:
+            raise KeyError(name)
+        return self.native.dequantize(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.native.names)
+
+    def __len__(self) -> int:
+        return len(self.native.names)
+
+    def __repr__(self) -> str:
+        kind, base = self.description.kind, self.description.base.name
+        return f"Card({self.name!r}, kind={kind!r}, base={base!r}, rank={self.description.rank})"
+
+    @staticmethod
+    def write(
+        path: str | os.PathLike[str],
+        description: CardDescription,
+        tensors: Iterable[tuple[str, Tensor]],
+        *,
+        bits: int | None = None,
+        group_size: int = 32,
+    ) -> Card:
+        """Write a card, whole or not at all.
+
+        Args:
+            path: the file.
+            description: what it says of itself.
+            tensors: names and values.
+            bits: round low-rank factors to codes of 8 or 4 bits with a scale every `group_size` columns, or
+                keep them as they are given.
+            group_size: 32, 64, 128, or 0 for one scale a row.
+
+        Raises:
+            CardError: a tensor holds NaN or infinities, or they contradict the description or each other.
+        """
+        writer = WeightWriter(path, {"writer": "ai-os-diffusion", DESCRIPTION: description.to_json()})
+        shapes = {}
+        try:
+            for name, tensor in tensors:
+                if name in shapes:
+                    raise CardError(f"{path}: tensor {name!r} is there twice")
+                shapes[name] = tensor.codes.shape if isinstance(tensor, Codes) else tensor.shape
+                _add(writer, name, tensor, bits if layer_of(name) else None, group_size)
+            check_shapes(description, shapes, str(path))
+            writer.finish()
+        finally:
+            writer.abort()
+        return Card(path)
+
+
+def layer_of(name: str) -> str | None:
+    """The layer that a low-rank factor belongs to; None for other tensors."""
+    for ending in (A, B):
+        if name.endswith(ending):
+            return name.removesuffix(ending)
+    return None
+
+
+def check_shapes(description: CardDescription, shapes: Shapes, place: str) -> None:
+    """Compare the tensors of a card with its description and with each other.
+
+    Raises:
+        CardError: a factor lacks the other, ranks differ, or a head or rows are missing.
+    """
+    largest = 0
+    for name in shapes:
+        layer = layer_of(name)
+        if layer is None:
+            continue
+        for other in (A, B):
+            if layer + other not in shapes:
+                raise CardError(f"{place}: layer {layer!r} has no {other[1:]}, expected both factors")
+        a, b = shapes[layer + A], shapes[layer + B]
+        if len(a) != 2 or len(b) != 2 or a[0] != b[1]:
+            raise CardError(
+                f"{place}: layer {layer!r} has factors {list(a)} and {list(b)}, "
+                "expected [rank, in] and [out, rank]"
+            )
+        largest = max(largest, a[0])
+    if largest != description.rank:
+        raise CardError(f"{place}: the description says rank {description.rank}, its factors have {largest}")
+    rows = [shape for name, shape in shapes.items() if name.endswith(ROWS)]
+    if [len(description.row_ids)] * len(rows) != [shape[0] for shape in rows] or (
+        description.row_ids and len(rows) != 1
+    ):
+        raise CardError(
+            f"{place}: the description names {len(description.row_ids)} rows of the embedding, it has "
+            f"{[list(shape) for shape in rows]}"
+        )
+    for head in description.heads:
+        if f"{head}.weight" not in shapes:
+            raise CardError(f"{place}: the description names the head {head!r}, which has no weight")
+
+
+def check_against(card: CardDescription, shapes: Shapes, base: Shapes, place: str) -> None:
+    """Compare the tensors of a card with those of its base.
+
+    Raises:
+        CardError: a layer or tensor that the base does not have, or of another shape.
+    """
+    for name, shape in shapes.items():
+        layer = layer_of(name)
+        owner = name.rpartition(".")[0]
+        if owner in card.heads:
+            continue
+        if layer is None and not name.endswith(ROWS):
+            expected = base.get(name)
+            if expected is None:
+                raise CardError(f"{place}: the base has no tensor {name!r} to be replaced")
+            if tuple(expected) != tuple(shape):
+                raise CardError(f"{place}: {name!r} is {list(shape)}, that of the base {list(expected)}")
+            continue
+        layer = layer or name.removesuffix(ROWS)
+        expected = base.get(f"{layer}.weight")
+        if expected is None or len(expected) != 2:
+            raise CardError(f"{place}: the base has no layer {layer!r}")
+        axis = 0 if name.endswith(B) else 1
+        if shape[0 if name.endswith(B) else 1] != expected[axis]:
+            raise CardError(f"{place}: {name!r} is {list(shape)}, and the layer of the base {list(expected)}")
+        if name.endswith(ROWS) and max(card.row_ids) >= expected[0]:
+            raise CardError(f"{place}: row {max(card.row_ids)} of an embedding with {expected[0]}")
+
+
+def _add(writer: WeightWriter, name: str, tensor: Tensor, bits: int | None, group_size: int) -> None:
+    if isinstance(tensor, Codes):
+        _check_finite(name, tensor.scales)
+        if bits is None or bits == tensor.bits:
+            writer.add_codes(
+                name, tensor.codes, tensor.scales, tensor.zero_points, tensor.bits, tensor.group_size
+            )
+            return
+        tensor = values_of(tensor)
+    _check_finite(name, tensor)
+    if bits is None:
+        writer.add_plain(name, np.ascontiguousarray(tensor))
+        return
+    fits = group_size and tensor.shape[1] % group_size == 0
+    writer.add_quantized(name, np.ascontiguousarray(tensor), bits, group_size if fits else 0)
+
+
+def values_of(tensor: Tensor) -> NDArray[Any]:
+    """The numbers that codes around zero stand for; others as they are, bfloat16 widened."""
+    if not isinstance(tensor, Codes):
+        return bfloat16_to_float32(tensor) if tensor.dtype == np.uint16 else tensor
+    middle = 1 << (tensor.bits - 1)
+    return (tensor.codes.astype(np.float32) - middle) * tensor.scales.astype(np.float32)
+
+
+def _check_finite(name: str, values: NDArray[Any]) -> None:
+    if not np.isfinite(values).all():
+        raise CardError(f"tensor {name!r} holds NaN or infinities")

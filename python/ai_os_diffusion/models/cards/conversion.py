@@ -1,0 +1,180 @@
+"""Cards from what others wrote: a safetensors file of factors, or an adapter of `peft`."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ai_os_diffusion._native import WeightFile
+from ai_os_diffusion.models.cards.card import (
+    A,
+    B,
+    Card,
+    Tensor,
+    check_against,
+    check_shapes,
+    layer_of,
+    values_of,
+)
+from ai_os_diffusion.models.cards.description import Base, CardDescription
+from ai_os_diffusion.models.cards.peft import PREFIX, WEIGHTS_FILE, Scalings, read_scalings
+from ai_os_diffusion.models.convert.safetensors import read_metadata, read_safetensors
+from ai_os_diffusion.models.convert.source import Codes, SourceTensor
+from ai_os_diffusion.models.untrusted_values import UntrustedValues
+from ai_os_diffusion.utils.errors import CardError, ModelLoadError
+
+__all__ = ["convert_card"]
+
+_SCALE = ".scale"
+
+
+def convert_card(
+    source: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    base: str | os.PathLike[str],
+    name: str | None = None,
+    about: Mapping[str, Any] | None = None,
+    bits: int | None = None,
+    group_size: int = 32,
+    overwrite: bool = False,
+) -> Card:
+    """Write the file of a card.
+
+    Args:
+        source: a folder with adapter_config.json and adapter_model.safetensors, or a safetensors file with
+            `{layer}.lora_A.weight` and `{layer}.lora_B.weight`, as float32, float16, bfloat16, or int8 beside
+            `{layer}.lora_A.scale`, a scale a row; tensors of the base under their names, rows of its
+            embedding under `{embedding}.rows`, heads under names of their own.
+        out: the file to write.
+        base: the folder of the model that it belongs to.
+        name: by default that of `out`.
+        about: what it says of itself, by the names of `CardDescription`; by default what the source says.
+        bits: store the factors in 8 or 4 bits; None keeps what the source has.
+        group_size: columns that share a scale then.
+        overwrite: replace an existing file.
+
+    Raises:
+        ModelNotFoundError: there is no such source or base.
+        ModelLoadError: a setting of the adapter changes results and is not applied, or `out` exists.
+        WeightError: the file is damaged.
+        CardError: it is none of this base: a layer or tensor is unknown or of another shape, a factor is
+            missing, or holds NaN or infinities.
+    """
+    path, target, base_folder = Path(source), Path(out), Path(base)
+    if target.exists() and not overwrite:
+        raise ModelLoadError(f"{target}: exists already; pass overwrite=True (--force) to replace it")
+    weights = WeightFile(base_folder / "weights.parquet")
+    shapes = {tensor: tuple(weights.info(tensor)["shape"]) for tensor in weights.names}
+    scalings = read_scalings(path) if path.is_dir() else None
+    file = path / WEIGHTS_FILE if path.is_dir() else path
+    tensors = _named(file, read_safetensors(file, integers=True), shapes, scalings is not None)
+    found = {
+        "name": target.stem,
+        "kind": "skill",
+        "rank": max((tensor.shape[0] for name, tensor in tensors.items() if name.endswith(A)), default=0),
+        "heads": _heads(tensors, shapes),
+        "created_at": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        **(_said(file) if scalings is None else {"scaling": scalings.scaling}),
+        **(about or {}),
+        **({"name": name} if name else {}),
+    }
+    description = _description(found, Base.of_folder(base_folder), file)
+    card_shapes = {name: tensor.shape for name, tensor in tensors.items() if not name.endswith(_SCALE)}
+    check_shapes(description, card_shapes, str(file))
+    check_against(description, card_shapes, shapes, str(file))
+    values = _values(file, tensors, scalings)
+    return Card.write(target, description, values, bits=bits, group_size=group_size)
+
+
+def _description(found: Mapping[str, Any], base: Base, file: Path) -> CardDescription:
+    if "scaling" not in found:
+        raise CardError(f"{file}: does not say what its factors are scaled by; give `scaling`")
+    given = {**found, "base": {"name": base.name, "architecture": base.architecture}}
+    given["base"]["weights_sha256"] = base.weights_sha256
+    return CardDescription.from_json(json.dumps({"format_version": 1, **given}), str(file))
+
+
+def _said(file: Path) -> dict[str, Any]:
+    """What the metadata of a safetensors file says, all of it texts."""
+    texts = read_metadata(file)
+    values: dict[str, Any] = {}
+    for key, text in texts.items():
+        try:
+            values[key] = json.loads(text)
+        except ValueError:
+            values[key] = text
+    said = UntrustedValues(f"{file}: metadata", values, CardError)
+    found: dict[str, Any] = {}
+    if "scaling" in said:
+        found["scaling"] = said.number("scaling", low=-1e6)
+    elif "alpha" in said and "rank" in said:
+        rank = said.integer("rank")
+        found["scaling"] = said.number("alpha") / (math.sqrt(rank) if said.get("use_rslora") else rank)
+    if "row_ids" in said:
+        found["row_ids"] = said.ids("row_ids")
+    told = {"scaling", "alpha", "rank", "use_rslora", "row_ids"}
+    found["config"] = {key: value for key, value in values.items() if key not in told}
+    return found
+
+
+def _named(
+    file: Path, tensors: Iterable[SourceTensor], base: Mapping[str, Any], is_peft: bool
+) -> dict[str, SourceTensor]:
+    """The tensors by their names in the base."""
+    named: dict[str, SourceTensor] = {}
+    for tensor in tensors:
+        name = tensor.name.removeprefix(PREFIX) if is_peft else tensor.name
+        layer = layer_of(name)
+        if is_peft and layer is None:
+            raise CardError(f"{file}: tensor {tensor.name!r} is no low-rank factor of a linear layer")
+        if layer is not None:
+            # A network saved alone, or inside another, has one name less, or more, in front.
+            others = (layer, f"model.{layer}", layer.partition(".")[2])
+            known = [other for other in others if f"{other}.weight" in base]
+            name = (known or [layer])[0] + name.removeprefix(layer)
+        if name in named:
+            raise CardError(f"{file}: two tensors for {name!r}")
+        named[name] = tensor
+    return named
+
+
+def _heads(tensors: Iterable[str], base: Mapping[str, Any]) -> list[str]:
+    """Owners of tensors that the base knows nothing of."""
+    owners = {
+        name.rpartition(".")[0]
+        for name in tensors
+        if name.endswith((".weight", ".bias")) and layer_of(name) is None and name not in base
+    }
+    known = {name.rpartition(".")[0] for name in base}
+    return sorted(owners - known)
+
+
+def _values(
+    file: Path, tensors: Mapping[str, SourceTensor], scalings: Scalings | None
+) -> Iterator[tuple[str, Tensor]]:
+    for name, tensor in tensors.items():
+        if name.endswith(_SCALE):
+            continue
+        read = tensor.read()
+        if tensor.dtype == "int8":
+            scale = tensors.get(name.removesuffix(".weight") + _SCALE)
+            if scale is None or scale.num_params != tensor.shape[0] or tensor.shape[1:] == ():
+                raise CardError(f"{file}: {name!r} is int8 and has no scale for each of its rows")
+            codes = (read.astype(np.int16) + 128).astype(np.uint8)
+            values: Tensor = Codes(codes, scale.read().reshape(-1, 1), None, 8, 0)
+        else:
+            values = values_of(read)
+        layer = layer_of(name)
+        if scalings is not None and layer is not None and name.endswith(B):
+            own = scalings.of(layer, tensor.shape[1])
+            if own != scalings.scaling:
+                values = values_of(values) * np.float32(own / scalings.scaling)
+        yield name, values
