@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from ai_os_diffusion.inference import ArrowEngine
+from ai_os_diffusion.inference.inference_core import Backend
 from ai_os_diffusion.utils.embedding_provider import EmbeddingProvider
 from ai_os_diffusion.utils.errors import InferenceError, ModelLoadError, TokenizerError, WeightError
 
@@ -32,6 +33,41 @@ def test_shapes_order_and_length(engine):
         single = engine.encode(text)
         assert single.shape == (engine.dimension,)
         np.testing.assert_array_equal(single, vector)
+
+
+@pytest.mark.parametrize(
+    ("options", "asked"),
+    [
+        ({}, "embed"),
+        ({"prompt_name": "query"}, "embed"),
+        ({"long_text": "average"}, "embed"),
+        ({"output_value": "token_embeddings"}, "hidden_states"),
+    ],
+)
+def test_vectors_come_from_the_backend_by_way_of_the_core(engine, monkeypatch, options, asked):
+    """A backend is asked for what `Backend` says, with ids; it sees no text."""
+    expected = engine.encode(["one", "two"], **options)
+    calls = []
+
+    class Told:
+        def __getattr__(self, name):
+            def call(batch, *arguments):
+                calls.append(name)
+                ids, offsets = batch
+                assert (ids.dtype, offsets.dtype) == (np.int32, np.int64)
+                return getattr(backend, name)(batch, *arguments)
+
+            return call
+
+    backend = engine.core.backend
+    monkeypatch.setattr(engine.core, "backend", Told())
+    for ours, theirs in zip(engine.encode(["one", "two"], **options), expected, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert calls == [asked]
+    offered, described = (
+        {name for name in vars(cls) if not name.startswith("_")} for cls in (type(backend), Backend)
+    )
+    assert offered == described
 
 
 def test_no_texts_give_no_rows(engine):
