@@ -126,21 +126,25 @@ def convert_model(
         written.verify()
         report = _report(target, written, opened, storages, description.remarks)
         metadata["quantization"] = _summary(report, plan, storages, opened)
-        files = {path.name: sha256_of(path) for path in opened.paths}
-        metadata["source"] = {
-            "name": name or source_path.stem,
-            "revision": revision,
-            "license": licence,
-            "weights_sha256": _digest(files),
-            **metadata.get("source", {}),
-            "files": files,
-            **(origin or {}),
-        }
-        versions = {"format_version": FORMAT_VERSION, "converter_version": CONVERTER_VERSION}
-        metadata["contents"] = contents_of(folder)
-        document = json.dumps({**versions, **metadata}, ensure_ascii=False, indent=2)
-        (folder / "metadata.json").write_text(document + "\n", encoding="utf-8")
+        record = {"name": name or source_path.stem, "revision": revision, "license": licence}
+        metadata["source"] = _source_record(opened, record, metadata.get("source", {}), origin or {})
+        _write_metadata(folder, metadata)
     return report
+
+
+def _source_record(
+    source: Source, given: Mapping[str, Any], own: Mapping[str, Any], origin: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Where a model comes from: what was given, what the source says, its files, and `origin` above all."""
+    files = {path.name: sha256_of(path) for path in source.paths}
+    return {**given, "weights_sha256": _digest(files), **own, "files": files, **origin}
+
+
+def _write_metadata(folder: Path, metadata: dict[str, Any]) -> None:
+    metadata["contents"] = contents_of(folder)
+    versions = {"format_version": FORMAT_VERSION, "converter_version": CONVERTER_VERSION}
+    document = json.dumps({**versions, **metadata}, ensure_ascii=False, indent=2)
+    (folder / "metadata.json").write_text(document + "\n", encoding="utf-8")
 
 
 def _check_memory(source: Source) -> None:
