@@ -49,6 +49,12 @@ class Model:
     def dimension(self) -> int: ...
     @property
     def num_threads(self) -> int: ...
+    def limit_prefixes(self, size_bytes: int) -> None:
+        """Bound what is kept of the beginnings of texts; 0 keeps nothing."""
+
+    def prefix_stats(self) -> dict[str, int]:
+        """size_bytes, limit_bytes, pages (of 64 tokens), reused_tokens, dropped_pages."""
+
     def embed(
         self,
         ids: NDArray[np.int32],
@@ -90,7 +96,36 @@ class Session:
     """One text that grows, with the keys and values of its tokens. Belongs to one caller."""
 
     def __new__(cls, model: Model, max_tokens: int, half_cache: bool = False) -> Session: ...
-    def prefill(self, ids: NDArray[np.int32]) -> None: ...
+    def prefill(self, ids: NDArray[np.int32], causal: bool = True) -> None:
+        """Read tokens behind those it has; unless causal, all of them see each other."""
+
+    @staticmethod
+    def prefill_all(sessions: Sequence[Session], ids: Sequence[NDArray[np.int32]]) -> None:
+        """Read ids[i] behind the tokens of sessions[i], all in common passes."""
+
+    def predict(
+        self,
+        ids: NDArray[np.int32],
+        rows: NDArray[np.int64],
+        sampler: Sampler | None = None,
+        *,
+        top_k: int = 0,
+        forbidden: Sequence[int] | None = None,
+        logits: bool = False,
+    ) -> tuple[
+        NDArray[np.int32],
+        NDArray[np.float32],
+        NDArray[np.float32],
+        NDArray[np.int32],
+        NDArray[np.float32],
+        NDArray[np.float32] | None,
+    ]:
+        """Rows of a block that sees itself and the tokens read so far, and leaves nothing behind.
+
+        Id, its probability and the entropy of each row, [n]; the most probable ids and their
+        probabilities, [n, top_k]; logits, [n, vocab], if asked for.
+        """
+
     def push(self, id: int) -> None: ...
     def sample(self, sampler: Sampler) -> tuple[int, float]:
         """Id and log-probability of a next token, which is not read yet."""

@@ -63,7 +63,7 @@ const OWN: usize = 0;
 
 impl Sight {
     /// What the rows of `pass` see, before anything is written to `caches`.
-    pub(crate) fn set(&mut self, pass: &Pass, caches: &[&mut KvCache]) {
+    pub(crate) fn set(&mut self, pass: &Pass, caches: &[KvCache]) {
         self.spans.clear();
         self.segments.clear();
         for span in pass.spans() {
@@ -106,7 +106,7 @@ impl Sight {
         pool: &ThreadPool,
         heads: Heads,
         queries: &[f32],
-        keys: &LayerKeys<'_, '_>,
+        keys: &LayerKeys<'_>,
         out: &mut [f32],
     ) {
         let shape = AttentionShape {
@@ -126,15 +126,15 @@ impl Sight {
 }
 
 /// Keys and values of one layer: those of the pass, `[rows, kv_heads * dim]`, and those of its caches.
-pub(crate) struct LayerKeys<'a, 'c> {
+pub(crate) struct LayerKeys<'a> {
     pub(crate) heads: Heads,
     pub(crate) layer: usize,
     pub(crate) keys: &'a [f32],
     pub(crate) values: &'a [f32],
-    pub(crate) caches: &'a [&'c mut KvCache],
+    pub(crate) caches: &'a [KvCache],
 }
 
-impl KeySource for LayerKeys<'_, '_> {
+impl KeySource for LayerKeys<'_> {
     fn get(&self, source: usize, page: usize) -> KeyValues<'_> {
         if source == OWN {
             let width = self.heads.kv_width();

@@ -140,6 +140,9 @@ pub enum InferenceError {
     /// A cache was made by a model of other sizes.
     #[error("the cache was made for a model of other sizes; make one with this model")]
     ForeignCache,
+    /// The pass that read this text together with others failed in another thread.
+    #[error("the pass that read this text failed in another thread; begin the text anew")]
+    Lost,
     /// The architecture cannot do what was asked.
     #[error("{operation} needs {needed}; this model is of architecture {architecture:?}")]
     WrongArchitecture {

@@ -35,8 +35,16 @@ pub(crate) struct CacheShape {
 /// [`PAGE_KEYS`] positions of all layers, one layer behind the other.
 #[derive(Debug, Clone)]
 pub(crate) enum Page {
-    F32(Vec<f32>),
-    F16(Vec<u16>),
+    F32(Aligned<f32>),
+    F16(Aligned<u16>),
+}
+
+/// Numbers that begin with a cache line, so that no vector read from them crosses two.
+#[derive(Debug)]
+pub(crate) struct Aligned<T> {
+    memory: Vec<T>,
+    start: usize,
+    len: usize,
 }
 
 impl KvCache {
@@ -65,6 +73,18 @@ impl KvCache {
     pub fn truncate(&mut self, len: usize) {
         self.len = self.len.min(len);
         self.pages.truncate(self.len.div_ceil(PAGE_KEYS));
+    }
+
+    /// Full pages, in order.
+    pub(crate) fn full_pages(&self) -> &[Arc<Page>] {
+        &self.pages[..self.len / PAGE_KEYS]
+    }
+
+    /// Takes full pages in common with another cache into an empty one.
+    pub(crate) fn adopt(&mut self, pages: impl IntoIterator<Item = Arc<Page>>) {
+        self.pages.clear();
+        self.pages.extend(pages);
+        self.len = self.pages.len() * PAGE_KEYS;
     }
 
     pub(crate) const fn shape(&self) -> CacheShape {
@@ -116,8 +136,8 @@ impl KvCache {
         let len = self.shape.layout.len();
         let span = layer * len..(layer + 1) * len;
         match &*self.pages[index] {
-            Page::F32(numbers) => KvPage::F32(&numbers[span]),
-            Page::F16(numbers) => KvPage::F16(&numbers[span]),
+            Page::F32(numbers) => KvPage::F32(&numbers.as_slice()[span]),
+            Page::F16(numbers) => KvPage::F16(&numbers.as_slice()[span]),
         }
     }
 }
@@ -136,19 +156,47 @@ impl Page {
     fn new(shape: CacheShape) -> Self {
         let numbers = shape.layers * shape.layout.len();
         match shape.precision {
-            CachePrecision::F32 => Self::F32(vec![0.0; numbers]),
-            CachePrecision::F16 => Self::F16(vec![0; numbers]),
+            CachePrecision::F32 => Self::F32(Aligned::zeros(numbers)),
+            CachePrecision::F16 => Self::F16(Aligned::zeros(numbers)),
         }
     }
 
     fn put(&mut self, layout: KvLayout, layer: usize, slot: usize, key: &[f32], value: &[f32]) {
         let span = layer * layout.len()..(layer + 1) * layout.len();
         match self {
-            Self::F32(numbers) => layout.put(&mut numbers[span], slot, key, value, |x| x),
+            Self::F32(numbers) => {
+                layout.put(&mut numbers.as_mut_slice()[span], slot, key, value, |x| x);
+            }
             Self::F16(numbers) => {
                 let halve = |x| f16::from_f32(x).to_bits();
-                layout.put(&mut numbers[span], slot, key, value, halve);
+                layout.put(&mut numbers.as_mut_slice()[span], slot, key, value, halve);
             }
         }
+    }
+}
+
+impl<T: Copy + Default> Aligned<T> {
+    fn zeros(len: usize) -> Self {
+        const LINE: usize = 64;
+        let memory = vec![T::default(); len + LINE / size_of::<T>()];
+        // Without a cache line to be found, reading is only slower.
+        let start = memory.as_ptr().align_offset(LINE).min(memory.len() - len);
+        Self { memory, start, len }
+    }
+
+    fn as_slice(&self) -> &[T] {
+        &self.memory[self.start..self.start + self.len]
+    }
+
+    fn as_mut_slice(&mut self) -> &mut [T] {
+        &mut self.memory[self.start..self.start + self.len]
+    }
+}
+
+impl<T: Copy + Default> Clone for Aligned<T> {
+    fn clone(&self) -> Self {
+        let mut copy = Self::zeros(self.len);
+        copy.as_mut_slice().copy_from_slice(self.as_slice());
+        copy
     }
 }

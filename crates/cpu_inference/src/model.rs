@@ -1,23 +1,28 @@
 //! A loaded model, shared by threads.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use arrow_quant::Tensor;
 use kernels::ThreadPool;
 
 use crate::attention::Heads;
+use crate::batcher::Batcher;
 use crate::config::{Architecture, ModelConfig};
 use crate::decoder::Decoder;
 use crate::encoder::Bert;
 use crate::error::{InferenceError, Result};
 use crate::kv_cache::{CachePrecision, CacheShape, KvCache};
 use crate::pass::Pass;
+use crate::prefix_cache::{PrefixCache, PrefixStats};
 use crate::states::States;
 use crate::tensors::Tensors;
 use crate::workspace::Workspace;
 
 /// Asked between slices of long work whether to go on.
 pub type Watch<'a> = &'a mut dyn FnMut() -> bool;
+
+/// Memory for the beginnings of earlier texts, unless it is set.
+const DEFAULT_PREFIX_BYTES: usize = 256 << 20;
 
 /// A network, its weights and its threads.
 ///
@@ -29,6 +34,8 @@ pub struct Model {
     network: Network,
     pool: ThreadPool,
     workspaces: Mutex<Vec<Workspace>>,
+    batcher: Batcher,
+    prefixes: Mutex<PrefixCache>,
 }
 
 #[derive(Debug)]
@@ -58,6 +65,8 @@ impl Model {
             network,
             pool,
             workspaces: Mutex::default(),
+            batcher: Batcher::default(),
+            prefixes: Mutex::new(PrefixCache::new(DEFAULT_PREFIX_BYTES)),
         })
     }
 
@@ -100,7 +109,7 @@ impl Model {
     pub fn run<T>(
         &self,
         pass: &Pass,
-        caches: &mut [&mut KvCache],
+        caches: &mut [KvCache],
         read: impl FnOnce(&mut States<'_>) -> Result<T>,
     ) -> Result<T> {
         self.check(pass, caches)?;
@@ -135,11 +144,30 @@ impl Model {
         }
     }
 
+    /// Bounds the memory of [`Model::prefix_stats`]; 0 keeps nothing.
+    pub fn limit_prefixes(&self, bytes: usize) {
+        self.prefixes().limit(bytes);
+    }
+
+    /// What is kept of earlier texts for those that begin alike, and how it served.
+    #[must_use]
+    pub fn prefix_stats(&self) -> PrefixStats {
+        self.prefixes().stats()
+    }
+
+    pub(crate) fn prefixes(&self) -> MutexGuard<'_, PrefixCache> {
+        self.prefixes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) const fn batcher(&self) -> &Batcher {
+        &self.batcher
+    }
+
     pub(crate) const fn pool(&self) -> &ThreadPool {
         &self.pool
     }
 
-    fn check(&self, pass: &Pass, caches: &[&mut KvCache]) -> Result<()> {
+    fn check(&self, pass: &Pass, caches: &[KvCache]) -> Result<()> {
         pass.check(&self.config, caches)?;
         for cache in caches {
             let expected = self.cache(cache.shape().precision)?.shape();

@@ -109,6 +109,11 @@ impl Pass {
         &self.spans
     }
 
+    /// Rows of each span.
+    pub(crate) fn span_lengths(&self) -> impl Iterator<Item = usize> {
+        self.spans.iter().map(|span| span.rows.len())
+    }
+
     pub(crate) fn segments(&self, span: &Span) -> &[Segment] {
         &self.segments[span.segments.clone()]
     }
@@ -125,7 +130,7 @@ impl Pass {
     }
 
     /// Checks that ids, positions, caches and wanted rows exist, and that no cache has two writers.
-    pub(crate) fn check(&self, config: &ModelConfig, caches: &[&mut KvCache]) -> Result<()> {
+    pub(crate) fn check(&self, config: &ModelConfig, caches: &[KvCache]) -> Result<()> {
         if let Some(row) = self
             .ids
             .iter()
@@ -172,7 +177,7 @@ impl Pass {
         Ok(())
     }
 
-    fn check_segments(&self, index: usize, span: &Span, caches: &[&mut KvCache]) -> Result<()> {
+    fn check_segments(&self, index: usize, span: &Span, caches: &[KvCache]) -> Result<()> {
         for segment in self.segments(span) {
             let (cache, len) = match *segment {
                 Segment::Own { .. } => continue,

@@ -148,6 +148,16 @@ impl Sampler {
         })
     }
 
+    /// Whether it takes the greatest logit, whatever was written before.
+    pub(crate) fn is_greedy(&self) -> bool {
+        let SamplingSettings {
+            temperature,
+            repetition_penalty,
+            ..
+        } = self.settings;
+        temperature == 0.0 && (repetition_penalty - 1.0).abs() < f32::EPSILON
+    }
+
     fn penalise(&mut self, history: &[u32]) {
         let penalty = self.settings.repetition_penalty;
         if (penalty - 1.0).abs() < f32::EPSILON {

@@ -1,26 +1,31 @@
 //! One text that grows, with what the model remembers of it.
 
+use std::slice;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use kernels::PAGE_KEYS;
 
 use crate::batch::check_ids;
 use crate::error::{InferenceError, Result};
 use crate::kv_cache::{CachePrecision, KvCache};
 use crate::model::{Model, Watch};
 use crate::pass::{Pass, Segment};
+use crate::prediction::{PredictionRequest, Predictions};
 use crate::sampler::{Choice, Sampler};
+use crate::text::Text;
 
-/// Tokens that run through the network together when a text is read in.
-const CHUNK: usize = 256;
+/// Numbers of texts.
+static TEXTS: AtomicU64 = AtomicU64::new(0);
 
-/// A decoder's state after some tokens. Belongs to one caller.
+/// A decoder's state after some tokens. Belongs to one caller; what several threads read at the same time
+/// from one model runs through the network together, with the results it has alone.
 #[derive(Debug)]
 pub struct Session {
     model: Arc<Model>,
-    cache: KvCache,
-    tokens: Vec<u32>,
-    logits: Vec<f32>,
-    pass: Pass,
+    text: Text,
     max_tokens: usize,
+    pass: Pass,
 }
 
 impl Session {
@@ -39,12 +44,11 @@ impl Session {
                 got: max_tokens,
             });
         }
+        let number = TEXTS.fetch_add(1, Ordering::Relaxed);
         Ok(Self {
-            cache,
-            tokens: Vec::new(),
-            logits: Vec::new(),
-            pass: Pass::default(),
+            text: Text::new(number, cache),
             max_tokens,
+            pass: Pass::default(),
             model,
         })
     }
@@ -52,7 +56,7 @@ impl Session {
     /// Tokens read so far.
     #[must_use]
     pub fn tokens(&self) -> &[u32] {
-        &self.tokens
+        &self.text.tokens
     }
 
     /// Most tokens it can hold.
@@ -64,16 +68,17 @@ impl Session {
     /// Bytes of the cache.
     #[must_use]
     pub fn cache_bytes(&self) -> usize {
-        self.cache.size_bytes()
+        self.text.cache.size_bytes()
     }
 
     /// Logits, `[vocab]`, of the token after the last; empty before the first.
     #[must_use]
     pub fn logits(&self) -> &[f32] {
-        &self.logits
+        &self.text.logits
     }
 
-    /// Reads `ids` behind the tokens it has, in chunks.
+    /// Reads `ids` behind the tokens it has, in chunks. A text that begins as an earlier one of the model
+    /// does takes over what was computed of that.
     ///
     /// When interrupted it keeps the chunks that are done.
     ///
@@ -81,32 +86,91 @@ impl Session {
     /// An id outside the vocabulary, or more tokens than there is room for: then nothing is read.
     /// [`InferenceError::Interrupted`].
     pub fn extend(&mut self, ids: &[i32], watch: Watch<'_>) -> Result<()> {
-        check_ids(ids, self.model.config().vocab_size)?;
-        let got = self.tokens.len() + ids.len();
-        if got > self.max_tokens {
-            return Err(InferenceError::Window {
-                what: "the session",
-                limit: self.max_tokens,
-                got,
+        self.begin(ids)?;
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let mut outcome = Ok(());
+        let text = self.lend();
+        let (model, numbers) = (Arc::clone(&self.model), [text.number]);
+        model
+            .batcher()
+            .read(&model, &numbers, [text], watch, |text, result| {
+                self.text = text;
+                outcome = result;
             });
+        outcome
+    }
+
+    /// As [`Session::extend`], but all of `ids` see each other, and those before.
+    ///
+    /// # Errors
+    /// As [`Session::extend`].
+    pub fn extend_whole(&mut self, ids: &[i32], watch: Watch<'_>) -> Result<()> {
+        self.check(ids)?;
+        if ids.is_empty() {
+            return Ok(());
         }
-        let chunks = ids.chunks(CHUNK);
-        let last = chunks.len().wrapping_sub(1);
-        for (index, chunk) in chunks.enumerate() {
-            if !watch() {
-                return Err(InferenceError::Interrupted);
-            }
-            self.read(chunk, index == last)?;
+        if !watch() {
+            return Err(InferenceError::Interrupted);
         }
+        self.text.keep_apart();
+        self.text.give(ids);
+        let Self {
+            model, text, pass, ..
+        } = self;
+        pass.clear();
+        let segment = Segment::Appended {
+            cache: 0,
+            causal: false,
+            keep: true,
+        };
+        let rows = pass.span(text.unread.iter().copied(), text.cache.len(), &[segment]);
+        pass.want([rows.end - 1]);
+        let mut logits = vec![0.0; model.config().vocab_size];
+        model.run(pass, slice::from_mut(&mut text.cache), |states| {
+            states.logits(0, &mut logits)
+        })?;
+        text.advance(ids.len());
+        text.logits = logits;
         Ok(())
+    }
+
+    /// What the model makes of the rows `wanted` of a block, which sees itself and all tokens read so far and
+    /// leaves nothing behind.
+    ///
+    /// # Errors
+    /// As [`Session::extend`]; wanted rows that do not ascend within the block; [`InferenceError::NotFinite`].
+    pub fn predict(
+        &mut self,
+        ids: &[i32],
+        wanted: &[usize],
+        request: &PredictionRequest<'_>,
+        sampler: &mut Sampler,
+    ) -> Result<Predictions> {
+        self.check(ids)?;
+        let Self {
+            model, text, pass, ..
+        } = self;
+        pass.clear();
+        let segments = [
+            Segment::Frozen {
+                cache: 0,
+                len: text.cache.len(),
+            },
+            Segment::Own { causal: false },
+        ];
+        pass.span(ids.iter().map(|&id| id as u32), text.cache.len(), &segments);
+        pass.want(wanted.iter().copied());
+        model.run(pass, slice::from_mut(&mut text.cache), |states| {
+            states.predict(request, sampler)
+        })
     }
 
     /// Forgets the tokens from `len` on; logits are gone until the next token is read.
     pub fn truncate(&mut self, len: usize) {
-        if len < self.tokens.len() {
-            self.tokens.truncate(len);
-            self.cache.truncate(len);
-            self.logits.clear();
+        if len < self.text.tokens.len() {
+            self.text.truncate(len);
         }
     }
 
@@ -115,41 +179,100 @@ impl Session {
     /// # Errors
     /// [`InferenceError::TooFewTokens`] while there are no logits; [`InferenceError::NotFinite`].
     pub fn sample(&self, sampler: &mut Sampler) -> Result<Choice> {
-        if self.logits.is_empty() {
+        if self.text.logits.is_empty() {
             return Err(InferenceError::TooFewTokens {
                 operation: "sampling",
                 needed: 1,
                 got: 0,
             });
         }
-        sampler.sample(&self.logits, &self.tokens)
+        sampler.sample(&self.text.logits, &self.text.tokens)
     }
 
-    fn read(&mut self, ids: &[i32], wants_logits: bool) -> Result<()> {
-        let Self {
-            model,
-            cache,
-            tokens,
-            logits,
-            pass,
-            ..
-        } = self;
-        pass.clear();
-        let segment = Segment::Appended {
-            cache: 0,
-            causal: true,
-            keep: true,
-        };
-        let ids = ids.iter().map(|&id| id as u32);
-        let rows = pass.span(ids.clone(), cache.len(), &[segment]);
-        if wants_logits {
-            pass.want([rows.end - 1]);
+    fn check(&self, ids: &[i32]) -> Result<()> {
+        check_ids(ids, self.model.config().vocab_size)?;
+        let got = self.text.tokens.len() + ids.len();
+        if got > self.max_tokens {
+            return Err(InferenceError::Window {
+                what: "the session",
+                limit: self.max_tokens,
+                got,
+            });
         }
-        logits.clear();
-        model.run(pass, &mut [cache], |states| {
-            tokens.extend(ids);
-            logits.resize(states.rows() * model.config().vocab_size, 0.0);
-            states.logits(0, logits)
-        })
+        Ok(())
     }
+
+    /// Gives the text tokens to read, and what earlier texts have in common with it.
+    fn begin(&mut self, ids: &[i32]) -> Result<()> {
+        self.check(ids)?;
+        self.text.give(ids);
+        if ids.len() > PAGE_KEYS {
+            self.text.adopt(&mut self.model.prefixes());
+        }
+        Ok(())
+    }
+
+    /// The text, for the batcher to read; an empty one stands in for it.
+    fn lend(&mut self) -> Text {
+        let empty = KvCache::new(self.text.cache.shape());
+        let stand_in = Text::new(self.text.number, empty);
+        std::mem::replace(&mut self.text, stand_in)
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.model.batcher().forget(self.text.number);
+    }
+}
+
+/// Reads `ids[i]` behind the tokens of `sessions[i]`, all in common passes.
+///
+/// # Errors
+/// As [`Session::extend`], and [`InferenceError::Pass`] unless all are of one model and each is given ids: then
+/// nothing is read. Of several that fail later the first.
+pub fn extend_all(sessions: &mut [&mut Session], ids: &[&[i32]], watch: Watch<'_>) -> Result<()> {
+    let Some(first) = sessions.first() else {
+        return Ok(());
+    };
+    let model = Arc::clone(&first.model);
+    let alike = |session: &&mut Session| Arc::ptr_eq(&session.model, &model);
+    if sessions.len() != ids.len() || !sessions.iter().all(alike) {
+        return Err(InferenceError::Pass {
+            detail: format!(
+                "expected sessions of one model and ids for each, got {} sessions and {} of ids",
+                sessions.len(),
+                ids.len()
+            ),
+        });
+    }
+    for (session, ids) in sessions.iter().zip(ids) {
+        session.check(ids)?;
+    }
+    let mut lent = Vec::new();
+    for (session, ids) in sessions
+        .iter_mut()
+        .zip(ids)
+        .filter(|(_, ids)| !ids.is_empty())
+    {
+        session.begin(ids)?;
+        lent.push(session.lend());
+    }
+    let numbers: Vec<u64> = lent.iter().map(|text| text.number).collect();
+    let mut outcome = Ok(());
+    model
+        .batcher()
+        .read(&model, &numbers, lent, watch, |text, result| {
+            let number = text.number;
+            if let Some(session) = sessions
+                .iter_mut()
+                .find(|session| session.text.number == number)
+            {
+                session.text = text;
+            }
+            if outcome.is_ok() {
+                outcome = result;
+            }
+        });
+    outcome
 }

@@ -5,7 +5,7 @@ use crate::linear::InputBuffers;
 use crate::model::{Model, Watch};
 
 /// Rows whose logits are computed at a time.
-const HEAD_ROWS: usize = 64;
+pub(crate) const HEAD_ROWS: usize = 64;
 
 /// Final hidden states, `[wanted, hidden]`, after a decoder's last norm.
 ///
@@ -34,6 +34,10 @@ impl<'a> States<'a> {
     #[must_use]
     pub const fn hidden(&self) -> &'a [f32] {
         self.hidden
+    }
+
+    pub(crate) const fn model(&self) -> &'a Model {
+        self.model
     }
 
     /// Wanted rows.

@@ -32,7 +32,9 @@ fn states(
     let rows = pass.span(ids.iter().copied(), position, segments);
     pass.want(rows);
     model
-        .run(&pass, &mut [cache], |states| Ok(states.hidden().to_vec()))
+        .run(&pass, std::slice::from_mut(cache), |states| {
+            Ok(states.hidden().to_vec())
+        })
         .unwrap()
 }
 
@@ -96,7 +98,7 @@ fn texts_in_one_pass_are_as_alone() {
             .zip(lengths)
             .map(|(seed, len)| text(len, seed))
             .collect();
-        let mut caches: Vec<_> = texts
+        let mut caches: Vec<KvCache> = texts
             .iter()
             .map(|_| model.cache(precision).unwrap())
             .collect();
@@ -126,9 +128,8 @@ fn texts_in_one_pass_are_as_alone() {
                     pass.want(rows);
                 }
             }
-            let mut all: Vec<_> = caches.iter_mut().collect();
             let got = model
-                .run(&pass, &mut all, |states| Ok(states.hidden().to_vec()))
+                .run(&pass, &mut caches, |states| Ok(states.hidden().to_vec()))
                 .unwrap();
             if second {
                 assert_eq!(got, alone.concat(), "{precision:?}");
@@ -185,7 +186,9 @@ fn what_contradicts_itself_is_refused_by_name() {
         let mut pass = Pass::default();
         pass.span([1, 2], position, segments);
         build(&mut pass);
-        model.run(&pass, &mut [&mut known], |_| Ok(())).unwrap_err()
+        model
+            .run(&pass, std::slice::from_mut(&mut known), |_| Ok(()))
+            .unwrap_err()
     };
     let message = |error: InferenceError| error.to_string();
     let error = refused(&[Segment::Frozen { cache: 0, len: 5 }], 5, &|_| ());

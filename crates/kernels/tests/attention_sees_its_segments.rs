@@ -1,9 +1,10 @@
 //! Attention over segments of several sources is the softmax of their scores times their values, in any form,
 //! with the same bits on every instruction set, for every number of threads and of queries at once.
+#![allow(clippy::unwrap_used)]
 
 mod common;
 
-use common::keys::{Form, Keys};
+use common::keys::{Form, Stored};
 use common::{Random, assert_same_bits};
 use kernels::{
     Attention, AttentionShape, AttentionSpan, Isa, KeySegment, KvLayout, Partials, Rows, ThreadPool,
@@ -54,13 +55,13 @@ impl Case {
         self.heads * self.layout.head_dim
     }
 
-    fn keys(&self, random: &mut Random) -> Keys {
+    fn keys(&self, random: &mut Random) -> Stored {
         let sources = [
             (self.before, self.form),
             (self.queries, Form::Rows),
             (self.before + self.queries, self.form),
         ];
-        Keys::random(random, self.layout, &sources)
+        Stored::random(random, self.layout, &sources)
     }
 
     /// Segments of the span that begins at `row` queries into its own rows and has `queries`.
@@ -81,7 +82,7 @@ impl Case {
         }
     }
 
-    fn attend(&self, q: &[f32], keys: &Keys, threads: usize) -> Vec<f32> {
+    fn attend(&self, q: &[f32], keys: &Stored, threads: usize) -> Vec<f32> {
         let segments = [self.segments(0, 0), self.segments(1, 0)].concat();
         let spans =
             [(0, 0, 2), (self.queries, 2, 1)].map(|(query_start, first_segment, segments)| {
@@ -98,7 +99,7 @@ impl Case {
     fn run(
         &self,
         q: &[f32],
-        keys: &Keys,
+        keys: &Stored,
         threads: usize,
         spans: &[AttentionSpan],
         segments: &[KeySegment],
@@ -125,7 +126,7 @@ impl Case {
 /// The definition, for one query and head.
 fn expected(
     case: &Case,
-    keys: &Keys,
+    keys: &Stored,
     span: usize,
     query: usize,
     q: &[f32],

@@ -56,6 +56,8 @@ class ArrowEngine:
         num_threads: threads of a forward pass on the CPU; None or 0 is one for each physical core.
         backend: "native" or "torch", see `InferenceCore`.
         half_cache: keep keys and values of generated text in half precision.
+        prefix_cache_bytes: most that is kept of the beginnings of prompts, so that a prompt that begins as
+            an earlier one is not computed again; 0 keeps nothing, None is 256 MiB.
 
     Raises:
         ModelLoadError: there is no such model, or a file of its folder is missing or unfit.
@@ -72,6 +74,7 @@ class ArrowEngine:
         num_threads: int | None = None,
         backend: Literal["native", "torch"] | None = None,
         half_cache: bool = False,
+        prefix_cache_bytes: int | None = None,
     ) -> None:
         self.folder = resolve_model(model)
         self.metadata, self.weights, self.tokenizer = read_consistently(
@@ -84,6 +87,7 @@ class ArrowEngine:
             backend,
             num_threads=num_threads or 0,
             half_cache=half_cache,
+            prefix_cache_bytes=prefix_cache_bytes,
         )
         self._encoder: SentenceEncoder | None = SentenceEncoder(self._core, self.tokenizer, self.folder.name)
 
@@ -129,6 +133,11 @@ class ArrowEngine:
             "quantization": dict(data.quantization),
             "source": dict(data.source),
         }
+
+    @property
+    def stats(self) -> dict[str, Any]:
+        """What serves at run time: `prefix_cache`, as `InferenceCore.prefix_stats` tells it."""
+        return {"prefix_cache": self.core.prefix_stats()}
 
     @typed_as_encode
     def encode(

@@ -60,6 +60,10 @@ class Backend(Protocol):
         """An empty session."""
         ...
 
+    def prefix_stats(self) -> dict[str, int]:
+        """What is kept of the beginnings of texts."""
+        ...
+
 
 class InferenceCore:
     """The forward pass of one model; calls from several threads are safe.
@@ -73,9 +77,11 @@ class InferenceCore:
             CPU and torch elsewhere.
         num_threads: threads of the native backend; 0 is one for each physical core.
         half_cache: keep keys and values in half precision: half the memory, slightly less exact.
+        prefix_cache_bytes: most that the native backend keeps of the beginnings of texts; 0 keeps nothing,
+            None is 256 MiB.
 
     Raises:
-        ConfigurationError: `num_threads` is negative.
+        ConfigurationError: `num_threads` or `prefix_cache_bytes` is negative.
         DeviceError: the device, or torch for it, is not there.
         ModelLoadError: the architecture or one of its settings is not supported.
         WeightError: a tensor is missing or has the wrong shape.
@@ -90,16 +96,21 @@ class InferenceCore:
         *,
         num_threads: int = 0,
         half_cache: bool = False,
+        prefix_cache_bytes: int | None = None,
     ) -> None:
         self.config = config if isinstance(config, ModelMetadata) else ModelMetadata.from_dict(config)
         self.device = device
         if num_threads < 0:
             raise ConfigurationError(f"num_threads is {num_threads}, expected 0 (one a core) or more")
+        if prefix_cache_bytes is not None and prefix_cache_bytes < 0:
+            raise ConfigurationError(f"prefix_cache_bytes is {prefix_cache_bytes}, expected 0 (none) or more")
         chosen = backend or ("native" if device == "cpu" else "torch")
         if chosen == "native":
             if device != "cpu":
                 raise DeviceError(f"the native backend runs on 'cpu', got {device!r}; use backend='torch'")
-            self.backend: Backend = NativeCore(weights, self.config, num_threads, half_cache)
+            self.backend: Backend = NativeCore(
+                weights, self.config, num_threads, half_cache, prefix_cache_bytes
+            )
         elif chosen == "torch":
             try:
                 from ai_os_diffusion.inference.torch.torch_core import TorchCore
@@ -182,6 +193,15 @@ class InferenceCore:
         """
         self._need_head("generation")
         return self.backend.session(max_tokens)
+
+    def prefix_stats(self) -> dict[str, int]:
+        """What is kept of the beginnings of texts, and how it served.
+
+        Returns:
+            `size_bytes`, `limit_bytes`, `pages` (of 64 tokens), `reused_tokens` (not computed again) and
+            `dropped_pages`.
+        """
+        return self.backend.prefix_stats()
 
     def pooling_or_own(self, pooling: str | None) -> str:
         """The pooling asked for, or the model's own.

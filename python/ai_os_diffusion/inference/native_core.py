@@ -20,10 +20,19 @@ __all__ = ["NativeCore"]
 class NativeCore:
     """A network on the CPU; see `InferenceCore` for what the methods mean."""
 
-    def __init__(self, weights: Any, config: ModelMetadata, num_threads: int, half_cache: bool) -> None:
+    def __init__(
+        self,
+        weights: Any,
+        config: ModelMetadata,
+        num_threads: int,
+        half_cache: bool,
+        prefix_cache_bytes: int | None = None,
+    ) -> None:
         self._half_cache = half_cache
         threads = num_threads if num_threads > 0 else get_cpu_info().usable_cores
         self.native = _native.Model(_native_weights(weights), config.to_json(), threads)
+        if prefix_cache_bytes is not None:
+            self.native.limit_prefixes(prefix_cache_bytes)
 
     def embed(self, batch: Ragged, pooling: str, normalize: bool, skip: int = 0) -> NDArray[np.float32]:
         """float32[n, hidden]."""
@@ -40,6 +49,10 @@ class NativeCore:
     def token_nll(self, ids: NDArray[np.int32], first: int) -> NDArray[np.float32]:
         """float32[length - first]."""
         return self.native.token_nll(ids, first)
+
+    def prefix_stats(self) -> dict[str, int]:
+        """What is kept of the beginnings of texts."""
+        return self.native.prefix_stats()
 
     def session(self, max_tokens: int) -> _native.Session:
         """An empty session."""

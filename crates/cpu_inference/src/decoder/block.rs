@@ -81,7 +81,7 @@ impl Block {
         workspace: &mut Workspace,
         layer: usize,
         pass: &Pass,
-        caches: &mut [&mut KvCache],
+        caches: &mut [KvCache],
     ) {
         let tokens = pass.rows();
         let (heads, hidden_width) = (self.heads, self.output.weight.rows);

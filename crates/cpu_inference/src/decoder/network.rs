@@ -69,7 +69,7 @@ impl Decoder {
         pool: &ThreadPool,
         workspace: &mut Workspace,
         pass: &Pass,
-        caches: &mut [&mut KvCache],
+        caches: &mut [KvCache],
     ) {
         self.begin(pool, workspace, pass);
         for (layer, block) in self.blocks.iter().enumerate() {

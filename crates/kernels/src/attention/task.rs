@@ -353,12 +353,12 @@ fn multiply<S: Simd>(
     };
     let vectors = columns.div_ceil(LANES);
     let mut column = 0;
-    // Few rows are too few sums to hide the latency of an addition: then several vectors go together.
-    while count < 4 && vectors - column >= 4 && S::WIDE {
+    // Few rows are too few sums to hide the latency of an addition: then more vectors go together.
+    while S::WIDE && count < 4 && vectors - column >= 4 {
         in_tiles!(S, count, |row, R| tile.run::<4, R>(row, column * LANES));
         column += 4;
     }
-    while count < 4 && vectors - column >= 2 {
+    while (S::WIDE || count < 4) && vectors - column >= 2 {
         in_tiles!(S, count, |row, R| tile.run::<2, R>(row, column * LANES));
         column += 2;
     }

@@ -1,4 +1,5 @@
 //! Keys and values in every form that attention reads.
+#![allow(clippy::unwrap_used)]
 
 use half::f16;
 use kernels::{KeySource, KeyValues, KvLayout, KvPage, PAGE_KEYS, Rows};
@@ -14,7 +15,7 @@ pub enum Form {
 }
 
 /// Sources of random keys and values, `[rows, kv_heads * head_dim]`, whatever their form.
-pub struct Keys {
+pub struct Stored {
     pub layout: KvLayout,
     pub keys: Vec<Vec<f32>>,
     pub values: Vec<Vec<f32>>,
@@ -23,7 +24,7 @@ pub struct Keys {
     halves: Vec<Vec<Vec<u16>>>,
 }
 
-impl Keys {
+impl Stored {
     pub fn random(random: &mut Random, layout: KvLayout, sources: &[(usize, Form)]) -> Self {
         let width = layout.kv_heads * layout.head_dim;
         let mut rows = || -> Vec<Vec<f32>> {
@@ -39,21 +40,16 @@ impl Keys {
         };
         let (keys, values) = (rows(), rows());
         let forms = sources.iter().map(|&(_, form)| form).collect();
-        Self::stored(layout, keys, values, forms)
+        Self::new(layout, keys, values, forms)
     }
 
     /// The same numbers, all as rows.
     pub fn as_rows(&self) -> Self {
         let forms = vec![Form::Rows; self.forms.len()];
-        Self::stored(self.layout, self.keys.clone(), self.values.clone(), forms)
+        Self::new(self.layout, self.keys.clone(), self.values.clone(), forms)
     }
 
-    fn stored(
-        layout: KvLayout,
-        keys: Vec<Vec<f32>>,
-        values: Vec<Vec<f32>>,
-        forms: Vec<Form>,
-    ) -> Self {
+    fn new(layout: KvLayout, keys: Vec<Vec<f32>>, values: Vec<Vec<f32>>, forms: Vec<Form>) -> Self {
         let width = layout.kv_heads * layout.head_dim;
         let paged = |keys: &Vec<f32>, values: &Vec<f32>| {
             let mut pages = Vec::new();
@@ -88,7 +84,7 @@ impl Keys {
     }
 }
 
-impl KeySource for Keys {
+impl KeySource for Stored {
     fn get(&self, source: usize, page: usize) -> KeyValues<'_> {
         let width = self.layout.kv_heads * self.layout.head_dim;
         match self.forms[source] {

@@ -7,6 +7,8 @@ mod model;
 mod session;
 
 use cpu_inference::{InferenceError as Fault, Watch};
+use numpy::ndarray::Array2;
+use numpy::{IntoPyArray, PyArray2};
 use pyo3::prelude::*;
 
 use crate::error::{InferenceError, ModelLoadError, SamplingError, ShapeError, WeightError};
@@ -29,7 +31,7 @@ fn raise(fault: &Fault) -> PyErr {
         | Fault::TensorBytes { .. }
         | Fault::TensorLayout { .. }
         | Fault::TensorQuantised { .. } => WeightError::new_err(message),
-        Fault::Offsets { .. } => ShapeError::new_err(message),
+        Fault::Offsets { .. } | Fault::Pass { .. } => ShapeError::new_err(message),
         Fault::Sampling { .. } => SamplingError::new_err(message),
         _ => InferenceError::new_err(message),
     }
@@ -54,4 +56,12 @@ fn watched<T: Send>(
         Some(error) => Err(error),
         None => result.map_err(|fault| raise(&fault)),
     }
+}
+
+/// `[rows, width]`.
+fn matrix(py: Python<'_>, numbers: Vec<f32>, width: usize) -> PyResult<Bound<'_, PyArray2<f32>>> {
+    let rows = numbers.len() / width;
+    let array = Array2::from_shape_vec((rows, width), numbers)
+        .map_err(|error| pyo3::exceptions::PyRuntimeError::new_err(error.to_string()))?;
+    Ok(array.into_pyarray(py))
 }

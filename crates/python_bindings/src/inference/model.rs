@@ -1,9 +1,9 @@
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow_quant::{Dtype, Tensor, TensorData};
 use bytes::Bytes;
 use cpu_inference::{ModelConfig, Pooling};
-use numpy::ndarray::Array2;
 use numpy::{
     IntoPyArray, PyArray1, PyArray2, PyArrayDyn, PyArrayMethods, PyReadonlyArray1,
     PyUntypedArrayMethods,
@@ -11,7 +11,7 @@ use numpy::{
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use super::{raise, watched};
+use super::{matrix, raise, watched};
 use crate::error::WeightError;
 use crate::kernels::active_isa;
 use crate::weights::WeightFile;
@@ -57,6 +57,21 @@ impl Model {
     #[getter]
     fn num_threads(&self) -> usize {
         self.inner.threads()
+    }
+
+    fn limit_prefixes(&self, size_bytes: usize) {
+        self.inner.limit_prefixes(size_bytes);
+    }
+
+    fn prefix_stats(&self) -> BTreeMap<&'static str, u64> {
+        let stats = self.inner.prefix_stats();
+        BTreeMap::from([
+            ("size_bytes", stats.size_bytes as u64),
+            ("limit_bytes", stats.limit_bytes as u64),
+            ("pages", stats.pages as u64),
+            ("reused_tokens", stats.reused_tokens),
+            ("dropped_pages", stats.dropped_pages),
+        ])
     }
 
     #[pyo3(signature = (ids, offsets, pooling, normalize, skip=0))]
@@ -105,13 +120,6 @@ impl Model {
         let losses = watched(py, |watch| self.inner.token_nll(ids, first, watch))?;
         Ok(losses.into_pyarray(py))
     }
-}
-
-fn matrix(py: Python<'_>, numbers: Vec<f32>, width: usize) -> PyResult<Matrix<'_>> {
-    let rows = numbers.len() / width;
-    let array = Array2::from_shape_vec((rows, width), numbers)
-        .map_err(|error| pyo3::exceptions::PyRuntimeError::new_err(error.to_string()))?;
-    Ok(array.into_pyarray(py))
 }
 
 /// Copies a dictionary of float32 arrays.

@@ -1,11 +1,12 @@
 use std::sync::Arc;
 
-use cpu_inference::{CachePrecision, SamplingSettings};
-use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1};
+use cpu_inference::{CachePrecision, InferenceError, PredictionRequest, SamplingSettings};
+use numpy::ndarray::Array2;
+use numpy::{IntoPyArray, PyArray1, PyArray2, PyReadonlyArray1};
 use pyo3::prelude::*;
 
 use super::model::Model;
-use super::{raise, watched};
+use super::{matrix, raise, watched};
 
 #[pyclass(module = "ai_os_diffusion._native")]
 pub struct Sampler {
@@ -50,6 +51,18 @@ impl Sampler {
     }
 }
 
+type Ids<'py> = PyReadonlyArray1<'py, i32>;
+
+/// Ids, confidence and entropy of each row; the most probable ids and their confidence; logits.
+type Predictions<'py> = (
+    Bound<'py, PyArray1<i32>>,
+    Bound<'py, PyArray1<f32>>,
+    Bound<'py, PyArray1<f32>>,
+    Bound<'py, PyArray2<i32>>,
+    Bound<'py, PyArray2<f32>>,
+    Option<Bound<'py, PyArray2<f32>>>,
+);
+
 #[pyclass(module = "ai_os_diffusion._native")]
 pub struct Session {
     inner: cpu_inference::Session,
@@ -70,9 +83,99 @@ impl Session {
         Ok(Self { inner })
     }
 
-    fn prefill(&mut self, py: Python, ids: PyReadonlyArray1<'_, i32>) -> PyResult<()> {
+    #[pyo3(signature = (ids, causal=true))]
+    fn prefill(&mut self, py: Python, ids: Ids<'_>, causal: bool) -> PyResult<()> {
         let ids = ids.as_slice()?;
-        watched(py, |watch| self.inner.extend(ids, watch))
+        watched(py, |watch| {
+            if causal {
+                self.inner.extend(ids, watch)
+            } else {
+                self.inner.extend_whole(ids, watch)
+            }
+        })
+    }
+
+    #[staticmethod]
+    fn prefill_all(
+        py: Python,
+        sessions: Vec<Bound<'_, Session>>,
+        ids: Vec<Ids<'_>>,
+    ) -> PyResult<()> {
+        for (cache, session) in sessions.iter().enumerate() {
+            if sessions[..cache].iter().any(|other| other.is(session)) {
+                return Err(raise(&InferenceError::TwoWriters { cache }));
+            }
+        }
+        let mut sessions: Vec<PyRefMut<'_, Session>> = sessions
+            .iter()
+            .map(|session| session.try_borrow_mut())
+            .collect::<Result<_, _>>()?;
+        let ids: Vec<&[i32]> = ids
+            .iter()
+            .map(|ids| ids.as_slice())
+            .collect::<Result<_, _>>()?;
+        let mut sessions: Vec<_> = sessions
+            .iter_mut()
+            .map(|session| &mut session.inner)
+            .collect();
+        watched(py, |watch| {
+            cpu_inference::extend_all(&mut sessions, &ids, watch)
+        })
+    }
+
+    #[pyo3(signature = (ids, rows, sampler=None, *, top_k=0, forbidden=None, logits=false))]
+    #[allow(clippy::too_many_arguments)] // What Python passes, by name.
+    fn predict<'py>(
+        &mut self,
+        py: Python<'py>,
+        ids: Ids<'py>,
+        rows: PyReadonlyArray1<'py, i64>,
+        sampler: Option<&mut Sampler>,
+        top_k: usize,
+        forbidden: Option<Vec<u32>>,
+        logits: bool,
+    ) -> PyResult<Predictions<'py>> {
+        let ids = ids.as_slice()?;
+        // A negative row is none of the block's.
+        let wanted: Vec<usize> = rows
+            .as_slice()?
+            .iter()
+            .map(|&row| usize::try_from(row).unwrap_or(usize::MAX))
+            .collect();
+        let forbidden = forbidden.unwrap_or_default();
+        let request = PredictionRequest {
+            top_k,
+            forbidden: &forbidden,
+            logits,
+        };
+        let mut greedy = None;
+        let sampler = match sampler {
+            Some(sampler) => &mut sampler.inner,
+            None => greedy.insert(cpu_inference::Sampler::greedy()),
+        };
+        let found = py
+            .detach(|| self.inner.predict(ids, &wanted, &request, sampler))
+            .map_err(|fault| raise(&fault))?;
+        let count = found.ids.len();
+        let to_i32 = |ids: Vec<u32>| -> Vec<i32> { ids.into_iter().map(|id| id as i32).collect() };
+        let columns = found.top_ids.len() / count.max(1);
+        let top_ids = Array2::from_shape_vec((count, columns), to_i32(found.top_ids));
+        let top_ids = top_ids.unwrap_or_default().into_pyarray(py);
+        let top_confidence = Array2::from_shape_vec((count, columns), found.top_confidence);
+        let top_confidence = top_confidence.unwrap_or_default().into_pyarray(py);
+        let vocab = found.logits.len() / count.max(1);
+        Ok((
+            to_i32(found.ids).into_pyarray(py),
+            found.confidence.into_pyarray(py),
+            found.entropy.into_pyarray(py),
+            top_ids,
+            top_confidence,
+            if logits {
+                Some(matrix(py, found.logits, vocab.max(1))?)
+            } else {
+                None
+            },
+        ))
     }
 
     fn push(&mut self, py: Python, id: i32) -> PyResult<()> {

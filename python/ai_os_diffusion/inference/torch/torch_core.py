@@ -123,6 +123,10 @@ class TorchCore:
         self._require(2 * width * max_tokens, f"the keys and values of {max_tokens} tokens")
         return TorchSession(self, max_tokens)
 
+    def prefix_stats(self) -> dict[str, int]:
+        """Nothing is kept of the beginnings of texts."""
+        return dict.fromkeys(("size_bytes", "limit_bytes", "pages", "reused_tokens", "dropped_pages"), 0)
+
     def _require(self, numbers: int, what: str) -> None:
         """Refuse what the device cannot hold in float32; how much others hold no interface says."""
         if self.device.type == "cuda":

@@ -1,0 +1,190 @@
+//! What a model makes of rows whose tokens are to be found: for each the chosen token and how sure it is.
+
+use kernels::SharedOut;
+
+use crate::error::{InferenceError, Result};
+use crate::sampler::Sampler;
+use crate::simd;
+use crate::states::{HEAD_ROWS, States};
+
+/// Numbers whose exponentials are held at a time: a multiple of a vector.
+const CHUNK: usize = 1024;
+/// The logit of a token that must not be chosen: finite, so that nothing times it is not a number.
+const FORBIDDEN: f32 = -1e30;
+
+/// What is asked of each row.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct PredictionRequest<'a> {
+    /// Most probable tokens to tell.
+    pub top_k: usize,
+    /// Tokens that have no part in the distribution.
+    pub forbidden: &'a [u32],
+    /// Also tell the logits.
+    pub logits: bool,
+}
+
+/// What the rows gave, in their order.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Predictions {
+    /// The chosen token of each row.
+    pub ids: Vec<u32>,
+    /// Its probability.
+    pub confidence: Vec<f32>,
+    /// Entropy of the distribution, in nats.
+    pub entropy: Vec<f32>,
+    /// The most probable tokens, `[rows, top_k]`, most probable first, lowest id among equals.
+    pub top_ids: Vec<u32>,
+    /// Their probabilities.
+    pub top_confidence: Vec<f32>,
+    /// `[rows, vocab]` if asked for; forbidden tokens are far below all others.
+    pub logits: Vec<f32>,
+}
+
+/// One row's distribution.
+#[derive(Debug, Clone, Default)]
+struct Summary {
+    /// Greatest logits and their tokens.
+    top: Vec<(f32, u32)>,
+    log_total: f32,
+    entropy: f32,
+}
+
+impl States<'_> {
+    /// What each wanted row gives.
+    ///
+    /// # Errors
+    /// As [`States::logits`]; [`InferenceError::NotFinite`]; [`InferenceError::TokenRange`] for a forbidden token
+    /// outside the vocabulary.
+    pub fn predict(
+        &mut self,
+        request: &PredictionRequest<'_>,
+        sampler: &mut Sampler,
+    ) -> Result<Predictions> {
+        let vocab = self.model().config().vocab_size;
+        if let Some(at) = request
+            .forbidden
+            .iter()
+            .position(|&id| id as usize >= vocab)
+        {
+            return Err(InferenceError::TokenRange {
+                id: i64::from(request.forbidden[at]),
+                position: at,
+                vocab_size: vocab,
+            });
+        }
+        let rows = self.rows();
+        let count = request.top_k.clamp(1, vocab);
+        let mut found = Predictions::default();
+        let mut logits = vec![0.0; HEAD_ROWS.min(rows) * vocab];
+        let mut summaries = vec![Summary::default(); HEAD_ROWS.min(rows)];
+        for first in (0..rows).step_by(HEAD_ROWS) {
+            let part = (rows - first).min(HEAD_ROWS);
+            let (logits, summaries) = (&mut logits[..part * vocab], &mut summaries[..part]);
+            self.logits(first, logits)?;
+            let (all, places) = (
+                SharedOut::new(&mut *logits),
+                SharedOut::new(&mut *summaries),
+            );
+            self.model().pool().run(part, |row| {
+                // SAFETY: each task has a row and a place of its own.
+                let (row, place) = unsafe { (all.part(row * vocab, vocab), places.part(row, 1)) };
+                for &id in request.forbidden {
+                    row[id as usize] = FORBIDDEN;
+                }
+                place[0].read(row, count);
+            });
+            for (row, summary) in logits.chunks_exact(vocab).zip(summaries) {
+                found.push(summary, row, request.top_k, sampler)?;
+            }
+            if request.logits {
+                found.logits.extend_from_slice(logits);
+            }
+        }
+        Ok(found)
+    }
+}
+
+impl Predictions {
+    fn push(
+        &mut self,
+        summary: &Summary,
+        logits: &[f32],
+        top_k: usize,
+        sampler: &mut Sampler,
+    ) -> Result<()> {
+        if !summary.entropy.is_finite() || summary.top[0].0 <= FORBIDDEN {
+            return Err(InferenceError::NotFinite { what: "logits" });
+        }
+        let id = if sampler.is_greedy() {
+            summary.top[0].1
+        } else {
+            sampler.sample(logits, &[])?.id
+        };
+        let probability = |logit: f32| (logit - summary.log_total).exp();
+        self.ids.push(id);
+        self.confidence.push(probability(logits[id as usize]));
+        self.entropy.push(summary.entropy);
+        for &(logit, id) in summary.top.iter().take(top_k) {
+            self.top_ids.push(id);
+            self.top_confidence.push(probability(logit));
+        }
+        Ok(())
+    }
+}
+
+impl Summary {
+    /// Reads the `count` greatest logits, the logarithm of the sum of the exponentials, and the entropy.
+    fn read(&mut self, logits: &[f32], count: usize) {
+        self.top.clear();
+        for (id, &logit) in (0..).zip(logits) {
+            let full = self.top.len() == count;
+            if full && logit <= self.top[count - 1].0 {
+                continue;
+            }
+            let at = self.top.partition_point(|&(other, _)| other >= logit);
+            if full {
+                self.top.pop();
+            }
+            self.top.insert(at, (logit, id));
+        }
+        let greatest = self.top[0].0;
+        let (mut total, mut weighted) = (0.0f64, 0.0f64);
+        let mut weights = [0.0; CHUNK];
+        for chunk in logits.chunks(CHUNK) {
+            weights[..chunk.len()].copy_from_slice(chunk);
+            weights[chunk.len()..].fill(f32::NEG_INFINITY);
+            total += f64::from(simd::exp_sum(kernels::isa(), &mut weights, greatest));
+            weighted += f64::from(kernels::dot_f32(&weights[..chunk.len()], chunk));
+        }
+        let log_total = f64::from(greatest) + total.ln();
+        self.log_total = log_total as f32;
+        self.entropy = (log_total - weighted / total).max(0.0) as f32;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_summary_is_that_of_the_softmax() {
+        let logits: Vec<f32> = (0..3000).map(|i| (i as f32 * 0.37).sin() * 4.0).collect();
+        let mut summary = Summary::default();
+        summary.read(&logits, 5);
+        let weights: Vec<f64> = logits.iter().map(|&l| f64::from(l).exp()).collect();
+        let total: f64 = weights.iter().sum();
+        let entropy: f64 = weights.iter().map(|w| -w / total * (w / total).ln()).sum();
+        assert!((f64::from(summary.log_total) - total.ln()).abs() < 1e-5);
+        assert!((f64::from(summary.entropy) - entropy).abs() < 1e-4);
+        let mut order: Vec<(f32, u32)> = logits.iter().copied().zip(0..).collect();
+        order.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+        assert_eq!(summary.top, order[..5]);
+    }
+
+    #[test]
+    fn equal_logits_come_by_id() {
+        let mut summary = Summary::default();
+        summary.read(&[1.0, 3.0, 3.0, 2.0, 3.0], 2);
+        assert_eq!(summary.top, [(3.0, 1), (3.0, 2)]);
+    }
+}

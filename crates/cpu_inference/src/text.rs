@@ -1,0 +1,109 @@
+//! What a model remembers of one text.
+
+use kernels::PAGE_KEYS;
+
+use crate::kv_cache::KvCache;
+use crate::prefix_cache::{Place, PrefixCache};
+
+/// A text that grows: what was read of it, what is still to be read, and what comes next.
+#[derive(Debug)]
+pub(crate) struct Text {
+    /// Tells it from every other text of the process.
+    pub(crate) number: u64,
+    pub(crate) cache: KvCache,
+    pub(crate) tokens: Vec<u32>,
+    /// Given, and not read yet, from `next` on.
+    pub(crate) unread: Vec<u32>,
+    pub(crate) next: usize,
+    /// Logits, `[vocab]`, of the token after the last; empty if there are none.
+    pub(crate) logits: Vec<f32>,
+    /// Where its full pages stand among those kept of all texts; `None` once one was not kept.
+    place: Option<Place>,
+    /// Full pages that `place` stands for.
+    kept: usize,
+}
+
+impl Text {
+    pub(crate) fn new(number: u64, cache: KvCache) -> Self {
+        let place = Some(Place::beginning(cache.shape().precision));
+        Self {
+            number,
+            cache,
+            tokens: Vec::new(),
+            unread: Vec::new(),
+            next: 0,
+            logits: Vec::new(),
+            place,
+            kept: 0,
+        }
+    }
+
+    /// Gives it tokens to read.
+    pub(crate) fn give(&mut self, ids: &[i32]) {
+        self.unread.clear();
+        self.unread.extend(ids.iter().map(|&id| id as u32));
+        self.next = 0;
+    }
+
+    /// Tokens to read.
+    pub(crate) fn unread(&self) -> &[u32] {
+        &self.unread[self.next..]
+    }
+
+    /// Counts `count` tokens as read; what came next is no longer known.
+    pub(crate) fn advance(&mut self, count: usize) {
+        if count > 0 {
+            self.logits.clear();
+        }
+        self.tokens
+            .extend_from_slice(&self.unread[self.next..self.next + count]);
+        self.next += count;
+    }
+
+    /// Forgets the tokens from `len` on.
+    pub(crate) fn truncate(&mut self, len: usize) {
+        self.tokens.truncate(len);
+        self.cache.truncate(len);
+        self.logits.clear();
+        if self.tokens.is_empty() {
+            (self.place, self.kept) = (Some(Place::beginning(self.cache.shape().precision)), 0);
+        } else if len / PAGE_KEYS < self.kept {
+            self.place = None;
+        }
+    }
+
+    /// Its rows see each other, not only those before: no other text shares such pages.
+    pub(crate) fn keep_apart(&mut self) {
+        self.place = None;
+    }
+
+    /// Takes over what is kept of a text that begins as this one does, if it has read nothing. The last token is
+    /// always left to read: somebody wants its logits.
+    pub(crate) fn adopt(&mut self, prefixes: &mut PrefixCache) {
+        if !self.tokens.is_empty() {
+            return;
+        }
+        let whole = self.unread().len().saturating_sub(1) / PAGE_KEYS * PAGE_KEYS;
+        let Some(place) = &mut self.place else { return };
+        let pages = prefixes.find(place, &self.unread[..whole]);
+        self.kept = pages.len();
+        self.cache.adopt(pages);
+        self.advance(self.kept * PAGE_KEYS);
+    }
+
+    /// Lets later texts take over its full pages.
+    pub(crate) fn share(&mut self, prefixes: &mut PrefixCache) {
+        let pages = self.cache.full_pages();
+        while let Some(place) = &mut self.place
+            && self.kept < pages.len()
+        {
+            let tokens = &self.tokens[self.kept * PAGE_KEYS..][..PAGE_KEYS];
+            let page = (&pages[self.kept], self.cache.shape().page_bytes());
+            if prefixes.keep(place, tokens, page) {
+                self.kept += 1;
+            } else {
+                self.place = None;
+            }
+        }
+    }
+}
