@@ -22,7 +22,17 @@ def _recipe(monkeypatch):
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
-    for name in ("examples", "notes", "open_data", "packing", "decoder", "judging", "train"):
+    for name in (
+        "examples",
+        "notes",
+        "open_data",
+        "packing",
+        "open_data",
+        "decoder",
+        "judging",
+        "train",
+        "questions",
+    ):
         sys.modules.pop(name, None)
 
 
@@ -161,3 +171,61 @@ def test_training_goes_on_from_a_card_and_refuses_one_of_another_rank():
         Decoder(tiny_weights(), rank=4).begin_from(first.card())
     with pytest.raises(ValueError, match="differ"):
         second.begin_from({"model.norm.weight": torch.ones(128)})
+
+
+@pytest.fixture
+def changed_decoder():
+    from decoder import Decoder
+
+    torch.manual_seed(0)
+    decoder = Decoder(tiny_weights(), rank=4)
+    with torch.no_grad():
+        for value in decoder.parameters():
+            value.add_(0.2 * torch.randn_like(value))
+    return decoder
+
+
+@torch.no_grad()
+def test_a_block_behind_prompts_that_were_read_once_is_as_in_one_pass(changed_decoder):
+    from decoder import dense_attention
+    from judging import Reading
+
+    prompts, block = [[20, 21, 22, 23], [24, 25]], torch.tensor([[4, 9, 4], [4, 4, 11]])
+    reading = Reading(changed_decoder, prompts, "cpu")
+    both = reading.block(block)
+    assert torch.equal(both, reading.block(block)), "a block leaves nothing behind"
+    for row, prompt in enumerate(prompts):
+        ids = torch.tensor([prompt + block[row].tolist()])
+        at = torch.arange(ids.shape[1])
+        mask = (at[None] < len(prompt)) | (at[:, None] >= len(prompt))
+        alone = changed_decoder(ids, at[None], dense_attention, mask[None, None])[0, len(prompt) :]
+        torch.testing.assert_close(both[row].float(), alone.float(), atol=0.05, rtol=0.02)
+
+
+@torch.no_grad()
+def test_tokens_behind_prompts_are_those_of_whole_passes(changed_decoder):
+    from decoder import dense_attention
+    from judging import Reading, left_to_right
+    from packing import END
+
+    prompts = [[20, 21, 22, 23], [24, 25]]
+    written, counts, _ = left_to_right(Reading(changed_decoder, prompts, "cpu", is_causal=True), 6)
+    for row, prompt in enumerate(prompts):
+        ids = list(prompt)
+        for step in range(int(counts[row])):
+            at = torch.arange(len(ids))
+            mask = (at[None] <= at[:, None])[None, None]
+            states = changed_decoder(torch.tensor([ids]), at[None], dense_attention, mask)
+            logits = changed_decoder.logits(states[0, -1])
+            # Sums in another order may tip a near tie.
+            assert logits[written[row, step]] >= logits.max() - 0.1
+            ids.append(int(written[row, step]))
+        assert ids[-1] == END or len(ids) == len(prompt) + 6
+
+
+def test_samples_are_among_the_likeliest():
+    from questions import sample
+
+    logs = torch.tensor([[0.6, 0.3, 0.06, 0.04]]).log().repeat(200, 1)
+    torch.manual_seed(0)
+    assert set(sample(logs).tolist()) == {0, 1}

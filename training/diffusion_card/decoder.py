@@ -185,10 +185,43 @@ class Decoder(nn.Module):
 
 
 def dense_attention(q: Tensor, k: Tensor, v: Tensor, mask: object) -> Tensor:
-    """Attention under a mask of bool[b, 1, n, m]; for the CPU, and for judging."""
-    repeats = q.shape[1] // k.shape[1]
-    k, v = k.repeat_interleave(repeats, 1), v.repeat_interleave(repeats, 1)
-    return functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    """Attention under a mask of bool[b, 1, n, m]; for the CPU, and for writing.
+
+    Query heads that share keys become rows of one head, so that no key is copied.
+    """
+    assert isinstance(mask, Tensor)
+    rows = q.shape[1] // k.shape[1]
+    folded = q.unflatten(1, (k.shape[1], rows)).flatten(2, 3)
+    out = functional.scaled_dot_product_attention(folded, k, v, attn_mask=mask.repeat(1, 1, rows, 1))
+    return out.unflatten(2, (rows, q.shape[2])).flatten(1, 2)
+
+
+class KeptKeys:
+    """Attention over the keys of earlier calls and of this one: what was read once is not read again.
+
+    Each call of the decoder asks it once a layer, in order. `keeps` tells whether a call's own keys stay.
+    """
+
+    def __init__(self) -> None:
+        self._kept: list[tuple[Tensor, Tensor]] = []
+        self._layer = 0
+        self.keeps = True
+
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor, mask: object) -> Tensor:
+        """As `dense_attention`; the mask counts the kept keys first."""
+        layer, is_first = self._layer, self._layer == len(self._kept)
+        if not is_first:
+            before = self._kept[layer]
+            k, v = torch.cat([before[0], k], 2), torch.cat([before[1], v], 2)
+        if self.keeps:
+            self._kept[layer : layer + 1] = [(k, v)]
+        self._layer += 1
+        return dense_attention(q, k, v, mask)
+
+    def begin(self, *, keeps: bool) -> KeptKeys:
+        """Before each call of the decoder."""
+        self._layer, self.keeps = 0, keeps
+        return self
 
 
 def quantised(card: dict[str, Tensor]) -> dict[str, Tensor]:

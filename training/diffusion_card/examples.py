@@ -57,6 +57,11 @@ def ask(context: str, question: str) -> str:
     return f"{context}\n\nQuestion: {question}\nAnswer:"
 
 
+def ask_back(context: str, answer: str) -> str:
+    """The prompt for a question about a passage that has an answer."""
+    return f"{context}\n\nAnswer: {answer}\nQuestion:"
+
+
 class Examples:
     """Draws examples of every kind; one public method a kind.
 
@@ -82,6 +87,12 @@ class Examples:
             passages += [other for other in others if answer.lower() not in other.lower()]
             rng.shuffle(passages)
         return Example("grounded", ask(_join(rng, passages), row["question"]), (Piece(answer),))
+
+    def question(self, rng: random.Random) -> Example:
+        """The question that belongs to an answer: for a card that asks, see `questions.py`."""
+        _, row = self._data.draw(rng)
+        prompt = ask_back(_crop(rng, row, 1500), _answer(rng, row))
+        return Example("question", prompt, (Piece(row["question"].strip()),), room=32)
 
     def unanswerable(self, rng: random.Random) -> Example:
         """A question that its passages do not answer, though they may be near it."""
@@ -293,6 +304,13 @@ def _crop(rng: random.Random, row: dict, most: int) -> str:
         if not grown:
             return context[cuts[first] : cuts[last]].strip()
         first, last = rng.choice(grown)
+
+
+def span(rng: random.Random, sentence: str) -> str | None:
+    """Something in a sentence that a question could be about, where it has any."""
+    gap = _gap(rng, sentence)
+    answer = sentence[slice(*gap)].strip(" .,;:()\"'") if gap else ""
+    return answer if 2 <= len(answer) <= 80 else None
 
 
 def _gap(rng: random.Random, sentence: str) -> tuple[int, int] | None:

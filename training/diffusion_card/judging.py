@@ -8,13 +8,16 @@ import random
 import re
 import string
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from decoder import Decoder, dense_attention
+from decoder import Decoder, KeptKeys
 from examples import NOT_STATED, Example, Examples, Piece, ask
 from packing import END, MASK, NULL, TextEncoder, canvas
+from torch import Tensor
+from torch.nn import functional
 
 THRESHOLD = 0.9
 _BATCH = 64
@@ -130,50 +133,120 @@ def write(
     """Write the open pieces: by confidence, several positions a pass (arXiv:2505.22618), or left to right."""
     prompts = [encoder.prompt(example.prompt) for example in examples]
     frames = [_frame(encoder, example, block) for example in examples]
-    before, behind = max(map(len, prompts)), max(map(len, frames))
-    ids = torch.full((len(examples), before + behind), NULL)
-    positions = torch.zeros_like(ids)
-    real = torch.zeros_like(ids, dtype=torch.bool)
-    for row, (prompt, frame) in enumerate(zip(prompts, frames, strict=True)):
-        span = slice(before - len(prompt), before + len(frame))
-        ids[row, span] = torch.tensor(prompt + frame)
-        positions[row, span] = torch.arange(len(prompt) + len(frame))
-        real[row, span] = True
-    ids, positions, real = ids.to(device), positions.to(device), real.to(device)
-    at = torch.arange(before + behind, device=device)
+    reading = Reading(decoder, prompts, device, is_causal=objective == "causal")
     if objective == "causal":
-        seen = at[None, :] <= at[:, None]
+        written = left_to_right(reading, max(map(len, frames)))
     else:
-        seen = (at[None, :] < before) | (at[:, None] >= before)
-    # A row of padding sees itself, for a softmax over nothing is not a number.
-    mask = ((real[:, None, :] & seen) | (at[None, :] == at[:, None]))[:, None]
-    passes, confidence = torch.zeros(len(examples), device=device), torch.zeros(len(examples), device=device)
-    ended = torch.zeros(len(examples), dtype=torch.bool, device=device)
-    for step in range(behind):
-        is_open = ids[:, before:] == MASK
-        if not is_open.any() or ended.all():
+        written = _by_confidence(reading, frames)
+    ids, passes, confidence = written
+    return [
+        Written(_slots(encoder, frame, row), int(used), float(sure))
+        for frame, row, used, sure in zip(frames, ids.tolist(), passes, confidence, strict=True)
+    ]
+
+
+class Reading:
+    """Prompts that were read once, their keys kept; blocks behind them are computed alone.
+
+    Args:
+        decoder: reads.
+        prompts: ids, of any lengths.
+        device: where.
+        is_causal: a position of a prompt sees those before it, not all of its prompt.
+    """
+
+    def __init__(
+        self, decoder: Decoder, prompts: list[list[int]], device: str, *, is_causal: bool = False
+    ) -> None:
+        self.decoder, self.device = decoder, device
+        self.lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
+        before = int(self.lengths.max())
+        # To the right, so that the last of each stands at the end.
+        self._real = torch.arange(before, device=device) >= before - self.lengths[:, None]
+        ids = torch.full((len(prompts), before), NULL)
+        for row, prompt in enumerate(prompts):
+            ids[row, before - len(prompt) :] = torch.tensor(prompt)
+        at = torch.arange(before, device=device)
+        seen = self._real[:, None, :] & ((at[None, :] <= at[:, None]) | (not is_causal))
+        # A row of padding sees itself, for a softmax over nothing is not a number.
+        mask = (seen | (at[None, :] == at[:, None]))[:, None]
+        positions = (self._real.cumsum(1) - 1).clamp_min(0)
+        self._keys = KeptKeys()
+        self.last = decoder(ids.to(device), positions, self._keys.begin(keeps=True), mask)[:, -1:]
+
+    def block(self, ids: Tensor, *, real: Tensor | None = None) -> Tensor:
+        """States of ids[b, n] behind the prompts, which see each other where they are real."""
+        n = ids.shape[1]
+        own = torch.ones_like(ids, dtype=torch.bool) if real is None else real
+        own = own[:, None, :] | torch.eye(n, dtype=torch.bool, device=ids.device)
+        seen = torch.cat([self._real[:, None, :].expand(-1, n, -1), own], 2)[:, None]
+        positions = self.lengths[:, None] + torch.arange(n, device=ids.device)
+        return self.decoder(ids, positions, self._keys.begin(keeps=False), seen)
+
+    def token(self, ids: Tensor) -> Tensor:
+        """States of ids[b, 1], which the prompts end with from now on."""
+        self._real = functional.pad(self._real, (0, 1), value=True)
+        seen = self._real[:, None, None, :]
+        states = self.decoder(ids, self.lengths[:, None], self._keys.begin(keeps=True), seen)
+        self.lengths = self.lengths + 1
+        return states
+
+
+def _by_confidence(reading: Reading, frames: list[list[int]]) -> tuple[Tensor, Tensor, Tensor]:
+    longest = max(map(len, frames))
+    padded = [frame + [NULL] * (longest - len(frame)) for frame in frames]
+    ids = torch.tensor(padded, device=reading.device)
+    lengths = torch.tensor([len(frame) for frame in frames], device=reading.device)
+    real = torch.arange(longest, device=reading.device) < lengths[:, None]
+    passes = torch.zeros(len(frames), device=reading.device)
+    confidence = torch.zeros_like(passes)
+    for _ in range(longest):
+        is_open = ids == MASK
+        if not is_open.any():
             break
-        hidden = decoder(ids, positions, dense_attention, mask)
-        if objective == "causal":
-            best, chosen = decoder.logits(hidden[:, before + step - 1]).log_softmax(-1).max(-1)
-            chosen = torch.where(ended, NULL, chosen)
-            confidence += torch.where(ended, 0.0, best)
-            passes += ~ended
-            ids[:, before + step] = chosen
-            ended |= chosen == END
-            continue
-        logits = decoder.logits(hidden[:, before:])
+        logits = reading.decoder.logits(reading.block(ids, real=real))
         logits[..., MASK] = -torch.inf
         best, chosen = logits.softmax(-1).max(-1)
         score = torch.where(is_open, best, -1.0)
         taken = is_open & ((score >= THRESHOLD) | (score == score.amax(-1, keepdim=True)))
         passes += is_open.any(-1)
         confidence += torch.where(taken, best.log(), 0.0).sum(-1)
-        ids[:, before:] = torch.where(taken, chosen, ids[:, before:])
-    return [
-        Written(_slots(encoder, frame, row), int(used), float(sure))
-        for frame, row, used, sure in zip(frames, ids[:, before:].tolist(), passes, confidence, strict=True)
-    ]
+        ids = torch.where(taken, chosen, ids)
+    return ids, passes, confidence
+
+
+def left_to_right(
+    reading: Reading, longest: int, choose: Callable[[Tensor], Tensor] | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Write up to `longest` tokens behind each prompt.
+
+    Args:
+        reading: the prompts.
+        longest: most tokens.
+        choose: takes a token of each by float32[b, vocabulary] of log-probabilities.
+
+    Returns:
+        int64[b, longest], NULL behind an end; tokens written, and the sum of their log-probabilities.
+    """
+    count = len(reading.lengths)
+    ids = torch.full((count, longest), NULL, device=reading.device)
+    passes = torch.zeros(count, device=reading.device)
+    confidence = torch.zeros_like(passes)
+    ended = torch.zeros(count, dtype=torch.bool, device=reading.device)
+    states = reading.last
+    for step in range(longest):
+        logs = reading.decoder.logits(states[:, 0]).log_softmax(-1)
+        chosen = choose(logs) if choose else logs.argmax(-1)
+        best = logs.gather(1, chosen[:, None])[:, 0]
+        chosen = torch.where(ended, NULL, chosen)
+        confidence += torch.where(ended, 0.0, best)
+        passes += ~ended
+        ids[:, step] = chosen
+        ended |= chosen == END
+        if ended.all():
+            break
+        states = reading.token(chosen[:, None])
+    return ids, passes, confidence
 
 
 def _frame(encoder: TextEncoder, example: Example, block: int) -> list[int]:

@@ -28,6 +28,7 @@ _SOURCE_WEIGHT = {
     "AfriQA": 0.5,
     "COVID-QA": 0.3,
     "SleepQA": 0.4,
+    "written": 0.5,
 }
 _TEXT_WEIGHT = {"novels": 0.25, "sgd_dialogues": 0.4}
 _TASK_WEIGHT = {
@@ -66,13 +67,25 @@ class OpenData:
     """
 
     def __init__(self, folder: Path, *, held_out: bool) -> None:
-        self._read_questions(folder / "reader" / "extractive.jsonl.gz", held_out)
+        self.by_source: dict[str, list[dict]] = defaultdict(list)
+        self.questions_of: dict[str, list[dict]] = defaultdict(list)
+        # The second, where it is there, is what `questions.py` wrote.
+        for name in ("extractive", "written"):
+            path = folder / "reader" / f"{name}.jsonl.gz"
+            if name == "extractive" or path.exists():
+                self._read_questions(path, held_out)
+        self.sources = [
+            name for name, found in self.by_source.items() if any(row["answers"] for row in found)
+        ]
+        self.source_weights = [
+            len(self.by_source[name]) * _SOURCE_WEIGHT.get(name, 1.0) for name in self.sources
+        ]
+        self.contexts = list(self.questions_of)
+        self.unanswerable = [row for found in self.by_source.values() for row in found if not row["answers"]]
         self._read_entailment(folder / "reader" / "nli.jsonl.gz", held_out)
         self._read_texts(sorted((folder / "train").glob("*.jsonl.gz")))
 
     def _read_questions(self, path: Path, held_out: bool) -> None:
-        self.by_source: dict[str, list[dict]] = defaultdict(list)
-        self.questions_of: dict[str, list[dict]] = defaultdict(list)
         for row in rows(path):
             if (
                 row["lang"] == "en"
@@ -82,14 +95,6 @@ class OpenData:
                 self.by_source[re.sub(r"[ (/].*", "", row["source"])].append(row)
                 if row["answers"]:
                     self.questions_of[row["context"]].append(row)
-        self.sources = [
-            name for name, found in self.by_source.items() if any(row["answers"] for row in found)
-        ]
-        self.source_weights = [
-            len(self.by_source[name]) * _SOURCE_WEIGHT.get(name, 1.0) for name in self.sources
-        ]
-        self.contexts = list(self.questions_of)
-        self.unanswerable = [row for found in self.by_source.values() for row in found if not row["answers"]]
 
     def _read_entailment(self, path: Path, held_out: bool) -> None:
         self.entailment = [

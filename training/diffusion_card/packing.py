@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,7 +29,7 @@ MIXTURE = {
     "plain": 0.08,
     "infill": 0.07,
 }
-"""Share of the positions of a batch that each kind of example takes."""
+"""Share of the positions of a batch that each kind of example takes, where nothing else is asked for."""
 
 MAX_POSITIONS = 1400
 MIN_TIME = 0.05
@@ -196,23 +197,31 @@ class Batches(torch.utils.data.Dataset):
     """
 
     def __init__(
-        self, data: Path, tokenizer: Path, *, rows: int, length: int, seed: int, objective: str
+        self,
+        data: Path,
+        tokenizer: Path,
+        *,
+        rows: int,
+        length: int,
+        seed: int,
+        objective: str,
+        mixture: Mapping[str, float] = MIXTURE,
     ) -> None:
         self._data, self._tokenizer = data, tokenizer
         self._rows, self._length = rows, length
-        self._seed, self._objective = seed, objective
+        self._seed, self._objective, self._mixture = seed, objective, mixture
         self._sources: tuple[TextEncoder, Examples] | None = None
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         # Read in the process that uses them: a worker's own.
         self._sources = self._sources or (TextEncoder(self._tokenizer), Examples(self._data))
         rng = random.Random(f"{self._seed}/{index}")
-        used = {kind: rng.random() * self._length for kind in MIXTURE}
+        used = {kind: rng.random() * self._length for kind in self._mixture}
         rows: list[list[Positions]] = [[] for _ in range(self._rows)]
         free = [self._length] * self._rows
         misses = 0
         while misses < 2 * self._rows:
-            kind = min(MIXTURE, key=lambda name: used[name] / MIXTURE[name])
+            kind = min(self._mixture, key=lambda name: used[name] / self._mixture[name])
             made = self._positions(getattr(self._sources[1], kind)(rng), rng)
             used[kind] += len(made)
             row = max(range(self._rows), key=free.__getitem__)

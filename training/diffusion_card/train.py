@@ -15,7 +15,7 @@ import torch.distributed
 import torch.utils.checkpoint
 from decoder import Decoder, dense_attention, quantised, read_gguf
 from judging import Judge
-from packing import Batches, TextEncoder, visible
+from packing import MIXTURE, Batches, TextEncoder, visible
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional
@@ -40,6 +40,9 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--card", type=Path, help="begin from this card, of the same rank")
     parser.add_argument("--objective", choices=("diffusion", "causal"), default="diffusion")
+    parser.add_argument(
+        "--kinds", help="kinds of examples, with commas between; by default the mixture of packing.py"
+    )
     parser.add_argument("--rank", type=int, default=128)
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--rows", type=int, default=8)
@@ -175,7 +178,13 @@ class Training:
         """Train until the time is over, then judge and write the card."""
         a = self._a
         batches = Batches(
-            a.data, a.tokenizer, rows=a.rows, length=a.length, seed=a.seed, objective=a.objective
+            a.data,
+            a.tokenizer,
+            rows=a.rows,
+            length=a.length,
+            seed=a.seed,
+            objective=a.objective,
+            mixture=dict.fromkeys(a.kinds.split(","), 1.0) if a.kinds else MIXTURE,
         )
         first = self._step * a.accumulate * self._team.size + self._team.rank
         loader = torch.utils.data.DataLoader(
