@@ -173,7 +173,11 @@ SHAPES: Mapping[str, Mapping[str, Shape]] = {
         "headings": lambda _, number: f"<h{1 + number % 6}>{number}",
         "lists": "<ul><li>x",
         "attributes": lambda _, number: "<a" if number == 0 else " a=1" * 999,
-        "tags_of_attributes": "<p title='x' class='y' style='z' role='r' alt='s'>",
+        "tags_of_attributes": (
+            "<p alt=a class=b hidden label=c open placeholder=d role=e style=f type=g value=h>x"
+        ),
+        "wide_letters": lambda _, number: "\U0001f600" if number == 0 else "<b>word</b> " * 999,
+        "reopened": lambda _, number: f"<p><b class='{'x' * 50_000}'>" if number == 0 else "<p>x" * 999,
         "pictures": "<img alt=x>",
         "entities": "&amp;",
         "open_tags": "<a ",

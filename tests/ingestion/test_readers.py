@@ -195,6 +195,30 @@ def test_html_that_is_all_menu_is_read_after_all():
     assert [text for text, *_ in blocks("a.html", "<nav><p>only this</p></nav>")] == ["only this"]
 
 
+@pytest.mark.parametrize(
+    "page",
+    [
+        "<p>" + "some words\n" * 30_000,
+        "<pre>" + "some words\n" * 30_000,
+        "<p>" + "some words " * 50_000,
+        "<p>" + "<b>some words</b> " * 20_000,
+        "<p>" + "<img alt='some words'>" * 20_000,
+        "<p>" + "so<i>me</i> wo<i>rds</i>\n" * 9_000,
+        "<b><p>" * 1_000_000 + "<p>some words\n" * 9_000,
+    ],
+)
+def test_very_much_text_of_a_page_is_several_blocks_that_know_their_lines(page):
+    lines = page.split("\n")
+    found = read_document("a.html", page.encode()).blocks
+    assert len(found) > 1 or "img" in page or len(lines) == 1
+    words = [word for block in found for word in block.text.split()]
+    assert words == ["some", "words"] * page.count("me")
+    for block in found:
+        assert block.text.count("\n") in (0, block.end_line - block.line)
+        assert block.end_line <= len(lines)
+    assert [block.line for block in found] == sorted(block.line for block in found)
+
+
 def test_html_ends_within_anything():
     page = "<main><h1>T</h1><p>one<p>two <b>x</b><pre>code</pre><!-- c --><a href='x'>"
     for end in range(len(page)):

@@ -92,7 +92,7 @@ def test_the_state_is_that_of_the_bytes_however_they_are_read(short_pieces, tmp_
 
 def test_a_parser_that_holds_a_whole_document_has_a_limit(monkeypatch, tmp_path):
     monkeypatch.setattr(reading, "_SHORT_BYTES", 10)
-    monkeypatch.setattr(reading, "_MAX_WHOLE_BYTES", 100)
+    monkeypatch.setitem(reading._MAX_WHOLE_BYTES, "html", 100)
     path = tmp_path / "a.html"
     path.write_text("<h1>Title</h1>" + "words " * 20)
     with pytest.raises(IngestError, match="larger than"):

@@ -8,16 +8,26 @@ pub(crate) type NodeId = u32;
 /// No node: the end of a chain of siblings, the parent of a root.
 pub(crate) const NONE: NodeId = NodeId::MAX;
 
+/// A part of `Arena::text`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Part {
+    start: u32,
+    end: u32,
+}
+
+/// Name and value: a string of its own for each would take six times as much.
+pub(crate) type Attribute = (LocalName, Part);
+
 #[derive(Debug)]
 pub(crate) enum Content {
     /// A node without a name or text of its own: the document, a template's contents, a comment.
     Plain,
     Element {
         name: QualName,
-        attributes: Box<[(LocalName, String)]>,
+        attributes: Box<[Attribute]>,
     },
-    /// A range of `Arena::text`.
-    Text { start: usize, end: usize },
+    /// A part of `Arena::text`.
+    Text(Part),
 }
 
 #[derive(Debug)]
@@ -37,8 +47,8 @@ pub(crate) struct Node {
 #[derive(Debug, Default)]
 pub(crate) struct Arena {
     pub nodes: Vec<Node>,
-    /// All text, in the order it was met.
-    pub text: String,
+    /// All text and all values of attributes, in the order they were met.
+    text: String,
     /// Nodes up to which each line of text has a node of its own.
     pub max_lines: usize,
 }
@@ -64,6 +74,26 @@ impl Arena {
 
     pub fn get_mut(&mut self, id: NodeId) -> &mut Node {
         &mut self.nodes[id as usize]
+    }
+
+    /// Keep a text; it is shorter than 4 GiB with all others.
+    pub fn keep(&mut self, text: &str) -> Part {
+        let start = self.text.len() as u32;
+        self.text.push_str(text);
+        Part {
+            start,
+            end: self.text.len() as u32,
+        }
+    }
+
+    /// Bytes of all texts that were kept.
+    pub fn text_len(&self) -> usize {
+        self.text.len()
+    }
+
+    /// A text that was kept.
+    pub fn text(&self, part: Part) -> &str {
+        &self.text[part.start as usize..part.end as usize]
     }
 
     /// Make a node that has no parent the last child of another.
@@ -113,22 +143,20 @@ impl Arena {
     ///
     /// Returns the node to place, if it is a new one.
     pub fn write(&mut self, after: NodeId, text: &str, line: u32) -> Option<NodeId> {
-        let start = self.text.len();
-        self.text.push_str(text);
-        let end = self.text.len();
+        let part = self.keep(text);
         if after != NONE {
             let is_gap = text.bytes().all(|byte| byte.is_ascii_whitespace());
             let joins = is_gap || self.nodes.len() >= self.max_lines;
             let node = self.get_mut(after);
-            if let Content::Text { end: last, .. } = &mut node.content
-                && *last == start
+            if let Content::Text(before) = &mut node.content
+                && before.end == part.start
                 && (joins || node.line == line)
             {
-                *last = end;
+                before.end = part.end;
                 return None;
             }
         }
-        Some(self.add(Content::Text { start, end }, line))
+        Some(self.add(Content::Text(part), line))
     }
 
     fn link(&mut self, parent: NodeId, previous: NodeId, child: NodeId, next: NodeId) {

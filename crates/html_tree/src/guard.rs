@@ -28,7 +28,7 @@ const COMPARED_ATTRIBUTES: usize = 32;
 pub enum Limit {
     /// Elements nested deeper than [`MAX_DEPTH`]; the structure below it is lost.
     Depth,
-    /// More elements than bytes, or than a million; the structure of what follows is lost.
+    /// More elements or text than bytes, or a million elements; the structure of what follows is lost.
     Nodes,
     /// More than [`crate::MAX_ATTRIBUTES`] attributes in a tag; the rest of them is lost.
     Attributes,
@@ -41,6 +41,8 @@ pub(crate) struct Guard {
     /// The first line at which each bound was met.
     pub limits: RefCell<Vec<(Limit, u32)>>,
     max_nodes: usize,
+    /// Most text that is kept. Only attributes of elements that are opened again make more of it than the page has.
+    max_text: usize,
     /// Elements passed by whose end tag is still to come.
     passed_by: RefCell<HashMap<LocalName, u32>>,
 }
@@ -54,6 +56,7 @@ impl Guard {
             has_token: Cell::new(false),
             limits: RefCell::default(),
             max_nodes,
+            max_text: 2 * size_bytes + SPARE_NODES,
             passed_by: RefCell::default(),
         }
     }
@@ -81,6 +84,11 @@ impl Guard {
         }
     }
 
+    fn is_full(&self) -> bool {
+        let arena = self.builder.sink.arena.borrow();
+        arena.nodes.len() >= self.max_nodes || arena.text_len() > self.max_text
+    }
+
     fn is_passed_by(&self, tag: &Tag, line: u32) -> bool {
         match tag.kind {
             EndTag => {
@@ -94,7 +102,7 @@ impl Guard {
                 }
             }
             StartTag => {
-                if self.builder.sink.arena.borrow().nodes.len() >= self.max_nodes {
+                if self.is_full() {
                     self.meet(Limit::Nodes, line);
                     return true;
                 }

@@ -104,16 +104,16 @@ impl TreeSink for Sink {
         attributes: Vec<Attribute>,
         flags: ElementFlags,
     ) -> Handle {
+        let mut arena = self.arena.borrow_mut();
         let attributes = attributes
             .into_iter()
             .filter(is_kept)
-            .map(|attribute| (attribute.name.local, attribute.value.to_string()))
+            .map(|attribute| (attribute.name.local, arena.keep(&attribute.value)))
             .collect();
         let content = Content::Element {
             name: name.clone(),
             attributes,
         };
-        let mut arena = self.arena.borrow_mut();
         let id = arena.add(content, self.line.get());
         if flags.template {
             let contents = arena.add(Content::Plain, self.line.get());
@@ -207,10 +207,13 @@ impl TreeSink for Sink {
         let mut all = std::mem::take(attributes).into_vec();
         for attribute in added.into_iter().filter(is_kept) {
             if all.iter().all(|(name, _)| *name != attribute.name.local) {
-                all.push((attribute.name.local, attribute.value.to_string()));
+                let value = arena.keep(&attribute.value);
+                all.push((attribute.name.local, value));
             }
         }
-        *attributes = all.into_boxed_slice();
+        if let Content::Element { attributes, .. } = &mut arena.get_mut(target.id).content {
+            *attributes = all.into_boxed_slice();
+        }
     }
 
     fn remove_from_parent(&self, target: &Handle) {

@@ -96,17 +96,39 @@ fn attributes_are_bounded_whatever_stands_in_their_quotes() {
 #[test]
 fn nodes_are_bounded_and_the_text_beyond_is_kept() {
     let (texts, _) = read(&("x\n".repeat(1_500_000) + "<p>last"));
-    assert!(texts.len() <= 1_000_001);
+    assert!(texts.len() <= 1_000_100);
     let all: usize = texts
         .iter()
         .map(|(text, _)| text.matches('x').count())
         .sum();
     assert_eq!(all, 1_500_000);
     assert!(texts.iter().any(|(text, _)| text.ends_with("last")));
+    assert!(texts.iter().all(|(text, _)| text.len() <= 1 << 16));
+    assert_eq!(
+        texts
+            .last()
+            .map(|(text, line)| line + text.matches('\n').count() as u32),
+        Some(1_500_001)
+    );
     assert_eq!(
         limits(&("x\n".repeat(1_500_000) + "<p>last")),
         [Limit::Nodes]
     );
+}
+
+#[test]
+fn attributes_of_elements_that_are_opened_again_are_bounded() {
+    // Without the bound this takes forty gigabytes.
+    let page = format!(
+        "<p><b class='{}'>{}last",
+        "x".repeat(1_000_000),
+        "<p>y".repeat(40_000)
+    );
+    let (texts, _) = read(&page);
+    let all: String = texts.into_iter().map(|(text, _)| text).collect();
+    assert_eq!(all.matches('y').count(), 40_000);
+    assert!(all.ends_with("last"));
+    assert_eq!(limits(&page), [Limit::Nodes]);
 }
 
 /// Pieces of markup that parsers stumble over.

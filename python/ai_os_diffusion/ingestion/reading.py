@@ -26,7 +26,8 @@ from ai_os_diffusion.utils.files.regular_file import open_regular
 
 __all__ = ["Reading"]
 
-_MAX_WHOLE_BYTES = 64_000_000
+# What a parser that needs all of a document is given. A page takes up to twelve times its size.
+_MAX_WHOLE_BYTES = {"html": 32_000_000, "pdf": 64_000_000}
 # What is read whole in any case: it is in memory once, and most files are shorter.
 _SHORT_BYTES = 500_000
 _BUFFER_BYTES = 1 << 20
@@ -127,8 +128,8 @@ class Reading:
             yield from self._pieces(kind, reader, self._long.encoding(kind))
         elif kind is None or reader:
             raise IngestError("binary file")
-        elif self.size_bytes > _MAX_WHOLE_BYTES:
-            limit = f"{_MAX_WHOLE_BYTES / 1e6:.0f} MB"
+        elif self.size_bytes > _MAX_WHOLE_BYTES[kind]:
+            limit = f"{_MAX_WHOLE_BYTES[kind] / 1e6:.0f} MB"
             raise IngestError(
                 f"larger than {limit}, the most that is read of this format ({kind}); split it, or make it "
                 "plain text, Markdown or JSON Lines, which may be of any size"

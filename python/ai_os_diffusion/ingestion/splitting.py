@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from operator import methodcaller
 
-__all__ = ["Span", "atom_runs", "atoms", "lines", "sentences", "words"]
+__all__ = ["Span", "atom_runs", "atoms", "lines", "sentences", "word_runs", "words"]
 
 Span = tuple[int, int]
 """Begin and end of a piece within its text; between pieces lies white space only."""
@@ -53,6 +53,12 @@ def lines(text: str) -> Iterator[Span]:
 def words(text: str) -> Iterator[Span]:
     """Spans of runs without white space."""
     return map(_span, _WORD.finditer(text))
+
+
+def word_runs(text: str, most: int) -> Iterator[Span]:
+    """Spans of as many words, the last of fewer."""
+    runs = re.compile(rf"\S+(?:\s+\S+){{0,{most - 1}}}")
+    return map(_span, runs.finditer(text))
 
 
 def atoms(text: str) -> Iterator[Span]:

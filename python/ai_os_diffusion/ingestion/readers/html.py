@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from itertools import groupby
+from operator import itemgetter
 
 from ai_os_diffusion.ingestion.document import Block, BlockKind, Remark, RemarkKind, spans
 from ai_os_diffusion.ingestion.readers.outline import Outline
@@ -36,6 +38,10 @@ _LIMITS = {
     "nodes": "formatting that multiplies without end; the text after it was taken, without its structure",
     "attributes": "a tag with more than 1,024 attributes; the rest of them was passed by",
 }
+
+# A text that is longer, or of more lines, is several blocks.
+_MAX_CHARS = 1 << 18
+_MAX_PIECES = 8192
 
 _Event = tuple[int, str, int, "dict[str, str] | None"]
 
@@ -80,6 +86,8 @@ class _Page:
         self._outline = Outline()
         self._title = ""
         self._pieces: list[tuple[int, str]] = []
+        self._chars = 0
+        self._most = 2 * _MAX_PIECES
         self._heading = 0
         self._kind: BlockKind = "prose"
         self._drawing = 0
@@ -89,8 +97,7 @@ class _Page:
         open_tags: list[str] = []
         for event, value, line, attributes in events:
             if event == 0:
-                if self._pieces or self._kind == "code" or not value.isspace():
-                    self._pieces.append((line, value))
+                yield from self._text(line, value)
             elif event < 0:
                 yield from self._close(open_tags.pop())
             elif value == "title" and not self._drawing:
@@ -102,6 +109,18 @@ class _Page:
                 yield from self._open(value, attributes or {}, line)
         yield from self._end_block()
         yield from self._outline.end()
+
+    def _text(self, line: int, text: str) -> Iterator[Block]:
+        """Gather text; very much of it is several blocks, which end between words."""
+        # Beyond the bound of nodes many lines come in one piece.
+        parts = [text] if text.find("\n", 0, -1) < 0 else text.split("\n")
+        for number, part in enumerate(parts, line):
+            if len(self._pieces) >= _MAX_PIECES or self._chars >= _MAX_CHARS:
+                above, before = self._pieces[-1]
+                if number > above or before[-1:].isspace() or part[:1].isspace():
+                    yield from self._end_block(goes_on=True)
+            if part and (self._pieces or self._kind == "code" or not part.isspace()):
+                self._add(number, part)
 
     def _open(self, tag: str, attributes: Mapping[str, str], line: int) -> Iterator[Block]:
         if tag in _HEADINGS:
@@ -161,14 +180,23 @@ class _Page:
 
     def _add(self, line: int, text: str) -> None:
         self._pieces.append((line, text))
+        self._chars += len(text)
+        if len(self._pieces) > self._most:
+            # A line of very many elements is one piece.
+            lines = groupby(self._pieces, key=_number)
+            self._pieces = [(number, "".join([text for _, text in pieces])) for number, pieces in lines]
+            self._most = 2 * max(len(self._pieces), _MAX_PIECES)
 
-    def _end_block(self) -> Iterator[Block]:
-        """Turn the pieces gathered so far into a block."""
+    def _end_block(self, *, goes_on: bool = False) -> Iterator[Block]:
+        """Turn the pieces gathered so far into a block; the next one goes on with it."""
         pieces, kind, level = self._pieces, self._kind, self._heading
-        self._kind, self._heading = "prose", 0
+        if not goes_on:
+            self._kind, self._heading = "prose", 0
+        elif level:
+            return
         if not pieces:
             return
-        self._pieces = []
+        self._pieces, self._chars = [], 0
         block = _joined(pieces, kind)
         if block is None:
             return
@@ -207,11 +235,11 @@ def _said(tag: str, attributes: Mapping[str, str]) -> str:
 
 def _joined(pieces: list[tuple[int, str]], kind: BlockKind) -> Block | None:
     """Pieces of lines as one block, or None when nothing is written in them."""
-    lines: dict[int, list[str]] = {}
-    for number, text in pieces:
-        lines.setdefault(number, []).append(text)
-    tidy: Callable[[str], str] = str.rstrip if kind == "code" else lambda text: " ".join(text.split())
-    kept = {number: tidy("".join(texts)) for number, texts in sorted(lines.items())}
+    tidy = str.rstrip if kind == "code" else _in_one_line
+    kept: dict[int, str] = {}
+    # Text is moved out of tables, before what was written above it.
+    for number, line in groupby(sorted(pieces, key=_number), key=_number):
+        kept[number] = tidy("".join([text for _, text in line]))
     numbers = [number for number, text in kept.items() if text.strip(" |" if kind == "row" else None)]
     if not numbers:
         return None
@@ -222,5 +250,11 @@ def _joined(pieces: list[tuple[int, str]], kind: BlockKind) -> Block | None:
         text = " ".join(" ".join(kept[number] for number in numbers).strip(" |").split())
     else:
         text = "\n".join(kept[number] for number in numbers)
-    # Beyond the bound of nodes the lines of a text come in one piece.
-    return Block(text, first, last + "".join(lines[last]).rstrip().count("\n"), kind)
+    return Block(text, first, last, kind)
+
+
+_number = itemgetter(0)
+
+
+def _in_one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -49,14 +49,18 @@ class JsonLinesReader:
         number = first_line - 1
         for number, line in enumerate(text.split("\n"), first_line):
             line = line.strip()
+            if not line:
+                if values:
+                    yield from _lines(values, number)
+                continue
             try:
                 record, end = self._decoder.raw_decode(line)
             except (ValueError, RecursionError):
                 end = -1
-            if end != len(line) or not line:
-                yield from _lines(values, number)
-                if line:
-                    self._leave_out(line, number)
+            if end != len(line):
+                if values:
+                    yield from _lines(values, number)
+                self._leave_out(line, number)
                 continue
             self._is_readable = True
             if isinstance(record, dict):
@@ -65,9 +69,11 @@ class JsonLinesReader:
                 if record:
                     yield from self._record(record, line, number)
                 continue
-            # A number is told as it is written.
-            is_number = isinstance(record, (int, float))
-            said = line if is_number else _tidy(self._told(record, line, number))
+            if isinstance(record, (int, float)) and len(values) < _MAX_TOGETHER:
+                # A number is told as it is written.
+                values.append(line)
+                continue
+            said = _tidy(self._told(record, line, number))
             if not said or "\n" in said or len(values) == _MAX_TOGETHER:
                 yield from _lines(values, number)
             if "\n" in said:
