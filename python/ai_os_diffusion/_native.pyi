@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "Adapter",
     "DecodeStream",
     "HtmlTree",
     "Model",
@@ -34,6 +35,24 @@ __all__ = [
 ]
 
 # inference
+
+@final
+class Adapter:
+    """Cards mixed by their weights, prepared for the passes of one model, which stays as it is.
+
+    A card is its name, its tensors, the factor of its low-rank products, the rows of the embedding and the
+    heads that it brings, and how much of it is used.
+    """
+
+    def __new__(
+        cls,
+        model: Model,
+        cards: Sequence[
+            tuple[
+                str, WeightFile | dict[str, NDArray[np.float32]], float, Sequence[int], Sequence[str], float
+            ]
+        ],
+    ) -> Adapter: ...
 
 @final
 class Model:
@@ -62,16 +81,31 @@ class Model:
         pooling: str,
         normalize: bool,
         skip: int = 0,
+        adapter: Adapter | None = None,
     ) -> NDArray[np.float32]:
         """float32[n, hidden]; the first `skip` tokens of each sequence are not pooled."""
 
-    def hidden_states(self, ids: NDArray[np.int32], offsets: NDArray[np.int64]) -> NDArray[np.float32]:
+    def hidden_states(
+        self, ids: NDArray[np.int32], offsets: NDArray[np.int64], adapter: Adapter | None = None
+    ) -> NDArray[np.float32]:
         """float32[total, hidden], after a decoder's last norm."""
 
-    def logits(self, ids: NDArray[np.int32]) -> NDArray[np.float32]:
+    def head_scores(
+        self,
+        ids: NDArray[np.int32],
+        offsets: NDArray[np.int64],
+        types: NDArray[np.uint8],
+        head: str,
+        adapter: Adapter,
+    ) -> NDArray[np.float32]:
+        """float32[total, outputs] of a card's head; token types uint8[total], or none for 0."""
+
+    def logits(self, ids: NDArray[np.int32], adapter: Adapter | None = None) -> NDArray[np.float32]:
         """float32[length, vocab] of one sequence."""
 
-    def token_nll(self, ids: NDArray[np.int32], first: int) -> NDArray[np.float32]:
+    def token_nll(
+        self, ids: NDArray[np.int32], first: int, adapter: Adapter | None = None
+    ) -> NDArray[np.float32]:
         """float32[length - first]: nats of ids[first:], each given all before it."""
 
 @final
@@ -95,7 +129,9 @@ class Sampler:
 class Session:
     """One text that grows, with the keys and values of its tokens. Belongs to one caller."""
 
-    def __new__(cls, model: Model, max_tokens: int, half_cache: bool = False) -> Session: ...
+    def __new__(
+        cls, model: Model, max_tokens: int, half_cache: bool = False, adapter: Adapter | None = None
+    ) -> Session: ...
     def prefill(self, ids: NDArray[np.int32], causal: bool = True) -> None:
         """Read tokens behind those it has; unless causal, all of them see each other."""
 

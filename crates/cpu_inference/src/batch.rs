@@ -1,28 +1,65 @@
 //! Sequences of ids without padding, cut into slices of bounded size.
 
 use std::ops::Range;
+use std::sync::Arc;
 
+use crate::adapter::Adapter;
 use crate::error::{InferenceError, Result};
 use crate::pass::{Pass, Segment};
 
 /// Tokens of a slice: enough to keep the matrix products busy, few enough for their rows to stay cached.
 const SLICE_TOKENS: usize = 1024;
 
+/// Sequences of ids: `s` is `ids[offsets[s] .. offsets[s + 1]]`.
+#[derive(Debug, Clone, Copy)]
+pub struct Sequences<'a> {
+    /// Ids of all sequences, one behind the other.
+    pub ids: &'a [i32],
+    /// Where each begins, and the last ends.
+    pub offsets: &'a [i64],
+    /// Token types of an encoder, one an id; none is 0 for all.
+    pub types: &'a [u8],
+    /// The cards to use.
+    pub adapter: Option<&'a Arc<Adapter>>,
+}
+
+impl<'a, I: AsRef<[i32]> + ?Sized, O: AsRef<[i64]> + ?Sized> From<(&'a I, &'a O)>
+    for Sequences<'a>
+{
+    /// Ids and offsets, without types or cards.
+    fn from((ids, offsets): (&'a I, &'a O)) -> Self {
+        Self {
+            ids: ids.as_ref(),
+            offsets: offsets.as_ref(),
+            types: &[],
+            adapter: None,
+        }
+    }
+}
+
 /// Checked sequences: `s` is `ids[offsets[s] .. offsets[s + 1]]`.
 pub(crate) struct Batch<'a> {
     ids: &'a [i32],
     offsets: Vec<usize>,
+    types: &'a [u8],
+    adapter: Option<&'a Arc<Adapter>>,
 }
 
 impl<'a> Batch<'a> {
     /// Checks that offsets ascend from 0 to the number of ids, that no sequence is empty or longer than
     /// `window`, and that ids lie in the vocabulary.
-    pub(crate) fn new(
-        ids: &'a [i32],
-        offsets: &[i64],
-        vocab: usize,
-        window: usize,
-    ) -> Result<Self> {
+    pub(crate) fn new(sequences: Sequences<'a>, vocab: usize, window: usize) -> Result<Self> {
+        let Sequences {
+            ids,
+            offsets,
+            types,
+            adapter,
+        } = sequences;
+        if !types.is_empty() && types.len() != ids.len() {
+            return Err(InferenceError::Pass {
+                detail: format!("{} token types for {} ids", types.len(), ids.len()),
+            });
+        }
         let fault = |index: usize, expected: String| {
             Err(InferenceError::Offsets {
                 index,
@@ -57,6 +94,8 @@ impl<'a> Batch<'a> {
         Ok(Self {
             ids,
             offsets: offsets.iter().map(|&offset| offset as usize).collect(),
+            types,
+            adapter,
         })
     }
 
@@ -103,6 +142,12 @@ impl<'a> Batch<'a> {
         for &sequence in slice {
             let ids = self.ids[self.span(sequence)].iter().map(|&id| id as u32);
             let rows = pass.span(ids, 0, &[Segment::Own { causal }]);
+            if !self.types.is_empty() {
+                pass.set_types(rows.start, &self.types[self.span(sequence)]);
+            }
+            if let Some(adapter) = self.adapter {
+                pass.adapt(adapter);
+            }
             pass.want(rows);
         }
     }
@@ -134,7 +179,7 @@ mod tests {
             Some(*sum)
         }));
         let ids = vec![1; offsets[500] as usize];
-        let batch = Batch::new(&ids, &offsets, 2, 300).unwrap();
+        let batch = Batch::new((&ids, &offsets).into(), 2, 300).unwrap();
         let slices = batch.slices();
         let mut seen: Vec<usize> = slices.concat();
         seen.sort_unstable();
@@ -146,7 +191,7 @@ mod tests {
 
     #[test]
     fn faults_are_named() {
-        let fault = |ids: &[i32], offsets: &[i64]| match Batch::new(ids, offsets, 10, 4) {
+        let fault = |ids: &[i32], offsets: &[i64]| match Batch::new((ids, offsets).into(), 10, 4) {
             Ok(_) => panic!("accepted"),
             Err(error) => error.to_string(),
         };

@@ -201,6 +201,9 @@ impl Memory {
             };
             let ids = unread[..count].iter().copied();
             let rows = pass.span(ids, text.cache.len(), &[segment]);
+            if let Some(adapter) = &text.adapter {
+                pass.adapt(adapter);
+            }
             if count == unread.len() {
                 pass.want([rows.end - 1]);
             }

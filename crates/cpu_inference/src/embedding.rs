@@ -1,33 +1,36 @@
 //! Sequences to vectors.
 
-use crate::batch::Batch;
+use std::sync::Arc;
+
+use crate::adapter::Adapter;
+use crate::batch::{Batch, Sequences};
 use crate::config::Pooling;
 use crate::error::{InferenceError, Result};
 use crate::model::{Model, Watch};
 use crate::pass::{Pass, Segment};
 use crate::pooling::normalize;
+use crate::states::States;
 
 impl Model {
     /// One vector per sequence: float32 `[sequences, hidden]` in the order given.
     ///
     /// The first `skip` tokens of each are seen by the others and take no part in the pooling.
-    /// Sequence `s` is `ids[offsets[s] .. offsets[s + 1]]`. Sequences are sorted by length inside and
+    /// Sequences are sorted by length inside and
     /// run in slices without padding, so a sequence's vector does not depend on its neighbours.
     ///
     /// # Errors
     /// Offsets, ids or lengths out of range; [`InferenceError::Interrupted`];
     /// [`InferenceError::NotFinite`] for damaged weights.
-    pub fn embed(
+    pub fn embed<'a>(
         &self,
-        ids: &[i32],
-        offsets: &[i64],
+        sequences: impl Into<Sequences<'a>>,
         pooling: Pooling,
         skip: usize,
         unit_length: bool,
         watch: Watch<'_>,
     ) -> Result<Vec<f32>> {
         let width = self.config().hidden_size;
-        let batch = self.batch(ids, offsets)?;
+        let batch = self.batch(sequences.into())?;
         let mut out = vec![0.0; batch.len() * width];
         self.for_each_sequence(&batch, watch, |sequence, states| {
             let vector = &mut out[sequence * width..(sequence + 1) * width];
@@ -46,14 +49,13 @@ impl Model {
     ///
     /// # Errors
     /// As [`Model::embed`].
-    pub fn hidden_states(
+    pub fn hidden_states<'a>(
         &self,
-        ids: &[i32],
-        offsets: &[i64],
+        sequences: impl Into<Sequences<'a>>,
         watch: Watch<'_>,
     ) -> Result<Vec<f32>> {
         let width = self.config().hidden_size;
-        let batch = self.batch(ids, offsets)?;
+        let batch = self.batch(sequences.into())?;
         let mut out = vec![0.0; batch.tokens() * width];
         self.for_each_sequence(&batch, watch, |sequence, states| {
             let start = batch.span(sequence).start * width;
@@ -62,14 +64,57 @@ impl Model {
         Ok(out)
     }
 
+    /// Scores of every token by a head of a card: float32 `[tokens, outputs]`.
+    ///
+    /// # Errors
+    /// As [`Model::embed`]; [`InferenceError::NoHead`].
+    pub fn head_scores(
+        &self,
+        sequences: Sequences<'_>,
+        head: &str,
+        watch: Watch<'_>,
+    ) -> Result<Vec<f32>> {
+        let batch = self.batch(sequences)?;
+        let outputs = match sequences.adapter {
+            Some(adapter) => adapter.head(head)?.outputs(),
+            None => {
+                return Err(InferenceError::NoHead {
+                    name: head.to_owned(),
+                    known: Vec::new(),
+                });
+            }
+        };
+        let mut out = vec![0.0; batch.tokens() * outputs];
+        self.for_each_slice(&batch, watch, |slice, states| {
+            let scores = states.head(head)?;
+            let mut left = &scores[..];
+            for &sequence in slice {
+                let span = batch.span(sequence);
+                let (own, rest) = left.split_at(span.len() * outputs);
+                out[span.start * outputs..span.end * outputs].copy_from_slice(own);
+                left = rest;
+            }
+            Ok(())
+        })?;
+        if out.iter().any(|score| !score.is_finite()) {
+            return Err(InferenceError::NotFinite { what: "scores" });
+        }
+        Ok(out)
+    }
+
     /// Logits of every position of one sequence: float32 `[tokens, vocab]`.
     ///
     /// # Errors
     /// As [`Model::embed`]; [`InferenceError::WrongArchitecture`] for an encoder.
-    pub fn logits(&self, ids: &[i32], watch: Watch<'_>) -> Result<Vec<f32>> {
+    pub fn logits(
+        &self,
+        ids: &[i32],
+        adapter: Option<&Arc<Adapter>>,
+        watch: Watch<'_>,
+    ) -> Result<Vec<f32>> {
         let vocab = self.config().vocab_size;
         let mut out = vec![0.0; ids.len() * vocab];
-        self.for_each_logits(ids, 0, "logits", watch, |first, logits| {
+        self.for_each_logits(ids, adapter, 0, "logits", watch, |first, logits| {
             out[first * vocab..first * vocab + logits.len()].copy_from_slice(logits);
         })?;
         Ok(out)
@@ -80,30 +125,29 @@ impl Model {
     pub(crate) fn for_each_logits(
         &self,
         ids: &[i32],
+        adapter: Option<&Arc<Adapter>>,
         from: usize,
         operation: &'static str,
         watch: Watch<'_>,
         mut each: impl FnMut(usize, &[f32]),
     ) -> Result<()> {
         self.decoder(operation)?;
-        self.batch(ids, &[0, ids.len() as i64])?;
+        self.batch((ids, &[0, ids.len() as i64]).into())?;
         let mut pass = Pass::default();
         let ids = ids.iter().map(|&id| id as u32);
         let rows = pass.span(ids, 0, &[Segment::Own { causal: true }]);
+        if let Some(adapter) = adapter {
+            pass.adapt(adapter);
+        }
         pass.want(from..rows.end);
         self.run(&pass, &mut [], |states| {
             states.for_each_logits(watch, |row, logits| each(from + row, logits))
         })
     }
 
-    fn batch<'a>(&self, ids: &'a [i32], offsets: &[i64]) -> Result<Batch<'a>> {
+    fn batch<'a>(&self, sequences: Sequences<'a>) -> Result<Batch<'a>> {
         let config = self.config();
-        Batch::new(
-            ids,
-            offsets,
-            config.vocab_size,
-            config.max_position_embeddings,
-        )
+        Batch::new(sequences, config.vocab_size, config.max_position_embeddings)
     }
 
     /// Runs the network and calls `each(sequence, states)` with the states, `[tokens, hidden]`.
@@ -114,6 +158,24 @@ impl Model {
         mut each: impl FnMut(usize, &[f32]),
     ) -> Result<()> {
         let width = self.config().hidden_size;
+        self.for_each_slice(batch, watch, |slice, states| {
+            let mut left = states.hidden();
+            for &sequence in slice {
+                let (own, rest) = left.split_at(batch.span(sequence).len() * width);
+                each(sequence, own);
+                left = rest;
+            }
+            Ok(())
+        })
+    }
+
+    /// Runs the network and calls `each(sequences, states)` with the states of a slice.
+    fn for_each_slice(
+        &self,
+        batch: &Batch<'_>,
+        watch: Watch<'_>,
+        mut each: impl FnMut(&[usize], &States<'_>) -> Result<()>,
+    ) -> Result<()> {
         let causal = self.architecture().is_decoder();
         let mut pass = Pass::default();
         for slice in batch.slices() {
@@ -121,15 +183,7 @@ impl Model {
                 return Err(InferenceError::Interrupted);
             }
             batch.fill(&slice, causal, &mut pass);
-            self.run(&pass, &mut [], |states| {
-                let mut left = states.hidden();
-                for &sequence in &slice {
-                    let (own, rest) = left.split_at(batch.span(sequence).len() * width);
-                    each(sequence, own);
-                    left = rest;
-                }
-                Ok(())
-            })?;
+            self.run(&pass, &mut [], |states| each(&slice, states))?;
         }
         Ok(())
     }

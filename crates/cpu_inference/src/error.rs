@@ -143,6 +143,31 @@ pub enum InferenceError {
     /// The pass that read this text together with others failed in another thread.
     #[error("the pass that read this text failed in another thread; begin the text anew")]
     Lost,
+    /// A card does not fit the model, or contradicts itself.
+    #[error("card {name:?} {detail}")]
+    Card {
+        /// The card.
+        name: String,
+        /// What was expected and found.
+        detail: String,
+    },
+    /// Cards were prepared for another model.
+    #[error("the cards were prepared for another model; attach them to this one")]
+    ForeignAdapter,
+    /// A text has begun without the cards it is to be read with.
+    #[error("cards are chosen before a text begins; it has {tokens} tokens")]
+    AdapterTooLate {
+        /// Tokens read so far.
+        tokens: usize,
+    },
+    /// No card in use has a head of this name.
+    #[error("no attached card has a head {name:?}; heads: {known:?}")]
+    NoHead {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: Vec<String>,
+    },
     /// The architecture cannot do what was asked.
     #[error("{operation} needs {needed}; this model is of architecture {architecture:?}")]
     WrongArchitecture {

@@ -9,6 +9,7 @@
 )]
 
 mod activation;
+mod adapter;
 mod attention;
 mod batch;
 mod batcher;
@@ -33,12 +34,15 @@ mod rows;
 mod sampler;
 mod session;
 mod simd;
+mod sites;
 mod states;
 mod tensors;
 mod text;
 mod view;
 mod workspace;
 
+pub use adapter::{Adapter, Card};
+pub use batch::Sequences;
 pub use config::{Architecture, ModelConfig, Pooling};
 pub use error::{InferenceError, Result};
 pub use kv_cache::{CachePrecision, KvCache};

@@ -2,7 +2,9 @@
 
 use kernels::{QuantRows, Terms, ThreadPool};
 
+use crate::adapter::LowRankBuffers;
 use crate::matrix::{Matrix, Operand};
+use crate::pass::Pass;
 use crate::rows::for_each_run;
 use crate::workspace::fit;
 
@@ -11,6 +13,8 @@ use crate::workspace::fit;
 pub(crate) struct Linear {
     pub(crate) weight: Matrix,
     pub(crate) bias: Option<Vec<f32>>,
+    /// What cards know it by.
+    pub(crate) site: usize,
 }
 
 /// Memory of an [`Input`], reused by the next.
@@ -18,6 +22,7 @@ pub(crate) struct Linear {
 pub(crate) struct InputBuffers {
     plain: Vec<f32>,
     quantised: QuantRows,
+    low_rank: LowRankBuffers,
     /// Of the integers that stand for a group.
     pub(crate) terms: Terms,
 }
@@ -29,9 +34,12 @@ pub(crate) struct InputBuffers {
 pub(crate) struct Input<'a> {
     rows: usize,
     cols: usize,
-    /// `[rows, cols]`; nothing where integers serve every layer.
+    /// The pass that the rows are of, if they are.
+    pass: Option<&'a Pass>,
+    /// `[rows, cols]`; nothing where integers serve every layer and no row uses a card.
     plain: &'a [f32],
     quantised: &'a mut QuantRows,
+    low_rank: &'a mut LowRankBuffers,
     terms: Terms,
     /// Group size of the integers.
     group_size: Option<usize>,
@@ -42,6 +50,7 @@ impl<'a> Input<'a> {
     /// any thread, and writes all its values.
     pub(crate) fn new<const N: usize>(
         pool: &ThreadPool,
+        pass: Option<&'a Pass>,
         buffers: &'a mut InputBuffers,
         rows: usize,
         layers: [&Matrix; N],
@@ -51,10 +60,12 @@ impl<'a> Input<'a> {
         let InputBuffers {
             plain,
             quantised,
+            low_rank,
             terms,
         } = buffers;
         let group_size = common_group_size(layers);
-        let plain = if let Some(group_size) = group_size {
+        let is_adapted = pass.is_some_and(Pass::is_adapted);
+        let plain = if let (Some(group_size), false) = (group_size, is_adapted) {
             quantised.quantize_with(pool, (rows, cols), group_size, *terms, fill);
             &mut []
         } else {
@@ -69,22 +80,27 @@ impl<'a> Input<'a> {
         Self {
             rows,
             cols,
+            pass,
             plain,
             quantised,
+            low_rank,
             terms: *terms,
-            group_size,
+            // With cards the floats come first, and the integers from them.
+            group_size: group_size.filter(|_| !is_adapted),
         }
     }
 
     /// The rows of `source`, `[rows, layers[0].cols]`.
     pub(crate) fn copied<const N: usize>(
         pool: &ThreadPool,
+        pass: Option<&'a Pass>,
         buffers: &'a mut InputBuffers,
         source: &[f32],
         layers: [&Matrix; N],
     ) -> Self {
         let cols = layers[0].cols;
-        Self::new(pool, buffers, source.len() / cols, layers, |row, values| {
+        let rows = source.len() / cols;
+        Self::new(pool, pass, buffers, rows, layers, |row, values| {
             values.copy_from_slice(&source[row * cols..(row + 1) * cols]);
         })
     }
@@ -93,6 +109,7 @@ impl<'a> Input<'a> {
     /// `fill(row, stream_row, values)`.
     pub(crate) fn beside<const N: usize>(
         pool: &ThreadPool,
+        pass: &'a Pass,
         buffers: &'a mut InputBuffers,
         (stream, width): (&mut [f32], usize),
         layers: [&Matrix; N],
@@ -100,16 +117,26 @@ impl<'a> Input<'a> {
     ) -> Self {
         let rows = stream.len() / width;
         let stream = kernels::SharedOut::new(stream);
-        Self::new(pool, buffers, rows, layers, |row, values| {
+        Self::new(pool, Some(pass), buffers, rows, layers, |row, values| {
             // SAFETY: each row is filled once, so no two parts overlap.
             let stream_row = unsafe { stream.part(row * width, width) };
             fill(row, stream_row, values);
         })
     }
 
-    /// Writes `x Wᵀ + b` to `out`, `[rows, weight.rows]`.
+    /// Writes `x Wᵀ + b` to `out`, `[rows, weight.rows]`, and adds what the cards of the rows add.
     pub(crate) fn project(&mut self, pool: &ThreadPool, layer: &Linear, out: &mut [f32]) {
         self.multiply(pool, &layer.weight, layer.bias.as_deref(), out);
+        let (cols, width) = (self.cols, layer.weight.rows);
+        for (rows, adapter) in self.pass.into_iter().flat_map(Pass::adapted) {
+            let x = &self.plain[rows.start * cols..rows.end * cols];
+            let out = &mut out[rows.start * width..rows.end * width];
+            for factors in adapter.factors(layer.site) {
+                let serves = rows.len() == self.rows && factors.group_size() == self.group_size;
+                let rounded = serves.then_some(&*self.quantised);
+                factors.add(pool, self.low_rank, x, rounded, self.terms, out);
+            }
+        }
     }
 
     /// Writes `x Wᵀ + b` to `out`, `[rows, weight.rows]`.

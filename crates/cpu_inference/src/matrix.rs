@@ -2,7 +2,9 @@
 
 use arrow_quant::{Dtype, Layout, QuantTensor, Scales, Tensor, TensorData, Zero};
 use bytes::Bytes;
-use kernels::{CodeBits, GroupScales, GroupZero, PlainRows, QuantPanels};
+use kernels::{
+    CodeBits, GroupScales, GroupZero, PlainRows, QuantPanels, QuantRows, Terms, ThreadPool,
+};
 
 use crate::error::{InferenceError, Result};
 use crate::view::View;
@@ -90,6 +92,30 @@ impl Matrix {
         match &self.body {
             Body::Quant(panels) => Some(panels.group_size),
             _ => None,
+        }
+    }
+
+    /// Writes `x Wᵀ` to `out`, `[rows, self.rows]`; `quantised` is memory.
+    pub(crate) fn multiply(
+        &self,
+        pool: &ThreadPool,
+        x: &[f32],
+        quantised: &mut QuantRows,
+        terms: Terms,
+        out: &mut [f32],
+    ) {
+        let (rows, cols) = (x.len() / self.cols, self.cols);
+        match self.operand() {
+            Operand::Plain(weights) => {
+                kernels::gemm_plain(pool, x, rows, cols, weights, self.rows, None, out);
+            }
+            Operand::Quant(panels) => {
+                let copy = |row: usize, values: &mut [f32]| {
+                    values.copy_from_slice(&x[row * cols..(row + 1) * cols]);
+                };
+                quantised.quantize_with(pool, (rows, cols), panels.group_size, terms, copy);
+                kernels::gemm_quant(pool, quantised, &panels, None, out);
+            }
         }
     }
 

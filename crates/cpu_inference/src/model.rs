@@ -1,10 +1,12 @@
 //! A loaded model, shared by threads.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow_quant::Tensor;
 use kernels::ThreadPool;
 
+use crate::adapter::{Adapter, Card};
 use crate::attention::Heads;
 use crate::batcher::Batcher;
 use crate::config::{Architecture, ModelConfig};
@@ -14,6 +16,7 @@ use crate::error::{InferenceError, Result};
 use crate::kv_cache::{CachePrecision, CacheShape, KvCache};
 use crate::pass::Pass;
 use crate::prefix_cache::{PrefixCache, PrefixStats};
+use crate::sites::Sites;
 use crate::states::States;
 use crate::tensors::Tensors;
 use crate::workspace::Workspace;
@@ -24,6 +27,9 @@ pub type Watch<'a> = &'a mut dyn FnMut() -> bool;
 /// Memory for the beginnings of earlier texts, unless it is set.
 const DEFAULT_PREFIX_BYTES: usize = 256 << 20;
 
+/// Numbers of models.
+static MODELS: AtomicU64 = AtomicU64::new(0);
+
 /// A network, its weights and its threads.
 ///
 /// Calls from several threads at once are safe and independent: each takes a workspace of its own.
@@ -32,6 +38,9 @@ pub struct Model {
     config: ModelConfig,
     architecture: Architecture,
     network: Network,
+    /// What cards may change.
+    sites: Sites,
+    number: u64,
     pool: ThreadPool,
     workspaces: Mutex<Vec<Workspace>>,
     batcher: Batcher,
@@ -58,11 +67,14 @@ impl Model {
             Architecture::Bert => Network::Bert(Bert::load(&config, &tensors)?),
             family => Network::Decoder(Decoder::load(&config, family, &tensors)?),
         };
+        let sites = tensors.into_sites(config.hidden_size);
         let pool = ThreadPool::new(threads);
         Ok(Self {
             config,
             architecture,
             network,
+            sites,
+            number: MODELS.fetch_add(1, Ordering::Relaxed),
             pool,
             workspaces: Mutex::default(),
             batcher: Batcher::default(),
@@ -86,6 +98,20 @@ impl Model {
     #[must_use]
     pub fn threads(&self) -> usize {
         self.pool.threads()
+    }
+
+    /// Prepares cards, mixed by their weights, for passes of this model, which itself stays as it is.
+    ///
+    /// # Errors
+    /// [`InferenceError::Card`] names what does not fit: a layer that the model does not have, a wrong shape or
+    /// rank, numbers that are not finite, a name or head given twice.
+    pub fn adapter(&self, cards: &[Card<'_>]) -> Result<Arc<Adapter>> {
+        let embedding = match &self.network {
+            Network::Decoder(decoder) => Some(decoder.embedding()),
+            Network::Bert(_) => None,
+        };
+        let adapter = Adapter::new(self.number, &self.sites, embedding, cards)?;
+        Ok(Arc::new(adapter))
     }
 
     /// An empty cache for one text.
@@ -129,7 +155,7 @@ impl Model {
             }
             let len = pass.wanted().len() * self.config.hidden_size;
             let states = &workspace.states[..len];
-            read(&mut States::new(self, states, &mut workspace.input))
+            read(&mut States::new(self, pass, states, &mut workspace.input))
         })
     }
 
@@ -169,6 +195,12 @@ impl Model {
 
     fn check(&self, pass: &Pass, caches: &[KvCache]) -> Result<()> {
         pass.check(&self.config, caches)?;
+        if pass
+            .adapted()
+            .any(|(_, adapter)| adapter.model() != self.number)
+        {
+            return Err(InferenceError::ForeignAdapter);
+        }
         for cache in caches {
             let expected = self.cache(cache.shape().precision)?.shape();
             if cache.shape() != expected {

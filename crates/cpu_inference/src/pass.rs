@@ -1,7 +1,9 @@
 //! What one forward call computes, as data.
 
 use std::ops::Range;
+use std::sync::Arc;
 
+use crate::adapter::{Adapter, same};
 use crate::config::ModelConfig;
 use crate::error::{InferenceError, Result};
 use crate::kv_cache::KvCache;
@@ -14,16 +16,19 @@ use crate::kv_cache::KvCache;
 pub struct Pass {
     ids: Vec<u32>,
     positions: Vec<u32>,
+    types: Vec<u8>,
     spans: Vec<Span>,
     segments: Vec<Segment>,
     wanted: Vec<usize>,
+    is_adapted: bool,
 }
 
 /// Rows that follow each other and see the same segments.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) struct Span {
     pub(crate) rows: Range<usize>,
     pub(crate) segments: Range<usize>,
+    adapter: Option<Arc<Adapter>>,
 }
 
 /// Keys that the rows of a span see. Caches are counted as they are given to the pass.
@@ -57,6 +62,8 @@ impl Pass {
     pub fn clear(&mut self) {
         self.ids.clear();
         self.positions.clear();
+        self.types.clear();
+        self.is_adapted = false;
         self.spans.clear();
         self.segments.clear();
         self.wanted.clear();
@@ -78,8 +85,23 @@ impl Pass {
         self.spans.push(Span {
             rows: rows.clone(),
             segments: first..self.segments.len(),
+            adapter: None,
         });
+        self.types.resize(rows.end, 0);
         rows
+    }
+
+    /// The rows of the last span use the cards of `adapter`.
+    pub fn adapt(&mut self, adapter: &Arc<Adapter>) {
+        if let Some(span) = self.spans.last_mut() {
+            span.adapter = Some(Arc::clone(adapter));
+            self.is_adapted = true;
+        }
+    }
+
+    /// Gives rows from `first` on the token types of an encoder; 0 unless given.
+    pub fn set_types(&mut self, first: usize, types: &[u8]) {
+        self.types[first..first + types.len()].copy_from_slice(types);
     }
 
     /// Asks for the states of `rows`, which lie behind those asked for so far.
@@ -99,6 +121,34 @@ impl Pass {
 
     pub(crate) fn positions(&self) -> &[u32] {
         &self.positions
+    }
+
+    pub(crate) fn types(&self) -> &[u8] {
+        &self.types
+    }
+
+    pub(crate) const fn is_adapted(&self) -> bool {
+        self.is_adapted
+    }
+
+    /// Rows that use cards, as far as they use the same.
+    pub(crate) fn adapted(&self) -> impl Iterator<Item = (Range<usize>, &Arc<Adapter>)> {
+        let runs = self
+            .spans
+            .chunk_by(|a, b| same(a.adapter.as_ref(), b.adapter.as_ref()));
+        runs.filter_map(|run| {
+            let (first, last) = (run.first()?, run.last()?);
+            Some((first.rows.start..last.rows.end, first.adapter.as_ref()?))
+        })
+    }
+
+    /// The cards that a row uses.
+    pub(crate) fn adapter(&self, row: usize) -> Option<&Adapter> {
+        if !self.is_adapted {
+            return None;
+        }
+        let at = self.spans.partition_point(|span| span.rows.end <= row);
+        self.spans[at].adapter.as_deref()
     }
 
     pub(crate) fn wanted(&self) -> &[usize] {
@@ -141,6 +191,15 @@ impl Pass {
                 position: row,
                 vocab_size: config.vocab_size,
             });
+        }
+        let is_decoder = config.family()?.is_decoder();
+        let types = if is_decoder {
+            1
+        } else {
+            config.type_vocab_size.unwrap_or(2)
+        };
+        if let Some(&kind) = self.types.iter().find(|&&kind| usize::from(kind) >= types) {
+            return Err(invalid(format!("token type {kind}; the model has {types}")));
         }
         let window = config.max_position_embeddings;
         let last = self

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use kernels::PAGE_KEYS;
 
-use crate::kv_cache::{CachePrecision, Page};
+use crate::kv_cache::Page;
 
 /// A tree of pages: a page stands behind the page of the tokens before its own. What was used longest ago is
 /// dropped first, and nothing before what stands behind it.
@@ -37,7 +37,7 @@ pub struct PrefixStats {
 /// Where in the tree a text stands: at a beginning, or behind the page of that number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Place {
-    Beginning { half: bool },
+    Beginning { half: bool, adapter: Option<u64> },
     Behind(u64),
 }
 
@@ -53,14 +53,6 @@ struct Node {
     page: Arc<Page>,
     bytes: usize,
     used: u64,
-}
-
-impl Place {
-    pub(crate) const fn beginning(precision: CachePrecision) -> Self {
-        Self::Beginning {
-            half: matches!(precision, CachePrecision::F16),
-        }
-    }
 }
 
 impl PrefixCache {

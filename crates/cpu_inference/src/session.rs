@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use kernels::PAGE_KEYS;
 
+use crate::adapter::Adapter;
 use crate::batch::check_ids;
 use crate::error::{InferenceError, Result};
 use crate::kv_cache::{CachePrecision, KvCache};
@@ -51,6 +52,20 @@ impl Session {
             pass: Pass::default(),
             model,
         })
+    }
+
+    /// Reads the text, which has not begun, with the cards of `adapter`.
+    ///
+    /// # Errors
+    /// [`InferenceError::AdapterTooLate`] once tokens were read.
+    pub fn adapt(&mut self, adapter: Arc<Adapter>) -> Result<()> {
+        let tokens = self.text.tokens.len();
+        if tokens > 0 {
+            return Err(InferenceError::AdapterTooLate { tokens });
+        }
+        self.text.adapter = Some(adapter);
+        self.text.begin();
+        Ok(())
     }
 
     /// Tokens read so far.
@@ -126,6 +141,9 @@ impl Session {
             keep: true,
         };
         let rows = pass.span(text.unread.iter().copied(), text.cache.len(), &[segment]);
+        if let Some(adapter) = &text.adapter {
+            pass.adapt(adapter);
+        }
         pass.want([rows.end - 1]);
         let mut logits = vec![0.0; model.config().vocab_size];
         model.run(pass, slice::from_mut(&mut text.cache), |states| {
@@ -161,6 +179,9 @@ impl Session {
             Segment::Own { causal: false },
         ];
         pass.span(ids.iter().map(|&id| id as u32), text.cache.len(), &segments);
+        if let Some(adapter) = &text.adapter {
+            pass.adapt(adapter);
+        }
         pass.want(wanted.iter().copied());
         model.run(pass, slice::from_mut(&mut text.cache), |states| {
             states.predict(request, sampler)

@@ -1,8 +1,10 @@
 //! What a pass leaves: the final hidden states of its wanted rows, and what heads make of them.
 
+use crate::adapter::Adapter;
 use crate::error::{InferenceError, Result};
 use crate::linear::InputBuffers;
 use crate::model::{Model, Watch};
+use crate::pass::Pass;
 
 /// Rows whose logits are computed at a time.
 pub(crate) const HEAD_ROWS: usize = 64;
@@ -13,6 +15,7 @@ pub(crate) const HEAD_ROWS: usize = 64;
 #[derive(Debug)]
 pub struct States<'a> {
     model: &'a Model,
+    pass: &'a Pass,
     hidden: &'a [f32],
     input: &'a mut InputBuffers,
 }
@@ -20,11 +23,13 @@ pub struct States<'a> {
 impl<'a> States<'a> {
     pub(crate) const fn new(
         model: &'a Model,
+        pass: &'a Pass,
         hidden: &'a [f32],
         input: &'a mut InputBuffers,
     ) -> Self {
         Self {
             model,
+            pass,
             hidden,
             input,
         }
@@ -56,7 +61,37 @@ impl<'a> States<'a> {
         let states = &self.hidden[first * config.hidden_size..][..rows * config.hidden_size];
         let decoder = self.model.decoder("logits")?;
         decoder.logits(self.model.pool(), states, self.input, out);
+        if decoder.is_tied() && self.pass.is_adapted() {
+            let rows = states
+                .chunks_exact(config.hidden_size)
+                .zip(out.chunks_exact_mut(config.vocab_size));
+            for (&row, (state, logits)) in self.pass.wanted()[first..].iter().zip(rows) {
+                for (id, replaced) in self.pass.adapter(row).into_iter().flat_map(Adapter::rows) {
+                    logits[*id as usize] = kernels::dot_f32(replaced, state);
+                }
+            }
+        }
         Ok(())
+    }
+
+    /// Scores, `[wanted, outputs]`, of a head that belongs to a card of the rows.
+    ///
+    /// # Errors
+    /// [`InferenceError::NoHead`] if a wanted row uses no card with such a head.
+    pub fn head(&self, name: &str) -> Result<Vec<f32>> {
+        let mut out = Vec::new();
+        let states = self.hidden.chunks_exact(self.model.config().hidden_size);
+        for (&row, state) in self.pass.wanted().iter().zip(states) {
+            let missing = || InferenceError::NoHead {
+                name: name.to_owned(),
+                known: Vec::new(),
+            };
+            let head = self.pass.adapter(row).ok_or_else(missing)?.head(name)?;
+            let start = out.len();
+            out.resize(start + head.outputs(), 0.0);
+            head.score(state, &mut out[start..]);
+        }
+        Ok(out)
     }
 
     /// Calls `each(row, logits)` with the logits, `[rows, vocab]`, of the wanted rows, a few at a time.

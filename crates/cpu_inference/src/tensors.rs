@@ -1,5 +1,6 @@
 //! Finding a model's tensors by name, with their shapes checked.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 
 use arrow_quant::{Dtype, Tensor, TensorData};
@@ -7,11 +8,14 @@ use arrow_quant::{Dtype, Tensor, TensorData};
 use crate::error::{InferenceError, Result};
 use crate::linear::Linear;
 use crate::matrix::Matrix;
+use crate::sites::{LayerSite, Sites, Vector, VectorSite};
 use crate::view::View;
 
 /// The tensors of a model by name.
 pub(crate) struct Tensors<'a> {
     by_name: HashMap<&'a str, &'a Tensor>,
+    /// What was loaded that cards may change.
+    sites: RefCell<Sites>,
 }
 
 impl<'a> Tensors<'a> {
@@ -21,6 +25,15 @@ impl<'a> Tensors<'a> {
                 .iter()
                 .map(|tensor| (tensor.name.as_str(), tensor))
                 .collect(),
+            sites: RefCell::default(),
+        }
+    }
+
+    /// What was loaded that cards may change, of a model of that width.
+    pub(crate) fn into_sites(self, hidden: usize) -> Sites {
+        Sites {
+            hidden,
+            ..self.sites.into_inner()
         }
     }
 
@@ -79,6 +92,32 @@ impl<'a> Tensors<'a> {
         Ok(values)
     }
 
+    /// A vector `[len]` that a card may replace.
+    pub(crate) fn replaceable(&self, name: &str, len: usize) -> Result<Vector> {
+        let numbers = self.vector(name, len)?;
+        Ok(self.site(name, &[len], numbers))
+    }
+
+    /// A table `[rows, cols]`, row by row, that a card may replace.
+    pub(crate) fn table(&self, name: &str, rows: usize, cols: usize) -> Result<Vector> {
+        let matrix = self.matrix(name, rows, cols)?;
+        let mut numbers = vec![0.0; rows * cols];
+        for (index, row) in numbers.chunks_exact_mut(cols).enumerate() {
+            matrix.row(index, row);
+        }
+        Ok(self.site(name, &[rows, cols], numbers))
+    }
+
+    fn site(&self, name: &str, shape: &[usize], numbers: Vec<f32>) -> Vector {
+        let mut sites = self.sites.borrow_mut();
+        sites.vectors.push(VectorSite {
+            name: name.to_owned(),
+            shape: shape.to_vec(),
+            base: numbers.clone(),
+        });
+        Vector::new(numbers, sites.vectors.len() - 1)
+    }
+
     /// A layer from `{prefix}.weight` `[outputs, inputs]` and `{prefix}.bias` `[outputs]`.
     ///
     /// The bias may be absent unless `bias_needed`.
@@ -96,6 +135,14 @@ impl<'a> Tensors<'a> {
         } else {
             None
         };
-        Ok(Linear { weight, bias })
+        let mut sites = self.sites.borrow_mut();
+        sites.layers.push(LayerSite {
+            name: prefix.to_owned(),
+            outputs,
+            inputs,
+            group_size: weight.group_size(),
+        });
+        let site = sites.layers.len() - 1;
+        Ok(Linear { weight, bias, site })
     }
 }

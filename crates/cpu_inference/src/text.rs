@@ -1,8 +1,11 @@
 //! What a model remembers of one text.
 
+use std::sync::Arc;
+
 use kernels::PAGE_KEYS;
 
-use crate::kv_cache::KvCache;
+use crate::adapter::Adapter;
+use crate::kv_cache::{CachePrecision, KvCache};
 use crate::prefix_cache::{Place, PrefixCache};
 
 /// A text that grows: what was read of it, what is still to be read, and what comes next.
@@ -17,6 +20,8 @@ pub(crate) struct Text {
     pub(crate) next: usize,
     /// Logits, `[vocab]`, of the token after the last; empty if there are none.
     pub(crate) logits: Vec<f32>,
+    /// The cards it is read with.
+    pub(crate) adapter: Option<Arc<Adapter>>,
     /// Where its full pages stand among those kept of all texts; `None` once one was not kept.
     place: Option<Place>,
     /// Full pages that `place` stands for.
@@ -25,17 +30,26 @@ pub(crate) struct Text {
 
 impl Text {
     pub(crate) fn new(number: u64, cache: KvCache) -> Self {
-        let place = Some(Place::beginning(cache.shape().precision));
-        Self {
+        let mut text = Self {
             number,
             cache,
             tokens: Vec::new(),
             unread: Vec::new(),
             next: 0,
             logits: Vec::new(),
-            place,
+            adapter: None,
+            place: None,
             kept: 0,
-        }
+        };
+        text.begin();
+        text
+    }
+
+    /// Stands where texts begin that are read as this one is.
+    pub(crate) fn begin(&mut self) {
+        let half = self.cache.shape().precision == CachePrecision::F16;
+        let adapter = self.adapter.as_deref().map(Adapter::number);
+        (self.place, self.kept) = (Some(Place::Beginning { half, adapter }), 0);
     }
 
     /// Gives it tokens to read.
@@ -66,7 +80,7 @@ impl Text {
         self.cache.truncate(len);
         self.logits.clear();
         if self.tokens.is_empty() {
-            (self.place, self.kept) = (Some(Place::beginning(self.cache.shape().precision)), 0);
+            self.begin();
         } else if len / PAGE_KEYS < self.kept {
             self.place = None;
         }

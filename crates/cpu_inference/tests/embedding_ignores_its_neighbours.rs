@@ -21,14 +21,13 @@ fn vectors_do_not_depend_on_batch_or_threads() {
         for pooling in [Pooling::Mean, Pooling::Cls, Pooling::Last] {
             let one = tiny(architecture, 1);
             let batch = tiny(architecture, 3)
-                .embed(&all, &offsets, pooling, 0, true, &mut || true)
+                .embed((&all, &offsets), pooling, 0, true, &mut || true)
                 .unwrap();
             for (index, span) in offsets.windows(2).enumerate() {
                 let alone = &all[span[0] as usize..span[1] as usize];
                 let vector = one
                     .embed(
-                        alone,
-                        &[0, alone.len() as i64],
+                        (alone, &[0, alone.len() as i64]),
                         pooling,
                         0,
                         true,
@@ -52,7 +51,9 @@ fn threads_share_a_model() {
     let text = ids(150, 3);
     let embed = || {
         model
-            .embed(&text, &[0, 60, 150], Pooling::Mean, 0, false, &mut || true)
+            .embed((&text, &[0, 60, 150]), Pooling::Mean, 0, false, &mut || {
+                true
+            })
             .unwrap()
     };
     let expected = embed();
@@ -68,14 +69,14 @@ fn no_sequences_give_no_vectors_and_stopping_stops() {
     let model = tiny("bert", 1);
     assert!(
         model
-            .embed(&[], &[0], Pooling::Mean, 0, true, &mut || true)
+            .embed((&[] as &[i32], &[0]), Pooling::Mean, 0, true, &mut || true)
             .unwrap()
             .is_empty()
     );
-    let result = model.embed(&[1, 2], &[0, 2], Pooling::Mean, 0, true, &mut || false);
+    let result = model.embed((&[1, 2], &[0, 2]), Pooling::Mean, 0, true, &mut || false);
     assert_eq!(result, Err(InferenceError::Interrupted));
     assert!(matches!(
-        model.logits(&[1], &mut || true),
+        model.logits(&[1], None, &mut || true),
         Err(InferenceError::WrongArchitecture {
             operation: "logits",
             ..
@@ -88,10 +89,10 @@ fn hidden_states_keep_the_order_of_the_ids() {
     let model = tiny("llama", 1);
     let text = ids(50, 8);
     let both = model
-        .hidden_states(&text, &[0, 20, 50], &mut || true)
+        .hidden_states((&text, &[0, 20, 50]), &mut || true)
         .unwrap();
     let second = model
-        .hidden_states(&text[20..], &[0, 30], &mut || true)
+        .hidden_states((&text[20..], &[0, 30]), &mut || true)
         .unwrap();
     assert!(worst(&both[20 * 32..], &second) < 1e-6);
 }

@@ -20,7 +20,9 @@ fn last_logits(pieces: &[&[i32]], architecture: &str, precision: CachePrecision)
 fn whole_chunked_and_stepwise_reading_agree() {
     let text = ids(150, 5);
     for architecture in ["llama", "qwen2", "qwen3"] {
-        let full = tiny(architecture, 1).logits(&text, &mut || true).unwrap();
+        let full = tiny(architecture, 1)
+            .logits(&text, None, &mut || true)
+            .unwrap();
         let full = &full[149 * VOCAB..];
         let stepwise: Vec<&[i32]> = text.chunks(1).collect();
         let uneven = [
@@ -113,8 +115,8 @@ fn a_session_refuses_what_does_not_fit_and_stays_usable() {
 #[test]
 fn losses_are_those_of_the_logits() {
     let (model, text) = (tiny("qwen3", 2), ids(130, 9));
-    let logits = model.logits(&text, &mut || true).unwrap();
-    let losses = model.token_nll(&text, 50, &mut || true).unwrap();
+    let logits = model.logits(&text, None, &mut || true).unwrap();
+    let losses = model.token_nll(&text, 50, None, &mut || true).unwrap();
     assert_eq!(losses.len(), 80);
     for (offset, loss) in losses.iter().enumerate() {
         let row = &logits[(49 + offset) * VOCAB..(50 + offset) * VOCAB];
@@ -124,7 +126,7 @@ fn losses_are_those_of_the_logits() {
     }
     for first in [0, 130, 500] {
         assert!(matches!(
-            model.token_nll(&text, first, &mut || true),
+            model.token_nll(&text, first, None, &mut || true),
             Err(InferenceError::TooFewTokens { .. })
         ));
     }

@@ -19,4 +19,5 @@ python_errors!(
     DimensionError,
     FilterError,
     SamplingError,
+    CardError,
 );

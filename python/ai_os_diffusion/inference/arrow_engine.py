@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -40,6 +41,8 @@ from ai_os_diffusion.utils.files.atomic_folder import read_consistently
 if TYPE_CHECKING:
     from torch import Tensor
     from typing_extensions import Unpack
+
+    from ai_os_diffusion.models.cards import Card
 
 __all__ = ["ArrowEngine"]
 
@@ -133,6 +136,23 @@ class ArrowEngine:
             "quantization": dict(data.quantization),
             "source": dict(data.source),
         }
+
+    def attach(self, card: Card | str | os.PathLike[str], weight: float = 1.0) -> None:
+        """Use a card, or that of a file, from now on; see `AttachedCards.attach`."""
+        self.core.cards.attach(card, weight)
+
+    def detach(self, name: str) -> None:
+        """Use a card no longer; see `AttachedCards.detach`."""
+        self.core.cards.detach(name)
+
+    @property
+    def attached(self) -> dict[str, float]:
+        """Names and weights of the cards in use."""
+        return self.core.cards.weights
+
+    def using(self, card: Card | str | os.PathLike[str], weight: float = 1.0) -> AbstractContextManager[None]:
+        """Use a card in a `with` block of this thread; see `AttachedCards.using`."""
+        return self.core.cards.using(card, weight)
 
     @property
     def stats(self) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ai_os_diffusion import _native
+from ai_os_diffusion.inference.attached_cards import AttachedCards
 from ai_os_diffusion.inference.native_core import NativeCore
 from ai_os_diffusion.inference.ragged import Ragged, as_ids, as_ragged
 from ai_os_diffusion.models.metadata import ModelMetadata
@@ -40,12 +41,21 @@ class GenerationSession(Protocol):
 class Backend(Protocol):
     """A loaded network."""
 
+    @property
+    def cards(self) -> AttachedCards:
+        """The cards in use."""
+        ...
+
     def embed(self, batch: Ragged, pooling: str, normalize: bool, skip: int = 0) -> Vectors:
         """float32[n, hidden]; the first `skip` tokens of each sequence are not pooled."""
         ...
 
     def hidden_states(self, batch: Ragged) -> Vectors:
         """float32[total, hidden], after a decoder's last norm."""
+        ...
+
+    def head_scores(self, batch: Ragged, types: NDArray[np.uint8], head: str) -> Vectors:
+        """float32[total, outputs] of a head that a card brings."""
         ...
 
     def logits(self, ids: NDArray[np.int32]) -> Vectors:
@@ -166,6 +176,33 @@ class InferenceCore:
         """As `hidden_states`, of a batch that has no padding."""
         offsets = batch[1]
         return np.split(self.backend.hidden_states(batch), offsets[1:-1]) if len(offsets) > 1 else []
+
+    @property
+    def cards(self) -> AttachedCards:
+        """The cards that passes use.
+
+        Raises:
+            InferenceError: the backend takes no cards.
+        """
+        return self.backend.cards
+
+    def head_scores(self, batch: Ragged, head: str, types: ArrayLike | None = None) -> Vectors:
+        """Scores of every token by a head that an attached card brings.
+
+        Args:
+            batch: sequences without padding.
+            head: its name.
+            types: token types, one an id; None is 0 for all.
+
+        Returns:
+            float32[total, outputs].
+
+        Raises:
+            CardError: no attached card has such a head.
+            ShapeError: `types` and ids differ in number, or the model has no such type.
+        """
+        kinds = np.ascontiguousarray([] if types is None else types, np.uint8)
+        return self.backend.head_scores(batch, kinds, head)
 
     def logits(self, ids: ArrayLike) -> Vectors:
         """Scores of the token after each position of one sequence: float32[length, vocab].

@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ai_os_diffusion import _native
+from ai_os_diffusion.inference.attached_cards import AttachedCards
 from ai_os_diffusion.inference.ragged import Ragged
 from ai_os_diffusion.models.metadata import ModelMetadata
 from ai_os_diffusion.utils.cpu_info import get_cpu_info
-from ai_os_diffusion.utils.errors import WeightError
+from ai_os_diffusion.utils.errors import CardError, WeightError
 
 __all__ = ["NativeCore"]
 
@@ -33,22 +34,35 @@ class NativeCore:
         self.native = _native.Model(_native_weights(weights), config.to_json(), threads)
         if prefix_cache_bytes is not None:
             self.native.limit_prefixes(prefix_cache_bytes)
+        self._cards = AttachedCards(self.native, config)
+
+    @property
+    def cards(self) -> AttachedCards:
+        """The cards in use."""
+        return self._cards
 
     def embed(self, batch: Ragged, pooling: str, normalize: bool, skip: int = 0) -> NDArray[np.float32]:
         """float32[n, hidden]."""
-        return self.native.embed(*batch, pooling, normalize, skip)
+        return self.native.embed(*batch, pooling, normalize, skip, self._cards.adapter)
 
     def hidden_states(self, batch: Ragged) -> NDArray[np.float32]:
         """float32[total, hidden]."""
-        return self.native.hidden_states(*batch)
+        return self.native.hidden_states(*batch, self._cards.adapter)
+
+    def head_scores(self, batch: Ragged, types: NDArray[np.uint8], head: str) -> NDArray[np.float32]:
+        """float32[total, outputs]."""
+        adapter = self._cards.adapter
+        if adapter is None:
+            raise CardError(f"no card is attached, and a head {head!r} belongs to one")
+        return self.native.head_scores(*batch, types, head, adapter)
 
     def logits(self, ids: NDArray[np.int32]) -> NDArray[np.float32]:
         """float32[length, vocab]."""
-        return self.native.logits(ids)
+        return self.native.logits(ids, self._cards.adapter)
 
     def token_nll(self, ids: NDArray[np.int32], first: int) -> NDArray[np.float32]:
         """float32[length - first]."""
-        return self.native.token_nll(ids, first)
+        return self.native.token_nll(ids, first, self._cards.adapter)
 
     def prefix_stats(self) -> dict[str, int]:
         """What is kept of the beginnings of texts."""
@@ -56,7 +70,7 @@ class NativeCore:
 
     def session(self, max_tokens: int) -> _native.Session:
         """An empty session."""
-        return _native.Session(self.native, max_tokens, self._half_cache)
+        return _native.Session(self.native, max_tokens, self._half_cache, self._cards.adapter)
 
 
 def _native_weights(weights: Any) -> _native.WeightFile | dict[str, NDArray[np.float32]]:

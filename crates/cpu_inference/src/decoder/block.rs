@@ -101,12 +101,13 @@ impl Block {
         let delta = fit(delta, tokens * hidden_width);
         let layers = [&self.query.weight, &self.key.weight, &self.value.weight];
         let stream = (fit(hidden, tokens * hidden_width), hidden_width);
-        let mut input = Input::beside(pool, buffers, stream, layers, |row, stream, out| {
+        let mut input = Input::beside(pool, pass, buffers, stream, layers, |row, stream, out| {
+            let adapter = pass.adapter(row);
             if layer == 0 {
-                self.attention_norm.apply(stream, out);
+                self.attention_norm.apply(adapter, stream, out);
             } else {
                 let delta = &delta[row * hidden_width..(row + 1) * hidden_width];
-                self.attention_norm.join(delta, stream, out);
+                self.attention_norm.join(adapter, delta, stream, out);
             }
         });
         let queries = fit(queries, tokens * heads.query_width());
@@ -123,13 +124,14 @@ impl Block {
         let (angles, spare) = ((&**cos, &**sin), &mut *attended);
         turn(
             pool,
+            pass,
             queries,
             heads.query_width(),
             query_norm,
             angles,
             spare,
         );
-        turn(pool, keys, heads.kv_width(), key_norm, angles, spare);
+        turn(pool, pass, keys, heads.kv_width(), key_norm, angles, spare);
         for (cache, rows, _) in pass.appends() {
             let rows = rows.start * heads.kv_width()..rows.end * heads.kv_width();
             caches[cache].write(pool, layer, &keys[rows.clone()], &values[rows]);
@@ -142,7 +144,7 @@ impl Block {
             caches,
         };
         sight.attend(pool, heads, queries, &keys, attended);
-        Input::copied(pool, buffers, attended, [&self.output.weight]).project(
+        Input::copied(pool, Some(pass), buffers, attended, [&self.output.weight]).project(
             pool,
             &self.output,
             delta,
@@ -151,7 +153,8 @@ impl Block {
 
     /// Joins the attention's delta to the stream and writes that of the gated feed-forward layer to
     /// `workspace.delta`.
-    pub(crate) fn feed_forward(&self, pool: &ThreadPool, workspace: &mut Workspace, tokens: usize) {
+    pub(crate) fn feed_forward(&self, pool: &ThreadPool, workspace: &mut Workspace, pass: &Pass) {
+        let tokens = pass.rows();
         let (hidden_width, width) = (self.down.weight.rows, self.down.weight.cols);
         let Workspace {
             hidden,
@@ -164,9 +167,9 @@ impl Block {
         let delta = fit(delta, tokens * hidden_width);
         let layers = [&self.gate.weight, &self.up.weight];
         let stream = (fit(hidden, tokens * hidden_width), hidden_width);
-        let mut input = Input::beside(pool, buffers, stream, layers, |row, stream, out| {
+        let mut input = Input::beside(pool, pass, buffers, stream, layers, |row, stream, out| {
             let delta = &delta[row * hidden_width..(row + 1) * hidden_width];
-            self.mlp_norm.join(delta, stream, out);
+            self.mlp_norm.join(pass.adapter(row), delta, stream, out);
         });
         let (gate, up) = (fit(gate, tokens * width), fit(wide, tokens * width));
         input.project(pool, &self.gate, gate);
@@ -175,7 +178,7 @@ impl Block {
             let span = row * width..(row + 1) * width;
             kernels::silu_mul(&gate[span.clone()], &up[span], out);
         };
-        Input::new(pool, buffers, tokens, [&self.down.weight], fill)
+        Input::new(pool, Some(pass), buffers, tokens, [&self.down.weight], fill)
             .project(pool, &self.down, delta);
     }
 }
@@ -184,6 +187,7 @@ impl Block {
 /// `angles`, their cosines and sines. `spare` is as long as `x` or longer.
 fn turn(
     pool: &ThreadPool,
+    pass: &Pass,
     x: &mut [f32],
     width: usize,
     norm: Option<&RmsNorm>,
@@ -194,8 +198,9 @@ fn turn(
     for_each_run(pool, [x, spare], width, |first, [rows, spare]| {
         for (token, row) in (first..).zip(rows.chunks_exact_mut(width)) {
             if let Some(norm) = norm {
-                row.chunks_exact_mut(2 * half)
-                    .for_each(|head| norm.apply_in_place(head, &mut spare[..2 * half]));
+                row.chunks_exact_mut(2 * half).for_each(|head| {
+                    norm.apply_in_place(pass.adapter(token), head, &mut spare[..2 * half]);
+                });
             }
             let span = token * half..(token + 1) * half;
             kernels::rope(row, &cos[span.clone()], &sin[span]);

@@ -74,9 +74,9 @@ impl Decoder {
         self.begin(pool, workspace, pass);
         for (layer, block) in self.blocks.iter().enumerate() {
             block.attend(pool, workspace, layer, pass, caches);
-            block.feed_forward(pool, workspace, pass.rows());
+            block.feed_forward(pool, workspace, pass);
         }
-        self.finish(pool, workspace, pass.wanted());
+        self.finish(pool, workspace, pass);
     }
 
     /// Embeds the tokens and finds the angles of their positions.
@@ -89,15 +89,20 @@ impl Decoder {
         } = workspace;
         let hidden = fit(hidden, pass.rows() * width);
         for_each_run(pool, [hidden], width, |first, [rows]| {
-            for (row, &id) in rows.chunks_exact_mut(width).zip(&pass.ids()[first..]) {
-                self.embedding.row(id as usize, row);
+            let ids = (first..).zip(&pass.ids()[first..]);
+            for (row, (at, &id)) in rows.chunks_exact_mut(width).zip(ids) {
+                match pass.adapter(at).and_then(|adapter| adapter.row(id)) {
+                    Some(replaced) => row.copy_from_slice(replaced),
+                    None => self.embedding.row(id as usize, row),
+                }
             }
         });
         self.rotary.angles(pass.positions(), cos, sin);
     }
 
     /// Joins the last delta, if there is one, to the stream of the wanted rows and normalises it.
-    fn finish(&self, pool: &ThreadPool, workspace: &mut Workspace, wanted: &[usize]) {
+    fn finish(&self, pool: &ThreadPool, workspace: &mut Workspace, pass: &Pass) {
+        let wanted = pass.wanted();
         let width = self.embedding.cols;
         let Workspace {
             hidden,
@@ -112,13 +117,22 @@ impl Decoder {
                 // SAFETY: wanted rows ascend, so no two parts overlap.
                 let stream = unsafe { hidden.part(row * width, width) };
                 if self.blocks.is_empty() {
-                    self.norm.apply(stream, out);
+                    self.norm.apply(pass.adapter(row), stream, out);
                 } else {
-                    self.norm
-                        .join(&delta[row * width..(row + 1) * width], stream, out);
+                    let delta = &delta[row * width..(row + 1) * width];
+                    self.norm.join(pass.adapter(row), delta, stream, out);
                 }
             }
         });
+    }
+
+    pub(crate) const fn embedding(&self) -> &Matrix {
+        &self.embedding
+    }
+
+    /// Whether the embedding table is the head.
+    pub(crate) const fn is_tied(&self) -> bool {
+        self.head.is_none()
     }
 
     /// Writes the logits, `[rows, vocab]`, of `rows` final hidden states, `[rows, hidden]`.
@@ -130,6 +144,6 @@ impl Decoder {
         out: &mut [f32],
     ) {
         let head = self.head.as_ref().unwrap_or(&self.embedding);
-        Input::copied(pool, buffers, states, [head]).multiply(pool, head, None, out);
+        Input::copied(pool, None, buffers, states, [head]).multiply(pool, head, None, out);
     }
 }

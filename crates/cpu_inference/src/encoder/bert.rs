@@ -13,6 +13,7 @@ use crate::matrix::Matrix;
 use crate::norm::LayerNorm;
 use crate::pass::Pass;
 use crate::rows::for_each_run;
+use crate::sites::Vector;
 use crate::tensors::Tensors;
 use crate::workspace::{Workspace, fit};
 
@@ -21,8 +22,8 @@ use crate::workspace::{Workspace, fit};
 pub(crate) struct Bert {
     words: Matrix,
     positions: Matrix,
-    /// Embedding of segment 0, which every token belongs to.
-    segment: Vec<f32>,
+    /// Embeddings of the token types, `[types, hidden]`.
+    types: Vector,
     norm: LayerNorm,
     layers: Vec<Layer>,
     heads: Heads,
@@ -52,10 +53,7 @@ impl Bert {
                 got: "0".to_owned(),
             });
         }
-        let mut segment = vec![0.0; hidden];
-        tensors
-            .matrix("embeddings.token_type_embeddings.weight", types, hidden)?
-            .row(0, &mut segment);
+        let types = tensors.table("embeddings.token_type_embeddings.weight", types, hidden)?;
         let layers = (0..config.num_layers).map(|index| Layer::load(config, tensors, index));
         Ok(Self {
             words: tensors.matrix(
@@ -68,7 +66,7 @@ impl Bert {
                 config.max_position_embeddings,
                 hidden,
             )?,
-            segment,
+            types,
             norm: LayerNorm::load(tensors, "embeddings.LayerNorm", hidden, config.norm_eps)?,
             layers: layers.collect::<Result<_>>()?,
             heads: Heads {
@@ -85,8 +83,8 @@ impl Bert {
         self.embed(pool, workspace, pass);
         let mut previous = None;
         for layer in &self.layers {
-            layer.attend(pool, workspace, pass.rows(), self.heads, previous);
-            layer.feed_forward(pool, workspace, pass.rows(), self.activation);
+            layer.attend(pool, workspace, pass, self.heads, previous);
+            layer.feed_forward(pool, workspace, pass, self.activation);
             previous = Some(&layer.output_norm);
         }
         let width = self.words.cols;
@@ -104,7 +102,10 @@ impl Bert {
                 // SAFETY: wanted rows ascend, so no two parts overlap.
                 let stream = unsafe { hidden.part(row * width, width) };
                 match previous {
-                    Some(norm) => norm.join(&delta[row * width..(row + 1) * width], stream, out),
+                    Some(norm) => {
+                        let delta = &delta[row * width..(row + 1) * width];
+                        norm.join(pass.adapter(row), delta, stream, out);
+                    }
                     None => out.copy_from_slice(stream),
                 }
             }
@@ -125,8 +126,13 @@ impl Bert {
                 self.words.row(pass.ids()[row] as usize, sum);
                 self.positions.row(pass.positions()[row] as usize, out);
                 kernels::add(out, sum);
-                kernels::add(&self.segment, sum);
-                self.norm.apply(sum, out);
+                let adapter = pass.adapter(row);
+                let types = self.types.of(adapter);
+                kernels::add(
+                    &types[usize::from(pass.types()[row]) * width..][..width],
+                    sum,
+                );
+                self.norm.apply(adapter, sum, out);
             }
         });
     }
@@ -161,12 +167,12 @@ impl Layer {
         &self,
         pool: &ThreadPool,
         workspace: &mut Workspace,
-        rows: usize,
+        pass: &Pass,
         heads: Heads,
         previous: Option<&LayerNorm>,
     ) {
         let width = self.query.weight.cols;
-        let len = rows * width;
+        let len = pass.rows() * width;
         let Workspace {
             hidden,
             delta,
@@ -184,11 +190,15 @@ impl Layer {
         let mut input =
             Input::beside(
                 pool,
+                pass,
                 buffers,
                 stream,
                 layers,
                 |row, stream, out| match previous {
-                    Some(norm) => norm.join(&delta[row * width..(row + 1) * width], stream, out),
+                    Some(norm) => {
+                        let delta = &delta[row * width..(row + 1) * width];
+                        norm.join(pass.adapter(row), delta, stream, out);
+                    }
                     None => out.copy_from_slice(stream),
                 },
             );
@@ -206,7 +216,8 @@ impl Layer {
         };
         sight.attend(pool, heads, queries, &keys, attended);
         let output = &self.attention_output;
-        Input::copied(pool, buffers, attended, [&output.weight]).project(pool, output, delta);
+        Input::copied(pool, Some(pass), buffers, attended, [&output.weight])
+            .project(pool, output, delta);
     }
 
     /// Joins the attention's delta to the stream and writes that of the feed-forward layer to
@@ -215,10 +226,11 @@ impl Layer {
         &self,
         pool: &ThreadPool,
         workspace: &mut Workspace,
-        tokens: usize,
+        pass: &Pass,
         activation: Activation,
     ) {
         let (width, wide_width) = (self.intermediate.weight.cols, self.output.weight.cols);
+        let tokens = pass.rows();
         let Workspace {
             hidden,
             delta,
@@ -229,9 +241,10 @@ impl Layer {
         let delta = fit(delta, tokens * width);
         let stream = (fit(hidden, tokens * width), width);
         let layers = [&self.intermediate.weight];
-        let mut input = Input::beside(pool, buffers, stream, layers, |row, stream, out| {
+        let mut input = Input::beside(pool, pass, buffers, stream, layers, |row, stream, out| {
             let delta = &delta[row * width..(row + 1) * width];
-            self.attention_norm.join(delta, stream, out);
+            self.attention_norm
+                .join(pass.adapter(row), delta, stream, out);
         });
         let wide = fit(wide, tokens * wide_width);
         input.project(pool, &self.intermediate, wide);
@@ -239,10 +252,14 @@ impl Layer {
             out.copy_from_slice(&wide[row * wide_width..(row + 1) * wide_width]);
             activation.apply(out);
         };
-        Input::new(pool, buffers, tokens, [&self.output.weight], fill).project(
+        Input::new(
             pool,
-            &self.output,
-            delta,
-        );
+            Some(pass),
+            buffers,
+            tokens,
+            [&self.output.weight],
+            fill,
+        )
+        .project(pool, &self.output, delta);
     }
 }

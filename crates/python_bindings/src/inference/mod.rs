@@ -3,6 +3,7 @@
 // Arguments of a Python call arrive owned.
 #![allow(clippy::needless_pass_by_value)]
 
+mod adapter;
 mod model;
 mod session;
 
@@ -11,9 +12,12 @@ use numpy::ndarray::Array2;
 use numpy::{IntoPyArray, PyArray2};
 use pyo3::prelude::*;
 
-use crate::error::{InferenceError, ModelLoadError, SamplingError, ShapeError, WeightError};
+use crate::error::{
+    CardError, InferenceError, ModelLoadError, SamplingError, ShapeError, WeightError,
+};
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<adapter::Adapter>()?;
     module.add_class::<model::Model>()?;
     module.add_class::<session::Sampler>()?;
     module.add_class::<session::Session>()
@@ -32,6 +36,9 @@ fn raise(fault: &Fault) -> PyErr {
         | Fault::TensorLayout { .. }
         | Fault::TensorQuantised { .. } => WeightError::new_err(message),
         Fault::Offsets { .. } | Fault::Pass { .. } => ShapeError::new_err(message),
+        Fault::Card { .. } | Fault::ForeignAdapter | Fault::NoHead { .. } => {
+            CardError::new_err(message)
+        }
         Fault::Sampling { .. } => SamplingError::new_err(message),
         _ => InferenceError::new_err(message),
     }

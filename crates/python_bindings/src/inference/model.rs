@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use arrow_quant::{Dtype, Tensor, TensorData};
 use bytes::Bytes;
-use cpu_inference::{ModelConfig, Pooling};
+use cpu_inference::{ModelConfig, Pooling, Sequences};
 use numpy::{
     IntoPyArray, PyArray1, PyArray2, PyArrayDyn, PyArrayMethods, PyReadonlyArray1,
     PyUntypedArrayMethods,
@@ -11,6 +11,7 @@ use numpy::{
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use super::adapter::{Adapter, shared};
 use super::{matrix, raise, watched};
 use crate::error::WeightError;
 use crate::kernels::active_isa;
@@ -74,7 +75,8 @@ impl Model {
         ])
     }
 
-    #[pyo3(signature = (ids, offsets, pooling, normalize, skip=0))]
+    #[pyo3(signature = (ids, offsets, pooling, normalize, skip=0, adapter=None))]
+    #[allow(clippy::too_many_arguments)] // What Python passes, by name.
     fn embed<'py>(
         &self,
         py: Python<'py>,
@@ -83,47 +85,84 @@ impl Model {
         pooling: &str,
         normalize: bool,
         skip: usize,
+        adapter: Option<&Adapter>,
     ) -> PyResult<Matrix<'py>> {
         let pooling = Pooling::parse(pooling).map_err(|fault| raise(&fault))?;
-        let (ids, offsets) = (ids.as_slice()?, offsets.as_slice()?);
+        let sequences = Sequences {
+            adapter: shared(adapter),
+            ..Sequences::from((ids.as_slice()?, offsets.as_slice()?))
+        };
         let vectors = watched(py, |watch| {
-            self.inner
-                .embed(ids, offsets, pooling, skip, normalize, watch)
+            self.inner.embed(sequences, pooling, skip, normalize, watch)
         })?;
         matrix(py, vectors, self.inner.config().hidden_size)
     }
 
+    #[pyo3(signature = (ids, offsets, adapter=None))]
     fn hidden_states<'py>(
         &self,
         py: Python<'py>,
         ids: Ids<'py>,
         offsets: Offsets<'py>,
+        adapter: Option<&Adapter>,
     ) -> PyResult<Matrix<'py>> {
-        let (ids, offsets) = (ids.as_slice()?, offsets.as_slice()?);
-        let states = watched(py, |watch| self.inner.hidden_states(ids, offsets, watch))?;
+        let sequences = Sequences {
+            adapter: shared(adapter),
+            ..Sequences::from((ids.as_slice()?, offsets.as_slice()?))
+        };
+        let states = watched(py, |watch| self.inner.hidden_states(sequences, watch))?;
         matrix(py, states, self.inner.config().hidden_size)
     }
 
-    fn logits<'py>(&self, py: Python<'py>, ids: Ids<'py>) -> PyResult<Matrix<'py>> {
+    fn head_scores<'py>(
+        &self,
+        py: Python<'py>,
+        ids: Ids<'py>,
+        offsets: Offsets<'py>,
+        types: PyReadonlyArray1<'py, u8>,
+        head: &str,
+        adapter: &Adapter,
+    ) -> PyResult<Matrix<'py>> {
+        let sequences = Sequences {
+            types: types.as_slice()?,
+            adapter: Some(&adapter.inner),
+            ..Sequences::from((ids.as_slice()?, offsets.as_slice()?))
+        };
+        let scores = watched(py, |watch| self.inner.head_scores(sequences, head, watch))?;
+        let outputs = scores.len() / sequences.ids.len().max(1);
+        matrix(py, scores, outputs.max(1))
+    }
+
+    #[pyo3(signature = (ids, adapter=None))]
+    fn logits<'py>(
+        &self,
+        py: Python<'py>,
+        ids: Ids<'py>,
+        adapter: Option<&Adapter>,
+    ) -> PyResult<Matrix<'py>> {
         let ids = ids.as_slice()?;
-        let logits = watched(py, |watch| self.inner.logits(ids, watch))?;
+        let logits = watched(py, |watch| self.inner.logits(ids, shared(adapter), watch))?;
         matrix(py, logits, self.inner.config().vocab_size)
     }
 
+    #[pyo3(signature = (ids, first, adapter=None))]
     fn token_nll<'py>(
         &self,
         py: Python<'py>,
         ids: Ids<'py>,
         first: usize,
+        adapter: Option<&Adapter>,
     ) -> PyResult<Bound<'py, PyArray1<f32>>> {
         let ids = ids.as_slice()?;
-        let losses = watched(py, |watch| self.inner.token_nll(ids, first, watch))?;
+        let losses = watched(py, |watch| {
+            self.inner.token_nll(ids, first, shared(adapter), watch)
+        })?;
         Ok(losses.into_pyarray(py))
     }
 }
 
 /// Copies a dictionary of float32 arrays.
-fn plain_tensors(arrays: &Bound<'_, PyDict>) -> PyResult<Vec<Tensor>> {
+pub(super) fn plain_tensors(arrays: &Bound<'_, PyDict>) -> PyResult<Vec<Tensor>> {
     let copy = |(name, array): (Bound<'_, PyAny>, Bound<'_, PyAny>)| {
         let name: String = name.extract()?;
         let wrong = || {

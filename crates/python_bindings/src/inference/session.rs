@@ -5,6 +5,7 @@ use numpy::ndarray::Array2;
 use numpy::{IntoPyArray, PyArray1, PyArray2, PyReadonlyArray1};
 use pyo3::prelude::*;
 
+use super::adapter::Adapter;
 use super::model::Model;
 use super::{matrix, raise, watched};
 
@@ -71,15 +72,26 @@ pub struct Session {
 #[pymethods]
 impl Session {
     #[new]
-    #[pyo3(signature = (model, max_tokens, half_cache=false))]
-    fn new(model: &Model, max_tokens: usize, half_cache: bool) -> PyResult<Self> {
+    #[pyo3(signature = (model, max_tokens, half_cache=false, adapter=None))]
+    fn new(
+        model: &Model,
+        max_tokens: usize,
+        half_cache: bool,
+        adapter: Option<&Adapter>,
+    ) -> PyResult<Self> {
         let precision = if half_cache {
             CachePrecision::F16
         } else {
             CachePrecision::F32
         };
-        let inner = cpu_inference::Session::new(Arc::clone(&model.inner), max_tokens, precision)
-            .map_err(|fault| raise(&fault))?;
+        let mut inner =
+            cpu_inference::Session::new(Arc::clone(&model.inner), max_tokens, precision)
+                .map_err(|fault| raise(&fault))?;
+        if let Some(adapter) = adapter {
+            inner
+                .adapt(Arc::clone(&adapter.inner))
+                .map_err(|fault| raise(&fault))?;
+        }
         Ok(Self { inner })
     }
 

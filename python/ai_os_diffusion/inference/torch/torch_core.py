@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from ai_os_diffusion import _native
+from ai_os_diffusion.inference.attached_cards import AttachedCards
 from ai_os_diffusion.inference.cuda_backend import require_memory
 from ai_os_diffusion.inference.decoder_layers import BertBlock, DecoderBlock, layer_norm, rms_norm
 from ai_os_diffusion.inference.ragged import Ragged
@@ -122,6 +123,15 @@ class TorchCore:
         width = self.config.num_layers * self.config.num_kv_heads * self.config.head_dim
         self._require(2 * width * max_tokens, f"the keys and values of {max_tokens} tokens")
         return TorchSession(self, max_tokens)
+
+    @property
+    def cards(self) -> AttachedCards:
+        """None yet: cards are for the native backend."""
+        raise InferenceError("the torch backend takes no cards; use device='cpu'")
+
+    def head_scores(self, *_batch: Any, **_options: Any) -> Vectors:
+        """Refused: a head belongs to a card."""
+        raise InferenceError("the torch backend takes no cards, and a head belongs to one; use device='cpu'")
 
     def prefix_stats(self) -> dict[str, int]:
         """Nothing is kept of the beginnings of texts."""

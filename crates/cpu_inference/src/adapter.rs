@@ -1,0 +1,408 @@
+//! Cards as a model applies them: low-rank factors, replaced vectors and rows, heads.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arrow_quant::{Grid, Quantization, Tensor, TensorData, quantize};
+use kernels::{CodeBits, PlainRows, QuantRows, Terms, ThreadPool};
+
+use crate::error::{InferenceError, Result};
+use crate::matrix::{Matrix, Operand};
+use crate::sites::Sites;
+use crate::workspace::fit;
+
+/// Numbers of adapters.
+static ADAPTERS: AtomicU64 = AtomicU64::new(0);
+
+/// A low-rank card: what it adds to the layers of a model, and what it puts in their place.
+///
+/// Tensors are named as the model's: `{layer}.lora_A.weight` `[rank, inputs]` and `{layer}.lora_B.weight`
+/// `[outputs, rank]` add `scaling · B A` to a layer; a norm's `weight` or `bias`, or the table of token types,
+/// replaces the model's; `model.embed_tokens.rows` `[n, hidden]` replaces the rows `row_ids` of the embedding and
+/// of a tied head; and of `heads`, `{head}.weight` `[outputs, hidden]` with or without `{head}.bias` is one of the
+/// card's own.
+#[derive(Debug, Clone, Copy)]
+pub struct Card<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its tensors.
+    pub tensors: &'a [Tensor],
+    /// Factor of every product of two factors: `alpha / rank`, or `alpha / sqrt(rank)` for rsLoRA.
+    pub scaling: f32,
+    /// Which rows of the embedding the card replaces.
+    pub row_ids: &'a [u32],
+    /// Names of the heads that the card brings.
+    pub heads: &'a [&'a str],
+    /// How much of the card is used: 1 is all of it.
+    pub weight: f32,
+}
+
+/// One or several cards, mixed by their weights, for one model. The model itself stays as it is.
+#[derive(Debug)]
+pub struct Adapter {
+    number: u64,
+    /// The model's.
+    model: u64,
+    /// By layer.
+    factors: Vec<Vec<Factors>>,
+    /// By vector: norms and token types, mixed.
+    vectors: Vec<Option<Vec<f32>>>,
+    /// Rows of the embedding by id, ascending.
+    rows: Vec<(u32, Vec<f32>)>,
+    heads: Vec<Head>,
+}
+
+/// `scale · B A`.
+#[derive(Debug)]
+pub(crate) struct Factors {
+    a: Matrix,
+    b: Matrix,
+    scale: f32,
+}
+
+/// A head of a card's own.
+#[derive(Debug)]
+pub(crate) struct Head {
+    name: String,
+    outputs: usize,
+    /// `[outputs, hidden]`.
+    weight: Vec<f32>,
+    bias: Vec<f32>,
+}
+
+/// Memory in which products of factors are computed.
+#[derive(Debug, Default)]
+pub(crate) struct LowRankBuffers {
+    quantised: QuantRows,
+    narrow: Vec<f32>,
+    wide: Vec<f32>,
+}
+
+const EMBEDDING_ROWS: &str = "model.embed_tokens.rows";
+
+impl Adapter {
+    pub(crate) fn new(
+        model: u64,
+        sites: &Sites,
+        embedding: Option<&Matrix>,
+        cards: &[Card<'_>],
+    ) -> Result<Self> {
+        let mut adapter = Self {
+            number: ADAPTERS.fetch_add(1, Ordering::Relaxed),
+            model,
+            factors: sites.layers.iter().map(|_| Vec::new()).collect(),
+            vectors: vec![None; sites.vectors.len()],
+            rows: Vec::new(),
+            heads: Vec::new(),
+        };
+        for (index, card) in cards.iter().enumerate() {
+            if cards[..index].iter().any(|other| other.name == card.name) {
+                return Err(card.fault("is given twice; a name is attached once"));
+            }
+            if !(card.weight.is_finite() && card.scaling.is_finite()) {
+                let (weight, scaling) = (card.weight, card.scaling);
+                let detail =
+                    format!("has weight {weight} and scaling {scaling}, expected finite numbers");
+                return Err(card.fault(&detail));
+            }
+            for tensor in card.tensors {
+                if tensor.name == EMBEDDING_ROWS {
+                    adapter.take_rows(embedding, *card, tensor)?;
+                } else {
+                    adapter.take(sites, *card, tensor)?;
+                }
+            }
+        }
+        adapter.rows.sort_by_key(|&(id, _)| id);
+        Ok(adapter)
+    }
+
+    /// Tells it from every other adapter of the process.
+    pub(crate) const fn number(&self) -> u64 {
+        self.number
+    }
+
+    pub(crate) const fn model(&self) -> u64 {
+        self.model
+    }
+
+    pub(crate) fn factors(&self, layer: usize) -> &[Factors] {
+        &self.factors[layer]
+    }
+
+    /// What stands in place of a vector of the model, if anything does.
+    pub(crate) fn vector(&self, index: usize) -> Option<&[f32]> {
+        self.vectors[index].as_deref()
+    }
+
+    /// What stands in place of a row of the embedding, if anything does.
+    pub(crate) fn row(&self, id: u32) -> Option<&[f32]> {
+        let found = self.rows.binary_search_by_key(&id, |&(id, _)| id);
+        found.ok().map(|at| &*self.rows[at].1)
+    }
+
+    pub(crate) fn rows(&self) -> &[(u32, Vec<f32>)] {
+        &self.rows
+    }
+
+    /// The head of that name.
+    ///
+    /// # Errors
+    /// [`InferenceError::NoHead`] with the names there are.
+    pub(crate) fn head(&self, name: &str) -> Result<&Head> {
+        let found = self.heads.iter().find(|head| head.name == name);
+        found.ok_or_else(|| InferenceError::NoHead {
+            name: name.to_owned(),
+            known: self.heads.iter().map(|head| head.name.clone()).collect(),
+        })
+    }
+
+    fn take(&mut self, sites: &Sites, card: Card<'_>, tensor: &Tensor) -> Result<()> {
+        let name = tensor.name.as_str();
+        if let Some(layer) = name.strip_suffix(".lora_A.weight") {
+            return self.take_factors(sites, card, layer, tensor);
+        }
+        if let Some(layer) = name.strip_suffix(".lora_B.weight") {
+            return card.find(&format!("{layer}.lora_A.weight")).map(drop);
+        }
+        if let Some((owner, part)) = name.rsplit_once('.')
+            && card.heads.contains(&owner)
+        {
+            return match part {
+                "weight" => self.take_head(sites, card, owner, tensor),
+                _ => card.find(&format!("{owner}.weight")).map(drop),
+            };
+        }
+        if let Some(index) = sites.vectors.iter().position(|site| site.name == name) {
+            let site = &sites.vectors[index];
+            let numbers = card.numbers(tensor, &site.shape)?;
+            let mixed = self.vectors[index].get_or_insert_with(|| site.base.clone());
+            mix(mixed, &site.base, &numbers, card.weight);
+            return Ok(());
+        }
+        Err(card.fault(&format!(
+            "has a tensor {name:?}, and the model has nothing of that name to change"
+        )))
+    }
+
+    fn take_factors(
+        &mut self,
+        sites: &Sites,
+        card: Card<'_>,
+        layer: &str,
+        a: &Tensor,
+    ) -> Result<()> {
+        let Some(index) = sites.layers.iter().position(|site| site.name == layer) else {
+            return Err(card.fault(&format!(
+                "has factors of a layer {layer:?}, which the model does not have"
+            )));
+        };
+        let site = &sites.layers[index];
+        let b = card.find(&format!("{layer}.lora_B.weight"))?;
+        let rank = a.shape.first().copied().unwrap_or(0);
+        if rank == 0 {
+            return Err(card.fault(&format!(
+                "has factors of rank 0 for {layer:?}, expected 1 or more"
+            )));
+        }
+        let (wide, tall) = (
+            card.numbers(a, &[rank, site.inputs])?,
+            card.numbers(b, &[site.outputs, rank])?,
+        );
+        self.factors[index].push(Factors {
+            a: factor(&a.name, wide, rank, site.inputs, site.group_size)?,
+            b: factor(&b.name, tall, site.outputs, rank, site.group_size)?,
+            scale: card.scaling * card.weight,
+        });
+        Ok(())
+    }
+
+    fn take_rows(
+        &mut self,
+        embedding: Option<&Matrix>,
+        card: Card<'_>,
+        tensor: &Tensor,
+    ) -> Result<()> {
+        let Some(embedding) = embedding else {
+            return Err(
+                card.fault("replaces rows of the embedding, which of an encoder stays as it is")
+            );
+        };
+        let width = embedding.cols;
+        let numbers = card.numbers(tensor, &[card.row_ids.len(), width])?;
+        let mut base = vec![0.0; width];
+        for (&id, row) in card.row_ids.iter().zip(numbers.chunks_exact(width)) {
+            if id as usize >= embedding.rows {
+                let rows = embedding.rows;
+                return Err(card.fault(&format!("replaces row {id} of an embedding of {rows}")));
+            }
+            embedding.row(id as usize, &mut base);
+            let at = self.rows.iter().position(|&(other, _)| other == id);
+            let at = at.unwrap_or_else(|| {
+                self.rows.push((id, base.clone()));
+                self.rows.len() - 1
+            });
+            mix(&mut self.rows[at].1, &base, row, card.weight);
+        }
+        Ok(())
+    }
+
+    fn take_head(
+        &mut self,
+        sites: &Sites,
+        card: Card<'_>,
+        name: &str,
+        weight: &Tensor,
+    ) -> Result<()> {
+        if self.heads.iter().any(|head| head.name == name) {
+            return Err(card.fault(&format!("has a head {name:?}, as another card has")));
+        }
+        let outputs = weight.shape.first().copied().unwrap_or(0);
+        let bias = match card.find(&format!("{name}.bias")) {
+            Ok(bias) => card.numbers(bias, &[outputs])?,
+            Err(_) => vec![0.0; outputs],
+        };
+        self.heads.push(Head {
+            name: name.to_owned(),
+            outputs,
+            weight: card.numbers(weight, &[outputs, sites.hidden])?,
+            bias,
+        });
+        Ok(())
+    }
+}
+
+impl Card<'_> {
+    fn fault(&self, detail: &str) -> InferenceError {
+        InferenceError::Card {
+            name: self.name.to_owned(),
+            detail: detail.to_owned(),
+        }
+    }
+
+    fn find(&self, name: &str) -> Result<&Tensor> {
+        let found = self.tensors.iter().find(|tensor| tensor.name == name);
+        found.ok_or_else(|| self.fault(&format!("lacks the tensor {name:?}")))
+    }
+
+    /// The numbers of a tensor of that shape.
+    fn numbers(&self, tensor: &Tensor, shape: &[usize]) -> Result<Vec<f32>> {
+        if tensor.shape != shape {
+            return Err(self.fault(&format!(
+                "does not fit this model: tensor {:?} is {:?}, expected {shape:?}",
+                tensor.name, tensor.shape
+            )));
+        }
+        let numbers = tensor.dequantize();
+        if numbers.iter().any(|number| !number.is_finite()) {
+            let name = &tensor.name;
+            return Err(self.fault(&format!("has numbers that are not finite in {name:?}")));
+        }
+        Ok(numbers)
+    }
+}
+
+/// `mixed += weight · (card − base)`.
+fn mix(mixed: &mut [f32], base: &[f32], card: &[f32], weight: f32) {
+    for ((mixed, base), card) in mixed.iter_mut().zip(base).zip(card) {
+        *mixed += weight * (card - base);
+    }
+}
+
+/// A factor in the numbers of its layer: integers of eight bits in the groups of a layer of integers, so that
+/// the layer's rounded input serves the factor too; else single precision.
+fn factor(
+    name: &str,
+    numbers: Vec<f32>,
+    rows: usize,
+    cols: usize,
+    group_size: Option<usize>,
+) -> Result<Matrix> {
+    let data = match group_size {
+        None => TensorData::Plain {
+            dtype: arrow_quant::Dtype::F32,
+            data: numbers.into_iter().flat_map(f32::to_ne_bytes).collect(),
+        },
+        Some(group_size) => {
+            let how = Quantization {
+                bits: CodeBits::Int8,
+                group_size: if group_size > 0 && cols.is_multiple_of(group_size) {
+                    group_size
+                } else {
+                    0
+                },
+                grid: Grid::Symmetric,
+            };
+            let quantised = quantize(PlainRows::F32(&numbers), rows, cols, how, |_| true);
+            TensorData::Quant(quantised.map_err(|error| InferenceError::TensorLayout {
+                name: name.to_owned(),
+                detail: error.to_string(),
+            })?)
+        }
+    };
+    let tensor = Tensor {
+        name: name.to_owned(),
+        shape: vec![rows, cols],
+        data,
+    };
+    Matrix::new(&tensor, rows, cols)
+}
+
+impl Factors {
+    /// Adds `scale · B A x` to `out`, `[rows, outputs]`, for `x`, `[rows, inputs]`. `rounded` is the same input as
+    /// integers, where its groups are those of the factors.
+    pub(crate) fn add(
+        &self,
+        pool: &ThreadPool,
+        buffers: &mut LowRankBuffers,
+        x: &[f32],
+        rounded: Option<&QuantRows>,
+        terms: Terms,
+        out: &mut [f32],
+    ) {
+        let rows = x.len() / self.a.cols;
+        let LowRankBuffers {
+            quantised,
+            narrow,
+            wide,
+        } = buffers;
+        let narrow = fit(narrow, rows * self.a.rows);
+        match (rounded, self.a.operand()) {
+            (Some(rounded), Operand::Quant(panels)) => {
+                kernels::gemm_quant(pool, rounded, &panels, None, narrow);
+            }
+            _ => self.a.multiply(pool, x, quantised, terms, narrow),
+        }
+        let wide = fit(wide, rows * self.b.rows);
+        self.b.multiply(pool, narrow, quantised, terms, wide);
+        kernels::axpy(self.scale, wide, out);
+    }
+
+    /// Group size of the integers that the first factor takes.
+    pub(crate) const fn group_size(&self) -> Option<usize> {
+        self.a.group_size()
+    }
+}
+
+impl Head {
+    pub(crate) const fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    /// Writes the scores, `[outputs]`, of one state.
+    pub(crate) fn score(&self, state: &[f32], out: &mut [f32]) {
+        let rows = self.weight.chunks_exact(state.len()).zip(&self.bias);
+        for (out, (row, bias)) in out.iter_mut().zip(rows) {
+            *out = kernels::dot_f32(row, state) + bias;
+        }
+    }
+}
+
+/// Whether two rows use the same adapter, or none.
+pub(crate) fn same(a: Option<&Arc<Adapter>>, b: Option<&Arc<Adapter>>) -> bool {
+    match (a, b) {
+        (None, None) => true,
+        (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+        _ => false,
+    }
+}

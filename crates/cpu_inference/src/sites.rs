@@ -1,0 +1,50 @@
+//! What of a model a card may change, by name.
+
+use crate::adapter::Adapter;
+
+/// The layers and vectors of a model, in the order in which they were loaded.
+#[derive(Debug, Default)]
+pub(crate) struct Sites {
+    pub(crate) hidden: usize,
+    pub(crate) layers: Vec<LayerSite>,
+    pub(crate) vectors: Vec<VectorSite>,
+}
+
+/// A linear layer.
+#[derive(Debug)]
+pub(crate) struct LayerSite {
+    pub(crate) name: String,
+    pub(crate) outputs: usize,
+    pub(crate) inputs: usize,
+    /// As `Matrix::group_size`.
+    pub(crate) group_size: Option<usize>,
+}
+
+/// A norm's scale or shift, or a small table.
+#[derive(Debug)]
+pub(crate) struct VectorSite {
+    pub(crate) name: String,
+    pub(crate) shape: Vec<usize>,
+    pub(crate) base: Vec<f32>,
+}
+
+/// A vector that a card may replace.
+#[derive(Debug, Clone)]
+pub(crate) struct Vector {
+    numbers: Vec<f32>,
+    site: usize,
+}
+
+impl Vector {
+    pub(crate) const fn new(numbers: Vec<f32>, site: usize) -> Self {
+        Self { numbers, site }
+    }
+
+    /// The numbers for a row that uses `adapter`.
+    #[inline]
+    pub(crate) fn of<'a>(&'a self, adapter: Option<&'a Adapter>) -> &'a [f32] {
+        adapter
+            .and_then(|adapter| adapter.vector(self.site))
+            .unwrap_or(&self.numbers)
+    }
+}

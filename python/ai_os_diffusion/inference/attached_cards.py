@@ -1,0 +1,127 @@
+"""The cards that the passes of a model use."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from math import isfinite
+from typing import TYPE_CHECKING
+
+from ai_os_diffusion import _native
+from ai_os_diffusion.models.metadata import ModelMetadata
+from ai_os_diffusion.utils.errors import CardError
+
+if TYPE_CHECKING:
+    from ai_os_diffusion.models.cards import Card
+
+__all__ = ["AttachedCards"]
+
+_Prepared = tuple[_native.Adapter | None]
+"""What a `using` block put in place of what is attached."""
+
+
+class AttachedCards:
+    """Cards by name, with their weights; safe to change from several threads.
+
+    A call uses what is attached when it begins. The model itself is never changed.
+
+    Args:
+        model: the native model.
+        config: its metadata.
+    """
+
+    def __init__(self, model: _native.Model, config: ModelMetadata) -> None:
+        self._model, self._config = model, config
+        self._cards: dict[str, tuple[Card, float]] = {}
+        self._adapter: _native.Adapter | None = None
+        self._change = threading.Lock()
+        self._here: ContextVar[_Prepared | None] = ContextVar("cards", default=None)
+
+    @property
+    def adapter(self) -> _native.Adapter | None:
+        """What a pass of this thread or task uses."""
+        here = self._here.get()
+        return self._adapter if here is None else here[0]
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """What is attached: names and weights, in the order of attaching."""
+        return {name: weight for name, (_, weight) in self._cards.items()}
+
+    def attach(self, card: Card | str | os.PathLike[str], weight: float = 1.0) -> None:
+        """Use a card from now on, mixed with those attached before.
+
+        Args:
+            card: a card, or its file.
+            weight: how much of it; 1 is all, 0 is nothing.
+
+        Raises:
+            CardError: it is of another base, does not fit, or a card of its name is attached.
+        """
+        with self._change:
+            cards = self._with(self._cards, card, weight)
+            self._adapter = self._prepared(cards)
+            self._cards = cards
+
+    def detach(self, name: str) -> None:
+        """Use a card no longer.
+
+        Raises:
+            CardError: none of that name is attached.
+        """
+        with self._change:
+            if name not in self._cards:
+                known = ", ".join(self._cards) or "none"
+                raise CardError(f"card {name!r} is not attached; attached: {known}")
+            cards = {other: found for other, found in self._cards.items() if other != name}
+            self._adapter = self._prepared(cards)
+            self._cards = cards
+
+    @contextmanager
+    def using(self, card: Card | str | os.PathLike[str], weight: float = 1.0) -> Iterator[None]:
+        """Use a card within a `with` block, in this thread or task alone, beside those attached.
+
+        Raises:
+            CardError: as of `attach`.
+        """
+        adapter = self._prepared(self._with(self._cards, card, weight))
+        token = self._here.set((adapter,))
+        try:
+            yield
+        finally:
+            self._here.reset(token)
+
+    def _with(
+        self, cards: dict[str, tuple[Card, float]], card: Card | str | os.PathLike[str], weight: float
+    ) -> dict[str, tuple[Card, float]]:
+        from ai_os_diffusion.models.cards import Card  # Only whoever uses cards pays for it.
+
+        card = card if isinstance(card, Card) else Card(card)
+        if card.name in cards:
+            raise CardError(f"card {card.name!r} is attached; detach it first")
+        if not isfinite(weight):
+            raise CardError(f"card {card.name!r}: weight is {weight}, expected a finite number")
+        base, own = card.description.base, self._config
+        digest = own.source.get("weights_sha256")
+        if base.architecture != own.architecture or digest not in (None, base.weights_sha256):
+            raise CardError(
+                f"card {card.name!r} is of the base {base.name!r} ({base.architecture}, weights "
+                f"{base.weights_sha256[:12]}), and this model is {own.source.get('name')!r} "
+                f"({own.architecture}, weights {str(digest)[:12]}); attach it to its own base"
+            )
+        return {**cards, card.name: (card, float(weight))}
+
+    def _prepared(self, cards: dict[str, tuple[Card, float]]) -> _native.Adapter | None:
+        if not cards:
+            return None
+        described = [(card, card.description, weight) for card, weight in cards.values()]
+        return _native.Adapter(
+            self._model,
+            [
+                (about.name, card.native, about.scaling, list(about.row_ids), list(about.heads), weight)
+                for card, about, weight in described
+            ],
+        )

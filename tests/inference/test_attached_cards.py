@@ -1,0 +1,102 @@
+"""Cards attached to an engine act, mix, give way and leave the base to the last bit."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ai_os_diffusion.inference import ArrowEngine
+from ai_os_diffusion.models.cards import Card, CardDescription
+from ai_os_diffusion.models.cards.description import Base
+from ai_os_diffusion.utils.errors import CardError
+
+TEXTS = ["the quick brown fox", "a", "1 2 3 4 5 6 7 8 9"]
+
+
+def card_for(engine: ArrowEngine, folder: Path, name: str, seed: int, **changes) -> Card:
+    """Factors for every matrix of the engine's blocks, a norm and a head."""
+    rng = np.random.default_rng(seed)
+    tensors, rank = {}, 4
+    for full in engine.weights:
+        layer, _, part = full.rpartition(".")
+        shape = engine.weights[full].shape
+        if part == "weight" and len(shape) == 2 and "embed" not in layer:
+            tensors[f"{layer}.lora_A.weight"] = rng.normal(size=(rank, shape[1])).astype(np.float32) * 0.2
+            tensors[f"{layer}.lora_B.weight"] = rng.normal(size=(shape[0], rank)).astype(np.float32) * 0.2
+    tensors["score.weight"] = rng.normal(size=(3, engine.dimension)).astype(np.float32)
+    digest = engine.metadata.source.get("weights_sha256", "0" * 64)
+    base = Base("tiny", engine.metadata.architecture, digest)
+    description = CardDescription(name, "skill", base, rank, 1.0, heads=("score",))
+    return Card.write(folder / f"{name}.parquet", replace(description, **changes), tensors.items())
+
+
+def test_a_card_acts_and_leaves_nothing(tiny_encoder_dir: Path, tmp_path: Path) -> None:
+    with ArrowEngine(tiny_encoder_dir) as engine:
+        before = engine.encode(TEXTS)
+        first = card_for(engine, tmp_path, "first", 1)
+        engine.attach(first)
+        alone = engine.encode(TEXTS)
+        assert np.abs(alone - before).max() > 1e-3
+        assert engine.attached == {"first": 1.0}
+        ids = engine.tokenizer.encode(TEXTS[0], padding=False).flat_ids
+        scores = engine.core.head_scores((ids, np.array([0, len(ids)])), "score")
+        assert scores.shape == (len(ids), 3)
+        engine.detach("first")
+        np.testing.assert_array_equal(engine.encode(TEXTS), before)
+        engine.attach(first.path, weight=0.0)
+        np.testing.assert_array_equal(engine.encode(TEXTS), before)
+        engine.detach("first")
+        with pytest.raises(CardError, match="no card is attached"):
+            engine.core.head_scores((ids, np.array([0, len(ids)])), "score")
+
+
+def test_using_acts_in_its_block_and_thread_alone(tiny_decoder_dir: Path, tmp_path: Path) -> None:
+    with ArrowEngine(tiny_decoder_dir) as engine, ThreadPoolExecutor(1) as other:
+        prompt = "the quick brown fox " * 3
+        plain = engine.generate(prompt, max_tokens=8)
+        card = card_for(engine, tmp_path, "skill", 2)
+        with engine.using(card):
+            carded = engine.generate(prompt, max_tokens=8)
+            elsewhere = other.submit(lambda: engine.generate(prompt, max_tokens=8)).result()
+        after = engine.generate(prompt, max_tokens=8)
+        engine.attach(card)
+        attached = engine.generate(prompt, max_tokens=8)
+    assert plain.logprobs == elsewhere.logprobs == after.logprobs
+    assert carded.logprobs == attached.logprobs != plain.logprobs
+
+
+def test_what_does_not_belong_is_refused_and_the_engine_goes_on(
+    tiny_encoder_dir: Path, tiny_decoder_dir: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(tiny_encoder_dir, tmp_path / "encoder")
+    metadata = json.loads((folder / "metadata.json").read_text(encoding="utf-8"))
+    metadata["source"] = {"name": "tiny", "weights_sha256": "a" * 64}
+    (folder / "metadata.json").write_text(json.dumps(metadata), encoding="utf-8")
+    with ArrowEngine(folder) as engine, ArrowEngine(tiny_decoder_dir) as decoder:
+        before = engine.encode(TEXTS)
+        own = card_for(engine, tmp_path, "own", 3)
+        engine.attach(own)
+        expected = engine.encode(TEXTS)
+        with pytest.raises(CardError, match="'own' is attached; detach it first"):
+            engine.attach(own)
+        with pytest.raises(CardError, match="'other' is not attached; attached: own"):
+            engine.detach("other")
+        with pytest.raises(CardError, match="attach it to its own base"):
+            engine.attach(card_for(decoder, tmp_path, "foreign", 4))
+        wrong = Base("tiny", engine.metadata.architecture, "f" * 64)
+        with pytest.raises(CardError, match="weights ffffffffffff"):
+            engine.attach(card_for(engine, tmp_path, "wrong", 5, base=wrong))
+        with pytest.raises(CardError, match="weight is nan"):
+            engine.attach(card_for(engine, tmp_path, "heavy", 6), weight=float("nan"))
+        with pytest.raises(CardError, match='has a head "score", as another card has'):
+            engine.attach(card_for(engine, tmp_path, "twin", 7))
+        assert engine.attached == {"own": 1.0}
+        np.testing.assert_array_equal(engine.encode(TEXTS), expected)
+        engine.detach("own")
+        np.testing.assert_array_equal(engine.encode(TEXTS), before)
