@@ -84,6 +84,18 @@ def test_markdown_read_in_pieces_is_that_of_the_whole(size):
     assert [*found, *reader.end()] == [*whole.read(text), *whole.end()]
 
 
+def test_a_line_of_markdown_without_end_is_held_no_longer_than_a_piece(monkeypatch):
+    monkeypatch.setattr(markdown, "_MAX_PIECE_CHARS", 100)
+    reader = markdown.MarkdownReader("a.md")
+    blocks = []
+    for piece in ["words " * 30] * 20:
+        blocks += reader.read(piece)
+        assert len(reader._held) < 100
+    blocks += reader.end()
+    assert [word for block in blocks for word in block.text.split()] == ["words"] * 600
+    assert {(block.line, block.end_line) for block in blocks} == {(1, 1)}
+
+
 def test_a_block_of_markdown_too_long_to_be_held_is_cut_and_told(monkeypatch):
     monkeypatch.setattr(markdown, "_MAX_PIECE_CHARS", 100)
     document = read_document("a.md", b"# A\n\n" + b"some words\n" * 50 + b"\n> b\n")

@@ -16,6 +16,7 @@ _FRONT_MATTER_END = re.compile(r"^(?:---|\.\.\.)[ \t]*$", re.MULTILINE)
 _MAX_FRONT_MATTER_CHARS = 32_768
 # The parser is given so much at once: its tree takes two hundred times that. A block that is longer is cut.
 _MAX_PIECE_CHARS = 1 << 20
+_MAX_SPACES = 4096
 # Blocks of a piece that are told apart. Beyond them, which only tiny ones reach, neighbours come together.
 _MAX_BLOCKS = 8192
 # As `blocks_of_markdown` numbers them; 1 to 6 are headings.
@@ -41,8 +42,8 @@ class MarkdownReader:
         del name
         self._outline = Outline()
         self._cut: list[int] = []
-        # Lines that wait for more of their block, and the beginning of the next one.
-        self._held, self._rest = "", ""
+        # What waits for more of its block, and white space that may end its last line.
+        self._held, self._spaces = "", ""
         self._line = 0
         self._wanted = 0
 
@@ -55,10 +56,11 @@ class MarkdownReader:
                 yield from self._front_blocks(text[:end], front)
                 self._line += text.count("\n", 0, end) + 1
                 text = text[end + 1 :]
-        # The last line may go on in the next piece, behind its white space.
-        *lines, last = (self._rest + text).split("\n")
-        self._held += "".join(f"{line.rstrip()}\n" for line in lines)
-        self._rest = last
+        # The last line may go on in the next piece, behind its white space, of which a page is enough.
+        *lines, last = (self._spaces + text).split("\n")
+        written = last.rstrip()
+        self._held += "".join([*(f"{line.rstrip()}\n" for line in lines), written])
+        self._spaces = last[len(written) :][:_MAX_SPACES]
         while len(self._held) >= _MAX_PIECE_CHARS:
             yield from self._piece(self._held[:_MAX_PIECE_CHARS], is_whole=False)
         if len(self._held) > self._wanted:
@@ -66,7 +68,7 @@ class MarkdownReader:
 
     def end(self) -> Iterator[Block]:
         """Yields the last block, and a title that has nothing below."""
-        yield from self._piece(self._held + self._rest.rstrip(), is_whole=True)
+        yield from self._piece(self._held, is_whole=True)
         yield from self._outline.end()
 
     def take_remarks(self) -> list[Remark]:
@@ -80,7 +82,7 @@ class MarkdownReader:
 
         places, titles, end = blocks_of_markdown(text, is_whole, _MAX_BLOCKS)
         if not end and len(text) >= _MAX_PIECE_CHARS:
-            text = text[: text.rfind("\n") + 1] or text
+            text = text[: text.rfind("\n") + 1 or text.rfind(" ") + 1] or text
             self._cut.append(self._line + text.count("\n"))
             places, titles, end = blocks_of_markdown(text, True, _MAX_BLOCKS)
         headings = iter(titles.split("\n"))
