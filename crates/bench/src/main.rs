@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use half::{bf16, f16};
 use kernels::{
-    AttentionShape, AttentionSpan, CodeBits, GroupScales, GroupZero, Isa, PlainRows, QuantPanels,
-    QuantRows, Rows, Terms, ThreadPool,
+    Attention, AttentionShape, AttentionSpan, CodeBits, GroupScales, GroupZero, Isa, KeySegment,
+    KeySource, KeyValues, Partials, PlainRows, QuantPanels, QuantRows, Rows, Terms, ThreadPool,
 };
 
 /// Products `[m, k] · [n, k]ᵀ`: `MiniLM`'s linear layers at 32 sentences, one token of `SmolLM2`'s.
@@ -284,6 +284,18 @@ fn rows(report: &Report<'_>) {
     );
 }
 
+/// Rows that are keys and values at once.
+struct Shared<'a>(Rows<'a>);
+
+impl KeySource for Shared<'_> {
+    fn get(&self, _source: usize, _page: usize) -> KeyValues<'_> {
+        KeyValues::Rows {
+            keys: self.0,
+            values: self.0,
+        }
+    }
+}
+
 fn attention(
     report: &Report<'_>,
     name: &str,
@@ -298,28 +310,39 @@ fn attention(
         .map(|i| AttentionSpan {
             query_start: i * queries,
             queries,
-            key_start: i * keys,
+            first_segment: i,
+            segments: 1,
+        })
+        .collect();
+    let segments: Vec<_> = (0..batch)
+        .map(|i| KeySegment {
+            source: 0,
+            start: i * keys,
             keys,
             causal,
         })
         .collect();
-    let shape = AttentionShape {
-        heads,
-        kv_heads,
-        head_dim,
-        scale: 0.125,
+    let what = Attention {
+        shape: AttentionShape {
+            heads,
+            kv_heads,
+            head_dim,
+            scale: 0.125,
+        },
+        spans: &spans,
+        segments: &segments,
     };
-    let (q, kv) = (
-        Rows::new(&q, heads * head_dim),
-        Rows::new(&kv, kv_heads * head_dim),
-    );
+    let q = Rows::new(&q, heads * head_dim);
+    let source = Shared(Rows::new(&kv, kv_heads * head_dim));
+    let mut partials = Partials::default();
     let operations = 4 * batch * queries * keys * heads * head_dim;
     report.line(
         &format!("attention {name}"),
         operations,
         8 * batch * keys * kv_heads * head_dim,
         || {
-            kernels::attention(&report.pool, q, kv, kv, shape, &spans, black_box(&mut out));
+            let out = black_box(&mut out);
+            kernels::attention(&report.pool, what, q, &source, &mut partials, out);
         },
     );
 }
