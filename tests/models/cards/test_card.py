@@ -249,8 +249,18 @@ def test_rows_beyond_the_vocabulary_are_refused(base, whole, tmp_path):
         {"heads": ["none"]},
         {"row_ids": [1]},
         {"config": []},
+        {"config": {"x": float("nan")}},
+        {"config": {"x": "\ud800"}},
+        {"metrics": {"x": {1, 2}}},
     ],
 )
 def test_a_description_is_read_as_foreign(base, whole, tmp_path, about):
     with pytest.raises(CardError):
         convert_card(whole, tmp_path / "c.parquet", base=base, about=about)
+
+
+def test_what_a_file_says_may_be_nested_beyond_reading(base, tmp_path):
+    said = {"scaling": "1.0", "note": "[" * 100_000}
+    source = save(tmp_path / "c.safetensors", tensors(), said)
+    card = convert_card(source, tmp_path / "c.parquet", base=base)
+    assert card.description.config == {"note": said["note"]}

@@ -38,6 +38,10 @@ class Card:
     Args:
         path: the file.
 
+    Attributes:
+        description: what it says of itself.
+        shapes: of its tensors, by name.
+
     Raises:
         ModelNotFoundError: there is none.
         WeightError: it is damaged.
@@ -59,6 +63,7 @@ class Card:
                 f"{self.path}: holds weights and no description of a card; see `aios convert --base`"
             )
         self.description = CardDescription.from_json(text, f"{self.path}: {DESCRIPTION}")
+        self.shapes = shapes_of(self.native)
         check_shapes(self.description, self.shapes, str(self.path))
 
     @property
@@ -67,26 +72,21 @@ class Card:
         return self.description.name
 
     @property
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """The shapes of its tensors, by name."""
-        return {name: tuple(self.native.info(name)["shape"]) for name in self.native.names}
-
-    @property
     def layers(self) -> list[str]:
         """The linear layers that it has factors for."""
-        return [layer for name in self.native.names if (layer := layer_of(name)) and name.endswith(A)]
+        return [layer for name in self if (layer := layer_of(name)) and name.endswith(A)]
 
     def __getitem__(self, name: str) -> NDArray[np.float32]:
         """A tensor as float32; raises KeyError when there is none of that name."""
-        if name not in self.native.names:
+        if name not in self.shapes:
             raise KeyError(name)
         return self.native.dequantize(name)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.native.names)
+        return iter(self.shapes)
 
     def __len__(self) -> int:
-        return len(self.native.names)
+        return len(self.shapes)
 
     def __repr__(self) -> str:
         kind, base = self.description.kind, self.description.base.name
@@ -127,6 +127,11 @@ class Card:
         finally:
             writer.abort()
         return Card(path)
+
+
+def shapes_of(file: WeightFile) -> dict[str, tuple[int, ...]]:
+    """The shapes of a file's tensors, by name."""
+    return {name: tuple(file.info(name)["shape"]) for name in file.names}
 
 
 def layer_of(name: str) -> str | None:

@@ -7,6 +7,7 @@ import json
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,10 @@ from ai_os_diffusion.models.cards.card import (
     check_against,
     check_shapes,
     layer_of,
+    shapes_of,
     values_of,
 )
-from ai_os_diffusion.models.cards.description import Base, CardDescription
+from ai_os_diffusion.models.cards.description import Base, CardDescription, description_json
 from ai_os_diffusion.models.cards.peft import PREFIX, WEIGHTS_FILE, Scalings, read_scalings
 from ai_os_diffusion.models.convert.safetensors import read_metadata, read_safetensors
 from ai_os_diffusion.models.convert.source import Codes, SourceTensor
@@ -71,8 +73,7 @@ def convert_card(
     path, target, base_folder = Path(source), Path(out), Path(base)
     if target.exists() and not overwrite:
         raise ModelLoadError(f"{target}: exists already; pass overwrite=True (--force) to replace it")
-    weights = WeightFile(base_folder / "weights.parquet")
-    shapes = {tensor: tuple(weights.info(tensor)["shape"]) for tensor in weights.names}
+    shapes = shapes_of(WeightFile(base_folder / "weights.parquet"))
     scalings = read_scalings(path) if path.is_dir() else None
     file = path / WEIGHTS_FILE if path.is_dir() else path
     tensors = _named(file, read_safetensors(file, integers=True), shapes, scalings is not None)
@@ -97,9 +98,9 @@ def convert_card(
 def _description(found: Mapping[str, Any], base: Base, file: Path) -> CardDescription:
     if "scaling" not in found:
         raise CardError(f"{file}: does not say what its factors are scaled by; give `scaling`")
-    given = {**found, "base": {"name": base.name, "architecture": base.architecture}}
-    given["base"]["weights_sha256"] = base.weights_sha256
-    return CardDescription.from_json(json.dumps({"format_version": 1, **given}), str(file))
+    # Through JSON, so that what is given is checked as what is read.
+    text = description_json({**found, "base": asdict(base)}, str(file))
+    return CardDescription.from_json(text, str(file))
 
 
 def _said(file: Path) -> dict[str, Any]:
@@ -109,7 +110,7 @@ def _said(file: Path) -> dict[str, Any]:
     for key, text in texts.items():
         try:
             values[key] = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             values[key] = text
     said = UntrustedValues(f"{file}: metadata", values, CardError)
     found: dict[str, Any] = {}

@@ -20,6 +20,20 @@ FORMAT_VERSION = 1
 MAX_RANK = 4096
 
 
+def description_json(values: Mapping[str, Any], place: str) -> str:
+    """What is said of a card as its file has it.
+
+    Raises:
+        CardError: a value is none of JSON's: of another type, NaN, or text that UTF-8 cannot hold.
+    """
+    try:
+        text = json.dumps({"format_version": FORMAT_VERSION, **values}, ensure_ascii=False, allow_nan=False)
+        text.encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise CardError(f"{place}: expected JSON values (no NaN), got {error}") from error
+    return text
+
+
 @dataclass(frozen=True)
 class Base:
     """The model that a card belongs to.
@@ -85,8 +99,12 @@ class CardDescription:
     created_at: str | None = None
 
     def to_json(self) -> str:
-        """As it stands in the file."""
-        return json.dumps({"format_version": FORMAT_VERSION, **asdict(self)}, ensure_ascii=False)
+        """As it stands in the file.
+
+        Raises:
+            CardError: `config` or `metrics` holds what JSON cannot.
+        """
+        return description_json(asdict(self), f"card {self.name!r}")
 
     @classmethod
     def from_json(cls, text: str, place: str) -> CardDescription:
