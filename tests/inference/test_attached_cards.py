@@ -19,7 +19,7 @@ from ai_os_diffusion.utils.errors import CardError
 TEXTS = ["the quick brown fox", "a", "1 2 3 4 5 6 7 8 9"]
 
 
-def card_for(engine: ArrowEngine, folder: Path, name: str, seed: int, **changes) -> Card:
+def card_for(engine: ArrowEngine, folder: Path, name: str, seed: int, head: str = "score", **changes) -> Card:
     """Factors for every matrix of the engine's blocks, a norm and a head."""
     rng = np.random.default_rng(seed)
     tensors, rank = {}, 4
@@ -29,10 +29,10 @@ def card_for(engine: ArrowEngine, folder: Path, name: str, seed: int, **changes)
         if part == "weight" and len(shape) == 2 and "embed" not in layer:
             tensors[f"{layer}.lora_A.weight"] = rng.normal(size=(rank, shape[1])).astype(np.float32) * 0.2
             tensors[f"{layer}.lora_B.weight"] = rng.normal(size=(shape[0], rank)).astype(np.float32) * 0.2
-    tensors["score.weight"] = rng.normal(size=(3, engine.dimension)).astype(np.float32)
+    tensors[f"{head}.weight"] = rng.normal(size=(3, engine.dimension)).astype(np.float32)
     digest = engine.metadata.source.get("weights_sha256", "0" * 64)
     base = Base("tiny", engine.metadata.architecture, digest)
-    description = CardDescription(name, "skill", base, rank, 1.0, heads=("score",))
+    description = CardDescription(name, "skill", base, rank, 1.0, heads=(head,))
     return Card.write(folder / f"{name}.parquet", replace(description, **changes), tensors.items())
 
 
@@ -69,6 +69,23 @@ def test_using_acts_in_its_block_and_thread_alone(tiny_decoder_dir: Path, tmp_pa
         attached = engine.generate(prompt, max_tokens=8)
     assert plain.logprobs == elsewhere.logprobs == after.logprobs
     assert carded.logprobs == attached.logprobs != plain.logprobs
+
+
+def test_a_block_within_a_block_uses_both_cards(tiny_encoder_dir: Path, tmp_path: Path) -> None:
+    with ArrowEngine(tiny_encoder_dir) as engine:
+        first = card_for(engine, tmp_path, "first", 1)
+        second = card_for(engine, tmp_path, "second", 2, head="other")
+        with engine.using(first):
+            alone = engine.encode(TEXTS)
+            with engine.using(second):
+                both = engine.encode(TEXTS)
+                with pytest.raises(CardError, match="'first' is attached"), engine.using(first):
+                    pass
+            np.testing.assert_array_equal(engine.encode(TEXTS), alone)
+        engine.attach(first)
+        engine.attach(second)
+        np.testing.assert_array_equal(engine.encode(TEXTS), both)
+        assert np.abs(both - alone).max() > 1e-3
 
 
 def test_what_does_not_belong_is_refused_and_the_engine_goes_on(

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["AttachedCards"]
 
-_Prepared = tuple[_native.Adapter | None]
-"""What a `using` block put in place of what is attached."""
+_Cards = dict[str, "tuple[Card, float]"]
+"""Cards and their weights, by name."""
 
 
 class AttachedCards:
@@ -35,16 +35,19 @@ class AttachedCards:
 
     def __init__(self, model: _native.Model, config: ModelMetadata) -> None:
         self._model, self._config = model, config
-        self._cards: dict[str, tuple[Card, float]] = {}
+        self._cards: _Cards = {}
         self._adapter: _native.Adapter | None = None
         self._change = threading.Lock()
-        self._here: ContextVar[_Prepared | None] = ContextVar("cards", default=None)
+        # What a `using` block put in place of what is attached.
+        self._here: ContextVar[tuple[_Cards, _native.Adapter | None] | None] = ContextVar(
+            "cards", default=None
+        )
 
     @property
     def adapter(self) -> _native.Adapter | None:
         """What a pass of this thread or task uses."""
         here = self._here.get()
-        return self._adapter if here is None else here[0]
+        return self._adapter if here is None else here[1]
 
     @property
     def weights(self) -> dict[str, float]:
@@ -82,21 +85,20 @@ class AttachedCards:
 
     @contextmanager
     def using(self, card: Card | str | os.PathLike[str], weight: float = 1.0) -> Iterator[None]:
-        """Use a card within a `with` block, in this thread or task alone, beside those attached.
+        """Use a card within a `with` block, in this thread or task alone, beside those in use there before.
 
         Raises:
             CardError: as of `attach`.
         """
-        adapter = self._prepared(self._with(self._cards, card, weight))
-        token = self._here.set((adapter,))
+        here = self._here.get()
+        cards = self._with(self._cards if here is None else here[0], card, weight)
+        token = self._here.set((cards, self._prepared(cards)))
         try:
             yield
         finally:
             self._here.reset(token)
 
-    def _with(
-        self, cards: dict[str, tuple[Card, float]], card: Card | str | os.PathLike[str], weight: float
-    ) -> dict[str, tuple[Card, float]]:
+    def _with(self, cards: _Cards, card: Card | str | os.PathLike[str], weight: float) -> _Cards:
         from ai_os_diffusion.models.cards import Card  # Only whoever uses cards pays for it.
 
         card = card if isinstance(card, Card) else Card(card)
@@ -114,7 +116,7 @@ class AttachedCards:
             )
         return {**cards, card.name: (card, float(weight))}
 
-    def _prepared(self, cards: dict[str, tuple[Card, float]]) -> _native.Adapter | None:
+    def _prepared(self, cards: _Cards) -> _native.Adapter | None:
         if not cards:
             return None
         described = [(card, card.description, weight) for card, weight in cards.values()]
