@@ -4,12 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow_quant::{Grid, Quantization, Tensor, TensorData, quantize};
-use kernels::{CodeBits, PlainRows, QuantRows, Terms, ThreadPool};
+use kernels::{CodeBits, PlainRows, QuantRows, Terms, ThreadPool, fit};
 
 use crate::error::{InferenceError, Result};
 use crate::matrix::{Matrix, Operand};
 use crate::sites::Sites;
-use crate::workspace::fit;
 
 /// Numbers of adapters.
 static ADAPTERS: AtomicU64 = AtomicU64::new(0);

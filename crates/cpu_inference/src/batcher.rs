@@ -7,6 +7,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use kernels::fit;
+
 use crate::error::{InferenceError, Result};
 use crate::kv_cache::KvCache;
 use crate::model::{Model, Watch};
@@ -214,11 +216,7 @@ impl Memory {
         }
         let vocab = model.config().vocab_size;
         let outcome = model.run(pass, caches, |states| {
-            let needed = states.rows() * vocab;
-            if logits.len() < needed {
-                logits.resize(needed, 0.0);
-            }
-            states.logits(0, &mut logits[..needed])
+            states.logits(0, fit(logits, states.rows() * vocab))
         });
         for (text, cache) in texts.iter_mut().zip(caches.drain(..)) {
             text.cache = cache;

@@ -1,12 +1,11 @@
 //! Linear layers and the input they share.
 
-use kernels::{QuantRows, Terms, ThreadPool};
+use kernels::{QuantRows, Terms, ThreadPool, fit};
 
 use crate::adapter::LowRankBuffers;
 use crate::matrix::{Matrix, Operand};
 use crate::pass::Pass;
 use crate::rows::for_each_run;
-use crate::workspace::fit;
 
 /// `y = x Wᵀ + b`.
 #[derive(Debug, Clone)]

@@ -33,11 +33,3 @@ pub(crate) struct Workspace {
     /// Final states of the wanted rows, `[wanted, hidden]`.
     pub(crate) states: Vec<f32>,
 }
-
-/// The first `len` numbers of `buffer`, which grows when it must and never shrinks.
-pub(crate) fn fit(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
-    if buffer.len() < len {
-        buffer.resize(len, 0.0);
-    }
-    &mut buffer[..len]
-}

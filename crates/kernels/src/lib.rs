@@ -46,6 +46,7 @@ pub use panel16::{
 pub use plain_rows::PlainRows;
 pub use quant_rows::{QuantRows, Terms};
 pub use rope::rope;
+pub use scratch::fit;
 pub use shared::SharedOut;
 pub use threads::ThreadPool;
 pub use vector::{abs_max, add, axpy, bf16_to_f32, dot_f32, f16_to_f32, scale};

@@ -39,7 +39,7 @@ impl Scratch {
 }
 
 /// The first `len` numbers of `buffer`, which grows when it must and never shrinks.
-pub(crate) fn fit(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
+pub fn fit(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
     if buffer.len() < len {
         buffer.resize(len, 0.0);
     }

@@ -1,6 +1,6 @@
 //! The block of a decoder: attention and a gated feed-forward layer, each behind an RMS norm.
 
-use kernels::ThreadPool;
+use kernels::{ThreadPool, fit};
 
 use crate::attention::{Heads, LayerKeys};
 use crate::config::{Architecture, ModelConfig};
@@ -11,7 +11,7 @@ use crate::norm::RmsNorm;
 use crate::pass::Pass;
 use crate::rows::for_each_run;
 use crate::tensors::Tensors;
-use crate::workspace::{Workspace, fit};
+use crate::workspace::Workspace;
 
 /// One block and what distinguishes its family.
 #[derive(Debug)]

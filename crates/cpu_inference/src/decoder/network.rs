@@ -1,6 +1,6 @@
 //! The network of a decoder: embedding, blocks, norm and head.
 
-use kernels::{SharedOut, Terms, ThreadPool};
+use kernels::{SharedOut, Terms, ThreadPool, fit};
 
 use super::block::Block;
 use crate::config::{Architecture, ModelConfig};
@@ -13,7 +13,7 @@ use crate::pass::Pass;
 use crate::rotary::Rotary;
 use crate::rows::for_each_run;
 use crate::tensors::Tensors;
-use crate::workspace::{Workspace, fit};
+use crate::workspace::Workspace;
 
 /// A decoder with its weights.
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 //!
 //! Source: arXiv:1810.04805; tensor names of Hugging Face `BertModel`.
 
-use kernels::{SharedOut, ThreadPool};
+use kernels::{SharedOut, ThreadPool, fit};
 
 use crate::activation::Activation;
 use crate::attention::{Heads, LayerKeys};
@@ -15,7 +15,7 @@ use crate::pass::Pass;
 use crate::rows::for_each_run;
 use crate::sites::Vector;
 use crate::tensors::Tensors;
-use crate::workspace::{Workspace, fit};
+use crate::workspace::Workspace;
 
 /// The network of an encoder.
 #[derive(Debug)]
