@@ -40,6 +40,14 @@ def partial(tmp_path):
     return next((tmp_path / "hub-cache").rglob("*.incomplete"), None)
 
 
+def received(tmp_path) -> int:
+    """Bytes of the file another process downloads; 0 while there is none, or once it has got its own name."""
+    try:
+        return file.stat().st_size if (file := partial(tmp_path)) else 0
+    except FileNotFoundError:  # complete, and renamed since it was listed
+        return 0
+
+
 def ranges(hub):
     """First bytes of the parts of the weights that were asked for; None is the whole."""
     asked = [part for method, path, part in hub.requests if method == "GET" and path.endswith("safetensors")]
@@ -54,7 +62,7 @@ def pull_killed_halfway(hub, tmp_path) -> int:
     with subprocess.Popen([sys.executable, "-c", code]) as child:
         try:
             deadline = time.monotonic() + 40
-            while (file := partial(tmp_path)) is None or file.stat().st_size < half:
+            while received(tmp_path) < half:
                 if child.poll() is not None or time.monotonic() > deadline:
                     pytest.fail("the child did not come to the middle of the weights")
                 time.sleep(0.01)
