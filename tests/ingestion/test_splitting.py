@@ -44,3 +44,18 @@ def test_list_items_and_paragraphs_stand_alone():
         "- ask Dr.",
         "Next",
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "runs"),
+    [
+        ("a\nb\n\n  c\n", ["a\nb\n\n  c"]),
+        ("1\n2\n3\n4\n5\n6\n7\n8\n", ["1\n2\n3\n4\n5", "6\n7\n8"]),
+        ("  one line of its own\nb\nc", ["  one line of its own", "b\nc"]),
+        ("b\na line too long for it\n", ["b", "a line too long for it"]),
+        ("a \t\nb", ["a \t\nb"]),
+        (" \n\n\t\n", []),
+    ],
+)
+def test_short_lines_come_in_runs_and_long_ones_alone(text, runs):
+    assert [text[start:end] for start, end in splitting.line_runs(text, most=10)] == runs

@@ -22,7 +22,7 @@ _SEPARATOR = " > "
 # Longer ones are not words, and a passage of them would be long in characters however few its tokens are: a
 # vocabulary may call any run that it does not know one token.
 _MAX_CHARS_PER_TOKEN = 16
-# Runs of words, or of atoms, that fill a passage: how finely what is no sentence is cut.
+# Runs of short lines, words or atoms that fill a passage: how finely what is no sentence is cut.
 _RUNS_PER_PASSAGE = 8
 # Pieces that are in memory together.
 _WINDOW = 4096
@@ -121,9 +121,10 @@ class Chunker:
             if tokens <= budget:
                 yield start, end, tokens
                 continue
-            first = splitting.sentences if block.kind == "prose" else splitting.lines
-            # A long text has too many words, or atoms, to be looked at one by one.
+            # A long text has too many short lines, words or atoms to be looked at one by one.
             most = max(1, budget // _RUNS_PER_PASSAGE)
+            line_runs = partial(splitting.line_runs, most=most)
+            first = splitting.sentences if block.kind == "prose" else line_runs
             word_runs = partial(splitting.word_runs, most=most)
             atom_runs = partial(splitting.atom_runs, most=most)
             splitters = (first, word_runs, splitting.words, atom_runs, splitting.atoms)

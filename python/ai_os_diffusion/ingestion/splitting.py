@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from operator import methodcaller
 
-__all__ = ["Span", "atom_runs", "atoms", "lines", "sentences", "word_runs", "words"]
+__all__ = ["Span", "atom_runs", "atoms", "line_runs", "sentences", "word_runs", "words"]
 
 Span = tuple[int, int]
 """Begin and end of a piece within its text; between pieces lies white space only."""
@@ -27,7 +27,6 @@ _ABBREVIATION = re.compile(r"\b(?:Dr|Mr|Mrs|Ms|Prof|St|Hr|Fr|Dipl|Ing|Inc|vs|ca|
 _BEFORE_NUMBER = re.compile(r"\b(?:No|Nr|Art|Abs|Abb|Fig|Tel|pp)\.$")
 _DAY = re.compile(r"\b\d{1,2}\.$")
 _MONTH = re.compile(r"Jan|Feb|März|Apr|Mai|Jun|Jul|Aug|Sep|Okt|Nov|Dez")
-_LINE = re.compile(r"^.*\S.*", re.MULTILINE)
 _WORD = re.compile(r"\S+")
 _span = methodcaller("span")
 _ATOM = re.compile(rf"[{_IDEOGRAPH}]|(?:(?![{_IDEOGRAPH}])\w)+|[^\w\s]")
@@ -35,19 +34,21 @@ _ATOM = re.compile(rf"[{_IDEOGRAPH}]|(?:(?![{_IDEOGRAPH}])\w)+|[^\w\s]")
 
 def sentences(text: str) -> Iterator[Span]:
     """Spans of the sentences of a text."""
-    start = 0
+    # Behind a gap stands a word: only before the first may there be nothing but white space.
+    start, said = 0, len(text) - len(text.lstrip())
     for gap in _SENTENCE_END.finditer(text):
-        # What is not accepted does not end the piece: looking at all of it each time would be quadratic.
-        if _ends_sentence(text, gap) and text[start : gap.start()].strip():
-            yield start, gap.start()
-            start = gap.end()
+        before, after = gap.span()
+        if before > said and _ends_sentence(text, before, after):
+            yield start, before
+            start = after
     if text[start:].strip():
         yield start, len(text)
 
 
-def lines(text: str) -> Iterator[Span]:
-    """Spans of the lines that are not blank."""
-    return map(_span, _LINE.finditer(text))
+def line_runs(text: str, most: int) -> Iterator[Span]:
+    """Spans of single lines, or of as many short ones that follow each other as have so many characters."""
+    runs = re.compile(rf"^(?:(?=.*\S)[\s\S]{{1,{most}}}(?<=\S)$|.*\S.*)", re.MULTILINE)
+    return map(_span, runs.finditer(text))
 
 
 def words(text: str) -> Iterator[Span]:
@@ -72,13 +73,13 @@ def atom_runs(text: str, most: int) -> Iterator[Span]:
     return map(_span, runs.finditer(text))
 
 
-def _ends_sentence(text: str, gap: re.Match[str]) -> bool:
-    """Whether white space lies between sentences, and not behind an abbreviation."""
-    before, after = text[max(0, gap.start() - 8) : gap.start()], gap.end()
-    if gap.group().count("\n") > 1 or not text[after].isalnum():
+def _ends_sentence(text: str, before: int, after: int) -> bool:
+    """Whether the white space from `before` to `after` parts sentences, rather than follows an abbreviation."""
+    if text.count("\n", before, after) > 1 or not text[after].isalnum():
         return True
+    last = text[max(0, before - 8) : before]
     return not (
-        _ABBREVIATION.search(before)
-        or (_BEFORE_NUMBER.search(before) and text[after].isdigit())
-        or (_DAY.search(before) and _MONTH.match(text, after))
+        _ABBREVIATION.search(last)
+        or (_BEFORE_NUMBER.search(last) and text[after].isdigit())
+        or (_DAY.search(last) and _MONTH.match(text, after))
     )
