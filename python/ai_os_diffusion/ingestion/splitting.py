@@ -74,7 +74,7 @@ def atom_runs(text: str, most: int) -> Iterator[Span]:
 
 
 def _ends_sentence(text: str, before: int, after: int) -> bool:
-    """Whether the white space from `before` to `after` parts sentences, rather than follows an abbreviation."""
+    """Whether the space from `before` to `after` parts sentences, rather than follows an abbreviation."""
     if text.count("\n", before, after) > 1 or not text[after].isalnum():
         return True
     last = text[max(0, before - 8) : before]
