@@ -125,6 +125,13 @@ class Sampler:
     def sample(self, logits: NDArray[np.float32], history: NDArray[np.uint32]) -> tuple[int, float]:
         """Id and log-probability; float32[vocab] logits, and the tokens so far."""
 
+    @property
+    def settings(self) -> tuple[float, int, float, float, float]:
+        """temperature, top_k, top_p, min_p, repetition_penalty."""
+
+    def draws(self, count: int) -> NDArray[np.float64]:
+        """The next numbers of its random sequence, in [0, 1), for a device that chooses as it does."""
+
 @final
 class Session:
     """One text that grows, with the keys and values of its tokens. Belongs to one caller."""

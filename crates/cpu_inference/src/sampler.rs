@@ -148,6 +148,18 @@ impl Sampler {
         })
     }
 
+    /// How it chooses.
+    #[must_use]
+    pub const fn settings(&self) -> SamplingSettings {
+        self.settings
+    }
+
+    /// The next number of its random sequence, in [0, 1), for who draws elsewhere: the first token, in the order of
+    /// their ids, whose weight and those before exceed this part of all weight.
+    pub fn unit(&mut self) -> f64 {
+        self.random.unit()
+    }
+
     /// Whether it takes the greatest logit, whatever was written before.
     pub(crate) fn is_greedy(&self) -> bool {
         let SamplingSettings {
@@ -217,7 +229,7 @@ impl Sampler {
             .iter()
             .map(|&(weight, _)| f64::from(weight))
             .sum();
-        let mut left = self.random.unit() * total;
+        let mut left = self.unit() * total;
         let mut chosen = argmax(&self.adjusted);
         for &(weight, id) in &self.candidates {
             if weight > 0.0 {

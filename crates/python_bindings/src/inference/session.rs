@@ -50,6 +50,23 @@ impl Sampler {
             .map_err(|fault| raise(&fault))?;
         Ok((choice.id, choice.logprob))
     }
+
+    #[getter]
+    const fn settings(&self) -> (f32, usize, f32, f32, f32) {
+        let settings = self.inner.settings();
+        (
+            settings.temperature,
+            settings.top_k,
+            settings.top_p,
+            settings.min_p,
+            settings.repetition_penalty,
+        )
+    }
+
+    fn draws<'py>(&mut self, py: Python<'py>, count: usize) -> Bound<'py, PyArray1<f64>> {
+        let drawn: Vec<f64> = (0..count).map(|_| self.inner.unit()).collect();
+        drawn.into_pyarray(py)
+    }
 }
 
 type Ids<'py> = PyReadonlyArray1<'py, i32>;
