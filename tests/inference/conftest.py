@@ -144,6 +144,27 @@ def tiny_decoder_dir(tmp_path_factory) -> Path:
     return write_model(tmp_path_factory.mktemp("models") / "tiny-decoder", decoder=True)
 
 
+@pytest.fixture(params=["native", pytest.param("torch", marks=pytest.mark.torch)])
+def backend(request) -> str:
+    """What `InferenceCore` promises holds on each."""
+    if request.param == "torch":
+        pytest.importorskip("torch")
+    return request.param
+
+
+@pytest.fixture
+def alike(backend):
+    """Compares numbers: to the bit, or where passes of other shapes round in another order, nearly."""
+
+    def compare(got, expected) -> None:
+        if backend == "native":
+            np.testing.assert_array_equal(got, expected)
+        else:
+            np.testing.assert_allclose(got, expected, rtol=1e-4, atol=2e-5)
+
+    return compare
+
+
 @pytest.fixture
 def make_model(tmp_path):
     """Writes a model folder of one's own: `make_model(decoder=True, pooling="last")`."""

@@ -36,8 +36,8 @@ def card_for(engine: ArrowEngine, folder: Path, name: str, seed: int, head: str 
     return Card.write(folder / f"{name}.parquet", replace(description, **changes), tensors.items())
 
 
-def test_a_card_acts_and_leaves_nothing(tiny_encoder_dir: Path, tmp_path: Path) -> None:
-    with ArrowEngine(tiny_encoder_dir) as engine:
+def test_a_card_acts_and_leaves_nothing(tiny_encoder_dir: Path, tmp_path: Path, backend) -> None:
+    with ArrowEngine(tiny_encoder_dir, backend=backend, device="cpu") as engine:
         before = engine.encode(TEXTS)
         first = card_for(engine, tmp_path, "first", 1)
         engine.attach(first)
@@ -56,8 +56,11 @@ def test_a_card_acts_and_leaves_nothing(tiny_encoder_dir: Path, tmp_path: Path) 
             engine.core.head_scores((ids, np.array([0, len(ids)])), "score")
 
 
-def test_using_acts_in_its_block_and_thread_alone(tiny_decoder_dir: Path, tmp_path: Path) -> None:
-    with ArrowEngine(tiny_decoder_dir) as engine, ThreadPoolExecutor(1) as other:
+def test_using_acts_in_its_block_and_thread_alone(tiny_decoder_dir: Path, tmp_path: Path, backend) -> None:
+    with (
+        ArrowEngine(tiny_decoder_dir, backend=backend, device="cpu") as engine,
+        ThreadPoolExecutor(1) as other,
+    ):
         prompt = "the quick brown fox " * 3
         plain = engine.generate(prompt, max_tokens=8)
         card = card_for(engine, tmp_path, "skill", 2)
@@ -71,8 +74,8 @@ def test_using_acts_in_its_block_and_thread_alone(tiny_decoder_dir: Path, tmp_pa
     assert carded.logprobs == attached.logprobs != plain.logprobs
 
 
-def test_a_block_within_a_block_uses_both_cards(tiny_encoder_dir: Path, tmp_path: Path) -> None:
-    with ArrowEngine(tiny_encoder_dir) as engine:
+def test_a_block_within_a_block_uses_both_cards(tiny_encoder_dir: Path, tmp_path: Path, backend) -> None:
+    with ArrowEngine(tiny_encoder_dir, backend=backend, device="cpu") as engine:
         first = card_for(engine, tmp_path, "first", 1)
         second = card_for(engine, tmp_path, "second", 2, head="other")
         with engine.using(first):
@@ -89,13 +92,14 @@ def test_a_block_within_a_block_uses_both_cards(tiny_encoder_dir: Path, tmp_path
 
 
 def test_what_does_not_belong_is_refused_and_the_engine_goes_on(
-    tiny_encoder_dir: Path, tiny_decoder_dir: Path, tmp_path: Path
+    tiny_encoder_dir: Path, tiny_decoder_dir: Path, tmp_path: Path, backend
 ) -> None:
     folder = shutil.copytree(tiny_encoder_dir, tmp_path / "encoder")
     metadata = json.loads((folder / "metadata.json").read_text(encoding="utf-8"))
     metadata["source"] = {"name": "tiny", "weights_sha256": "a" * 64}
     (folder / "metadata.json").write_text(json.dumps(metadata), encoding="utf-8")
-    with ArrowEngine(folder) as engine, ArrowEngine(tiny_decoder_dir) as decoder:
+    on = {"backend": backend, "device": "cpu"}
+    with ArrowEngine(folder, **on) as engine, ArrowEngine(tiny_decoder_dir, **on) as decoder:
         before = engine.encode(TEXTS)
         own = card_for(engine, tmp_path, "own", 3)
         engine.attach(own)

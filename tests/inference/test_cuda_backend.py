@@ -68,10 +68,13 @@ def test_what_a_device_cannot_hold_is_refused_beforehand(monkeypatch):
 
 
 @pytest.mark.torch
-def test_the_torch_backend_asks_for_room_before_it_takes_any(monkeypatch, tiny_decoder_dir):
+@pytest.mark.parametrize(("bfloat16", "number_bytes"), [(True, 2), (False, 4)])
+def test_the_torch_backend_asks_for_room_before_it_takes_any(
+    monkeypatch, tiny_decoder_dir, bfloat16, number_bytes
+):
     torch = pytest.importorskip("torch")
     from ai_os_diffusion.inference import ArrowEngine
-    from ai_os_diffusion.inference.torch import torch_core
+    from ai_os_diffusion.inference.torch import device as module
 
     asked = []
 
@@ -82,20 +85,20 @@ def test_the_torch_backend_asks_for_room_before_it_takes_any(monkeypatch, tiny_d
         asked.append((size_bytes, what, device))
         raise DeviceError("no room")
 
-    monkeypatch.setattr(torch_core, "require_memory", refuse)
-    monkeypatch.setattr(torch, "device", lambda _name: Cuda)
-    monkeypatch.setattr(torch, "empty", lambda *_args, **_options: None)
-    with pytest.raises(DeviceError, match="no room"):
-        ArrowEngine(tiny_decoder_dir, backend="torch", device="cpu")
-    monkeypatch.undo()
-    engine = ArrowEngine(tiny_decoder_dir, backend="torch", device="cpu")
-    core = engine.core.backend
-    numbers = sum(tensor.numel() for tensor in core.weights.values())
-    assert asked == [(4 * numbers, "the weights", 3)]
-    monkeypatch.setattr(torch_core, "require_memory", refuse)
-    monkeypatch.setattr(core, "device", Cuda)
-    with pytest.raises(DeviceError, match="no room"):
-        engine.generate("a", max_tokens=9)
-    config = engine.metadata
-    keys = 2 * config.num_layers * config.num_kv_heads * config.head_dim
-    assert asked[1] == (4 * keys * 10, "the keys and values of 10 tokens", 3)
+    limits = cuda_backend.DeviceLimits("a device", (9, 0), 100, bfloat16, "cuda")
+    monkeypatch.setattr(module, "require_memory", refuse)
+    monkeypatch.setattr(module, "device_limits", lambda device: limits if device == 3 else None)
+    monkeypatch.setattr(module, "memory_info", lambda device: MEMORY if device == 3 else None)
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "device", lambda _name: Cuda)
+        patch.setattr(torch, "empty", lambda *_args, **_options: None)
+        with pytest.raises(DeviceError, match="no room"):
+            ArrowEngine(tiny_decoder_dir, backend="torch", device="cpu")
+        device = module.Device("cuda:3")
+    with ArrowEngine(tiny_decoder_dir, device="cpu") as engine:
+        numbers = sum(array.size for array in engine.weights.values())
+    assert asked == [(number_bytes * numbers, "the weights", 3)]
+    # Nine tenths of what is free, what is kept for later tensors counted, may hold keys and values.
+    assert device.room() == 27 * 10**7
+    # A quarter of it the rows of a pass, within bounds.
+    assert [device.rows(size) for size in (100, 10_000, 10**6)] == [65_536, 6_750, 1024]

@@ -61,6 +61,7 @@ class ArrowEngine:
         half_cache: keep keys and values of generated text in half precision.
         prefix_cache_bytes: most that is kept of the beginnings of prompts, so that a prompt that begins as
             an earlier one is not computed again; 0 keeps nothing, None is 256 MiB.
+        dtype: what the torch backend computes in, see `InferenceCore`.
 
     Raises:
         ModelLoadError: there is no such model, or a file of its folder is missing or unfit.
@@ -78,6 +79,7 @@ class ArrowEngine:
         backend: Literal["native", "torch"] | None = None,
         half_cache: bool = False,
         prefix_cache_bytes: int | None = None,
+        dtype: Literal["float32", "bfloat16", "float16"] | None = None,
     ) -> None:
         self.folder = resolve_model(model)
         self.metadata, self.weights, self.tokenizer = read_consistently(
@@ -91,6 +93,7 @@ class ArrowEngine:
             num_threads=num_threads or 0,
             half_cache=half_cache,
             prefix_cache_bytes=prefix_cache_bytes,
+            dtype=dtype,
         )
         self._encoder: SentenceEncoder | None = SentenceEncoder(self._core, self.tokenizer, self.folder.name)
 

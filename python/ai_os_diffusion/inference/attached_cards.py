@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from math import isfinite
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
-from ai_os_diffusion import _native
 from ai_os_diffusion.models.metadata import ModelMetadata
 from ai_os_diffusion.utils.errors import CardError
 
@@ -19,32 +18,35 @@ if TYPE_CHECKING:
 
 __all__ = ["AttachedCards"]
 
+Adapter = TypeVar("Adapter")
+"""Cards mixed by their weights, as a backend applies them."""
+
 _Cards = dict[str, "tuple[Card, float]"]
 """Cards and their weights, by name."""
 
 
-class AttachedCards:
+class AttachedCards(Generic[Adapter]):
     """Cards by name, with their weights; safe to change from several threads.
 
     A call uses what is attached when it begins. The model itself is never changed.
 
     Args:
-        model: the native model.
-        config: its metadata.
+        prepare: makes of cards and their weights what the passes of a model use.
+        config: the model's metadata.
     """
 
-    def __init__(self, model: _native.Model, config: ModelMetadata) -> None:
-        self._model, self._config = model, config
+    def __init__(
+        self, prepare: Callable[[Sequence[tuple[Card, float]]], Adapter], config: ModelMetadata
+    ) -> None:
+        self._prepare, self._config = prepare, config
         self._cards: _Cards = {}
-        self._adapter: _native.Adapter | None = None
+        self._adapter: Adapter | None = None
         self._change = threading.Lock()
         # What a `using` block put in place of what is attached.
-        self._here: ContextVar[tuple[_Cards, _native.Adapter | None] | None] = ContextVar(
-            "cards", default=None
-        )
+        self._here: ContextVar[tuple[_Cards, Adapter | None] | None] = ContextVar("cards", default=None)
 
     @property
-    def adapter(self) -> _native.Adapter | None:
+    def adapter(self) -> Adapter | None:
         """What a pass of this thread or task uses."""
         here = self._here.get()
         return self._adapter if here is None else here[1]
@@ -116,14 +118,5 @@ class AttachedCards:
             )
         return {**cards, card.name: (card, float(weight))}
 
-    def _prepared(self, cards: _Cards) -> _native.Adapter | None:
-        if not cards:
-            return None
-        described = [(card, card.description, weight) for card, weight in cards.values()]
-        return _native.Adapter(
-            self._model,
-            [
-                (about.name, card.native, about.scaling, list(about.row_ids), list(about.heads), weight)
-                for card, about, weight in described
-            ],
-        )
+    def _prepared(self, cards: _Cards) -> Adapter | None:
+        return self._prepare(list(cards.values())) if cards else None

@@ -42,7 +42,7 @@ class Backend(Protocol):
     """A loaded network."""
 
     @property
-    def cards(self) -> AttachedCards:
+    def cards(self) -> AttachedCards[Any]:
         """The cards in use."""
         ...
 
@@ -87,11 +87,13 @@ class InferenceCore:
             CPU and torch elsewhere.
         num_threads: threads of the native backend; 0 is one for each physical core.
         half_cache: keep keys and values in half precision: half the memory, slightly less exact.
-        prefix_cache_bytes: most that the native backend keeps of the beginnings of texts; 0 keeps nothing,
-            None is 256 MiB.
+        prefix_cache_bytes: most that is kept of the beginnings of texts; 0 keeps nothing, None is 256 MiB.
+        dtype: what the torch backend computes in: "float32", "bfloat16" or "float16"; None is bfloat16 on a
+            CUDA or ROCm device that has it, float32 elsewhere. The native backend computes in the numbers of
+            the weights.
 
     Raises:
-        ConfigurationError: `num_threads` or `prefix_cache_bytes` is negative.
+        ConfigurationError: `num_threads` or `prefix_cache_bytes` is negative, or `dtype` is none of these.
         DeviceError: the device, or torch for it, is not there.
         ModelLoadError: the architecture or one of its settings is not supported.
         WeightError: a tensor is missing or has the wrong shape.
@@ -107,6 +109,7 @@ class InferenceCore:
         num_threads: int = 0,
         half_cache: bool = False,
         prefix_cache_bytes: int | None = None,
+        dtype: Literal["float32", "bfloat16", "float16"] | None = None,
     ) -> None:
         self.config = config if isinstance(config, ModelMetadata) else ModelMetadata.from_dict(config)
         self.device = device
@@ -118,6 +121,11 @@ class InferenceCore:
         if chosen == "native":
             if device != "cpu":
                 raise DeviceError(f"the native backend runs on 'cpu', got {device!r}; use backend='torch'")
+            if dtype is not None:
+                raise ConfigurationError(
+                    f"dtype is {dtype!r}, and the native backend computes in the numbers of the weights; "
+                    "leave dtype out, or use backend='torch'"
+                )
             self.backend: Backend = NativeCore(
                 weights, self.config, num_threads, half_cache, prefix_cache_bytes
             )
@@ -129,7 +137,14 @@ class InferenceCore:
                     f"backend 'torch' needs the package {error.name}, which is not installed: "
                     "pip install 'ai-os-diffusion[gpu]', or leave backend out"
                 ) from error
-            self.backend = TorchCore(weights, self.config, device)
+            self.backend = TorchCore(
+                weights,
+                self.config,
+                device,
+                dtype=dtype,
+                half_cache=half_cache,
+                prefix_cache_bytes=prefix_cache_bytes,
+            )
         else:
             raise InferenceError(f"backend is {chosen!r}, expected 'native' or 'torch'")
 
@@ -178,12 +193,8 @@ class InferenceCore:
         return np.split(self.backend.hidden_states(batch), offsets[1:-1]) if len(offsets) > 1 else []
 
     @property
-    def cards(self) -> AttachedCards:
-        """The cards that passes use.
-
-        Raises:
-            InferenceError: the backend takes no cards.
-        """
+    def cards(self) -> AttachedCards[Any]:
+        """The cards that passes use."""
         return self.backend.cards
 
     def head_scores(self, batch: Ragged, head: str, types: ArrayLike | None = None) -> Vectors:

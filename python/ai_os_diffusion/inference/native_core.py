@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,9 @@ from ai_os_diffusion.inference.ragged import Ragged
 from ai_os_diffusion.models.metadata import ModelMetadata
 from ai_os_diffusion.utils.cpu_info import get_cpu_info
 from ai_os_diffusion.utils.errors import CardError, WeightError
+
+if TYPE_CHECKING:
+    from ai_os_diffusion.models.cards import Card
 
 __all__ = ["NativeCore"]
 
@@ -34,10 +37,10 @@ class NativeCore:
         self.native = _native.Model(_native_weights(weights), config.to_json(), threads)
         if prefix_cache_bytes is not None:
             self.native.limit_prefixes(prefix_cache_bytes)
-        self._cards = AttachedCards(self.native, config)
+        self._cards = AttachedCards(self._prepared, config)
 
     @property
-    def cards(self) -> AttachedCards:
+    def cards(self) -> AttachedCards[_native.Adapter]:
         """The cards in use."""
         return self._cards
 
@@ -71,6 +74,16 @@ class NativeCore:
     def session(self, max_tokens: int) -> _native.Session:
         """An empty session."""
         return _native.Session(self.native, max_tokens, self._half_cache, self._cards.adapter)
+
+    def _prepared(self, cards: Sequence[tuple[Card, float]]) -> _native.Adapter:
+        described = [(card, card.description, weight) for card, weight in cards]
+        return _native.Adapter(
+            self.native,
+            [
+                (about.name, card.native, about.scaling, list(about.row_ids), list(about.heads), weight)
+                for card, about, weight in described
+            ],
+        )
 
 
 def _native_weights(weights: Any) -> _native.WeightFile | dict[str, NDArray[np.float32]]:

@@ -2,269 +2,292 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ai_os_diffusion import _native
 from ai_os_diffusion.inference.attached_cards import AttachedCards
-from ai_os_diffusion.inference.cuda_backend import require_memory
-from ai_os_diffusion.inference.decoder_layers import BertBlock, DecoderBlock, layer_norm, rms_norm
 from ai_os_diffusion.inference.ragged import Ragged
-from ai_os_diffusion.inference.torch.rotary_frequencies import rotary_frequencies
+from ai_os_diffusion.inference.torch.adapter import NO_CARDS, Adapter, Cards
+from ai_os_diffusion.inference.torch.batcher import Batcher
+from ai_os_diffusion.inference.torch.choice import not_finite
+from ai_os_diffusion.inference.torch.device import Device
+from ai_os_diffusion.inference.torch.forward_pass import Pass
+from ai_os_diffusion.inference.torch.kv_cache import PAGE_TOKENS, KvCache
+from ai_os_diffusion.inference.torch.network import Decoder, DeviceWeights, build_network
+from ai_os_diffusion.inference.torch.pooling import check_pooling, pool
+from ai_os_diffusion.inference.torch.prefix_cache import PrefixCache
+from ai_os_diffusion.inference.torch.session import TorchSession
 from ai_os_diffusion.models.metadata import ModelMetadata
-from ai_os_diffusion.utils.errors import DeviceError, InferenceError, ModelLoadError, ShapeError, WeightError
+from ai_os_diffusion.utils.errors import CardError, InferenceError, ShapeError
 
-__all__ = ["TorchCore", "TorchSession"]
+__all__ = ["Texts", "TorchCore"]
 
 Tensor = Any
+Ids = NDArray[np.int32]
 Vectors = NDArray[np.float32]
 
-_POOLINGS: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "mean": lambda h, _: h.mean(0),
-    "cls": lambda h, _: h[0],
-    "last": lambda h, _: h[-1],
-    "max": lambda h, _: h.max(0).values,
-    "mean_sqrt": lambda h, _: h.sum(0) / len(h) ** 0.5,
-    "weighted_mean": lambda h, places: (h * places).sum(0) / places.sum(),
-}
-"""States [tokens, hidden] and their places in the text [tokens, 1] to [hidden]."""
+_PREFIX_BYTES = 256 << 20
+"""What is kept of the beginnings of texts unless one says otherwise."""
 
-_SLICE_TOKENS = 4096
-"""Padded tokens of a batch at most, so that memory stays bounded."""
+_FIRST_BYTES = 1 << 30
+"""What keys and values take at first where steps are captured: graphs hold addresses, growing moves them."""
+
+_HEAD_ROWS = 512
+"""Rows whose logits exist at a time."""
+
+
+class Texts:
+    """What the sessions of a decoder share.
+
+    Args:
+        network: a decoder.
+        config: its metadata.
+        device: where it is.
+        cache_dtype: of keys and values.
+        prefix_bytes: most that is kept of the beginnings of texts.
+    """
+
+    def __init__(
+        self, network: Decoder, config: ModelMetadata, device: Device, cache_dtype: Any, prefix_bytes: int
+    ) -> None:
+        self.network, self.device, self._vocab_size = network, device, config.vocab_size
+        self.cache = KvCache(
+            config.num_layers,
+            config.num_kv_heads,
+            config.head_dim,
+            device=device.torch,
+            dtype=cache_dtype,
+            first_bytes=_FIRST_BYTES if device.captures else 0,
+            room=device.room,
+        )
+        self.prefixes = PrefixCache(self.cache, prefix_bytes)
+        most_pages = -(-config.max_position_embeddings // PAGE_TOKENS)
+        self.batcher = Batcher(network, self.cache, device, most_pages)
+
+    def promise(self, pages: int) -> None:
+        """Make sure that a text can take so many pages.
+
+        Raises:
+            DeviceError: the device has no room for them.
+        """
+        with self.device.running(f"keys and values of {pages * PAGE_TOKENS} tokens"):
+            self.cache.promise(pages, len(self.prefixes))
+
+    def check_ids(self, ids: Ids) -> None:
+        """Refuse ids outside the vocabulary.
+
+        Raises:
+            InferenceError: one is.
+        """
+        wrong = np.flatnonzero((ids < 0) | (ids >= self._vocab_size))
+        if len(wrong):
+            at = int(wrong[0])
+            raise InferenceError(
+                f"token id {ids[at]} at position {at} is outside the vocabulary of {self._vocab_size}"
+            )
 
 
 class TorchCore:
-    """A network in float32 on a torch device; see `InferenceCore` for what the methods mean."""
+    """A network on a torch device; see `InferenceCore` for what the methods and arguments mean."""
 
-    def __init__(self, weights: Any, config: ModelMetadata, device: str) -> None:
-        self.config = config
-        try:
-            self.device = torch.device(device)
-            torch.empty(1, device=self.device)
-        except (RuntimeError, AssertionError) as error:
-            raise DeviceError(
-                f"torch {torch.__version__} cannot use device {device!r}: {error}; "
-                "install a build of torch for it, or use device='cpu'"
-            ) from error
-        arrays = _plain_arrays(weights)
-        self._require(sum(array.size for array in arrays.values()), "the weights")
-        self.weights = {name: self._tensor(array) for name, array in arrays.items()}
-        layers = range(config.num_layers)
-        try:
-            if config.architecture == "bert":
-                act = config.hidden_act
-                self._encoder = [
-                    BertBlock(self.weights, i, config.num_heads, config.norm_eps, act) for i in layers
-                ]
-            elif config.architecture in ("llama", "qwen2", "qwen3"):
-                kv_heads = config.num_kv_heads
-                self._decoder = [
-                    DecoderBlock(self.weights, i, config.num_heads, kv_heads, config.norm_eps) for i in layers
-                ]
-                frequencies, self._attention_factor = rotary_frequencies(config)
-                self._frequencies = self._tensor(frequencies.astype(np.float32))
-            else:
-                raise ModelLoadError(
-                    f"architecture {config.architecture!r} is not supported; "
-                    "supported: bert, llama, qwen2, qwen3"
-                )
-        except KeyError as error:
-            raise ModelLoadError(f"hidden_act {error} is not supported") from error
+    def __init__(
+        self,
+        weights: Any,
+        config: ModelMetadata,
+        device: str,
+        *,
+        dtype: str | None = None,
+        half_cache: bool = False,
+        prefix_cache_bytes: int | None = None,
+    ) -> None:
+        self.config, self.device = config, Device(device, dtype)
+        on_device = DeviceWeights(weights, self.device.torch, self.device.dtype)
+        self.device.require(on_device.count, "the weights")
+        with self.device.running("the weights"):
+            self.network = build_network(on_device, config)
+        self._texts: Texts | None = None
+        if isinstance(self.network, Decoder):
+            is_wide = self.device.dtype == torch.float32
+            cache_dtype = torch.float16 if half_cache and is_wide else self.device.dtype
+            kept = _PREFIX_BYTES if prefix_cache_bytes is None else prefix_cache_bytes
+            self._texts = Texts(self.network, config, self.device, cache_dtype, kept)
+        sites = self.network.sites
+        self._cards: AttachedCards[Adapter] = AttachedCards(lambda cards: Adapter(sites, cards), config)
+        # Of a token: its state, what the widest layer makes of it, and what attention reads, twice over.
+        width = 8 * config.hidden_size + 4 * config.intermediate_size
+        self._row_bytes = 2 * width * self.device.dtype.itemsize
+
+    @property
+    def cards(self) -> AttachedCards[Adapter]:
+        """The cards in use."""
+        return self._cards
 
     def embed(self, batch: Ragged, pooling: str, normalize: bool, skip: int = 0) -> Vectors:
         """float32[n, hidden]."""
-        pool = _POOLINGS.get(pooling)
-        if pool is None:
-            raise ModelLoadError(f"pooling {pooling!r} is not supported; supported: {', '.join(_POOLINGS)}")
-        out = torch.zeros(len(batch[1]) - 1, self.config.hidden_size)
-        for index, states in self._sequences(batch):
-            places = torch.arange(1, len(states) + 1)[:, None]
-            begin = min(skip, len(states) - 1)
-            out[index] = pool(states[begin:], places[begin:])
-        if normalize:
-            out = torch.nn.functional.normalize(out, dim=-1)
-        return np.asarray(out.numpy())
+        check_pooling(pooling)
+
+        def pooled(states: Tensor, asked: Pass) -> Vectors:
+            vectors = pool(states, asked.counts, pooling, skip)
+            if normalize:
+                vectors = torch.nn.functional.normalize(vectors, dim=-1)
+            return np.asarray(vectors.cpu().numpy())
+
+        out = np.zeros((len(batch[1]) - 1, self.config.hidden_size), np.float32)
+        for rows, vectors in self._passes(batch, pooled):
+            out[rows] = vectors
+        return out
 
     def hidden_states(self, batch: Ragged) -> Vectors:
         """float32[total, hidden]."""
-        ids, offsets = batch
-        out = np.zeros((len(ids), self.config.hidden_size), np.float32)
-        for index, states in self._sequences(batch):
-            out[offsets[index] : offsets[index + 1]] = states.numpy()
-        return out
+        return self._of_tokens(batch, self.config.hidden_size, lambda states, _: states.float())
 
-    def logits(self, ids: NDArray[np.int32]) -> Vectors:
+    def head_scores(self, batch: Ragged, types: NDArray[np.uint8], head: str) -> Vectors:
+        """float32[total, outputs]."""
+        adapter = self._cards.adapter
+        if adapter is None:
+            raise CardError(f"no card is attached, and a head {head!r} belongs to one")
+        weight, bias = adapter.head(head)
+        known = self.config.type_vocab_size if not self.config.is_decoder else 1
+        if len(types) and len(types) != len(batch[0]):
+            raise ShapeError(f"pass: {len(types)} token types for {len(batch[0])} ids")
+        if len(types) and int(types.max()) >= known:
+            raise ShapeError(f"pass: token type {int(types.max())}; the model has {known}")
+        return self._of_tokens(
+            batch,
+            len(bias),
+            lambda states, _: torch.nn.functional.linear(states.float(), weight, bias),
+            types,
+        )
+
+    def logits(self, ids: Ids) -> Vectors:
         """float32[length, vocab]."""
-        self._need_decoder("logits")
-        rows = self._checked((ids, np.array([0, len(ids)])))
-        with torch.inference_mode():
-            states, _ = self.decode(rows[0][None], [None] * self.config.num_layers)
-            return np.asarray(self.head(states[0]).cpu().numpy())
+        self._need_texts("logits")
+        batch = (ids, np.array([0, len(ids)]))
+        return self._of_tokens(batch, self.config.vocab_size, self._scores)
 
-    def token_nll(self, ids: NDArray[np.int32], first: int) -> Vectors:
+    def token_nll(self, ids: Ids, first: int) -> Vectors:
         """float32[length - first]."""
+        self._need_texts("token_nll")
         if not 1 <= first < len(ids):
             raise InferenceError(f"token_nll needs at least {max(first, 1) + 1} tokens, got {len(ids)}")
-        logits = torch.from_numpy(self.logits(ids)[first - 1 : -1])
-        targets = torch.from_numpy(ids[first:].astype(np.int64))
-        return np.asarray(torch.nn.functional.cross_entropy(logits, targets, reduction="none").numpy())
+
+        def losses(states: Tensor, asked: Pass) -> Vectors:
+            out, targets = [], asked.ids[0, first:]
+            for begin in range(0, len(targets), _HEAD_ROWS):
+                part = targets[begin : begin + _HEAD_ROWS]
+                rows = states[:, first - 1 + begin : first - 1 + begin + len(part)]
+                scores = self._scores(rows, asked)[0]
+                out.append(torch.nn.functional.cross_entropy(scores, part, reduction="none"))
+            return np.asarray(torch.cat(out).cpu().numpy())
+
+        ((_, found),) = self._passes((ids, np.array([0, len(ids)])), losses)
+        if not np.isfinite(found).all():
+            raise not_finite()
+        return found
 
     def session(self, max_tokens: int) -> TorchSession:
         """An empty session."""
-        self._need_decoder("generation")
-        if max_tokens > self.config.max_position_embeddings:
+        texts = self._need_texts("generation")
+        window = self.config.max_position_embeddings
+        if max_tokens > window:
             raise InferenceError(
-                f"{max_tokens} tokens do not fit the model's window of {self.config.max_position_embeddings}"
+                f"{max_tokens} tokens do not fit the model's window of {window}; shorten the text"
             )
-        width = self.config.num_layers * self.config.num_kv_heads * self.config.head_dim
-        self._require(2 * width * max_tokens, f"the keys and values of {max_tokens} tokens")
-        return TorchSession(self, max_tokens)
-
-    @property
-    def cards(self) -> AttachedCards:
-        """None yet: cards are for the native backend."""
-        raise InferenceError("the torch backend takes no cards; use device='cpu'")
-
-    def head_scores(self, *_batch: Any, **_options: Any) -> Vectors:
-        """Refused: a head belongs to a card."""
-        raise InferenceError("the torch backend takes no cards, and a head belongs to one; use device='cpu'")
+        return TorchSession(texts, max_tokens, self._cards.adapter)
 
     def prefix_stats(self) -> dict[str, int]:
-        """Nothing is kept of the beginnings of texts."""
-        return dict.fromkeys(("size_bytes", "limit_bytes", "pages", "reused_tokens", "dropped_pages"), 0)
+        """What is kept of the beginnings of texts."""
+        if self._texts is None:
+            return dict.fromkeys(("size_bytes", "limit_bytes", "pages", "reused_tokens", "dropped_pages"), 0)
+        return self._texts.prefixes.stats()
 
-    def _require(self, numbers: int, what: str) -> None:
-        """Refuse what the device cannot hold in float32; how much others hold no interface says."""
-        if self.device.type == "cuda":
-            require_memory(4 * numbers, what, self.device.index or 0)
+    def _scores(self, states: Tensor, asked: Pass) -> Tensor:
+        assert isinstance(self.network, Decoder)
+        return self.network.head(states, asked)
 
-    def encode(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """Hidden states of an encoder: int64[batch, length], bool alike, to [batch, length, hidden]."""
-        weights = self.weights
-        x = weights["embeddings.word_embeddings.weight"][ids]
-        x = x + weights["embeddings.position_embeddings.weight"][: ids.shape[1]]
-        x = x + weights["embeddings.token_type_embeddings.weight"][0]
-        x = layer_norm(x, weights, "embeddings.LayerNorm", self.config.norm_eps)
-        for block in self._encoder:
-            x = block(x, mask[:, None, None, :])
-        return x
+    def _of_tokens(
+        self,
+        batch: Ragged,
+        width: int,
+        made: Callable[[Tensor, Pass], Tensor],
+        types: NDArray[np.uint8] | None = None,
+    ) -> Vectors:
+        """What `made` makes of the states of all tokens, float32[total, width]."""
 
-    def decode(self, ids: Tensor, past: list[Any]) -> tuple[Tensor, list[Any]]:
-        """Final hidden states of a decoder's new tokens, and its keys and values.
+        def of_states(states: Tensor, asked: Pass) -> Vectors:
+            # A part at a time: of all tokens of a pass logits may not fit the device.
+            parts = states.split(max(1, _HEAD_ROWS // len(states)), 1)
+            return np.concatenate([made(part, asked).cpu().numpy() for part in parts], 1)
 
-        Args:
-            ids: int64[batch, length].
-            past: keys and values of each layer, or None.
+        ids, offsets = batch
+        out = np.zeros((len(ids), width), np.float32)
+        for rows, found in self._passes(batch, of_states, types):
+            for row, index in enumerate(rows):
+                begin, end = offsets[index], offsets[index + 1]
+                out[begin:end] = found[row, : end - begin]
+        return out
 
-        Returns:
-            [batch, length, hidden], and the new `past`.
+    def _passes(
+        self,
+        batch: Ragged,
+        made: Callable[[Tensor, Pass], Vectors],
+        types: NDArray[np.uint8] | None = None,
+    ) -> Iterator[tuple[list[int], Vectors]]:
+        """What `made` makes of the states of passes over all texts, and which texts each read.
+
+        Texts of like length go together.
         """
-        begin = 0 if past[0] is None else past[0][0].shape[2]
-        positions = torch.arange(begin, begin + ids.shape[1], device=self.device)
-        angles = positions[:, None].float() * self._frequencies
-        cos, sin = angles.cos() * self._attention_factor, angles.sin() * self._attention_factor
-        seen = torch.arange(begin + ids.shape[1], device=self.device)[None] <= positions[:, None]
-        x = self.weights["model.embed_tokens.weight"][ids]
-        kept = []
-        for block, before in zip(self._decoder, past, strict=True):
-            x, after = block(x, cos, sin, seen, before)
-            kept.append(after)
-        return rms_norm(x, self.weights["model.norm.weight"], self.config.norm_eps), kept
-
-    def head(self, states: Tensor) -> Tensor:
-        """[..., hidden] to logits [..., vocab]."""
-        own = None if self.config.tied_embeddings else self.weights.get("lm_head.weight")
-        return states @ (self.weights["model.embed_tokens.weight"] if own is None else own).T
-
-    def _sequences(self, batch: Ragged) -> Iterator[tuple[int, Tensor]]:
-        """Final hidden states [length, hidden] of each sequence on the CPU, in batches of like length."""
-        rows = self._checked(batch)
-        order = sorted(range(len(rows)), key=lambda index: -len(rows[index]))
-        while order:
-            count = max(1, _SLICE_TOKENS // max(1, len(rows[order[0]])))
-            chosen, order = order[:count], order[count:]
-            padded = torch.nn.utils.rnn.pad_sequence([rows[i] for i in chosen], batch_first=True)
-            lengths = torch.tensor([len(rows[i]) for i in chosen], device=self.device)
-            with torch.inference_mode():
-                if self.config.is_decoder:
-                    states, _ = self.decode(padded, [None] * self.config.num_layers)
-                else:
-                    mask = torch.arange(padded.shape[1], device=self.device) < lengths[:, None]
-                    states = self.encode(padded, mask)
-                states = states.cpu()
-            for row, index in enumerate(chosen):
-                yield index, states[row, : len(rows[index])]
-
-    def _checked(self, batch: Ragged) -> list[Tensor]:
         ids, offsets = batch
         lengths = np.diff(offsets)
+        self._check(batch, lengths)
+        adapter = self._cards.adapter
+        order = [int(index) for index in np.argsort(-lengths, kind="stable")]
+        most = self.device.rows(self._row_bytes) if order else 0
+        while order:
+            longest = int(lengths[order[0]])
+            rows, order = order[: max(1, most // longest)], order[max(1, most // longest) :]
+            padded = np.zeros((2, len(rows), longest), np.int64)
+            for row, index in enumerate(rows):
+                begin, end = offsets[index], offsets[index + 1]
+                padded[0, row, : end - begin] = ids[begin:end]
+                if types is not None and len(types):
+                    padded[1, row, : end - begin] = types[begin:end]
+            with self.device.running(f"{len(rows)} texts of up to {longest} tokens"):
+                on_device = torch.from_numpy(padded).to(self.device.torch)
+                counts = torch.from_numpy(lengths[rows].astype(np.int64)).to(self.device.torch)
+                asked = Pass(
+                    on_device[0],
+                    torch.zeros_like(counts),
+                    counts,
+                    self.config.is_decoder,
+                    types=on_device[1],
+                    cards=NO_CARDS if adapter is None else Cards.of([adapter] * len(rows)),
+                )
+                found = made(self.network(asked), asked)
+            yield rows, found
+
+    def _check(self, batch: Ragged, lengths: NDArray[np.int64]) -> None:
+        ids, _ = batch
         window, vocab = self.config.max_position_embeddings, self.config.vocab_size
         if len(lengths) and lengths.min() < 1:
-            raise ShapeError(f"sequence {int(lengths.argmin())} has no tokens")
+            raise ShapeError(f"sequence {int(lengths.argmin())} has no tokens; expected at least one token")
         if len(lengths) and lengths.max() > window:
-            raise InferenceError(f"{int(lengths.max())} tokens do not fit the model's window of {window}")
-        if len(ids) and (ids.min() < 0 or ids.max() >= vocab):
-            wrong = int(np.flatnonzero((ids < 0) | (ids >= vocab))[0])
             raise InferenceError(
-                f"token id {ids[wrong]} at position {wrong} is outside the vocabulary of {vocab}"
+                f"{int(lengths.max())} tokens do not fit the model's window of {window}; shorten the text"
             )
-        whole = torch.from_numpy(ids.astype(np.int64)).to(self.device)
-        return list(whole.split(lengths.tolist())) if len(lengths) else []
+        wrong = np.flatnonzero((ids < 0) | (ids >= vocab))
+        if len(wrong):
+            at = int(wrong[0])
+            raise InferenceError(f"token id {ids[at]} at position {at} is outside the vocabulary of {vocab}")
 
-    def _need_decoder(self, operation: str) -> None:
-        if not self.config.is_decoder:
+    def _need_texts(self, operation: str) -> Texts:
+        if self._texts is None:
             raise InferenceError(
                 f"{operation} needs a decoder (llama, qwen2, qwen3); "
-                f"this model is of architecture {self.config.architecture!r}"
+                f'this model is of architecture "{self.config.architecture}"'
             )
-
-    def _tensor(self, array: NDArray[np.float32]) -> Tensor:
-        return torch.from_numpy(np.array(array, np.float32)).to(self.device)
-
-
-class TorchSession:
-    """One text that grows; see `GenerationSession`."""
-
-    def __init__(self, core: TorchCore, max_tokens: int) -> None:
-        self._core, self.max_tokens = core, max_tokens
-        self._past: list[Any] = [None] * core.config.num_layers
-        self._tokens: list[int] = []
-        self._logits = np.empty(0, np.float32)
-
-    def prefill(self, ids: NDArray[np.int32]) -> None:
-        """Read tokens behind those it has."""
-        if len(self) + len(ids) > self.max_tokens:
-            raise InferenceError(f"{len(self) + len(ids)} tokens do not fit the session of {self.max_tokens}")
-        if not len(ids):
-            return
-        rows = self._core._checked((np.asarray(ids, np.int32), np.array([0, len(ids)])))
-        with torch.inference_mode():
-            states, self._past = self._core.decode(rows[0][None], self._past)
-            self._logits = self._core.head(states[0, -1]).cpu().numpy()
-        self._tokens += [int(id) for id in ids]
-
-    def push(self, id: int) -> None:
-        """Read one token."""
-        self.prefill(np.array([id], np.int32))
-
-    def sample(self, sampler: _native.Sampler) -> tuple[int, float]:
-        """Choose the next token, without reading it."""
-        if not len(self._logits):
-            raise InferenceError("sampling needs at least 1 tokens, got 0")
-        return sampler.sample(self._logits, np.array(self._tokens, np.uint32))
-
-    def __len__(self) -> int:
-        return len(self._tokens)
-
-
-def _plain_arrays(weights: Any) -> Mapping[str, NDArray[np.float32]]:
-    file = getattr(weights, "native", weights)
-    if isinstance(file, _native.WeightFile):
-        return {name: file.dequantize(name) for name in file.names}
-    if not isinstance(weights, Mapping):
-        raise WeightError(f"expected a mapping of names to arrays, got {type(weights).__name__}")
-    return weights
+        return self._texts

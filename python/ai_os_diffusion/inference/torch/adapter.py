@@ -1,0 +1,268 @@
+"""Cards as the torch backend applies them: low-rank factors, replaced vectors and rows, heads."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from ai_os_diffusion.inference.decoder_layers import Linear
+from ai_os_diffusion.utils.errors import CardError
+
+if TYPE_CHECKING:
+    from ai_os_diffusion.models.cards import Card
+
+__all__ = ["NO_CARDS", "Adapter", "Cards", "Sites"]
+
+Tensor = Any
+Numbers = NDArray[np.float32]
+
+_NUMBERS = itertools.count()
+_EMBEDDING_ROWS = "model.embed_tokens.rows"
+
+
+@dataclass(frozen=True)
+class Sites:
+    """What of a network a card may change.
+
+    Attributes:
+        hidden: width of a state.
+        linears: all linear layers.
+        vectors: norms and token types, by name.
+        embedding: the rows of a decoder's embedding, [vocab, width].
+        dtype: of the numbers of a pass.
+    """
+
+    hidden: int
+    linears: Sequence[Linear]
+    vectors: Mapping[str, Tensor]
+    embedding: Tensor | None
+    dtype: Any
+
+    def find(self, layer: str) -> tuple[Linear, int] | None:
+        """The product that a layer is part of, and which part it is."""
+        for linear in self.linears:
+            if layer in linear.layers:
+                return linear, linear.layers.index(layer)
+        return None
+
+
+@dataclass
+class _Factors:
+    """Rows of A, and columns of `scale · B` that are zero where outputs are of other layers."""
+
+    a: list[Tensor] = field(default_factory=list)
+    b: list[Tensor] = field(default_factory=list)
+
+
+class Adapter:
+    """One or several cards, mixed by their weights, for one network. The network itself stays as it is.
+
+    Args:
+        sites: of the network.
+        cards: with their weights.
+
+    Raises:
+        CardError: a card does not fit the network, or two contradict each other.
+    """
+
+    def __init__(self, sites: Sites, cards: Iterable[tuple[Card, float]]) -> None:
+        self.number = next(_NUMBERS)
+        self._sites = sites
+        self.vectors: dict[str, Tensor] = {}
+        self.heads: dict[str, tuple[Tensor, Tensor]] = {}
+        self.row_ids: Tensor | None = None
+        self._rows: dict[int, Tensor] = {}
+        found: dict[Linear, _Factors] = {}
+        for card, weight in cards:
+            for name in card:
+                if name == _EMBEDDING_ROWS:
+                    self._take_rows(card, name, weight)
+                else:
+                    self._take(card, name, weight, found)
+        self.factors = {
+            linear: (torch.cat(parts.a).to(sites.dtype), torch.cat(parts.b, 1).to(sites.dtype))
+            for linear, parts in found.items()
+        }
+        if self._rows and sites.embedding is not None:
+            ids = sorted(self._rows)
+            self.row_ids = torch.tensor(ids, device=sites.embedding.device)
+            self.rows = torch.stack([self._rows[id] for id in ids])
+            # Where in `rows` a token's row lies; 0 for tokens that have none, which `replaced` tells apart.
+            self.place = torch.zeros(len(sites.embedding), dtype=torch.int64, device=sites.embedding.device)
+            self.place[self.row_ids] = torch.arange(len(ids), device=self.place.device)
+            self.replaced = torch.zeros_like(self.place, dtype=torch.bool)
+            self.replaced[self.row_ids] = True
+
+    def head(self, name: str) -> tuple[Tensor, Tensor]:
+        """Weight [outputs, hidden] and bias [outputs] of a card's head.
+
+        Raises:
+            CardError: no card has one of that name.
+        """
+        if name not in self.heads:
+            known = ", ".join(f'"{head}"' for head in self.heads)
+            raise CardError(f'no attached card has a head "{name}"; heads: [{known}]')
+        return self.heads[name]
+
+    def _take(self, card: Card, name: str, weight: float, found: dict[Linear, _Factors]) -> None:
+        layer, owner = name.removesuffix(".lora_A.weight"), name.rpartition(".")[0]
+        if layer != name:
+            self._take_factors(card, layer, weight, found)
+        elif name.endswith(".lora_B.weight"):
+            _lacks_nothing(card, name.replace(".lora_B.", ".lora_A."))
+        elif owner in card.description.heads:
+            if name.endswith(".weight"):
+                self._take_head(card, owner)
+        elif name in self._sites.vectors:
+            base = self._sites.vectors[name]
+            numbers = self._tensor(_numbers(card, name, tuple(base.shape))).to(base.dtype)
+            self.vectors[name] = self.vectors.get(name, base) + weight * (numbers - base)
+        else:
+            raise _fault(card, f'has a tensor "{name}", and the model has nothing of that name to change')
+
+    def _take_factors(self, card: Card, layer: str, weight: float, found: dict[Linear, _Factors]) -> None:
+        site = self._sites.find(layer)
+        if site is None:
+            raise _fault(card, f'has factors of a layer "{layer}", which the model does not have')
+        linear, part = site
+        a, b = f"{layer}.lora_A.weight", f"{layer}.lora_B.weight"
+        _lacks_nothing(card, b)
+        rank, inputs = card.shapes[a][0], linear.weight.shape[1]
+        if not rank:
+            raise _fault(card, f'has factors of rank 0 for "{layer}", expected 1 or more')
+        narrow = self._tensor(_numbers(card, a, (rank, inputs)))
+        wide = self._tensor(_numbers(card, b, (linear.widths[part], rank)))
+        placed = wide.new_zeros(sum(linear.widths), rank)
+        begin = sum(linear.widths[:part])
+        placed[begin : begin + linear.widths[part]] = card.description.scaling * weight * wide
+        factors = found.setdefault(linear, _Factors())
+        factors.a.append(narrow)
+        factors.b.append(placed)
+
+    def _take_rows(self, card: Card, name: str, weight: float) -> None:
+        embedding, ids = self._sites.embedding, card.description.row_ids
+        if embedding is None:
+            raise _fault(card, "replaces rows of the embedding, which of an encoder stays as it is")
+        numbers = self._tensor(_numbers(card, name, (len(ids), embedding.shape[1]))).to(embedding.dtype)
+        for id, row in zip(ids, numbers, strict=True):
+            if id >= len(embedding):
+                raise _fault(card, f"replaces row {id} of an embedding of {len(embedding)}")
+            base = embedding[id]
+            self._rows[id] = self._rows.get(id, base) + weight * (row - base)
+
+    def _take_head(self, card: Card, name: str) -> None:
+        if name in self.heads:
+            raise _fault(card, f'has a head "{name}", as another card has')
+        outputs, bias = card.shapes[f"{name}.weight"][0], f"{name}.bias"
+        self.heads[name] = (
+            self._tensor(_numbers(card, f"{name}.weight", (outputs, self._sites.hidden))),
+            self._tensor(
+                _numbers(card, bias, (outputs,)) if bias in card.shapes else np.zeros(outputs, np.float32)
+            ),
+        )
+
+    def _tensor(self, numbers: Numbers) -> Tensor:
+        return torch.from_numpy(np.array(numbers, np.float32)).to(self._sites.linears[0].weight.device)
+
+
+class Cards:
+    """Which texts of a pass use which adapter.
+
+    Args:
+        runs: neighbouring texts that use one adapter, and the adapter; texts in none use none.
+        texts: of the pass.
+    """
+
+    def __init__(self, runs: Sequence[tuple[slice, Adapter]] = (), texts: int = 0) -> None:
+        self.runs, self._texts = runs, texts
+        self._only = runs[0][1] if len(runs) == 1 and runs[0][0] == slice(0, texts) else None
+
+    @classmethod
+    def of(cls, adapters: Sequence[Adapter | None]) -> Cards:
+        """Those of the adapters of each text, where equal ones are neighbours."""
+        runs, begin = [], 0
+        for adapter, group in itertools.groupby(adapters):
+            end = begin + len(list(group))
+            if adapter is not None:
+                runs.append((slice(begin, end), adapter))
+            begin = end
+        return cls(runs, len(adapters)) if runs else NO_CARDS
+
+    @property
+    def number(self) -> int | None:
+        """That of the adapter that all texts use, -1 for none; None if they differ."""
+        if not self.runs:
+            return -1
+        return None if self._only is None else self._only.number
+
+    def add(self, linear: Linear, x: Tensor, out: Tensor) -> None:
+        """Add the low-rank products of `x` [texts, length, inputs] to `out` [texts, length, outputs]."""
+        for rows, adapter in self.runs:
+            factors = adapter.factors.get(linear)
+            if factors is not None:
+                a, b = factors
+                out[rows].add_(F.linear(F.linear(x[rows], a), b))
+
+    def vector(self, name: str, base: Tensor) -> tuple[Tensor, bool]:
+        """What stands in place of a vector, and whether it is one for each text, [texts, 1, width]."""
+        if self._only is not None:
+            return self._only.vectors.get(name, base), False
+        if not any(name in adapter.vectors for _, adapter in self.runs):
+            return base, False
+        mixed = base.expand(self._texts, 1, -1).clone()
+        for rows, adapter in self.runs:
+            mixed[rows] = adapter.vectors.get(name, base)
+        return mixed, True
+
+    def embed(self, ids: Tensor, out: Tensor) -> None:
+        """Put the rows of cards in place of those of the embedding, for `ids` [texts, length]."""
+        self._each(
+            out,
+            lambda rows, adapter: torch.where(
+                adapter.replaced[ids[rows]][..., None], adapter.rows[adapter.place[ids[rows]]], out[rows]
+            ),
+        )
+
+    def score(self, states: Tensor, out: Tensor) -> None:
+        """Put the scores of cards' rows in place of a tied head's, for `states` [texts, length, hidden]."""
+        self._each(
+            out,
+            lambda rows, adapter: out[rows].index_copy(
+                -1, adapter.row_ids, F.linear(states[rows], adapter.rows)
+            ),
+        )
+
+    def _each(self, out: Tensor, made: Callable[[slice, Adapter], Tensor]) -> None:
+        for rows, adapter in self.runs:
+            if adapter.row_ids is not None:
+                out[rows] = made(rows, adapter)
+
+
+NO_CARDS = Cards()
+
+
+def _lacks_nothing(card: Card, name: str) -> None:
+    if name not in card.shapes:
+        raise _fault(card, f'lacks the tensor "{name}"')
+
+
+def _numbers(card: Card, name: str, shape: tuple[int, ...]) -> Numbers:
+    found = card.shapes[name]
+    if tuple(found) != shape:
+        detail = f'does not fit this model: tensor "{name}" is {list(found)}, expected {list(shape)}'
+        raise _fault(card, detail)
+    numbers = card[name]
+    if not np.isfinite(numbers).all():
+        raise _fault(card, f'has numbers that are not finite in "{name}"')
+    return numbers
+
+
+def _fault(card: Card, detail: str) -> CardError:
+    return CardError(f'card "{card.name}" {detail}')

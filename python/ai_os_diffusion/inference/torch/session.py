@@ -1,0 +1,381 @@
+"""One text that grows, with what the network remembers of it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ai_os_diffusion import _native
+from ai_os_diffusion.inference.torch.adapter import Adapter
+from ai_os_diffusion.inference.torch.choice import (
+    GREEDY,
+    Predictions,
+    Settings,
+    is_drawn,
+    not_finite,
+    summarise,
+)
+from ai_os_diffusion.inference.torch.kv_cache import PAGE_TOKENS
+from ai_os_diffusion.inference.torch.prefix_cache import Place, beginning
+from ai_os_diffusion.utils.errors import InferenceError, ShapeError
+
+if TYPE_CHECKING:
+    from ai_os_diffusion.inference.torch.torch_core import Texts
+
+__all__ = ["TorchSession"]
+
+Ids = NDArray[np.int32]
+Tensor = Any
+
+_NUMBERS = itertools.count()
+
+
+class TorchSession:
+    """A decoder's state after some tokens; the counterpart of `_native.Session`. Belongs to one caller.
+
+    Args:
+        texts: what the sessions of a model share.
+        max_tokens: most tokens it can hold.
+        adapter: the cards it is read with.
+
+    Attributes:
+        tokens: what was read.
+        unread: what is to be read.
+        pages: of the cache, in the order of the positions.
+        sampler: the last that chose for it; the next token is chosen with it in advance.
+        is_waiting: a pass is to read it, or does.
+        fault: of the pass that read it last.
+    """
+
+    def __init__(self, texts: Texts, max_tokens: int, adapter: Adapter | None) -> None:
+        self.number = next(_NUMBERS)
+        self.tokens: list[int] = []
+        self.unread: list[int] = []
+        self.pages: list[int] = []
+        self.sampler: _native.Sampler | None = None
+        self.is_waiting, self.fault = False, None  # type: bool, BaseException | None
+        self.adapter, self._max_tokens = adapter, max_tokens
+        self._place: Place | None = beginning(None if adapter is None else adapter.number)
+        self._kept = 0
+        self._logits: Tensor | None = None
+        # The sampler a token was chosen for, its id, its logit, and the log of the sum of all exponentials.
+        self._told: tuple[_native.Sampler | None, int, float, float] | None = None
+        self._unit: float | None = None
+        # One page more than its tokens fill: a page in common is copied before it is written to.
+        self._promised = -(-max_tokens // PAGE_TOKENS) + 1
+        self._texts: Texts | None = None
+        texts.promise(self._promised)
+        self._texts = texts
+
+    def __del__(self) -> None:
+        if self._texts is not None:
+            self._texts.cache.return_later(self.pages, self._promised)
+            self._texts.batcher.forget(self.number)
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def max_tokens(self) -> int:
+        """Most tokens it can hold."""
+        return self._max_tokens
+
+    @property
+    def cache_bytes(self) -> int:
+        """Bytes of its keys and values."""
+        return len(self.pages) * self.texts.cache.page_bytes
+
+    @property
+    def texts(self) -> Texts:
+        """What the sessions of a model share."""
+        assert self._texts is not None
+        return self._texts
+
+    @property
+    def adapter_number(self) -> int:
+        """That of its cards, -1 without any."""
+        return -1 if self.adapter is None else self.adapter.number
+
+    @property
+    def settings(self) -> Settings:
+        """How its next token is chosen."""
+        return GREEDY if self.sampler is None else self.sampler.settings
+
+    def prefill(self, ids: Ids, causal: bool = True) -> None:
+        """Read tokens behind those it has; unless causal, all of them see each other.
+
+        Raises:
+            InferenceError: an id is outside the vocabulary, or there is no room; then nothing is read.
+            DeviceError: the device has no memory for it.
+        """
+        if not causal:
+            self._read_whole(ids)
+        elif self._begin(ids):
+            self.texts.batcher.read([self])
+
+    @staticmethod
+    def prefill_all(sessions: Sequence[TorchSession], ids: Sequence[Ids]) -> None:
+        """Read `ids[i]` behind the tokens of `sessions[i]`, all in common passes.
+
+        Raises:
+            ShapeError: not as many sessions as ids, or of several models.
+            InferenceError: a session is there twice; as for `prefill`.
+        """
+        if not sessions:
+            return
+        texts = sessions[0].texts
+        if len(sessions) != len(ids) or any(session.texts is not texts for session in sessions):
+            raise ShapeError(
+                f"pass: expected sessions of one model and ids for each, got {len(sessions)} sessions and "
+                f"{len(ids)} of ids"
+            )
+        _refuse_twice(sessions)
+        for session, own in zip(sessions, ids, strict=True):
+            session._check(own)
+        begun = [session for session, own in zip(sessions, ids, strict=True) if session._begin(own)]
+        texts.batcher.read(begun)
+
+    def predict(
+        self,
+        ids: Ids,
+        rows: NDArray[np.int64],
+        sampler: _native.Sampler | None = None,
+        *,
+        top_k: int = 0,
+        forbidden: Sequence[int] | None = None,
+        logits: bool = False,
+    ) -> Predictions:
+        """Rows of a block that sees itself and the tokens read so far, and leaves nothing behind.
+
+        Args:
+            ids: int32[length] of the block.
+            rows: int64[n] of it that are wanted, ascending.
+            sampler: chooses the tokens; None takes the most probable.
+            top_k: most probable tokens to tell of each row.
+            forbidden: tokens that have no part in the distribution.
+            logits: whether to tell them too.
+
+        Raises:
+            ShapeError: the wanted rows do not ascend within the block, or it has none.
+            InferenceError: as for `prefill`; the logits are not finite.
+        """
+        self._check(ids)
+        wanted = [int(row) for row in rows]
+        ascend = all(one < other for one, other in itertools.pairwise([-1, *wanted, len(ids)]))
+        if not len(ids) or not ascend:
+            what = (
+                "span 0 has no rows"
+                if not len(ids)
+                else f"wanted rows ascend below the {len(ids)} of the pass"
+            )
+            raise ShapeError(f"pass: {what}, got {wanted}")
+        texts = self.texts
+        with texts.device.running(f"a block of {len(ids)} tokens"):
+            states, asked = self._behind(ids)
+            scores = texts.network.head(states[:, torch.tensor(wanted, device=states.device)], asked)[0]
+            try:
+                return summarise(
+                    scores,
+                    sampler,
+                    texts.device.precise,
+                    top_k=top_k,
+                    forbidden=forbidden or (),
+                    with_logits=logits,
+                )
+            except InferenceError:
+                self._taint()
+                raise
+
+    def push(self, id: int) -> None:
+        """Read one token."""
+        self.prefill(np.array([id], np.int32))
+
+    def sample(self, sampler: _native.Sampler) -> tuple[int, float]:
+        """Choose the next token, without reading it: its id and log-probability.
+
+        Raises:
+            InferenceError: nothing was read yet, or the logits are not finite.
+        """
+        if self._logits is None:
+            raise InferenceError("sampling needs at least 1 tokens, got 0")
+        same = self._told is not None and (
+            self._told[0] is sampler or (self._told_settings == GREEDY == sampler.settings)
+        )
+        if self.sampler is not sampler:
+            self.sampler, self._unit = sampler, None
+        if not same:
+            with self.texts.device.running("a choice"):
+                self.texts.batcher.tell([self], self._logits[None])
+        assert self._told is not None
+        _, id, logit, total = self._told
+        self._check_finite(total)
+        if is_drawn(sampler.settings):
+            # The same question again is another draw.
+            self._told, self._unit = None, None
+        return id, logit - total
+
+    def generate(self, count: int, sampler: _native.Sampler | None = None) -> Ids:
+        """Choose and read `count` tokens, whatever they are; greedily without a sampler: int32[count]."""
+        found: Ids = self.generate_all([self], count, None if sampler is None else [sampler])[0]
+        return found
+
+    @staticmethod
+    def generate_all(
+        sessions: Sequence[TorchSession], count: int, samplers: Sequence[_native.Sampler] | None = None
+    ) -> Ids:
+        """As `generate` for each session with its sampler, together and without waiting for each token.
+
+        Returns:
+            int32[sessions, count].
+
+        Raises:
+            InferenceError: a session is there twice, has read nothing or has no room; logits are not finite.
+        """
+        _refuse_twice(sessions)
+        chosen = samplers or [_native.Sampler() for _ in sessions]
+        for session, sampler in zip(sessions, chosen, strict=True):
+            session._check_room(count)
+            if count:
+                session._remember(*session.sample(sampler))
+        if not count or not sessions:
+            return np.zeros((len(sessions), count), np.int32)
+        written = sessions[0].texts.batcher.generate(sessions, count)
+        for session in sessions:
+            if session._told is not None:
+                session._check_finite(session._told[3])
+        return np.array(written, np.int32)
+
+    def truncate(self, length: int) -> None:
+        """Forget the tokens from `length` on; logits are gone until the next token is read."""
+        if length >= len(self.tokens):
+            return
+        del self.tokens[length:]
+        self._logits = self._told = None
+        held = -(-length // PAGE_TOKENS)
+        self.texts.cache.return_later(self.pages[held:], 0)
+        del self.pages[held:]
+        if not length:
+            self._place, self._kept = beginning(None if self.adapter is None else self.adapter.number), 0
+        elif length // PAGE_TOKENS < self._kept:
+            self._place = None
+
+    def logits(self) -> NDArray[np.float32]:
+        """float32[vocab] of the token after the last; empty if there is none."""
+        if self._logits is None:
+            return np.empty(0, np.float32)
+        found: NDArray[np.float32] = self._logits.cpu().numpy()
+        return found
+
+    def settings_and_unit(self) -> tuple[float, ...]:
+        """`settings`, and the number that is drawn for the next token."""
+        if self._unit is None and self.sampler is not None and is_drawn(self.settings):
+            self._unit = float(self.sampler.draws(1)[0])
+        return (*self.settings, self._unit or 0.0)
+
+    def told(self, logits: Tensor, found: NDArray[np.float64]) -> None:
+        """Take what a pass gave: logits, and the token chosen, its logit and the sum."""
+        self._logits = logits
+        self._told = (self.sampler, int(found[0]), float(found[1]), float(found[2]))
+        self._told_settings = self.settings
+
+    def take_told(self) -> int:
+        """The token that was chosen; it is going to be read."""
+        assert self._told is not None
+        id = self._told[1]
+        self._unit = None
+        return id
+
+    def reserve(self, tokens: int) -> None:
+        """Hold pages for so many tokens; the one that is written to next is its own."""
+        cache, drop = self.texts.cache, self.texts.prefixes.drop_oldest
+        tail = len(self.tokens) // PAGE_TOKENS
+        if tail < len(self.pages) and cache.is_shared(self.pages[tail]):
+            page = cache.take(drop)
+            cache.copy(self.pages[tail], page)
+            cache.release(self.pages[tail])
+            self.pages[tail] = page
+        while len(self.pages) * PAGE_TOKENS < tokens:
+            self.pages.append(cache.take(drop))
+
+    def advance(self, count: int) -> None:
+        """Count `count` tokens as read, and let later texts take over full pages."""
+        self._logits = self._told = None
+        self.tokens += self.unread[:count]
+        del self.unread[:count]
+        full = len(self.tokens) // PAGE_TOKENS
+        while self._place is not None and self._kept < full:
+            begin = self._kept * PAGE_TOKENS
+            tokens = self.tokens[begin : begin + PAGE_TOKENS]
+            self._place = self.texts.prefixes.keep(self._place, tokens, self.pages[self._kept])
+            if self._place is not None:
+                self._kept += 1
+
+    def _begin(self, ids: Ids) -> bool:
+        """Give it tokens to read, and what earlier texts have in common with them."""
+        self._check(ids)
+        self.unread = [int(id) for id in ids]
+        whole = (len(ids) - 1) // PAGE_TOKENS * PAGE_TOKENS
+        if whole > 0 and not self.tokens and self._place is not None:
+            with self.texts.device.running("a beginning"):
+                self._place, self.pages = self.texts.prefixes.find(self._place, self.unread[:whole])
+                self._kept = len(self.pages)
+                self.advance(self._kept * PAGE_TOKENS)
+        return bool(self.unread)
+
+    def _read_whole(self, ids: Ids) -> None:
+        self._check(ids)
+        if not len(ids):
+            return
+        # Its rows see each other, not only those before: no other text shares such pages.
+        self._place = None
+        texts = self.texts
+        with texts.device.running(f"{len(ids)} tokens"):
+            states, asked = self._behind(ids)
+            logits = texts.network.head(states[:, -1:], asked)[0]
+            self.unread = [int(id) for id in ids]
+            self.advance(len(ids))
+            texts.batcher.tell([self], logits)
+
+    def _behind(self, ids: Ids) -> tuple[Tensor, Any]:
+        """States [1, length, hidden] of a block behind its tokens, and the pass."""
+        texts = self.texts
+        self.reserve(len(self.tokens) + len(ids))
+        asked = texts.batcher.behind([self], ids.astype(np.int64)[None], [len(ids)], causal=False)
+        return texts.network(asked, texts.cache), asked
+
+    def _remember(self, id: int, _logprob: float) -> None:
+        """Chosen, and going to be read."""
+        self._told = (self.sampler, id, 0.0, 0.0)
+
+    def _check(self, ids: Ids) -> None:
+        self.texts.check_ids(ids)
+        self._check_room(len(ids))
+
+    def _check_room(self, count: int) -> None:
+        got = len(self.tokens) + count
+        if got > self._max_tokens:
+            raise InferenceError(
+                f"{got} tokens do not fit the session of {self._max_tokens}; shorten the text"
+            )
+
+    def _check_finite(self, total: float) -> None:
+        if not np.isfinite(total):
+            self._taint()
+            raise not_finite()
+
+    def _taint(self) -> None:
+        """What is not a number must not reach the texts that take over these pages."""
+        self._place = None
+        with self.texts.device.running("a page"):
+            self.texts.cache.scrub(self.pages)
+
+
+def _refuse_twice(sessions: Sequence[TorchSession]) -> None:
+    for index, session in enumerate(sessions):
+        if any(session is other for other in sessions[:index]):
+            raise InferenceError(f"pass: cache {index} has two writers; give each text a cache of its own")

@@ -1,0 +1,207 @@
+"""One token of each of several texts: the step that decoding repeats."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from ai_os_diffusion.inference.torch.adapter import Cards
+from ai_os_diffusion.inference.torch.choice import choose, penalise
+from ai_os_diffusion.inference.torch.device import Device
+from ai_os_diffusion.inference.torch.forward_pass import Pass
+from ai_os_diffusion.inference.torch.kv_cache import PAGE_TOKENS, KvCache
+from ai_os_diffusion.inference.torch.network import Decoder
+
+__all__ = ["MOST_TEXTS", "Step", "StepShape", "Steps"]
+
+MOST_TEXTS = 256
+"""Texts of a step; more go one step after the other."""
+
+_FEWEST_PAGES = 4
+_MOST_STEPS = 32
+
+Tensor = Any
+
+
+class StepShape(NamedTuple):
+    """What tells one captured step from another.
+
+    Attributes:
+        texts: rows, some of which may be padding.
+        pages: of the longest text.
+        is_drawn: whether some text draws its tokens.
+        is_penalised: whether for some text it counts what was read before.
+    """
+
+    texts: int
+    pages: int
+    is_drawn: bool
+    is_penalised: bool
+
+    @classmethod
+    def fitting(
+        cls, texts: int, tokens: int, most_pages: int, *, is_drawn: bool, is_penalised: bool
+    ) -> StepShape:
+        """The smallest of the few shapes there are that holds so many texts of so many tokens."""
+        pages = max(_FEWEST_PAGES, _power_of_two(-(-tokens // PAGE_TOKENS)))
+        return cls(_power_of_two(texts), min(pages, most_pages), is_drawn, is_penalised)
+
+
+class Step:
+    """Reads a token of each text and chooses the next, which is what the step after it reads.
+
+    All that changes from step to step lies in tensors that stay where they are, and nothing waits for the
+    device: on CUDA the step is captured once as a graph and then replayed.
+
+    Args:
+        network: a decoder.
+        cache: where the texts' keys lie.
+        device: of both.
+        shape: of the step.
+        cards: of the texts.
+        is_kept: whether it is used again, so that capturing it pays.
+    """
+
+    def __init__(
+        self,
+        network: Decoder,
+        cache: KvCache,
+        device: Device,
+        shape: StepShape,
+        cards: Cards,
+        *,
+        is_kept: bool,
+    ) -> None:
+        self.shape, self._network, self._cache, self._cards = shape, network, cache, cards
+        texts, place = shape.texts, {"device": device.torch}
+        # One tensor, so that one copy brings a step's inputs: the token, its position, the text's pages.
+        self._inputs = torch.zeros((texts, 2 + shape.pages), dtype=torch.int64, **place)
+        self._ones = torch.ones(texts, dtype=torch.int64, **place)
+        # `choice.Settings`, and a number drawn from [0, 1).
+        self._settings = torch.zeros((texts, 6), dtype=device.precise, **place)
+        vocab = network.vocab_size
+        self._seen = torch.zeros((texts, vocab), dtype=torch.bool, **place) if shape.is_penalised else None
+        self.logits = torch.zeros((texts, vocab), **place)
+        # The chosen token, its logit, and the logarithm of the sum of all exponentials.
+        self.chosen = torch.zeros((texts, 3), dtype=device.precise, **place)
+        self._graph: Any = None
+        if is_kept and device.captures:
+            self._capture()
+
+    def load(self, ids: Sequence[int], starts: Sequence[int], tables: Sequence[Sequence[int]]) -> None:
+        """Say which token each text reads, at which position, and where its pages are."""
+        host = np.zeros(tuple(self._inputs.shape), np.int64)
+        host[: len(ids), 0], host[: len(ids), 1] = ids, starts
+        for row, pages in enumerate(tables):
+            host[row, 2 : 2 + len(pages)] = pages
+        self._inputs.copy_(torch.from_numpy(host))
+
+    def load_settings(self, settings: Sequence[Sequence[float]], histories: Sequence[Sequence[int]]) -> None:
+        """Say how each text chooses, with a number drawn for it, and what it has read."""
+        host = np.zeros(tuple(self._settings.shape))
+        host[:, 4] = 1
+        host[: len(settings)] = settings
+        self._settings.copy_(torch.from_numpy(host))
+        if self._seen is not None:
+            longest = max(map(len, histories))
+            # Filled up with the first token of each, which is seen in any case.
+            read = np.array([[*history, *[history[0]] * (longest - len(history))] for history in histories])
+            self._seen.zero_()
+            self._seen[: len(read)].scatter_(1, torch.from_numpy(read).to(self._seen.device), True)
+
+    def draw(self, units: Tensor) -> None:
+        """Say what the texts draw in the next step."""
+        self._settings[: len(units), 5] = units
+
+    def run(self) -> None:
+        """Queue the step on the device."""
+        if self._graph is None:
+            self._compute()
+        else:
+            self._graph.replay()
+
+    def _compute(self) -> None:
+        ids, starts, tables = self._inputs[:, :1], self._inputs[:, 1], self._inputs[:, 2:]
+        asked = Pass(ids, starts, self._ones, True, tables, cards=self._cards)
+        states = self._network(asked, self._cache)
+        self.logits.copy_(self._network.head(states, asked)[:, 0])
+        logits = self.logits
+        if self._seen is not None:
+            self._seen.scatter_(1, ids, True)
+            logits = penalise(logits, self._seen, self._settings[:, :5])
+        units = self._settings[:, 5] if self.shape.is_drawn else None
+        chosen = choose(logits, self._settings[:, :5], units)[:, None]
+        told = (chosen, self.logits.gather(1, chosen), self.logits.logsumexp(1, keepdim=True))
+        self.chosen.copy_(torch.cat([part.to(self.chosen.dtype) for part in told], 1))
+        ids.copy_(chosen)
+        starts.add_(1)
+
+    def _capture(self) -> None:
+        """Run once, so that nothing is set up while capturing, then capture; all rows are padding."""
+        aside = torch.cuda.Stream()
+        aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(aside):
+            for _ in range(2):
+                self._compute()
+        torch.cuda.current_stream().wait_stream(aside)
+        self._inputs.zero_()
+        self._graph = torch.cuda.CUDAGraph()
+        # Other threads may use the device for their own while this one captures.
+        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
+            self._compute()
+        self._inputs.zero_()
+
+
+class Steps:
+    """The steps that were used last, by their shapes.
+
+    Args:
+        network: a decoder.
+        cache: where the texts' keys lie.
+        device: of both.
+        most_pages: of a text.
+    """
+
+    def __init__(self, network: Decoder, cache: KvCache, device: Device, most_pages: int) -> None:
+        self._network, self._cache, self._device, self._most_pages = network, cache, device, most_pages
+        self._steps: OrderedDict[tuple[StepShape, int], Step] = OrderedDict()
+        self._generation = cache.generation
+
+    def fitting(
+        self, texts: int, tokens: int, cards: Sequence[Any], *, is_drawn: bool, is_penalised: bool
+    ) -> Step:
+        """The step for so many texts, the longest of so many tokens with the one that it reads.
+
+        Args:
+            texts: `MOST_TEXTS` at most.
+            tokens: of the longest.
+            cards: the adapter of each text, or None; equal ones are neighbours.
+            is_drawn: whether some text draws its tokens.
+            is_penalised: whether for some text it counts what was read before.
+        """
+        shape = StepShape.fitting(
+            texts, tokens, self._most_pages, is_drawn=is_drawn, is_penalised=is_penalised
+        )
+        # Padding uses what the last text uses.
+        of_texts = Cards.of([*cards, *[cards[-1]] * (shape.texts - texts)])
+        if of_texts.number is None:
+            # Each mix of cards is another step: not one of them would be used often.
+            return Step(self._network, self._cache, self._device, shape, of_texts, is_kept=False)
+        if self._generation != self._cache.generation:
+            self._steps.clear()
+            self._generation = self._cache.generation
+        key = (shape, of_texts.number)
+        if key not in self._steps:
+            while len(self._steps) >= _MOST_STEPS:
+                self._steps.popitem(last=False)
+            self._steps[key] = Step(self._network, self._cache, self._device, shape, of_texts, is_kept=True)
+        self._steps.move_to_end(key)
+        return self._steps[key]
+
+
+def _power_of_two(number: int) -> int:
+    return 1 << max(0, number - 1).bit_length()
