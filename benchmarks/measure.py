@@ -42,12 +42,13 @@ def interleave(candidates: Mapping[str, Callable[[], Any]], repeats: int = 7) ->
     return {name: statistics.median(times) for name, times in taken.items()}
 
 
-def data_dir() -> Path:
-    """The folder of evaluation data, from the first argument or AIOS_DATA."""
-    name = sys.argv[1] if len(sys.argv) > 1 else os.environ.get("AIOS_DATA", "")
+def data_dir(*, as_argument: bool = True) -> Path:
+    """The folder of evaluation data, from AIOS_DATA, or the first argument where that is its place."""
+    given = sys.argv[1:2] if as_argument else []
+    name = given[0] if given else os.environ.get("AIOS_DATA", "")
     folder = Path(name)
     if not name or not folder.is_dir():
-        print(f"skipped: {Path(sys.argv[0]).name} needs evaluation data: pass its folder or set AIOS_DATA")
+        print(f"skipped: {Path(sys.argv[0]).name} needs evaluation data: set AIOS_DATA to its folder")
         print(json.dumps({"benchmark": Path(sys.argv[0]).stem, "skipped": "no AIOS_DATA"}))
         sys.exit(0)
     return folder

@@ -1,0 +1,63 @@
+"""Questions of `squad_dev_a` on their own paragraph, and how SQuAD judges answers (arXiv:1606.05250)."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import random
+import re
+import string
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question, the paragraph that answers it, and every answer that counts."""
+
+    text: str
+    paragraph: str
+    answers: tuple[str, ...]
+
+
+def questions(data: Path, count: int) -> list[Question]:
+    """The same `count` questions every time; fewer are a part of more only by chance."""
+    with gzip.open(data / "squad_dev_a" / "corpus.jsonl.gz", "rt", encoding="utf-8") as lines:
+        paragraphs = {row["id"]: row["text"] for row in map(json.loads, lines)}
+    with gzip.open(data / "squad_dev_a" / "questions.jsonl.gz", "rt", encoding="utf-8") as lines:
+        rows = [json.loads(line) for line in lines]
+    return [
+        Question(row["question"], paragraphs[row["paragraph_id"]], tuple(row["answers"]))
+        for row in random.Random(0).sample(rows, min(count, len(rows)))
+    ]
+
+
+def normalised(text: str) -> str:
+    """As SQuAD compares: no case, punctuation, articles."""
+    text = "".join(c for c in text.lower() if c not in string.punctuation)
+    return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
+
+
+def token_f1(said: str, answer: str) -> float:
+    """Harmonic mean of precision and recall over words."""
+    ours, theirs = normalised(said).split(), normalised(answer).split()
+    shared = sum((Counter(ours) & Counter(theirs)).values())
+    return 2 * shared / (len(ours) + len(theirs)) if shared else float(ours == theirs)
+
+
+def judged(asked: Sequence[Question], said: Sequence[str]) -> dict[str, float]:
+    """Exact match and F1 in per cent, of each question the better of its answers."""
+    exact = [
+        any(normalised(text) == normalised(answer) for answer in question.answers)
+        for question, text in zip(asked, said, strict=True)
+    ]
+    f1 = [
+        max(token_f1(text, answer) for answer in question.answers)
+        for question, text in zip(asked, said, strict=True)
+    ]
+    return {
+        "exact": round(100 * sum(exact) / len(asked), 1),
+        "f1": round(100 * sum(f1) / len(asked), 1),
+    }
