@@ -11,7 +11,7 @@ import pytest
 
 from ai_os_diffusion._native import WeightWriter
 from ai_os_diffusion.models.cards import Card, convert_card, export_peft
-from ai_os_diffusion.models.cards.peft import read_scalings
+from ai_os_diffusion.models.cards.peft import read_adapter_settings
 from ai_os_diffusion.utils.errors import CardError, ModelLoadError, ModelNotFoundError, WeightError
 
 RANK, WIDTH, INNER = 4, 64, 96
@@ -139,7 +139,7 @@ def test_an_adapter_of_peft_there_and_back(base, tmp_path):
     for layer, scaling in zip(LAYERS, (8.0, 2.0), strict=True):
         np.testing.assert_allclose(change(card, layer, 8.0), change(source, layer, scaling), rtol=1e-5)
     export_peft(card, tmp_path / "b")
-    again = read_scalings(tmp_path / "b")
+    again = read_adapter_settings(tmp_path / "b")
     assert again.scaling == 8.0
     back = convert_card(tmp_path / "b", tmp_path / "again.parquet", base=base)
     for name in card:
@@ -162,7 +162,7 @@ SETTINGS = {
     "bias": "all",
     "lora_bias": True,
     "fan_in_fan_out": True,
-    "modules_to_save": ["score"],
+    "init_lora_weights": "pissa",
     "trainable_token_indices": [1, 2],
     "layer_replication": [[0, 1]],
     "alora_invocation_tokens": [3],
@@ -172,6 +172,27 @@ SETTINGS = {
     "lora_alpha": "many",
     "alpha_pattern": {"(.*)*q": 3},
 }
+
+
+def test_an_adapter_brings_norms_and_heads_of_its_own(base, tmp_path):
+    more = {"base_model.model.model.norm.weight": np.full(WIDTH, 3, np.float32)}
+    more["base_model.model.score.weight"] = np.ones((2, WIDTH), np.float32)
+    # What `peft` adds of the base when its head has factors.
+    more["base_model.model.lm_head.base_layer.weight"] = np.ones((32, WIDTH), np.float32)
+    values = {**tensors(prefix="base_model.model."), **more}
+    folder = adapter(tmp_path / "a", values, modules_to_save=["norm", "score"])
+    card = convert_card(folder, tmp_path / "c.parquet", base=base)
+    assert card.description.heads == ("score",)
+    assert card["model.norm.weight"].tolist() == [3.0] * WIDTH
+    assert "model.lm_head.weight" not in card.shapes
+    unnamed = adapter(tmp_path / "b", values, modules_to_save=["score"])
+    with pytest.raises(CardError, match=r"norm\.weight' is no low-rank factor"):
+        convert_card(unnamed, tmp_path / "d.parquet", base=base)
+    whole = "base_model.model.model.embed_tokens.weight"
+    values[whole] = np.ones((32, WIDTH), np.float32)
+    folder = adapter(tmp_path / "e", values, modules_to_save=["norm", "score", "embed_tokens"])
+    with pytest.raises(CardError, match="would replace a whole matrix"):
+        convert_card(folder, tmp_path / "d.parquet", base=base)
 
 
 @pytest.mark.parametrize("name", SETTINGS)

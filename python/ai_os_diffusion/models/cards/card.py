@@ -22,6 +22,9 @@ A, B, ROWS = ".lora_A.weight", ".lora_B.weight", ".rows"
 
 DESCRIPTION = "card"
 
+TYPES = "token_type_embeddings.weight"
+"""The one table of a base that a card may replace."""
+
 Tensor = NDArray[Any] | Codes
 """float32 or float16, or a matrix that is rounded to codes already."""
 
@@ -195,6 +198,11 @@ def check_against(card: CardDescription, shapes: Shapes, base: Shapes, place: st
                 raise CardError(f"{place}: the base has no tensor {name!r} to be replaced")
             if tuple(expected) != tuple(shape):
                 raise CardError(f"{place}: {name!r} is {list(shape)}, that of the base {list(expected)}")
+            if len(shape) > 1 and not name.endswith(TYPES):
+                raise CardError(
+                    f"{place}: {name!r} would replace a whole matrix of the base; a card changes those by "
+                    "low-rank factors, and the embedding by rows"
+                )
             continue
         layer = layer or name.removesuffix(ROWS)
         expected = base.get(f"{layer}.weight")

@@ -7,7 +7,7 @@ import json
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +26,24 @@ from ai_os_diffusion.models.cards.card import (
     values_of,
 )
 from ai_os_diffusion.models.cards.description import Base, CardDescription, description_json
-from ai_os_diffusion.models.cards.peft import PREFIX, WEIGHTS_FILE, Scalings, read_scalings
+from ai_os_diffusion.models.cards.peft import (
+    PREFIX,
+    WEIGHTS_FILE,
+    AdapterSettings,
+    read_adapter_settings,
+)
 from ai_os_diffusion.models.convert.safetensors import read_metadata, read_safetensors
 from ai_os_diffusion.models.convert.source import Codes, SourceTensor
+from ai_os_diffusion.models.metadata import ModelMetadata
 from ai_os_diffusion.models.untrusted_values import UntrustedValues
 from ai_os_diffusion.utils.errors import CardError, ModelLoadError
 
 __all__ = ["convert_card"]
 
 _SCALE = ".scale"
+
+_COPY = ".base_layer."
+"""In the names of the base's own weights that an adapter holds."""
 
 
 def convert_card(
@@ -74,16 +83,19 @@ def convert_card(
     if target.exists() and not overwrite:
         raise ModelLoadError(f"{target}: exists already; pass overwrite=True (--force) to replace it")
     shapes = shapes_of(WeightFile(base_folder / "weights.parquet"))
-    scalings = read_scalings(path) if path.is_dir() else None
+    settings = read_adapter_settings(path) if path.is_dir() else None
     file = path / WEIGHTS_FILE if path.is_dir() else path
-    tensors = _named(file, read_safetensors(file, integers=True), shapes, scalings is not None)
+    there: Iterable[SourceTensor] = read_safetensors(file, integers=True)
+    if settings is not None:
+        there = _of_adapter(file, there, settings)
+    tensors = _named(file, there, shapes)
     found = {
         "name": target.stem,
         "kind": "skill",
         "rank": max((tensor.shape[0] for name, tensor in tensors.items() if name.endswith(A)), default=0),
         "heads": _heads(tensors, shapes),
         "created_at": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        **(_said(file) if scalings is None else {"scaling": scalings.scaling}),
+        **(_said(file) if settings is None else {"scaling": settings.scaling}),
         **(about or {}),
         **({"name": name} if name else {}),
     }
@@ -91,7 +103,9 @@ def convert_card(
     card_shapes = {name: tensor.shape for name, tensor in tensors.items() if not name.endswith(_SCALE)}
     check_shapes(description, card_shapes, str(file))
     check_against(description, card_shapes, shapes, str(file))
-    values = _values(file, tensors, scalings)
+    if settings is not None and description.heads and settings.task == "SEQ_CLS":
+        _check_pooler(file, base_folder, description.heads[0])
+    values = _values(file, tensors, settings)
     return Card.write(target, description, values, bits=bits, group_size=group_size)
 
 
@@ -126,25 +140,51 @@ def _said(file: Path) -> dict[str, Any]:
     return found
 
 
-def _named(
-    file: Path, tensors: Iterable[SourceTensor], base: Mapping[str, Any], is_peft: bool
-) -> dict[str, SourceTensor]:
+def _of_adapter(
+    file: Path, tensors: Iterable[SourceTensor], settings: AdapterSettings
+) -> Iterator[SourceTensor]:
+    """What an adapter brings, without the prefix of its names."""
+    for tensor in tensors:
+        name = tensor.name.removeprefix(PREFIX)
+        if _COPY in name:
+            # `peft` adds the weights of an embedding or head that it has factors for; they stay as they were.
+            continue
+        if layer_of(name) is None and not settings.brings(name.rpartition(".")[0]):
+            raise CardError(
+                f"{file}: tensor {tensor.name!r} is no low-rank factor of a linear layer, and of no module "
+                "in modules_to_save"
+            )
+        yield replace(tensor, name=name)
+
+
+def _named(file: Path, tensors: Iterable[SourceTensor], base: Mapping[str, Any]) -> dict[str, SourceTensor]:
     """The tensors by their names in the base."""
     named: dict[str, SourceTensor] = {}
     for tensor in tensors:
-        name = tensor.name.removeprefix(PREFIX) if is_peft else tensor.name
-        layer = layer_of(name)
-        if is_peft and layer is None:
-            raise CardError(f"{file}: tensor {tensor.name!r} is no low-rank factor of a linear layer")
-        if layer is not None:
-            # A network saved alone, or inside another, has one name less, or more, in front.
-            others = (layer, f"model.{layer}", layer.partition(".")[2])
-            known = [other for other in others if f"{other}.weight" in base]
-            name = (known or [layer])[0] + name.removeprefix(layer)
+        owner, part = _split(tensor.name)
+        # A network saved alone, or inside another, has one name less, or more, in front.
+        others = (owner, f"model.{owner}", owner.partition(".")[2])
+        known = [other for other in others if f"{other}.weight" in base]
+        name = (known or [owner])[0] + part
         if name in named:
             raise CardError(f"{file}: two tensors for {name!r}")
         named[name] = tensor
     return named
+
+
+def _split(name: str) -> tuple[str, str]:
+    """What a tensor belongs to, and the rest of its name."""
+    layer = layer_of(name)
+    owner = layer if layer is not None else name.rpartition(".")[0]
+    return owner, name.removeprefix(owner)
+
+
+def _check_pooler(file: Path, base: Path, head: str) -> None:
+    if not ModelMetadata.from_folder(base).is_decoder:
+        raise CardError(
+            f"{file}: its head {head!r} classifies texts by what a pooler of the base makes of them, and "
+            "that of a card takes the states as they are; expected one that labels tokens"
+        )
 
 
 def _heads(tensors: Iterable[str], base: Mapping[str, Any]) -> list[str]:
@@ -159,7 +199,7 @@ def _heads(tensors: Iterable[str], base: Mapping[str, Any]) -> list[str]:
 
 
 def _values(
-    file: Path, tensors: Mapping[str, SourceTensor], scalings: Scalings | None
+    file: Path, tensors: Mapping[str, SourceTensor], settings: AdapterSettings | None
 ) -> Iterator[tuple[str, Tensor]]:
     for name, tensor in tensors.items():
         if name.endswith(_SCALE):
@@ -174,8 +214,8 @@ def _values(
         else:
             values = values_of(read)
         layer = layer_of(name)
-        if scalings is not None and layer is not None and name.endswith(B):
-            own = scalings.of(layer, tensor.shape[1])
-            if own != scalings.scaling:
-                values = values_of(values) * np.float32(own / scalings.scaling)
+        if settings is not None and layer is not None and name.endswith(B):
+            own = settings.of(layer, tensor.shape[1])
+            if own != settings.scaling:
+                values = values_of(values) * np.float32(own / settings.scaling)
         yield name, values

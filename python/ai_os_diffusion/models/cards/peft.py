@@ -25,7 +25,14 @@ from ai_os_diffusion.models.untrusted_values import read_values
 from ai_os_diffusion.utils.errors import CardError
 from ai_os_diffusion.utils.files.atomic_folder import replacing_folder
 
-__all__ = ["CONFIG_FILE", "PREFIX", "WEIGHTS_FILE", "Scalings", "export_peft", "read_scalings"]
+__all__ = [
+    "CONFIG_FILE",
+    "PREFIX",
+    "WEIGHTS_FILE",
+    "AdapterSettings",
+    "export_peft",
+    "read_adapter_settings",
+]
 
 CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
 
@@ -37,54 +44,65 @@ _RECORD = "it is a record of how the adapter came about, and its tensors tell"
 
 SETTINGS = Settings(
     (
-        Applied("r lora_alpha use_rslora rank_pattern alpha_pattern"),
+        Applied("r lora_alpha use_rslora rank_pattern alpha_pattern modules_to_save task_type"),
         Only("peft_type", "the layers would compute something else", ("LORA",)),
         Harmless(
             """
-            lora_dropout init_lora_weights loftq_config eva_config corda_config lora_ga_config inference_mode
+            lora_dropout loftq_config eva_config corda_config lora_ga_config velora_config inference_mode
             runtime_config qalora_group_size megatron_core ensure_weight_tying
             """,
             _TRAINING,
         ),
         Harmless(
             """
-            base_model_name_or_path revision task_type auto_mapping peft_version target_modules
+            base_model_name_or_path revision auto_mapping peft_version target_modules
             exclude_modules layers_to_transform layers_pattern target_parameters
             """,
             _RECORD,
+        ),
+        Only(
+            "init_lora_weights",
+            "the weights of the base would be others, less what the factors began as",
+            (True, False, "gaussian", "eva", "orthogonal"),
         ),
         Only("use_dora", "the columns of the weights would be scaled to learned lengths", (False,)),
         Only("use_qalora", "inputs would be averaged in groups", (False,)),
         Only("bias", "biases of the base would be replaced", ("none",)),
         Only("lora_bias", "the second factor would have a bias", (False,)),
         Only("fan_in_fan_out", "the weights would be transposed", (False,)),
-        Only("modules_to_save", "whole layers would be replaced", ([],)),
         Only("trainable_token_indices", "rows of the embedding would be replaced", ([],)),
         Only("layer_replication", "layers would be computed several times", ([],)),
         Only("alora_invocation_tokens", "it would act behind certain tokens alone", ([],)),
         Only("arrow_config", "several adapters would be mixed by their inputs", ()),
+        Only("use_bdlora", "the factors would be cut into blocks", ()),
+        Only("kasa_config", "the factors would have singular values between them", ()),
+        Only("monteclora_config", "the first factor would be a sum of samples", ()),
         Only("megatron_config", "it would be spread over machines", ()),
     ),
     is_closed=True,
 )
-"""Settings of `LoraConfig`, as of peft 0.18."""
+"""Settings of `LoraConfig`, as of peft 0.21."""
 
 
 @dataclass(frozen=True)
-class Scalings:
-    """What the products of an adapter's factors are multiplied by.
+class AdapterSettings:
+    """What an adapter says of its factors, and what it brings beside them.
 
     Attributes:
         rank: of the layers that no pattern names.
         alpha: of these.
         is_stabilised: a layer's scaling is its alpha over the square root of its rank, not over the rank.
         alphas: those of layers that end with a name.
+        saved: modules that the adapter brings whole, by the end of their names.
+        task: what it is for, as `peft` calls it, or nothing.
     """
 
     rank: int
     alpha: float
     is_stabilised: bool
     alphas: Mapping[str, float]
+    saved: tuple[str, ...] = ()
+    task: str | None = None
 
     @property
     def scaling(self) -> float:
@@ -96,11 +114,15 @@ class Scalings:
         named = (alpha for name, alpha in self.alphas.items() if f".{layer}".endswith(f".{name}"))
         return self._scaling(next(named, self.alpha), rank)
 
+    def brings(self, module: str) -> bool:
+        """Whether the adapter brings a module of that name whole."""
+        return any(f".{module}".endswith(f".{name}") for name in self.saved)
+
     def _scaling(self, alpha: float, rank: int) -> float:
         return alpha / (math.sqrt(rank) if self.is_stabilised else rank)
 
 
-def read_scalings(folder: Path) -> Scalings:
+def read_adapter_settings(folder: Path) -> AdapterSettings:
     """Read adapter_config.json.
 
     Raises:
@@ -114,11 +136,13 @@ def read_scalings(folder: Path) -> Scalings:
             if not re.fullmatch(r"[\w.]+", name):
                 raise values.section(key).refusal(name, "the names of layers, no other patterns")
     patterns = values.section("alpha_pattern")
-    return Scalings(
+    return AdapterSettings(
         rank=values.integer("r", low=1),
         alpha=values.number("lora_alpha", 8.0),
         is_stabilised=values.flag("use_rslora", False),
         alphas={name: patterns.number(name) for name in patterns},
+        saved=tuple(values.texts("modules_to_save")),
+        task=values.maybe_text("task_type"),
     )
 
 
