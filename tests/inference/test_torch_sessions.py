@@ -102,6 +102,18 @@ def test_blocks_are_predicted_as_natively(cores):
             np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-5)
 
 
+def test_a_long_block_is_predicted_as_natively(make_model):
+    folder = make_model(decoder=True, max_position_embeddings=512)
+    found = []
+    for backend in ("native", "torch"):
+        with ArrowEngine(folder, device="cpu", backend=backend) as engine:
+            session = engine.core.session(500)
+            session.prefill(np.arange(100, dtype=np.int32))
+            found.append(session.predict(np.arange(300, dtype=np.int32) % 250, np.arange(0, 300, 7)))
+    np.testing.assert_array_equal(found[1][0], found[0][0])
+    np.testing.assert_allclose(found[1][2], found[0][2], rtol=1e-3, atol=1e-4)
+
+
 def test_a_truncated_text_goes_on_and_spoils_nobodys_beginning(cores):
     prompt = np.arange(80, dtype=np.int32)
     written = []

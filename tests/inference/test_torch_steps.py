@@ -52,7 +52,7 @@ def test_a_step_is_the_same_operations_at_the_same_places_whatever_it_reads(tiny
         for index, session in enumerate(sessions):
             session.prefill(np.arange(5 + 20 * index, dtype=np.int32))
         type(sessions[0]).generate_all(sessions, 2, samplers)
-        (step,) = engine.core.backend._texts.batcher._steps._steps.values()
+        (step,) = engine.core.backend._texts.batcher.steps._kept.values()
         assert step.shape == StepShape(4, 2, "temperature" in settings, "repetition_penalty" in settings)
         places = [tensor.data_ptr() for tensor in (step._inputs, step._settings, step.logits, step.chosen)]
         recorded = []
@@ -69,6 +69,21 @@ def test_a_step_is_the_same_operations_at_the_same_places_whatever_it_reads(tiny
         ]
         # The second text's token and position are those of the step after.
         assert step._inputs[1, :2].tolist() == [int(step.chosen[1, 0]), 28]
+
+
+def test_a_block_is_the_same_operations_whatever_it_reads(tiny_decoder_dir):
+    with ArrowEngine(tiny_decoder_dir, device="cpu", backend="torch") as engine:
+        session = engine.core.session(96)
+        session.prefill(np.arange(30, dtype=np.int32))
+        recorded = []
+        for length in (5, 7):
+            session.predict(np.arange(length, dtype=np.int32), np.array([0]))
+            (block,) = engine.core.backend._texts.batcher.steps._kept.values()
+            with torch.inference_mode(), Recorded() as recording:
+                block._compute()
+            recorded.append(recording.operations)
+        assert recorded[0] == recorded[1]
+        assert not ILLEGAL & {name for name, _ in recorded[0]}
 
 
 def test_texts_join_and_leave_at_any_step(tiny_decoder_dir):
@@ -131,8 +146,8 @@ def test_captured_steps_write_what_the_native_core_writes(gpu, tiny_decoder_dir,
             expected.append(session.generate(12, _native.Sampler(**settings, seed=index)).tolist())
     with ArrowEngine(tiny_decoder_dir, dtype="float32", **gpu) as engine:
         assert write_all(engine, 12, **settings) == expected
-        steps = engine.core.backend._texts.batcher._steps
-        assert all(step._graph is not None for step in steps._steps.values())
+        steps = engine.core.backend._texts.batcher.steps
+        assert all(step._captured.graph is not None for step in steps._kept.values())
         # The memory of the keys moves; graphs of its old addresses are not used again.
         texts = engine.core.backend._texts
         held = [texts.promise(64) for _ in range(len(texts.cache._holders) // 32)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -23,8 +23,43 @@ Vectors = NDArray[np.float32]
 class GenerationSession(Protocol):
     """One text that grows, with the keys and values of its tokens. Belongs to one caller."""
 
-    def prefill(self, ids: NDArray[np.int32]) -> None:
-        """Read tokens behind those it has."""
+    @property
+    def max_tokens(self) -> int:
+        """Most tokens it can hold."""
+        ...
+
+    @property
+    def cache_bytes(self) -> int:
+        """Bytes of its keys and values."""
+        ...
+
+    def prefill(self, ids: NDArray[np.int32], causal: bool = True) -> None:
+        """Read tokens behind those it has; unless causal, all of them see each other."""
+        ...
+
+    def predict(
+        self,
+        ids: NDArray[np.int32],
+        rows: NDArray[np.int64],
+        sampler: _native.Sampler | None = None,
+        *,
+        top_k: int = 0,
+        forbidden: Sequence[int] | None = None,
+        logits: bool = False,
+    ) -> tuple[
+        NDArray[np.int32],
+        NDArray[np.float32],
+        NDArray[np.float32],
+        NDArray[np.int32],
+        NDArray[np.float32],
+        NDArray[np.float32] | None,
+    ]:
+        """Rows of a block that sees itself and the tokens read so far, and leaves nothing behind.
+
+        Returns:
+            Id, its probability and the entropy of each row, [n]; the most probable ids and their
+            probabilities, [n, top_k]; logits, [n, vocab], if asked for.
+        """
         ...
 
     def push(self, id: int) -> None:
@@ -33,6 +68,18 @@ class GenerationSession(Protocol):
 
     def sample(self, sampler: _native.Sampler) -> tuple[int, float]:
         """Choose the next token, without reading it: its id and log-probability."""
+        ...
+
+    def generate(self, count: int, sampler: _native.Sampler | None = None) -> NDArray[np.int32]:
+        """Choose and read `count` tokens, whatever they are; greedily without a sampler."""
+        ...
+
+    def truncate(self, length: int) -> None:
+        """Forget the tokens from `length` on."""
+        ...
+
+    def logits(self) -> Vectors:
+        """float32[vocab] of the token after the last; empty if there is none."""
         ...
 
     def __len__(self) -> int: ...

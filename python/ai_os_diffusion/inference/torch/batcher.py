@@ -53,7 +53,7 @@ class Batcher:
 
     def __init__(self, network: Decoder, cache: KvCache, device: Device, most_pages: int) -> None:
         self._network, self._cache, self._device = network, cache, device
-        self._steps = Steps(network, cache, device, most_pages)
+        self.steps = Steps(network, cache, device, most_pages)
         self._changed = threading.Condition()
         self._waiting: list[TorchSession] = []
         self._is_computing = False
@@ -192,7 +192,7 @@ class Batcher:
         for text, count in zip(texts, counts, strict=True):
             text.advance(count)
         if done:
-            logits = self._network.head(last, asked)[:, 0]
+            logits = self._network.head(last, asked.cards)[:, 0]
             self.tell([texts[row] for row in done], logits[done])
 
     def behind(self, texts: Sequence[TorchSession], ids: Any, counts: Sequence[int], *, causal: bool) -> Pass:
@@ -241,7 +241,7 @@ class Batcher:
             text.reserve(len(text) + count)
         has_drawn = any(is_drawn(text.settings) for text in texts)
         has_penalised = any(is_penalised(text.settings) for text in texts)
-        step = self._steps.fitting(
+        step = self.steps.fitting(
             len(texts),
             max(len(text) for text in texts) + count,
             [text.adapter for text in texts],

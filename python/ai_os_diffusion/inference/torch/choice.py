@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ai_os_diffusion import _native
 from ai_os_diffusion.utils.errors import InferenceError
@@ -102,12 +104,12 @@ class Predictions(NamedTuple):
         logits: float32[rows, vocab] if asked for; forbidden tokens are far below all others.
     """
 
-    ids: Any
-    confidence: Any
-    entropy: Any
-    top_ids: Any
-    top_confidence: Any
-    logits: Any
+    ids: NDArray[np.int32]
+    confidence: NDArray[np.float32]
+    entropy: NDArray[np.float32]
+    top_ids: NDArray[np.int32]
+    top_confidence: NDArray[np.float32]
+    logits: NDArray[np.float32] | None
 
 
 def summarise(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ai_os_diffusion import _native
 from ai_os_diffusion.inference.decoder_layers import ACTIVATIONS, BertBlock, DecoderBlock, Norm
-from ai_os_diffusion.inference.torch.adapter import Sites
+from ai_os_diffusion.inference.torch.adapter import Cards, Sites
 from ai_os_diffusion.inference.torch.forward_pass import CachedView, OwnView, Pass
 from ai_os_diffusion.inference.torch.kv_cache import KvCache
 from ai_os_diffusion.inference.torch.rotary_frequencies import rotary_frequencies
@@ -171,12 +171,12 @@ class Decoder:
             x = block(x, view)
         return self._norm(x, asked.cards)
 
-    def head(self, states: Tensor, asked: Pass) -> Tensor:
-        """[texts, rows, hidden] of a pass's texts to logits float32[texts, rows, vocab]."""
+    def head(self, states: Tensor, cards: Cards) -> Tensor:
+        """[texts, rows, hidden] of texts that use `cards` to logits float32[texts, rows, vocab]."""
         states = states.float()
         logits = F.linear(states, self._head)
         if self._is_tied:
-            asked.cards.score(states, logits)
+            cards.score(states, logits)
         return logits
 
     @staticmethod

@@ -176,8 +176,12 @@ class TorchSession:
             raise ShapeError(f"pass: {what}, got {wanted}")
         texts = self.texts
         with texts.device.running(f"a block of {len(ids)} tokens"):
-            states, asked = self._behind(ids)
-            scores = texts.network.head(states[:, torch.tensor(wanted, device=states.device)], asked)[0]
+            self.reserve(len(self.tokens) + len(ids))
+            block = texts.batcher.steps.block(len(ids), len(self.tokens) + len(ids), self.adapter)
+            block.load(ids, len(self.tokens), self.pages)
+            block.run()
+            rows_wanted = torch.tensor(wanted, device=block.states.device)
+            scores = texts.network.head(block.states[:, rows_wanted], block.cards)[0]
             try:
                 return summarise(
                     scores,
@@ -335,18 +339,12 @@ class TorchSession:
         self._place = None
         texts = self.texts
         with texts.device.running(f"{len(ids)} tokens"):
-            states, asked = self._behind(ids)
-            logits = texts.network.head(states[:, -1:], asked)[0]
+            self.reserve(len(self.tokens) + len(ids))
+            asked = texts.batcher.behind([self], ids.astype(np.int64)[None], [len(ids)], causal=False)
+            logits = texts.network.head(texts.network(asked, texts.cache)[:, -1:], asked.cards)[0]
             self.unread = [int(id) for id in ids]
             self.advance(len(ids))
             texts.batcher.tell([self], logits)
-
-    def _behind(self, ids: Ids) -> tuple[Tensor, Any]:
-        """States [1, length, hidden] of a block behind its tokens, and the pass."""
-        texts = self.texts
-        self.reserve(len(self.tokens) + len(ids))
-        asked = texts.batcher.behind([self], ids.astype(np.int64)[None], [len(ids)], causal=False)
-        return texts.network(asked, texts.cache), asked
 
     def _remember(self, id: int, _logprob: float) -> None:
         """Chosen, and going to be read."""

@@ -1,28 +1,29 @@
-"""One token of each of several texts: the step that decoding repeats."""
+"""What decoding repeats, captured where the device can: a token of several texts, a block of one."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from ai_os_diffusion.inference.torch.adapter import Cards
+from ai_os_diffusion.inference.torch.adapter import Adapter, Cards
 from ai_os_diffusion.inference.torch.choice import choose, penalise
 from ai_os_diffusion.inference.torch.device import Device
 from ai_os_diffusion.inference.torch.forward_pass import Pass
 from ai_os_diffusion.inference.torch.kv_cache import PAGE_TOKENS, KvCache
 from ai_os_diffusion.inference.torch.network import Decoder
 
-__all__ = ["MOST_TEXTS", "Step", "StepShape", "Steps"]
+__all__ = ["MOST_TEXTS", "Block", "Step", "StepShape", "Steps"]
 
 MOST_TEXTS = 256
 """Texts of a step; more go one step after the other."""
 
-_FEWEST_PAGES = 4
-_MOST_STEPS = 32
+_FEWEST_PAGES, _FEWEST_ROWS, _MOST_ROWS = 4, 8, 256
+_MOST_KEPT = 32
 
 Tensor = Any
 
@@ -47,15 +48,44 @@ class StepShape(NamedTuple):
         cls, texts: int, tokens: int, most_pages: int, *, is_drawn: bool, is_penalised: bool
     ) -> StepShape:
         """The smallest of the few shapes there are that holds so many texts of so many tokens."""
-        pages = max(_FEWEST_PAGES, _power_of_two(-(-tokens // PAGE_TOKENS)))
-        return cls(_power_of_two(texts), min(pages, most_pages), is_drawn, is_penalised)
+        return cls(_power_of_two(texts), _pages_for(tokens, most_pages), is_drawn, is_penalised)
+
+
+class Captured:
+    """Work on tensors that stay where they are, and in which nothing waits for the device.
+
+    On CUDA it is captured as a graph and then replayed: the host launches one thing in place of hundreds.
+
+    Args:
+        work: to be done; it is done a few times at first.
+        is_captured: whether to capture it.
+    """
+
+    def __init__(self, work: Callable[[], None], *, is_captured: bool) -> None:
+        self._work, self.graph = work, None  # type: Callable[[], None], Any
+        if is_captured:
+            # Once before, so that nothing is set up while capturing.
+            aside = torch.cuda.Stream()
+            aside.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(aside):
+                work()
+                work()
+            torch.cuda.current_stream().wait_stream(aside)
+            self.graph = torch.cuda.CUDAGraph()
+            # Other threads may use the device for their own while this one captures.
+            with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
+                work()
+
+    def run(self) -> None:
+        """Queue the work on the device."""
+        if self.graph is None:
+            self._work()
+        else:
+            self.graph.replay()
 
 
 class Step:
     """Reads a token of each text and chooses the next, which is what the step after it reads.
-
-    All that changes from step to step lies in tensors that stay where they are, and nothing waits for the
-    device: on CUDA the step is captured once as a graph and then replayed.
 
     Args:
         network: a decoder.
@@ -88,9 +118,7 @@ class Step:
         self.logits = torch.zeros((texts, vocab), **place)
         # The chosen token, its logit, and the logarithm of the sum of all exponentials.
         self.chosen = torch.zeros((texts, 3), dtype=device.precise, **place)
-        self._graph: Any = None
-        if is_kept and device.captures:
-            self._capture()
+        self._captured = Captured(self._compute, is_captured=is_kept and device.captures)
 
     def load(self, ids: Sequence[int], starts: Sequence[int], tables: Sequence[Sequence[int]]) -> None:
         """Say which token each text reads, at which position, and where its pages are."""
@@ -119,16 +147,13 @@ class Step:
 
     def run(self) -> None:
         """Queue the step on the device."""
-        if self._graph is None:
-            self._compute()
-        else:
-            self._graph.replay()
+        self._captured.run()
 
     def _compute(self) -> None:
         ids, starts, tables = self._inputs[:, :1], self._inputs[:, 1], self._inputs[:, 2:]
         asked = Pass(ids, starts, self._ones, True, tables, cards=self._cards)
         states = self._network(asked, self._cache)
-        self.logits.copy_(self._network.head(states, asked)[:, 0])
+        self.logits.copy_(self._network.head(states, self._cards)[:, 0])
         logits = self.logits
         if self._seen is not None:
             self._seen.scatter_(1, ids, True)
@@ -140,24 +165,57 @@ class Step:
         ids.copy_(chosen)
         starts.add_(1)
 
-    def _capture(self) -> None:
-        """Run once, so that nothing is set up while capturing, then capture; all rows are padding."""
-        aside = torch.cuda.Stream()
-        aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside):
-            for _ in range(2):
-                self._compute()
-        torch.cuda.current_stream().wait_stream(aside)
-        self._inputs.zero_()
-        self._graph = torch.cuda.CUDAGraph()
-        # Other threads may use the device for their own while this one captures.
-        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
-            self._compute()
-        self._inputs.zero_()
+
+class Block:
+    """States of rows that see each other and what a text has read, and that leave nothing behind.
+
+    Args:
+        network: a decoder.
+        cache: where the text's keys lie.
+        device: of both.
+        shape: rows, and pages of the text with them.
+        cards: of the text.
+        is_kept: whether it is used again, so that capturing it pays.
+    """
+
+    def __init__(
+        self,
+        network: Decoder,
+        cache: KvCache,
+        device: Device,
+        shape: tuple[int, int],
+        cards: Cards,
+        *,
+        is_kept: bool,
+    ) -> None:
+        self.cards, self._network, self._cache = cards, network, cache
+        self._rows, self._pages = shape
+        # Where the rows start, how many are no padding, the text's pages, the rows' tokens.
+        self._inputs = torch.zeros((1, 2 + sum(shape)), dtype=torch.int64, device=device.torch)
+        states = (1, self._rows, network.sites.hidden)
+        self.states = torch.zeros(states, dtype=network.dtype, device=device.torch)
+        self._captured = Captured(self._compute, is_captured=is_kept and device.captures)
+
+    def load(self, ids: NDArray[np.int32], start: int, pages: Sequence[int]) -> None:
+        """Say which tokens the rows are, and behind which text."""
+        host = np.zeros(tuple(self._inputs.shape), np.int64)
+        host[0, :2] = start, len(ids)
+        host[0, 2 : 2 + min(len(pages), self._pages)] = pages[: self._pages]
+        host[0, 2 + self._pages : 2 + self._pages + len(ids)] = ids
+        self._inputs.copy_(torch.from_numpy(host))
+
+    def run(self) -> None:
+        """Queue the block on the device."""
+        self._captured.run()
+
+    def _compute(self) -> None:
+        starts, counts, tables, ids = self._inputs.split([1, 1, self._pages, self._rows], 1)
+        asked = Pass(ids, starts[:, 0], counts[:, 0], False, tables, cards=self.cards)
+        self.states.copy_(self._network(asked, self._cache))
 
 
 class Steps:
-    """The steps that were used last, by their shapes.
+    """The steps and blocks that were used last, by their shapes.
 
     Args:
         network: a decoder.
@@ -168,7 +226,7 @@ class Steps:
 
     def __init__(self, network: Decoder, cache: KvCache, device: Device, most_pages: int) -> None:
         self._network, self._cache, self._device, self._most_pages = network, cache, device, most_pages
-        self._steps: OrderedDict[tuple[StepShape, int], Step] = OrderedDict()
+        self._kept: OrderedDict[tuple[Any, int], Any] = OrderedDict()
         self._generation = cache.generation
 
     def fitting(
@@ -191,16 +249,35 @@ class Steps:
         if of_texts.number is None:
             # Each mix of cards is another step: not one of them would be used often.
             return Step(self._network, self._cache, self._device, shape, of_texts, is_kept=False)
+        step: Step = self._kept_one(Step, shape, of_texts)
+        return step
+
+    def block(self, rows: int, tokens: int, adapter: Adapter | None) -> Block:
+        """The block for so many rows, the last of a text of so many tokens that uses an adapter, or none."""
+        cards = Cards.of([adapter])
+        pages = _pages_for(tokens, self._most_pages)
+        if rows > _MOST_ROWS:
+            # What so many rows compute takes longer than launching it.
+            return Block(self._network, self._cache, self._device, (rows, pages), cards, is_kept=False)
+        block: Block = self._kept_one(Block, (max(_FEWEST_ROWS, _power_of_two(rows)), pages), cards)
+        return block
+
+    def _kept_one(self, kind: type[Step] | type[Block], shape: Any, cards: Cards) -> Any:
         if self._generation != self._cache.generation:
-            self._steps.clear()
+            self._kept.clear()
             self._generation = self._cache.generation
-        key = (shape, of_texts.number)
-        if key not in self._steps:
-            while len(self._steps) >= _MOST_STEPS:
-                self._steps.popitem(last=False)
-            self._steps[key] = Step(self._network, self._cache, self._device, shape, of_texts, is_kept=True)
-        self._steps.move_to_end(key)
-        return self._steps[key]
+        assert cards.number is not None
+        key = (shape, cards.number)
+        if key not in self._kept:
+            while len(self._kept) >= _MOST_KEPT:
+                self._kept.popitem(last=False)
+            self._kept[key] = kind(self._network, self._cache, self._device, shape, cards, is_kept=True)
+        self._kept.move_to_end(key)
+        return self._kept[key]
+
+
+def _pages_for(tokens: int, most: int) -> int:
+    return min(most, max(_FEWEST_PAGES, _power_of_two(-(-tokens // PAGE_TOKENS))))
 
 
 def _power_of_two(number: int) -> int:

@@ -207,7 +207,7 @@ class TorchCore:
 
     def _scores(self, states: Tensor, asked: Pass) -> Tensor:
         assert isinstance(self.network, Decoder)
-        return self.network.head(states, asked)
+        return self.network.head(states, asked.cards)
 
     def _of_tokens(
         self,
