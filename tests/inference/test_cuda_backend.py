@@ -24,6 +24,34 @@ def test_a_memory_fraction_out_of_range_is_refused(fraction):
         cuda_backend.set_memory_fraction(fraction)
 
 
+def test_a_limit_is_set_where_there_is_a_device_and_counts_as_taken(monkeypatch):
+    class Cuda:
+        fractions: dict[int, float] = {}  # noqa: RUF012
+        device_count = staticmethod(lambda: 2)
+        mem_get_info = staticmethod(lambda _device: (800, 1000))
+        memory_allocated = staticmethod(lambda _device: 50)
+        memory_reserved = staticmethod(lambda _device: 100)
+        get_per_process_memory_fraction = staticmethod(lambda device: Cuda.fractions.get(device, 1.0))
+        set_per_process_memory_fraction = staticmethod(
+            lambda part, device: Cuda.fractions.update({device: part})
+        )
+
+    class Torch:
+        cuda = Cuda
+
+    monkeypatch.setattr(cuda_backend, "_torch", lambda _device: Torch)
+    monkeypatch.setattr(cuda_backend, "resolve_device", lambda device: device)
+    assert cuda_backend.memory_info(1) == cuda_backend.MemoryInfo(1000, 800, 50, 50)
+    cuda_backend.limit_memory("cpu", 0.5)
+    cuda_backend.limit_memory("cuda:1", 1.0)
+    assert Cuda.fractions == {}
+    cuda_backend.limit_memory("cuda:1", 0.5)
+    assert Cuda.fractions == {1: 0.5}
+    assert cuda_backend.memory_info(1) == cuda_backend.MemoryInfo(1000, 400, 50, 50)
+    cuda_backend.limit_memory("cuda", 0.05)
+    assert cuda_backend.memory_info(0).free_bytes == 0
+
+
 @pytest.mark.gpu
 def test_a_real_gpu():
     torch = pytest.importorskip("torch")

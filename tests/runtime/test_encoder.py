@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from ai_os_diffusion.config import Config, ModelConfig, StorageConfig
+from ai_os_diffusion.config import Config, ModelConfig, PerformanceConfig, StorageConfig
 from ai_os_diffusion.runtime import Runtime
 from ai_os_diffusion.storage import ArrowStorage
 from ai_os_diffusion.utils.errors import ConfigurationError, InferenceError
@@ -139,3 +139,21 @@ def test_a_cache_before_a_model_on_this_machine_changes_nothing(
             assert runtime.encoder.count(["train"])[0] > 0
     assert found[0] == found[1] == found[2]
     assert re.match(r".+@sha256:[0-9a-f]{16}$", runtime.encoder.identity)
+
+
+def test_models_are_opened_within_the_part_of_a_gpu_that_is_configured(
+    tmp_path, tiny_encoder_dir, monkeypatch
+):
+    asked = []
+    monkeypatch.setattr(
+        "ai_os_diffusion.inference.cuda_backend.limit_memory",
+        lambda device, fraction: asked.append((device, fraction)),
+    )
+    config = Config(
+        model=ModelConfig(encoder=str(tiny_encoder_dir), device="cpu"),
+        storage=StorageConfig(path=tmp_path / "store"),
+        performance=PerformanceConfig(gpu_memory_fraction=0.25),
+    )
+    with Runtime(config) as runtime:
+        runtime.encoder.encode_query("a question")
+    assert asked == [("cpu", 0.25)]

@@ -146,6 +146,9 @@ class PerformanceConfig(_Section):
     num_threads: int = _setting(
         0, "Threads of a forward pass; 0 is one for each physical core.", *_within(0, 1024)
     )
+    gpu_memory_fraction: float = _setting(
+        1.0, "Part of a CUDA or ROCm device's memory that this process may take.", *_within(0.01, 1)
+    )
     embed_batch: int = _setting(256, "Passages embedded and stored together by `add`.", *_within(1, 65536))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ai_os_diffusion.inference.device_utils import torch_problem
+from ai_os_diffusion.inference.device_utils import resolve_device, torch_problem
 from ai_os_diffusion.utils.errors import DeviceError
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "MemoryInfo",
     "device_limits",
     "empty_cache",
+    "limit_memory",
     "memory_info",
     "require_memory",
     "set_memory_fraction",
@@ -28,7 +29,7 @@ class MemoryInfo:
 
     Attributes:
         total_bytes: of the device.
-        free_bytes: not taken by any process.
+        free_bytes: not taken by any process, and within what this one may take.
         allocated_bytes: in tensors of this process.
         cached_bytes: kept by this process for later tensors; `empty_cache` gives it back.
     """
@@ -67,7 +68,10 @@ def memory_info(device: int = 0) -> MemoryInfo:
     torch = _torch(device)
     free, total = torch.cuda.mem_get_info(device)
     allocated, reserved = torch.cuda.memory_allocated(device), torch.cuda.memory_reserved(device)
-    return MemoryInfo(total, free, allocated, reserved - allocated)
+    # Older versions of torch know the limit and do not tell it.
+    fraction = getattr(torch.cuda, "get_per_process_memory_fraction", lambda _device: 1.0)(device)
+    allowed = max(0, int(fraction * total) - reserved)
+    return MemoryInfo(total, min(free, allowed), allocated, reserved - allocated)
 
 
 def device_limits(device: int = 0) -> DeviceLimits:
@@ -115,6 +119,23 @@ def empty_cache() -> None:
         DeviceError: torch cannot use any device.
     """
     _torch(0).cuda.empty_cache()
+
+
+def limit_memory(device: str, fraction: float) -> None:
+    """Limit this process to a part of the memory of the device that models are to run on, if it has its own.
+
+    Args:
+        device: as `resolve_device` takes it.
+        fraction: of the total; 1 is all of it.
+
+    Raises:
+        DeviceError: the device is not there, or the fraction is out of range.
+    """
+    if fraction == 1:
+        return
+    kind, _, number = resolve_device(device).partition(":")
+    if kind == "cuda":
+        set_memory_fraction(fraction, int(number or 0))
 
 
 def set_memory_fraction(fraction: float, device: int = 0) -> None:
