@@ -144,7 +144,7 @@ def tiny_decoder_dir(tmp_path_factory) -> Path:
     return write_model(tmp_path_factory.mktemp("models") / "tiny-decoder", decoder=True)
 
 
-@pytest.fixture(params=["native", pytest.param("torch", marks=pytest.mark.torch)])
+@pytest.fixture(scope="session", params=["native", pytest.param("torch", marks=pytest.mark.torch)])
 def backend(request) -> str:
     """What `InferenceCore` promises holds on each."""
     if request.param == "torch":

@@ -29,24 +29,24 @@ def core_in(folder, **options) -> InferenceCore:
 
 
 @pytest.fixture(scope="module")
-def encoder(tiny_encoder_dir):
-    return core_in(tiny_encoder_dir)
+def encoder(tiny_encoder_dir, backend):
+    return core_in(tiny_encoder_dir, backend=backend)
 
 
 @pytest.fixture(scope="module")
-def decoder(tiny_decoder_dir):
-    return core_in(tiny_decoder_dir, num_threads=2)
+def decoder(tiny_decoder_dir, backend):
+    return core_in(tiny_decoder_dir, num_threads=2, backend=backend)
 
 
-def test_ids_may_come_padded_ragged_or_alone(encoder):
+def test_ids_may_come_padded_ragged_or_alone(encoder, alike):
     rows = [[5, 6, 7, 8], [9, 10]]
     expected = encoder(rows)
     right = np.array([[5, 6, 7, 8], [9, 10, 0, 0]])
     left = np.array([[5, 6, 7, 8], [0, 0, 9, 10]])
     np.testing.assert_array_equal(encoder(right, [[1, 1, 1, 1], [1, 1, 0, 0]]), expected)
     np.testing.assert_array_equal(encoder(left, left > 0), expected)
-    np.testing.assert_array_equal(encoder(rows[1]), expected[1:])
-    np.testing.assert_array_equal(encoder(np.array(rows[1], np.uint8)), expected[1:])
+    alike(encoder(rows[1]), expected[1:])
+    alike(encoder(np.array(rows[1], np.uint8)), expected[1:])
     states = encoder.hidden_states(rows)
     assert [state.shape for state in states] == [(4, 32), (2, 32)]
     assert encoder([]).shape == (0, 32)
@@ -117,18 +117,16 @@ def test_the_torch_backend_without_torch_names_what_to_install(tiny_encoder_dir,
         core_in(tiny_encoder_dir, backend="torch")
 
 
-def test_plain_arrays_serve_as_weights(encoder, tiny_encoder_dir):
+def test_plain_arrays_serve_as_weights(encoder, tiny_encoder_dir, backend):
     file = _native.WeightFile(tiny_encoder_dir / "weights.parquet")
     arrays = {name: file.plain(name) for name in file.names}
-    core = InferenceCore(arrays, encoder.config)
+    core = InferenceCore(arrays, encoder.config, backend=backend)
     np.testing.assert_array_equal(core([[3, 4, 5]]), encoder([[3, 4, 5]]))
-    arrays.pop("encoder.layer.1.output.dense.bias")
-    with pytest.raises(
-        WeightError, match=r"lack tensor \"encoder.layer.1.output.dense.bias\" of shape \[32\]"
-    ):
-        InferenceCore(arrays, encoder.config)
+    arrays.pop("encoder.layer.1.output.dense.weight")
+    with pytest.raises(WeightError, match='lack tensor "encoder.layer.1.output.dense.weight"'):
+        InferenceCore(arrays, encoder.config, backend=backend)
     with pytest.raises(WeightError, match="expected a mapping"):
-        InferenceCore(3, encoder.config)
+        InferenceCore(3, encoder.config, backend=backend)
 
 
 @pytest.mark.parametrize(("bits", "worst"), [(8, 0.9995), (4, 0.97), (2, 0.5)])

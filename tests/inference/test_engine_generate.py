@@ -15,8 +15,8 @@ WARM = {"temperature": 1.2, "max_tokens": 40}
 
 
 @pytest.fixture(scope="module")
-def engine(tiny_decoder_dir):
-    with ArrowEngine(tiny_decoder_dir, num_threads=2) as engine:
+def engine(tiny_decoder_dir, backend):
+    with ArrowEngine(tiny_decoder_dir, num_threads=2, backend=backend, device="cpu") as engine:
         yield engine
 
 
