@@ -74,6 +74,19 @@ def test_using_acts_in_its_block_and_thread_alone(tiny_decoder_dir: Path, tmp_pa
     assert carded.logprobs == attached.logprobs != plain.logprobs
 
 
+def test_a_card_that_is_used_again_finds_what_was_computed_with_it(
+    tiny_decoder_dir: Path, tmp_path: Path, backend
+) -> None:
+    with ArrowEngine(tiny_decoder_dir, backend=backend, device="cpu") as engine:
+        card, prompt = card_for(engine, tmp_path, "skill", 2), np.arange(80, dtype=np.int32)
+        found = []
+        for weight in (1.0, 0.5, 1.0):
+            with engine.using(card, weight):
+                found.append(engine.generate(prompt, max_tokens=4).tokens)
+        assert engine.stats["prefix_cache"]["reused_tokens"] == 64
+    assert found[0] == found[2]
+
+
 def test_a_block_within_a_block_uses_both_cards(tiny_encoder_dir: Path, tmp_path: Path, backend) -> None:
     with ArrowEngine(tiny_encoder_dir, backend=backend, device="cpu") as engine:
         first = card_for(engine, tmp_path, "first", 1)

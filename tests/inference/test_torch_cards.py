@@ -125,6 +125,27 @@ def test_texts_of_a_step_use_cards_of_their_own(tiny_decoder_dir, tmp_path, engi
     np.testing.assert_array_equal(type(same[0]).generate_all(same, 12), [alone[1]] * 3)
 
 
+def test_captured_steps_are_apart_by_cards_unless_they_are_many(
+    tiny_decoder_dir, tmp_path, engines_of, monkeypatch
+):
+    _, engine = engines_of(tiny_decoder_dir)
+    cards = [write_card(engine, tmp_path, name, seed) for seed, name in enumerate("abcdef")]
+    texts = engine.core.backend._texts
+    for used in (2, 4, 5, 6):
+        sessions = []
+        for card in cards[:used]:
+            with engine.using(card):
+                sessions += [engine.core.session(64) for _ in range(12 // used)]
+        sessions.sort(key=lambda session: session.number % 5)
+        assert [len(group) for group in texts.batcher._groups(sessions)] == [len(sessions)]
+        with monkeypatch.context() as patch:
+            patch.setattr(type(texts.device), "captures", True)
+            groups = list(texts.batcher._groups(sessions))
+        assert len(groups) == (used if used <= 4 else 1)
+        for group in groups if used <= 4 else []:
+            assert len({session.adapter_number for session in group}) == 1
+
+
 def test_keys_computed_with_cards_are_apart(tiny_decoder_dir, tmp_path, engines_of):
     _, engine = engines_of(tiny_decoder_dir)
     prompt = np.arange(70, dtype=np.int32)

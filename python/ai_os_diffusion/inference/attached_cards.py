@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import lru_cache
 from math import isfinite
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -20,6 +21,8 @@ __all__ = ["AttachedCards"]
 
 Adapter = TypeVar("Adapter")
 """Cards mixed by their weights, as a backend applies them."""
+
+_KEPT_MIXES = 4
 
 _Cards = dict[str, "tuple[Card, float]"]
 """Cards and their weights, by name."""
@@ -36,9 +39,13 @@ class AttachedCards(Generic[Adapter]):
     """
 
     def __init__(
-        self, prepare: Callable[[Sequence[tuple[Card, float]]], Adapter], config: ModelMetadata
+        self, prepare: Callable[[tuple[tuple[Card, float], ...]], Adapter], config: ModelMetadata
     ) -> None:
-        self._prepare, self._config = prepare, config
+        self._config = config
+        # Whoever uses a card for one request after the other uses one adapter: keys are computed with it, and
+        # steps captured.
+        self._prepare = lru_cache(_KEPT_MIXES)(prepare)
+        self._preparing = threading.Lock()
         self._cards: _Cards = {}
         self._adapter: Adapter | None = None
         self._change = threading.Lock()
@@ -119,4 +126,7 @@ class AttachedCards(Generic[Adapter]):
         return {**cards, card.name: (card, float(weight))}
 
     def _prepared(self, cards: _Cards) -> Adapter | None:
-        return self._prepare(list(cards.values())) if cards else None
+        if not cards:
+            return None
+        with self._preparing:
+            return self._prepare(tuple(cards.values()))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,6 +34,9 @@ _LINGER_S = 0.002
 
 _LOOK_S = 0.05
 """How often who waits looks at signals."""
+
+_MOST_APART = 4
+"""Mixes of cards for which captured steps are taken one after the other."""
 
 _AHEAD = 32
 """Steps that are queued before the host looks at what they chose."""
@@ -91,17 +95,14 @@ class Batcher:
 
         The device goes on by itself; the host looks every few steps.
         """
-        written: list[list[int]] = [[] for _ in texts]
-        order = sorted(range(len(texts)), key=lambda index: texts[index].adapter_number)
-        for begin in range(0, len(order), MOST_TEXTS):
-            group = order[begin : begin + MOST_TEXTS]
+        written: dict[int, list[int]] = {text.number: [] for text in texts}
+        for group in self._groups(texts):
             for done in range(0, count, _AHEAD):
-                ahead = min(_AHEAD, count - done)
                 with self._device.running("a step"):
-                    found = self._run_ahead([texts[index] for index in group], ahead)
-                for index, ids in zip(group, found, strict=True):
-                    written[index] += ids
-        return written
+                    found = self._run_ahead(group, min(_AHEAD, count - done))
+                for text, ids in zip(group, found, strict=True):
+                    written[text.number] += ids
+        return list(written.values())
 
     def tell(self, texts: Sequence[TorchSession], logits: Tensor) -> None:
         """Choose a token for each text from its logits, float32[texts, vocab]."""
@@ -155,14 +156,24 @@ class Batcher:
     def _pass(self, group: list[TorchSession]) -> None:
         """Read something of every text that fits."""
         with self._device.running("a pass"):
-            steps = sorted(
-                (text for text in group if len(text.unread) == 1), key=lambda text: text.adapter_number
-            )
+            for texts in self._groups([text for text in group if len(text.unread) == 1]):
+                self._read_one(texts)
             longer = [text for text in group if len(text.unread) > 1]
-            for begin in range(0, len(steps), MOST_TEXTS):
-                self._read_one(steps[begin : begin + MOST_TEXTS])
             if longer:
                 self._read_more(*_that_fit(longer))
+
+    def _groups(self, texts: Sequence[TorchSession]) -> Iterator[list[TorchSession]]:
+        """The texts of each common step; those that use the same cards are neighbours.
+
+        A few captured steps, each with cards of its own, end before one that is not captured.
+        """
+        ordered = sorted(texts, key=lambda text: text.adapter_number)
+        runs = [list(run) for _, run in itertools.groupby(ordered, lambda text: text.adapter_number)]
+        if not self._device.captures or len(runs) > _MOST_APART:
+            runs = [ordered]
+        for run in runs:
+            for begin in range(0, len(run), MOST_TEXTS):
+                yield run[begin : begin + MOST_TEXTS]
 
     def _read_one(self, texts: list[TorchSession]) -> None:
         step = self._loaded(texts, [text.unread[0] for text in texts], 1)
@@ -217,7 +228,7 @@ class Batcher:
             text.sampler.draws(count - 1) if text.sampler and is_drawn(text.settings) else np.zeros(count - 1)
             for text in texts
         ]
-        units = torch.from_numpy(np.stack(draws, 1)).to(self._device.torch, self._device.precise)
+        units = torch.from_numpy(np.stack(draws, 1)).to(self._device.precise).to(self._device.torch)
         chosen = []
         for done in range(count):
             if done and step.shape.is_drawn:

@@ -138,7 +138,7 @@ def summarise(
     settings = GREEDY if sampler is None else sampler.settings
     if is_drawn(settings) and sampler is not None:
         table = torch.tensor(settings, dtype=precise, device=logits.device).expand(rows, -1)
-        units = torch.from_numpy(sampler.draws(rows)).to(logits.device, precise)
+        units = torch.from_numpy(sampler.draws(rows)).to(precise).to(logits.device)
         ids = choose(logits, table, units)
     else:
         ids = logits.argmax(-1)

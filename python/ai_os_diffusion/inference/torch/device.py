@@ -12,7 +12,7 @@ import torch
 from ai_os_diffusion.inference.cuda_backend import device_limits, empty_cache, memory_info, require_memory
 from ai_os_diffusion.utils.errors import ConfigurationError, DeviceError
 
-__all__ = ["DTYPES", "Device"]
+__all__ = ["DTYPES", "Device", "is_out_of_memory"]
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 """What a pass may compute in, by name."""
@@ -90,7 +90,7 @@ class Device:
             try:
                 yield
             except (RuntimeError, MemoryError) as error:
-                if not _is_out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
                 message = str(error).partition("\n")[0]
             else:
@@ -115,7 +115,8 @@ class Device:
         return torch.bfloat16 if is_half else torch.float32
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a device, or the system, had no memory."""
     text = str(error)
     return isinstance(error, torch.cuda.OutOfMemoryError | MemoryError) or (
         "out of memory" in text or "allocate memory" in text

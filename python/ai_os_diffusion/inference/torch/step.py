@@ -12,12 +12,15 @@ from numpy.typing import NDArray
 
 from ai_os_diffusion.inference.torch.adapter import Adapter, Cards
 from ai_os_diffusion.inference.torch.choice import choose, penalise
-from ai_os_diffusion.inference.torch.device import Device
+from ai_os_diffusion.inference.torch.device import Device, is_out_of_memory
 from ai_os_diffusion.inference.torch.forward_pass import Pass
 from ai_os_diffusion.inference.torch.kv_cache import PAGE_TOKENS, KvCache
 from ai_os_diffusion.inference.torch.network import Decoder
+from ai_os_diffusion.utils.logger import get_logger
 
 __all__ = ["MOST_TEXTS", "Block", "Step", "StepShape", "Steps"]
+
+_log = get_logger(__name__)
 
 MOST_TEXTS = 256
 """Texts of a step; more go one step after the other."""
@@ -62,19 +65,8 @@ class Captured:
     """
 
     def __init__(self, work: Callable[[], None], *, is_captured: bool) -> None:
-        self._work, self.graph = work, None  # type: Callable[[], None], Any
-        if is_captured:
-            # Once before, so that nothing is set up while capturing.
-            aside = torch.cuda.Stream()
-            aside.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(aside):
-                work()
-                work()
-            torch.cuda.current_stream().wait_stream(aside)
-            self.graph = torch.cuda.CUDAGraph()
-            # Other threads may use the device for their own while this one captures.
-            with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
-                work()
+        self._work = work
+        self.graph = _graph_of(work) if is_captured else None
 
     def run(self) -> None:
         """Queue the work on the device."""
@@ -133,7 +125,7 @@ class Step:
         host = np.zeros(tuple(self._settings.shape))
         host[:, 4] = 1
         host[: len(settings)] = settings
-        self._settings.copy_(torch.from_numpy(host))
+        self._settings.copy_(torch.from_numpy(host).to(self._settings.dtype))
         if self._seen is not None:
             longest = max(map(len, histories))
             # Filled up with the first token of each, which is seen in any case.
@@ -164,6 +156,28 @@ class Step:
         self.chosen.copy_(torch.cat([part.to(self.chosen.dtype) for part in told], 1))
         ids.copy_(chosen)
         starts.add_(1)
+
+
+def _graph_of(work: Callable[[], None]) -> Any:
+    """The work as a graph; None, with a warning, where capturing is not to be had."""
+    # Once before, so that nothing is set up while capturing.
+    aside = torch.cuda.Stream()
+    aside.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(aside):
+        work()
+        work()
+    torch.cuda.current_stream().wait_stream(aside)
+    graph = torch.cuda.CUDAGraph()
+    try:
+        # Other threads may use the device for their own while this one captures.
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            work()
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
+        _log.warning("steps are not captured, which makes them several times slower: %s", error)
+        return None
+    return graph
 
 
 class Block:
