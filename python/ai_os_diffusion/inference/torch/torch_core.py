@@ -36,6 +36,8 @@ _PREFIX_BYTES = 256 << 20
 _FIRST_BYTES = 1 << 30
 """What keys and values take at first where steps are captured: graphs hold addresses, growing moves them."""
 
+_ALIGNED = 8
+
 _HEAD_ROWS = 512
 """Rows whose logits exist at a time."""
 
@@ -176,7 +178,7 @@ class TorchCore:
             raise InferenceError(f"token_nll needs at least {max(first, 1) + 1} tokens, got {len(ids)}")
 
         def losses(states: Tensor, asked: Pass) -> Vectors:
-            out, targets = [], asked.ids[0, first:]
+            out, targets = [], asked.ids[0, first : len(ids)]
             for begin in range(0, len(targets), _HEAD_ROWS):
                 part = targets[begin : begin + _HEAD_ROWS]
                 rows = states[:, first - 1 + begin : first - 1 + begin + len(part)]
@@ -250,7 +252,9 @@ class TorchCore:
         while order:
             longest = int(lengths[order[0]])
             rows, order = order[: max(1, most // longest)], order[max(1, most // longest) :]
-            padded = np.zeros((2, len(rows), longest), np.int64)
+            # Masks of other widths are copied in every layer; behind the window there is no position.
+            width = min(-(-longest // _ALIGNED) * _ALIGNED, self.config.max_position_embeddings)
+            padded = np.zeros((2, len(rows), width), np.int64)
             for row, index in enumerate(rows):
                 begin, end = offsets[index], offsets[index + 1]
                 padded[0, row, : end - begin] = ids[begin:end]
