@@ -170,6 +170,55 @@ def test_memory_grows_and_ended_texts_give_theirs_back(tiny_decoder_dir):
         assert cache.size_bytes == size
 
 
+def live(engines: list[ArrowEngine], rng: np.random.Generator) -> None:
+    """Texts of both engines begin alike, grow, are cut, predict and end in any order."""
+    pairs: list[list] = []
+    for _ in range(60):
+        if len(pairs) < 4:
+            pairs.append([engine.core.session(96) for engine in engines])
+        place = int(rng.integers(len(pairs)))
+        pair, length = pairs[place], len(pairs[place][0])
+        act = rng.choice(["read", "read", "write", "cut", "block", "end", "together"])
+        if act == "end":
+            pairs.pop(place)
+        elif act == "cut":
+            keep = int(rng.integers(0, length + 1))
+            for session in pair:
+                session.truncate(keep)
+        elif act == "write" and len(pair[0].logits()) and length < 90:
+            np.testing.assert_array_equal(*(session.generate(5) for session in pair))
+        elif act == "block" and length < 80:
+            found = [session.predict(np.arange(16, dtype=np.int32), np.array([2, 9])) for session in pair]
+            np.testing.assert_allclose(found[1][2], found[0][2], rtol=1e-3, atol=1e-4)
+        elif act == "together":
+            ready = [pair for pair in pairs if len(pair[0].logits()) and len(pair[0]) < 90]
+            if ready:
+                one = type(ready[0][1]).generate_all([pair[1] for pair in ready], 4)
+                np.testing.assert_array_equal(one, [pair[0].generate(4) for pair in ready])
+        else:
+            # There are few beginnings, so that texts have pages in common.
+            start = 7 * int(rng.random() < 0.2)
+            ids = (start + length + np.arange(rng.integers(0, 97 - length))).astype(np.int32)
+            for session in pair:
+                session.prefill(ids)
+        for native, other in pairs:
+            assert len(native) == len(other)
+            np.testing.assert_allclose(other.logits(), native.logits(), rtol=1e-3, atol=1e-4)
+
+
+def test_whatever_happens_to_texts_they_read_the_same_and_leave_no_page_behind(tiny_decoder_dir):
+    engines = [
+        ArrowEngine(tiny_decoder_dir, device="cpu", backend=backend, prefix_cache_bytes=kept)
+        for backend, kept in (("native", 0), ("torch", 200_000))
+    ]
+    for seed in range(4):
+        live(engines, np.random.default_rng(seed))
+    assert engines[1].core.prefix_stats()["reused_tokens"] > 0
+    engines[1].core.session(96)
+    texts = engines[1].core.backend._texts
+    assert len(texts.cache._holders) - len(texts.cache._free) == 1 + len(texts.prefixes)
+
+
 def test_texts_that_the_device_has_no_room_for_are_refused(tiny_decoder_dir):
     with ArrowEngine(tiny_decoder_dir, device="cpu", backend="torch") as engine:
         texts = engine.core.backend._texts

@@ -326,8 +326,11 @@ class TorchSession:
         whole = (len(ids) - 1) // PAGE_TOKENS * PAGE_TOKENS
         if whole > 0 and not self.tokens and self._place is not None:
             with self.texts.device.running("a beginning"):
-                self._place, self.pages = self.texts.prefixes.find(self._place, self.unread[:whole])
-                self._kept = len(self.pages)
+                self._place, found = self.texts.prefixes.find(self._place, self.unread[:whole])
+                # A block that was predicted before anything was read has left a page.
+                self.texts.cache.return_later(self.pages[: len(found)], 0)
+                self.pages[: len(found)] = found
+                self._kept = len(found)
                 self.advance(self._kept * PAGE_TOKENS)
         return bool(self.unread)
 
