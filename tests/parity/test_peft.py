@@ -29,6 +29,7 @@ ADAPTERS: dict[str, dict[str, Any]] = {
         "alpha_pattern": {"k_proj": 11, "layers.1.mlp.up_proj": 2},
     },
     "patterns, rslora": {"use_rslora": True, "rank_pattern": {"v_proj": 2}, "alpha_pattern": {"v_proj": 5}},
+    "head": {"target_modules": [*PROJECTIONS, "lm_head"]},
     "norms": {"modules_to_save": ["input_layernorm", "model.norm"]},
 }
 

@@ -181,7 +181,7 @@ fn products(report: &Report<'_>) {
                         k,
                         weights,
                         n,
-                        None,
+                        kernels::Onto::Nothing,
                         black_box(&mut out),
                     );
                 },

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use arrow_quant::{Grid, Quantization, Tensor, TensorData, quantize};
-use kernels::{CodeBits, PlainRows, QuantRows, Terms, ThreadPool, fit};
+use arrow_quant::Tensor;
 
 use crate::error::{InferenceError, Result};
-use crate::matrix::{Matrix, Operand};
-use crate::sites::Sites;
+use crate::low_rank::{Factors, Gathered};
+use crate::matrix::Matrix;
+use crate::sites::{LayerSite, Sites};
 
 /// Numbers of adapters.
 static ADAPTERS: AtomicU64 = AtomicU64::new(0);
@@ -43,20 +43,14 @@ pub struct Adapter {
     /// The model's.
     model: u64,
     /// By layer.
-    factors: Vec<Vec<Factors>>,
+    factors: Vec<Option<Factors>>,
+    /// Of the head of a decoder.
+    head_factors: Option<Factors>,
     /// By vector: norms and token types, mixed.
     vectors: Vec<Option<Vec<f32>>>,
     /// Rows of the embedding by id, ascending.
     rows: Vec<(u32, Vec<f32>)>,
     heads: Vec<Head>,
-}
-
-/// `scale · B A`.
-#[derive(Debug)]
-pub(crate) struct Factors {
-    a: Matrix,
-    b: Matrix,
-    scale: f32,
 }
 
 /// A head of a card's own.
@@ -67,14 +61,6 @@ pub(crate) struct Head {
     /// `[outputs, hidden]`.
     weight: Vec<f32>,
     bias: Vec<f32>,
-}
-
-/// Memory in which products of factors are computed.
-#[derive(Debug, Default)]
-pub(crate) struct LowRankBuffers {
-    quantised: QuantRows,
-    narrow: Vec<f32>,
-    wide: Vec<f32>,
 }
 
 const EMBEDDING_ROWS: &str = "model.embed_tokens.rows";
@@ -89,7 +75,8 @@ impl Adapter {
         let mut adapter = Self {
             number: ADAPTERS.fetch_add(1, Ordering::Relaxed),
             model,
-            factors: sites.layers.iter().map(|_| Vec::new()).collect(),
+            factors: Vec::new(),
+            head_factors: None,
             vectors: vec![None; sites.vectors.len()],
             rows: Vec::new(),
             heads: Vec::new(),
@@ -112,6 +99,9 @@ impl Adapter {
                 }
             }
         }
+        let gather = |site| gather(site, cards);
+        adapter.factors = sites.layers.iter().map(gather).collect::<Result<_>>()?;
+        adapter.head_factors = sites.head.as_ref().map(gather).transpose()?.flatten();
         adapter.rows.sort_by_key(|&(id, _)| id);
         Ok(adapter)
     }
@@ -125,8 +115,13 @@ impl Adapter {
         self.model
     }
 
-    pub(crate) fn factors(&self, layer: usize) -> &[Factors] {
-        &self.factors[layer]
+    pub(crate) fn factors(&self, layer: usize) -> Option<&Factors> {
+        self.factors[layer].as_ref()
+    }
+
+    /// Those of a decoder's head.
+    pub(crate) const fn head_factors(&self) -> Option<&Factors> {
+        self.head_factors.as_ref()
     }
 
     /// What stands in place of a vector of the model, if anything does.
@@ -159,7 +154,17 @@ impl Adapter {
     fn take(&mut self, sites: &Sites, card: Card<'_>, tensor: &Tensor) -> Result<()> {
         let name = tensor.name.as_str();
         if let Some(layer) = name.strip_suffix(".lora_A.weight") {
-            return self.take_factors(sites, card, layer, tensor);
+            if sites
+                .layers
+                .iter()
+                .chain(&sites.head)
+                .any(|site| site.name == layer)
+            {
+                return card.find(&format!("{layer}.lora_B.weight")).map(drop);
+            }
+            return Err(card.fault(&format!(
+                "has factors of a layer {layer:?}, which the model does not have"
+            )));
         }
         if let Some(layer) = name.strip_suffix(".lora_B.weight") {
             return card.find(&format!("{layer}.lora_A.weight")).map(drop);
@@ -182,38 +187,6 @@ impl Adapter {
         Err(card.fault(&format!(
             "has a tensor {name:?}, and the model has nothing of that name to change"
         )))
-    }
-
-    fn take_factors(
-        &mut self,
-        sites: &Sites,
-        card: Card<'_>,
-        layer: &str,
-        a: &Tensor,
-    ) -> Result<()> {
-        let Some(index) = sites.layers.iter().position(|site| site.name == layer) else {
-            return Err(card.fault(&format!(
-                "has factors of a layer {layer:?}, which the model does not have"
-            )));
-        };
-        let site = &sites.layers[index];
-        let b = card.find(&format!("{layer}.lora_B.weight"))?;
-        let rank = a.shape.first().copied().unwrap_or(0);
-        if rank == 0 {
-            return Err(card.fault(&format!(
-                "has factors of rank 0 for {layer:?}, expected 1 or more"
-            )));
-        }
-        let (wide, tall) = (
-            card.numbers(a, &[rank, site.inputs])?,
-            card.numbers(b, &[site.outputs, rank])?,
-        );
-        self.factors[index].push(Factors {
-            a: factor(&a.name, wide, rank, site.inputs, site.group_size)?,
-            b: factor(&b.name, tall, site.outputs, rank, site.group_size)?,
-            scale: card.scaling * card.weight,
-        });
-        Ok(())
     }
 
     fn take_rows(
@@ -308,79 +281,33 @@ fn mix(mixed: &mut [f32], base: &[f32], card: &[f32], weight: f32) {
     }
 }
 
-/// A factor in the numbers of its layer: integers of eight bits in the groups of a layer of integers, so that
-/// the layer's rounded input serves the factor too; else single precision.
-fn factor(
-    name: &str,
-    numbers: Vec<f32>,
-    rows: usize,
-    cols: usize,
-    group_size: Option<usize>,
-) -> Result<Matrix> {
-    let data = match group_size {
-        None => TensorData::Plain {
-            dtype: arrow_quant::Dtype::F32,
-            data: numbers.into_iter().flat_map(f32::to_ne_bytes).collect(),
-        },
-        Some(group_size) => {
-            let how = Quantization {
-                bits: CodeBits::Int8,
-                group_size: if group_size > 0 && cols.is_multiple_of(group_size) {
-                    group_size
-                } else {
-                    0
-                },
-                grid: Grid::Symmetric,
-            };
-            let quantised = quantize(PlainRows::F32(&numbers), rows, cols, how, |_| true);
-            TensorData::Quant(quantised.map_err(|error| InferenceError::TensorLayout {
-                name: name.to_owned(),
-                detail: error.to_string(),
-            })?)
+/// The factors of the cards for a layer.
+fn gather(site: &LayerSite, cards: &[Card<'_>]) -> Result<Option<Factors>> {
+    let LayerSite {
+        name,
+        inputs,
+        outputs,
+        numbers,
+    } = site;
+    let mut gathered = Gathered::new(*inputs, *outputs);
+    for card in cards {
+        let Ok(a) = card.find(&format!("{name}.lora_A.weight")) else {
+            continue;
+        };
+        let b = card.find(&format!("{name}.lora_B.weight"))?;
+        let rank = a.shape.first().copied().unwrap_or(0);
+        if rank == 0 {
+            return Err(card.fault(&format!(
+                "has factors of rank 0 for {name:?}, expected 1 or more"
+            )));
         }
-    };
-    let tensor = Tensor {
-        name: name.to_owned(),
-        shape: vec![rows, cols],
-        data,
-    };
-    Matrix::new(&tensor, rows, cols)
-}
-
-impl Factors {
-    /// Adds `scale · B A x` to `out`, `[rows, outputs]`, for `x`, `[rows, inputs]`. `rounded` is the same input as
-    /// integers, where its groups are those of the factors.
-    pub(crate) fn add(
-        &self,
-        pool: &ThreadPool,
-        buffers: &mut LowRankBuffers,
-        x: &[f32],
-        rounded: Option<&QuantRows>,
-        terms: Terms,
-        out: &mut [f32],
-    ) {
-        let rows = x.len() / self.a.cols;
-        let LowRankBuffers {
-            quantised,
-            narrow,
-            wide,
-        } = buffers;
-        let narrow = fit(narrow, rows * self.a.rows);
-        match (rounded, self.a.operand()) {
-            (Some(rounded), Operand::Quant(panels)) => {
-                kernels::gemm_quant(pool, rounded, &panels, None, narrow);
-            }
-            _ => self.a.multiply(pool, x, quantised, terms, narrow),
-        }
-        let wide = fit(wide, rows * self.b.rows);
-        self.b.multiply(pool, narrow, quantised, terms, wide);
-        kernels::axpy(self.scale, wide, out);
+        let (a, b) = (
+            card.numbers(a, &[rank, *inputs])?,
+            card.numbers(b, &[*outputs, rank])?,
+        );
+        gathered.push(&a, &b, card.scaling * card.weight);
     }
-
-    /// Group size of the integers that the first factor takes.
-    pub(crate) const fn group_size(&self) -> Option<usize> {
-        self.a.group_size()
-    }
+    gathered.finish(name, *numbers)
 }
 
 impl Head {

@@ -20,6 +20,7 @@ mod encoder;
 mod error;
 mod kv_cache;
 mod linear;
+mod low_rank;
 mod matrix;
 mod model;
 mod norm;

@@ -1,8 +1,11 @@
 //! Linear layers and the input they share.
 
+use std::sync::Arc;
+
 use kernels::{QuantRows, Terms, ThreadPool, fit};
 
-use crate::adapter::LowRankBuffers;
+use crate::adapter::Adapter;
+use crate::low_rank::{LowRankBuffers, Run};
 use crate::matrix::{Matrix, Operand};
 use crate::pass::Pass;
 use crate::rows::for_each_run;
@@ -35,7 +38,7 @@ pub(crate) struct Input<'a> {
     cols: usize,
     /// The pass that the rows are of, if they are.
     pass: Option<&'a Pass>,
-    /// `[rows, cols]`; nothing where integers serve every layer and no row uses a card.
+    /// `[rows, cols]`; nothing where integers serve every layer.
     plain: &'a [f32],
     quantised: &'a mut QuantRows,
     low_rank: &'a mut LowRankBuffers,
@@ -63,8 +66,7 @@ impl<'a> Input<'a> {
             terms,
         } = buffers;
         let group_size = common_group_size(layers);
-        let is_adapted = pass.is_some_and(Pass::is_adapted);
-        let plain = if let (Some(group_size), false) = (group_size, is_adapted) {
+        let plain = if let Some(group_size) = group_size {
             quantised.quantize_with(pool, (rows, cols), group_size, *terms, fill);
             &mut []
         } else {
@@ -84,8 +86,7 @@ impl<'a> Input<'a> {
             quantised,
             low_rank,
             terms: *terms,
-            // With cards the floats come first, and the integers from them.
-            group_size: group_size.filter(|_| !is_adapted),
+            group_size,
         }
     }
 
@@ -125,16 +126,38 @@ impl<'a> Input<'a> {
 
     /// Writes `x Wᵀ + b` to `out`, `[rows, weight.rows]`, and adds what the cards of the rows add.
     pub(crate) fn project(&mut self, pool: &ThreadPool, layer: &Linear, out: &mut [f32]) {
-        self.multiply(pool, &layer.weight, layer.bias.as_deref(), out);
-        let (cols, width) = (self.cols, layer.weight.rows);
-        for (rows, adapter) in self.pass.into_iter().flat_map(Pass::adapted) {
-            let x = &self.plain[rows.start * cols..rows.end * cols];
-            let out = &mut out[rows.start * width..rows.end * width];
-            for factors in adapter.factors(layer.site) {
-                let serves = rows.len() == self.rows && factors.group_size() == self.group_size;
-                let rounded = serves.then_some(&*self.quantised);
-                factors.add(pool, self.low_rank, x, rounded, self.terms, out);
-            }
+        let (weight, bias) = (&layer.weight, layer.bias.as_deref());
+        let Some(pass) = self.pass.filter(|pass| pass.is_adapted()) else {
+            return self.multiply(pool, weight, bias, out);
+        };
+        let out = &mut out[..self.rows * weight.rows];
+        let factors = |(rows, adapter): (_, &'a Arc<Adapter>)| -> Option<Run<'a>> {
+            Some((rows, adapter.factors(layer.site)?))
+        };
+        let runs = pass.adapted().filter_map(factors);
+        if let Some(panels) = weight.panels() {
+            self.round(pool, panels.group_size);
+            self.low_rank
+                .project_quant(pool, self.quantised, (panels, bias), runs, out);
+        } else {
+            self.multiply(pool, weight, bias, out);
+            self.low_rank.add_plain(pool, self.plain, runs, out);
+        }
+    }
+
+    /// Adds to `out`, `[rows, weight.rows]`, what the `runs` add to their rows of a layer of those weights.
+    pub(crate) fn add<'f>(
+        &mut self,
+        pool: &ThreadPool,
+        weight: &Matrix,
+        runs: impl Iterator<Item = Run<'f>>,
+        out: &mut [f32],
+    ) {
+        if let Some(panels) = weight.panels() {
+            self.round(pool, panels.group_size);
+            self.low_rank.add_quant(pool, self.quantised, runs, out);
+        } else {
+            self.low_rank.add_plain(pool, self.plain, runs, out);
         }
     }
 
@@ -146,39 +169,29 @@ impl<'a> Input<'a> {
         bias: Option<&[f32]>,
         out: &mut [f32],
     ) {
-        let (rows, cols) = (self.rows, self.cols);
-        let out = &mut out[..rows * weight.rows];
+        let out = &mut out[..self.rows * weight.rows];
         match weight.operand() {
-            Operand::Plain(weights) => {
-                kernels::gemm_plain(
-                    pool,
-                    self.plain,
-                    rows,
-                    cols,
-                    weights,
-                    weight.rows,
-                    bias,
-                    out,
-                );
-            }
+            Operand::Plain(_) => weight.multiply_plain(pool, self.plain, bias.into(), out),
             Operand::Quant(panels) => {
-                if self.group_size != Some(panels.group_size) {
-                    let plain = self.plain;
-                    let copy = |row: usize, values: &mut [f32]| {
-                        values.copy_from_slice(&plain[row * cols..(row + 1) * cols]);
-                    };
-                    self.quantised.quantize_with(
-                        pool,
-                        (rows, cols),
-                        panels.group_size,
-                        self.terms,
-                        copy,
-                    );
-                    self.group_size = Some(panels.group_size);
-                }
+                self.round(pool, panels.group_size);
                 kernels::gemm_quant(pool, self.quantised, &panels, bias, out);
             }
         }
+    }
+
+    /// Turns the rows into integers of that group size, if they are not.
+    fn round(&mut self, pool: &ThreadPool, group_size: usize) {
+        if self.group_size == Some(group_size) {
+            return;
+        }
+        let (plain, cols) = (self.plain, self.cols);
+        let copy = |row: usize, values: &mut [f32]| {
+            values.copy_from_slice(&plain[row * cols..(row + 1) * cols]);
+        };
+        let shape = (self.rows, cols);
+        self.quantised
+            .quantize_with(pool, shape, group_size, self.terms, copy);
+        self.group_size = Some(group_size);
     }
 }
 

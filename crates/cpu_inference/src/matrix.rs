@@ -2,9 +2,7 @@
 
 use arrow_quant::{Dtype, Layout, QuantTensor, Scales, Tensor, TensorData, Zero};
 use bytes::Bytes;
-use kernels::{
-    CodeBits, GroupScales, GroupZero, PlainRows, QuantPanels, QuantRows, Terms, ThreadPool,
-};
+use kernels::{CodeBits, GroupScales, GroupZero, Onto, PlainRows, QuantPanels, ThreadPool};
 
 use crate::error::{InferenceError, Result};
 use crate::view::View;
@@ -47,6 +45,16 @@ enum StoredZero {
     MinF16(View<u16>),
 }
 
+/// What the weights of a matrix are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Numbers {
+    Plain(Dtype),
+    /// Codes in groups of so many columns, 0 for whole rows.
+    Integers {
+        group_size: usize,
+    },
+}
+
 /// The two forms in which the kernels take a matrix.
 pub(crate) enum Operand<'a> {
     Plain(PlainRows<'a>),
@@ -87,35 +95,45 @@ impl Matrix {
         }
     }
 
-    /// Group size of integer weights, 0 for whole rows; `None` for plain numbers.
-    pub(crate) const fn group_size(&self) -> Option<usize> {
+    /// What its weights are.
+    pub(crate) const fn numbers(&self) -> Numbers {
         match &self.body {
-            Body::Quant(panels) => Some(panels.group_size),
-            _ => None,
+            Body::F32(_) => Numbers::Plain(Dtype::F32),
+            Body::F16(_) => Numbers::Plain(Dtype::F16),
+            Body::Bf16(_) => Numbers::Plain(Dtype::Bf16),
+            Body::Quant(panels) => Numbers::Integers {
+                group_size: panels.group_size,
+            },
         }
     }
 
-    /// Writes `x Wᵀ` to `out`, `[rows, self.rows]`; `quantised` is memory.
-    pub(crate) fn multiply(
+    /// Group size of integer weights, 0 for whole rows; `None` for plain numbers.
+    pub(crate) const fn group_size(&self) -> Option<usize> {
+        match self.numbers() {
+            Numbers::Integers { group_size } => Some(group_size),
+            Numbers::Plain(_) => None,
+        }
+    }
+
+    /// Integer weights as the kernels take them.
+    pub(crate) fn panels(&self) -> Option<QuantPanels<'_>> {
+        match self.operand() {
+            Operand::Quant(panels) => Some(panels),
+            Operand::Plain(_) => None,
+        }
+    }
+
+    /// Writes `x wᵀ`, onto what there is, to `out`, `[rows, self.rows]`, for plain weights.
+    pub(crate) fn multiply_plain(
         &self,
         pool: &ThreadPool,
         x: &[f32],
-        quantised: &mut QuantRows,
-        terms: Terms,
+        onto: Onto<'_>,
         out: &mut [f32],
     ) {
-        let (rows, cols) = (x.len() / self.cols, self.cols);
-        match self.operand() {
-            Operand::Plain(weights) => {
-                kernels::gemm_plain(pool, x, rows, cols, weights, self.rows, None, out);
-            }
-            Operand::Quant(panels) => {
-                let copy = |row: usize, values: &mut [f32]| {
-                    values.copy_from_slice(&x[row * cols..(row + 1) * cols]);
-                };
-                quantised.quantize_with(pool, (rows, cols), panels.group_size, terms, copy);
-                kernels::gemm_quant(pool, quantised, &panels, None, out);
-            }
+        if let Operand::Plain(weights) = self.operand() {
+            let rows = out.len() / self.rows;
+            kernels::gemm_plain(pool, x, rows, self.cols, weights, self.rows, onto, out);
         }
     }
 

@@ -16,7 +16,7 @@ use crate::error::{InferenceError, Result};
 use crate::kv_cache::{CachePrecision, CacheShape, KvCache};
 use crate::pass::Pass;
 use crate::prefix_cache::{PrefixCache, PrefixStats};
-use crate::sites::Sites;
+use crate::sites::{LayerSite, Sites};
 use crate::states::States;
 use crate::tensors::Tensors;
 use crate::workspace::Workspace;
@@ -67,7 +67,10 @@ impl Model {
             Architecture::Bert => Network::Bert(Bert::load(&config, &tensors)?),
             family => Network::Decoder(Decoder::load(&config, family, &tensors)?),
         };
-        let sites = tensors.into_sites(config.hidden_size);
+        let mut sites = tensors.into_sites(config.hidden_size);
+        if let Network::Decoder(decoder) = &network {
+            sites.head = Some(LayerSite::of("lm_head", decoder.head()));
+        }
         let pool = ThreadPool::new(threads);
         Ok(Self {
             config,

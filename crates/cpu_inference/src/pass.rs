@@ -142,6 +142,21 @@ impl Pass {
         })
     }
 
+    /// Places in `wanted`, rows that ascend, that use cards, as far as they use the same.
+    pub(crate) fn adapted_among<'a>(
+        &'a self,
+        wanted: &'a [usize],
+    ) -> impl Iterator<Item = (Range<usize>, &'a Adapter)> {
+        let number = |row: &usize| self.adapter(*row).map(Adapter::number);
+        let runs = wanted.chunk_by(move |a, b| number(a) == number(b));
+        let mut begin = 0;
+        runs.filter_map(move |run| {
+            let rows = begin..begin + run.len();
+            begin = rows.end;
+            Some((rows, self.adapter(run[0])?))
+        })
+    }
+
     /// The cards that a row uses.
     pub(crate) fn adapter(&self, row: usize) -> Option<&Adapter> {
         if !self.is_adapted {

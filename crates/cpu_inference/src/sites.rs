@@ -1,12 +1,15 @@
 //! What of a model a card may change, by name.
 
 use crate::adapter::Adapter;
+use crate::matrix::{Matrix, Numbers};
 
 /// The layers and vectors of a model, in the order in which they were loaded.
 #[derive(Debug, Default)]
 pub(crate) struct Sites {
     pub(crate) hidden: usize,
     pub(crate) layers: Vec<LayerSite>,
+    /// The head, tied or not.
+    pub(crate) head: Option<LayerSite>,
     pub(crate) vectors: Vec<VectorSite>,
 }
 
@@ -16,8 +19,18 @@ pub(crate) struct LayerSite {
     pub(crate) name: String,
     pub(crate) outputs: usize,
     pub(crate) inputs: usize,
-    /// As `Matrix::group_size`.
-    pub(crate) group_size: Option<usize>,
+    pub(crate) numbers: Numbers,
+}
+
+impl LayerSite {
+    pub(crate) fn of(name: &str, weight: &Matrix) -> Self {
+        Self {
+            name: name.to_owned(),
+            outputs: weight.rows,
+            inputs: weight.cols,
+            numbers: weight.numbers(),
+        }
+    }
 }
 
 /// A norm's scale or shift, or a small table.

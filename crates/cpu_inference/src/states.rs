@@ -2,7 +2,8 @@
 
 use crate::adapter::Adapter;
 use crate::error::{InferenceError, Result};
-use crate::linear::InputBuffers;
+use crate::linear::{Input, InputBuffers};
+use crate::low_rank::Run;
 use crate::model::{Model, Watch};
 use crate::pass::Pass;
 
@@ -61,15 +62,31 @@ impl<'a> States<'a> {
         let states = &self.hidden[first * config.hidden_size..][..rows * config.hidden_size];
         let decoder = self.model.decoder("logits")?;
         decoder.logits(self.model.pool(), states, self.input, out);
-        if decoder.is_tied() && self.pass.is_adapted() {
+        if !self.pass.is_adapted() {
+            return Ok(());
+        }
+        let wanted = &self.pass.wanted()[first..first + rows];
+        if decoder.is_tied() {
             let rows = states
                 .chunks_exact(config.hidden_size)
                 .zip(out.chunks_exact_mut(config.vocab_size));
-            for (&row, (state, logits)) in self.pass.wanted()[first..].iter().zip(rows) {
+            for (&row, (state, logits)) in wanted.iter().zip(rows) {
                 for (id, replaced) in self.pass.adapter(row).into_iter().flat_map(Adapter::rows) {
                     logits[*id as usize] = kernels::dot_f32(replaced, state);
                 }
             }
+        }
+        let factors = |(rows, adapter): (_, &'a Adapter)| -> Option<Run<'a>> {
+            Some((rows, adapter.head_factors()?))
+        };
+        let mut runs = self
+            .pass
+            .adapted_among(wanted)
+            .filter_map(factors)
+            .peekable();
+        if runs.peek().is_some() {
+            let (pool, head) = (self.model.pool(), decoder.head());
+            Input::copied(pool, None, self.input, states, [head]).add(pool, head, runs, out);
         }
         Ok(())
     }

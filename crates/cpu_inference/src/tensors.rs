@@ -136,12 +136,7 @@ impl<'a> Tensors<'a> {
             None
         };
         let mut sites = self.sites.borrow_mut();
-        sites.layers.push(LayerSite {
-            name: prefix.to_owned(),
-            outputs,
-            inputs,
-            group_size: weight.group_size(),
-        });
+        sites.layers.push(LayerSite::of(prefix, &weight));
         let site = sites.layers.len() - 1;
         Ok(Linear { weight, bias, site })
     }

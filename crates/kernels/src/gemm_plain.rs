@@ -5,6 +5,7 @@
 
 use std::ops::Range;
 
+use crate::onto::Onto;
 use crate::plain_rows::{Values, with_values};
 use crate::plan::Plan;
 use crate::scratch::Scratch;
@@ -16,13 +17,13 @@ use crate::{Isa, PlainRows, ThreadPool, isa};
 /// Columns of a block: a pair of panels takes 48 KiB, within L2 beside the rows of `x`.
 const BLOCK: usize = 384;
 
-/// `out[m, n] = x[m, k] · wᵀ + bias`.
+/// `out[m, n] = x[m, k] · wᵀ`, onto what there is.
 ///
 /// Every output is one chain of fused multiply-adds along `k`, so the result depends neither on the CPU,
 /// nor on `m`, nor on the number of threads.
 ///
 /// # Panics
-/// If the lengths of `x`, `w`, `bias` and `out` do not follow from `m`, `n` and `k`.
+/// If the lengths of `x`, `w`, a bias and `out` do not follow from `m`, `n` and `k`.
 #[expect(
     clippy::too_many_arguments,
     reason = "the operands of a matrix product with their shape"
@@ -34,13 +35,13 @@ pub fn gemm_plain(
     k: usize,
     w: PlainRows<'_>,
     n: usize,
-    bias: Option<&[f32]>,
+    onto: Onto<'_>,
     out: &mut [f32],
 ) {
     assert_eq!(x.len(), m * k, "x is [m, k]");
     assert_eq!(w.len(), n * k, "w is [n, k]");
     assert_eq!(out.len(), m * n, "out is [m, n]");
-    assert!(bias.is_none_or(|bias| bias.len() == n), "bias is [n]");
+    onto.check(n);
     let isa = isa();
     let (unit, tile_rows) = if isa == Isa::Avx512 { (2, 12) } else { (1, 6) };
     let plan = Plan::new(
@@ -54,7 +55,7 @@ pub fn gemm_plain(
         k,
         w,
         n,
-        bias,
+        onto,
         out: SharedOut::new(out),
     };
     pool.run(plan.tasks(), |task| {
@@ -68,7 +69,7 @@ struct Product<'a> {
     k: usize,
     w: PlainRows<'a>,
     n: usize,
-    bias: Option<&'a [f32]>,
+    onto: Onto<'a>,
     /// A task writes the cells of its rows and panels, and nobody else does.
     out: SharedOut<'a, f32>,
 }
@@ -168,7 +169,7 @@ impl<'a> Product<'a> {
     ) {
         let (first, last) = (columns.start == 0, columns.end == self.k);
         let mut y = [[s.splat(0.0); P]; R];
-        if !first {
+        if !first || matches!(self.onto, Onto::Out) {
             for r in 0..R {
                 for p in 0..P {
                     // SAFETY: the slice ends with the statement.
@@ -190,8 +191,8 @@ impl<'a> Product<'a> {
                 let column = (panel + p) * LANES;
                 // SAFETY: the slice ends with the loop's body.
                 let cells = unsafe { self.cells(row + r, panel + p) };
-                let y = match self.bias {
-                    Some(bias) if last => {
+                let y = match self.onto {
+                    Onto::Bias(bias) if last => {
                         s.add(y[r][p], s.load_part(&bias[column..column + cells.len()]))
                     }
                     _ => y[r][p],

@@ -6,6 +6,7 @@
 
 use std::ops::Range;
 
+use crate::onto::Onto;
 use crate::panel16::{PANEL_ROWS, STEP_BYTES};
 use crate::plan::Plan;
 use crate::quant_rows::Term;
@@ -19,15 +20,80 @@ use crate::{CodeBits, GroupScales, GroupZero, Isa, QuantPanels, QuantRows, Threa
 /// with every page of 4 KiB.
 const PREFETCH_STEPS: usize = 160;
 
-/// `out[m, n] = x[m, k] · wᵀ + bias`, with `w` as stored.
+/// A product of rows of activations and weights as stored: `out[rows, n] = x[rows, k] · wᵀ`, onto what there is.
 ///
 /// `y = Σ_g sx_g · (sw_g · (Σ code·act − zero_g·Σ act))`, or `+ sx_g · min_g · Σ act` for weights with a
 /// minimum, then the same for the second terms of the activations. The integer sums are exact and the groups
 /// are added in ascending order with fused multiply-adds, so the result depends neither on the CPU, nor on
-/// `m`, nor on the number of threads.
+/// the number of rows, nor on the number of threads, nor on what is computed beside it.
+#[derive(Debug)]
+pub struct QuantProduct<'a> {
+    x: &'a QuantRows,
+    /// The rows of `x`.
+    rows: Range<usize>,
+    w: QuantPanels<'a>,
+    /// Groups of a row, kept because they cost a division.
+    groups: usize,
+    onto: Onto<'a>,
+    /// A task writes the cells of its rows and panels, and nobody else does.
+    out: SharedOut<'a, f32>,
+}
+
+impl<'a> QuantProduct<'a> {
+    /// The product of `rows` of `x`.
+    ///
+    /// # Panics
+    /// If the shapes of `x`, `w`, what it goes onto and `out` disagree, or [`QuantPanels::check`] fails.
+    pub fn new(
+        x: &'a QuantRows,
+        rows: Range<usize>,
+        w: QuantPanels<'a>,
+        onto: Onto<'a>,
+        out: &'a mut [f32],
+    ) -> Self {
+        if let Err(error) = w.check() {
+            panic!("{error}");
+        }
+        assert!(rows.start <= rows.end && rows.end <= x.m, "rows of x");
+        assert_eq!(x.k, w.k, "activations and weights have the same k");
+        assert!(
+            x.groups() == w.groups() && (w.groups() == 1 || x.group_size == w.group_size),
+            "activations are quantised with the group size of the weights: expected {}, got {}",
+            w.group_size,
+            x.group_size
+        );
+        assert_eq!(out.len(), rows.len() * w.n, "out is [rows, n]");
+        onto.check(w.n);
+        Self {
+            x,
+            rows,
+            groups: w.groups(),
+            w,
+            onto,
+            out: SharedOut::new(out),
+        }
+    }
+
+    fn plan(&self, threads: usize, isa: Isa) -> Plan {
+        let rows = self.rows.len();
+        let (unit, tile_rows) = if rows > 1 && isa == Isa::Avx512 {
+            (2, 12)
+        } else {
+            (1, 4)
+        };
+        Plan::new(
+            threads,
+            (rows, self.x.stride),
+            (self.w.panels(), unit),
+            tile_rows,
+        )
+    }
+}
+
+/// `out[m, n] = x[m, k] · wᵀ + bias`, with `w` as stored.
 ///
 /// # Panics
-/// If the shapes of `x`, `w`, `bias` and `out` disagree, or [`QuantPanels::check`] fails.
+/// As [`QuantProduct::new`].
 pub fn gemm_quant(
     pool: &ThreadPool,
     x: &QuantRows,
@@ -35,45 +101,27 @@ pub fn gemm_quant(
     bias: Option<&[f32]>,
     out: &mut [f32],
 ) {
-    check_shapes(x, w, bias, out);
-    let isa = isa();
-    let (unit, tile_rows) = if x.m > 1 && isa == Isa::Avx512 {
-        (2, 12)
-    } else {
-        (1, 4)
-    };
-    let plan = Plan::new(
-        pool.threads(),
-        (x.m, x.stride),
-        (w.panels(), unit),
-        tile_rows,
-    );
-    let product = Product {
-        x,
-        w,
-        groups: w.groups(),
-        bias,
-        out: SharedOut::new(out),
-    };
-    pool.run(plan.tasks(), |task| {
-        let (rows, panels) = plan.task(task);
-        multiply(isa, &product, rows, panels);
-    });
+    gemm_quant_all(pool, &[QuantProduct::new(x, 0..x.m, *w, bias.into(), out)]);
 }
 
-fn check_shapes(x: &QuantRows, w: &QuantPanels<'_>, bias: Option<&[f32]>, out: &[f32]) {
-    if let Err(error) = w.check() {
-        panic!("{error}");
-    }
-    assert_eq!(x.k, w.k, "activations and weights have the same k");
-    assert!(
-        x.groups() == w.groups() && (w.groups() == 1 || x.group_size == w.group_size),
-        "activations are quantised with the group size of the weights: expected {}, got {}",
-        w.group_size,
-        x.group_size
-    );
-    assert_eq!(out.len(), x.m * w.n, "out is [m, n]");
-    assert!(bias.is_none_or(|bias| bias.len() == w.n), "bias is [n]");
+/// Computes products side by side, in one run of the pool: small ones would cost more in waking threads than
+/// in arithmetic.
+pub fn gemm_quant_all(pool: &ThreadPool, products: &[QuantProduct<'_>]) {
+    let (isa, threads) = (isa(), pool.threads());
+    let tasks = |product: &QuantProduct<'_>| product.plan(threads, isa).tasks();
+    pool.run(products.iter().map(tasks).sum(), |task| {
+        let mut task = task;
+        for product in products {
+            let plan = product.plan(threads, isa);
+            if task < plan.tasks() {
+                let (rows, panels) = plan.task(task);
+                let first = product.rows.start;
+                multiply(isa, product, first + rows.start..first + rows.end, panels);
+                return;
+            }
+            task -= plan.tasks();
+        }
+    });
 }
 
 /// Runs `$body` for each `$group` in which any of the `$rows` rows from `$row` has a second term.
@@ -90,20 +138,15 @@ macro_rules! for_each_fine {
     };
 }
 
-struct Product<'a> {
-    x: &'a QuantRows,
-    w: &'a QuantPanels<'a>,
-    /// Groups of a row, kept because they cost a division.
-    groups: usize,
-    bias: Option<&'a [f32]>,
-    /// A task writes the cells of its rows and panels, and nobody else does.
-    out: SharedOut<'a, f32>,
-}
-
-dispatched!(fn multiply(product: &Product<'_>, rows: Range<usize>, panels: Range<usize>) = multiply_on);
+dispatched!(fn multiply(product: &QuantProduct<'_>, rows: Range<usize>, panels: Range<usize>) = multiply_on);
 
 #[inline(always)]
-fn multiply_on<S: Simd>(s: S, product: &Product<'_>, rows: Range<usize>, panels: Range<usize>) {
+fn multiply_on<S: Simd>(
+    s: S,
+    product: &QuantProduct<'_>,
+    rows: Range<usize>,
+    panels: Range<usize>,
+) {
     match (product.w.bits, rows.len()) {
         (CodeBits::Int8, 1) => product.single::<S, 8>(s, rows.start, panels),
         (CodeBits::Int4, 1) => product.single::<S, 4>(s, rows.start, panels),
@@ -114,7 +157,7 @@ fn multiply_on<S: Simd>(s: S, product: &Product<'_>, rows: Range<usize>, panels:
     }
 }
 
-impl Product<'_> {
+impl QuantProduct<'_> {
     /// One row against panels as stored.
     #[inline(always)]
     fn single<S: Simd, const WIDTH: usize>(&self, s: S, row: usize, panels: Range<usize>) {
@@ -369,16 +412,20 @@ impl Product<'_> {
         for p in 0..P {
             let column = panels[p] * PANEL_ROWS;
             let width = (n - column).min(PANEL_ROWS);
-            let bias = match self.bias {
-                Some(bias) => s.load_part(&bias[column..column + width]),
-                None => s.splat(0.0),
+            let bias = match self.onto {
+                Onto::Bias(bias) => s.load_part(&bias[column..column + width]),
+                Onto::Nothing | Onto::Out => s.splat(0.0),
             };
             for r in 0..R {
                 // A row that shares a tile with rows of more second terms has zeros added: a bias of zero
                 // leaves no trace of them, not even the sign of a zero.
-                let y = s.add(y[r][p], bias);
+                let mut y = s.add(y[r][p], bias);
+                let cell = (row + r - self.rows.start) * n + column;
                 // SAFETY: the cells belong to this task.
-                let out = unsafe { self.out.part((row + r) * n + column, width) };
+                let out = unsafe { self.out.part(cell, width) };
+                if matches!(self.onto, Onto::Out) {
+                    y = s.add(s.load_part(out), y);
+                }
                 s.store_part(y, out);
             }
         }

@@ -13,6 +13,7 @@ mod gemm_plain;
 mod gemm_quant;
 mod isa;
 mod norm;
+mod onto;
 mod panel16;
 mod panel_rounding;
 mod plain_rows;
@@ -33,9 +34,10 @@ pub use attention::{
 pub use compare::{dot_rows, squared_distance_rows};
 pub use error::KernelError;
 pub use gemm_plain::gemm_plain;
-pub use gemm_quant::gemm_quant;
+pub use gemm_quant::{QuantProduct, gemm_quant, gemm_quant_all};
 pub use isa::{Isa, cpu_features, isa, isa_checked};
 pub use norm::{add_layer_norm, add_rms_norm, layer_norm, rms_norm};
+pub use onto::Onto;
 pub use panel_rounding::{
     PanelLanes, PanelLevels, PanelRounding, dequantize_panel, round_panel, row_ranges,
 };

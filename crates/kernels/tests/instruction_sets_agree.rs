@@ -85,7 +85,7 @@ proptest! {
         let pool = ThreadPool::new(2);
         compare("gemm_plain", || {
             let mut out = vec![f32::NAN; m * n];
-            kernels::gemm_plain(&pool, &x, m, k, weights, n, b.as_deref(), &mut out);
+            kernels::gemm_plain(&pool, &x, m, k, weights, n, b.as_deref().into(), &mut out);
             out
         });
     }

@@ -3,7 +3,10 @@
 mod common;
 
 use common::{Matrix, Random, ZeroKind};
-use kernels::{CodeBits, PlainRows, QuantRows, Terms, ThreadPool, dequantize_row};
+use kernels::{
+    CodeBits, Onto, PlainRows, QuantProduct, QuantRows, Terms, ThreadPool, dequantize_row,
+    gemm_quant_all,
+};
 use proptest::prelude::*;
 
 fn close(got: f32, want: f64, tolerance: f64, what: &str) {
@@ -90,13 +93,49 @@ proptest! {
         let (x, w, bias) = (random.vector(m * k, 1.0), random.vector(n * k, 1.0), random.vector(n, 1.0));
         let mut out = vec![0.0; m * n];
         let pool = ThreadPool::new(1);
-        kernels::gemm_plain(&pool, &x, m, k, PlainRows::F32(&w), n, Some(&bias), &mut out);
+        kernels::gemm_plain(&pool, &x, m, k, PlainRows::F32(&w), n, Onto::Bias(&bias), &mut out);
         for i in 0..m {
             for j in 0..n {
                 let want: f64 =
                     (0..k).map(|c| f64::from(x[i * k + c]) * f64::from(w[j * k + c])).sum::<f64>();
                 close(out[i * n + j], want + f64::from(bias[j]), 1e-6 * (10 + k) as f64, "product");
             }
+        }
+    }
+
+    /// Products side by side, of some of the rows, onto what is there, give the bits that each gives alone.
+    #[test]
+    fn products_side_by_side_are_those_alone(
+        m in 1_usize..30, n in 1_usize..50, k in 1_usize..200, split in 0_usize..30, seed: u64,
+    ) {
+        let mut random = Random(seed);
+        let pool = ThreadPool::new(2);
+        let split = split.min(m);
+        let x = random.activations(m, k);
+        let mut rows = QuantRows::new();
+        rows.quantize(&x, m, k, 32, Terms::TwoWhereCoarse);
+        let wide = Matrix::random(&mut random, (n, k), CodeBits::Int4, 32, (ZeroKind::Min, true));
+        let narrow = Matrix::random(&mut random, (3, k), CodeBits::Int8, 32, (ZeroKind::Middle, true));
+        let bias = random.vector(n, 1.0);
+        let (mut whole, mut few) = (vec![0.0; m * n], vec![0.0; m * 3]);
+        kernels::gemm_quant(&pool, &rows, &wide.panels(), Some(&bias), &mut whole);
+        kernels::gemm_quant(&pool, &rows, &narrow.panels(), None, &mut few);
+        let (mut out, mut onto) = (vec![f32::NAN; m * n], random.vector((m - split) * 3, 1.0));
+        let before = onto.clone();
+        gemm_quant_all(&pool, &[
+            QuantProduct::new(&rows, 0..m, wide.panels(), Onto::Bias(&bias), &mut out),
+            QuantProduct::new(&rows, split..m, narrow.panels(), Onto::Out, &mut onto),
+        ]);
+        common::assert_same_bits(&out, &whole, "beside");
+        let sums: Vec<f32> = before.iter().zip(&few[split * 3..]).map(|(a, b)| a + b).collect();
+        common::assert_same_bits(&onto, &sums, "onto");
+        let (w, mut onto) = (random.vector(n * k, 1.0), whole.clone());
+        let mut alone = vec![0.0; m * n];
+        kernels::gemm_plain(&pool, &x, m, k, PlainRows::F32(&w), n, Onto::Nothing, &mut alone);
+        kernels::gemm_plain(&pool, &x, m, k, PlainRows::F32(&w), n, Onto::Out, &mut onto);
+        for ((onto, before), alone) in onto.iter().zip(&whole).zip(&alone) {
+            let magnitude = f64::from(before.abs()) + 10.0 * k as f64;
+            close(*onto, f64::from(before + alone), 2e-6 * magnitude, "onto");
         }
     }
 
@@ -110,7 +149,7 @@ proptest! {
         let matrix = Matrix::random(&mut random, (n, k), CodeBits::Int4, 32, (ZeroKind::Min, true));
         let run = |x: &[f32], m: usize| {
             let mut plain = vec![0.0; m * n];
-            kernels::gemm_plain(&pool, x, m, k, PlainRows::F32(&w), n, None, &mut plain);
+            kernels::gemm_plain(&pool, x, m, k, PlainRows::F32(&w), n, Onto::Nothing, &mut plain);
             let mut rows = QuantRows::new();
             rows.quantize_with(&pool, (m, k), 32, Terms::TwoWhereCoarse, |row, values| values.copy_from_slice(&x[row * k..][..k]));
             let mut quant = vec![0.0; m * n];

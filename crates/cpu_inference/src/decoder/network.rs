@@ -135,6 +135,11 @@ impl Decoder {
         self.head.is_none()
     }
 
+    /// The head, `[vocab, hidden]`.
+    pub(crate) fn head(&self) -> &Matrix {
+        self.head.as_ref().unwrap_or(&self.embedding)
+    }
+
     /// Writes the logits, `[rows, vocab]`, of `rows` final hidden states, `[rows, hidden]`.
     pub(crate) fn logits(
         &self,
@@ -143,7 +148,7 @@ impl Decoder {
         buffers: &mut InputBuffers,
         out: &mut [f32],
     ) {
-        let head = self.head.as_ref().unwrap_or(&self.embedding);
+        let head = self.head();
         Input::copied(pool, None, buffers, states, [head]).multiply(pool, head, None, out);
     }
 }

@@ -22,6 +22,9 @@ A, B, ROWS = ".lora_A.weight", ".lora_B.weight", ".rows"
 
 DESCRIPTION = "card"
 
+HEAD, EMBEDDING = "lm_head", "model.embed_tokens.weight"
+"""The head of a decoder, and what stands for it in one that is tied."""
+
 TYPES = "token_type_embeddings.weight"
 """The one table of a base that a card may replace."""
 
@@ -205,7 +208,7 @@ def check_against(card: CardDescription, shapes: Shapes, base: Shapes, place: st
                 )
             continue
         layer = layer or name.removesuffix(ROWS)
-        expected = base.get(f"{layer}.weight")
+        expected = base.get(f"{layer}.weight", base.get(EMBEDDING) if layer == HEAD else None)
         if expected is None or len(expected) != 2:
             raise CardError(f"{place}: the base has no layer {layer!r}")
         axis = 0 if name.endswith(B) else 1
