@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ai_os_diffusion._native import WeightWriter
 from ai_os_diffusion.inference import ArrowEngine
 from ai_os_diffusion.models.cards import Card, CardDescription
 from ai_os_diffusion.models.cards.description import Base
@@ -133,4 +134,70 @@ def test_what_does_not_belong_is_refused_and_the_engine_goes_on(
         assert engine.attached == {"own": 1.0}
         np.testing.assert_array_equal(engine.encode(TEXTS), expected)
         engine.detach("own")
+        np.testing.assert_array_equal(engine.encode(TEXTS), before)
+
+
+FAULTS = {
+    "nan": "numbers that are not finite",
+    "no second factor": "has no lora_B",
+    "another rank": r"has factors \[3, 32\] and \[32, 4\]",
+    "another width": "does not fit this model",
+    "unknown layer": "which the model does not have",
+    "unknown tensor": "nothing of that name to change",
+    "another norm": "does not fit this model",
+    "rank of the description": "the description says rank 9",
+}
+
+
+def damaged(engine: ArrowEngine, card: Card, folder: Path, fault: str) -> Path:
+    """The card's file as another program might write it, with a fault."""
+    tensors = {name: card[name] for name in card}
+    first = next(name for name in tensors if name.endswith(".lora_A.weight"))
+    layer = first.removesuffix(".lora_A.weight")
+    about = json.loads(card.native.metadata["card"])
+    width = engine.dimension
+    if fault == "nan":
+        tensors[first] = np.full_like(tensors[first], np.nan)
+    elif fault == "no second factor":
+        del tensors[f"{layer}.lora_B.weight"]
+    elif fault == "another rank":
+        tensors[first] = tensors[first][:-1]
+    elif fault == "another width":
+        tensors[first] = np.ones((4, width + 1), np.float32)
+    elif fault == "unknown layer":
+        for part in "AB":
+            tensors[f"no.such.lora_{part}.weight"] = tensors.pop(f"{layer}.lora_{part}.weight")
+    elif fault == "unknown tensor":
+        tensors["no.such.norm.weight"] = np.ones(width, np.float32)
+    elif fault == "another norm":
+        norm = next(name for name in engine.weights if name.lower().endswith("norm.weight"))
+        tensors[norm] = np.ones(width - 1, np.float32)
+    else:
+        about["rank"] = 9
+    path = folder / "damaged.parquet"
+    writer = WeightWriter(path, {"card": json.dumps(about)})
+    for name, numbers in tensors.items():
+        writer.add_plain(name, np.ascontiguousarray(numbers))
+    writer.finish()
+    return path
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_damaged_card_is_refused_by_name_and_the_engine_goes_on(
+    tiny_encoder_dir: Path, tmp_path: Path, fault: str, backend: str
+) -> None:
+    with ArrowEngine(tiny_encoder_dir, backend=backend) as engine:
+        card = card_for(engine, tmp_path, "mine", 8)
+        before = engine.encode(TEXTS)
+        path = damaged(engine, card, tmp_path, fault)
+        with pytest.raises(CardError, match=FAULTS[fault]):
+            engine.attach(path)
+        with pytest.raises(CardError, match=FAULTS[fault]), engine.using(path):
+            pass
+        assert engine.attached == {}
+        np.testing.assert_array_equal(engine.encode(TEXTS), before)
+        engine.attach(card)
+        carded = engine.encode(TEXTS)
+        assert np.abs(carded - before).max() > 1e-3
+        engine.detach("mine")
         np.testing.assert_array_equal(engine.encode(TEXTS), before)
