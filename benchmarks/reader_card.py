@@ -1,8 +1,8 @@
 """What a reader card finds on MiniLM: `reader_card.py CARD [--questions 2500]`.
 
-CARD is its safetensors file, converted here as `aios convert` does, or the card itself. Of each question of
-`squad_dev_a` (AIOS_DATA) the best span of its own paragraph, on an int8 and a float32 base; and how well the
-relevance at [CLS] and the margin over "no answer" tell the paragraph from the next one of the sample.
+CARD is its safetensors file, converted here as `aios convert` does, or the card itself. Of each of the first
+questions of `squad_dev_a` (AIOS_DATA) the best span of its own paragraph, on an int8 and a float32 base; and
+how well the relevance at [CLS] and the margin over "no answer" tell the paragraph from another question's.
 """
 
 from __future__ import annotations
@@ -127,10 +127,11 @@ def measured(folder: Path, card: Path, asked: list[Question]) -> dict[str, float
     from ai_os_diffusion.inference import ArrowEngine
 
     own = [(question.text, question.paragraph) for question in asked]
-    # The neighbour's paragraph, unless it is the same one.
+    # Paragraphs of one article follow each other; a few questions further there is another of it.
+    further = asked[10:] + asked[:10]
     others = [
         (question.text, other.paragraph)
-        for question, other in zip(asked, asked[1:] + asked[:1], strict=True)
+        for question, other in zip(asked, further, strict=True)
         if other.paragraph != question.paragraph
     ]
     with ArrowEngine(folder) as engine:
@@ -168,7 +169,7 @@ def main() -> None:
         print(f"skipped: {Path(sys.argv[0]).name} needs a reader card for minilm as its argument")
         print(json.dumps({"benchmark": "reader_card", "skipped": "no card"}))
         return
-    asked = questions(data_dir(as_argument=False), options.questions)
+    asked = questions(data_dir(as_argument=False))[: options.questions]
     bases = {precision: converted("minilm", precision) for precision in ("int8", "fp32")}
     with tempfile.TemporaryDirectory() as folder:
         card = card_file(options.card, bases["int8"], Path(folder))

@@ -1,0 +1,162 @@
+"""What cards cost: an engine with a card beside one without, and eight cards in a batch beside one.
+
+Random factors for every linear layer, int8, of the ranks in `RANKS`. MiniLM encodes 32 sentences; SmolLM2
+reads 256 tokens, fills a block of 16 behind them, and writes tokens behind them. Then eight texts, all with
+one card or each with its own: 32 tokens of each read in common passes, and a token of each at a time.
+Figures are ratios of medians of interleaved runs; `work` is how many times the multiplications of the linear
+layers there are with a card, below which no ratio of a long pass can be.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from measure import interleave, report
+from models import converted
+
+THREADS = 2
+RANKS = (8, 64, 128)
+REPEATS = 15
+SENTENCE = 43
+"""Tokens of a sentence: the mean of STS-B."""
+
+
+def layers(engine) -> dict[str, tuple[int, int]]:
+    """Outputs and inputs of the linear layers of the blocks."""
+    shapes = {name: engine.weights[name].shape for name in engine.weights if ".layer" in name}
+    return {
+        name.removesuffix(".weight"): (shape[0], shape[1])
+        for name, shape in shapes.items()
+        if len(shape) == 2
+    }
+
+
+def work(engine) -> dict[str, float]:
+    """Multiplications with a card of each rank, in those without."""
+    own = sum(outputs * inputs for outputs, inputs in layers(engine).values())
+    ends = sum(outputs + inputs for outputs, inputs in layers(engine).values())
+    return {f"rank {rank}": round(1 + rank * ends / own, 2) for rank in RANKS}
+
+
+def random_card(engine, folder: Path, rank: int, seed: int = 0) -> Path:
+    """Factors for every linear layer of the blocks."""
+    from ai_os_diffusion.models.cards import Base, Card, CardDescription
+
+    rng = np.random.default_rng(seed)
+    path = folder / f"{engine.folder.name}-{rank}-{seed}.parquet"
+    base = Base.of_folder(engine.folder)
+    about = CardDescription(path.stem, "skill", base, rank, 1.0)
+
+    def factors():
+        for layer, (outputs, inputs) in layers(engine).items():
+            for part, size in (("A", (rank, inputs)), ("B", (outputs, rank))):
+                numbers = rng.standard_normal(size, dtype=np.float32)
+                yield f"{layer}.lora_{part}.weight", numbers * np.float32(0.01)
+
+    Card.write(path, about, factors(), bits=8)
+    return path
+
+
+def tokens(engine, count: int, seed: int = 0) -> np.ndarray:
+    """Ids that are no text's beginning twice."""
+    rng = np.random.default_rng(seed)
+    return rng.integers(1000, engine.tokenizer.vocab_size - 1000, count).astype(np.int32)
+
+
+def encoding(engine) -> Callable[[], object]:
+    """One batch of sentences."""
+    ids = tokens(engine, 32 * SENTENCE)
+    bounds = np.arange(0, len(ids) + 1, SENTENCE)
+    return lambda: engine.core.embed((ids, bounds))
+
+
+def writing(engine) -> dict[str, Callable[[], object]]:
+    """A prompt, a block behind it, tokens behind it."""
+    prompt, block = tokens(engine, 256), np.full(16, 4, np.int32)
+    rows = np.arange(len(block))
+    session = engine.core.session(1024)
+    session.prefill(prompt)
+
+    def prefill() -> None:
+        engine.core.session(256).prefill(prompt)
+
+    def decode() -> None:
+        session.truncate(256)
+        for id in range(1000, 1016):
+            session.push(id)
+
+    return {
+        "prefill 256": prefill,
+        "decode 16": decode,
+        "block of 16": lambda: session.predict(block, rows),
+    }
+
+
+def together(engine, cards: list[Path]) -> dict[str, Callable[[], object]]:
+    """Eight texts in common passes, which share the cards evenly."""
+    from ai_os_diffusion._native import Session
+
+    sessions = []
+    for card in cards:
+        with engine.using(card):
+            sessions += [engine.core.session(512) for _ in range(8 // len(cards))]
+    texts = [tokens(engine, 32, seed) for seed in range(len(sessions))]
+
+    def prefill() -> None:
+        for session in sessions:
+            session.truncate(0)
+        Session.prefill_all(sessions, texts)
+
+    def decode() -> None:
+        for session in sessions:
+            session.truncate(32)
+        for id in range(1000, 1008):
+            Session.prefill_all(sessions, [np.array([id], np.int32)] * len(sessions))
+
+    return {"prefill 8 x 32": prefill, "decode 8 x 8": decode}
+
+
+def main() -> None:
+    from ai_os_diffusion.inference import ArrowEngine
+
+    costs: dict[str, dict[str, float]] = {}
+    eight: dict[str, dict[str, float]] = {}
+
+    def engine(name: str, precision: str | None) -> ArrowEngine:
+        return ArrowEngine(converted(name, precision), num_threads=THREADS, prefix_cache_bytes=0)
+
+    with tempfile.TemporaryDirectory() as folder:
+        plain, without = engine("minilm", None), engine("smollm2", None)
+        base = {"encode 32": encoding(plain), **writing(without)}
+        carded = {name: {"none": run} for name, run in base.items()}
+        shared = engine("smollm2", None)
+        for rank in RANKS:
+            encoder, decoder = engine("minilm", None), engine("smollm2", None)
+            encoder.attach(random_card(encoder, Path(folder), rank))
+            decoder.attach(random_card(decoder, Path(folder), rank))
+            for name, run in {"encode 32": encoding(encoder), **writing(decoder)}.items():
+                carded[name][f"rank {rank}"] = run
+            cards = [random_card(shared, Path(folder), rank, seed) for seed in range(1, 9)]
+            different, same = together(shared, cards), together(shared, cards[:1])
+            for name, run in different.items():
+                seconds = interleave({"one": same[name], "eight": run}, REPEATS)
+                ratio = seconds["eight"] / seconds["one"]
+                eight.setdefault(name, {})[f"rank {rank}"] = round(ratio, 2)
+        for name, runs in carded.items():
+            seconds = interleave(runs, REPEATS)
+            costs[name] = {rank: round(taken / seconds["none"], 2) for rank, taken in seconds.items()}
+        multiplications = {one.folder.name: work(one) for one in (plain, without)}
+    report(
+        threads=THREADS,
+        work=multiplications,
+        ratio_to_no_card=costs,
+        ratio_of_eight_cards_to_one=eight,
+    )
+
+
+if __name__ == "__main__":
+    main()
