@@ -90,19 +90,24 @@ class Batcher:
         """A text that ended is not waited for; from any thread at any moment."""
         self._expected.discard(number)
 
-    def generate(self, texts: Sequence[TorchSession], count: int) -> list[list[int]]:
-        """Read the tokens that were chosen for texts, and those chosen after them, `count` in all of each.
+    def generate(self, texts: Sequence[TorchSession], first: Sequence[int], count: int) -> list[list[int]]:
+        """Read a first token of each text and those chosen after it, `count` in all.
 
         The device goes on by itself; the host looks every few steps.
+
+        Returns:
+            What each text read.
         """
-        written: dict[int, list[int]] = {text.number: [] for text in texts}
+        written = {text.number: [id] for text, id in zip(texts, first, strict=True)}
         for group in self._groups(texts):
             for done in range(0, count, _AHEAD):
                 with self._device.running("a step"):
-                    found = self._run_ahead(group, min(_AHEAD, count - done))
-                for text, ids in zip(group, found, strict=True):
-                    written[text.number] += ids
-        return list(written.values())
+                    ids = [written[text.number][-1] for text in group]
+                    found = self._run_ahead(group, ids, min(_AHEAD, count - done))
+                for text, chosen in zip(group, found, strict=True):
+                    written[text.number] += chosen
+        # The last was chosen and not read.
+        return [ids[:-1] for ids in written.values()]
 
     def tell(self, texts: Sequence[TorchSession], logits: Tensor) -> None:
         """Choose a token for each text from its logits, float32[texts, vocab]."""
@@ -221,8 +226,10 @@ class Batcher:
             cards=Cards.of([text.adapter for text in texts]),
         )
 
-    def _run_ahead(self, texts: list[TorchSession], count: int) -> list[list[int]]:
-        first = [text.take_told() for text in texts]
+    def _run_ahead(self, texts: list[TorchSession], first: list[int], count: int) -> list[list[int]]:
+        """What `count` steps choose for each text, the first of which read `first`."""
+        for text in texts:
+            text.use_draw()
         step = self._loaded(texts, first, count)
         draws = [
             text.sampler.draws(count - 1) if text.sampler and is_drawn(text.settings) else np.zeros(count - 1)
@@ -237,14 +244,12 @@ class Batcher:
             chosen.append(step.chosen[: len(texts)].clone())
         found = torch.stack(chosen, 1).cpu().numpy()
         logits = step.logits[: len(texts)].clone()
-        written = []
+        chosen_ids: list[list[int]] = found[:, :, 0].astype(np.int64).tolist()
         for row, text in enumerate(texts):
-            ids = [first[row], *(int(id) for id in found[row, :-1, 0])]
-            text.unread = list(ids)
+            text.unread = [first[row], *chosen_ids[row][:-1]]
             text.advance(count)
             text.told(logits[row], found[row, -1])
-            written.append(ids)
-        return written
+        return chosen_ids
 
     def _loaded(self, texts: list[TorchSession], ids: list[int], count: int) -> Step:
         """The step that reads `ids`, with room for `count` such steps."""

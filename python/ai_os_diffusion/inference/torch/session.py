@@ -58,7 +58,8 @@ class TorchSession:
         self.unread: list[int] = []
         self.pages: list[int] = []
         self.sampler: _native.Sampler | None = None
-        self.is_waiting, self.fault = False, None  # type: bool, BaseException | None
+        self.is_waiting = False
+        self.fault: BaseException | None = None
         self.adapter, self._max_tokens = adapter, max_tokens
         self._place: Place | None = beginning(None if adapter is None else adapter.number)
         self._kept = 0
@@ -220,7 +221,8 @@ class TorchSession:
         self._check_finite(total)
         if is_drawn(sampler.settings):
             # The same question again is another draw.
-            self._told, self._unit = None, None
+            self._told = None
+            self.use_draw()
         return id, logit - total
 
     def generate(self, count: int, sampler: _native.Sampler | None = None) -> Ids:
@@ -241,14 +243,13 @@ class TorchSession:
             InferenceError: a session is there twice, has read nothing or has no room; logits are not finite.
         """
         _refuse_twice(sessions)
-        chosen = samplers or [_native.Sampler() for _ in sessions]
-        for session, sampler in zip(sessions, chosen, strict=True):
-            session._check_room(count)
-            if count:
-                session._remember(*session.sample(sampler))
         if not count or not sessions:
             return np.zeros((len(sessions), count), np.int32)
-        written = sessions[0].texts.batcher.generate(sessions, count)
+        for session in sessions:
+            session._check_room(count)
+        chosen = samplers or [_native.Sampler() for _ in sessions]
+        first = [session.sample(sampler)[0] for session, sampler in zip(sessions, chosen, strict=True)]
+        written = sessions[0].texts.batcher.generate(sessions, first, count)
         for session in sessions:
             if session._told is not None:
                 session._check_finite(session._told[3])
@@ -287,12 +288,9 @@ class TorchSession:
         self._told = (self.sampler, int(found[0]), float(found[1]), float(found[2]))
         self._told_settings = self.settings
 
-    def take_told(self) -> int:
-        """The token that was chosen; it is going to be read."""
-        assert self._told is not None
-        id = self._told[1]
+    def use_draw(self) -> None:
+        """The number that was drawn for the next token has chosen it."""
         self._unit = None
-        return id
 
     def reserve(self, tokens: int) -> None:
         """Hold pages for so many tokens; the one that is written to next is its own."""
@@ -348,10 +346,6 @@ class TorchSession:
             self.unread = [int(id) for id in ids]
             self.advance(len(ids))
             texts.batcher.tell([self], logits)
-
-    def _remember(self, id: int, _logprob: float) -> None:
-        """Chosen, and going to be read."""
-        self._told = (self.sampler, id, 0.0, 0.0)
 
     def _check(self, ids: Ids) -> None:
         self.texts.check_ids(ids)
