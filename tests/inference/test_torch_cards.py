@@ -57,6 +57,15 @@ def write_card(engine: ArrowEngine, folder: Path, name: str, seed: int, rows=(),
     return Card.write(folder / f"{name}.parquet", replace(about, **changes), tensors.items())
 
 
+def of_the_head(engine: ArrowEngine) -> dict[str, np.ndarray]:
+    """Factors of a decoder's head."""
+    rng = np.random.default_rng(8)
+    return {
+        "lm_head.lora_A.weight": rng.normal(size=(RANK, 32)).astype(np.float32) * 0.2,
+        "lm_head.lora_B.weight": rng.normal(size=(engine.metadata.vocab_size, RANK)).astype(np.float32),
+    }
+
+
 def test_an_encoder_with_mixed_cards_embeds_and_scores_as_natively(tiny_encoder_dir, tmp_path, engines_of):
     engines = engines_of(tiny_encoder_dir)
     cards = [write_card(engines[0], tmp_path, name, seed) for seed, name in enumerate(("one", "two"))]
@@ -84,7 +93,7 @@ def test_an_encoder_with_mixed_cards_embeds_and_scores_as_natively(tiny_encoder_
 def test_a_decoder_with_mixed_cards_reads_and_writes_as_natively(tiny_decoder_dir, tmp_path, engines_of):
     engines = engines_of(tiny_decoder_dir)
     cards = [
-        write_card(engines[0], tmp_path, "one", 0, rows=(3, 9, 200)),
+        write_card(engines[0], tmp_path, "one", 0, rows=(3, 9, 200), tensors=of_the_head(engines[0])),
         write_card(engines[0], tmp_path, "two", 1, rows=(9, 40)),
     ]
     ids = np.array([1, 9, 3, 40, 7, 200, 9], np.int32)
@@ -101,7 +110,12 @@ def test_a_decoder_with_mixed_cards_reads_and_writes_as_natively(tiny_decoder_di
 
 def test_texts_of_a_step_use_cards_of_their_own(tiny_decoder_dir, tmp_path, engines_of):
     native, engine = engines_of(tiny_decoder_dir)
-    cards = [write_card(native, tmp_path, name, seed, rows=(5 + seed,)) for seed, name in enumerate("abc")]
+    cards = [
+        write_card(
+            native, tmp_path, name, seed, rows=(5 + seed,), tensors=of_the_head(native) if seed else {}
+        )
+        for seed, name in enumerate("abc")
+    ]
     prompts = [np.arange(index, index + 8 + 5 * index, dtype=np.int32) for index in range(8)]
 
     def session_of(index: int, of: ArrowEngine = engine):

@@ -33,17 +33,15 @@ class Sites:
 
     Attributes:
         hidden: width of a state.
-        linears: all linear layers.
+        linears: all linear layers, the head of a decoder among them.
         vectors: norms and token types, by name.
         embedding: the rows of a decoder's embedding, [vocab, width].
-        dtype: of the numbers of a pass.
     """
 
     hidden: int
     linears: Sequence[Linear]
     vectors: Mapping[str, Tensor]
     embedding: Tensor | None
-    dtype: Any
 
     def find(self, layer: str) -> tuple[Linear, int] | None:
         """The product that a layer is part of, and which part it is."""
@@ -87,7 +85,9 @@ class Adapter:
                 else:
                     self._take(card, name, weight, found)
         self.factors = {
-            linear: (torch.cat(parts.a).to(sites.dtype), torch.cat(parts.b, 1).to(sites.dtype))
+            linear: tuple(
+                torch.cat(part, axis).to(linear.weight.dtype) for axis, part in enumerate((parts.a, parts.b))
+            )
             for linear, parts in found.items()
         }
         if self._rows and sites.embedding is not None:

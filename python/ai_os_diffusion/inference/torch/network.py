@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from ai_os_diffusion import _native
-from ai_os_diffusion.inference.decoder_layers import ACTIVATIONS, BertBlock, DecoderBlock, Norm
+from ai_os_diffusion.inference.decoder_layers import ACTIVATIONS, BertBlock, DecoderBlock, Linear, Norm
 from ai_os_diffusion.inference.torch.adapter import Cards, Sites
 from ai_os_diffusion.inference.torch.forward_pass import CachedView, OwnView, Pass
 from ai_os_diffusion.inference.torch.kv_cache import KvCache
@@ -99,7 +99,6 @@ class Encoder:
             linears=[linear for block in self._blocks for linear in block.linears],
             vectors={_TYPES: self._types, **_vectors(self._blocks, self._norm)},
             embedding=None,
-            dtype=weights.dtype,
         )
 
     def __call__(self, asked: Pass, _cache: KvCache | None = None) -> Tensor:
@@ -140,7 +139,8 @@ class Decoder:
         self.vocab_size = len(self._embedding)
         tied = config.tied_embeddings
         self._is_tied = "lm_head.weight" not in weights if tied is None else tied
-        self._head = self._embedding if self._is_tied else self._own_head(weights, config)
+        head = self._embedding if self._is_tied else self._own_head(weights, config)
+        self._head = None if head is None else Linear({"lm_head.weight": head}, "lm_head")
         frequencies, self._factor = rotary_frequencies(config)
         both = np.concatenate([frequencies, frequencies]).astype(np.float32)
         self._frequencies = torch.from_numpy(both).to(weights.device)
@@ -149,10 +149,12 @@ class Decoder:
         self._signs[: len(frequencies)] = -1
         self.sites = Sites(
             hidden=config.hidden_size,
-            linears=[linear for block in self._blocks for linear in block.linears],
+            linears=[
+                *(linear for block in self._blocks for linear in block.linears),
+                *([] if self._head is None else [self._head]),
+            ],
             vectors=_vectors(self._blocks, self._norm),
             embedding=self._embedding,
-            dtype=weights.dtype,
         )
 
     def __call__(self, asked: Pass, cache: KvCache | None = None) -> Tensor:
@@ -173,10 +175,12 @@ class Decoder:
 
     def head(self, states: Tensor, cards: Cards) -> Tensor:
         """[texts, rows, hidden] of texts that use `cards` to logits float32[texts, rows, vocab]."""
+        assert self._head is not None
         states = states.float()
-        logits = F.linear(states, self._head)
+        logits = F.linear(states, self._head.weight)
         if self._is_tied:
             cards.score(states, logits)
+        cards.add(self._head, states, logits)
         return logits
 
     @staticmethod
