@@ -52,9 +52,9 @@ def decoder_rates(engine: ArrowEngine, *, texts: list[int], tokens: int, repeats
     """Tokens a second of reading and writing; blocks a second."""
     core, rates = engine.core, {}
 
-    def begun(count: int) -> list[Any]:
-        sessions = [core.session(PROMPT + tokens) for _ in range(count)]
-        type(sessions[0]).prefill_all(sessions, [ids_of(core, PROMPT, seed) for seed in range(count)])
+    def begun(count: int, prompt: int = PROMPT) -> list[Any]:
+        sessions = [core.session(prompt + tokens) for _ in range(count)]
+        type(sessions[0]).prefill_all(sessions, [ids_of(core, prompt, seed) for seed in range(count)])
         return sessions
 
     for count in texts:
@@ -62,6 +62,10 @@ def decoder_rates(engine: ArrowEngine, *, texts: list[int], tokens: int, repeats
             lambda count=count: begun(count), lambda held: type(held[0]).generate_all(held, tokens), repeats
         )
         rates[f"decode, {count} text" + "s" * (count > 1)] = count * tokens / taken
+
+    behind = 16 * tokens
+    taken = seconds(lambda: begun(1, behind), lambda held: held[0].generate(tokens), repeats)
+    rates[f"decode, 1 text behind {behind}"] = tokens / taken
 
     def write(seed: int) -> None:
         engine.generate(ids_of(core, PROMPT, seed), max_tokens=tokens, eos_token_id=[])

@@ -259,6 +259,25 @@ def test_a_pass_without_memory_fails_by_name_and_the_engine_goes_on(tiny_decoder
         assert engine.generate("abc", max_tokens=8).tokens == expected
 
 
+def test_texts_are_embedded_in_smaller_parts_where_memory_is_short(tiny_encoder_dir, monkeypatch):
+    with ArrowEngine(tiny_encoder_dir, device="cpu", backend="torch") as engine:
+        texts = ["one", "two words", "a third text", "x" * 20] * 5
+        expected = engine.encode(texts)
+        network, sizes = type(engine.core.backend.network), []
+        forward = network.__call__
+
+        def short(self, asked, *rest):
+            sizes.append(len(asked.ids))
+            if len(asked.ids) > 3:
+                raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+            return forward(self, asked, *rest)
+
+        monkeypatch.setattr(network, "__call__", short)
+        np.testing.assert_allclose(engine.encode(texts), expected, atol=1e-6)
+    assert sizes[0] == 20
+    assert sum(size for size in sizes if size <= 3) == 20
+
+
 def test_what_is_not_finite_is_told_and_stays_with_its_text(make_model):
     folder = make_model(decoder=True)
     with ArrowEngine(folder, device="cpu", backend="torch") as engine:

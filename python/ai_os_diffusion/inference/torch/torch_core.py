@@ -22,7 +22,7 @@ from ai_os_diffusion.inference.torch.pooling import check_pooling, pool
 from ai_os_diffusion.inference.torch.prefix_cache import PrefixCache
 from ai_os_diffusion.inference.torch.session import TorchSession
 from ai_os_diffusion.models.metadata import ModelMetadata
-from ai_os_diffusion.utils.errors import CardError, InferenceError, ShapeError
+from ai_os_diffusion.utils.errors import CardError, DeviceError, InferenceError, ShapeError
 
 __all__ = ["Texts", "TorchCore"]
 
@@ -243,36 +243,51 @@ class TorchCore:
 
         Texts of like length go together.
         """
-        ids, offsets = batch
-        lengths = np.diff(offsets)
+        lengths = np.diff(batch[1])
         self._check(batch, lengths)
         adapter = self._cards.adapter
         order = [int(index) for index in np.argsort(-lengths, kind="stable")]
         most = self.device.rows(self._row_bytes) if order else 0
         while order:
-            longest = int(lengths[order[0]])
-            rows, order = order[: max(1, most // longest)], order[max(1, most // longest) :]
-            # Masks of other widths are copied in every layer; behind the window there is no position.
-            width = min(-(-longest // _ALIGNED) * _ALIGNED, self.config.max_position_embeddings)
-            padded = np.zeros((2, len(rows), width), np.int64)
-            for row, index in enumerate(rows):
-                begin, end = offsets[index], offsets[index + 1]
-                padded[0, row, : end - begin] = ids[begin:end]
-                if types is not None and len(types):
-                    padded[1, row, : end - begin] = types[begin:end]
-            with self.device.running(f"{len(rows)} texts of up to {longest} tokens"):
-                on_device = torch.from_numpy(padded).to(self.device.torch)
-                counts = torch.from_numpy(lengths[rows].astype(np.int64)).to(self.device.torch)
-                asked = Pass(
-                    on_device[0],
-                    torch.zeros_like(counts),
-                    counts,
-                    self.config.is_decoder,
-                    types=on_device[1],
-                    cards=NO_CARDS if adapter is None else Cards.of([adapter] * len(rows)),
-                )
-                found = made(self.network(asked), asked)
+            count = max(1, most // int(lengths[order[0]]))
+            rows, rest = order[:count], order[count:]
+            try:
+                with self.device.running(f"{len(rows)} texts of up to {lengths[rows[0]]} tokens"):
+                    asked = self._padded(batch, rows, types, adapter)
+                    found = made(self.network(asked), asked)
+            except DeviceError:
+                if len(rows) == 1:
+                    raise
+                # Others take memory too, and nobody tells how much until it is asked for.
+                most //= 2
+                continue
             yield rows, found
+            order = rest
+
+    def _padded(
+        self, batch: Ragged, rows: list[int], types: NDArray[np.uint8] | None, adapter: Adapter | None
+    ) -> Pass:
+        """The pass over some texts of a batch, the longest first."""
+        ids, offsets = batch
+        lengths = np.diff(offsets)[rows]
+        # Masks of other widths are copied in every layer; behind the window there is no position.
+        width = min(-(-int(lengths[0]) // _ALIGNED) * _ALIGNED, self.config.max_position_embeddings)
+        padded = np.zeros((2, len(rows), width), np.int64)
+        for row, (index, length) in enumerate(zip(rows, lengths, strict=True)):
+            begin, end = offsets[index], offsets[index + 1]
+            padded[0, row, :length] = ids[begin:end]
+            if types is not None and len(types):
+                padded[1, row, :length] = types[begin:end]
+        on_device = torch.from_numpy(padded).to(self.device.torch)
+        counts = torch.from_numpy(lengths.astype(np.int64)).to(self.device.torch)
+        return Pass(
+            on_device[0],
+            torch.zeros_like(counts),
+            counts,
+            self.config.is_decoder,
+            types=on_device[1],
+            cards=NO_CARDS if adapter is None else Cards.of([adapter] * len(rows)),
+        )
 
     def _check(self, batch: Ragged, lengths: NDArray[np.int64]) -> None:
         ids, _ = batch
