@@ -60,13 +60,13 @@ class Captured:
     On CUDA it is captured as a graph and then replayed: the host launches one thing in place of hundreds.
 
     Args:
-        work: to be done; it is done a few times at first.
-        is_captured: whether to capture it.
+        work: to be done; it is done a few times at first. What it leaves lies in tensors that it found.
+        pool: memory for what it needs meanwhile; None: it is not captured.
     """
 
-    def __init__(self, work: Callable[[], None], *, is_captured: bool) -> None:
+    def __init__(self, work: Callable[[], None], pool: Any) -> None:
         self._work = work
-        self.graph = _graph_of(work) if is_captured else None
+        self.graph = None if pool is None else _graph_of(work, pool)
 
     def run(self) -> None:
         """Queue the work on the device."""
@@ -85,7 +85,7 @@ class Step:
         device: of both.
         shape: of the step.
         cards: of the texts.
-        is_kept: whether it is used again, so that capturing it pays.
+        pool: as `Captured` takes it.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class Step:
         shape: StepShape,
         cards: Cards,
         *,
-        is_kept: bool,
+        pool: Any,
     ) -> None:
         self.shape, self._network, self._cache, self._cards = shape, network, cache, cards
         texts, place = shape.texts, {"device": device.torch}
@@ -110,7 +110,7 @@ class Step:
         self.logits = torch.zeros((texts, vocab), **place)
         # The chosen token, its logit, and the logarithm of the sum of all exponentials.
         self.chosen = torch.zeros((texts, 3), dtype=device.precise, **place)
-        self._captured = Captured(self._compute, is_captured=is_kept and device.captures)
+        self._captured = Captured(self._compute, pool)
 
     def load(self, ids: Sequence[int], starts: Sequence[int], tables: Sequence[Sequence[int]]) -> None:
         """Say which token each text reads, at which position, and where its pages are."""
@@ -158,7 +158,7 @@ class Step:
         starts.add_(1)
 
 
-def _graph_of(work: Callable[[], None]) -> Any:
+def _graph_of(work: Callable[[], None], pool: Any) -> Any:
     """The work as a graph; None, with a warning, where capturing is not to be had."""
     # Once before, so that nothing is set up while capturing.
     aside = torch.cuda.Stream()
@@ -170,7 +170,7 @@ def _graph_of(work: Callable[[], None]) -> Any:
     graph = torch.cuda.CUDAGraph()
     try:
         # Other threads may use the device for their own while this one captures.
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+        with torch.cuda.graph(graph, pool, aside, capture_error_mode="thread_local"):
             work()
     except RuntimeError as error:
         if is_out_of_memory(error):
@@ -189,7 +189,7 @@ class Block:
         device: of both.
         shape: rows, and pages of the text with them.
         cards: of the text.
-        is_kept: whether it is used again, so that capturing it pays.
+        pool: as `Captured` takes it.
     """
 
     def __init__(
@@ -200,7 +200,7 @@ class Block:
         shape: tuple[int, int],
         cards: Cards,
         *,
-        is_kept: bool,
+        pool: Any,
     ) -> None:
         self.cards, self._network, self._cache = cards, network, cache
         self._rows, self._pages = shape
@@ -208,7 +208,7 @@ class Block:
         self._inputs = torch.zeros((1, 2 + sum(shape)), dtype=torch.int64, device=device.torch)
         states = (1, self._rows, network.sites.hidden)
         self.states = torch.zeros(states, dtype=network.dtype, device=device.torch)
-        self._captured = Captured(self._compute, is_captured=is_kept and device.captures)
+        self._captured = Captured(self._compute, pool)
 
     def load(self, ids: NDArray[np.int32], start: int, pages: Sequence[int]) -> None:
         """Say which tokens the rows are, and behind which text."""
@@ -242,6 +242,8 @@ class Steps:
         self._network, self._cache, self._device, self._most_pages = network, cache, device, most_pages
         self._kept: OrderedDict[tuple[Any, int], Any] = OrderedDict()
         self._generation = cache.generation
+        # One for all: they run one after the other, and what they leave lies elsewhere.
+        self._pool = torch.cuda.graph_pool_handle() if device.captures else None
 
     def fitting(
         self, texts: int, tokens: int, cards: Sequence[Any], *, is_drawn: bool, is_penalised: bool
@@ -262,7 +264,7 @@ class Steps:
         of_texts = Cards.of([*cards, *[cards[-1]] * (shape.texts - texts)])
         if of_texts.number is None:
             # Each mix of cards is another step: not one of them would be used often.
-            return Step(self._network, self._cache, self._device, shape, of_texts, is_kept=False)
+            return Step(self._network, self._cache, self._device, shape, of_texts, pool=None)
         step: Step = self._kept_one(Step, shape, of_texts)
         return step
 
@@ -272,7 +274,7 @@ class Steps:
         pages = _pages_for(tokens, self._most_pages)
         if rows > _MOST_ROWS:
             # What so many rows compute takes longer than launching it.
-            return Block(self._network, self._cache, self._device, (rows, pages), cards, is_kept=False)
+            return Block(self._network, self._cache, self._device, (rows, pages), cards, pool=None)
         block: Block = self._kept_one(Block, (max(_FEWEST_ROWS, _power_of_two(rows)), pages), cards)
         return block
 
@@ -285,7 +287,7 @@ class Steps:
         if key not in self._kept:
             while len(self._kept) >= _MOST_KEPT:
                 self._kept.popitem(last=False)
-            self._kept[key] = kind(self._network, self._cache, self._device, shape, cards, is_kept=True)
+            self._kept[key] = kind(self._network, self._cache, self._device, shape, cards, pool=self._pool)
         self._kept.move_to_end(key)
         return self._kept[key]
 

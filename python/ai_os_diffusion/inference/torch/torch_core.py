@@ -163,6 +163,7 @@ class TorchCore:
             len(bias),
             lambda states, _: torch.nn.functional.linear(states.float(), weight, bias),
             types,
+            adapter,
         )
 
     def logits(self, ids: Ids) -> Vectors:
@@ -217,6 +218,7 @@ class TorchCore:
         width: int,
         made: Callable[[Tensor, Pass], Tensor],
         types: NDArray[np.uint8] | None = None,
+        adapter: Adapter | None = None,
     ) -> Vectors:
         """What `made` makes of the states of all tokens, float32[total, width]."""
 
@@ -227,7 +229,7 @@ class TorchCore:
 
         ids, offsets = batch
         out = np.zeros((len(ids), width), np.float32)
-        for rows, found in self._passes(batch, of_states, types):
+        for rows, found in self._passes(batch, of_states, types, adapter):
             for row, index in enumerate(rows):
                 begin, end = offsets[index], offsets[index + 1]
                 out[begin:end] = found[row, : end - begin]
@@ -238,14 +240,15 @@ class TorchCore:
         batch: Ragged,
         made: Callable[[Tensor, Pass], Vectors],
         types: NDArray[np.uint8] | None = None,
+        adapter: Adapter | None = None,
     ) -> Iterator[tuple[list[int], Vectors]]:
         """What `made` makes of the states of passes over all texts, and which texts each read.
 
-        Texts of like length go together.
+        Texts of like length go together. They use `adapter`, or what is attached.
         """
+        adapter = adapter or self._cards.adapter
         lengths = np.diff(batch[1])
         self._check(batch, lengths)
-        adapter = self._cards.adapter
         order = [int(index) for index in np.argsort(-lengths, kind="stable")]
         most = self.device.rows(self._row_bytes) if order else 0
         while order:
