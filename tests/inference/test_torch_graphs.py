@@ -1,8 +1,8 @@
 """Steps and blocks that were captured once serve other texts: graphs are imitated, one operation at a time.
 
 An imitated graph holds the operations of a capture with the tensors that they took and made. Replaying it
-does them again on the same tensors, as a graph of CUDA does on the same addresses: a number that came from the
-host, or a shape that came from data, would be that of the capture.
+does them again on the same tensors, as a graph of CUDA does at the same addresses: a number that came from
+the host, or a shape that came from data, would be that of the capture.
 """
 
 from __future__ import annotations
