@@ -3,7 +3,7 @@
 use crate::error::{At, Error, Result};
 use crate::vfs::{Vfs, VfsLock};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 const NAME: &str = "LOCK";
 const POLL: Duration = Duration::from_millis(10);
@@ -51,9 +51,9 @@ fn holder(vfs: &dyn Vfs, path: &Path) -> Option<String> {
 }
 
 fn describe_self() -> String {
-    let since = crate::memory::now_micros() / 1_000_000;
     let (id, host) = (std::process::id(), host_name());
-    format!("process {id} on {host} (since {})", utc(since))
+    let since = humantime::format_rfc3339_seconds(SystemTime::now().max(UNIX_EPOCH));
+    format!("process {id} on {host} (since {since})")
 }
 
 /// Whether a description is that of a process of this host that is no more.
@@ -72,36 +72,4 @@ fn is_of_the_dead(description: &str) -> bool {
 fn host_name() -> String {
     let host = rustix::system::uname();
     host.nodename().to_string_lossy().into_owned()
-}
-
-/// Seconds since the epoch as a date and a time.
-fn utc(seconds: i64) -> String {
-    // Days to a civil date, counting years from March of year 0 so that leap days come last.
-    let days = seconds.div_euclid(86_400) + 719_468;
-    let era = days.div_euclid(146_097);
-    let day_of_era = days.rem_euclid(146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    let year = era * 400 + year_of_era + i64::from(month <= 2);
-    let second = seconds.rem_euclid(86_400);
-    format!(
-        "{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02} UTC",
-        second / 3600,
-        second / 60 % 60,
-        second % 60
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn dates() {
-        assert_eq!(super::utc(0), "1970-01-01 00:00:00 UTC");
-        assert_eq!(super::utc(951_827_696), "2000-02-29 12:34:56 UTC");
-        assert_eq!(super::utc(4_107_542_399), "2100-02-28 23:59:59 UTC");
-    }
 }
