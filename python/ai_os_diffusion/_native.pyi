@@ -132,6 +132,16 @@ class Sampler:
     def draws(self, count: int) -> NDArray[np.float64]:
         """The next numbers of its random sequence, in [0, 1), for a device that chooses as it does."""
 
+_Predictions = tuple[
+    NDArray[np.int32],
+    NDArray[np.float32],
+    NDArray[np.float32],
+    NDArray[np.int32],
+    NDArray[np.float32],
+    NDArray[np.float32] | None,
+]
+"""Id, its probability and the entropy of each row; the most probable ids and their probabilities; logits."""
+
 @final
 class Session:
     """One text that grows, with the keys and values of its tokens. Belongs to one caller."""
@@ -155,18 +165,29 @@ class Session:
         top_k: int = 0,
         forbidden: Sequence[int] | None = None,
         logits: bool = False,
-    ) -> tuple[
-        NDArray[np.int32],
-        NDArray[np.float32],
-        NDArray[np.float32],
-        NDArray[np.int32],
-        NDArray[np.float32],
-        NDArray[np.float32] | None,
-    ]:
+    ) -> _Predictions:
         """Rows of a block that sees itself and the tokens read so far, and leaves nothing behind.
 
         Id, its probability and the entropy of each row, [n]; the most probable ids and their
         probabilities, [n, top_k]; logits, [n, vocab], if asked for.
+        """
+
+    @staticmethod
+    def predict_all(
+        sessions: Sequence[Session],
+        ids: Sequence[NDArray[np.int32]],
+        rows: Sequence[NDArray[np.int64]],
+        samplers: Sequence[Sampler],
+        *,
+        top_k: int = 0,
+        forbidden: Sequence[int] | None = None,
+        allowed: Sequence[Sequence[tuple[int, Sequence[int]]]] | None = None,
+        guidance: tuple[float, Sequence[Session], Sequence[NDArray[np.int32]]] | None = None,
+    ) -> list[_Predictions]:
+        """As `predict`, of a block for each session, in one pass.
+
+        Of block i, allowed[i] names for some of rows[i], by index, the only tokens that may be chosen. With
+        guidance (s, others, blocks) logits are u + s (c - u), u those of blocks[i] behind others[i].
         """
 
     def push(self, id: int) -> None: ...

@@ -23,6 +23,19 @@ pub struct PredictionRequest<'a> {
     pub logits: bool,
 }
 
+/// A block of a text, of which rows are predicted.
+#[derive(Debug)]
+pub struct Block<'a> {
+    /// Its tokens.
+    pub ids: &'a [i32],
+    /// Rows to predict, ascending.
+    pub wanted: &'a [usize],
+    /// For some of the wanted rows, by index, all tokens that have part in the distribution.
+    pub allowed: &'a [(usize, Vec<u32>)],
+    /// Chooses the tokens.
+    pub sampler: &'a mut Sampler,
+}
+
 /// What the rows gave, in their order.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Predictions {
@@ -50,58 +63,119 @@ struct Summary {
 }
 
 impl States<'_> {
-    /// What each wanted row gives.
+    /// What each wanted row gives; the wanted rows are those of `blocks`, one block behind the other.
+    ///
+    /// With `guidance` s they are there twice, the second time of texts that lack what the first were told, and
+    /// logits are u + s (c - u): classifier-free guidance, arXiv:2207.12598.
     ///
     /// # Errors
-    /// As [`States::logits`]; [`InferenceError::NotFinite`]; [`InferenceError::TokenRange`] for a forbidden token
-    /// outside the vocabulary.
+    /// As [`States::logits`]; [`InferenceError::NotFinite`]; [`InferenceError::TokenRange`] for a forbidden or
+    /// allowed token outside the vocabulary; [`InferenceError::Pass`] for a row that may have no token.
     pub fn predict(
         &mut self,
         request: &PredictionRequest<'_>,
-        sampler: &mut Sampler,
-    ) -> Result<Predictions> {
+        blocks: &mut [Block<'_>],
+        guidance: Option<f32>,
+    ) -> Result<Vec<Predictions>> {
         let vocab = self.model().config().vocab_size;
-        if let Some(at) = request
-            .forbidden
-            .iter()
-            .position(|&id| id as usize >= vocab)
-        {
-            return Err(InferenceError::TokenRange {
-                id: i64::from(request.forbidden[at]),
-                position: at,
-                vocab_size: vocab,
-            });
-        }
-        let rows = self.rows();
+        check_tokens(request.forbidden, vocab)?;
+        let rows: usize = blocks.iter().map(|block| block.wanted.len()).sum();
+        let allowed = allowed_tokens(blocks, rows, vocab)?;
         let count = request.top_k.clamp(1, vocab);
-        let mut found = Predictions::default();
-        let mut logits = vec![0.0; HEAD_ROWS.min(rows) * vocab];
-        let mut summaries = vec![Summary::default(); HEAD_ROWS.min(rows)];
+        let held = HEAD_ROWS.min(rows);
+        let mut found = vec![Predictions::default(); blocks.len()];
+        let mut logits = vec![0.0; held * vocab];
+        let mut unguided = vec![0.0; if guidance.is_some() { held * vocab } else { 0 }];
+        let mut summaries = vec![Summary::default(); held];
+        let mut owners = (0..blocks.len())
+            .flat_map(|block| std::iter::repeat_n(block, blocks[block].wanted.len()))
+            .collect::<Vec<_>>()
+            .into_iter();
         for first in (0..rows).step_by(HEAD_ROWS) {
             let part = (rows - first).min(HEAD_ROWS);
             let (logits, summaries) = (&mut logits[..part * vocab], &mut summaries[..part]);
             self.logits(first, logits)?;
+            if guidance.is_some() {
+                self.logits(rows + first, &mut unguided[..part * vocab])?;
+            }
             let (all, places) = (
                 SharedOut::new(&mut *logits),
                 SharedOut::new(&mut *summaries),
             );
             self.model().pool().run(part, |row| {
                 // SAFETY: each task has a row and a place of its own.
-                let (row, place) = unsafe { (all.part(row * vocab, vocab), places.part(row, 1)) };
-                for &id in request.forbidden {
-                    row[id as usize] = FORBIDDEN;
+                let (told, place) = unsafe { (all.part(row * vocab, vocab), places.part(row, 1)) };
+                if let Some(scale) = guidance {
+                    for (logit, &without) in told.iter_mut().zip(&unguided[row * vocab..]) {
+                        *logit = without + scale * (*logit - without);
+                    }
                 }
-                place[0].read(row, count);
+                restrict(told, request.forbidden, allowed[first + row]);
+                place[0].read(told, count);
             });
-            for (row, summary) in logits.chunks_exact(vocab).zip(summaries) {
-                found.push(summary, row, request.top_k, sampler)?;
-            }
-            if request.logits {
-                found.logits.extend_from_slice(logits);
+            for ((row, summary), block) in
+                logits.chunks_exact(vocab).zip(summaries).zip(&mut owners)
+            {
+                found[block].push(summary, row, request.top_k, blocks[block].sampler)?;
+                if request.logits {
+                    found[block].logits.extend_from_slice(row);
+                }
             }
         }
         Ok(found)
     }
+}
+
+/// Leaves in a row what may be chosen.
+fn restrict(logits: &mut [f32], forbidden: &[u32], allowed: Option<&[u32]>) {
+    if let Some(allowed) = allowed {
+        let kept: Vec<f32> = allowed.iter().map(|&id| logits[id as usize]).collect();
+        logits.fill(FORBIDDEN);
+        for (&id, logit) in allowed.iter().zip(kept) {
+            logits[id as usize] = logit;
+        }
+    }
+    for &id in forbidden {
+        logits[id as usize] = FORBIDDEN;
+    }
+}
+
+/// For each wanted row of all blocks, the tokens that it is restricted to.
+fn allowed_tokens<'a>(
+    blocks: &[Block<'a>],
+    rows: usize,
+    vocab: usize,
+) -> Result<Vec<Option<&'a [u32]>>> {
+    let mut allowed = vec![None; rows];
+    let mut start = 0;
+    for block in blocks {
+        for (row, tokens) in block.allowed {
+            check_tokens(tokens, vocab)?;
+            if *row >= block.wanted.len() || tokens.is_empty() {
+                return Err(InferenceError::Pass {
+                    detail: format!(
+                        "expected tokens for some of {} wanted rows, got {} for row {row}",
+                        block.wanted.len(),
+                        tokens.len()
+                    ),
+                });
+            }
+            allowed[start + row] = Some(tokens.as_slice());
+        }
+        start += block.wanted.len();
+    }
+    Ok(allowed)
+}
+
+fn check_tokens(tokens: &[u32], vocab: usize) -> Result<()> {
+    let outside = tokens.iter().position(|&id| id as usize >= vocab);
+    outside.map_or(Ok(()), |position| {
+        Err(InferenceError::TokenRange {
+            id: i64::from(tokens[position]),
+            position,
+            vocab_size: vocab,
+        })
+    })
 }
 
 impl Predictions {

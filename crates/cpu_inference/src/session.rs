@@ -1,5 +1,8 @@
 //! One text that grows, with what the model remembers of it.
 
+use std::mem;
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::slice;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,7 +15,7 @@ use crate::error::{InferenceError, Result};
 use crate::kv_cache::{CachePrecision, KvCache};
 use crate::model::{Model, Watch};
 use crate::pass::{Pass, Segment};
-use crate::prediction::{PredictionRequest, Predictions};
+use crate::prediction::{Block, PredictionRequest, Predictions};
 use crate::sampler::{Choice, Sampler};
 use crate::text::Text;
 
@@ -158,7 +161,7 @@ impl Session {
     /// leaves nothing behind.
     ///
     /// # Errors
-    /// As [`Session::extend`]; wanted rows that do not ascend within the block; [`InferenceError::NotFinite`].
+    /// As [`predict_all`].
     pub fn predict(
         &mut self,
         ids: &[i32],
@@ -166,26 +169,14 @@ impl Session {
         request: &PredictionRequest<'_>,
         sampler: &mut Sampler,
     ) -> Result<Predictions> {
-        self.check(ids)?;
-        let Self {
-            model, text, pass, ..
-        } = self;
-        pass.clear();
-        let segments = [
-            Segment::Frozen {
-                cache: 0,
-                len: text.cache.len(),
-            },
-            Segment::Own { causal: false },
-        ];
-        pass.span(ids.iter().map(|&id| id as u32), text.cache.len(), &segments);
-        if let Some(adapter) = &text.adapter {
-            pass.adapt(adapter);
-        }
-        pass.want(wanted.iter().copied());
-        model.run(pass, slice::from_mut(&mut text.cache), |states| {
-            states.predict(request, sampler)
-        })
+        let block = Block {
+            ids,
+            wanted,
+            allowed: &[],
+            sampler,
+        };
+        let mut found = predict_all(&mut [self], &mut [block], request, None)?;
+        Ok(found.pop().unwrap_or_default())
     }
 
     /// Forgets the tokens from `len` on; logits are gone until the next token is read.
@@ -208,6 +199,20 @@ impl Session {
             });
         }
         sampler.sample(&self.text.logits, &self.text.tokens)
+    }
+
+    /// Adds a block to a pass, behind what was read, which is cache number `cache` of the pass.
+    fn frame(&self, pass: &mut Pass, cache: usize, ids: &[i32]) -> Range<usize> {
+        let len = self.text.cache.len();
+        let segments = [
+            Segment::Frozen { cache, len },
+            Segment::Own { causal: false },
+        ];
+        let rows = pass.span(ids.iter().map(|&id| id as u32), len, &segments);
+        if let Some(adapter) = &self.text.adapter {
+            pass.adapt(adapter);
+        }
+        rows
     }
 
     fn check(&self, ids: &[i32]) -> Result<()> {
@@ -233,11 +238,14 @@ impl Session {
         Ok(())
     }
 
+    fn empty_cache(&self) -> KvCache {
+        KvCache::new(self.text.cache.shape())
+    }
+
     /// The text, for the batcher to read; an empty one stands in for it.
     fn lend(&mut self) -> Text {
-        let empty = KvCache::new(self.text.cache.shape());
-        let stand_in = Text::new(self.text.number, empty);
-        std::mem::replace(&mut self.text, stand_in)
+        let stand_in = Text::new(self.text.number, self.empty_cache());
+        mem::replace(&mut self.text, stand_in)
     }
 }
 
@@ -296,4 +304,97 @@ pub fn extend_all(sessions: &mut [&mut Session], ids: &[&[i32]], watch: Watch<'_
             }
         });
     outcome
+}
+
+/// Texts that lack what those of a pass were told.
+pub struct Guidance<'g, 's> {
+    /// 1 changes nothing, above 1 leads further away from them.
+    pub scale: f32,
+    /// One for each text of the pass.
+    pub sessions: &'g mut [&'s mut Session],
+    /// Their blocks, as long as those of the pass.
+    pub ids: &'g [&'g [i32]],
+}
+
+/// What the model makes of wanted rows of blocks, in one pass. Each block sees itself and the tokens that its
+/// session has read, and leaves nothing behind. See [`crate::States::predict`] for guidance.
+///
+/// # Errors
+/// As [`Session::extend`]; wanted rows that do not ascend within their block; sessions of several models, or
+/// not one for each block; [`InferenceError::NotFinite`].
+pub fn predict_all<'s>(
+    sessions: &mut [&'s mut Session],
+    blocks: &mut [Block<'_>],
+    request: &PredictionRequest<'_>,
+    guidance: Option<Guidance<'_, 's>>,
+) -> Result<Vec<Predictions>> {
+    let scale = guidance.as_ref().map(|guidance| guidance.scale);
+    let (others, other_ids) = guidance.map_or((&mut [][..], &[][..]), |guidance| {
+        (guidance.sessions, guidance.ids)
+    });
+    let Some(model) = sessions.first().map(|first| Arc::clone(&first.model)) else {
+        return Ok(Vec::new());
+    };
+    let ids: Vec<&[i32]> = blocks.iter().map(|block| block.ids).collect();
+    let lengths = |ids: &[&[i32]]| ids.iter().map(|ids| ids.len()).collect::<Vec<_>>();
+    let alike = |session: &&'s mut Session| Arc::ptr_eq(&session.model, &model);
+    if sessions.len() != blocks.len()
+        || others.len() != other_ids.len()
+        || (scale.is_some() && lengths(&ids) != lengths(other_ids))
+        || !sessions.iter().chain(&*others).all(alike)
+    {
+        return Err(InferenceError::Pass {
+            detail: format!(
+                "expected sessions of one model for {} blocks, and as many of the same lengths to guide them, \
+                 got {} and {}",
+                blocks.len(),
+                sessions.len(),
+                others.len()
+            ),
+        });
+    }
+    let mut pass = mem::take(&mut sessions[0].pass);
+    pass.clear();
+    let mut wanted = Vec::new();
+    let texts = sessions.iter().chain(&*others);
+    for (cache, (session, ids)) in texts.zip(ids.iter().chain(other_ids)).enumerate() {
+        session.check(ids)?;
+        let rows = session.frame(&mut pass, cache, ids);
+        let block = &blocks[cache % blocks.len()];
+        if let Some(&row) = block.wanted.iter().find(|&&row| row >= ids.len()) {
+            return Err(InferenceError::Pass {
+                detail: format!("row {row} is wanted of a block of {}", ids.len()),
+            });
+        }
+        wanted.extend(block.wanted.iter().map(|row| rows.start + row));
+    }
+    pass.want(wanted);
+    let found = with_caches(sessions, others, |caches| {
+        model.run(&pass, caches, |states| {
+            states.predict(request, blocks, scale)
+        })
+    });
+    sessions[0].pass = pass;
+    found
+}
+
+/// Calls `work` with the caches of texts, which have them back afterwards, whatever happens.
+fn with_caches<'s, T>(
+    sessions: &mut [&'s mut Session],
+    others: &mut [&'s mut Session],
+    work: impl FnOnce(&mut [KvCache]) -> T,
+) -> T {
+    let mut caches: Vec<KvCache> = sessions
+        .iter_mut()
+        .chain(others.iter_mut())
+        .map(|session| {
+            let empty = session.empty_cache();
+            mem::replace(&mut session.text.cache, empty)
+        })
+        .collect();
+    let result = catch_unwind(AssertUnwindSafe(|| work(&mut caches)));
+    for (session, cache) in sessions.iter_mut().chain(others).zip(caches) {
+        session.text.cache = cache;
+    }
+    result.unwrap_or_else(|payload| resume_unwind(payload))
 }

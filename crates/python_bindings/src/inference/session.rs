@@ -1,9 +1,13 @@
 use std::sync::Arc;
 
-use cpu_inference::{CachePrecision, InferenceError, PredictionRequest, SamplingSettings};
+use cpu_inference::{
+    Block, CachePrecision, Guidance, InferenceError, PredictionRequest, SamplingSettings,
+};
 use numpy::ndarray::Array2;
 use numpy::{IntoPyArray, PyArray1, PyArray2, PyReadonlyArray1};
+use pyo3::PyClass;
 use pyo3::prelude::*;
+use pyo3::pyclass::boolean_struct::False;
 
 use super::adapter::Adapter;
 use super::model::Model;
@@ -71,6 +75,9 @@ impl Sampler {
 
 type Ids<'py> = PyReadonlyArray1<'py, i32>;
 
+/// For some rows, by index, the only tokens that may be chosen.
+type Allowed = Vec<(usize, Vec<u32>)>;
+
 /// Ids, confidence and entropy of each row; the most probable ids and their confidence; logits.
 type Predictions<'py> = (
     Bound<'py, PyArray1<i32>>,
@@ -80,6 +87,55 @@ type Predictions<'py> = (
     Bound<'py, PyArray2<f32>>,
     Option<Bound<'py, PyArray2<f32>>>,
 );
+
+/// Rows of a block; a negative one is none of it.
+fn wanted(rows: &PyReadonlyArray1<'_, i64>) -> PyResult<Vec<usize>> {
+    let rows = rows.as_slice()?.iter();
+    Ok(rows
+        .map(|&row| usize::try_from(row).unwrap_or(usize::MAX))
+        .collect())
+}
+
+fn slices<'a>(ids: &'a [Ids<'_>]) -> PyResult<Vec<&'a [i32]>> {
+    Ok(ids
+        .iter()
+        .map(|ids| ids.as_slice())
+        .collect::<Result<_, _>>()?)
+}
+
+/// Objects to be changed, all different.
+fn borrowed<'py, T: PyClass<Frozen = False>>(
+    objects: &[Bound<'py, T>],
+) -> PyResult<Vec<PyRefMut<'py, T>>> {
+    Ok(objects
+        .iter()
+        .map(Bound::try_borrow_mut)
+        .collect::<Result<_, _>>()?)
+}
+
+fn predictions(
+    py: Python<'_>,
+    found: cpu_inference::Predictions,
+    logits: bool,
+) -> PyResult<Predictions<'_>> {
+    let count = found.ids.len();
+    let to_i32 = |ids: Vec<u32>| -> Vec<i32> { ids.into_iter().map(|id| id as i32).collect() };
+    let columns = found.top_ids.len() / count.max(1);
+    let vocab = found.logits.len() / count.max(1);
+    let logits = logits.then(|| matrix(py, found.logits, vocab.max(1)));
+    Ok((
+        to_i32(found.ids).into_pyarray(py),
+        found.confidence.into_pyarray(py),
+        found.entropy.into_pyarray(py),
+        Array2::from_shape_vec((count, columns), to_i32(found.top_ids))
+            .unwrap_or_default()
+            .into_pyarray(py),
+        Array2::from_shape_vec((count, columns), found.top_confidence)
+            .unwrap_or_default()
+            .into_pyarray(py),
+        logits.transpose()?,
+    ))
+}
 
 #[pyclass(module = "ai_os_diffusion._native")]
 pub struct Session {
@@ -135,14 +191,8 @@ impl Session {
                 return Err(raise(&InferenceError::TwoWriters { cache }));
             }
         }
-        let mut sessions: Vec<PyRefMut<'_, Session>> = sessions
-            .iter()
-            .map(|session| session.try_borrow_mut())
-            .collect::<Result<_, _>>()?;
-        let ids: Vec<&[i32]> = ids
-            .iter()
-            .map(|ids| ids.as_slice())
-            .collect::<Result<_, _>>()?;
+        let mut sessions = borrowed(&sessions)?;
+        let ids = slices(&ids)?;
         let mut sessions: Vec<_> = sessions
             .iter_mut()
             .map(|session| &mut session.inner)
@@ -165,12 +215,7 @@ impl Session {
         logits: bool,
     ) -> PyResult<Predictions<'py>> {
         let ids = ids.as_slice()?;
-        // A negative row is none of the block's.
-        let wanted: Vec<usize> = rows
-            .as_slice()?
-            .iter()
-            .map(|&row| usize::try_from(row).unwrap_or(usize::MAX))
-            .collect();
+        let wanted = wanted(&rows)?;
         let forbidden = forbidden.unwrap_or_default();
         let request = PredictionRequest {
             top_k,
@@ -185,26 +230,82 @@ impl Session {
         let found = py
             .detach(|| self.inner.predict(ids, &wanted, &request, sampler))
             .map_err(|fault| raise(&fault))?;
-        let count = found.ids.len();
-        let to_i32 = |ids: Vec<u32>| -> Vec<i32> { ids.into_iter().map(|id| id as i32).collect() };
-        let columns = found.top_ids.len() / count.max(1);
-        let top_ids = Array2::from_shape_vec((count, columns), to_i32(found.top_ids));
-        let top_ids = top_ids.unwrap_or_default().into_pyarray(py);
-        let top_confidence = Array2::from_shape_vec((count, columns), found.top_confidence);
-        let top_confidence = top_confidence.unwrap_or_default().into_pyarray(py);
-        let vocab = found.logits.len() / count.max(1);
-        Ok((
-            to_i32(found.ids).into_pyarray(py),
-            found.confidence.into_pyarray(py),
-            found.entropy.into_pyarray(py),
-            top_ids,
-            top_confidence,
-            if logits {
-                Some(matrix(py, found.logits, vocab.max(1))?)
-            } else {
-                None
-            },
-        ))
+        predictions(py, found, logits)
+    }
+
+    #[staticmethod]
+    #[pyo3(signature = (sessions, ids, rows, samplers, *, top_k=0, forbidden=None, allowed=None, guidance=None))]
+    #[allow(clippy::too_many_arguments)] // What Python passes, by name.
+    fn predict_all<'py>(
+        py: Python<'py>,
+        sessions: Vec<Bound<'py, Session>>,
+        ids: Vec<Ids<'py>>,
+        rows: Vec<PyReadonlyArray1<'py, i64>>,
+        samplers: Vec<Bound<'py, Sampler>>,
+        top_k: usize,
+        forbidden: Option<Vec<u32>>,
+        allowed: Option<Vec<Allowed>>,
+        guidance: Option<(f32, Vec<Bound<'py, Session>>, Vec<Ids<'py>>)>,
+    ) -> PyResult<Vec<Predictions<'py>>> {
+        let count = ids.len();
+        let allowed = allowed.unwrap_or_else(|| vec![Vec::new(); count]);
+        if [sessions.len(), rows.len(), samplers.len(), allowed.len()] != [count; 4] {
+            return Err(raise(&InferenceError::Pass {
+                detail: format!(
+                    "expected sessions, rows, samplers and allowed tokens for {count} blocks, got {}, {}, {} and {}",
+                    sessions.len(),
+                    rows.len(),
+                    samplers.len(),
+                    allowed.len()
+                ),
+            }));
+        }
+        let scale = guidance.as_ref().map(|(scale, ..)| *scale);
+        let (others, other_ids) =
+            guidance.map_or_else(Default::default, |(_, others, ids)| (others, ids));
+        for (cache, session) in sessions.iter().chain(&others).enumerate() {
+            let mut before = sessions.iter().chain(&others).take(cache);
+            if before.any(|other| other.is(session)) {
+                return Err(raise(&InferenceError::TwoWriters { cache }));
+            }
+        }
+        let mut sessions = borrowed(&sessions)?;
+        let mut others = borrowed(&others)?;
+        let mut samplers = borrowed(&samplers)?;
+        let (ids, other_ids) = (slices(&ids)?, slices(&other_ids)?);
+        let rows = rows.iter().map(wanted).collect::<PyResult<Vec<_>>>()?;
+        let mut blocks: Vec<Block<'_>> = samplers
+            .iter_mut()
+            .zip(ids.iter().zip(&rows).zip(&allowed))
+            .map(|(sampler, ((ids, wanted), allowed))| Block {
+                ids,
+                wanted,
+                allowed,
+                sampler: &mut sampler.inner,
+            })
+            .collect();
+        let mut sessions: Vec<_> = sessions.iter_mut().map(|one| &mut one.inner).collect();
+        let mut others: Vec<_> = others.iter_mut().map(|one| &mut one.inner).collect();
+        let forbidden = forbidden.unwrap_or_default();
+        let request = PredictionRequest {
+            top_k,
+            forbidden: &forbidden,
+            logits: false,
+        };
+        let found = py
+            .detach(|| {
+                let guidance = scale.map(|scale| Guidance {
+                    scale,
+                    sessions: &mut others,
+                    ids: &other_ids,
+                });
+                cpu_inference::predict_all(&mut sessions, &mut blocks, &request, guidance)
+            })
+            .map_err(|fault| raise(&fault))?;
+        found
+            .into_iter()
+            .map(|one| predictions(py, one, false))
+            .collect()
     }
 
     fn push(&mut self, py: Python, id: i32) -> PyResult<()> {
