@@ -21,7 +21,7 @@ LAYERS = [
     ["answers"],
     ["inference"],
     ["models"],
-    ["storage", "ingestion"],
+    ["diffusion", "storage", "ingestion"],
     ["config"],
     ["contracts", "utils"],
 ]

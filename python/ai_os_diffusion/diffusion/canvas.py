@@ -1,0 +1,92 @@
+"""What is being written: tokens that stand, and positions that are still open."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ai_os_diffusion.contracts import Predictions
+from ai_os_diffusion.utils.errors import SamplingError
+
+__all__ = ["Canvas"]
+
+Rows = NDArray[np.int64]
+
+
+class Canvas:
+    """A block of positions, some given, the others open, and how each open one was filled.
+
+    A given position never changes, and the mask token never stands in a filled one.
+
+    Attributes:
+        ids: int32[n]; open positions hold the mask token.
+        is_open: bool[n].
+        is_given: bool[n], true where the text is not to be written.
+        confidence: float32[n], probability of a token when it was committed; 1 where it was given.
+        entropy: float32[n], nats of the distribution it was taken from; 0 where it was given.
+        committed_at: int32[n], the pass, from 1; 0 where it was given or is open.
+        revisions: int32[n], how often a token was taken back or replaced.
+        passes: forward passes so far.
+        changed: positions that the last pass changed.
+    """
+
+    def __init__(self, ids: ArrayLike, mask_id: int) -> None:
+        """Begin with a text in which the mask token stands where something is to be written.
+
+        Raises:
+            SamplingError: nothing is to be written.
+        """
+        self.ids = np.array(ids, np.int32)
+        self.mask_id = mask_id
+        self.is_open = self.ids == mask_id
+        if self.ids.ndim != 1 or not self.is_open.any():
+            raise SamplingError("expected a row of tokens with at least one open position")
+        self.is_given = ~self.is_open
+        count = len(self.ids)
+        self.confidence = np.where(self.is_given, np.float32(1), np.float32(0))
+        self.entropy = np.zeros(count, np.float32)
+        self.committed_at = np.zeros(count, np.int32)
+        self.revisions = np.zeros(count, np.int32)
+        self.passes = 0
+        self.changed: Rows = np.zeros(0, np.int64)
+
+    @property
+    def open_rows(self) -> Rows:
+        """Positions that are open, in order."""
+        return np.flatnonzero(self.is_open)
+
+    @property
+    def written_rows(self) -> Rows:
+        """Positions that were filled."""
+        return np.flatnonzero(~self.is_open & ~self.is_given)
+
+    def begin_pass(self) -> None:
+        """Count a pass; it has changed nothing yet."""
+        self.passes += 1
+        self.changed = np.zeros(0, np.int64)
+
+    def commit(self, rows: Rows, found: Predictions, chosen: NDArray[np.int64]) -> None:
+        """Write tokens.
+
+        Args:
+            rows: the positions that `found` is about.
+            found: predictions.
+            chosen: indices into `rows`.
+        """
+        at, ids = rows[chosen], found.ids[chosen]
+        if self.is_given[at].any() or (ids == self.mask_id).any():
+            raise SamplingError("a sampler wrote over given text, or wrote the mask token")
+        self.revisions[at] += ~self.is_open[at]
+        self.ids[at], self.is_open[at] = ids, False
+        self.confidence[at], self.entropy[at] = found.confidence[chosen], found.entropy[chosen]
+        self.committed_at[at] = self.passes
+        self.changed = np.union1d(self.changed, at)
+
+    def remask(self, rows: Rows) -> None:
+        """Take tokens back."""
+        if self.is_given[rows].any():
+            raise SamplingError("a sampler took back given text")
+        self.revisions[rows] += 1
+        self.ids[rows], self.is_open[rows] = self.mask_id, True
+        self.confidence[rows], self.entropy[rows], self.committed_at[rows] = 0, 0, 0
+        self.changed = np.union1d(self.changed, rows)

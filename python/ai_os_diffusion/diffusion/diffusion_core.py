@@ -1,0 +1,233 @@
+"""Texts that are written block by block, each block in few passes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ai_os_diffusion.contracts import Ask, Denoiser, DenoisingText, Predictions
+from ai_os_diffusion.diffusion.canvas import Canvas
+from ai_os_diffusion.diffusion.samplers import Sampler
+from ai_os_diffusion.utils.errors import SamplingError
+
+__all__ = ["DenoisingStep", "DiffusionCore", "DiffusionRequest", "Written"]
+
+Ids = NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class DiffusionRequest:
+    """A text to be written.
+
+    Attributes:
+        prompt: int32[n], read before anything is written; may be empty where a block has given text.
+        blocks: what each block begins as, one after the other: int32[length], open positions masked.
+        sampler_of: the sampler for the block of an index.
+        temperature: 0 takes the most probable token.
+        seed: of all that is drawn.
+        top_k: alternatives that are told of each token.
+        stops: whether an end token ends the text: what stands behind it is dropped, and later blocks are not
+            written.
+        allowed: tokens that may be written at a position of a block: by (block, position).
+        unguided: the prompt without what it tells, see `Denoiser.read`.
+    """
+
+    prompt: Ids
+    blocks: Sequence[Ids]
+    sampler_of: Callable[[int], Sampler]
+    temperature: float = 0.0
+    seed: int = 0
+    top_k: int = 0
+    stops: bool = True
+    allowed: Mapping[tuple[int, int], Ids] = field(default_factory=dict)
+    unguided: Ids | None = None
+
+
+@dataclass(frozen=True)
+class DenoisingStep:
+    """What one pass did to one text.
+
+    Attributes:
+        request: index of the text.
+        block: index of the block.
+        number: of the pass, over all blocks of the text, from 1.
+        rows: int64[n], positions of the block that changed, in order.
+        ids: int32[n], what stands there now; the mask token where one was taken back.
+        confidence: float32[n].
+        entropy: float32[n], nats.
+        canvas: int32[length], the block as it is now.
+    """
+
+    request: int
+    block: int
+    number: int
+    rows: NDArray[np.int64]
+    ids: Ids
+    confidence: NDArray[np.float32]
+    entropy: NDArray[np.float32]
+    canvas: Ids
+
+
+@dataclass
+class Written:
+    """A text that was written.
+
+    Attributes:
+        canvases: its blocks, as far as they were written.
+        alternatives: for each block, (ids, probabilities) [length, top_k] of the pass in which a position
+            was committed.
+        passes: forward passes of blocks.
+        is_ended: whether an end token ended it.
+        read_s: seconds for reading the prompt. write_s: seconds for writing; those of passes that several
+            texts shared count for each.
+    """
+
+    canvases: list[Canvas] = field(default_factory=list)
+    alternatives: list[tuple[Ids, NDArray[np.float32]]] = field(default_factory=list)
+    passes: int = 0
+    is_ended: bool = False
+    read_s: float = 0.0
+    write_s: float = 0.0
+
+
+class DiffusionCore:
+    """Writes by denoising; it sees neither files nor models.
+
+    Args:
+        denoiser: predicts.
+    """
+
+    def __init__(self, denoiser: Denoiser) -> None:
+        self.denoiser = denoiser
+
+    def write(self, requests: Sequence[DiffusionRequest]) -> list[Written]:
+        """Write texts, all of them in common passes; each as it would be alone.
+
+        Raises:
+            SamplingError: a request contradicts itself.
+        """
+        writing = [_Text(self.denoiser, request, index) for index, request in enumerate(requests)]
+        for _ in self._steps(writing):
+            pass
+        return [text.written for text in writing]
+
+    def stream(self, request: DiffusionRequest, into: Written | None = None) -> Iterator[DenoisingStep]:
+        """Write one text, and tell of each pass what it changed.
+
+        Args:
+            request: the text.
+            into: filled as the text is written.
+
+        Raises:
+            SamplingError: the request contradicts itself.
+        """
+        text = _Text(self.denoiser, request, 0, into)
+        return self._steps([text])
+
+    def _steps(self, texts: Sequence[_Text]) -> Iterator[DenoisingStep]:
+        live = [text for text in texts if text.is_live]
+        while live:
+            begun = time.perf_counter()
+            found = self.denoiser.predict([text.ask() for text in live])
+            passed = time.perf_counter() - begun
+            for text, predictions in zip(live, found, strict=True):
+                yield text.take(predictions, passed)
+            live = [text for text in live if text.is_live]
+
+
+class _Text:
+    """A text on its way: its block, the sampler that works on it, and what that asks for next."""
+
+    def __init__(
+        self, denoiser: Denoiser, request: DiffusionRequest, index: int, into: Written | None = None
+    ) -> None:
+        self._denoiser, self._request, self._index = denoiser, request, index
+        self.written = Written() if into is None else into
+        room = sum(map(len, request.blocks))
+        if not request.blocks:
+            raise SamplingError("expected at least one block to write")
+        if len(request.prompt) + room > denoiser.window:
+            raise SamplingError(
+                f"the prompt has {len(request.prompt)} tokens and {room} are to be written, and the model "
+                f"sees {denoiser.window}; shorten one of them"
+            )
+        self._random = np.random.default_rng(request.seed)
+        begun = time.perf_counter()
+        self._text: DenoisingText = denoiser.read(
+            request.prompt,
+            room=room,
+            temperature=request.temperature,
+            seed=request.seed,
+            top_k=request.top_k,
+            unguided=request.unguided,
+        )
+        self.written.read_s = time.perf_counter() - begun
+        self.is_live = True
+        self._rows: NDArray[np.int64]
+        self._begin(0)
+
+    def ask(self) -> Ask:
+        """What the next pass is to predict."""
+        canvas, block = self._canvas, len(self.written.canvases) - 1
+        allowed = {
+            at: tokens
+            for at, row in enumerate(self._rows.tolist())
+            if (tokens := self._request.allowed.get((block, row))) is not None
+        }
+        return Ask(self._text, canvas.ids, self._rows, allowed)
+
+    def take(self, found: Predictions, seconds: float) -> DenoisingStep:
+        """Go on with what a pass predicted."""
+        canvas, rows, block = self._canvas, self._rows, len(self.written.canvases) - 1
+        canvas.begin_pass()
+        self.written.passes += 1
+        self.written.write_s += seconds
+        ended = False
+        try:
+            self._rows = self._sampler.send(found)
+        except StopIteration:
+            ended = True
+        changed = canvas.changed
+        ids, probabilities = self.written.alternatives[-1]
+        is_new = np.isin(rows, changed)
+        ids[rows[is_new]], probabilities[rows[is_new]] = found.top_ids[is_new], found.top_confidence[is_new]
+        step = DenoisingStep(
+            self._index,
+            block,
+            self.written.passes,
+            changed,
+            canvas.ids[changed],
+            canvas.confidence[changed],
+            canvas.entropy[changed],
+            canvas.ids.copy(),
+        )
+        self.written.is_ended = self._request.stops and self._is_ended()
+        if self.written.is_ended or (ended and block + 1 == len(self._request.blocks)):
+            self.is_live = False
+        elif ended:
+            begun = time.perf_counter()
+            self._text.append(canvas.ids)
+            self.written.write_s += time.perf_counter() - begun
+            self._begin(block + 1)
+        return step
+
+    def _begin(self, block: int) -> None:
+        canvas = Canvas(self._request.blocks[block], self._denoiser.mask_id)
+        shape = len(canvas.ids), self._request.top_k
+        self._canvas = canvas
+        self.written.canvases.append(canvas)
+        self.written.alternatives.append((np.zeros(shape, np.int32), np.zeros(shape, np.float32)))
+        self._sampler = self._request.sampler_of(block)(canvas, self._random)
+        self._rows = next(self._sampler)
+
+    def _is_ended(self) -> bool:
+        """Whether an end token was written, and all before it."""
+        canvas = self._canvas
+        ends = np.flatnonzero(
+            np.isin(canvas.ids, list(self._denoiser.end_ids)) & ~canvas.is_open & ~canvas.is_given
+        )
+        return bool(len(ends)) and not canvas.is_open[: ends[0]].any()
