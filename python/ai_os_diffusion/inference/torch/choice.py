@@ -13,6 +13,7 @@ from ai_os_diffusion import _native
 from ai_os_diffusion.utils.errors import InferenceError
 
 __all__ = [
+    "FORBIDDEN",
     "GREEDY",
     "Predictions",
     "choose",
@@ -29,7 +30,7 @@ Settings = tuple[float, float, float, float, float]
 
 GREEDY: Settings = (0.0, 0.0, 1.0, 0.0, 1.0)
 
-_FORBIDDEN = -1e30
+FORBIDDEN = -1e30
 
 
 def is_drawn(settings: Settings) -> bool:
@@ -131,7 +132,7 @@ def summarise(
         if not 0 <= id < vocab:
             raise InferenceError(f"token id {id} at position {position} is outside the vocabulary of {vocab}")
     if len(forbidden):
-        logits[:, torch.tensor(list(forbidden), device=logits.device)] = _FORBIDDEN
+        logits[:, torch.tensor(list(forbidden), device=logits.device)] = FORBIDDEN
     total = logits.logsumexp(-1, keepdim=True)
     entropy = (total[:, 0] - ((logits - total).exp() * logits).sum(-1)).clamp_min(0)
     top, top_ids = logits.topk(min(max(top_k, 1), vocab), -1)
@@ -142,7 +143,7 @@ def summarise(
         ids = choose(logits, table, units)
     else:
         ids = logits.argmax(-1)
-    if not bool((entropy.isfinite() & (top[:, 0] > _FORBIDDEN)).all()):
+    if not bool((entropy.isfinite() & (top[:, 0] > FORBIDDEN)).all()):
         raise not_finite()
     # Equal ones come by id, as a stable order of the negated would give them.
     by_id = top_ids.argsort(-1)

@@ -18,9 +18,9 @@ from ai_os_diffusion.inference.torch.choice import (
     Settings,
     is_drawn,
     not_finite,
-    summarise,
 )
 from ai_os_diffusion.inference.torch.kv_cache import PAGE_TOKENS
+from ai_os_diffusion.inference.torch.prediction import predict_all
 from ai_os_diffusion.inference.torch.prefix_cache import Place, beginning
 from ai_os_diffusion.utils.errors import InferenceError, ShapeError
 
@@ -165,6 +165,34 @@ class TorchSession:
             ShapeError: the wanted rows do not ascend within the block, or it has none.
             InferenceError: as for `prefill`; the logits are not finite.
         """
+        return predict_all(
+            [self],
+            [ids],
+            [rows],
+            [sampler],
+            top_k=top_k,
+            forbidden=forbidden,
+            logits=logits,
+        )[0]
+
+    @staticmethod
+    def predict_all(
+        sessions: Sequence[TorchSession],
+        ids: Sequence[Ids],
+        rows: Sequence[NDArray[np.int64]],
+        samplers: Sequence[_native.Sampler],
+        **options: Any,
+    ) -> list[Predictions]:
+        """As `predict`, of a block for each session; see `prediction.predict_all`."""
+        return predict_all(sessions, ids, rows, samplers, **options)
+
+    def block_logits(self, ids: Ids, rows: NDArray[np.int64]) -> Tensor:
+        """float32[n, vocab] of the wanted rows of a block, which leaves nothing behind.
+
+        Raises:
+            ShapeError: the wanted rows do not ascend within the block, or it has none.
+            InferenceError: as for `prefill`.
+        """
         self._check(ids)
         wanted = [int(row) for row in rows]
         ascend = all(one < other for one, other in itertools.pairwise([-1, *wanted, len(ids)]))
@@ -176,25 +204,12 @@ class TorchSession:
             )
             raise ShapeError(f"pass: {what}, got {wanted}")
         texts = self.texts
-        with texts.device.running(f"a block of {len(ids)} tokens"):
-            self.reserve(len(self.tokens) + len(ids))
-            block = texts.batcher.steps.block(len(ids), len(self.tokens) + len(ids), self.adapter)
-            block.load(ids, len(self.tokens), self.pages)
-            block.run()
-            rows_wanted = torch.tensor(wanted, device=block.states.device)
-            scores = texts.network.head(block.states[:, rows_wanted], block.cards)[0]
-            try:
-                return summarise(
-                    scores,
-                    sampler,
-                    texts.device.precise,
-                    top_k=top_k,
-                    forbidden=forbidden or (),
-                    with_logits=logits,
-                )
-            except InferenceError:
-                self._taint()
-                raise
+        self.reserve(len(self.tokens) + len(ids))
+        block = texts.batcher.steps.block(len(ids), len(self.tokens) + len(ids), self.adapter)
+        block.load(ids, len(self.tokens), self.pages)
+        block.run()
+        at = torch.tensor(wanted, device=block.states.device)
+        return texts.network.head(block.states[:, at], block.cards)[0]
 
     def push(self, id: int) -> None:
         """Read one token."""
@@ -360,10 +375,10 @@ class TorchSession:
 
     def _check_finite(self, total: float) -> None:
         if not np.isfinite(total):
-            self._taint()
+            self.taint()
             raise not_finite()
 
-    def _taint(self) -> None:
+    def taint(self) -> None:
         """What is not a number must not reach the texts that take over these pages."""
         self._place = None
         with self.texts.device.running("a page"):

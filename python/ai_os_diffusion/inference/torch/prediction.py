@@ -1,0 +1,97 @@
+"""What rows of blocks give, of several texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ai_os_diffusion import _native
+from ai_os_diffusion.inference.torch.choice import FORBIDDEN, Predictions, summarise
+from ai_os_diffusion.utils.errors import InferenceError, ShapeError
+
+if TYPE_CHECKING:
+    from ai_os_diffusion.inference.torch.session import TorchSession
+
+__all__ = ["predict_all"]
+
+Ids = NDArray[np.int32]
+Allowed = Sequence[tuple[int, Sequence[int]]]
+Tensor = Any
+
+
+def predict_all(
+    sessions: Sequence[TorchSession],
+    ids: Sequence[Ids],
+    rows: Sequence[NDArray[np.int64]],
+    samplers: Sequence[_native.Sampler | None],
+    *,
+    top_k: int = 0,
+    forbidden: Sequence[int] | None = None,
+    allowed: Sequence[Allowed] | None = None,
+    guidance: tuple[float, Sequence[TorchSession], Sequence[Ids]] | None = None,
+    logits: bool = False,
+) -> list[Predictions]:
+    """Predict rows of a block behind each session; see `_native.Session.predict_all` for the arguments.
+
+    Raises:
+        ShapeError: arguments differ in number, or rows do not ascend within their block.
+        InferenceError: as for `prefill`; a session is there twice; the logits are not finite.
+    """
+    count = len(ids)
+    held = [()] * count if allowed is None else allowed
+    scale, others, other_ids = (1.0, (), ()) if guidance is None else guidance
+    if any(len(one) != count for one in (sessions, rows, samplers, held)) or (
+        guidance is not None and list(map(len, ids)) != list(map(len, other_ids))
+    ):
+        raise ShapeError(
+            f"pass: expected sessions, rows, samplers and allowed tokens for {count} blocks, and as many of "
+            f"the same lengths to guide them, got {len(sessions)}, {len(rows)}, {len(samplers)}, "
+            f"{len(held)} and {len(others)}"
+        )
+    everyone = [*sessions, *others]
+    if len({id(session) for session in everyone}) < len(everyone):
+        raise InferenceError("pass: a session is there twice; each belongs to one text")
+    found = []
+    for index, session in enumerate(sessions):
+        texts = session.texts
+        with texts.device.running(f"a block of {len(ids[index])} tokens"):
+            scores = session.block_logits(ids[index], rows[index])
+            if guidance is not None:
+                without = others[index].block_logits(other_ids[index], rows[index])
+                scores = without + scale * (scores - without)
+            _restrict(scores, held[index])
+            try:
+                found.append(
+                    summarise(
+                        scores,
+                        samplers[index],
+                        texts.device.precise,
+                        top_k=top_k,
+                        forbidden=forbidden or (),
+                        with_logits=logits,
+                    )
+                )
+            except InferenceError:
+                session.taint()
+                raise
+    return found
+
+
+def _restrict(scores: Tensor, allowed: Allowed) -> None:
+    """Leave in some rows nothing but the tokens that are allowed there."""
+    for row, tokens in allowed:
+        if not 0 <= row < len(scores) or not len(tokens):
+            raise ShapeError(f"pass: expected tokens for some of {len(scores)} wanted rows, got row {row}")
+        for position, id in enumerate(tokens):
+            if not 0 <= id < scores.shape[1]:
+                raise InferenceError(
+                    f"token id {id} at position {position} is outside the vocabulary of {scores.shape[1]}"
+                )
+        at = torch.tensor(list(tokens), device=scores.device)
+        kept = scores[row, at]
+        scores[row] = FORBIDDEN
+        scores[row, at] = kept
