@@ -12,10 +12,17 @@ PUBLIC = {
         "Config ModelConfig PerformanceConfig RetrievalConfig Setting StorageConfig "
         "describe_config load_config misspelt_variables"
     ),
-    "ai_os_diffusion.contracts": "Chunk Hit Memory Message Metadata TokenCounter",
+    "ai_os_diffusion.contracts": (
+        "Ask Chunk Denoiser DenoisingText Hit Memory Message Metadata Predictions TokenCounter"
+    ),
+    "ai_os_diffusion.diffusion": (
+        "AbsorbingCorruption Canvas Corruption DenoisingStep DiffusionCore DiffusionRequest NoiseScheduler "
+        "UniformCorruption Written"
+    ),
     "ai_os_diffusion.inference": (
-        "ArrowEngine FastTokenizer Generation GenerationStream InferenceCore WeightLoader get_best_device "
-        "get_cpu_features get_device_info is_rocm_platform is_vulkan_available print_device_info"
+        "ArrowEngine Diffusion DiffusionStream FastTokenizer Generation GenerationStream InferenceCore "
+        "WeightLoader get_best_device get_cpu_features get_device_info is_rocm_platform "
+        "is_vulkan_available print_device_info"
     ),
     "ai_os_diffusion.models.convert": "ConvertReport convert_model",
     "ai_os_diffusion.inference.device_utils": (
@@ -42,7 +49,7 @@ def test_a_module_offers_what_it_promises(module):
         (
             "inference.ArrowEngine",
             "encode encode_query encode_document similarity embed generate perplexity dimension "
-            "max_seq_length model_info close",
+            "max_seq_length model_info close diffuse diffuse_stream attach detach attached",
         ),
         (
             "inference.WeightLoader",

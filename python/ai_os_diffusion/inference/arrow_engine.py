@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ai_os_diffusion.contracts import Message
+from ai_os_diffusion.inference.denoising.diffusing import DiffusingEngine
 from ai_os_diffusion.inference.device_utils import resolve_device
 from ai_os_diffusion.inference.encoding.encode_call import typed_as_encode
 from ai_os_diffusion.inference.encoding.encode_options import (
@@ -49,7 +50,7 @@ __all__ = ["ArrowEngine"]
 Vectors = NDArray[np.float32]
 
 
-class ArrowEngine:
+class ArrowEngine(DiffusingEngine):
     """One model with its tokenizer. Safe to use from several threads; a context manager.
 
     Args:

@@ -15,7 +15,7 @@ from ai_os_diffusion.models.metadata import ModelMetadata
 from ai_os_diffusion.utils.errors import CardError
 
 if TYPE_CHECKING:
-    from ai_os_diffusion.models.cards import Card
+    from ai_os_diffusion.models.cards import Card, CardDescription
 
 __all__ = ["AttachedCards"]
 
@@ -62,6 +62,13 @@ class AttachedCards(Generic[Adapter]):
     def weights(self) -> dict[str, float]:
         """What is attached: names and weights, in the order of attaching."""
         return {name: weight for name, (_, weight) in self._cards.items()}
+
+    @property
+    def descriptions(self) -> list[CardDescription]:
+        """What the cards that a pass of this thread or task uses say of themselves."""
+        here = self._here.get()
+        cards = self._cards if here is None else here[0]
+        return [card.description for card, _ in cards.values()]
 
     def attach(self, card: Card | str | os.PathLike[str], weight: float = 1.0) -> None:
         """Use a card from now on, mixed with those attached before.

@@ -20,6 +20,16 @@ __all__ = ["Backend", "GenerationSession", "InferenceCore"]
 Vectors = NDArray[np.float32]
 
 
+_Predictions = tuple[
+    NDArray[np.int32],
+    NDArray[np.float32],
+    NDArray[np.float32],
+    NDArray[np.int32],
+    NDArray[np.float32],
+    NDArray[np.float32] | None,
+]
+
+
 class GenerationSession(Protocol):
     """One text that grows, with the keys and values of its tokens. Belongs to one caller."""
 
@@ -46,20 +56,28 @@ class GenerationSession(Protocol):
         top_k: int = 0,
         forbidden: Sequence[int] | None = None,
         logits: bool = False,
-    ) -> tuple[
-        NDArray[np.int32],
-        NDArray[np.float32],
-        NDArray[np.float32],
-        NDArray[np.int32],
-        NDArray[np.float32],
-        NDArray[np.float32] | None,
-    ]:
+    ) -> _Predictions:
         """Rows of a block that sees itself and the tokens read so far, and leaves nothing behind.
 
         Returns:
             Id, its probability and the entropy of each row, [n]; the most probable ids and their
             probabilities, [n, top_k]; logits, [n, vocab], if asked for.
         """
+        ...
+
+    @staticmethod
+    def predict_all(
+        sessions: Sequence[Any],
+        ids: Sequence[NDArray[np.int32]],
+        rows: Sequence[NDArray[np.int64]],
+        samplers: Sequence[_native.Sampler],
+        *,
+        top_k: int = 0,
+        forbidden: Sequence[int] | None = None,
+        allowed: Sequence[Sequence[tuple[int, Sequence[int]]]] | None = None,
+        guidance: tuple[float, Sequence[Any], Sequence[NDArray[np.int32]]] | None = None,
+    ) -> Sequence[_Predictions]:
+        """As `predict`, of a block for each session; see `_native.Session.predict_all`."""
         ...
 
     def push(self, id: int) -> None:

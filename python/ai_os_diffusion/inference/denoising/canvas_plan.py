@@ -1,0 +1,43 @@
+"""What is to be written for a call: prompt, blocks, and how the result is read from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["CanvasPlan"]
+
+Ids = NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class CanvasPlan:
+    """A canvas behind a prompt.
+
+    Attributes:
+        prompt: int32[n].
+        blocks: as in `DiffusionRequest`.
+        gaps: first and last + 1 of the positions that are read as one text, counted over all blocks.
+        result: text and value by what stands in the gaps.
+        stops: whether an end token ends the text.
+        allowed: as in `DiffusionRequest`.
+        unguided: as in `DiffusionRequest`.
+        by_token: write one token a pass unless told otherwise: given text behind a gap is no answer's end.
+        is_valid: whether what stands in the gaps is what was asked for.
+        fallback: what is written where it is not.
+    """
+
+    prompt: Ids
+    blocks: tuple[Ids, ...]
+    gaps: tuple[tuple[int, int], ...]
+    result: Callable[[list[str]], tuple[str, Any]]
+    stops: bool
+    allowed: Mapping[tuple[int, int], Ids] = field(default_factory=dict)
+    unguided: Ids | None = None
+    by_token: bool = False
+    is_valid: Callable[[list[str]], bool] = lambda fills: True  # noqa: ARG005
+    fallback: CanvasPlan | None = None

@@ -1,0 +1,341 @@
+"""Prompts, gaps and templates to text by diffusion."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ai_os_diffusion.contracts import Message
+from ai_os_diffusion.diffusion import DiffusionCore, DiffusionRequest, Written
+from ai_os_diffusion.inference.denoising.canvas_plan import CanvasPlan
+from ai_os_diffusion.inference.denoising.diffusion_options import DiffusionOptions
+from ai_os_diffusion.inference.denoising.diffusion_text import (
+    Diffusion,
+    DiffusionStep,
+    DiffusionStream,
+    DiffusionTimings,
+    TokenAlternative,
+)
+from ai_os_diffusion.inference.denoising.gaps import GappedText
+from ai_os_diffusion.inference.denoising.session_denoiser import SessionDenoiser
+from ai_os_diffusion.inference.denoising.slot_tokens import SlotTokens
+from ai_os_diffusion.inference.denoising.template import Template
+from ai_os_diffusion.inference.fast_tokenizer import FastTokenizer
+from ai_os_diffusion.inference.inference_core import InferenceCore
+from ai_os_diffusion.models.diffusion_settings import DiffusionSettings
+from ai_os_diffusion.utils.errors import SamplingError
+
+__all__ = ["Diffuser"]
+
+Ids = NDArray[np.int32]
+Context = str | Sequence[str]
+
+_ASKED = "Fill in the template."
+_MAX_FILL = 8
+_MAX_SLOT = 12
+
+
+class Diffuser:
+    """What `ArrowEngine.diffuse` does.
+
+    Args:
+        core: the forward pass, with its cards.
+        tokenizer: the model's.
+        settings: how the model writes by diffusion.
+        end_ids: tokens that end the model's texts.
+    """
+
+    def __init__(
+        self,
+        core: InferenceCore,
+        tokenizer: FastTokenizer,
+        settings: DiffusionSettings,
+        end_ids: frozenset[int],
+    ) -> None:
+        self._core, self._tokenizer, self._settings = core, tokenizer, settings
+        self._end_ids = frozenset(settings.end_ids) or end_ids
+
+    def plan(
+        self,
+        prompt: str | Sequence[Message] | None,
+        context: Context | None,
+        infill: str | None,
+        template: Mapping[str, Any] | None,
+        max_fill: int | None,
+        options: DiffusionOptions,
+    ) -> CanvasPlan:
+        """Lay out what a call asks for.
+
+        Raises:
+            SamplingError: it asks for nothing, or for what contradicts itself.
+        """
+        if infill is not None and template is not None:
+            raise SamplingError("infill and template are two canvases; give one of them")
+        if max_fill is not None and infill is None and template is None:
+            raise SamplingError("max_fill belongs to infill and template: it is the room of a gap")
+        if (infill is not None or template is not None) and options.max_tokens is not None:
+            raise SamplingError("max_tokens is for a text without gaps; max_fill is the room of a gap")
+        if infill is not None:
+            plan = self._infill(prompt, context, infill, _MAX_FILL if max_fill is None else max_fill)
+        elif template is not None:
+            plan = self._template(prompt, context, Template(template), max_fill)
+        else:
+            plan = self._text(prompt, context, options)
+        if options.guidance_scale == 1 or not len(plan.prompt):
+            return plan
+        # What a text is without what it was told: its prompt without the context, or masked.
+        unguided = np.full_like(plan.prompt, self._settings.mask_id)
+        if context is not None and self._settings.attention == "prefix" and isinstance(prompt, str):
+            unguided = self._prompt(prompt, "")
+        return replace(plan, unguided=unguided)
+
+    def write(self, plan: CanvasPlan, options: DiffusionOptions) -> Diffusion:
+        """Write a text."""
+        stream = self.stream(plan, options)
+        for _ in stream:
+            pass
+        return stream.diffusion
+
+    def stream(self, plan: CanvasPlan, options: DiffusionOptions) -> DiffusionStream:
+        """Write a text pass by pass."""
+        progress = _Progress(plan, options.own_seed)
+        return DiffusionStream(
+            self._steps(progress, options), lambda: self._result(progress, options.alternatives)
+        )
+
+    def _request(self, plan: CanvasPlan, options: DiffusionOptions, seed: int) -> DiffusionRequest:
+        return DiffusionRequest(
+            plan.prompt,
+            plan.blocks,
+            options.sampler_of(
+                self._settings,
+                [int((block == self._settings.mask_id).sum()) for block in plan.blocks],
+                by_token=plan.by_token,
+            ),
+            temperature=options.temperature,
+            seed=seed,
+            top_k=options.top_k,
+            stops=plan.stops,
+            allowed=plan.allowed,
+            unguided=plan.unguided,
+        )
+
+    def _steps(self, progress: _Progress, options: DiffusionOptions) -> Iterator[DiffusionStep]:
+        yield from self._passes(progress, options)
+        if progress.plan.fallback is not None and not progress.plan.is_valid(self._fills(progress)):
+            progress.plan, progress.written = progress.plan.fallback, Written()
+            yield from self._passes(progress, options)
+
+    def _passes(self, progress: _Progress, options: DiffusionOptions) -> Iterator[DiffusionStep]:
+        plan = progress.plan
+        denoiser = SessionDenoiser(
+            self._core,
+            self._settings,
+            self._end_ids,
+            guidance_scale=options.guidance_scale,
+            forbidden=() if plan.stops else sorted(self._end_ids),
+        )
+        request = self._request(plan, options, progress.seed)
+        starts = np.cumsum([0, *map(len, plan.blocks)])
+        canvas = self._shown(np.concatenate(plan.blocks))
+        for step in DiffusionCore(denoiser).stream(request, progress.written):
+            start = int(starts[step.block])
+            canvas[start : start + len(step.canvas)] = self._shown(step.canvas)
+            yield DiffusionStep(
+                step.number,
+                step.rows + start,
+                ["" if id == self._settings.mask_id else self._token(id) for id in step.ids.tolist()],
+                step.ids,
+                step.confidence,
+                step.entropy,
+                list(canvas),
+            )
+
+    def _rows(self, progress: _Progress) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        """For each gap its rows that are text, and those that were written for it, the end token too."""
+        ids = progress.joined("ids")
+        is_text = ~progress.joined("is_open") & (ids != self._settings.null_id)
+        is_end = np.isin(ids, list(self._end_ids))
+        found = []
+        for begin, end in progress.plan.gaps:
+            rows = np.arange(begin, min(end, len(ids)))
+            ends = np.flatnonzero(is_end[rows]) if progress.plan.stops else rows[:0]
+            stop = int(ends[0]) if len(ends) else len(rows)
+            text, written = rows[:stop], rows[: stop + 1]
+            found.append((text[is_text[text]], written[~progress.joined("is_open")[written]]))
+        return found
+
+    def _fills(self, progress: _Progress) -> list[str]:
+        ids = progress.joined("ids")
+        return [self._tokenizer.decode(ids[rows]) for rows, _ in self._rows(progress)]
+
+    def _result(self, progress: _Progress, alternatives: int) -> Diffusion:
+        plan, written = progress.plan, progress.written
+        fills, rows = self._fills(progress), self._rows(progress)
+        is_whole = len(written.canvases) == len(plan.blocks) and not progress.joined("is_open").any()
+        is_done = written.is_ended or is_whole
+        text, value = plan.result(fills) if is_done or plan.stops else ("".join(fills), None)
+        kept = np.concatenate([own for own, _ in rows])
+        counted = np.concatenate([own for _, own in rows])
+        confidence, top_ids, top = progress.joined("confidence"), *progress.alternatives
+        found = Diffusion(text)
+        found.tokens = progress.joined("ids")[kept].tolist()
+        found.confidences = confidence[kept].tolist()
+        found.entropies = progress.joined("entropy")[kept].tolist()
+        found.alternatives = [
+            [
+                TokenAlternative(self._token(id), id, share)
+                for id, share in zip(top_ids[row].tolist(), top[row].tolist(), strict=True)
+            ][:alternatives]
+            for row in kept
+        ]
+        found.fills, found.value, found.steps = fills, value, written.passes
+        found.log_confidence = float(np.log(np.maximum(confidence[counted], 1e-30), dtype=np.float64).sum())
+        found.finish_reason = "stop" if written.is_ended else "length" if is_whole else "abandoned"
+        found.prompt_tokens, found.seed = len(plan.prompt), progress.seed
+        found.timings = DiffusionTimings(written.read_s, written.write_s)
+        return found
+
+    def _text(self, prompt: Any, context: Context | None, options: DiffusionOptions) -> CanvasPlan:
+        ids, mask = self._prompt(prompt, context), self._settings.mask_id
+        length = options.block_length or self._settings.block_length
+        wanted = options.max_tokens or length
+        blocks = []
+        given = ids[:0]
+        if self._settings.attention == "block":
+            # Blocks are counted from the text's beginning: the first ends what the prompt began.
+            length = self._settings.block_length
+            given = ids[len(ids) // length * length :]
+            ids = ids[: len(ids) - len(given)]
+        left = wanted
+        while left:
+            room = min(left, length - len(given))
+            blocks.append(np.concatenate([given, np.full(room, mask, np.int32)]))
+            left, given = left - room, given[:0]
+        total = sum(map(len, blocks))
+        return CanvasPlan(
+            ids, tuple(blocks), ((total - wanted, total),), lambda fills: (fills[0].strip(), None), stops=True
+        )
+
+    def _infill(self, prompt: Any, context: Context | None, infill: str, room: int) -> CanvasPlan:
+        ids = self._prompt(prompt, context) if prompt is not None or context is not None else _NO_IDS
+        gapped = GappedText.parse(infill, self._encode, self._settings.mask_id, room)
+
+        def result(fills: list[str]) -> tuple[str, Any]:
+            return gapped.filled(fills), None
+
+        return CanvasPlan(ids, (gapped.ids,), gapped.gaps, result, stops=False, by_token=True)
+
+    def _template(
+        self, prompt: Any, context: Context | None, template: Template, max_fill: int | None
+    ) -> CanvasPlan:
+        notes = context if isinstance(context, str) else "\n".join(context or ())
+        said = [text for text in (notes, prompt) if text]
+        if not all(isinstance(text, str) for text in said):
+            raise SamplingError("a template takes a prompt as a text; give what it is filled from as context")
+        if prompt is None or context is None:
+            said.append(_ASKED)
+        ids = self._turn("\n\n".join(said)) if len(said) > 1 or prompt else _NO_IDS
+        tokens = SlotTokens(self._tokenizer, self._settings.null_id)
+        rooms = [
+            max(_MAX_SLOT if max_fill is None else max_fill, tokens.longest(slot)) for slot in template.slots
+        ]
+        pieces = template.pieces()
+        gapped = GappedText.of(pieces, pieces, self._encode, self._settings.mask_id, rooms)
+
+        def result(fills: list[str]) -> tuple[str, Any]:
+            value = template.value(fills)
+            return json.dumps(value, ensure_ascii=False), value
+
+        def is_valid(fills: list[str]) -> bool:
+            return all(slot.is_value(text) for slot, text in zip(template.slots, fills, strict=True))
+
+        # A minus without a number behind it is none: then it is written once more, without.
+        plan, fallback = (
+            CanvasPlan(
+                ids,
+                (gapped.ids,),
+                gapped.gaps,
+                result,
+                stops=False,
+                allowed=self._allowed(template, gapped, tokens, minus=minus),
+                is_valid=is_valid,
+            )
+            for minus in (True, False)
+        )
+        return replace(plan, fallback=fallback)
+
+    def _allowed(
+        self, template: Template, gapped: GappedText, tokens: SlotTokens, *, minus: bool
+    ) -> dict[tuple[int, int], Ids]:
+        return {
+            (0, begin + place): choices
+            for slot, (begin, end) in zip(template.slots, gapped.gaps, strict=True)
+            for place, choices in tokens.allowed(slot, end - begin, minus=minus)
+        }
+
+    def _prompt(self, prompt: str | Sequence[Message] | None, context: Context | None) -> Ids:
+        """Ids of what is read before the canvas. In text and in messages nothing is a special token."""
+        if prompt is None:
+            raise SamplingError("expected a prompt, messages, infill or template")
+        if context is None and not isinstance(prompt, str):
+            return self._tokenizer.apply_chat_template(
+                prompt, tokenize=True, chat_template=self._settings.chat_template
+            )
+        if not isinstance(prompt, str):
+            raise SamplingError("context belongs to a question as a text; write it into the messages")
+        if context is None:
+            return self._turn(prompt)
+        passages = context if isinstance(context, str) else "\n\n".join(context)
+        # Word for word: a passage may hold braces.
+        values = {"{context}": passages, "{question}": prompt}
+        return self._turn("".join(values.get(part, part) for part in _PLACES.split(self._settings.question)))
+
+    def _turn(self, text: str) -> Ids:
+        """A user's turn, or, of a model without turns, the text as it stands."""
+        if self._settings.chat_template is None and self._tokenizer.chat_template is None:
+            return self._encode(text)
+        return self._tokenizer.apply_chat_template(
+            [{"role": "user", "content": text}],
+            tokenize=True,
+            chat_template=self._settings.chat_template,
+        )
+
+    def _encode(self, text: str) -> Ids:
+        return self._tokenizer.encode(
+            text, add_special_tokens=False, padding=False, split_special_tokens=True
+        ).flat_ids
+
+    def _token(self, id: int) -> str:
+        return self._tokenizer.decode([id], skip_special_tokens=False)
+
+    def _shown(self, ids: Ids) -> list[str | None]:
+        return [None if id == self._settings.mask_id else self._token(id) for id in ids.tolist()]
+
+
+_NO_IDS = np.zeros(0, np.int32)
+_PLACES = re.compile(r"(\{context\}|\{question\})")
+
+
+class _Progress:
+    """What has been written of a plan so far."""
+
+    def __init__(self, plan: CanvasPlan, seed: int) -> None:
+        self.plan, self.seed, self.written = plan, seed, Written()
+
+    def joined(self, name: str) -> NDArray[Any]:
+        """An attribute of all canvases, one behind the other; at first those of the first block."""
+        parts = [getattr(canvas, name) for canvas in self.written.canvases]
+        return np.concatenate(parts) if parts else np.zeros(0, np.int32)
+
+    @property
+    def alternatives(self) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Most probable ids of all positions, and their probabilities."""
+        ids, shares = zip(*self.written.alternatives, strict=True)
+        return np.concatenate(ids), np.concatenate(shares)

@@ -1,0 +1,150 @@
+"""The verbs of an engine that write by diffusion."""
+
+from __future__ import annotations
+
+from abc import ABC
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from ai_os_diffusion.contracts import Message
+from ai_os_diffusion.utils.errors import InferenceError, SamplingError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from typing_extensions import Unpack
+
+    from ai_os_diffusion.inference.denoising.canvas_plan import CanvasPlan
+    from ai_os_diffusion.inference.denoising.diffuser import Diffuser
+    from ai_os_diffusion.inference.denoising.diffusion_options import DiffusionOptions
+    from ai_os_diffusion.inference.denoising.diffusion_text import Diffusion, DiffusionStream
+    from ai_os_diffusion.inference.fast_tokenizer import FastTokenizer
+    from ai_os_diffusion.inference.inference_core import InferenceCore
+
+__all__ = ["DiffuseOptions", "DiffusingEngine"]
+
+_MODALITIES = ("text",)
+KIND = "diffusion"
+
+
+class DiffuseOptions(TypedDict, total=False):
+    """Settings of `diffuse`.
+
+    Attributes:
+        num_steps: passes in all, from 1 to the number of positions; None, the default, takes as many as the
+            sampler needs: one for each round of sure enough tokens; for gaps of `infill` one a token.
+        max_tokens: positions of a text, by default one block.
+        block_length: positions that are written together; by default the model's.
+        temperature: 0, the default, takes the most probable token.
+        seed: same seed, same text on one machine; by default drawn anew and reported.
+        sampler: which positions a pass commits, by a name of `SAMPLERS`.
+        threshold: of the sampler "threshold": commits every position that is at least so sure.
+        guidance_scale: above 1 leads further away from what would be written without the context, or, where
+            there is none, without the prompt.
+        alternatives: most probable tokens to tell for each position.
+    """
+
+    num_steps: int | None
+    max_tokens: int | None
+    block_length: int | None
+    temperature: float
+    seed: int | None
+    sampler: str | None
+    threshold: float | None
+    guidance_scale: float
+    alternatives: int
+
+
+class DiffusingEngine(ABC):
+    """What `ArrowEngine` does by diffusion, with the card of kind "diffusion" that is attached."""
+
+    folder: Path
+    tokenizer: FastTokenizer
+
+    @property
+    def core(self) -> InferenceCore:
+        """The forward pass."""
+        raise NotImplementedError
+
+    def diffuse(
+        self,
+        prompt: str | Sequence[Message] | None = None,
+        *,
+        context: str | Sequence[str] | None = None,
+        infill: str | None = None,
+        template: Mapping[str, Any] | None = None,
+        max_fill: int | None = None,
+        modality: str = "text",
+        **options: Unpack[DiffuseOptions],
+    ) -> Diffusion:
+        """Write by diffusion: a block is open at first, and each pass fills the positions it is sure of.
+
+        Args:
+            prompt: a question or task; or messages. What they spell is text.
+            context: passages that the answer is to be found in, one or several texts.
+            infill: a text in which `{}` stands for each gap; given text stays to the letter.
+            template: a JSON object whose values are to be found, as names with types or as a JSON schema; the
+                result always parses and holds values of these types.
+            max_fill: most tokens of a gap or value, by default 8 and 12.
+            modality: "text".
+            **options: see `DiffuseOptions`.
+
+        Returns:
+            A `Diffusion`, which is a `str`.
+
+        Raises:
+            InferenceError: the model does not write by diffusion.
+            SamplingError: a setting is out of range, or two contradict each other.
+        """
+        diffuser, plan, settings = self._planned(
+            prompt, context, infill, template, max_fill, modality, options
+        )
+        return diffuser.write(plan, settings)
+
+    def diffuse_stream(
+        self,
+        prompt: str | Sequence[Message] | None = None,
+        *,
+        context: str | Sequence[str] | None = None,
+        infill: str | None = None,
+        template: Mapping[str, Any] | None = None,
+        max_fill: int | None = None,
+        modality: str = "text",
+        **options: Unpack[DiffuseOptions],
+    ) -> DiffusionStream:
+        """As `diffuse`, pass by pass: an iterator of `DiffusionStep`; its `diffusion` is the result."""
+        diffuser, plan, settings = self._planned(
+            prompt, context, infill, template, max_fill, modality, options
+        )
+        return diffuser.stream(plan, settings)
+
+    def _planned(
+        self,
+        prompt: Any,
+        context: Any,
+        infill: Any,
+        template: Any,
+        max_fill: Any,
+        modality: str,
+        options: Any,
+    ) -> tuple[Diffuser, CanvasPlan, DiffusionOptions]:
+        from ai_os_diffusion.inference.denoising.diffuser import Diffuser
+        from ai_os_diffusion.inference.denoising.diffusion_options import DiffusionOptions
+        from ai_os_diffusion.models.diffusion_settings import DiffusionSettings
+
+        if modality not in _MODALITIES:
+            raise SamplingError(f"modality is {modality!r}, expected one of {', '.join(_MODALITIES)}")
+        core = self.core
+        described = [about for about in core.cards.descriptions if about.kind == KIND]
+        if len(described) != 1:
+            names = ", ".join(about.name for about in described) or "none"
+            raise InferenceError(
+                f"{self.folder.name} writes by diffusion with one card of kind {KIND!r}; attached: {names}"
+            )
+        place = f"card {described[0].name!r}: config"
+        settings = DiffusionSettings.of(described[0].config, place, core.config.vocab_size)
+        end = self.tokenizer.eos_id
+        end_ids = frozenset(core.config.eos_token_ids or (() if end is None else (end,)))
+        diffuser = Diffuser(core, self.tokenizer, settings, end_ids)
+        checked = DiffusionOptions(**options)
+        return diffuser, diffuser.plan(prompt, context, infill, template, max_fill, checked), checked

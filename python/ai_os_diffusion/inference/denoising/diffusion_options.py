@@ -1,0 +1,139 @@
+"""Settings of a text by diffusion, checked, and the sampler that they mean."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from math import isfinite
+from typing import Any
+
+from ai_os_diffusion.diffusion import NoiseScheduler, samplers
+from ai_os_diffusion.diffusion.samplers import Sampler
+from ai_os_diffusion.models.diffusion_settings import DiffusionSettings
+from ai_os_diffusion.utils.errors import SamplingError
+
+__all__ = ["SAMPLERS", "DiffusionOptions"]
+
+_IN_STEPS: dict[str, Callable[..., Any]] = {
+    "low_confidence": samplers.low_confidence,
+    "maskgit_plus": partial(samplers.dream, algorithm="maskgit_plus"),
+    "topk_margin": partial(samplers.dream, algorithm="topk_margin"),
+    "entropy": partial(samplers.dream, algorithm="entropy"),
+    "origin": partial(samplers.dream, algorithm="origin"),
+    "ancestral": partial(samplers.ancestral, scheduler=NoiseScheduler("linear")),
+    "remdm": partial(samplers.remdm, scheduler=NoiseScheduler("linear")),
+}
+_ADAPTIVE = ("threshold", "factor", "entropy_bound")
+SAMPLERS = (*_ADAPTIVE, *_IN_STEPS)
+"""Names of samplers: those that take as many passes as it takes, and those that take `num_steps`."""
+
+_MARGIN_TOP_K = 2
+
+
+@dataclass(frozen=True)
+class DiffusionOptions:
+    """How a text is written; see `ArrowEngine.diffuse` for the meaning.
+
+    Raises:
+        SamplingError: a value is out of range, or two contradict each other.
+    """
+
+    num_steps: int | None = None
+    max_tokens: int | None = None
+    block_length: int | None = None
+    temperature: float = 0.0
+    seed: int | None = None
+    sampler: str | None = None
+    threshold: float | None = None
+    guidance_scale: float = 1.0
+    alternatives: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("num_steps", "max_tokens", "block_length"):
+            value = getattr(self, name)
+            if value is not None and not _is_whole(value, 1):
+                raise SamplingError(f"{name} is {value!r}, expected a whole number of 1 or more")
+        if not _is_whole(self.alternatives, 0):
+            raise SamplingError(f"alternatives is {self.alternatives!r}, expected 0 or more")
+        if self.seed is not None and not (_is_whole(self.seed, 0) and self.seed < 1 << 64):
+            raise SamplingError(f"seed is {self.seed!r}, expected 0 to {(1 << 64) - 1}")
+        for name in ("temperature", "guidance_scale"):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not isfinite(value) or value < 0:
+                raise SamplingError(f"{name} is {value!r}, expected a number of 0 or more")
+        if self.sampler is not None and self.sampler not in SAMPLERS:
+            raise SamplingError(f"sampler is {self.sampler!r}, expected one of {', '.join(SAMPLERS)}")
+        if self.threshold is not None and not (
+            isinstance(self.threshold, int | float) and 0 <= self.threshold <= 1
+        ):
+            raise SamplingError(f"threshold is {self.threshold!r}, expected 0 to 1")
+        if self.threshold is not None and self.sampler not in (None, "threshold"):
+            raise SamplingError(f"threshold belongs to the sampler 'threshold', not to {self.sampler!r}")
+        if self.num_steps is not None and (self.sampler in _ADAPTIVE or self.threshold is not None):
+            raise SamplingError(
+                f"num_steps is {self.num_steps}, and {self.sampler or 'threshold'!r} takes as many "
+                f"passes as it takes; leave one out, or choose one of {', '.join(_IN_STEPS)}"
+            )
+
+    @property
+    def own_seed(self) -> int:
+        """The seed, or one drawn anew."""
+        return int.from_bytes(os.urandom(4), "little") if self.seed is None else self.seed
+
+    @property
+    def top_k(self) -> int:
+        """Most probable tokens that a prediction has to tell."""
+        return max(self.alternatives, _MARGIN_TOP_K if self.sampler == "topk_margin" else 0)
+
+    def sampler_of(
+        self, settings: DiffusionSettings, is_open: Sequence[int], *, by_token: bool
+    ) -> Callable[[int], Sampler]:
+        """The sampler for each block.
+
+        Args:
+            settings: of the model.
+            is_open: open positions of each block.
+            by_token: commit one token a pass unless told otherwise.
+
+        Raises:
+            SamplingError: `num_steps` is more than there are open positions, or fewer than blocks.
+        """
+        if self.sampler == "factor":
+            return lambda _: samplers.by_factor
+        if self.sampler == "entropy_bound":
+            return lambda _: samplers.by_entropy_bound
+        in_steps = self.sampler in _IN_STEPS or self.num_steps is not None
+        if not in_steps and not (by_token and self.sampler is None and self.threshold is None):
+            threshold = settings.threshold if self.threshold is None else self.threshold
+            return lambda _: partial(samplers.by_threshold, threshold=threshold)
+        total = sum(is_open) if self.num_steps is None else self.num_steps
+        steps = _shared(total, is_open)
+        function = _IN_STEPS[self.sampler or "low_confidence"]
+        return lambda block: partial(function, num_steps=steps[block])
+
+
+def _shared(num_steps: int, is_open: Sequence[int]) -> list[int]:
+    """Steps of each block: equally many, the first ones one more, none more than it has open positions."""
+    blocks = len(is_open)
+    if num_steps > sum(is_open):
+        raise SamplingError(
+            f"num_steps is {num_steps}, expected at most {sum(is_open)}, the positions to be written"
+        )
+    if num_steps < blocks:
+        raise SamplingError(
+            f"num_steps is {num_steps}, and {blocks} blocks are written, each in a step at least; "
+            "give more steps, or a greater block_length"
+        )
+    steps = [num_steps // blocks + (block < num_steps % blocks) for block in range(blocks)]
+    left = sum(max(0, own - most) for own, most in zip(steps, is_open, strict=True))
+    steps = [min(own, most) for own, most in zip(steps, is_open, strict=True)]
+    for block, most in enumerate(is_open):
+        more = min(left, most - steps[block])
+        steps[block], left = steps[block] + more, left - more
+    return steps
+
+
+def _is_whole(value: Any, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least

@@ -1,0 +1,108 @@
+"""A text that was written by diffusion, and its stream."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Diffusion", "DiffusionStep", "DiffusionStream", "DiffusionTimings", "TokenAlternative"]
+
+
+class DiffusionTimings(NamedTuple):
+    """Seconds of a text."""
+
+    read_s: float
+    write_s: float
+
+
+class TokenAlternative(NamedTuple):
+    """A token that was likely in the pass in which another, or itself, was committed."""
+
+    token: str
+    id: int
+    probability: float
+
+
+class Diffusion(str):
+    """A text written by diffusion, which is a `str`, and how it came about.
+
+    Attributes:
+        tokens: ids that were written, without end and filling tokens.
+        confidences: for each of `tokens` its probability when it was committed.
+        entropies: for each of `tokens` the entropy, in nats, of the distribution it was taken from.
+        alternatives: for each of `tokens` the most probable ones, as many as were asked for.
+        fills: what was written into each gap or slot, as it was written; of a text without gaps the text.
+        value: of a template, the object that the text spells; else None.
+        steps: forward passes, the reading of the prompt not counted.
+        log_confidence: sum of the logarithms of the confidences of all that was committed up to the end, the
+            end token too: the surer, the nearer to 0.
+        finish_reason: "stop" (an end token), "length" (all positions were written) or "abandoned" (the stream
+            was not read to its end).
+        prompt_tokens: tokens that were read.
+        seed: repeats the text when passed again.
+        timings: seconds for reading the prompt and for writing.
+    """
+
+    tokens: list[int]
+    confidences: list[float]
+    entropies: list[float]
+    alternatives: list[list[TokenAlternative]]
+    fills: list[str]
+    value: Any
+    steps: int
+    log_confidence: float
+    finish_reason: str
+    prompt_tokens: int
+    seed: int
+    timings: DiffusionTimings
+
+    @property
+    def text(self) -> str:
+        """The text as a plain `str`."""
+        return str.__str__(self)
+
+
+class DiffusionStep(NamedTuple):
+    """What one pass changed.
+
+    Attributes:
+        step: number of the pass, from 1.
+        positions: int64[n], places that changed, counted over all blocks.
+        tokens: what stands there now, as text; "" where a token was taken back.
+        ids: int32[n].
+        confidences: float32[n].
+        entropies: float32[n], nats.
+        canvas: the whole text so far, token by token; None where it is open.
+    """
+
+    step: int
+    positions: NDArray[np.int64]
+    tokens: list[str]
+    ids: NDArray[np.int32]
+    confidences: NDArray[np.float32]
+    entropies: NDArray[np.float32]
+    canvas: list[str | None]
+
+
+class DiffusionStream(Iterator[DiffusionStep]):
+    """The passes of a text as they happen. Leaving the loop early is allowed.
+
+    Args:
+        steps: the passes.
+        written: what has been written so far, as a result.
+    """
+
+    def __init__(self, steps: Iterator[DiffusionStep], written: Any) -> None:
+        self._steps, self._written = steps, written
+
+    def __next__(self) -> DiffusionStep:
+        return next(self._steps)
+
+    @property
+    def diffusion(self) -> Diffusion:
+        """The text written so far; whole once the stream is read to its end."""
+        result: Diffusion = self._written()
+        return result

@@ -1,0 +1,294 @@
+"""An engine with a diffusion card writes texts, fills gaps and templates, and refuses what makes no sense."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ai_os_diffusion.contracts import Ask
+from ai_os_diffusion.inference import ArrowEngine
+from ai_os_diffusion.inference.denoising.diffusion_options import SAMPLERS
+from ai_os_diffusion.inference.denoising.session_denoiser import SessionDenoiser
+from ai_os_diffusion.models.cards import Card, CardDescription
+from ai_os_diffusion.models.cards.description import Base
+from ai_os_diffusion.models.diffusion_settings import DiffusionSettings
+from ai_os_diffusion.utils.errors import InferenceError, ModelLoadError, SamplingError
+
+MASK, NULL, END = 260, 259, 258
+CONFIG = {"mask_id": MASK, "null_id": NULL, "block_length": 8, "threshold": 0.02}
+CONTEXT = ["The house is red.", "Ann lives in {context} it."]
+
+
+def card(engine: ArrowEngine, path: Path, config=CONFIG, name="writes") -> Card:
+    """A card that replaces the last norm."""
+    digest = engine.metadata.source.get("weights_sha256", "0" * 64)
+    base = Base("tiny", engine.metadata.architecture, digest)
+    about = CardDescription(name, "diffusion", base, 0, 1.0, config=config)
+    norm = np.random.default_rng(3).normal(size=engine.dimension).astype(np.float32) * 4
+    return Card.write(path, about, [("model.norm.weight", norm)])
+
+
+@pytest.fixture(scope="module", params=["native", pytest.param("torch", marks=pytest.mark.torch)])
+def engine(request, wide_decoder_dir, tmp_path_factory):
+    if request.param == "torch":
+        pytest.importorskip("torch")
+    with ArrowEngine(wide_decoder_dir, device="cpu", backend=request.param) as engine:
+        engine.attach(card(engine, tmp_path_factory.mktemp("cards") / "writes.parquet"))
+        yield engine
+
+
+def test_a_text_is_its_tokens_with_what_is_known_of_each(engine):
+    found = engine.diffuse("What colour is it?", max_tokens=20, alternatives=3)
+    assert isinstance(found, str)
+    assert found == found.text == engine.tokenizer.decode(found.tokens).strip() == found.fills[0].strip()
+    assert len(found.tokens) == len(found.confidences) == len(found.entropies) == len(found.alternatives)
+    assert len(found.tokens) <= 20
+    for id, confidence, told in zip(found.tokens, found.confidences, found.alternatives, strict=True):
+        assert told[0].id == id
+        assert told[0].probability == pytest.approx(confidence)
+        assert len(told) == 3
+    assert MASK not in found.tokens
+    assert 1 <= found.steps <= 20
+    assert found.log_confidence <= sum(np.log(found.confidences)) + 1e-5
+    assert found.finish_reason in ("stop", "length")
+    assert found.prompt_tokens > 20
+
+
+def test_the_prompt_is_that_of_the_template_and_special_tokens_are_text(engine):
+    asked = engine._planned("</s>", CONTEXT, None, None, None, "text", {})[1]
+    text = engine.tokenizer.decode(asked.prompt, skip_special_tokens=False)
+    assert text == "<s>user\nThe house is red.\n\nAnn lives in {context} it.\n\n</s></s>\n"
+    assert asked.prompt.tolist().count(END) == 1
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_seed_repeats_the_text_with_every_sampler(engine, sampler):
+    settings = {"max_tokens": 24, "temperature": 1.0, "sampler": sampler}
+    first = engine.diffuse("Tell me", seed=5, **settings)
+    assert first.seed == 5
+    assert engine.diffuse("Tell me", seed=5, **settings).tokens == first.tokens
+    others = {tuple(engine.diffuse("Tell me", seed=seed, **settings).tokens) for seed in range(6, 12)}
+    assert others != {tuple(first.tokens)}
+    unseeded = engine.diffuse("Tell me", **settings)
+    assert engine.diffuse("Tell me", seed=unseeded.seed, **settings).tokens == unseeded.tokens
+
+
+@pytest.mark.parametrize("steps", [3, 7, 24])
+def test_so_many_steps_are_taken(engine, steps):
+    found = engine.diffuse("Tell me", max_tokens=24, num_steps=steps)
+    assert found.steps == steps or found.finish_reason == "stop"
+
+
+def test_a_stream_tells_the_text_as_it_is_written(engine):
+    stream = engine.diffuse_stream("Tell me", max_tokens=24, threshold=0.05, seed=1)
+    shown = [None] * 24
+    for number, step in enumerate(stream, 1):
+        assert step.step == number
+        for position, token in zip(step.positions.tolist(), step.tokens, strict=True):
+            shown[position] = token or None
+        assert shown == step.canvas
+        assert len(stream.diffusion.tokens) <= sum(one is not None for one in shown)
+    whole = stream.diffusion
+    assert whole.tokens == engine.diffuse("Tell me", max_tokens=24, threshold=0.05, seed=1).tokens
+    assert whole.finish_reason in ("stop", "length")
+    broken = engine.diffuse_stream("Tell me", max_tokens=24, num_steps=24)
+    next(broken)
+    assert broken.diffusion.finish_reason == "abandoned"
+
+
+def test_gaps_are_filled_and_given_text_stays(engine):
+    text = "Ann has {} cats and\n {}</s>dogs"
+    found = engine.diffuse(infill=text, max_fill=5)
+    before, _, rest = text.partition("{}")
+    assert found.startswith(before)
+    assert found.endswith(rest.rpartition("{}")[2])
+    assert found.count(" cats and\n ") == 1
+    assert len(found.fills) == 2
+    assert found.steps == 10
+    assert engine.diffuse("About Ann", infill=text, max_fill=5, num_steps=2).steps == 2
+
+
+FORM = {
+    "name": str,
+    "age": int,
+    "height": float,
+    "tall": bool,
+    "tags": list[str],
+    "size": ("small", "large"),
+    "year": int | None,
+}
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_a_template_always_gives_values_of_its_types(engine, seed):
+    found = engine.diffuse(
+        template=FORM, context=CONTEXT, temperature=1.5, seed=seed, num_steps=1 + seed, max_fill=6
+    )
+    assert json.loads(found) == found.value
+    kinds = {name: type(value) for name, value in found.value.items()}
+    year = kinds.pop("year")
+    assert kinds == {"name": str, "age": int, "height": float, "tall": bool, "tags": list, "size": str}
+    assert year in (int, type(None))
+    assert found.value["size"] in FORM["size"]
+
+
+def test_guidance_changes_the_text_and_one_does_not(engine):
+    plain = engine.diffuse("What?", context=CONTEXT, max_tokens=16, seed=1)
+    assert engine.diffuse("What?", context=CONTEXT, max_tokens=16, guidance_scale=1.0).tokens == plain.tokens
+    guided = engine.diffuse("What?", context=CONTEXT, max_tokens=16, guidance_scale=6.0)
+    assert guided.tokens != plain.tokens
+    assert engine.diffuse("What?", max_tokens=16, guidance_scale=6.0).tokens != plain.tokens
+
+
+@pytest.mark.torch
+def test_both_backends_write_the_same(engine, wide_decoder_dir, tmp_path):
+    pytest.importorskip("torch")
+    with ArrowEngine(wide_decoder_dir, device="cpu", backend="torch") as other:
+        other.attach(card(other, tmp_path / "writes.parquet"))
+        for seed in range(4):
+            settings = {
+                "max_tokens": 24,
+                "seed": seed,
+                "temperature": float(seed),
+                "guidance_scale": 1.0 + seed,
+            }
+            first = engine.diffuse("Tell me", **settings)
+            assert other.diffuse("Tell me", **settings).tokens == first.tokens
+            form = {"template": FORM, "context": CONTEXT, "seed": seed, "max_fill": 6}
+            assert other.diffuse(**form) == engine.diffuse(**form)
+
+
+def whole(core, ids):
+    """Logits of a text in which every position sees every other."""
+    session = core.session(len(ids))
+    rows = np.arange(len(ids))
+    return session.predict(np.array(ids, np.int32), rows, logits=True)[5]
+
+
+@pytest.mark.parametrize("shift", [False, True])
+@pytest.mark.parametrize("prompt", [[], [7, 8, 9, 10, 11]])
+def test_where_all_sees_all_a_pass_reads_the_whole_text(engine, shift, prompt):
+    """LLaDA, and Dream, which reads one row before: a pass over prompt, block and what is open behind it."""
+    core = engine.core
+    settings = DiffusionSettings(MASK, attention="full", shift=shift, block_length=4)
+    denoiser = SessionDenoiser(core, settings, frozenset([END]))
+    text = denoiser.read(np.array(prompt, np.int32), room=8, temperature=0.0, seed=0, top_k=2)
+
+    block = np.array([MASK, 30, MASK, MASK], np.int32)
+    (found,) = denoiser.predict([Ask(text, block, np.array([0, 2, 3]))])
+    logits = whole(core, [*prompt, *block, *[MASK] * 4])
+    logits[:, MASK] = -np.inf
+    rows = np.array([0, 2, 3]) + len(prompt)
+    rows = np.maximum(rows - 1, 0) if shift else rows
+    assert found.ids.tolist() == logits[rows].argmax(-1).tolist()
+    assert found.top_ids.shape == (3, 2)
+    text.append(block)
+    (found,) = denoiser.predict([Ask(text, np.full(4, MASK, np.int32), np.array([0]))])
+    logits = whole(core, [*prompt, *block, *[MASK] * 4])
+    logits[:, MASK] = -np.inf
+    assert found.ids[0] == logits[len(prompt) + 4 - shift].argmax(-1)
+
+
+@pytest.mark.parametrize("attention", ["prefix", "block"])
+def test_a_shifted_block_begins_with_what_the_text_before_predicts(engine, attention):
+    core = engine.core
+    settings = DiffusionSettings(MASK, attention=attention, shift=True, block_length=4)
+    denoiser = SessionDenoiser(core, settings, frozenset([END]))
+    prompt = np.arange(10, 18, dtype=np.int32)
+    text = denoiser.read(prompt, room=8, temperature=0.0, seed=0, top_k=0)
+
+    block = np.full(4, MASK, np.int32)
+    (found,) = denoiser.predict([Ask(text, block, np.array([0, 1, 3]))])
+    session = core.session(32)
+    parts = [prompt] if attention == "prefix" else [prompt[:4], prompt[4:]]
+    for part in parts[:-1]:
+        session.prefill(part, causal=False)
+    (first,) = session.predict(parts[-1], np.array([len(parts[-1]) - 1]), forbidden=[MASK])[0]
+    session.prefill(parts[-1], causal=False)
+    rest = session.predict(block, np.array([0, 2]), forbidden=[MASK])[0]
+    assert found.ids.tolist() == [first, *rest]
+
+
+def test_blocks_are_counted_from_the_beginning_of_the_text(wide_decoder_dir, tmp_path):
+    with ArrowEngine(wide_decoder_dir, device="cpu") as engine:
+        config = {**CONFIG, "attention": "block", "block_length": 8}
+        engine.attach(card(engine, tmp_path / "block.parquet", config))
+        for question in ("abc", "abcd", "abcdefgh"):
+            _, plan, _ = engine._planned(question, None, None, None, None, "text", {"max_tokens": 20})
+            assert len(plan.prompt) % 8 == 0
+            assert [len(block) for block in plan.blocks[:-1]] == [8] * (len(plan.blocks) - 1)
+            assert sum(int((block == MASK).sum()) for block in plan.blocks) == 20
+            found = engine.diffuse(question, max_tokens=20, num_steps=20)
+            assert found == engine.tokenizer.decode(found.tokens).strip()
+            assert question not in found
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "expected a prompt, messages, infill or template"),
+        ({"prompt": "a", "num_steps": 0}, "num_steps is 0, expected a whole number of 1 or more"),
+        ({"prompt": "a", "num_steps": 9}, "num_steps is 9, expected at most 8, the positions to be written"),
+        ({"prompt": "a", "num_steps": 2, "max_tokens": 24}, "num_steps is 2, and 3 blocks are written"),
+        ({"prompt": "a", "num_steps": 2, "threshold": 0.5}, "takes as many passes as it takes"),
+        ({"prompt": "a", "num_steps": 2, "sampler": "factor"}, "'factor' takes as many passes"),
+        ({"prompt": "a", "sampler": "best"}, "sampler is 'best', expected one of threshold, factor"),
+        ({"prompt": "a", "sampler": "factor", "threshold": 0.5}, "threshold belongs to the sampler"),
+        ({"prompt": "a", "modality": "image"}, "modality is 'image', expected one of text"),
+        (
+            {"prompt": "a", "max_tokens": 5000},
+            r"the prompt has \d+ tokens and 5000 are to be written, .* sees 1024",
+        ),
+        ({"prompt": "a" * 1500}, r"the prompt has 15\d\d tokens and 8 are to be written"),
+        ({"prompt": "a", "max_tokens": -1}, "max_tokens is -1"),
+        ({"prompt": "a", "block_length": 1.5}, "block_length is 1.5"),
+        ({"prompt": "a", "temperature": float("nan")}, "temperature is nan"),
+        ({"prompt": "a", "guidance_scale": -1}, "guidance_scale is -1"),
+        ({"prompt": "a", "seed": -1}, "seed is -1"),
+        ({"prompt": "a", "alternatives": -1}, "alternatives is -1"),
+        ({"prompt": "a", "max_fill": 3}, "max_fill belongs to infill and template"),
+        ({"infill": "a {}", "max_tokens": 3}, "max_tokens is for a text without gaps"),
+        ({"infill": "no gaps"}, "expected a text with {}"),
+        ({"infill": "a {}", "template": {"a": str}}, "two canvases"),
+        ({"template": {"a": bytes}, "prompt": "x"}, "expected str, int"),
+        ({"prompt": [{"role": "user", "content": "a"}], "context": "b"}, "context belongs to a question"),
+    ],
+)
+def test_calls_without_meaning_are_refused_and_the_engine_goes_on(engine, arguments, message):
+    with pytest.raises(SamplingError, match=message):
+        engine.diffuse(**arguments)
+    assert isinstance(engine.diffuse("a", num_steps=1), str)
+
+
+def test_an_engine_without_the_card_says_what_it_lacks(wide_decoder_dir, tmp_path):
+    with ArrowEngine(wide_decoder_dir, device="cpu") as engine:
+        with pytest.raises(InferenceError, match="with one card of kind 'diffusion'; attached: none"):
+            engine.diffuse("a")
+        first, second = (card(engine, tmp_path / f"{name}.parquet", name=name) for name in ("one", "two"))
+        with engine.using(first), engine.using(second), pytest.raises(InferenceError, match="one, two"):
+            engine.diffuse("a")
+        for config, message in [
+            ({}, "names no mask_id"),
+            ({"mask_id": 261}, "mask_id is 261, expected a whole number from 0 to 260"),
+            (
+                {**CONFIG, "attention": "causal"},
+                "attention is 'causal', expected 'prefix', 'full' or 'block'",
+            ),
+            ({**CONFIG, "question": "{question}"}, "question is '{question}', expected a text with"),
+            ({**CONFIG, "threshold": 2}, "threshold is 2"),
+        ]:
+            bad = card(engine, tmp_path / "bad.parquet", config, name="bad")
+            with engine.using(bad), pytest.raises(ModelLoadError, match=message):
+                engine.diffuse("a")
+            (tmp_path / "bad.parquet").unlink()
+
+
+def test_settings_are_what_a_card_says():
+    told = DiffusionSettings.of({**CONFIG, "shift": True, "end_ids": [1, 2]}, "card", 261)
+    assert told == replace(
+        DiffusionSettings(MASK), null_id=NULL, block_length=8, threshold=0.02, shift=True, end_ids=(1, 2)
+    )
