@@ -361,9 +361,14 @@ pub fn predict_all<'s>(
         session.check(ids)?;
         let rows = session.frame(&mut pass, cache, ids);
         let block = &blocks[cache % blocks.len()];
-        if let Some(&row) = block.wanted.iter().find(|&&row| row >= ids.len()) {
+        let ascend = block.wanted.windows(2).all(|pair| pair[0] < pair[1]);
+        if !ascend || block.wanted.last().is_some_and(|&row| row >= ids.len()) {
             return Err(InferenceError::Pass {
-                detail: format!("row {row} is wanted of a block of {}", ids.len()),
+                detail: format!(
+                    "wanted rows ascend below the {} of their block, got {:?}",
+                    ids.len(),
+                    block.wanted
+                ),
             });
         }
         wanted.extend(block.wanted.iter().map(|row| rows.start + row));

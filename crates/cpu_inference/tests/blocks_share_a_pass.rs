@@ -139,15 +139,14 @@ fn what_does_not_fit_together_is_refused() {
     let (mut a, mut b) = (session(&model, 10), session(&model, 20));
     let mut stranger = session(&Arc::new(tiny("llama", 1)), 5);
     let ids = ids(8, 2);
-    let refused =
-        |sessions: &mut [&mut Session], allowed: &[(usize, Vec<u32>)], rows: &[usize]| {
-            let (mut one, mut two) = (Sampler::greedy(), Sampler::greedy());
-            let mut asked = [
-                block(&ids, rows, allowed, &mut one),
-                block(&ids, &[0], &[], &mut two),
-            ];
-            predict_all(sessions, &mut asked, &ALL, None).unwrap_err()
-        };
+    let refused = |sessions: &mut [&mut Session], allowed: &[(usize, Vec<u32>)], rows: &[usize]| {
+        let (mut one, mut two) = (Sampler::greedy(), Sampler::greedy());
+        let mut asked = [
+            block(&ids, rows, allowed, &mut one),
+            block(&ids, &[0], &[], &mut two),
+        ];
+        predict_all(sessions, &mut asked, &ALL, None).unwrap_err()
+    };
     let is_pass = |error: &InferenceError| matches!(error, InferenceError::Pass { .. });
     let fine: &[(usize, Vec<u32>)] = &[];
     assert!(is_pass(&refused(&mut [&mut a], fine, &[0])));

@@ -211,6 +211,10 @@ def test_a_shifted_block_begins_with_what_the_text_before_predicts(engine, atten
     session.prefill(parts[-1], causal=False)
     rest = session.predict(block, np.array([0, 2]), forbidden=[MASK])[0]
     assert found.ids.tolist() == [first, *rest]
+    (turned,) = denoiser.predict([Ask(text, block, np.array([3, 0, 1]))])
+    assert turned.ids.tolist() == [rest[1], first, rest[0]]
+    (alone,) = denoiser.predict([Ask(text, block, np.array([0]))])
+    assert alone.ids.tolist() == [first]
 
 
 def test_blocks_are_counted_from_the_beginning_of_the_text(wide_decoder_dir, tmp_path):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -62,9 +62,9 @@ class DiffusingEngine(ABC):
     tokenizer: FastTokenizer
 
     @property
+    @abstractmethod
     def core(self) -> InferenceCore:
         """The forward pass."""
-        raise NotImplementedError
 
     def diffuse(
         self,

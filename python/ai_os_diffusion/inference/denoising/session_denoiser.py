@@ -156,7 +156,8 @@ class _Frame:
     def __init__(self, ask: Ask) -> None:
         text = ask.text
         assert isinstance(text, _Text)
-        self.text, self.found = text, _NOTHING
+        self.text = text
+        self.found: Predictions | None = None
         settings = text.settings
         self.ids = text.framed(ask.ids)
         self.other_ids = text.other.framed(ask.ids) if text.other is not None else self.ids
@@ -174,24 +175,20 @@ class _Frame:
 
     def result(self) -> Predictions:
         """What was found, in the order of the ask's rows."""
-        found, back, before = self.found, self._back, self.text.before
+        found, before = self.found, self.text.before
         parts = []
         for name in ("ids", "confidence", "entropy", "top_ids", "top_confidence"):
-            values = getattr(found, name)[back]
-            if before is not None and self._is_before.any():
-                values = np.concatenate([getattr(before, name), values])
+            own = None if found is None else getattr(found, name)
+            first = None if before is None else getattr(before, name)
+            like = first if own is None else own
+            assert like is not None
+            values = np.empty((len(self._is_before), *like.shape[1:]), like.dtype)
+            if own is not None:
+                values[~self._is_before] = own[self._back]
+            if first is not None:
+                values[self._is_before] = first
             parts.append(values)
         return Predictions(*parts)
-
-
-_EMPTY = np.zeros((0, 0), np.int32)
-_NOTHING = Predictions(
-    _EMPTY[:, :0].ravel(),
-    _EMPTY.ravel().astype(np.float32),
-    _EMPTY.ravel().astype(np.float32),
-    _EMPTY,
-    _EMPTY.astype(np.float32),
-)
 
 
 def _predictions(found: Any, top_k: int) -> Predictions:

@@ -200,7 +200,7 @@ class TorchSession:
             what = (
                 "span 0 has no rows"
                 if not len(ids)
-                else f"wanted rows ascend below the {len(ids)} of the pass"
+                else f"wanted rows ascend below the {len(ids)} of their block"
             )
             raise ShapeError(f"pass: {what}, got {wanted}")
         texts = self.texts
