@@ -15,6 +15,8 @@ from ai_os_diffusion.models.convert import convert_model
 from ai_os_diffusion.utils.errors import CardError, ModelLoadError
 from support.loopback_hub import FILES
 
+peft = pytest.importorskip("peft")
+
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore")]
 
 VOCAB = 40
@@ -65,7 +67,6 @@ def adapted(folder: Path, kind: str = "LlamaForCausalLM", **settings: Any) -> An
     import torch
     import transformers
 
-    peft = pytest.importorskip("peft")
     torch.manual_seed(8)
     base = getattr(transformers, kind).from_pretrained(folder / "theirs").eval()
     config = peft.LoraConfig(
@@ -109,7 +110,6 @@ def test_an_adapter_gives_its_logits_and_comes_back(tmp_path: Path, kind: str, t
         return
     import transformers
 
-    peft = pytest.importorskip("peft")
     base = transformers.LlamaForCausalLM.from_pretrained(folder / "theirs")
     back = peft.PeftModel.from_pretrained(base, export_peft(card, tmp_path / "back")).eval()
     np.testing.assert_allclose(logits(back), expected, atol=1e-4)
