@@ -357,6 +357,14 @@ class Tokenizer:
     ) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]:
         """As encode_batch, and int64[total, 2]: start and end of each token in characters."""
 
+    def encode_pairs(
+        self, first: str, seconds: Sequence[str], max_length: int
+    ) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.uint8]]:
+        """Ids of a text with each of others, where each pair begins, and token types, uint8[total].
+
+        Nothing counts as a control token; of what is too long the longer text is cut first.
+        """
+
     def count(self, texts: Sequence[str]) -> NDArray[np.int64]:
         """Tokens of each text, in which no control token counts: int64[n]."""
 

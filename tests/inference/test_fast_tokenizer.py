@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,16 +13,21 @@ from hypothesis import strategies as st
 
 from ai_os_diffusion.inference.fast_tokenizer import FastTokenizer
 from ai_os_diffusion.utils.errors import TokenizerError
+from support.saved_networks import FAMILIES
 from support.trained_tokenizers import CORPUS, KINDS, train_byte_bpe, train_unigram, train_wordpiece
 
 tokenizers = pytest.importorskip("tokenizers")
 
 
-@pytest.fixture(scope="module", params=KINDS)
+TRAINED = {**KINDS, **{name: partial(train, special) for name, (train, special, _) in FAMILIES.items()}}
+"""The tokenizers of encoders too."""
+
+
+@pytest.fixture(scope="module", params=TRAINED)
 def pair(request, tmp_path_factory):
     """A trained tokenizer of the package and ours opened from its file."""
     folder = tmp_path_factory.mktemp(request.param)
-    theirs = KINDS[request.param]()
+    theirs = TRAINED[request.param]()
     theirs.save(str(folder / "tokenizer.json"))
     theirs.no_padding()
     theirs.no_truncation()
@@ -100,6 +106,33 @@ def test_truncation_equals_the_package(pair, length, side):
     spans = ours.encode(CORPUS, max_length=length, truncation_side=side, return_offsets=True)
     assert [row.tolist() for row in spans.ids] == expected
     assert [len(row) for row in spans.offsets] == [len(row) for row in expected]
+
+
+@pytest.mark.parametrize("length", [8, 11, 12, 40, 10_000])
+def test_pairs_equal_the_package(pair, length):
+    theirs, ours = pair
+    theirs.enable_truncation(length, strategy="longest_first")
+    # What spells a special token is text here, and one of those to the package.
+    seconds = [text for text in CORPUS if not re.search("[<\\[]|hello", text)]
+    for first in ("a short question", CORPUS[5] * 3):
+        ids, bounds, types = ours.encode_pairs(first, seconds, length)
+        for second, start, end in zip(seconds, bounds[:-1], bounds[1:], strict=True):
+            expected = theirs.encode(first, second)
+            assert ids[start:end].tolist() == expected.ids
+            assert types[start:end].tolist() == expected.type_ids
+    theirs.no_truncation()
+
+
+def test_a_pair_holds_no_special_token_that_a_text_spells(wordpiece):
+    ids, _, _ = wordpiece.encode_pairs("[SEP] who", ["[CLS] me [SEP]"], 64)
+    assert [int((ids == wordpiece.token_to_id(token)).sum()) for token in ("[CLS]", "[SEP]")] == [1, 2]
+
+
+def test_pairs_that_leave_no_room_are_refused(wordpiece):
+    with pytest.raises(TokenizerError, match="max_length is 2, expected at least 3"):
+        wordpiece.encode_pairs("a", ["b"], 2)
+    with pytest.raises(TokenizerError, match="lone surrogate"):
+        wordpiece.encode_pairs("a", ["\ud800"], 9)
 
 
 def test_a_large_batch_on_threads_equals_one_text_at_a_time(pair):

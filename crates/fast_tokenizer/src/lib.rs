@@ -16,6 +16,7 @@ mod load;
 mod marked;
 mod model;
 mod model_file;
+mod pair;
 mod pipeline;
 mod shortcut;
 mod stream;
@@ -25,5 +26,6 @@ mod word_piece;
 
 pub use batch::{EncodeOptions, Encodings, Side};
 pub use error::TokenizerError;
+pub use pair::PairEncodings;
 pub use stream::DecodeStream;
 pub use tokenizer::Tokenizer;

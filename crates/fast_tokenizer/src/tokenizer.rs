@@ -21,8 +21,8 @@ pub struct Tokenizer {
     affixes: Option<Affixes>,
     shortcut: Option<Shortcut>,
     /// The added tokens without the control tokens, which are text then.
-    plain: AddedVocabulary,
-    controls: Controls,
+    pub(crate) plain: AddedVocabulary,
+    pub(crate) controls: Controls,
     /// Made for the first prompt: encoding needs none.
     added: OnceLock<AddedTokens>,
     special_count: usize,

@@ -26,6 +26,12 @@ type RaggedSpans<'py> = (
     Bound<'py, PyArray2<i64>>,
 );
 
+type RaggedPairs<'py> = (
+    Bound<'py, PyArray1<i32>>,
+    Bound<'py, PyArray1<i64>>,
+    Bound<'py, PyArray1<u8>>,
+);
+
 #[pyclass(name = "Tokenizer", module = "ai_os_diffusion._native", frozen)]
 pub struct PyTokenizer {
     inner: Arc<Tokenizer>,
@@ -113,6 +119,32 @@ impl PyTokenizer {
         let spans = spans.reshape([spans.len()? / 2, 2])?;
         let (ids, offsets) = ragged(py, encodings);
         Ok((ids, offsets, spans))
+    }
+
+    /// Ids, offsets and token types.
+    fn encode_pairs<'py>(
+        &self,
+        py: Python<'py>,
+        first: &Bound<'py, PyString>,
+        seconds: &Bound<'py, PyAny>,
+        max_length: usize,
+    ) -> PyResult<RaggedPairs<'py>> {
+        let first =
+            PyBackedStr::try_from(first.clone()).map_err(|error| surrogate(py, &error, 0))?;
+        let seconds = backed_texts(seconds)?;
+        let pairs = py
+            .detach(|| self.inner.encode_pairs(&first, &seconds, max_length))
+            .map_err(|error| tokenizer_error(&error))?;
+        let types = pairs.types.into_pyarray(py);
+        let (ids, offsets) = ragged(
+            py,
+            Encodings {
+                ids: pairs.ids,
+                bounds: pairs.bounds,
+                spans: Vec::new(),
+            },
+        );
+        Ok((ids, offsets, types))
     }
 
     fn count<'py>(

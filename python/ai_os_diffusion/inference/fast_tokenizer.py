@@ -110,6 +110,24 @@ class FastTokenizer:
             texts, max_length=max_length, num_threads=self.num_threads, split_special_tokens=True
         )
 
+    def encode_pairs(
+        self, first: str, seconds: Sequence[str], max_length: int
+    ) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.uint8]]:
+        """Turn a text with each of several others into ids; what they spell is text, and no special token.
+
+        Args:
+            first: stands before each of the others.
+            seconds: a list or tuple of them.
+            max_length: tokens per pair, special ones counted; the longer text is cut first.
+
+        Returns:
+            int32[total], the ids of all pairs; int64[n + 1], where each begins; uint8[total], token types.
+
+        Raises:
+            TokenizerError: a text is not a `str` or holds a lone surrogate; `max_length` is too small.
+        """
+        return self.native.encode_pairs(first, seconds, max_length)
+
     def count(self, texts: str | Sequence[str]) -> NDArray[np.int64]:
         """Count the tokens of each text, in which nothing counts as a special token: int64[n]."""
         return self.native.count(as_batch(texts))
