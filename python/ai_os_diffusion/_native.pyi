@@ -28,9 +28,12 @@ __all__ = [
     "dequantize_array",
     "detect_encoding",
     "encoding_of_label",
+    "families_json",
     "filter_holds_for_all",
+    "layout_json",
     "pack_codes",
     "quantize_array",
+    "tensors_of_model",
     "unpack_codes",
 ]
 
@@ -99,6 +102,16 @@ class Model:
         adapter: Adapter,
     ) -> NDArray[np.float32]:
         """float32[total, outputs] of a card's head; token types uint8[total], or none for 0."""
+
+    def class_scores(
+        self,
+        ids: NDArray[np.int32],
+        offsets: NDArray[np.int64],
+        types: NDArray[np.uint8],
+        pooling: str,
+        adapter: Adapter | None,
+    ) -> NDArray[np.float32]:
+        """float32[n, labels] of the model's head for whole texts; token types as of `head_scores`."""
 
     def logits(self, ids: NDArray[np.int32], adapter: Adapter | None = None) -> NDArray[np.float32]:
         """float32[length, vocab] of one sequence."""
@@ -208,6 +221,25 @@ class Session:
     def max_tokens(self) -> int: ...
     @property
     def cache_bytes(self) -> int: ...
+
+def families_json() -> str:
+    """A list of the families of networks, as `crates/cpu_inference/src/models` describes them."""
+
+def layout_json(metadata_json: str) -> str:
+    """The parts of a model's network by what they are for, with their names and shapes.
+
+    Raises:
+        ModelLoadError: the description cannot be read, or is of another family.
+    """
+
+def tensors_of_model(metadata_json: str) -> list[tuple[str, list[int], str, bool]]:
+    """Name, shape, kind and whether it is needed of every tensor of a model.
+
+    A kind is "words", "table", "head", "linear" or "vector".
+
+    Raises:
+        ModelLoadError: as of `layout_json`.
+    """
 
 # kernels
 

@@ -287,7 +287,7 @@ def test_unfit_folders_are_refused(make_model, tmp_path):
         (folder / "metadata.json").write_text(text)
         with pytest.raises(ModelLoadError, match=message):
             ArrowEngine(folder)
-    with pytest.raises(ModelLoadError, match=r"gpt2.*supported: bert, llama, qwen2, qwen3"):
+    with pytest.raises(ModelLoadError, match=r"gpt2.*supported: bert, .*qwen3"):
         ArrowEngine(make_model(decoder=True, architecture="gpt2"))
     with pytest.raises(ModelLoadError, match=r"hidden_act.*mish"):
         ArrowEngine(make_model(decoder=False, hidden_act="mish"))

@@ -47,7 +47,12 @@ def write_card(engine: ArrowEngine, folder: Path, name: str, seed: int, rows=(),
             tensors[f"{layer}.lora_B.weight"] = rng.normal(size=(shape[0], RANK)).astype(np.float32) * 0.2
     if rows:
         shape = (len(rows), engine.dimension)
-        tensors["model.embed_tokens.rows"] = rng.normal(size=shape).astype(np.float32)
+        table = next(
+            name
+            for name in engine.weights
+            if name.endswith(("word_embeddings.weight", "embed_tokens.weight"))
+        )
+        tensors[table.replace(".weight", ".rows")] = rng.normal(size=shape).astype(np.float32)
     head = f"{name}_score"
     tensors[f"{head}.weight"] = rng.normal(size=(3, engine.dimension)).astype(np.float32)
     tensors[f"{head}.bias"] = rng.normal(size=3).astype(np.float32)

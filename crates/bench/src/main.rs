@@ -320,6 +320,7 @@ fn attention(
             start: i * keys,
             keys,
             causal,
+            window: None,
         })
         .collect();
     let what = Attention {

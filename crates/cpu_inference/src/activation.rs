@@ -2,7 +2,7 @@
 
 use crate::error::{InferenceError, Result};
 
-/// Activation of an encoder's feed-forward layer.
+/// Activation of a feed-forward layer or a head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Activation {
     /// By the error function.
@@ -11,6 +11,7 @@ pub(crate) enum Activation {
     GeluTanh,
     Relu,
     Silu,
+    Tanh,
 }
 
 impl Activation {
@@ -20,12 +21,23 @@ impl Activation {
             "gelu_new" | "gelu_pytorch_tanh" => Ok(Self::GeluTanh),
             "relu" => Ok(Self::Relu),
             "silu" | "swish" => Ok(Self::Silu),
+            "tanh" => Ok(Self::Tanh),
             _ => Err(InferenceError::Unsupported {
                 feature: "hidden_act",
                 got: name.to_owned(),
-                supported: "gelu, gelu_new, relu, silu",
+                supported: "gelu, gelu_new, relu, silu, tanh",
             }),
         }
+    }
+
+    /// `out = activation(gate) · up`.
+    pub(crate) fn gate(self, gate: &[f32], up: &[f32], out: &mut [f32]) {
+        if self == Self::Silu {
+            return kernels::silu_mul(gate, up, out);
+        }
+        out.copy_from_slice(gate);
+        self.apply(out);
+        out.iter_mut().zip(up).for_each(|(out, up)| *out *= up);
     }
 
     /// Replaces each number of `x`.
@@ -35,6 +47,7 @@ impl Activation {
             Self::GeluTanh => kernels::gelu_tanh(x),
             Self::Relu => x.iter_mut().for_each(|x| *x = x.max(0.0)),
             Self::Silu => x.iter_mut().for_each(|x| *x /= 1.0 + (-*x).exp()),
+            Self::Tanh => x.iter_mut().for_each(|x| *x = x.tanh()),
         }
     }
 }

@@ -63,13 +63,11 @@ pub(crate) struct Head {
     bias: Vec<f32>,
 }
 
-const EMBEDDING_ROWS: &str = "model.embed_tokens.rows";
-
 impl Adapter {
     pub(crate) fn new(
         model: u64,
         sites: &Sites,
-        embedding: Option<&Matrix>,
+        embedding: &Matrix,
         cards: &[Card<'_>],
     ) -> Result<Self> {
         let mut adapter = Self {
@@ -92,7 +90,12 @@ impl Adapter {
                 return Err(card.fault(&detail));
             }
             for tensor in card.tensors {
-                if tensor.name == EMBEDDING_ROWS {
+                if tensor.name == sites.rows {
+                    if !sites.takes_rows {
+                        let detail =
+                            "replaces rows of the embedding, which of an encoder stays as it is";
+                        return Err(card.fault(detail));
+                    }
                     adapter.take_rows(embedding, *card, tensor)?;
                 } else {
                     adapter.take(sites, *card, tensor)?;
@@ -189,17 +192,7 @@ impl Adapter {
         )))
     }
 
-    fn take_rows(
-        &mut self,
-        embedding: Option<&Matrix>,
-        card: Card<'_>,
-        tensor: &Tensor,
-    ) -> Result<()> {
-        let Some(embedding) = embedding else {
-            return Err(
-                card.fault("replaces rows of the embedding, which of an encoder stays as it is")
-            );
-        };
+    fn take_rows(&mut self, embedding: &Matrix, card: Card<'_>, tensor: &Tensor) -> Result<()> {
         let width = embedding.cols;
         let numbers = card.numbers(tensor, &[card.row_ids.len(), width])?;
         let mut base = vec![0.0; width];

@@ -1,8 +1,8 @@
 //! The heads of an attention layer, and where a pass finds its keys and values.
 
 use kernels::{
-    Attention, AttentionShape, AttentionSpan, KeySegment, KeySource, KeyValues, KvLayout, Partials,
-    Rows, ThreadPool,
+    Attention, AttentionShape, AttentionSpan, KeySegment, KeySource, KeyValues, KeyWindow,
+    KvLayout, Partials, Rows, ThreadPool,
 };
 
 use crate::config::ModelConfig;
@@ -55,6 +55,8 @@ impl Heads {
 pub(crate) struct Sight {
     spans: Vec<AttentionSpan>,
     segments: Vec<KeySegment>,
+    /// The same segments as blocks see them that see a window alone.
+    windows: Vec<KeySegment>,
     partials: Partials,
 }
 
@@ -62,10 +64,12 @@ pub(crate) struct Sight {
 const OWN: usize = 0;
 
 impl Sight {
-    /// What the rows of `pass` see, before anything is written to `caches`.
-    pub(crate) fn set(&mut self, pass: &Pass, caches: &[KvCache]) {
+    /// What the rows of `pass` see, before anything is written to `caches`; and what of it lies within
+    /// `reach` of them, if there are blocks that see no more.
+    pub(crate) fn set(&mut self, pass: &Pass, caches: &[KvCache], reach: Option<usize>) {
         self.spans.clear();
         self.segments.clear();
+        self.windows.clear();
         for span in pass.spans() {
             let rows = span.rows.len();
             let first_segment = self.segments.len();
@@ -76,18 +80,21 @@ impl Sight {
                         start: span.rows.start,
                         keys: rows,
                         causal: causal.then_some(0),
+                        window: None,
                     },
                     Segment::Frozen { cache, len } => KeySegment {
                         source: cache + 1,
                         start: 0,
                         keys: len,
                         causal: None,
+                        window: None,
                     },
                     Segment::Appended { cache, causal, .. } => KeySegment {
                         source: cache + 1,
                         start: 0,
                         keys: caches[cache].len() + rows,
                         causal: causal.then_some(caches[cache].len()),
+                        window: None,
                     },
                 });
             }
@@ -97,6 +104,20 @@ impl Sight {
                 first_segment,
                 segments: self.segments.len() - first_segment,
             });
+            let Some(reach) = reach else { continue };
+            let segments = self.segments[first_segment..].iter();
+            self.windows.extend(segments.map(|segment| KeySegment {
+                window: Some(KeyWindow {
+                    // Caches begin with the first position of the text.
+                    offset: if segment.source == OWN {
+                        0
+                    } else {
+                        pass.positions()[span.rows.start] as usize
+                    },
+                    reach,
+                }),
+                ..*segment
+            }));
         }
     }
 
@@ -105,6 +126,7 @@ impl Sight {
         &mut self,
         pool: &ThreadPool,
         heads: Heads,
+        is_windowed: bool,
         queries: &[f32],
         keys: &LayerKeys<'_>,
         out: &mut [f32],
@@ -118,7 +140,11 @@ impl Sight {
         let what = Attention {
             shape,
             spans: &self.spans,
-            segments: &self.segments,
+            segments: if is_windowed {
+                &self.windows
+            } else {
+                &self.segments
+            },
         };
         let queries = Rows::new(queries, heads.query_width());
         kernels::attention(pool, what, queries, keys, &mut self.partials, out);

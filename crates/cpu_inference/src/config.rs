@@ -3,61 +3,10 @@
 use serde::Deserialize;
 
 use crate::error::{InferenceError, Result};
+use crate::family::Family;
 
 /// Larger extents than any model has; keeps products of two or three of them inside `usize`.
 const MAX_EXTENT: usize = 1 << 20;
-
-/// Families of networks with a forward pass here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Architecture {
-    /// Bidirectional encoder with learned positions (BERT, `MiniLM`, BGE, E5).
-    Bert,
-    /// Causal decoder with rotary positions, RMS norms and gated units.
-    Llama,
-    /// Llama with biases on query, key and value.
-    Qwen2,
-    /// Llama with RMS norms on each head's query and key.
-    Qwen3,
-}
-
-impl Architecture {
-    /// Names that [`Architecture::parse`] takes.
-    pub const SUPPORTED: &'static str = "bert, llama, qwen2, qwen3";
-
-    /// Reads a name.
-    ///
-    /// # Errors
-    /// [`InferenceError::UnsupportedArchitecture`] for any other name.
-    pub fn parse(name: &str) -> Result<Self> {
-        match name {
-            "bert" => Ok(Self::Bert),
-            "llama" => Ok(Self::Llama),
-            "qwen2" => Ok(Self::Qwen2),
-            "qwen3" => Ok(Self::Qwen3),
-            _ => Err(InferenceError::UnsupportedArchitecture {
-                got: name.to_owned(),
-                supported: Self::SUPPORTED,
-            }),
-        }
-    }
-
-    /// The name that [`Architecture::parse`] reads.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Bert => "bert",
-            Self::Llama => "llama",
-            Self::Qwen2 => "qwen2",
-            Self::Qwen3 => "qwen3",
-        }
-    }
-
-    /// Whether positions attend only to earlier ones.
-    #[must_use]
-    pub const fn is_decoder(self) -> bool {
-        !matches!(self, Self::Bert)
-    }
-}
 
 /// How a sequence's hidden states become one vector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,7 +55,7 @@ impl Pooling {
 /// Keys of `metadata.json` that only other parts read are ignored.
 #[derive(Debug, Clone, Deserialize)]
 pub struct ModelConfig {
-    /// Family, in the spelling of [`Architecture::name`].
+    /// Family, as [`Family::name`] spells it.
     pub architecture: String,
     /// Width of the residual stream.
     pub hidden_size: usize,
@@ -142,9 +91,24 @@ pub struct ModelConfig {
     /// Rows of the segment table of an encoder.
     #[serde(default)]
     pub type_vocab_size: Option<usize>,
-    /// Whether a decoder's attention projections must have biases.
+    /// Whether the attention's layers must have biases, where the family leaves it open.
     #[serde(default)]
     pub attention_bias: Option<bool>,
+    /// Row of the table of positions that the first token takes.
+    #[serde(default)]
+    pub position_offset: usize,
+    /// Tokens that those of `windowed_layers` see on either side of them.
+    #[serde(default)]
+    pub window_reach: usize,
+    /// Blocks whose tokens see a window alone.
+    #[serde(default)]
+    pub windowed_layers: Vec<usize>,
+    /// As `rope_theta`, in `windowed_layers`.
+    #[serde(default)]
+    pub window_rope_theta: Option<f64>,
+    /// Scores that the head for whole texts gives; 0 without one.
+    #[serde(default)]
+    pub num_labels: usize,
 }
 
 impl ModelConfig {
@@ -166,8 +130,22 @@ impl ModelConfig {
     ///
     /// # Errors
     /// [`InferenceError::UnsupportedArchitecture`].
-    pub fn family(&self) -> Result<Architecture> {
-        Architecture::parse(&self.architecture)
+    pub fn family(&self) -> Result<&'static Family> {
+        Family::named(&self.architecture)
+    }
+
+    /// Token types there are.
+    #[must_use]
+    pub fn token_types(&self) -> usize {
+        self.type_vocab_size.unwrap_or(2)
+    }
+
+    /// How far tokens see in a block that does not see everything.
+    #[must_use]
+    pub fn reach(&self, layer: usize) -> Option<usize> {
+        self.windowed_layers
+            .contains(&layer)
+            .then_some(self.window_reach)
     }
 
     /// Key and value heads.
@@ -220,16 +198,17 @@ impl ModelConfig {
             || "a finite number >= 0".to_owned(),
             self.norm_eps,
         )?;
-        if family.is_decoder() {
-            let width = self.head_width();
+        let width = self.head_width();
+        if family.is_rotary {
             check(
                 "head_dim",
                 width.is_multiple_of(2),
                 || "an even number".to_owned(),
                 width,
             )?;
-        } else {
-            let (hidden, width) = (self.hidden_size, self.head_width());
+        }
+        if !family.is_decoder {
+            let hidden = self.hidden_size;
             let expected = || format!("hidden_size / num_heads of {hidden} / {heads}");
             check("head_dim", width * heads == hidden, expected, width)?;
             let kv_heads = self.kv_heads();
@@ -239,6 +218,42 @@ impl ModelConfig {
                 || format!("num_heads = {heads}"),
                 kv_heads,
             )?;
+        }
+        if family.types.is_some() {
+            let types = self.token_types();
+            check(
+                "type_vocab_size",
+                (1..=MAX_EXTENT).contains(&types),
+                || format!("1 to {MAX_EXTENT}"),
+                types,
+            )?;
+        }
+        self.validate_options(family)
+    }
+
+    /// What not every family has.
+    fn validate_options(&self, family: &Family) -> Result<()> {
+        for (field, value, is_there) in [
+            (
+                "position_offset",
+                self.position_offset,
+                family.positions.is_some(),
+            ),
+            ("num_labels", self.num_labels, family.classifier.is_some()),
+            ("window_reach", self.window_reach, family.config.has_windows),
+            (
+                "windowed_layers",
+                self.windowed_layers.iter().max().map_or(0, |last| last + 1),
+                family.config.has_windows,
+            ),
+        ] {
+            let limit = match field {
+                _ if !is_there => 0,
+                "windowed_layers" => self.num_layers,
+                "window_reach" => MAX_EXTENT * 16,
+                _ => MAX_EXTENT,
+            };
+            check(field, value <= limit, || format!("0 to {limit}"), value)?;
         }
         Ok(())
     }
@@ -287,7 +302,7 @@ mod tests {
                 .unwrap_err()
                 .to_string()
         };
-        assert!(fault(|v| v["architecture"] = "gpt2".into()).contains("bert, llama, qwen2, qwen3"));
+        assert!(fault(|v| v["architecture"] = "gpt2".into()).contains("bert, llama"));
         assert!(fault(|v| v["num_heads"] = 0.into()).contains("num_heads"));
         assert!(fault(|v| v["num_kv_heads"] = 3.into()).contains("divisor of num_heads = 4"));
         assert!(fault(|v| v["head_dim"] = 15.into()).contains("even"));

@@ -45,6 +45,34 @@ impl Model {
         Ok(out)
     }
 
+    /// Scores of whole sequences by the model's own head: float32 `[sequences, labels]` in the order given.
+    ///
+    /// `pooling` says which state of a sequence the head takes.
+    ///
+    /// # Errors
+    /// As [`Model::embed`]; [`InferenceError::WrongArchitecture`] for a model without such a head.
+    pub fn class_scores(
+        &self,
+        sequences: Sequences<'_>,
+        pooling: Pooling,
+        watch: Watch<'_>,
+    ) -> Result<Vec<f32>> {
+        let classifier = self.classifier()?;
+        let states = self.embed(sequences, pooling, 0, false, watch)?;
+        let mut pass = Pass::default();
+        let texts = states.len() / self.config().hidden_size;
+        pass.span(std::iter::repeat_n(0, texts), 0, &[]);
+        if let Some(adapter) = sequences.adapter {
+            pass.adapt(adapter);
+        }
+        let scores = self
+            .with_workspace(|workspace| classifier.scores(self.pool(), &pass, &states, workspace));
+        if scores.iter().any(|score| !score.is_finite()) {
+            return Err(InferenceError::NotFinite { what: "scores" });
+        }
+        Ok(scores)
+    }
+
     /// Final hidden states of every token: float32 `[tokens, hidden]`, after a decoder's last norm.
     ///
     /// # Errors
@@ -176,7 +204,7 @@ impl Model {
         watch: Watch<'_>,
         mut each: impl FnMut(&[usize], &States<'_>) -> Result<()>,
     ) -> Result<()> {
-        let causal = self.architecture().is_decoder();
+        let causal = self.family().is_decoder;
         let mut pass = Pass::default();
         for slice in batch.slices() {
             if !watch() {

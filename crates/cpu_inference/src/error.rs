@@ -29,7 +29,7 @@ pub enum InferenceError {
         /// What the model calls itself.
         got: String,
         /// What could be loaded.
-        supported: &'static str,
+        supported: String,
     },
     /// A setting is known but not implemented.
     #[error("{feature} {got:?} is not supported; supported: {supported}")]
@@ -174,7 +174,7 @@ pub enum InferenceError {
         /// What was asked for.
         operation: &'static str,
         /// What can do it.
-        needed: &'static str,
+        needed: String,
         /// What the model is.
         architecture: &'static str,
     },

@@ -14,15 +14,17 @@ mod attention;
 mod batch;
 mod batcher;
 mod config;
-mod decoder;
 mod embedding;
-mod encoder;
 mod error;
+mod family;
 mod kv_cache;
+mod layout;
 mod linear;
 mod low_rank;
 mod matrix;
 mod model;
+mod models;
+mod network;
 mod norm;
 mod pass;
 mod perplexity;
@@ -44,9 +46,13 @@ mod workspace;
 
 pub use adapter::{Adapter, Card};
 pub use batch::Sequences;
-pub use config::{Architecture, ModelConfig, Pooling};
+pub use config::{ModelConfig, Pooling};
 pub use error::{InferenceError, Result};
+pub use family::{
+    Bias, Checkpoint, Classifier, ConfigKeys, Family, Gguf, NormKind, NormPlace, Part,
+};
 pub use kv_cache::{CachePrecision, KvCache};
+pub use layout::{Layout, TensorKind, TensorSpec};
 pub use model::{Model, Watch};
 pub use pass::{Pass, Segment};
 pub use prediction::{Block, PredictionRequest, Predictions};

@@ -9,11 +9,12 @@ use kernels::ThreadPool;
 use crate::adapter::{Adapter, Card};
 use crate::attention::Heads;
 use crate::batcher::Batcher;
-use crate::config::{Architecture, ModelConfig};
-use crate::decoder::Decoder;
-use crate::encoder::Bert;
+use crate::config::ModelConfig;
 use crate::error::{InferenceError, Result};
+use crate::family::{Family, names_of};
 use crate::kv_cache::{CachePrecision, CacheShape, KvCache};
+use crate::layout::Layout;
+use crate::network::{Classifier, Network};
 use crate::pass::Pass;
 use crate::prefix_cache::{PrefixCache, PrefixStats};
 use crate::sites::{LayerSite, Sites};
@@ -36,7 +37,9 @@ static MODELS: AtomicU64 = AtomicU64::new(0);
 #[derive(Debug)]
 pub struct Model {
     config: ModelConfig,
-    architecture: Architecture,
+    family: &'static Family,
+    /// How far tokens see in blocks that do not see everything.
+    reach: Option<usize>,
     network: Network,
     /// What cards may change.
     sites: Sites,
@@ -47,12 +50,6 @@ pub struct Model {
     prefixes: Mutex<PrefixCache>,
 }
 
-#[derive(Debug)]
-enum Network {
-    Bert(Bert),
-    Decoder(Decoder),
-}
-
 impl Model {
     /// Finds every tensor that the architecture needs and checks its shape.
     ///
@@ -60,25 +57,26 @@ impl Model {
     ///
     /// # Errors
     /// What is missing, misshapen or not supported, by name.
-    pub fn load(config: ModelConfig, tensors: &[Tensor], threads: usize) -> Result<Self> {
-        let architecture = config.family()?;
+    pub fn load(mut config: ModelConfig, tensors: &[Tensor], threads: usize) -> Result<Self> {
+        let family = config.family()?;
         let tensors = Tensors::new(tensors);
-        let network = match architecture {
-            Architecture::Bert => Network::Bert(Bert::load(&config, &tensors)?),
-            family => Network::Decoder(Decoder::load(&config, family, &tensors)?),
-        };
-        let mut sites = tensors.into_sites(config.hidden_size);
-        if let Network::Decoder(decoder) = &network {
-            sites.head = Some(LayerSite::of("lm_head", decoder.head()));
+        if let Some(head) = family.head {
+            // A description that does not say it goes by the weights.
+            let is_there = tensors.contains(&format!("{head}.weight"));
+            config.tied_embeddings.get_or_insert(!is_there);
         }
-        let pool = ThreadPool::new(threads);
+        let layout = Layout::of(&config)?;
+        let network = Network::load(&config, &layout, &tensors)?;
+        let mut sites = tensors.into_sites(&layout);
+        sites.head = family.head.map(|head| LayerSite::of(head, network.head()));
         Ok(Self {
-            config,
-            architecture,
+            family,
+            reach: layout.reach(),
             network,
             sites,
+            config,
             number: MODELS.fetch_add(1, Ordering::Relaxed),
-            pool,
+            pool: ThreadPool::new(threads),
             workspaces: Mutex::default(),
             batcher: Batcher::default(),
             prefixes: Mutex::new(PrefixCache::new(DEFAULT_PREFIX_BYTES)),
@@ -93,8 +91,8 @@ impl Model {
 
     /// The family.
     #[must_use]
-    pub const fn architecture(&self) -> Architecture {
-        self.architecture
+    pub const fn family(&self) -> &'static Family {
+        self.family
     }
 
     /// Threads that take part in a forward pass.
@@ -109,11 +107,7 @@ impl Model {
     /// [`InferenceError::Card`] names what does not fit: a layer that the model does not have, a wrong shape or
     /// rank, numbers that are not finite, a name or head given twice.
     pub fn adapter(&self, cards: &[Card<'_>]) -> Result<Arc<Adapter>> {
-        let embedding = match &self.network {
-            Network::Decoder(decoder) => Some(decoder.embedding()),
-            Network::Bert(_) => None,
-        };
-        let adapter = Adapter::new(self.number, &self.sites, embedding, cards)?;
+        let adapter = Adapter::new(self.number, &self.sites, self.network.words(), cards)?;
         Ok(Arc::new(adapter))
     }
 
@@ -143,16 +137,11 @@ impl Model {
     ) -> Result<T> {
         self.check(pass, caches)?;
         self.with_workspace(|workspace| {
-            workspace.sight.set(pass, caches);
+            workspace.sight.set(pass, caches, self.reach);
             for (cache, rows, _) in pass.appends() {
                 caches[cache].reserve(rows.len());
             }
-            match &self.network {
-                Network::Bert(bert) => bert.forward(&self.pool, workspace, pass),
-                Network::Decoder(decoder) => {
-                    decoder.forward(&self.pool, workspace, pass, caches);
-                }
-            }
+            self.network.forward(&self.pool, workspace, pass, caches);
             for (cache, rows, keep) in pass.appends() {
                 caches[cache].advance(if keep { rows.len() } else { 0 });
             }
@@ -162,15 +151,26 @@ impl Model {
         })
     }
 
-    pub(crate) fn decoder(&self, operation: &'static str) -> Result<&Decoder> {
-        match &self.network {
-            Network::Decoder(decoder) => Ok(decoder),
-            Network::Bert(_) => Err(InferenceError::WrongArchitecture {
-                operation,
-                needed: "a decoder (llama, qwen2, qwen3)",
-                architecture: self.architecture.name(),
-            }),
+    /// The network, if it is one that continues texts.
+    pub(crate) fn decoder(&self, operation: &'static str) -> Result<&Network> {
+        if self.family.is_decoder {
+            return Ok(&self.network);
         }
+        Err(InferenceError::WrongArchitecture {
+            operation,
+            needed: format!("a decoder ({})", names_of(|family| family.is_decoder)),
+            architecture: self.family.name,
+        })
+    }
+
+    /// The head for whole texts.
+    pub(crate) fn classifier(&self) -> Result<&Classifier> {
+        let found = self.network.classifier();
+        found.ok_or_else(|| InferenceError::WrongArchitecture {
+            operation: "scoring whole texts",
+            needed: "a model with a head for it, such as a reranker".to_owned(),
+            architecture: self.family.name,
+        })
     }
 
     /// Bounds the memory of [`Model::prefix_stats`]; 0 keeps nothing.
@@ -213,7 +213,7 @@ impl Model {
         Ok(())
     }
 
-    fn with_workspace<T>(&self, work: impl FnOnce(&mut Workspace) -> T) -> T {
+    pub(crate) fn with_workspace<T>(&self, work: impl FnOnce(&mut Workspace) -> T) -> T {
         let free = || {
             self.workspaces
                 .lock()

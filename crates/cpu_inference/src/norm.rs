@@ -2,41 +2,81 @@
 
 use crate::adapter::Adapter;
 use crate::error::Result;
+use crate::layout;
 use crate::sites::Vector;
 use crate::tensors::Tensors;
 
-/// Subtracts the mean and divides by the deviation, then scales and shifts.
+/// A norm of either kind.
 #[derive(Debug, Clone)]
-pub(crate) struct LayerNorm {
-    gamma: Vector,
-    beta: Vector,
-    eps: f32,
+pub(crate) enum Norm {
+    Rms(RmsNorm),
+    Layer(LayerNorm),
 }
 
-impl LayerNorm {
-    pub(crate) fn load(tensors: &Tensors, prefix: &str, width: usize, eps: f32) -> Result<Self> {
-        Ok(Self {
-            gamma: tensors.replaceable(&format!("{prefix}.weight"), width)?,
-            beta: tensors.replaceable(&format!("{prefix}.bias"), width)?,
-            eps,
+impl Norm {
+    /// Loads `{name}.weight` and, if the norm has a shift, `{name}.bias`, each `[width]`.
+    pub(crate) fn load(tensors: &Tensors, spec: &layout::Norm, eps: f32) -> Result<Self> {
+        Ok(match spec.needs_bias {
+            None => Self::Rms(RmsNorm::load(tensors, spec, eps)?),
+            Some(_) => Self::Layer(LayerNorm::load(tensors, spec, eps)?),
         })
     }
 
-    /// `stream = norm(stream + delta)`; `scratch` is as wide.
+    /// `out = norm(x)`.
+    pub(crate) fn apply(&self, adapter: Option<&Adapter>, x: &[f32], out: &mut [f32]) {
+        match self {
+            Self::Rms(norm) => norm.apply(adapter, x, out),
+            Self::Layer(norm) => norm.apply(adapter, x, out),
+        }
+    }
+
+    /// `stream += delta; out = norm(stream)`.
     pub(crate) fn join(
         &self,
         adapter: Option<&Adapter>,
         delta: &[f32],
         stream: &mut [f32],
-        scratch: &mut [f32],
+        out: &mut [f32],
     ) {
+        match self {
+            Self::Rms(norm) => norm.join(adapter, delta, stream, out),
+            Self::Layer(norm) => norm.join(adapter, delta, stream, out),
+        }
+    }
+}
+
+/// Subtracts the mean and divides by the deviation, then scales and shifts.
+#[derive(Debug, Clone)]
+pub(crate) struct LayerNorm {
+    gamma: Vector,
+    /// Zeros where the norm does not shift.
+    beta: Vector,
+    eps: f32,
+}
+
+impl LayerNorm {
+    fn load(tensors: &Tensors, spec: &layout::Norm, eps: f32) -> Result<Self> {
+        let bias = format!("{}.bias", spec.name);
+        let is_there = spec.needs_bias == Some(true) || tensors.contains(&bias);
+        Ok(Self {
+            gamma: tensors.replaceable(&format!("{}.weight", spec.name), spec.width)?,
+            beta: if is_there {
+                tensors.replaceable(&bias, spec.width)?
+            } else {
+                Vector::fixed(vec![0.0; spec.width])
+            },
+            eps,
+        })
+    }
+
+    /// `stream += delta; out = norm(stream)`.
+    fn join(&self, adapter: Option<&Adapter>, delta: &[f32], stream: &mut [f32], out: &mut [f32]) {
         let (gamma, beta) = (self.gamma.of(adapter), self.beta.of(adapter));
-        kernels::add_layer_norm(delta, stream, gamma, beta, self.eps, scratch);
-        stream.copy_from_slice(scratch);
+        kernels::add_layer_norm(delta, stream, gamma, beta, self.eps, out);
     }
 
     /// `out = norm(x)`.
-    pub(crate) fn apply(&self, adapter: Option<&Adapter>, x: &[f32], out: &mut [f32]) {
+    fn apply(&self, adapter: Option<&Adapter>, x: &[f32], out: &mut [f32]) {
         let (gamma, beta) = (self.gamma.of(adapter), self.beta.of(adapter));
         kernels::layer_norm(x, gamma, beta, self.eps, out);
     }
@@ -50,27 +90,21 @@ pub(crate) struct RmsNorm {
 }
 
 impl RmsNorm {
-    /// Loads `{prefix}.weight`, `[width]`.
-    pub(crate) fn load(tensors: &Tensors, prefix: &str, width: usize, eps: f32) -> Result<Self> {
+    /// Loads `{name}.weight`, `[width]`.
+    pub(crate) fn load(tensors: &Tensors, spec: &layout::Norm, eps: f32) -> Result<Self> {
         Ok(Self {
-            gamma: tensors.replaceable(&format!("{prefix}.weight"), width)?,
+            gamma: tensors.replaceable(&format!("{}.weight", spec.name), spec.width)?,
             eps,
         })
     }
 
     /// `out = norm(x)`.
-    pub(crate) fn apply(&self, adapter: Option<&Adapter>, x: &[f32], out: &mut [f32]) {
+    fn apply(&self, adapter: Option<&Adapter>, x: &[f32], out: &mut [f32]) {
         kernels::rms_norm(x, self.gamma.of(adapter), self.eps, out);
     }
 
     /// `stream += delta; out = norm(stream)`.
-    pub(crate) fn join(
-        &self,
-        adapter: Option<&Adapter>,
-        delta: &[f32],
-        stream: &mut [f32],
-        out: &mut [f32],
-    ) {
+    fn join(&self, adapter: Option<&Adapter>, delta: &[f32], stream: &mut [f32], out: &mut [f32]) {
         kernels::add_rms_norm(delta, stream, self.gamma.of(adapter), self.eps, out);
     }
 

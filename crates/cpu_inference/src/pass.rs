@@ -207,12 +207,8 @@ impl Pass {
                 vocab_size: config.vocab_size,
             });
         }
-        let is_decoder = config.family()?.is_decoder();
-        let types = if is_decoder {
-            1
-        } else {
-            config.type_vocab_size.unwrap_or(2)
-        };
+        let has_types = config.family()?.types.is_some();
+        let types = if has_types { config.token_types() } else { 1 };
         if let Some(&kind) = self.types.iter().find(|&&kind| usize::from(kind) >= types) {
             return Err(invalid(format!("token type {kind}; the model has {types}")));
         }

@@ -21,9 +21,28 @@ pub(crate) struct Rotary {
     attention_factor: f32,
 }
 
+/// Cosines and sines of some positions, each `[positions, head_dim / 2]`.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Angles {
+    pub(crate) cos: Vec<f32>,
+    pub(crate) sin: Vec<f32>,
+}
+
 impl Rotary {
+    /// That of the blocks which see everything.
     pub(crate) fn from_config(config: &ModelConfig) -> Result<Self> {
-        let theta = config.rope_theta.unwrap_or(DEFAULT_THETA);
+        Self::with_theta(config, config.rope_theta.unwrap_or(DEFAULT_THETA))
+    }
+
+    /// That of the blocks which see a window, if it is another.
+    pub(crate) fn of_windows(config: &ModelConfig) -> Result<Option<Self>> {
+        let theta = config.window_rope_theta;
+        theta
+            .map(|theta| Self::with_theta(config, theta))
+            .transpose()
+    }
+
+    fn with_theta(config: &ModelConfig, theta: f64) -> Result<Self> {
         if !(theta.is_finite() && theta > 0.0) {
             return Err(InferenceError::ConfigValue {
                 field: "rope_theta",
@@ -71,8 +90,9 @@ impl Rotary {
         }
     }
 
-    /// Fills `cos` and `sin`, each `[positions, head_dim / 2]`.
-    pub(crate) fn angles(&self, positions: &[u32], cos: &mut Vec<f32>, sin: &mut Vec<f32>) {
+    /// Fills `angles` with those of `positions`.
+    pub(crate) fn angles(&self, positions: &[u32], angles: &mut Angles) {
+        let Angles { cos, sin } = angles;
         cos.clear();
         sin.clear();
         for &position in positions {
@@ -210,8 +230,9 @@ mod tests {
     #[test]
     fn rotation_keeps_length_and_depends_on_distance_only() {
         let rotary = Rotary::from_config(&config(&Value::Null)).unwrap();
-        let (mut cos, mut sin) = (Vec::new(), Vec::new());
-        rotary.angles(&[3, 7, 13, 17], &mut cos, &mut sin);
+        let mut angles = Angles::default();
+        rotary.angles(&[3, 7, 13, 17], &mut angles);
+        let Angles { cos, sin } = angles;
         let turned = |base: [f32; 8], row: usize| {
             let mut head = base;
             kernels::rope(
@@ -237,11 +258,10 @@ mod tests {
         ))
         .unwrap();
         let plain = Rotary::from_config(&config(&Value::Null)).unwrap();
-        let (mut cos, mut sin) = (Vec::new(), Vec::new());
-        let (mut cos2, mut sin2) = (Vec::new(), Vec::new());
-        plain.angles(&[5], &mut cos, &mut sin);
-        stretched.angles(&[10], &mut cos2, &mut sin2);
-        assert_eq!((cos, sin), (cos2, sin2));
+        let (mut short, mut long) = (Angles::default(), Angles::default());
+        plain.angles(&[5], &mut short);
+        stretched.angles(&[10], &mut long);
+        assert_eq!((short.cos, short.sin), (long.cos, long.sin));
     }
 
     #[test]

@@ -7,6 +7,10 @@ use crate::matrix::{Matrix, Numbers};
 #[derive(Debug, Default)]
 pub(crate) struct Sites {
     pub(crate) hidden: usize,
+    /// What a card calls rows of the embedding.
+    pub(crate) rows: String,
+    /// A card may bring some: of an encoder the embedding stays as it is.
+    pub(crate) takes_rows: bool,
     pub(crate) layers: Vec<LayerSite>,
     /// The head, tied or not.
     pub(crate) head: Option<LayerSite>,
@@ -45,19 +49,31 @@ pub(crate) struct VectorSite {
 #[derive(Debug, Clone)]
 pub(crate) struct Vector {
     numbers: Vec<f32>,
-    site: usize,
+    /// `None`: it follows from the family, and no card may replace it.
+    site: Option<usize>,
 }
 
 impl Vector {
     pub(crate) const fn new(numbers: Vec<f32>, site: usize) -> Self {
-        Self { numbers, site }
+        Self {
+            numbers,
+            site: Some(site),
+        }
+    }
+
+    /// A vector that stays as it is.
+    pub(crate) const fn fixed(numbers: Vec<f32>) -> Self {
+        Self {
+            numbers,
+            site: None,
+        }
     }
 
     /// The numbers for a row that uses `adapter`.
     #[inline]
     pub(crate) fn of<'a>(&'a self, adapter: Option<&'a Adapter>) -> &'a [f32] {
         adapter
-            .and_then(|adapter| adapter.vector(self.site))
+            .and_then(|adapter| adapter.vector(self.site?))
             .unwrap_or(&self.numbers)
     }
 }

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use arrow_quant::{Dtype, Tensor, TensorData};
 
 use crate::error::{InferenceError, Result};
+use crate::layout::{Layer, Layout, Table};
 use crate::linear::Linear;
 use crate::matrix::Matrix;
 use crate::sites::{LayerSite, Sites, Vector, VectorSite};
@@ -29,10 +30,12 @@ impl<'a> Tensors<'a> {
         }
     }
 
-    /// What was loaded that cards may change, of a model of that width.
-    pub(crate) fn into_sites(self, hidden: usize) -> Sites {
+    /// What was loaded that cards may change.
+    pub(crate) fn into_sites(self, layout: &Layout) -> Sites {
         Sites {
-            hidden,
+            hidden: layout.words.cols,
+            rows: format!("{}.rows", layout.words.name),
+            takes_rows: layout.family.is_decoder,
             ..self.sites.into_inner()
         }
     }
@@ -98,14 +101,20 @@ impl<'a> Tensors<'a> {
         Ok(self.site(name, &[len], numbers))
     }
 
-    /// A table `[rows, cols]`, row by row, that a card may replace.
-    pub(crate) fn table(&self, name: &str, rows: usize, cols: usize) -> Result<Vector> {
-        let matrix = self.matrix(name, rows, cols)?;
+    /// A table that stays as it is.
+    pub(crate) fn matrix_of(&self, table: &Table) -> Result<Matrix> {
+        self.matrix(&format!("{}.weight", table.name), table.rows, table.cols)
+    }
+
+    /// A table, row by row, that a card may replace.
+    pub(crate) fn table(&self, table: &Table) -> Result<Vector> {
+        let (rows, cols) = (table.rows, table.cols);
+        let matrix = self.matrix_of(table)?;
         let mut numbers = vec![0.0; rows * cols];
         for (index, row) in numbers.chunks_exact_mut(cols).enumerate() {
             matrix.row(index, row);
         }
-        Ok(self.site(name, &[rows, cols], numbers))
+        Ok(self.site(&format!("{}.weight", table.name), &[rows, cols], numbers))
     }
 
     fn site(&self, name: &str, shape: &[usize], numbers: Vec<f32>) -> Vector {
@@ -118,25 +127,23 @@ impl<'a> Tensors<'a> {
         Vector::new(numbers, sites.vectors.len() - 1)
     }
 
-    /// A layer from `{prefix}.weight` `[outputs, inputs]` and `{prefix}.bias` `[outputs]`.
-    ///
-    /// The bias may be absent unless `bias_needed`.
-    pub(crate) fn linear(
-        &self,
-        prefix: &str,
-        outputs: usize,
-        inputs: usize,
-        bias_needed: bool,
-    ) -> Result<Linear> {
-        let weight = self.matrix(&format!("{prefix}.weight"), outputs, inputs)?;
-        let bias_name = format!("{prefix}.bias");
-        let bias = if bias_needed || self.contains(&bias_name) {
+    /// A layer from `{name}.weight` `[outputs, inputs]` and `{name}.bias` `[outputs]`, if it is there.
+    pub(crate) fn linear(&self, layer: &Layer) -> Result<Linear> {
+        let Layer {
+            ref name,
+            outputs,
+            inputs,
+            needs_bias,
+        } = *layer;
+        let weight = self.matrix(&format!("{name}.weight"), outputs, inputs)?;
+        let bias_name = format!("{name}.bias");
+        let bias = if needs_bias || self.contains(&bias_name) {
             Some(self.vector(&bias_name, outputs)?)
         } else {
             None
         };
         let mut sites = self.sites.borrow_mut();
-        sites.layers.push(LayerSite::of(prefix, &weight));
+        sites.layers.push(LayerSite::of(name, &weight));
         let site = sites.layers.len() - 1;
         Ok(Linear { weight, bias, site })
     }

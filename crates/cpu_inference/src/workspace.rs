@@ -2,6 +2,7 @@
 
 use crate::attention::Sight;
 use crate::linear::InputBuffers;
+use crate::rotary::Angles;
 
 /// Scratch that grows to the largest pass seen and is then reused without allocating.
 #[derive(Debug, Default)]
@@ -18,14 +19,12 @@ pub(crate) struct Workspace {
     pub(crate) values: Vec<f32>,
     /// `[rows, heads * head_dim]`.
     pub(crate) attended: Vec<f32>,
-    /// `[rows, intermediate]`.
+    /// What a layer gives that is several side by side, or `[rows, intermediate]`.
     pub(crate) wide: Vec<f32>,
     /// `[rows, intermediate]`.
     pub(crate) gate: Vec<f32>,
-    /// `[rows, head_dim / 2]`.
-    pub(crate) cos: Vec<f32>,
-    /// `[rows, head_dim / 2]`.
-    pub(crate) sin: Vec<f32>,
+    /// Of the positions, everywhere and in blocks that see a window.
+    pub(crate) angles: [Angles; 2],
     /// The input of the current layers.
     pub(crate) input: InputBuffers,
     /// Which rows attend to which keys.

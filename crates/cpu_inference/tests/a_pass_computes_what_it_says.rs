@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{VOCAB, ids, tiny, worst};
+use common::{VOCAB, decoders, families, ids, tiny, worst};
 use cpu_inference::{CachePrecision, InferenceError, KvCache, Model, Pass, Segment};
 
 const KEPT: Segment = appended(0, true, true);
@@ -44,7 +44,7 @@ fn cache(model: &Model) -> KvCache {
 
 #[test]
 fn a_block_sees_a_frozen_prompt_and_itself() {
-    for architecture in ["llama", "qwen3"] {
+    for architecture in decoders() {
         let model = tiny(architecture, 2);
         let (prompt, block) = (text(100, 1), text(16, 2));
         let mut known = cache(&model);
@@ -153,7 +153,7 @@ fn a_shared_prefix_is_copied_by_whoever_writes_to_it() {
 
 #[test]
 fn wanted_rows_are_those_of_the_whole() {
-    for architecture in ["bert", "llama"] {
+    for architecture in families() {
         let model = tiny(architecture, 2);
         let run = |wanted: &[usize]| {
             let mut pass = Pass::default();
@@ -161,7 +161,7 @@ fn wanted_rows_are_those_of_the_whole() {
                 text(50, 6),
                 0,
                 &[Segment::Own {
-                    causal: architecture != "bert",
+                    causal: model.family().is_decoder,
                 }],
             );
             pass.want(wanted.iter().copied());

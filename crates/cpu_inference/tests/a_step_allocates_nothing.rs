@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 use arrow_quant::{Grid, Quantization, Tensor, TensorData, quantize};
-use common::{config, ids, tensors};
+use common::{config, decoders, ids, tensors};
 use cpu_inference::{CachePrecision, Model, Sampler, SamplingSettings, Session};
 use kernels::{CodeBits, PlainRows};
 
@@ -110,7 +110,7 @@ fn for_every_decoder() {
         repetition_penalty: 1.1,
         ..greedy
     };
-    for architecture in ["llama", "qwen2", "qwen3"] {
+    for architecture in decoders() {
         let config = config(architecture);
         for precision in [CachePrecision::F32, CachePrecision::F16] {
             for settings in [greedy, drawn] {

@@ -6,10 +6,10 @@ mod common;
 use std::sync::Arc;
 
 use arrow_quant::{Dtype, Grid, Quantization, Tensor, TensorData, quantize};
-use common::{VOCAB, config, ids, tensors, worst};
+use common::{VOCAB, config, families, ids, tensors, worst};
 use cpu_inference::{
-    Adapter, CachePrecision, Card, InferenceError, KvCache, Model, Pass, Pooling, Random, Segment,
-    Sequences, Session, extend_all,
+    Adapter, CachePrecision, Card, Family, InferenceError, KvCache, Model, Pass, Pooling, Random,
+    Segment, Sequences, Session, extend_all,
 };
 use kernels::{CodeBits, PlainRows};
 
@@ -35,13 +35,9 @@ fn random(name: &str, shape: &[usize], seed: u64) -> Tensor {
 }
 
 /// Factors of rank 5 for every linear layer, replaced norms, two rows of a decoder's embedding.
-fn card_tensors(architecture: &str, base: &[Tensor], seed: u64) -> Vec<Tensor> {
+fn card_tensors(base: &[Tensor], seed: u64) -> Vec<Tensor> {
     let mut card = Vec::new();
-    let has_head_norms = architecture == "qwen3";
-    let known =
-        |name: &str| has_head_norms || !name.contains("self_attn.") || name.contains("proj");
-    let base_tensors = base.iter().filter(|tensor| known(&tensor.name));
-    for (index, tensor) in (seed * 1000..).zip(base_tensors) {
+    for (index, tensor) in (seed * 1000..).zip(base) {
         let layer = tensor.name.strip_suffix(".weight").unwrap_or_default();
         match tensor.shape[..] {
             [outputs, inputs] if !layer.contains("embed") => {
@@ -232,9 +228,9 @@ fn embed(model: &Model, adapter: Option<&Arc<Adapter>>) -> Vec<f32> {
 }
 
 /// Scores of a head of each token of an encoder, or logits of a decoder.
-fn scores(architecture: &str, model: &Model, adapter: &Arc<Adapter>) -> Vec<f32> {
+fn scores(model: &Model, adapter: &Arc<Adapter>) -> Vec<f32> {
     let text = ids(60, 8);
-    if architecture != "bert" {
+    if model.family().is_decoder {
         return model.logits(&text, Some(adapter), &mut || true).unwrap();
     }
     let offsets = [0i64, 25, 60];
@@ -249,21 +245,13 @@ fn scores(architecture: &str, model: &Model, adapter: &Arc<Adapter>) -> Vec<f32>
 
 #[test]
 fn it_is_as_if_the_cards_were_merged() {
-    for (architecture, untied) in [
-        ("bert", false),
-        ("llama", false),
-        ("llama", true),
-        ("qwen2", false),
-        ("qwen3", false),
-    ] {
+    let untied = [("llama", true)];
+    for (architecture, untied) in families().map(|name| (name, false)).chain(untied) {
         let mut plain = tensors(&config(architecture));
         if untied {
             plain.push(random(HEAD, &[VOCAB, 32], 90));
         }
-        let (mut first, second) = (
-            card_tensors(architecture, &plain, 1),
-            card_tensors(architecture, &plain, 2),
-        );
+        let (mut first, second) = (card_tensors(&plain, 1), card_tensors(&plain, 2));
         // A component may be as large as it likes in one factor and as small in the other.
         for tensor in &mut first {
             let by = match tensor.name.rsplit_once('.').unwrap().0.rsplit_once('.') {
@@ -299,11 +287,44 @@ fn it_is_as_if_the_cards_were_merged() {
                 assert!(error < tolerance, "{architecture} {how:?}: {error}");
                 assert!(apart(&got, &before) > 0.1);
                 assert_eq!(embed(&model, None), before);
-                let got = scores(architecture, &model, &adapter);
-                let error = apart(&got, &scores(architecture, &reference, &headed));
+                let got = scores(&model, &adapter);
+                let error = apart(&got, &scores(&reference, &headed));
                 assert!(error < tolerance, "{architecture} {how:?} scores: {error}");
             }
         }
+    }
+}
+
+#[test]
+fn cards_change_the_head_for_whole_texts_too() {
+    for family in Family::all() {
+        let mut config = config(family.name);
+        if family.classifier.is_none() {
+            continue;
+        }
+        config.num_labels = 1;
+        let base = tensors(&config);
+        let card_tensors = card_tensors(&base, 4);
+        let cards = [card("a", &card_tensors, 0.7)];
+        let load = |tensors: &[Tensor]| Model::load(config.clone(), tensors, 2).unwrap();
+        let (model, reference) = (load(&base), load(&merged(&base, &cards)));
+        let adapter = model.adapter(&cards).unwrap();
+        let (text, offsets) = (ids(50, 4), [0i64, 30, 50]);
+        let scores = |model: &Model, adapter| {
+            let sequences = Sequences {
+                adapter,
+                ..Sequences::from((&text, &offsets))
+            };
+            let scores = model.class_scores(sequences, Pooling::Mean, &mut || true);
+            scores.unwrap()
+        };
+        let (got, want) = (scores(&model, Some(&adapter)), scores(&reference, None));
+        assert!(
+            worst(&got, &want) < 2e-5,
+            "{} {got:?} {want:?}",
+            family.name
+        );
+        assert!(worst(&got, &scores(&model, None)) > 1e-3);
     }
 }
 
@@ -317,10 +338,7 @@ fn rows_of_one_pass_use_different_cards() {
 fn rows_use_different_cards(how: Stored) {
     let base = stored(&tensors(&config("llama")), how);
     let model = load("llama", &base);
-    let (first, second) = (
-        card_tensors("llama", &base, 1),
-        card_tensors("llama", &base, 2),
-    );
+    let (first, second) = (card_tensors(&base, 1), card_tensors(&base, 2));
     let adapters = [
         None,
         Some(model.adapter(&[card("a", &first, 1.0)]).unwrap()),
@@ -377,7 +395,7 @@ fn rows_use_different_cards(how: Stored) {
 fn a_head_scores_every_token_and_types_tell_two_texts_apart() {
     let base = tensors(&config("bert"));
     let model = load("bert", &base);
-    let mut tensors = card_tensors("bert", &base, 3);
+    let mut tensors = card_tensors(&base, 3);
     tensors.push(random("qa_outputs.weight", &[3, 32], 70));
     tensors.push(random("qa_outputs.bias", &[3], 71));
     let card = Card {
@@ -453,7 +471,7 @@ fn cards_that_do_not_fit_are_refused_by_name_and_the_model_goes_on() {
     let base = tensors(&config("llama"));
     let model = load("llama", &base);
     let before = embed(&model, None);
-    let whole = card_tensors("llama", &base, 1);
+    let whole = card_tensors(&base, 1);
     let fault = |change: &dyn Fn(&mut Vec<Tensor>)| {
         let mut tensors = whole.clone();
         change(&mut tensors);

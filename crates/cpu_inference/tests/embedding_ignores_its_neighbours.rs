@@ -3,15 +3,15 @@
 
 mod common;
 
-use common::{VOCAB, config, ids, tensors, tiny, worst};
-use cpu_inference::{InferenceError, Model, ModelConfig, Pooling};
+use common::{VOCAB, config, families, ids, tensors, tiny, worst};
+use cpu_inference::{Family, InferenceError, Model, ModelConfig, Pooling};
 
 #[test]
 fn vectors_do_not_depend_on_batch_or_threads() {
     let lengths = [
         3, 200, 1, 64, 65, 17, 130, 2, 90, 200, 199, 40, 8, 150, 111, 70, 33,
     ];
-    for architecture in ["bert", "llama", "qwen3"] {
+    for architecture in families() {
         let mut all = Vec::new();
         let mut offsets = vec![0i64];
         for (seed, &length) in lengths.iter().enumerate() {
@@ -143,4 +143,26 @@ fn missing_and_misshapen_tensors_are_named() {
         message.contains("lm_head.weight") && message.contains(&format!("[{VOCAB}, 32]")),
         "{message}"
     );
+}
+
+#[test]
+fn a_head_scores_whole_texts_and_only_where_there_is_one() {
+    for family in Family::all() {
+        let mut config = config(family.name);
+        config.num_labels = usize::from(family.classifier.is_some());
+        let (text, offsets) = (ids(150, 3), [0i64, 60, 150]);
+        let scores = |config: ModelConfig, text: &[i32], offsets: &[i64]| {
+            let model = Model::load(config.clone(), &tensors(&config), 2).unwrap();
+            model.class_scores((text, offsets).into(), Pooling::Cls, &mut || true)
+        };
+        let all = scores(config.clone(), &text, &offsets);
+        if family.classifier.is_none() {
+            let message = all.unwrap_err().to_string();
+            assert!(message.contains("reranker"), "{message}");
+            continue;
+        }
+        let all = all.unwrap();
+        assert_eq!(all.len(), 2);
+        assert_eq!(scores(config, &text[60..], &[0, 90]).unwrap(), all[1..]);
+    }
 }

@@ -5,7 +5,7 @@ mod common;
 
 use std::sync::Arc;
 
-use common::{VOCAB, ids, tiny, worst};
+use common::{VOCAB, decoders, ids, tiny, worst};
 use cpu_inference::{CachePrecision, InferenceError, Sampler, SamplingSettings, Session};
 
 fn last_logits(pieces: &[&[i32]], architecture: &str, precision: CachePrecision) -> Vec<f32> {
@@ -19,7 +19,7 @@ fn last_logits(pieces: &[&[i32]], architecture: &str, precision: CachePrecision)
 #[test]
 fn whole_chunked_and_stepwise_reading_agree() {
     let text = ids(150, 5);
-    for architecture in ["llama", "qwen2", "qwen3"] {
+    for architecture in decoders() {
         let full = tiny(architecture, 1)
             .logits(&text, None, &mut || true)
             .unwrap();

@@ -28,8 +28,8 @@ mod vector;
 
 pub use activation::{gelu, gelu_tanh, silu_mul, softmax};
 pub use attention::{
-    Attention, AttentionShape, AttentionSpan, KeySegment, KeySource, KeyValues, KvLayout, KvPage,
-    PAGE_KEYS, Partials, Rows, attention,
+    Attention, AttentionShape, AttentionSpan, KeySegment, KeySource, KeyValues, KeyWindow,
+    KvLayout, KvPage, PAGE_KEYS, Partials, Rows, attention,
 };
 pub use compare::{dot_rows, squared_distance_rows};
 pub use error::KernelError;

@@ -7,7 +7,8 @@ mod common;
 use common::keys::{Form, Stored};
 use common::{Random, assert_same_bits};
 use kernels::{
-    Attention, AttentionShape, AttentionSpan, Isa, KeySegment, KvLayout, Partials, Rows, ThreadPool,
+    Attention, AttentionShape, AttentionSpan, Isa, KeySegment, KeyWindow, KvLayout, Partials, Rows,
+    ThreadPool,
 };
 use proptest::prelude::*;
 
@@ -20,6 +21,8 @@ struct Case {
     before: usize,
     form: Form,
     causal: bool,
+    /// How far queries see, if not as far as keys go.
+    reach: Option<usize>,
     seed: u64,
 }
 
@@ -35,16 +38,18 @@ fn cases() -> impl Strategy<Value = Case> {
         dims,
         forms,
         any::<bool>(),
+        prop_oneof![Just(None), (0_usize..150).prop_map(Some)],
         any::<u64>(),
     )
         .prop_map(
-            |((queries, before), kv_heads, group, head_dim, form, causal, seed)| Case {
+            |((queries, before), kv_heads, group, head_dim, form, causal, reach, seed)| Case {
                 heads: kv_heads * group,
                 layout: KvLayout { kv_heads, head_dim },
                 queries,
                 before,
                 form,
                 causal,
+                reach,
                 seed,
             },
         )
@@ -66,19 +71,23 @@ impl Case {
 
     /// Segments of the span that begins at `row` queries into its own rows and has `queries`.
     fn segments(&self, span: usize, row: usize) -> Vec<KeySegment> {
-        let segment = |source, keys, offset: Option<usize>| KeySegment {
+        let segment = |source, keys, at: usize, may_be_causal| KeySegment {
             source,
             start: 0,
             keys,
-            causal: offset.filter(|_| self.causal).map(|offset| offset + row),
+            causal: (may_be_causal && self.causal).then_some(at + row),
+            window: self.reach.map(|reach| KeyWindow {
+                offset: at + row,
+                reach,
+            }),
         };
         if span == 0 {
             vec![
-                segment(0, self.before, None),
-                segment(1, self.queries, Some(0)),
+                segment(0, self.before, self.before, false),
+                segment(1, self.queries, 0, true),
             ]
         } else {
-            vec![segment(2, self.before + self.queries, Some(self.before))]
+            vec![segment(2, self.before + self.queries, self.before, true)]
         }
     }
 
@@ -139,7 +148,11 @@ fn expected(
         let visible = segment
             .causal
             .map_or(segment.keys, |offset| offset + query + 1);
-        for row in 0..visible.min(segment.keys) {
+        let near = |key: usize| {
+            let window = segment.window;
+            window.is_none_or(|window| key.abs_diff(window.offset + query) <= window.reach)
+        };
+        for row in (0..visible.min(segment.keys)).filter(|&key| near(key)) {
             let at = row * kv_heads * head_dim + column;
             let (keys, values) = (&keys.keys[segment.source], &keys.values[segment.source]);
             seen.push((&keys[at..at + head_dim], &values[at..at + head_dim]));

@@ -21,6 +21,7 @@ from ai_os_diffusion.inference.encoding.encode_options import (
     check_placement,
     encode_settings,
 )
+from ai_os_diffusion.inference.encoding.relevance import relevance
 from ai_os_diffusion.inference.encoding.sentence_encoder import SentenceEncoder
 from ai_os_diffusion.inference.fast_tokenizer import FastTokenizer, as_batch
 from ai_os_diffusion.inference.generation.generation_options import (
@@ -260,6 +261,10 @@ class ArrowEngine(DiffusingEngine):
             InferenceError: vectors differ in length.
         """
         return cosines(self._rows(a), self._rows(b))
+
+    def relevance(self, question: str, passages: Sequence[str]) -> Vectors:
+        """Score how well passages answer a question, by a reranker: float32[n]; see `relevance.relevance`."""
+        return relevance(self.core, self.tokenizer, question, as_batch(passages))
 
     @overload
     def generate(

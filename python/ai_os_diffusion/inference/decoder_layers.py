@@ -1,4 +1,4 @@
-"""The layers of encoders and decoders, written to be read: the reference of the native core.
+"""The layers of every family, written to be read: the reference of the native core.
 
 Tensors are torch's; a pass is [texts, length, ...]. A layer holds its weights and no state beside them; what
 a pass knows of its texts, where their keys lie and which cards they use, it is told by a `PassView`.
@@ -6,23 +6,38 @@ a pass knows of its texts, where their keys lie and which cards they use, it is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 
-__all__ = ["BertBlock", "DecoderBlock", "LayerCards", "Linear", "Norm", "PassView", "attention", "rotate"]
+from ai_os_diffusion.models.metadata import ModelMetadata
+from ai_os_diffusion.utils.errors import ModelLoadError
+
+__all__ = ["Block", "Classifier", "LayerCards", "Linear", "Norm", "PassView", "attention", "rotate"]
 
 Tensor = Any
 Weights = Mapping[str, Tensor]
 
-ACTIVATIONS = {
+ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
     "gelu_new": lambda x: F.gelu(x, approximate="tanh"),
     "relu": F.relu,
     "silu": F.silu,
+    "tanh": torch.tanh,
 }
+
+
+def activation(name: str) -> Callable[[Tensor], Tensor]:
+    """The activation of that name.
+
+    Raises:
+        ModelLoadError: there is none.
+    """
+    if name not in ACTIVATIONS:
+        raise ModelLoadError(f"hidden_act {name!r} is not supported; supported: {', '.join(ACTIVATIONS)}")
+    return ACTIVATIONS[name]
 
 
 class LayerCards(Protocol):
@@ -43,18 +58,21 @@ class PassView(Protocol):
     Attributes:
         bias: added to scores, [texts, 1, length or 1, keys]; None adds nothing.
         is_causal: without a bias, a row sees its text up to itself.
-        cos: [texts, length, 1, head_dim], for decoders.
-        sin: as `cos`, the first half negative.
+        angles: cosines and sines, [texts, length, 1, head_dim], of sines the first half negative: those of
+            blocks that see everything, and behind them those of blocks that see a window, if they are others.
     """
 
     bias: Tensor | None
     is_causal: bool
-    cos: Tensor
-    sin: Tensor
+    angles: Sequence[tuple[Tensor, Tensor]]
 
     @property
     def cards(self) -> LayerCards:
         """Those of its texts."""
+        ...
+
+    def near(self, reach: int) -> Tensor:
+        """As `bias`, where a row sees nothing that is further away than `reach`."""
         ...
 
     def keys_and_values(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
@@ -104,19 +122,26 @@ class Linear:
 
 
 class Norm:
-    """Layer norm, or root mean square norm where there is no bias.
+    """Layer norm or root mean square norm.
 
     Args:
-        weights: has `{name}.weight` [width] and, for a layer norm, `{name}.bias`.
+        weights: has `{name}.weight` [width] and, for a layer norm that shifts, `{name}.bias`.
         name: of the norm.
         eps: added to the variance.
         is_rms: which of them.
     """
 
     def __init__(self, weights: Weights, name: str, eps: float, *, is_rms: bool) -> None:
-        self.name, self.eps = name, eps
+        self.name, self.eps, self.is_rms = name, eps, is_rms
         self.weight = weights[f"{name}.weight"]
-        self.bias = None if is_rms else weights[f"{name}.bias"]
+        self.bias = None if is_rms else weights.get(f"{name}.bias")
+
+    @classmethod
+    def of(cls, weights: Weights, layout: Mapping[str, Any] | None, eps: float) -> Norm | Unnormed:
+        """The norm that a layout describes; without one, nothing is normalised."""
+        if layout is None:
+            return Unnormed()
+        return cls(weights, layout["name"], eps, is_rms=layout["needs_bias"] is None)
 
     @property
     def vectors(self) -> dict[str, Tensor]:
@@ -139,9 +164,17 @@ class Norm:
 
     def _normalised(self, x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
         width = x.shape[-1:]
-        if self.bias is None:
+        if self.is_rms:
             return F.rms_norm(x, width, weight, self.eps)
         return F.layer_norm(x, width, weight, bias, self.eps)
+
+
+class Unnormed:
+    """In place of a norm that is not there."""
+
+    def __call__(self, x: Tensor, _cards: LayerCards) -> Tensor:
+        """The same."""
+        return x
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -181,83 +214,112 @@ def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, is_causal: b
     return out.transpose(1, 2).flatten(2)
 
 
-class BertBlock:
-    """Attention and a feed-forward layer, each followed by a norm. Source: arXiv:1810.04805."""
+class Block:
+    """Attention and a feed-forward layer, with norms before or behind each.
 
-    def __init__(self, weights: Weights, index: int, heads: int, eps: float, activation: str) -> None:
-        prefix, self.index, self.heads = f"encoder.layer.{index}", index, heads
-        self.activation = ACTIVATIONS[activation]
-        self.qkv = Linear(weights, *(f"{prefix}.attention.self.{part}" for part in ("query", "key", "value")))
-        self.attended = Linear(weights, f"{prefix}.attention.output.dense")
-        self.attention_norm = Norm(weights, f"{prefix}.attention.output.LayerNorm", eps, is_rms=False)
-        self.wide = Linear(weights, f"{prefix}.intermediate.dense")
-        self.narrow = Linear(weights, f"{prefix}.output.dense")
-        self.output_norm = Norm(weights, f"{prefix}.output.LayerNorm", eps, is_rms=False)
+    Args:
+        weights: by name.
+        layout: names of its parts, as `_native.layout_json` tells them.
+        family: the facts of the model's family, from there too.
+        config: the model's metadata.
+        index: of the block.
 
-    @property
-    def linears(self) -> list[Linear]:
-        """What a card may add to."""
-        return [self.qkv, self.attended, self.wide, self.narrow]
-
-    @property
-    def norms(self) -> list[Norm]:
-        """What a card may replace."""
-        return [self.attention_norm, self.output_norm]
-
-    def __call__(self, x: Tensor, view: PassView) -> Tensor:
-        """[texts, length, hidden] to the same, which is computed in its place."""
-        cards = view.cards
-        q, k, v = self.qkv(x, cards).unflatten(-1, (3, self.heads, -1)).unbind(2)
-        k, v = view.keys_and_values(self.index, k, v)
-        x = self.attended.onto(x, attention(q, k, v, view.bias), cards)
-        x = self.attention_norm(x, cards)
-        x = self.narrow.onto(x, self.activation(self.wide(x, cards)), cards)
-        return self.output_norm(x, cards)
-
-
-class DecoderBlock:
-    """Attention and a gated feed-forward layer, each behind a norm: Llama, Qwen2 and Qwen3.
-
-    Biases and norms of queries and keys are used where the weights have them.
+    Raises:
+        ModelLoadError: the activation is not known.
     """
 
-    def __init__(self, weights: Weights, index: int, heads: int, kv_heads: int, eps: float) -> None:
-        prefix, self.index, self.heads, self.kv_heads = f"model.layers.{index}", index, heads, kv_heads
-        self.attention_norm = Norm(weights, f"{prefix}.input_layernorm", eps, is_rms=True)
-        self.qkv = Linear(weights, *(f"{prefix}.self_attn.{part}_proj" for part in "qkv"))
-        self.head_norms = [
-            Norm(weights, f"{prefix}.self_attn.{part}_norm", eps, is_rms=True)
-            for part in "qk"
-            if f"{prefix}.self_attn.{part}_norm.weight" in weights
-        ]
-        self.attended = Linear(weights, f"{prefix}.self_attn.o_proj")
-        self.mlp_norm = Norm(weights, f"{prefix}.post_attention_layernorm", eps, is_rms=True)
-        self.gate_up = Linear(weights, f"{prefix}.mlp.gate_proj", f"{prefix}.mlp.up_proj")
-        self.down = Linear(weights, f"{prefix}.mlp.down_proj")
+    def __init__(
+        self,
+        weights: Weights,
+        layout: Mapping[str, Any],
+        family: Mapping[str, Any],
+        config: ModelMetadata,
+        index: int,
+    ) -> None:
+        self.index, self.heads, self.kv_heads = index, config.num_heads, config.num_kv_heads
+        self.is_after, self.is_gated = family["norm_place"] == "after", family["is_gated"]
+        self.is_rotary, self.reach = family["is_rotary"], layout["reach"]
+        self.activation = activation(config.hidden_act)
+        eps = config.norm_eps
+        self.attention_norm = Norm.of(weights, layout["attention_norm"], eps)
+        self.qkv = Linear(weights, *(layer["name"] for layer in layout["qkv"]))
+        self.head_norms = [Norm.of(weights, norm, eps) for norm in layout["head_norms"] or ()]
+        self.attended = Linear(weights, layout["output"]["name"])
+        self.feed_forward_norm = Norm.of(weights, layout["feed_forward_norm"], eps)
+        self.wide = Linear(weights, *(layer["name"] for layer in layout["wide"]))
+        self.down = Linear(weights, layout["down"]["name"])
 
     @property
     def linears(self) -> list[Linear]:
         """What a card may add to."""
-        return [self.qkv, self.attended, self.gate_up, self.down]
+        return [self.qkv, self.attended, self.wide, self.down]
 
     @property
     def norms(self) -> list[Norm]:
         """What a card may replace."""
-        return [self.attention_norm, *self.head_norms, self.mlp_norm]
+        norms = [self.attention_norm, *self.head_norms, self.feed_forward_norm]
+        return [norm for norm in norms if isinstance(norm, Norm)]
 
     def __call__(self, x: Tensor, view: PassView) -> Tensor:
         """[texts, length, hidden] to the same, which is computed in its place."""
-        cards, heads, kv_heads = view.cards, self.heads, self.kv_heads
-        mixed = self.qkv(self.attention_norm(x, cards), cards)
-        mixed = mixed.unflatten(-1, (heads + 2 * kv_heads, -1))
+        cards, is_after = view.cards, self.is_after
+        q, k, v = self._project(x if is_after else self.attention_norm(x, cards), view)
+        k, v = view.keys_and_values(self.index, k, v)
+        if self.reach is None:
+            seen = attention(q, k, v, view.bias, view.is_causal)
+        else:
+            seen = attention(q, k, v, view.near(self.reach))
+        x = self.attended.onto(x, seen, cards)
+        if is_after:
+            x = self.attention_norm(x, cards)
+        wide = self.wide(x if is_after else self.feed_forward_norm(x, cards), cards)
+        if self.is_gated:
+            gate, up = wide.chunk(2, -1)
+            wide = self.activation(gate) * up
+        else:
+            wide = self.activation(wide)
+        x = self.down.onto(x, wide, cards)
+        return self.feed_forward_norm(x, cards) if is_after else x
+
+    def _project(self, h: Tensor, view: PassView) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values, [texts, length, heads, head_dim]."""
+        heads, kv_heads = self.heads, self.kv_heads
+        mixed = self.qkv(h, view.cards).unflatten(-1, (heads + 2 * kv_heads, -1))
         turning, v = mixed[:, :, : heads + kv_heads], mixed[:, :, heads + kv_heads :]
         if self.head_norms:
             parts = turning.split([heads, kv_heads], 2)
-            turning = torch.cat(
-                [norm(part, cards) for norm, part in zip(self.head_norms, parts, strict=True)], 2
-            )
-        turned = rotate(turning, view.cos, view.sin)
-        k, v = view.keys_and_values(self.index, turned[:, :, heads:], v)
-        x = self.attended.onto(x, attention(turned[:, :, :heads], k, v, view.bias, view.is_causal), cards)
-        gate, up = self.gate_up(self.mlp_norm(x, cards), cards).chunk(2, -1)
-        return self.down.onto(x, F.silu(gate) * up, cards)
+            normed = [norm(part, view.cards) for norm, part in zip(self.head_norms, parts, strict=True)]
+            turning = torch.cat(normed, 2)
+        if self.is_rotary:
+            turning = rotate(turning, *view.angles[0 if self.reach is None else -1])
+        return turning[:, :, :heads], turning[:, :, heads:], v
+
+
+class Classifier:
+    """The head of a model that scores whole texts: `output(norm(activation(dense(x))))`.
+
+    Args:
+        weights: by name.
+        layout: as of `Block`.
+        eps: added to the variance.
+    """
+
+    def __init__(self, weights: Weights, layout: Mapping[str, Any], eps: float) -> None:
+        self.dense = Linear(weights, layout["dense"]["name"])
+        self.activation = activation(layout["activation"])
+        self.norm = Norm.of(weights, layout["norm"], eps)
+        self.output = Linear(weights, layout["output"]["name"])
+
+    @property
+    def linears(self) -> list[Linear]:
+        """What a card may add to."""
+        return [self.dense, self.output]
+
+    @property
+    def norms(self) -> list[Norm]:
+        """What a card may replace."""
+        return [self.norm] if isinstance(self.norm, Norm) else []
+
+    def __call__(self, x: Tensor, cards: LayerCards) -> Tensor:
+        """Pooled states [texts, 1, hidden] to scores [texts, 1, labels]."""
+        return self.output(self.norm(self.activation(self.dense(x, cards)), cards), cards)

@@ -123,6 +123,10 @@ class Backend(Protocol):
         """float32[total, outputs] of a head that a card brings."""
         ...
 
+    def class_scores(self, batch: Ragged, types: NDArray[np.uint8]) -> Vectors:
+        """float32[n, labels] of the model's head for whole texts."""
+        ...
+
     def logits(self, ids: NDArray[np.int32]) -> Vectors:
         """float32[length, vocab]."""
         ...
@@ -279,6 +283,28 @@ class InferenceCore:
         """
         kinds = np.ascontiguousarray([] if types is None else types, np.uint8)
         return self.backend.head_scores(batch, kinds, head)
+
+    def class_scores(self, batch: Ragged, types: ArrayLike | None = None) -> Vectors:
+        """Scores of whole texts by the head of a model that was trained to score them, such as a reranker.
+
+        Args:
+            batch: sequences without padding.
+            types: token types, one an id; None is 0 for all.
+
+        Returns:
+            float32[n, labels], as the head gives them.
+
+        Raises:
+            InferenceError: the model has no such head.
+            ShapeError: `types` and ids differ in number, or the model has no such type.
+        """
+        if not self.config.num_labels:
+            raise InferenceError(
+                f"scoring texts needs a model with a head for it, such as a reranker; this "
+                f"{self.config.architecture} model has none"
+            )
+        kinds = np.ascontiguousarray([] if types is None else types, np.uint8)
+        return self.backend.class_scores(batch, kinds)
 
     def logits(self, ids: ArrayLike) -> Vectors:
         """Scores of the token after each position of one sequence: float32[length, vocab].

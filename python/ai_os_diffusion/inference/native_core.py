@@ -32,7 +32,7 @@ class NativeCore:
         half_cache: bool,
         prefix_cache_bytes: int | None = None,
     ) -> None:
-        self._half_cache = half_cache
+        self._half_cache, self._config = half_cache, config
         threads = num_threads if num_threads > 0 else get_cpu_info().usable_cores
         self.native = _native.Model(_native_weights(weights), config.to_json(), threads)
         if prefix_cache_bytes is not None:
@@ -58,6 +58,10 @@ class NativeCore:
         if adapter is None:
             raise CardError(f"no card is attached, and a head {head!r} belongs to one")
         return self.native.head_scores(*batch, types, head, adapter)
+
+    def class_scores(self, batch: Ragged, types: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """float32[n, labels]."""
+        return self.native.class_scores(*batch, types, self._config.classifier_pooling, self._cards.adapter)
 
     def logits(self, ids: NDArray[np.int32]) -> NDArray[np.float32]:
         """float32[length, vocab]."""

@@ -42,7 +42,7 @@ class PulledModel:
         name: folder name, what the engine is given.
         path: the folder.
         model_type: "encoder" or "decoder".
-        architecture: "bert", "llama", "qwen2", "qwen3".
+        architecture: name of its family, see `models.family`.
         quantization: summary of how the weights are stored, as convert wrote it.
         size_bytes: of all its files.
         source: where it came from, with licence and hashes.

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ai_os_diffusion.models.family import family_of
 from ai_os_diffusion.models.untrusted_values import MAX_LAYERS, MAX_TOKENS, UntrustedValues, read_values
 from ai_os_diffusion.utils.errors import ModelLoadError, ModelNotFoundError
 
@@ -39,8 +40,15 @@ class ModelMetadata:
     """The description of a model; names and defaults as in `metadata.json`.
 
     Attributes:
-        architecture: "bert", "llama", "qwen2" or "qwen3".
+        architecture: name of its `Family`.
         max_position_embeddings: most tokens the network takes.
+        position_offset: row of the table of positions that the first token takes.
+        window_reach: tokens that those of `windowed_layers` see on either side of them.
+        windowed_layers: blocks whose tokens see a window alone.
+        window_rope_theta: base of the rotary frequencies there.
+        num_labels: scores that the head for whole texts gives; 0 without one.
+        classifier_pooling: which state of a text that head takes, "cls" or "mean".
+        score_scale: what a score is, "sigmoid" of what the head gives, or it as it is, "identity".
         max_seq_length: tokens at which texts to embed are cut; 0 is `max_position_embeddings`.
         has_head: a decoder's states can be scored against the vocabulary; not those of a model that was saved
             without its head, as embedding models are.
@@ -72,6 +80,13 @@ class ModelMetadata:
     has_head: bool = True
     type_vocab_size: int = 2
     attention_bias: bool | None = None
+    position_offset: int = 0
+    window_reach: int = 0
+    windowed_layers: tuple[int, ...] = ()
+    window_rope_theta: float | None = None
+    num_labels: int = 0
+    classifier_pooling: str = "cls"
+    score_scale: str = "sigmoid"
     pooling: str | None = None
     normalize: bool = False
     include_prompt: bool = True
@@ -149,7 +164,7 @@ class ModelMetadata:
     @property
     def is_decoder(self) -> bool:
         """Whether the model continues text."""
-        return self.architecture != "bert"
+        return family_of(self.architecture).is_decoder
 
     def to_json(self) -> str:
         """The description as the native core reads it."""
@@ -176,7 +191,11 @@ def check_metadata(values: UntrustedValues) -> dict[str, Any]:
         **dict.fromkeys(
             ("tied_embeddings", "has_head", "attention_bias", "normalize", "include_prompt"), values.flag
         ),
-        "type_vocab_size": partial(values.integer, low=0),
+        **dict.fromkeys(("type_vocab_size", "num_labels"), partial(values.integer, low=0)),
+        **dict.fromkeys(("position_offset", "window_reach"), partial(values.integer, low=0, high=MAX_TOKENS)),
+        "windowed_layers": lambda key: tuple(values.ids(key)),
+        "window_rope_theta": values.number,
+        **dict.fromkeys(("classifier_pooling", "score_scale"), values.text),
         **dict.fromkeys(("pooling", "default_prompt_name"), values.text),
         "prompts": lambda key: _texts(values.section(key)),
         **dict.fromkeys(("bos_token_id", "pad_token_id", "mask_token_id"), values.maybe_integer),
@@ -187,6 +206,10 @@ def check_metadata(values: UntrustedValues) -> dict[str, Any]:
     given = {key: reader(key) for key, reader in read.items() if key in needed or key in values}
     if given.get("pooling") not in (None, *POOLINGS):
         raise values.fault("pooling", f"one of {', '.join(POOLINGS)}")
+    if given.get("classifier_pooling", "cls") not in POOLINGS:
+        raise values.fault("classifier_pooling", f"one of {', '.join(POOLINGS)}")
+    if given.get("score_scale", "sigmoid") not in ("sigmoid", "identity"):
+        raise values.fault("score_scale", "sigmoid or identity")
     if given.get("default_prompt_name") not in (None, *given.get("prompts", ())):
         raise values.fault("default_prompt_name", "the name of one of its prompts")
     return given

@@ -82,7 +82,7 @@ def test_modules_that_are_not_computed_are_refused(tmp_path: Path, kind: str) ->
         converted(tmp_path, {"modules.json": modules})
 
 
-@pytest.mark.parametrize("head", ["SequenceClassification", "TokenClassification", "QuestionAnswering"])
+@pytest.mark.parametrize("head", ["MultipleChoice", "TokenClassification", "QuestionAnswering"])
 def test_a_model_that_is_for_its_head_is_refused(tmp_path: Path, head: str) -> None:
     changes = {"config.json": {"architectures": [f"BertFor{head}"]}}
     with pytest.raises(ModelLoadError, match=f"architectures is 'BertFor{head}'"):

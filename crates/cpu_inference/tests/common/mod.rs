@@ -2,7 +2,7 @@
 #![allow(dead_code, clippy::unwrap_used)]
 
 use arrow_quant::{Dtype, Tensor, TensorData};
-use cpu_inference::{Model, ModelConfig, Random};
+use cpu_inference::{Family, Layout, Model, ModelConfig, Random, TensorSpec};
 
 pub const VOCAB: usize = 40;
 
@@ -12,105 +12,58 @@ pub fn tiny(architecture: &str, threads: usize) -> Model {
     Model::load(config.clone(), &tensors(&config), threads).unwrap()
 }
 
+/// Every family, by name.
+pub fn families() -> impl Iterator<Item = &'static str> {
+    Family::all().iter().map(|family| family.name)
+}
+
+/// The families that continue texts.
+pub fn decoders() -> impl Iterator<Item = &'static str> {
+    let decoders = Family::all().iter().filter(|family| family.is_decoder);
+    decoders.map(|family| family.name)
+}
+
 pub fn config(architecture: &str) -> ModelConfig {
-    let decoder = architecture != "bert";
+    let family = Family::named(architecture).unwrap();
+    let is_decoder = family.is_decoder;
     let text = serde_json::json!({
         "architecture": architecture, "hidden_size": 32, "num_layers": 2, "num_heads": 4,
-        "num_kv_heads": if decoder { 2 } else { 4 }, "head_dim": 8, "intermediate_size": 48,
+        "num_kv_heads": if is_decoder { 2 } else { 4 }, "head_dim": 8, "intermediate_size": 48,
         "vocab_size": VOCAB, "max_position_embeddings": 200, "norm_eps": 1e-6,
-        "hidden_act": if decoder { "silu" } else { "gelu" }, "type_vocab_size": 2,
+        "hidden_act": family.config.activation.1, "type_vocab_size": 2,
+        "tied_embeddings": true, "attention_bias": family.config.attention_bias,
+        "position_offset": if family.config.is_padded { 2 } else { 0 },
+        "window_reach": if family.config.has_windows { 12 } else { 0 },
+        "windowed_layers": if family.config.has_windows { vec![1] } else { Vec::new() },
     });
     ModelConfig::from_json(&text.to_string()).unwrap()
 }
 
-/// Names and shapes that the architecture needs, with random numbers.
+/// The tensors that the network needs, with random numbers.
 pub fn tensors(config: &ModelConfig) -> Vec<Tensor> {
     let mut random = Random::new(11);
-    let mut make = |name: String, shape: &[usize]| {
-        let count = shape.iter().product::<usize>();
+    let mut make = |spec: TensorSpec| {
+        let count = spec.shape.iter().product::<usize>();
+        let is_gain = spec.shape.len() == 1 && spec.name.ends_with(".weight");
         let numbers = (0..count).map(|_| {
             let number = (random.unit() - 0.5) as f32 * 0.6;
-            if name.contains("norm.weight") || name.contains("Norm.weight") {
-                number + 1.0
-            } else {
-                number
-            }
+            if is_gain { number + 1.0 } else { number }
         });
         let data: Vec<u8> = numbers.flat_map(f32::to_ne_bytes).collect();
         Tensor {
-            name,
-            shape: shape.to_vec(),
+            name: spec.name,
+            shape: spec.shape,
             data: TensorData::Plain {
                 dtype: Dtype::F32,
                 data: data.into(),
             },
         }
     };
-    let (hidden, wide) = (config.hidden_size, config.intermediate_size);
-    let kv = config.kv_heads() * config.head_width();
-    let mut all = Vec::new();
-    if config.architecture == "bert" {
-        for (name, rows) in [("word", VOCAB), ("position", 200), ("token_type", 2)] {
-            all.push(make(
-                format!("embeddings.{name}_embeddings.weight"),
-                &[rows, hidden],
-            ));
-        }
-        let mut layers = vec![("embeddings.LayerNorm".to_owned(), vec![hidden])];
-        for layer in 0..config.num_layers {
-            for (part, shape) in [
-                ("attention.self.query", vec![hidden, hidden]),
-                ("attention.self.key", vec![hidden, hidden]),
-                ("attention.self.value", vec![hidden, hidden]),
-                ("attention.output.dense", vec![hidden, hidden]),
-                ("attention.output.LayerNorm", vec![hidden]),
-                ("intermediate.dense", vec![wide, hidden]),
-                ("output.dense", vec![hidden, wide]),
-                ("output.LayerNorm", vec![hidden]),
-            ] {
-                layers.push((format!("encoder.layer.{layer}.{part}"), shape));
-            }
-        }
-        for (prefix, shape) in layers {
-            all.push(make(format!("{prefix}.weight"), &shape));
-            all.push(make(format!("{prefix}.bias"), &shape[..1]));
-        }
-        return all;
-    }
-    all.push(make(
-        "model.embed_tokens.weight".to_owned(),
-        &[VOCAB, hidden],
-    ));
-    all.push(make("model.norm.weight".to_owned(), &[hidden]));
-    for layer in 0..config.num_layers {
-        for (part, shape) in [
-            ("input_layernorm", vec![hidden]),
-            ("post_attention_layernorm", vec![hidden]),
-            ("self_attn.q_proj", vec![hidden, hidden]),
-            ("self_attn.k_proj", vec![kv, hidden]),
-            ("self_attn.v_proj", vec![kv, hidden]),
-            ("self_attn.o_proj", vec![hidden, hidden]),
-            ("self_attn.q_norm", vec![config.head_width()]),
-            ("self_attn.k_norm", vec![config.head_width()]),
-            ("mlp.gate_proj", vec![wide, hidden]),
-            ("mlp.up_proj", vec![wide, hidden]),
-            ("mlp.down_proj", vec![hidden, wide]),
-        ] {
-            all.push(make(format!("model.layers.{layer}.{part}.weight"), &shape));
-            if config.architecture == "qwen2"
-                && matches!(
-                    part,
-                    "self_attn.q_proj" | "self_attn.k_proj" | "self_attn.v_proj"
-                )
-            {
-                all.push(make(
-                    format!("model.layers.{layer}.{part}.bias"),
-                    &shape[..1],
-                ));
-            }
-        }
-    }
-    all
+    let needed = Layout::of(config).unwrap().tensors().into_iter();
+    needed
+        .filter(|spec| spec.is_needed)
+        .map(&mut make)
+        .collect()
 }
 
 /// `count` ids that look random.

@@ -12,6 +12,8 @@ mod task;
 
 pub use page::{KvLayout, KvPage, PAGE_KEYS};
 
+use std::ops::Range;
+
 use crate::shared::SharedOut;
 use crate::{ThreadPool, isa};
 use state::{QUERIES, State};
@@ -83,14 +85,33 @@ pub struct KeySegment {
     pub keys: usize,
     /// `Some(offset)`: query `i` of the span sees keys `0..=offset + i`; `None`: all of them.
     pub causal: Option<usize>,
+    /// Of those, the ones that it sees; `None`: all of them.
+    pub window: Option<KeyWindow>,
+}
+
+/// Keys around a query.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyWindow {
+    /// The key that lies where query 0 of the span does.
+    pub offset: usize,
+    /// Query `i` sees keys at most that far from key `offset + i`.
+    pub reach: usize,
 }
 
 impl KeySegment {
     /// Keys that query `query` of its span sees.
     #[inline(always)]
-    fn visible(self, query: usize) -> usize {
-        self.causal
-            .map_or(self.keys, |offset| (offset + query + 1).min(self.keys))
+    fn visible(self, query: usize) -> Range<usize> {
+        let causal = |offset: usize| (offset + query + 1).min(self.keys);
+        let end = self.causal.map_or(self.keys, causal);
+        match self.window {
+            None => 0..end,
+            Some(KeyWindow { offset, reach }) => {
+                let at = offset + query;
+                let end = end.min(at.saturating_add(reach).saturating_add(1));
+                at.saturating_sub(reach).min(end)..end
+            }
+        }
     }
 }
 

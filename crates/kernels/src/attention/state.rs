@@ -1,5 +1,7 @@
 //! The running softmax of some queries.
 
+use std::ops::Range;
+
 use super::PAGE_KEYS;
 use crate::activation::exp;
 use crate::simd::{LANES, Simd};
@@ -50,19 +52,20 @@ impl<'a> State<'a> {
         if total == 0.0 { 0.0 } else { 1.0 / total }
     }
 
-    /// Turns the scores of query `t` into weights relative to its highest score so far, zero beyond the
-    /// first `visible`, and brings what it has summed to the same base.
+    /// Turns the scores of query `t` into weights relative to its highest score so far, zero where they are
+    /// not `visible`, and brings what it has summed to the same base.
     #[inline(always)]
     pub(super) fn soften<S: Simd>(
         &mut self,
         s: S,
         scores: &mut [f32],
         t: usize,
-        visible: usize,
+        visible: Range<usize>,
         keys: usize,
     ) {
         let scores = &mut scores[t * PAGE_KEYS..][..keys.next_multiple_of(LANES)];
-        scores[visible..].fill(f32::NEG_INFINITY);
+        scores[..visible.start].fill(f32::NEG_INFINITY);
+        scores[visible.end..].fill(f32::NEG_INFINITY);
         let before = self.highest[t];
         let top = fold!(s, scores, s.splat(before), |top, x| s.max(x, top));
         let top = s.largest(s.max(s.max(top[0], top[1]), s.max(top[2], top[3])));

@@ -1,5 +1,7 @@
 //! What one thread computes: some queries of one key head against blocks of keys.
 
+use std::ops::Range;
+
 use super::page::PAGE_KEYS;
 use super::state::{QUERIES, State};
 use super::{
@@ -80,7 +82,8 @@ fn attend_on<S: Simd>(s: S, problem: &Problem<'_>, part: Part) {
     state.clear(part.count);
     let mut merging = false;
     for segment in part.span.segments_of(problem.what.segments) {
-        for start in (0..problem.visible(*segment, part, part.count - 1)).step_by(SPLIT) {
+        let seen = problem.seen(*segment, part);
+        for start in (seen.start / SPLIT * SPLIT..seen.end).step_by(SPLIT) {
             if merging {
                 later.clear(part.count);
                 problem.piece(s, part, (*segment, start), &mut work, &mut later);
@@ -153,8 +156,15 @@ impl Problem<'_> {
 
     /// Keys of a segment that query `t` of the part sees.
     #[inline(always)]
-    fn visible(&self, segment: KeySegment, part: Part, t: usize) -> usize {
+    fn visible(&self, segment: KeySegment, part: Part, t: usize) -> Range<usize> {
         segment.visible((part.first + t) / self.group)
+    }
+
+    /// Keys of a segment from the first that a query of the part sees to the last: both move with the queries.
+    #[inline(always)]
+    fn seen(&self, segment: KeySegment, part: Part) -> Range<usize> {
+        let last = self.visible(segment, part, part.count - 1);
+        self.visible(segment, part, 0).start..last.end
     }
 
     /// Row and first column of query `t`, in `q` and in `out`.
@@ -181,7 +191,7 @@ impl Problem<'_> {
         }
     }
 
-    /// The keys of one piece: those from its start that the last query sees, [`SPLIT`] at most.
+    /// The keys of one piece: those from its start that the queries see, [`SPLIT`] at most.
     #[inline(always)]
     fn piece<S: Simd>(
         &self,
@@ -191,9 +201,9 @@ impl Problem<'_> {
         work: &mut Work<'_>,
         state: &mut State<'_>,
     ) {
-        let end = self
-            .visible(segment, part, part.count - 1)
-            .min(start + SPLIT);
+        let seen = self.seen(segment, part);
+        let end = seen.end.min(start + SPLIT);
+        let start = start.max(seen.start / PAGE_KEYS * PAGE_KEYS);
         for start in (start..end).step_by(PAGE_KEYS) {
             let keys = (end - start).min(PAGE_KEYS);
             let first = segment.start + start;
@@ -207,11 +217,15 @@ impl Problem<'_> {
             };
             block.score(s, part.count, work);
             for t in 0..part.count {
-                let visible = self
-                    .visible(segment, part, t)
-                    .saturating_sub(start)
-                    .min(keys);
-                state.soften(s, work.scores, t, visible, keys);
+                let seen = self.visible(segment, part, t);
+                let within = |key: usize| key.saturating_sub(start).min(keys);
+                state.soften(
+                    s,
+                    work.scores,
+                    t,
+                    within(seen.start)..within(seen.end),
+                    keys,
+                );
             }
             block.add_values(s, part.count, work, state);
         }

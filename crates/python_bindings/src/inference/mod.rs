@@ -4,6 +4,7 @@
 #![allow(clippy::needless_pass_by_value)]
 
 mod adapter;
+mod architecture;
 mod model;
 mod session;
 
@@ -20,7 +21,10 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<adapter::Adapter>()?;
     module.add_class::<model::Model>()?;
     module.add_class::<session::Sampler>()?;
-    module.add_class::<session::Session>()
+    module.add_class::<session::Session>()?;
+    module.add_function(wrap_pyfunction!(architecture::families_json, module)?)?;
+    module.add_function(wrap_pyfunction!(architecture::layout_json, module)?)?;
+    module.add_function(wrap_pyfunction!(architecture::tensors_of_model, module)?)
 }
 
 fn raise(fault: &Fault) -> PyErr {

@@ -133,6 +133,27 @@ impl Model {
         matrix(py, scores, outputs.max(1))
     }
 
+    fn class_scores<'py>(
+        &self,
+        py: Python<'py>,
+        ids: Ids<'py>,
+        offsets: Offsets<'py>,
+        types: PyReadonlyArray1<'py, u8>,
+        pooling: &str,
+        adapter: Option<&Adapter>,
+    ) -> PyResult<Matrix<'py>> {
+        let pooling = Pooling::parse(pooling).map_err(|fault| raise(&fault))?;
+        let sequences = Sequences {
+            types: types.as_slice()?,
+            adapter: shared(adapter),
+            ..Sequences::from((ids.as_slice()?, offsets.as_slice()?))
+        };
+        let scores = watched(py, |watch| {
+            self.inner.class_scores(sequences, pooling, watch)
+        })?;
+        matrix(py, scores, self.inner.config().num_labels)
+    }
+
     #[pyo3(signature = (ids, adapter=None))]
     fn logits<'py>(
         &self,

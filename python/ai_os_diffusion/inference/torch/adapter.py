@@ -24,7 +24,6 @@ Tensor = Any
 Numbers = NDArray[np.float32]
 
 _NUMBERS = itertools.count()
-_EMBEDDING_ROWS = "model.embed_tokens.rows"
 
 
 @dataclass(frozen=True)
@@ -36,12 +35,14 @@ class Sites:
         linears: all linear layers, the head of a decoder among them.
         vectors: norms and token types, by name.
         embedding: the rows of a decoder's embedding, [vocab, width].
+        rows_name: what a card calls rows of the embedding.
     """
 
     hidden: int
     linears: Sequence[Linear]
     vectors: Mapping[str, Tensor]
     embedding: Tensor | None
+    rows_name: str
 
     def find(self, layer: str) -> tuple[Linear, int] | None:
         """The product that a layer is part of, and which part it is."""
@@ -80,7 +81,7 @@ class Adapter:
         found: dict[Linear, _Factors] = {}
         for card, weight in cards:
             for name in card:
-                if name == _EMBEDDING_ROWS:
+                if name == sites.rows_name:
                     self._take_rows(card, name, weight)
                 else:
                     self._take(card, name, weight, found)

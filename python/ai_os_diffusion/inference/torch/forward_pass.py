@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -13,6 +15,7 @@ from ai_os_diffusion.inference.torch.kv_cache import PAGE_TOKENS, KvCache
 __all__ = ["CachedView", "OwnView", "Pass"]
 
 Tensor = Any
+Angles = Sequence[tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -48,8 +51,8 @@ class Pass:
         """int64[texts, length]."""
         return self.starts[:, None] + torch.arange(self.ids.shape[1], device=self.ids.device)
 
-    def bias(self, keys: int, dtype: Any) -> Tensor:
-        """[texts, 1, length or 1, keys]: 0 where a row may look, else -inf.
+    def bias(self, keys: int, dtype: Any, reach: int | None = None) -> Tensor:
+        """[texts, 1, length or 1, keys]: 0 where a row may look, within `reach` if given, else -inf.
 
         Every row sees something, padding too: a softmax over nothing is not a number.
         """
@@ -60,6 +63,9 @@ class Pass:
         elif self.causal is not False:
             last = torch.where(self.causal[:, None], self.positions, last)
         hidden = places > last[..., None]
+        if reach is not None:
+            distances = (places - self.positions[..., None]).abs()
+            hidden = (hidden | (distances > reach)) & (distances > 0)
         return torch.zeros(hidden.shape, dtype=dtype, device=self.ids.device).masked_fill_(
             hidden, float("-inf")
         )[:, None]
@@ -68,11 +74,16 @@ class Pass:
 class OwnView:
     """A pass whose rows see themselves alone."""
 
-    def __init__(self, asked: Pass, cos: Tensor, sin: Tensor, dtype: Any) -> None:
-        self.cos, self.sin, self.cards = cos, sin, asked.cards
+    def __init__(self, asked: Pass, angles: Angles, dtype: Any) -> None:
+        self.angles, self.cards = angles, asked.cards
         # Padding stands behind its text, where causal rows do not look.
         self.is_causal = asked.causal is True
         self.bias = None if self.is_causal else asked.bias(asked.ids.shape[1], dtype)
+        self._near = lru_cache(partial(asked.bias, asked.ids.shape[1], dtype))
+
+    def near(self, reach: int) -> Tensor:
+        """As `bias`, where a row sees nothing that is further away than `reach`."""
+        return self._near(reach)
 
     def keys_and_values(self, _layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Those of the rows."""
@@ -82,17 +93,22 @@ class OwnView:
 class CachedView:
     """A pass whose rows see their texts' keys in a cache, and add theirs."""
 
-    def __init__(self, asked: Pass, cos: Tensor, sin: Tensor, dtype: Any, cache: KvCache) -> None:
-        self.cos, self.sin, self.cards, self.is_causal, self._cache = cos, sin, asked.cards, False, cache
+    def __init__(self, asked: Pass, angles: Angles, dtype: Any, cache: KvCache) -> None:
+        self.angles, self.cards, self.is_causal, self._cache = angles, asked.cards, False, cache
         tables, positions = asked.tables, asked.positions
         assert tables is not None
         rows = torch.arange(PAGE_TOKENS, device=tables.device)
         self._keys = (tables[:, :, None] * PAGE_TOKENS + rows).flatten(1)
         self.bias = asked.bias(self._keys.shape[1], dtype)
+        self._near = lru_cache(partial(asked.bias, self._keys.shape[1], dtype))
         # Padding is written to the first page, which belongs to no text.
         pages = tables.gather(1, (positions // PAGE_TOKENS).clamp_max(tables.shape[1] - 1))
         is_row = torch.arange(asked.ids.shape[1], device=tables.device) < asked.counts[:, None]
         self._writes = torch.where(is_row, pages * PAGE_TOKENS + positions % PAGE_TOKENS, 0).flatten()
+
+    def near(self, reach: int) -> Tensor:
+        """As `bias`, where a row sees nothing that is further away than `reach`."""
+        return self._near(reach)
 
     def keys_and_values(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Those of the texts, with the rows' behind."""

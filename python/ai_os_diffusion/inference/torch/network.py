@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,13 +13,13 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from ai_os_diffusion import _native
-from ai_os_diffusion.inference.decoder_layers import ACTIVATIONS, BertBlock, DecoderBlock, Linear, Norm
+from ai_os_diffusion.inference.decoder_layers import Block, Classifier, Linear, Norm
 from ai_os_diffusion.inference.torch.adapter import Cards, Sites
 from ai_os_diffusion.inference.torch.forward_pass import CachedView, OwnView, Pass
 from ai_os_diffusion.inference.torch.kv_cache import KvCache
 from ai_os_diffusion.inference.torch.rotary_frequencies import rotary_frequencies
 from ai_os_diffusion.models.metadata import ModelMetadata
-from ai_os_diffusion.utils.errors import ModelLoadError, WeightError
+from ai_os_diffusion.utils.errors import WeightError
 
 __all__ = ["Decoder", "DeviceWeights", "Encoder", "Network", "build_network"]
 
@@ -77,101 +79,146 @@ class DeviceWeights(Mapping[str, Any]):
         return len(self._names)
 
 
-class Encoder:
-    """BERT: learned positions, then blocks. Source: arXiv:1810.04805."""
+class Rotary:
+    """The angles by which positions turn heads."""
 
     def __init__(self, weights: DeviceWeights, config: ModelMetadata) -> None:
-        if config.hidden_act not in ACTIVATIONS:
-            raise ModelLoadError(
-                f"hidden_act {config.hidden_act!r} is not supported; supported: {', '.join(ACTIVATIONS)}"
-            )
-        self.dtype = weights.dtype
-        self._words = weights["embeddings.word_embeddings.weight"]
-        self._places = weights["embeddings.position_embeddings.weight"]
-        self._types = weights[_TYPES]
-        self._norm = Norm(weights, "embeddings.LayerNorm", config.norm_eps, is_rms=False)
+        frequencies, self._factor = rotary_frequencies(config)
+        both = np.concatenate([frequencies, frequencies]).astype(np.float32)
+        self._frequencies, self._dtype = torch.from_numpy(both).to(weights.device), weights.dtype
+        # Turning the second half against the first is turning by the opposite angle.
+        self._signs = torch.ones_like(self._frequencies)
+        self._signs[: len(frequencies)] = -1
+
+    def __call__(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Cosines and sines, [texts, length, 1, head_dim], of positions [texts, length]."""
+        angles = positions[..., None, None].float() * self._frequencies
+        cos, sin = angles.cos() * self._factor, angles.sin() * (self._signs * self._factor)
+        return cos.to(self._dtype), sin.to(self._dtype)
+
+
+class Blocks:
+    """What stands between the tables of a network and its final states, as its layout says."""
+
+    def __init__(self, weights: DeviceWeights, config: ModelMetadata, layout: Mapping[str, Any]) -> None:
+        family = layout["family"]
         self._blocks = [
-            BertBlock(weights, index, config.num_heads, config.norm_eps, config.hidden_act)
-            for index in range(config.num_layers)
+            Block(weights, block, family, config, index) for index, block in enumerate(layout["blocks"])
         ]
+        self._last = Norm.of(weights, layout["final_norm"], config.norm_eps)
+        self._rotaries: list[Rotary] = []
+        if family["is_rotary"]:
+            windows = config.window_rope_theta
+            other = [] if windows is None else [replace(config, rope_theta=windows)]
+            self._rotaries = [Rotary(weights, described) for described in (config, *other)]
+
+    @property
+    def linears(self) -> list[Linear]:
+        """What a card may add to."""
+        return [linear for block in self._blocks for linear in block.linears]
+
+    @property
+    def norms(self) -> list[Norm]:
+        """What a card may replace."""
+        norms = [norm for block in self._blocks for norm in block.norms]
+        return [*norms, self._last] if isinstance(self._last, Norm) else norms
+
+    def __call__(self, x: Tensor, asked: Pass, dtype: Any, cache: KvCache | None = None) -> Tensor:
+        """[texts, length, hidden] to the same."""
+        angles = [rotary(asked.positions) for rotary in self._rotaries]
+        if cache is None or asked.tables is None:
+            view: OwnView | CachedView = OwnView(asked, angles, dtype)
+        else:
+            view = CachedView(asked, angles, dtype, cache)
+        for block in self._blocks:
+            x = block(x, view)
+        return self._last(x, asked.cards)
+
+
+class Encoder:
+    """Texts whose tokens see each other: tables, blocks, and perhaps a head for whole texts."""
+
+    def __init__(self, weights: DeviceWeights, config: ModelMetadata, layout: Mapping[str, Any]) -> None:
+        self.dtype = weights.dtype
+
+        def table(part: str) -> Tensor:
+            return None if layout[part] is None else weights[f"{layout[part]['name']}.weight"]
+
+        self._words, self._places, self._types = table("words"), table("positions"), table("types")
+        self._types_name = f"{(layout['types'] or {}).get('name')}.weight"
+        self._offset = config.position_offset
+        self._norm = Norm.of(weights, layout["embedding_norm"], config.norm_eps)
+        self._blocks = Blocks(weights, config, layout)
+        head = layout["classifier"]
+        self.classifier = None if head is None else Classifier(weights, head, config.norm_eps)
+        heads = [] if self.classifier is None else [self.classifier]
+        norms = [*self._blocks.norms, *(norm for head in heads for norm in head.norms)]
+        norms += [self._norm] if isinstance(self._norm, Norm) else []
         self.sites = Sites(
             hidden=config.hidden_size,
-            linears=[linear for block in self._blocks for linear in block.linears],
-            vectors={_TYPES: self._types, **_vectors(self._blocks, self._norm)},
+            linears=[*self._blocks.linears, *(linear for head in heads for linear in head.linears)],
+            vectors={
+                **({} if self._types is None else {self._types_name: self._types}),
+                **_vectors(norms),
+            },
             embedding=None,
+            rows_name=f"{layout['words']['name']}.rows",
         )
 
     def __call__(self, asked: Pass, _cache: KvCache | None = None) -> Tensor:
         """[texts, length, hidden]."""
-        x = self._words[asked.ids] + self._places[: asked.ids.shape[1]]
+        x = self._words[asked.ids]
+        if self._places is not None:
+            x = x + self._places[self._offset : self._offset + asked.ids.shape[1]]
+        if self._types is not None:
+            x = x + self._of_types(asked, x.shape[-1])
+        return self._blocks(self._norm(x, asked.cards), asked, self.dtype)
+
+    def _of_types(self, asked: Pass, width: int) -> Tensor:
+        name = self._types_name
         types = torch.zeros_like(asked.ids) if asked.types is None else asked.types
-        if not any(_TYPES in adapter.vectors for _, adapter in asked.cards.runs):
-            x = x + self._types[types]
-        else:
-            # An adapter's table is told as one vector for each text.
-            tables = torch.stack([self._types] * len(asked.ids))
-            for rows, adapter in asked.cards.runs:
-                tables[rows] = adapter.vectors.get(_TYPES, self._types)
-            x = x + tables.gather(1, types[..., None].expand(-1, -1, x.shape[-1]))
-        x = self._norm(x, asked.cards)
-        nothing = x.new_empty(0)
-        view = OwnView(asked, nothing, nothing, self.dtype)
-        for block in self._blocks:
-            x = block(x, view)
-        return x
+        if not any(name in adapter.vectors for _, adapter in asked.cards.runs):
+            return self._types[types]
+        # An adapter's table is told as one vector for each text.
+        tables = torch.stack([self._types] * len(asked.ids))
+        for rows, adapter in asked.cards.runs:
+            tables[rows] = adapter.vectors.get(name, self._types)
+        return tables.gather(1, types[..., None].expand(-1, -1, width))
 
 
 class Decoder:
-    """Llama, Qwen2 and Qwen3: blocks with rotary positions, a norm and a head.
+    """Texts whose tokens see those before them, and a head that scores the vocabulary.
 
     The embedding and the head stay in float32, whatever the blocks compute in: rounded to bfloat16, logits of
     likely tokens are equal more often than not.
     """
 
-    def __init__(self, weights: DeviceWeights, config: ModelMetadata) -> None:
+    def __init__(self, weights: DeviceWeights, config: ModelMetadata, layout: Mapping[str, Any]) -> None:
         self.dtype = weights.dtype
-        self._blocks = [
-            DecoderBlock(weights, index, config.num_heads, config.num_kv_heads, config.norm_eps)
-            for index in range(config.num_layers)
-        ]
-        self._norm = Norm(weights, "model.norm", config.norm_eps, is_rms=True)
-        self._embedding = weights.exact("model.embed_tokens.weight")
+        self._blocks = Blocks(weights, config, layout)
+        self._embedding = weights.exact(f"{layout['words']['name']}.weight")
         self.vocab_size = len(self._embedding)
+        head = layout["family"]["head"]
+        name = f"{head}.weight"
         tied = config.tied_embeddings
-        self._is_tied = "lm_head.weight" not in weights if tied is None else tied
-        head = self._embedding if self._is_tied else self._own_head(weights, config)
-        self._head = None if head is None else Linear({"lm_head.weight": head}, "lm_head")
-        frequencies, self._factor = rotary_frequencies(config)
-        both = np.concatenate([frequencies, frequencies]).astype(np.float32)
-        self._frequencies = torch.from_numpy(both).to(weights.device)
-        # Turning the second half against the first is turning by the opposite angle.
-        self._signs = torch.ones_like(self._frequencies)
-        self._signs[: len(frequencies)] = -1
+        self._is_tied = name not in weights if tied is None else tied
+        # An embedding model is saved without its head, and is never asked for logits.
+        own = weights.exact(name) if config.has_head and not self._is_tied else None
+        scores = self._embedding if self._is_tied else own
+        self._head = None if scores is None else Linear({name: scores}, head)
         self.sites = Sites(
             hidden=config.hidden_size,
-            linears=[
-                *(linear for block in self._blocks for linear in block.linears),
-                *([] if self._head is None else [self._head]),
-            ],
-            vectors=_vectors(self._blocks, self._norm),
+            linears=[*self._blocks.linears, *([] if self._head is None else [self._head])],
+            vectors=_vectors(self._blocks.norms),
             embedding=self._embedding,
+            rows_name=f"{layout['words']['name']}.rows",
         )
 
     def __call__(self, asked: Pass, cache: KvCache | None = None) -> Tensor:
         """[texts, length, hidden], after the last norm."""
         x = self._embedding[asked.ids]
         asked.cards.embed(asked.ids, x)
-        x = x.to(self.dtype)
-        angles = asked.positions[..., None, None].float() * self._frequencies
-        cos = (angles.cos() * self._factor).to(self.dtype)
-        sin = (angles.sin() * (self._signs * self._factor)).to(self.dtype)
-        if cache is None or asked.tables is None:
-            view: OwnView | CachedView = OwnView(asked, cos, sin, self.dtype)
-        else:
-            view = CachedView(asked, cos, sin, self.dtype, cache)
-        for block in self._blocks:
-            x = block(x, view)
-        return self._norm(x, asked.cards)
+        return self._blocks(x.to(self.dtype), asked, self.dtype, cache)
 
     def head(self, states: Tensor, cards: Cards) -> Tensor:
         """[texts, rows, hidden] of texts that use `cards` to logits float32[texts, rows, vocab]."""
@@ -183,15 +230,8 @@ class Decoder:
         cards.add(self._head, states, logits)
         return logits
 
-    @staticmethod
-    def _own_head(weights: DeviceWeights, config: ModelMetadata) -> Tensor:
-        # An embedding model is saved without its head, and is never asked for logits.
-        return weights.exact("lm_head.weight") if config.has_head else None
-
 
 Network = Encoder | Decoder
-
-_TYPES = "embeddings.token_type_embeddings.weight"
 
 
 def build_network(weights: DeviceWeights, config: ModelMetadata) -> Network:
@@ -201,15 +241,10 @@ def build_network(weights: DeviceWeights, config: ModelMetadata) -> Network:
         ModelLoadError: the architecture or one of its settings is not supported.
         WeightError: a tensor is missing.
     """
-    if config.architecture == "bert":
-        return Encoder(weights, config)
-    if config.architecture in ("llama", "qwen2", "qwen3"):
-        return Decoder(weights, config)
-    raise ModelLoadError(
-        f"architecture {config.architecture!r} is not supported; supported: bert, llama, qwen2, qwen3"
-    )
+    layout = json.loads(_native.layout_json(config.to_json()))
+    kind = Decoder if layout["family"]["is_decoder"] else Encoder
+    return kind(weights, config, layout)
 
 
-def _vectors(blocks: list[Any], last: Norm) -> dict[str, Tensor]:
-    norms = [norm for block in blocks for norm in block.norms]
-    return {name: vector for norm in [*norms, last] for name, vector in norm.vectors.items()}
+def _vectors(norms: list[Norm]) -> dict[str, Tensor]:
+    return {name: vector for norm in norms for name, vector in norm.vectors.items()}

@@ -21,6 +21,7 @@ from ai_os_diffusion.inference.torch.network import Decoder, DeviceWeights, buil
 from ai_os_diffusion.inference.torch.pooling import check_pooling, pool
 from ai_os_diffusion.inference.torch.prefix_cache import PrefixCache
 from ai_os_diffusion.inference.torch.session import TorchSession
+from ai_os_diffusion.models.family import families, family_of
 from ai_os_diffusion.models.metadata import ModelMetadata
 from ai_os_diffusion.utils.errors import CardError, DeviceError, InferenceError, ShapeError
 
@@ -153,11 +154,7 @@ class TorchCore:
         if adapter is None:
             raise CardError(f"no card is attached, and a head {head!r} belongs to one")
         weight, bias = adapter.head(head)
-        known = self.config.type_vocab_size if not self.config.is_decoder else 1
-        if len(types) and len(types) != len(batch[0]):
-            raise ShapeError(f"pass: {len(types)} token types for {len(batch[0])} ids")
-        if len(types) and int(types.max()) >= known:
-            raise ShapeError(f"pass: token type {int(types.max())}; the model has {known}")
+        self._check_types(batch, types)
         return self._of_tokens(
             batch,
             len(bias),
@@ -165,6 +162,22 @@ class TorchCore:
             types,
             adapter,
         )
+
+    def class_scores(self, batch: Ragged, types: NDArray[np.uint8]) -> Vectors:
+        """float32[n, labels]."""
+        self._check_types(batch, types)
+        classifier = getattr(self.network, "classifier", None)
+        assert classifier is not None
+
+        def scored(states: Tensor, asked: Pass) -> Vectors:
+            pooled = pool(states, asked.counts, self.config.classifier_pooling, 0)[:, None]
+            scores = classifier(pooled.to(self.device.dtype), asked.cards)[:, 0]
+            return np.asarray(scores.float().cpu().numpy())
+
+        out = np.zeros((len(batch[1]) - 1, self.config.num_labels), np.float32)
+        for rows, scores in self._passes(batch, scored, types):
+            out[rows] = scores
+        return out
 
     def logits(self, ids: Ids) -> Vectors:
         """float32[length, vocab]."""
@@ -306,10 +319,19 @@ class TorchCore:
             at = int(wrong[0])
             raise InferenceError(f"token id {ids[at]} at position {at} is outside the vocabulary of {vocab}")
 
+    def _check_types(self, batch: Ragged, types: NDArray[np.uint8]) -> None:
+        has_types = family_of(self.config.architecture).types is not None
+        known = self.config.type_vocab_size if has_types else 1
+        if len(types) and len(types) != len(batch[0]):
+            raise ShapeError(f"pass: {len(types)} token types for {len(batch[0])} ids")
+        if len(types) and int(types.max()) >= known:
+            raise ShapeError(f"pass: token type {int(types.max())}; the model has {known}")
+
     def _need_texts(self, operation: str) -> Texts:
         if self._texts is None:
+            decoders = ", ".join(name for name, family in families().items() if family.is_decoder)
             raise InferenceError(
-                f"{operation} needs a decoder (llama, qwen2, qwen3); "
+                f"{operation} needs a decoder ({decoders}); "
                 f'this model is of architecture "{self.config.architecture}"'
             )
         return self._texts

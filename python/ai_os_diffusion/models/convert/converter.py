@@ -6,8 +6,9 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,6 @@ from ai_os_diffusion.models.contents import contents_of, sha256_of
 from ai_os_diffusion.models.convert.folder import new_folder
 from ai_os_diffusion.models.convert.needed import check_finite, check_tensors
 from ai_os_diffusion.models.convert.plan import Plan, Storage
-from ai_os_diffusion.models.convert.settings.architecture import is_embedding
 from ai_os_diffusion.models.convert.source import Description, Source, SourceTensor, bfloat16_to_float32
 from ai_os_diffusion.models.metadata import CONVERTER_VERSION, FORMAT_VERSION
 from ai_os_diffusion.models.tokenizer_files import TokenizerFiles
@@ -35,6 +35,9 @@ _PIECE = 1 << 22
 
 _READ_BYTES = 2
 """Bytes a weight takes when it is read, at least."""
+
+_LINEAR = ("linear", "head")
+"""Kinds of tensors that multiply."""
 
 Progress = Callable[[int, int], object]
 """Called with the weights converted so far, and all of them."""
@@ -114,18 +117,20 @@ def convert_model(
     metadata = description.metadata
     encoder = metadata["model_type"] == "encoder"
     plan = Plan(quantize=quantize, group_size=group_size, symmetric=symmetric, encoder=encoder)
-    check_tensors(opened, metadata)
+    kinds = check_tensors(opened, metadata)
     _check_memory(opened)
     with new_folder(target, overwrite=overwrite) as folder:
         for file_name, content in description.files.items():
             (folder / file_name).write_bytes(content)
         # Before the weights, which take long: what cannot be opened later is refused now.
         TokenizerFiles(folder)
-        storages = _write_weights(folder / "weights.parquet", opened, plan, progress)
+        storages = [plan.storage(tensor, kinds[tensor.name]) for tensor in opened.tensors]
+        _write_weights(folder / "weights.parquet", opened, storages, progress)
         written = WeightFile(folder / "weights.parquet")
         written.verify()
-        report = _report(target, written, opened, storages, description.remarks)
-        metadata["quantization"] = _summary(report, plan, storages, opened)
+        linear = [kinds[tensor.name] in _LINEAR for tensor in opened.tensors]
+        report = _report(target, written, opened, storages, linear, description.remarks)
+        metadata["quantization"] = _summary(report, plan, list(compress(storages, linear)))
         record = {"name": name or source_path.stem, "revision": revision, "license": licence}
         metadata["source"] = _source_record(opened, record, metadata.get("source", {}), origin or {})
         _write_metadata(folder, metadata)
@@ -194,8 +199,9 @@ def _open(path: Path) -> Source:
     return GgufSource(path)
 
 
-def _write_weights(path: Path, source: Source, plan: Plan, progress: Progress | None) -> list[Storage]:
-    storages = [plan.storage(tensor) for tensor in source.tensors]
+def _write_weights(
+    path: Path, source: Source, storages: Sequence[Storage], progress: Progress | None
+) -> None:
     quantized = any(storage.dtype is None for storage in storages)
     writer = WeightWriter(path, {"writer": "ai-os-diffusion"}, 2 if quantized else 1)
     total, done = sum(tensor.num_params for tensor in source.tensors), 0
@@ -212,7 +218,6 @@ def _write_weights(path: Path, source: Source, plan: Plan, progress: Progress | 
         writer.finish()
     finally:
         writer.abort()
-    return storages
 
 
 def _write_tensor(
@@ -260,10 +265,15 @@ def _cast_piece(values: NDArray[Any], dtype: str, target: str) -> NDArray[Any]:
 
 
 def _report(
-    target: Path, file: WeightFile, source: Source, storages: list[Storage], remarks: list[str]
+    target: Path,
+    file: WeightFile,
+    source: Source,
+    storages: Sequence[Storage],
+    is_linear: Sequence[bool],
+    remarks: list[str],
 ) -> ConvertReport:
-    sizes = [(tensor, file.info(tensor.name)["size_bytes"]) for tensor in source.tensors]
-    linear = [(t.num_params, size) for t, size in sizes if len(t.shape) == 2 and not is_embedding(t.name)]
+    sizes = [(tensor.num_params, file.info(tensor.name)["size_bytes"]) for tensor in source.tensors]
+    linear = list(compress(sizes, is_linear))
     pairs = list(zip(source.tensors, storages, strict=True))
     requantized = Counter(
         t.stored for t, s in pairs if t.stored.startswith("Q") and s.dtype is None and not s.carried
@@ -287,13 +297,8 @@ def _report(
     )
 
 
-def _summary(report: ConvertReport, plan: Plan, storages: list[Storage], source: Source) -> dict[str, Any]:
+def _summary(report: ConvertReport, plan: Plan, linear: Sequence[Storage]) -> dict[str, Any]:
     """The `quantization` block of metadata.json."""
-    linear = [
-        storage
-        for tensor, storage in zip(source.tensors, storages, strict=True)
-        if len(tensor.shape) == 2 and not is_embedding(tensor.name)
-    ]
     label = Counter(storage.label for storage in linear).most_common(1)
     groups = sorted({storage.group_size for storage in linear if storage.dtype is None})
     return {

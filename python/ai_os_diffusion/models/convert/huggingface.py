@@ -11,11 +11,8 @@ from typing import Any
 
 from ai_os_diffusion.models.convert.pytorch_bin import read_pytorch
 from ai_os_diffusion.models.convert.safetensors import read_safetensors, shards_of
-from ai_os_diffusion.models.convert.settings.architecture import (
-    canonical_name,
-    check_head,
-    metadata_from_config,
-)
+from ai_os_diffusion.models.convert.settings.architecture import canonical_name, metadata_from_config
+from ai_os_diffusion.models.convert.settings.head import head_of_config
 from ai_os_diffusion.models.convert.settings.known_settings import CONFIG, GENERATION, TOKENIZER
 from ai_os_diffusion.models.convert.settings.sentence_settings import (
     SentenceSettings,
@@ -29,6 +26,7 @@ from ai_os_diffusion.models.convert.settings.tokenizer_settings import (
     token_text,
 )
 from ai_os_diffusion.models.convert.source import Description, SourceTensor
+from ai_os_diffusion.models.family import family_of
 from ai_os_diffusion.models.untrusted_values import (
     MAX_CONFIG_BYTES,
     MAX_LAYERS,
@@ -66,8 +64,10 @@ class HuggingFaceFolder:
         self._metadata = metadata_from_config(self._config.values, self._config.place)
         self._remarks = check_settings(self._config, CONFIG)
         self._sentence = SentenceSettings(folder, self._tokenizer_config, self._metadata["hidden_size"])
-        if not self._sentence.has_modules:
-            check_head(self._config)
+        if self._sentence.is_reranker or not self._sentence.has_modules:
+            self._metadata |= head_of_config(self._config, self._metadata["architecture"])
+        if self._sentence.is_reranker and "num_labels" not in self._metadata:
+            raise ModelLoadError(f"{self._config.place}: a CrossEncoder without a head that scores pairs")
         if (self.folder / "adapter_config.json").exists():
             raise ModelLoadError(
                 f"{self.folder}/adapter_config.json: an adapter that changes the weights; merge it into them "
@@ -94,23 +94,24 @@ class HuggingFaceFolder:
         return UntrustedValues(values.place, {**below.values, **values.values})
 
     def _read_tensors(self) -> tuple[list[SourceTensor], list[str]]:
-        architecture, tensors, dropped = self._metadata["architecture"], {}, []
+        family, tensors, dropped = family_of(self._metadata["architecture"]), {}, []
+        classifies = self._metadata.get("num_labels", 0) > 0
         for path in self.weight_paths:
             read = read_safetensors if path.suffix == ".safetensors" else read_pytorch
             for tensor in read(path):
-                name = canonical_name(architecture, tensor.name)
+                name = canonical_name(family, tensor.name, classifies=classifies)
                 if name is None:
                     dropped.append(tensor.name)
                 elif name in tensors:
                     raise WeightError(f"{path}: tensor {tensor.name!r} occurs twice as {name!r}")
                 else:
                     tensors[name] = dataclasses.replace(tensor, name=name)
-        head, table = tensors.get("lm_head.weight"), tensors.get("model.embed_tokens.weight")
+        head, table = (tensors.get(f"{name}.weight") for name in (family.head, family.words))
         if self._metadata["tied_embeddings"] and head is not None and table is not None:
             # Pickles hold the tied matrix twice. If they differ, the configuration is wrong, and transformers
             # goes by the weights.
             if _is_same(head, table):
-                del tensors["lm_head.weight"]
+                del tensors[f"{family.head}.weight"]
                 dropped.append(head.name)
             else:
                 self._metadata["tied_embeddings"] = False
@@ -119,13 +120,14 @@ class HuggingFaceFolder:
     def _lacks_head(self) -> bool:
         """Whether a decoder was saved as the bare model that embedding needs."""
         named = self._config.texts("architectures", high=MAX_LAYERS)
+        head = f"{family_of(self._metadata['architecture']).head}.weight"
         is_bare = self._sentence.has_modules or (
             bool(named) and all(name.endswith("Model") for name in named)
         )
         return (
             is_bare
             and not self._metadata["tied_embeddings"]
-            and all(tensor.name != "lm_head.weight" for tensor in self.tensors)
+            and all(tensor.name != head for tensor in self.tensors)
         )
 
     def describe(self) -> Description:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ai_os_diffusion.models.convert.source import Source
+from ai_os_diffusion.models.family import tensors_of
 from ai_os_diffusion.utils.errors import ModelLoadError, WeightError
 
 __all__ = ["check_finite", "check_tensors", "needed_tensors"]
@@ -21,27 +22,30 @@ _SLICE = 1 << 22
 
 def needed_tensors(metadata: Mapping[str, Any]) -> dict[str, Shape]:
     """Names and shapes of the tensors that a model of this `metadata.json` needs."""
-    parts = _encoder(metadata) if metadata["model_type"] == "encoder" else _decoder(metadata)
-    return dict(parts)
+    return {tensor.name: tensor.shape for tensor in tensors_of(metadata) if tensor.is_needed}
 
 
-def check_tensors(source: Source, metadata: Mapping[str, Any]) -> None:
+def check_tensors(source: Source, metadata: Mapping[str, Any]) -> dict[str, str]:
     """Compare the tensors of a source with what its architecture computes with.
+
+    Returns:
+        What each tensor of the source is, as `ModelTensor.kind`, by name.
 
     Raises:
         ModelLoadError: the metadata lacks a dimension.
         WeightError: a tensor is missing, has another shape, or takes no part in what is computed.
     """
     shapes = {tensor.name: tensor.shape for tensor in source.tensors}
+    layers = metadata.get("num_layers", 0)
+    if layers > len(shapes):
+        raise WeightError(
+            f"{source.paths[0]}: {layers} layers, but only {len(shapes)} tensors: fetch the model again"
+        )
     try:
-        if metadata["num_layers"] > len(shapes):
-            raise WeightError(
-                f"{source.paths[0]}: {metadata['num_layers']} layers, but only {len(shapes)} tensors: "
-                "fetch the model again"
-            )
-        needed, optional = needed_tensors(metadata), _optional(metadata)
-    except KeyError as error:
-        raise ModelLoadError(f"{source.paths[0]}: {error.args[0]!r} is missing from its metadata") from error
+        tensors = {tensor.name: tensor for tensor in tensors_of(metadata)}
+    except ModelLoadError as error:
+        raise ModelLoadError(f"{source.paths[0]}: {error}") from error
+    needed = {name: tensor.shape for name, tensor in tensors.items() if tensor.is_needed}
     missing = [name for name in needed if name not in shapes]
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
@@ -57,21 +61,12 @@ def check_tensors(source: Source, metadata: Mapping[str, Any]) -> None:
                 f"got {shapes[name]}"
             )
     for name, found in shapes.items():
-        if name not in needed and optional.get(name) != found:
+        if name not in tensors or tensors[name].shape != found:
             raise WeightError(
                 f"{source.paths[0]}: tensor {name!r} of shape {found} takes no part in what "
                 f"{metadata['architecture']} computes: its results would be left out"
             )
-
-
-def _optional(metadata: Mapping[str, Any]) -> dict[str, Shape]:
-    """Biases that a decoder may have and that are added where they are there."""
-    if metadata["model_type"] == "encoder":
-        return {}
-    weights = _decoder(metadata)
-    return {
-        f"{name.removesuffix('.weight')}.bias": shape[:1] for name, shape in weights if "_proj.weight" in name
-    }
+    return {name: tensors[name].kind for name in shapes}
 
 
 def check_finite(name: str, values: NDArray[Any], dtype: str) -> None:
@@ -88,50 +83,3 @@ def check_finite(name: str, values: NDArray[Any], dtype: str) -> None:
             place = np.unravel_index(start + int(good.argmin()), values.shape)
             index = ", ".join(str(int(axis)) for axis in place)
             raise WeightError(f"tensor {name!r}: the weight at [{index}] is not finite as {dtype}")
-
-
-def _encoder(metadata: Mapping[str, Any]) -> Iterator[tuple[str, Shape]]:
-    hidden, wide = metadata["hidden_size"], metadata["intermediate_size"]
-    yield "embeddings.word_embeddings.weight", (metadata["vocab_size"], hidden)
-    yield "embeddings.position_embeddings.weight", (metadata["max_position_embeddings"], hidden)
-    yield "embeddings.token_type_embeddings.weight", (metadata["type_vocab_size"], hidden)
-    yield from _with_bias("embeddings.LayerNorm", (hidden,))
-    for layer in range(metadata["num_layers"]):
-        prefix = f"encoder.layer.{layer}"
-        for part in ("self.query", "self.key", "self.value", "output.dense"):
-            yield from _with_bias(f"{prefix}.attention.{part}", (hidden, hidden))
-        yield from _with_bias(f"{prefix}.attention.output.LayerNorm", (hidden,))
-        yield from _with_bias(f"{prefix}.intermediate.dense", (wide, hidden))
-        yield from _with_bias(f"{prefix}.output.dense", (hidden, wide))
-        yield from _with_bias(f"{prefix}.output.LayerNorm", (hidden,))
-
-
-def _with_bias(name: str, shape: Shape) -> Iterator[tuple[str, Shape]]:
-    yield f"{name}.weight", shape
-    yield f"{name}.bias", shape[:1]
-
-
-def _decoder(metadata: Mapping[str, Any]) -> Iterator[tuple[str, Shape]]:
-    hidden, wide, head = metadata["hidden_size"], metadata["intermediate_size"], metadata["head_dim"]
-    queries, keys = metadata["num_heads"] * head, metadata["num_kv_heads"] * head
-    biased = metadata.get("attention_bias")
-    biased = metadata["architecture"] == "qwen2" if biased is None else biased
-    yield "model.embed_tokens.weight", (metadata["vocab_size"], hidden)
-    for layer in range(metadata["num_layers"]):
-        prefix = f"model.layers.{layer}"
-        for part, rows in (("q_proj", queries), ("k_proj", keys), ("v_proj", keys)):
-            yield f"{prefix}.self_attn.{part}.weight", (rows, hidden)
-            if biased:
-                yield f"{prefix}.self_attn.{part}.bias", (rows,)
-        if metadata["architecture"] == "qwen3":
-            yield f"{prefix}.self_attn.q_norm.weight", (head,)
-            yield f"{prefix}.self_attn.k_norm.weight", (head,)
-        yield f"{prefix}.self_attn.o_proj.weight", (hidden, queries)
-        yield f"{prefix}.mlp.gate_proj.weight", (wide, hidden)
-        yield f"{prefix}.mlp.up_proj.weight", (wide, hidden)
-        yield f"{prefix}.mlp.down_proj.weight", (hidden, wide)
-        yield f"{prefix}.input_layernorm.weight", (hidden,)
-        yield f"{prefix}.post_attention_layernorm.weight", (hidden,)
-    yield "model.norm.weight", (hidden,)
-    if not metadata["tied_embeddings"]:
-        yield "lm_head.weight", (metadata["vocab_size"], hidden)

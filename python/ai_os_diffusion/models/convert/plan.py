@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ai_os_diffusion.models.convert.settings.architecture import is_embedding
 from ai_os_diffusion.models.convert.source import SourceTensor
 from ai_os_diffusion.utils.errors import ConfigurationError
 
@@ -19,7 +18,6 @@ _DEFAULTS = {8: (64, "symmetric"), 4: (32, "symmetric"), 2: (32, "asymmetric")}
 """Bits to group size and grid; see docs/design/0202-int8-granularity.md."""
 
 _GROUP_SIZES = (128, 64, 32)
-_POSITIONS = ("position_embeddings.weight", "token_type_embeddings.weight")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +74,8 @@ class Plan:
         self.bits = _BITS.get(quantize or "", 0)
         self._group_size, self._symmetric, self._encoder = group_size, symmetric, encoder
 
-    def storage(self, tensor: SourceTensor) -> Storage:
-        """Choose for one tensor."""
+    def storage(self, tensor: SourceTensor, kind: str) -> Storage:
+        """Choose for one tensor, of a kind as of `ModelTensor`."""
         if len(tensor.shape) != 2:
             # Norms and biases: a thousandth of the bytes, and every error in them reaches all tokens.
             return Storage("float32")
@@ -85,9 +83,9 @@ class Plan:
             return Storage(_PLAIN[self.quantize])
         if self.quantize is None:
             return self._as_stored(tensor)
-        if tensor.name.endswith(_POSITIONS):
+        if kind == "table":
             return Storage(tensor.dtype)
-        if is_embedding(tensor.name) or tensor.name == "lm_head.weight":
+        if kind in ("words", "head"):
             # A row is looked up or scores a token by itself, so its own scale serves it best; below
             # eight bits the error of the logits would outweigh that of all layers.
             return self._carried(tensor, 8) or self._rounded(tensor, 8, 0 if self._encoder else 32)

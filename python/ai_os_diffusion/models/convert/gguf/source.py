@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 
 from ai_os_diffusion.models.convert.gguf.blocks import dequantize_blocks, split_blocks
 from ai_os_diffusion.models.convert.gguf.container import GgufFile, GgufTensor
+from ai_os_diffusion.models.convert.gguf.known_gguf_settings import GGUF_ARCHITECTURE, GGUF_GENERAL
 from ai_os_diffusion.models.convert.gguf.tokenizer import rebuild_tokenizer
 from ai_os_diffusion.models.convert.gguf.vocabulary import GgufVocabulary
-from ai_os_diffusion.models.convert.settings.known_settings import GGUF_ARCHITECTURE, GGUF_GENERAL
 from ai_os_diffusion.models.convert.settings.rope import rope_of_gguf
 from ai_os_diffusion.models.convert.settings.settings_check import check_settings
 from ai_os_diffusion.models.convert.source import Codes, Description, SourceTensor
+from ai_os_diffusion.models.family import families
 from ai_os_diffusion.models.untrusted_values import (
     MAX_LAYERS,
     MAX_TOKENIZER_BYTES,
@@ -31,25 +32,6 @@ from ai_os_diffusion.utils.files.regular_file import read_regular
 
 __all__ = ["GgufSource"]
 
-_NAMES = {
-    "token_embd": "model.embed_tokens",
-    "output_norm": "model.norm",
-    "output": "lm_head",
-}
-_LAYER_NAMES = {
-    "attn_norm": "input_layernorm",
-    "ffn_norm": "post_attention_layernorm",
-    "attn_q": "self_attn.q_proj",
-    "attn_k": "self_attn.k_proj",
-    "attn_v": "self_attn.v_proj",
-    "attn_output": "self_attn.o_proj",
-    "attn_q_norm": "self_attn.q_norm",
-    "attn_k_norm": "self_attn.k_norm",
-    "ffn_gate": "mlp.gate_proj",
-    "ffn_up": "mlp.up_proj",
-    "ffn_down": "mlp.down_proj",
-}
-_DECODERS = ("llama", "qwen2", "qwen3")
 _ROPE_FACTORS = "rope_freqs.weight"
 _POOLINGS = (None, "mean", "cls", "last")
 """By llama.cpp's number; 4 is the score of a classifier."""
@@ -73,11 +55,12 @@ class GgufSource:
         self.paths = [path]
         general = UntrustedValues(str(path), self._file.metadata)
         self._architecture = general.text("general.architecture", "")
-        if self._architecture not in _DECODERS:
+        known = {family.gguf["architecture"]: family for family in families().values() if family.gguf}
+        if self._architecture not in known:
             raise ModelLoadError(
-                f"{path}: architecture {shown(self._architecture)} cannot be run; "
-                f"expected {', '.join(_DECODERS)}"
+                f"{path}: architecture {shown(self._architecture)} cannot be run; expected {', '.join(known)}"
             )
+        self._family = known[self._architecture]
         if general.text("general.type", "model") != "model":
             raise general.refusal("general.type", "'model'")
         prefix = f"{self._architecture}."
@@ -110,7 +93,7 @@ class GgufSource:
         return Description(metadata, files, self._remarks)
 
     def _tensor(self, tensor: GgufTensor) -> SourceTensor:
-        name = _canonical(self._file.path, tensor.name)
+        name = self._canonical(tensor.name)
         order = self._row_order(tensor)
         kind = tensor.type
 
@@ -137,13 +120,30 @@ class GgufSource:
         minimums = None if codes.zero_points is None else codes.zero_points[order]
         return Codes(codes.codes[order], codes.scales[order], minimums, codes.bits, codes.group_size)
 
+    @property
+    def _names(self) -> Mapping[str, Any]:
+        return self._family.gguf or {}
+
+    def _canonical(self, name: str) -> str:
+        """Hugging Face's name."""
+        layer = re.fullmatch(r"blk\.(\d+)\.([a-z_]+)\.(weight|bias)", name)
+        inner, outer = dict(self._names["layer_names"]), dict(self._names["names"])
+        if layer and layer.group(2) in inner:
+            return f"{self._family.layer}.{layer.group(1)}.{inner[layer.group(2)]}.{layer.group(3)}"
+        stem, _, kind = name.rpartition(".")
+        if stem in outer and kind in ("weight", "bias"):
+            return f"{outer[stem]}.{kind}"
+        raise ModelLoadError(
+            f"{self._file.path}: tensor {name!r} has no place in a network of {self._family.name}"
+        )
+
     def _row_order(self, tensor: GgufTensor) -> NDArray[np.intp] | None:
         """Undo llama.cpp's order of query and key rows.
 
         For Llama it interleaves the two halves of each head, so that rotary pairs lie side by side.
         """
         part = tensor.name.rpartition(".")[0].rpartition(".")[2]
-        if self._architecture != "llama" or part not in ("attn_q", "attn_k"):
+        if not self._names["is_interleaved"] or part not in ("attn_q", "attn_k"):
             return None
         heads = self._metadata["num_heads" if part == "attn_q" else "num_kv_heads"]
         if not tensor.shape or tensor.shape[0] != heads * self._metadata["head_dim"]:
@@ -171,7 +171,7 @@ class GgufSource:
             raise own.refusal("pooling_type", "0 to 3: none, mean, first token, last token")
         return {
             "model_type": "decoder",
-            "architecture": self._architecture,
+            "architecture": self._family.name,
             "hidden_size": hidden,
             "num_layers": own.integer("block_count", high=MAX_LAYERS),
             "num_heads": heads,
@@ -183,7 +183,7 @@ class GgufSource:
             "max_position_embeddings": context,
             "max_seq_length": context,
             "norm_eps": _shortest(own.number("attention.layer_norm_rms_epsilon", high=1.0)),
-            "hidden_act": "silu",
+            "hidden_act": self._family.config["activation"][1],
             "rope_theta": _shortest(base),
             "rope_scaling": self._rope_scaling(base, scaling, head_dim),
             "tied_embeddings": "output.weight" not in shapes,
@@ -282,14 +282,3 @@ def _tokenizer_beside(path: Path) -> dict[str, bytes]:
         for file in found
         if file.exists()
     }
-
-
-def _canonical(path: Path, name: str) -> str:
-    """Hugging Face's name."""
-    layer = re.fullmatch(r"blk\.(\d+)\.([a-z_]+)\.(weight|bias)", name)
-    if layer and layer.group(2) in _LAYER_NAMES:
-        return f"model.layers.{layer.group(1)}.{_LAYER_NAMES[layer.group(2)]}.{layer.group(3)}"
-    stem, _, kind = name.rpartition(".")
-    if stem in _NAMES and kind in ("weight", "bias"):
-        return f"{_NAMES[stem]}.{kind}"
-    raise ModelLoadError(f"{path}: tensor {name!r} has no place in a Llama or Qwen decoder")

@@ -1,4 +1,4 @@
-"""Hugging Face configurations to `metadata.json`, and the tensor names of each architecture."""
+"""Hugging Face configurations to `metadata.json`, and names of tensors, as each family has them."""
 
 from __future__ import annotations
 
@@ -7,28 +7,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from ai_os_diffusion.models.convert.settings.rope import rope_of_config
+from ai_os_diffusion.models.convert.settings.windows import check_no_windows, windows_of_config
+from ai_os_diffusion.models.family import Family, families
 from ai_os_diffusion.models.untrusted_values import MAX_LAYERS, MAX_TOKENS, UntrustedValues, shown
 from ai_os_diffusion.utils.errors import ModelLoadError
 
-__all__ = ["ARCHITECTURES", "canonical_name", "check_head", "is_embedding", "metadata_from_config"]
+__all__ = ["canonical_name", "metadata_from_config"]
 
-ARCHITECTURES = ("bert", "llama", "qwen2", "qwen3")
-"""Architectures that can be run."""
-
-_ACTIVATIONS = {
-    "gelu": "gelu",
-    "gelu_new": "gelu_new",
-    "gelu_pytorch_tanh": "gelu_new",
-    "silu": "silu",
-    "swish": "silu",
-    "relu": "relu",
-}
-
-_QWEN3_HEAD_DIM = 128
-"""Transformers' default; the other families divide the width by the heads."""
-
-_BARE_OR_WRITING = ("Model", "ForMaskedLM", "ForPreTraining", "ForCausalLM", "LMHeadModel")
-"""How transformers calls networks whose head is none, or scores tokens."""
+_ALIASES = {"gelu_pytorch_tanh": "gelu_new", "swish": "silu"}
+"""Activations that transformers has under two names."""
 
 _UNUSED = re.compile(
     r"(^|\.)(pooler|cls|lm_head_bias|predictions|seq_relationship|classifier)\."
@@ -37,20 +24,38 @@ _UNUSED = re.compile(
 """Heads of training tasks, and buffers that follow from the configuration."""
 
 
-def canonical_name(architecture: str, name: str) -> str | None:
-    """The name under which inference looks for a tensor; None if it has no use for it."""
-    if architecture == "bert":
-        name = name.removeprefix("bert.")
-        name = name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
-    elif not name.startswith(("model.", "lm_head.")):
-        # Saved from the bare model, without its head.
-        name = "model." + name
-    return None if _UNUSED.search(name) else name
+def canonical_name(family: Family, name: str, *, classifies: bool = False) -> str | None:
+    """The name under which inference looks for a tensor; None if it has no use for it.
+
+    Args:
+        family: of the model.
+        name: in the checkpoint.
+        classifies: the model's head for whole texts is computed.
+    """
+    wrapper: str = family.checkpoint["wrapper"]
+    if family.checkpoint["is_wrapped"]:
+        if not name.startswith((wrapper, f"{family.head}.")):
+            # Saved from the bare model, without its head.
+            name = wrapper + name
+    else:
+        name = name.removeprefix(wrapper)
+    for old, new in family.checkpoint["renamed"]:
+        name = name.replace(old, new)
+    if classifies and name.rpartition(".")[0] in _head_parts(family):
+        return name
+    return None if _UNUSED.search(name) or name.startswith(tuple(family.checkpoint["unused"])) else name
 
 
-def is_embedding(name: str) -> bool:
-    """Whether a tensor is looked up by row; a tied one is also the output matrix."""
-    return name.endswith(("_embeddings.weight", "embed_tokens.weight"))
+def _head_parts(family: Family) -> list[str]:
+    head = family.classifier or {}
+    return [
+        part if isinstance(part, str) else part["name"]
+        for key, part in head.items()
+        if key in _PARTS and part
+    ]
+
+
+_PARTS = ("dense", "norm", "output")
 
 
 def metadata_from_config(config: Mapping[str, Any], place: str = "config.json") -> dict[str, Any]:
@@ -65,39 +70,46 @@ def metadata_from_config(config: Mapping[str, Any], place: str = "config.json") 
             dimension is missing or no number of a size that a model has.
     """
     values = UntrustedValues(place, config)
-    architecture = values.get("model_type")
-    if architecture not in ARCHITECTURES:
-        raise ModelLoadError(
-            f"{place}: model_type {shown(architecture)} cannot be run; expected {', '.join(ARCHITECTURES)}"
-        )
-    encoder = architecture == "bert"
+    family = _family(values)
+    keys = family.config
     heads = values.integer("num_attention_heads")
     hidden = values.integer("hidden_size")
-    positions = values.integer("max_position_embeddings", high=MAX_TOKENS)
-    _check_attention(values, positions, encoder=encoder)
-    theta, scaling = (None, None) if encoder else rope_of_config(values, positions)
+    layers = values.integer("num_hidden_layers", high=MAX_LAYERS)
+    rows = values.integer("max_position_embeddings", high=MAX_TOKENS)
+    offset = _position_offset(values, family, rows)
+    positions = rows - offset
+    _check_attention(values, family)
+    windows: dict[str, Any] = {}
+    theta, scaling = None, None
+    if keys["has_windows"]:
+        theta, windows = windows_of_config(values, layers)
+    else:
+        check_no_windows(values, layers, positions)
+        if family.positions is None:
+            theta, scaling = rope_of_config(values, positions)
     return {
-        "model_type": "encoder" if encoder else "decoder",
-        "architecture": architecture,
+        "model_type": "decoder" if family.is_decoder else "encoder",
+        "architecture": family.name,
         "hidden_size": hidden,
-        "num_layers": values.integer("num_hidden_layers", high=MAX_LAYERS),
+        "num_layers": layers,
         "num_heads": heads,
-        "num_kv_heads": _kv_heads(values, heads),
-        "head_dim": _head_dim(values, hidden, heads),
+        "num_kv_heads": _kv_heads(values, family, heads),
+        "head_dim": _head_dim(values, family, hidden, heads),
         "intermediate_size": values.integer("intermediate_size"),
         "vocab_size": values.integer("vocab_size", high=MAX_TOKENS),
         "max_position_embeddings": positions,
         "max_seq_length": positions,
-        "norm_eps": values.number("layer_norm_eps" if encoder else "rms_norm_eps", high=1.0),
-        "hidden_act": _activation(values, "gelu" if encoder else "silu"),
+        "norm_eps": values.number(keys["norm_eps"], high=1.0),
+        "hidden_act": _activation(values, family),
         "rope_theta": theta,
         "rope_scaling": scaling,
-        # Left out, the default is tied for BERT and untied for the decoders.
-        "tied_embeddings": values.flag("tie_word_embeddings", encoder),
-        "type_vocab_size": values.integer("type_vocab_size", 2) if encoder else 0,
-        "attention_bias": values.flag("attention_bias", architecture in ("bert", "qwen2")),
-        "pooling": "mean" if encoder else None,
-        "normalize": encoder,
+        "tied_embeddings": values.flag("tie_word_embeddings", keys["is_tied"]),
+        "type_vocab_size": values.integer("type_vocab_size", 2) if family.types else 0,
+        "attention_bias": values.flag("attention_bias", keys["attention_bias"]),
+        **({"position_offset": offset} if offset else {}),
+        **windows,
+        "pooling": None if family.is_decoder else "mean",
+        "normalize": not family.is_decoder,
         "prompts": {"query": "", "document": ""},
         "bos_token_id": _maybe_id(values, "bos_token_id"),
         "eos_token_ids": values.ids("eos_token_id"),
@@ -107,31 +119,37 @@ def metadata_from_config(config: Mapping[str, Any], place: str = "config.json") 
     }
 
 
-def check_head(config: UntrustedValues) -> None:
-    """Refuse a model whose head is what it is for.
-
-    Raises:
-        ModelLoadError: it classifies, tags or answers; the head is named.
-    """
-    for name in config.texts("architectures", high=MAX_LAYERS):
-        if not name.endswith(_BARE_OR_WRITING):
-            raise ModelLoadError(
-                f"{config.place}: architectures is {shown(name)}, expected a bare model or one that writes "
-                f"({', '.join(_BARE_OR_WRITING)}): the results of another head are not computed here"
-            )
+def _family(values: UntrustedValues) -> Family:
+    kind = values.get("model_type")
+    for family in families().values():
+        if kind in family.model_types:
+            return family
+    known = ", ".join(kind for family in families().values() for kind in family.model_types)
+    raise ModelLoadError(f"{values.place}: model_type {shown(kind)} cannot be run; expected {known}")
 
 
-def _activation(values: UntrustedValues, default: str) -> str:
-    activation = values.text("hidden_act", default)
-    # A decoder's unit is gated by silu; an encoder's may be any.
-    known = _ACTIVATIONS if default != "silu" else {"silu": "silu", "swish": "silu"}
+def _position_offset(values: UntrustedValues, family: Family, rows: int) -> int:
+    """The row of the first token; transformers numbers positions from behind that of padding."""
+    if not family.config["is_padded"]:
+        return 0
+    offset = values.integer("pad_token_id", 1, low=0, high=MAX_TOKENS) + 1
+    if offset >= rows:
+        raise values.fault("max_position_embeddings", f"more than pad_token_id + 1 = {offset}")
+    return offset
+
+
+def _activation(values: UntrustedValues, family: Family) -> str:
+    key, default, known = family.config["activation"]
+    activation = values.text(key, default)
+    activation = _ALIASES.get(activation, activation)
     if activation not in known:
-        raise values.refusal("hidden_act", f"one of {', '.join(known)}")
-    return known[activation]
+        aliases = [alias for alias, name in _ALIASES.items() if name in known]
+        raise values.refusal(key, f"one of {', '.join([*known, *aliases])}")
+    return activation
 
 
-def _kv_heads(values: UntrustedValues, heads: int) -> int:
-    if values.get("model_type") == "bert":
+def _kv_heads(values: UntrustedValues, family: Family, heads: int) -> int:
+    if not family.is_decoder:
         return heads
     kv_heads = values.integer("num_key_value_heads", heads)
     if heads % kv_heads:
@@ -139,15 +157,15 @@ def _kv_heads(values: UntrustedValues, heads: int) -> int:
     return kv_heads
 
 
-def _head_dim(values: UntrustedValues, hidden: int, heads: int) -> int:
-    if values.get("model_type") == "bert":
-        if hidden % heads:
-            raise values.fault("num_attention_heads", f"a divisor of hidden_size = {hidden}")
-        return hidden // heads
-    default = _QWEN3_HEAD_DIM if values.get("model_type") == "qwen3" else max(hidden // heads, 1)
-    head_dim = values.integer("head_dim", default)
-    if head_dim % 2:
-        raise values.fault("head_dim", "an even number: rotary positions turn pairs")
+def _head_dim(values: UntrustedValues, family: Family, hidden: int, heads: int) -> int:
+    head_dim = max(hidden // heads, 1)
+    if family.is_decoder:
+        head_dim = values.integer("head_dim", family.config["head_dim"] or head_dim)
+    elif hidden % heads:
+        raise values.fault("num_attention_heads", f"a divisor of hidden_size = {hidden}")
+    if family.positions is None and head_dim % 2:
+        key = "head_dim" if family.is_decoder else "num_attention_heads"
+        raise values.fault(key, "heads of an even width: rotary positions turn pairs")
     return head_dim
 
 
@@ -156,20 +174,11 @@ def _maybe_id(values: UntrustedValues, key: str) -> int | None:
     return None if values.get(key) == -1 else values.maybe_integer(key)
 
 
-def _check_attention(values: UntrustedValues, positions: int, *, encoder: bool) -> None:
+def _check_attention(values: UntrustedValues, family: Family) -> None:
     """Which tokens a token sees must be what the family's network computes."""
     if values.text("position_embedding_type", "absolute") != "absolute":
         raise values.refusal("position_embedding_type", "'absolute'")
-    if values.flag("is_causal", not encoder) == encoder:
+    if values.flag("is_causal", family.is_decoder) != family.is_decoder:
         raise values.refusal(
-            "is_causal", f"{not encoder}, as for every other {values.get('model_type')} model"
+            "is_causal", f"{family.is_decoder}, as for every other {values.get('model_type')} model"
         )
-    for kind in values.texts("layer_types", high=MAX_LAYERS):
-        if kind != "full_attention":
-            raise values.refusal("layer_types", "full_attention in every layer")
-    layers = values.integer("num_hidden_layers", high=MAX_LAYERS)
-    first = values.integer("max_window_layers", 0, low=0) if "layer_types" not in values else layers
-    # Qwen's configurations hold a window that is switched off, and one may be wider than the model.
-    slides = values.flag("use_sliding_window", "sliding_window" in values) and first < layers
-    if slides and values.integer("sliding_window", positions, high=1 << 40) < positions:
-        raise values.refusal("sliding_window", f"none, or at least max_position_embeddings = {positions}")

@@ -1,6 +1,6 @@
-"""What transformers, sentence-transformers and llama.cpp read of a model, and what becomes of it here.
+"""What transformers and sentence-transformers read of a model, and what becomes of it here.
 
-One table for each kind of file. The keys are those that the loaders of the four families read, or that their
+One table for each kind of file. The keys are those that the loaders of all families read, or that their
 writers leave behind; docs/design/0610-foreign-settings.md says where they were looked up and how a key that
 stands in no table is judged.
 """
@@ -10,14 +10,16 @@ from __future__ import annotations
 from ai_os_diffusion.models.convert.settings.settings_check import Applied, Harmless, Only, Settings
 
 __all__ = [
+    "CALLER",
     "CONFIG",
+    "CROSS_ENCODER",
+    "CROSS_ENCODER_MODULE",
     "DROPOUT",
     "GENERATION",
-    "GGUF_ARCHITECTURE",
-    "GGUF_GENERAL",
     "MODULE",
     "NORMALIZE",
     "POOLING",
+    "RECORD",
     "SENTENCE_BERT",
     "SENTENCE_TRANSFORMERS",
     "TOKENIZER",
@@ -25,8 +27,8 @@ __all__ = [
 ]
 
 _TRAINING = "it acts in training only"
-_RECORD = "it is a record of how the file came about"
-_CALLER = "it is a default of sampling, which the caller of this engine states"
+RECORD = "it is a record of how the file came about"
+CALLER = "it is a default of sampling, which the caller of this engine states"
 _MACHINERY = "it chooses how the same numbers are computed or handed out"
 
 CONFIG = Settings(
@@ -38,13 +40,17 @@ CONFIG = Settings(
             rope_scaling rope_parameters original_max_position_embeddings partial_rotary_factor
             tie_word_embeddings type_vocab_size attention_bias mlp_bias bos_token_id
             eos_token_id pad_token_id sliding_window use_sliding_window max_window_layers
-            layer_types is_causal tokenizer_class
+            layer_types is_causal tokenizer_class norm_eps hidden_activation norm_bias
+            classifier_bias local_attention global_attn_every_n_layers global_rope_theta local_rope_theta
+            num_labels id2label classifier_pooling sentence_transformers
+            sbert_ce_default_activation_function
             """),
         Harmless(
             """
             attention_dropout hidden_dropout hidden_dropout_prob attention_probs_dropout_prob
             classifier_dropout initializer_range initializer_factor gradient_checkpointing
             embd_pdrop attn_pdrop resid_pdrop router_aux_loss_coef output_router_logits
+            embedding_dropout mlp_dropout initializer_cutoff_factor
             """,
             _TRAINING,
         ),
@@ -53,7 +59,7 @@ CONFIG = Settings(
             _name_or_path name_or_path transformers_version _commit_hash torch_dtype dtype
             unsloth_* model_name language license base_model is_llama_config transformers.js_config
             """,
-            _RECORD,
+            RECORD,
         ),
         Harmless(
             """
@@ -61,6 +67,8 @@ CONFIG = Settings(
             output_hidden_states return_dict torchscript use_bfloat16 attn_implementation
             _attn_implementation _attn_implementation_autoset _flash_attn_2_enabled
             _experts_implementation max_sequence_length tf_legacy_loss
+            reference_compile repad_logits_with_grad sparse_prediction sparse_pred_ignore_index
+            deterministic_flash_attn
             """,
             _MACHINERY,
         ),
@@ -70,7 +78,7 @@ CONFIG = Settings(
             pooler_size_per_head pooler_type summary_activation summary_first_dropout
             summary_proj_to_labels summary_type summary_use_proj sep_token_id cls_token_id
             mask_token_id unk_token_id decoder_start_token_id task_specific_params prefix
-            num_labels id2label label2id problem_type finetuning_task
+            label2id problem_type finetuning_task decoder_bias
             """,
             "it belongs to a head that is not converted",
         ),
@@ -82,7 +90,7 @@ CONFIG = Settings(
             remove_invalid_values return_dict_in_generate output_scores
             exponential_decay_length_penalty
             """,
-            _CALLER,
+            CALLER,
         ),
         Only(
             "is_decoder add_cross_attention is_encoder_decoder tie_encoder_decoder",
@@ -96,6 +104,7 @@ CONFIG = Settings(
         ),
         Only("auto_map", "the network would be computed by code of the repository", ()),
         Only("pruned_heads", "heads would be left out", ({}, [])),
+        Only("classifier_activation", "the head would compute something else", ("gelu",)),
         Only(
             "per_layer_config no_rope_layers mlp_only_layers cross_attention_hidden_size",
             "layers would differ from each other",
@@ -136,7 +145,7 @@ CONFIG = Settings(
         ),
     )
 )
-"""config.json of BERT, Llama, Qwen2 and Qwen3."""
+"""config.json of all families; what a family has alone is named in its file of `cpu_inference`."""
 
 GENERATION = Settings(
     (
@@ -150,7 +159,7 @@ GENERATION = Settings(
             ([],),
         ),
         # Whatever else transformers' GenerationConfig has is a default of one of its methods of sampling.
-        Harmless("*", _CALLER),
+        Harmless("*", CALLER),
     )
 )
 """generation_config.json."""
@@ -193,7 +202,7 @@ TOKENIZER = Settings(
             init_inputs _commit_hash use_default_system_prompt response_schema response_template
             chat_control_tokens
             """,
-            _RECORD,
+            RECORD,
         ),
         Only("truncation_side", "the beginning of a long text would be cut off, not its end", ("right",)),
         Only("split_special_tokens", "special tokens in a text would be read as ordinary ones", (False,)),
@@ -209,31 +218,50 @@ TOKENIZER = Settings(
 )
 """tokenizer_config.json, and special_tokens_map.json."""
 
-SENTENCE_BERT = Settings(
-    (
-        Only("transformer_task", "the output of a head would be used", ("feature-extraction",)),
-        Only("module_output_name", "another output would be pooled", ("token_embeddings",)),
-        Harmless("unpad_inputs", "nothing is padded here"),
-        Only("processing_kwargs", "texts would be tokenised or read with other arguments", ({},)),
-        Only(
-            "query_length document_length query_expansion",
-            "questions and passages would be cut or widened to lengths of their own",
-            (),
-        ),
-        Only("tokenizer_name_or_path", "the tokenizer would come from elsewhere", ()),
-        Applied("""
+
+def _transformer(task: str, output: str) -> Settings:
+    """Arguments of a Transformer module whose network is used for that task."""
+    return Settings(
+        (
+            Only("transformer_task", "the network would be used for something else", (task,)),
+            Only("module_output_name", "another output would be pooled", (output,)),
+            Harmless("unpad_inputs", "nothing is padded here"),
+            Only("processing_kwargs", "texts would be tokenised or read with other arguments", ({},)),
+            Only(
+                "query_length document_length query_expansion",
+                "questions and passages would be cut or widened to lengths of their own",
+                (),
+            ),
+            Only("tokenizer_name_or_path", "the tokenizer would come from elsewhere", ()),
+            Applied("""
             max_seq_length do_lower_case modality_config model_args tokenizer_args config_args
             model_kwargs processor_kwargs config_kwargs
             """),
-    ),
-    is_closed=True,
-)
+        ),
+        is_closed=True,
+    )
+
+
+SENTENCE_BERT = _transformer("feature-extraction", "token_embeddings")
 """sentence_bert_config.json: arguments of sentence-transformers' Transformer module."""
+
+CROSS_ENCODER_MODULE = _transformer("sequence-classification", "scores")
+"""The same of a CrossEncoder, which scores pairs of texts."""
+
+CROSS_ENCODER = Settings(
+    (
+        Applied("activation_fn model_type"),
+        Harmless("__version__", RECORD),
+        Harmless("prompts", CALLER),
+        Only("default_prompt_name", "a text would be put before every pair", ()),
+    )
+)
+"""config_sentence_transformers.json of a CrossEncoder."""
 
 TRANSFORMER_ARGUMENTS = Settings(
     (
         Harmless("torch_dtype dtype attn_implementation device_map low_cpu_mem_usage", _MACHINERY),
-        Harmless("trust_remote_code revision token cache_dir local_files_only use_auth_token", _RECORD),
+        Harmless("trust_remote_code revision token cache_dir local_files_only use_auth_token", RECORD),
         Harmless("padding_side", "nothing is padded here"),
     ),
     is_closed=True,
@@ -243,7 +271,7 @@ TRANSFORMER_ARGUMENTS = Settings(
 SENTENCE_TRANSFORMERS = Settings(
     (
         Applied("prompts default_prompt_name similarity_fn_name model_type truncate_dim"),
-        Harmless("__version__ requirements", _RECORD),
+        Harmless("__version__ requirements", RECORD),
     )
 )
 """config_sentence_transformers.json."""
@@ -251,7 +279,7 @@ SENTENCE_TRANSFORMERS = Settings(
 MODULE = Settings(
     (
         Applied("type path"),
-        Harmless("idx name", _RECORD),
+        Harmless("idx name", RECORD),
         Only("kwargs", "the module would be told more at every call", ([],)),
     ),
     is_closed=True,
@@ -284,95 +312,3 @@ DROPOUT = Settings(
     is_closed=True,
 )
 """config.json of a Dropout module."""
-
-GGUF_GENERAL = Settings(
-    (
-        Applied("""
-            general.architecture general.alignment general.license general.type
-            tokenizer.ggml.model tokenizer.ggml.pre tokenizer.ggml.tokens
-            tokenizer.ggml.token_type tokenizer.ggml.scores tokenizer.ggml.merges
-            tokenizer.ggml.*_token_id tokenizer.ggml.bos_token_id tokenizer.ggml.eos_token_id
-            tokenizer.ggml.eot_token_id tokenizer.ggml.eom_token_id
-            tokenizer.ggml.unknown_token_id tokenizer.ggml.padding_token_id
-            tokenizer.ggml.mask_token_id tokenizer.ggml.add_bos_token
-            tokenizer.ggml.add_eos_token tokenizer.ggml.add_space_prefix tokenizer.chat_template
-            """),
-        Harmless(
-            """
-            general.* tokenizer.huggingface.json quantize.imatrix.* imatrix.*
-            tokenizer.chat_templates tokenizer.chat_template.* split.tensors.count split.no
-            """,
-            _RECORD,
-        ),
-        Harmless("general.sampling.*", _CALLER),
-        Harmless(
-            """
-            tokenizer.ggml.token_type_count tokenizer.ggml.add_sep_token
-            tokenizer.ggml.remove_extra_whitespaces tokenizer.ggml.precompiled_charsmap
-            tokenizer.ggml.normalizer.lowercase tokenizer.ggml.normalizer.strip_accents
-            tokenizer.rwkv.world tokenizer.ggml.seperator_token_id tokenizer.ggml.cls_token_id
-            """,
-            "llama.cpp reads it for other kinds of vocabulary",
-        ),
-        Harmless(
-            """
-            tokenizer.ggml.fim_* tokenizer.ggml.prefix_token_id tokenizer.ggml.suffix_token_id
-            tokenizer.ggml.middle_token_id
-            """,
-            "it marks a place in a text for a program that fills gaps",
-        ),
-        Only("tokenizer.ggml.suppress_tokens", "results would be forbidden", ([],)),
-        Only(
-            "split.count",
-            "the weights would continue in other files; join them with llama-gguf-split --merge",
-            (0, 1),
-        ),
-        Only("adapter.*", "the file would be an adapter to another model", ()),
-    )
-)
-"""Metadata of a GGUF file that is the same for every architecture."""
-
-GGUF_ARCHITECTURE = Settings(
-    (
-        Applied("""
-            context_length embedding_length block_count feed_forward_length attention.head_count
-            attention.head_count_kv attention.key_length attention.value_length
-            attention.layer_norm_rms_epsilon rope.dimension_count rope.freq_base
-            rope.scaling.type rope.scaling.factor rope.scale_linear
-            rope.scaling.original_context_length rope.scaling.attn_factor rope.scaling.yarn_*
-            vocab_size pooling_type attention.sliding_window embedding_length_out
-            """),
-        Harmless("rope.scaling.finetuned tensor_data_layout", "llama.cpp keeps it without using it"),
-        Only(
-            """
-            expert_count expert_used_count expert_group_count expert_group_used_count
-            expert_shared_count expert_feed_forward_length expert_shared_feed_forward_length
-            leading_dense_block_count
-            """,
-            "tokens would pass through experts",
-            (0, 1),
-        ),
-        Only("attention.causal", "every token would see every other", (True,)),
-        Only("use_parallel_residual", "attention and feed-forward would run side by side", (False,)),
-        Only(
-            """
-            attention.max_alibi_bias attention.clamp_kqv attention.scale attn_logit_softcapping
-            final_logit_softcapping attention.temperature_length attention.temperature_scale
-            nextn_predict_layers rope.scaling.alpha
-            """,
-            "attention scores or numbers between the layers would be changed",
-            (0, 0.0),
-        ),
-        Only(
-            """
-            logit_scale residual_scale embedding_scale attention.output_scale
-            attention.value_scale
-            """,
-            "numbers between the layers would be scaled",
-            (0, 1, 1.0),
-        ),
-        Only("classifier.*", "the head of a classifier would be used", ()),
-    ),
-    is_closed=True,
-)
-"""Metadata of a GGUF file that begins with the architecture's name, which is cut off here."""

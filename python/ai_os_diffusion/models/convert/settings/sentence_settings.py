@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ai_os_diffusion.models.convert.settings.head import score_scale
 from ai_os_diffusion.models.convert.settings.known_settings import (
+    CROSS_ENCODER,
+    CROSS_ENCODER_MODULE,
     DROPOUT,
     MODULE,
     NORMALIZE,
@@ -57,7 +60,9 @@ _ARGUMENT_SECTIONS = (
     *("model_args", "tokenizer_args", "config_args"),
     *("model_kwargs", "processor_kwargs", "config_kwargs"),
 )
-_TEXT_ONLY = {"text": {"method": "forward", "method_output_name": "last_hidden_state"}}
+_SENTENCES, _PAIRS = "last_hidden_state", "logits"
+"""What of a network's results is used."""
+
 _MAX_MODULES = 64
 _MAX_PROMPTS = 1 << 12
 
@@ -97,6 +102,8 @@ class SentenceSettings:
         Raises:
             ModelLoadError: a setting cannot be applied; it is named.
         """
+        if self.is_reranker:
+            return self._reranker(positions)
         settings = self._pooling()
         arguments = self._arguments()
         settings["max_seq_length"] = self._window(arguments, positions)
@@ -112,6 +119,26 @@ class SentenceSettings:
     def has_modules(self) -> bool:
         """Whether the folder says which modules make a vector of a text."""
         return (self.folder / "modules.json").exists()
+
+    @property
+    def is_reranker(self) -> bool:
+        """Whether the folder says that its network scores pairs of texts."""
+        return bool(self._model_config().get("model_type") == "CrossEncoder")
+
+    def _model_config(self) -> UntrustedValues:
+        return read_optional(self.folder / "config_sentence_transformers.json")
+
+    def _reranker(self, positions: int) -> dict[str, Any]:
+        modules, values = _modules(self.folder), self._model_config()
+        if len(modules) > 1:
+            raise ModelLoadError(
+                f"{self.folder}/modules.json: {len(modules)} modules, expected the network alone"
+            )
+        self.remarks += check_settings(values, CROSS_ENCODER)
+        settings: dict[str, Any] = {"max_seq_length": self._window(self._arguments(), positions)}
+        if "activation_fn" in values:
+            settings["score_scale"] = score_scale(values, "activation_fn")
+        return settings
 
     def _pooling(self) -> dict[str, Any]:
         modules = _modules(self.folder)
@@ -144,11 +171,13 @@ class SentenceSettings:
         for name in _CONFIG_NAMES:
             values = read_optional(place / name)
             if values.values:
-                check_settings(values, SENTENCE_BERT)
+                check_settings(values, CROSS_ENCODER_MODULE if self.is_reranker else SENTENCE_BERT)
                 for key in _ARGUMENT_SECTIONS:
                     check_settings(values.section(key), TRANSFORMER_ARGUMENTS)
-                if values.get("modality_config", _TEXT_ONLY) != _TEXT_ONLY:
-                    raise values.refusal("modality_config", f"{_TEXT_ONLY}: texts would be read another way")
+                output = _PAIRS if self.is_reranker else _SENTENCES
+                text_only = {"text": {"method": "forward", "method_output_name": output}}
+                if values.get("modality_config", text_only) != text_only:
+                    raise values.refusal("modality_config", f"{text_only}: texts would be read another way")
                 return values
         return UntrustedValues(str(place / _CONFIG_NAMES[0]), {})
 
@@ -162,7 +191,7 @@ class SentenceSettings:
         return min(int(window), positions)
 
     def _sentence_model(self, *, is_normalized: bool) -> dict[str, Any]:
-        values = read_optional(self.folder / "config_sentence_transformers.json")
+        values = self._model_config()
         self.remarks += check_settings(values, SENTENCE_TRANSFORMERS)
         if values.text("model_type", "SentenceTransformer") != "SentenceTransformer":
             raise values.refusal(

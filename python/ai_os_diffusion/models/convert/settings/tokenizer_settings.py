@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from ai_os_diffusion.models.family import family_of
 from ai_os_diffusion.models.untrusted_values import UntrustedValues, shown
 from ai_os_diffusion.utils.errors import ModelLoadError
 
@@ -73,7 +74,7 @@ def token_text(values: UntrustedValues, key: str) -> str | None:
 
 
 def _is_bert(config: UntrustedValues, architecture: str) -> bool:
-    name = config.text("tokenizer_class", "BertTokenizer" if architecture == "bert" else "")
+    name = config.text("tokenizer_class", family_of(architecture).config["tokenizer"] or "")
     return name.removesuffix("Fast") == "BertTokenizer"
 
 

@@ -1,5 +1,0 @@
-//! Bidirectional encoders, one file a family.
-
-mod bert;
-
-pub(crate) use bert::Bert;
