@@ -63,7 +63,7 @@ CONFIG = Settings(
         ),
         Harmless(
             """
-            use_cache chunk_size_feed_forward pretraining_tp output_attentions
+            use_cache chunk_size_feed_forward pretraining_tp output_attentions output_past
             output_hidden_states return_dict torchscript use_bfloat16 attn_implementation
             _attn_implementation _attn_implementation_autoset _flash_attn_2_enabled
             _experts_implementation max_sequence_length tf_legacy_loss
