@@ -75,8 +75,13 @@ class PassView(Protocol):
         """As `bias`, where a row sees nothing that is further away than `reach`."""
         ...
 
-    def keys_and_values(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values that the texts see, [texts, keys, kv_heads, head_dim], given those of the rows."""
+    def keys_and_values(self, layer: int, kv: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values that the texts see, [texts, keys, kv_heads, head_dim].
+
+        Args:
+            layer: of the network.
+            kv: [texts, length, 2 * kv_heads, head_dim] of the rows, keys first.
+        """
         ...
 
 
@@ -177,15 +182,15 @@ class Unnormed:
         return x
 
 
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn the first half of each head against the second.
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> None:
+    """Turn the first half of each head against the second, in its place.
 
     Args:
         x: [texts, length, heads, head_dim].
         cos: [texts, length, 1, head_dim], both halves alike.
         sin: as `cos`, the first half negative.
     """
-    return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), sin)
+    torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), sin, out=x)
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, is_causal: bool = False) -> Tensor:
@@ -263,8 +268,8 @@ class Block:
     def __call__(self, x: Tensor, view: PassView) -> Tensor:
         """[texts, length, hidden] to the same, which is computed in its place."""
         cards, is_after = view.cards, self.is_after
-        q, k, v = self._project(x if is_after else self.attention_norm(x, cards), view)
-        k, v = view.keys_and_values(self.index, k, v)
+        q, kv = self._project(x if is_after else self.attention_norm(x, cards), view)
+        k, v = view.keys_and_values(self.index, kv)
         if self.reach is None:
             seen = attention(q, k, v, view.bias, view.is_causal)
         else:
@@ -281,18 +286,19 @@ class Block:
         x = self.down.onto(x, wide, cards)
         return self.feed_forward_norm(x, cards) if is_after else x
 
-    def _project(self, h: Tensor, view: PassView) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values, [texts, length, heads, head_dim]."""
+    def _project(self, h: Tensor, view: PassView) -> tuple[Tensor, Tensor]:
+        """Queries, and keys with values behind, [texts, length, heads, head_dim].
+
+        They are normed and turned where they are: keys stay beside their values, and go to a cache as one.
+        """
         heads, kv_heads = self.heads, self.kv_heads
         mixed = self.qkv(h, view.cards).unflatten(-1, (heads + 2 * kv_heads, -1))
-        turning, v = mixed[:, :, : heads + kv_heads], mixed[:, :, heads + kv_heads :]
-        if self.head_norms:
-            parts = turning.split([heads, kv_heads], 2)
-            normed = [norm(part, view.cards) for norm, part in zip(self.head_norms, parts, strict=True)]
-            turning = torch.cat(normed, 2)
+        turning = mixed[:, :, : heads + kv_heads]
+        for norm, part in zip(self.head_norms, turning.split([heads, kv_heads], 2), strict=False):
+            part.copy_(norm(part, view.cards))
         if self.is_rotary:
-            turning = rotate(turning, *view.angles[0 if self.reach is None else -1])
-        return turning[:, :, :heads], turning[:, :, heads:], v
+            rotate(turning, *view.angles[0 if self.reach is None else -1])
+        return mixed[:, :, :heads], mixed[:, :, heads:]
 
 
 class Classifier:

@@ -85,8 +85,9 @@ class OwnView:
         """As `bias`, where a row sees nothing that is further away than `reach`."""
         return self._near(reach)
 
-    def keys_and_values(self, _layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    def keys_and_values(self, _layer: int, kv: Tensor) -> tuple[Tensor, Tensor]:
         """Those of the rows."""
+        k, v = kv.chunk(2, 2)
         return k, v
 
 
@@ -110,7 +111,7 @@ class CachedView:
         """As `bias`, where a row sees nothing that is further away than `reach`."""
         return self._near(reach)
 
-    def keys_and_values(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    def keys_and_values(self, layer: int, kv: Tensor) -> tuple[Tensor, Tensor]:
         """Those of the texts, with the rows' behind."""
-        self._cache.write(layer, self._writes, k, v)
-        return self._cache.read(layer, self._keys, k.dtype)
+        self._cache.write(layer, self._writes, kv)
+        return self._cache.read(layer, self._keys, kv.dtype)

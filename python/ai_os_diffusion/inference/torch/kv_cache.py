@@ -134,11 +134,10 @@ class KvCache:
         for tensor in self._tensors:
             self._rows(tensor, 0).zero_()
 
-    def write(self, layer: int, rows: Tensor, k: Tensor, v: Tensor) -> None:
-        """Put keys and values, [texts, length, kv_heads, head_dim], to rows int64[texts * length]."""
-        tensor = self._tensors[layer]
-        tensor[:, 0].index_copy_(0, rows, k.flatten(0, 1).to(tensor.dtype))
-        tensor[:, 1].index_copy_(0, rows, v.flatten(0, 1).to(tensor.dtype))
+    def write(self, layer: int, rows: Tensor, kv: Tensor) -> None:
+        """Put keys and values, [texts, length, 2 * kv_heads, head_dim], to rows int64[texts * length]."""
+        tensor = self._tensors[layer].flatten(1, 2)
+        tensor.index_copy_(0, rows, kv.flatten(0, 1).to(tensor.dtype))
 
     def read(self, layer: int, rows: Tensor, dtype: Any) -> tuple[Tensor, Tensor]:
         """Keys and values, [texts, keys, kv_heads, head_dim], of rows int64[texts, keys] of memory."""
