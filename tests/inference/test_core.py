@@ -122,8 +122,13 @@ def test_plain_arrays_serve_as_weights(encoder, tiny_encoder_dir, backend):
     arrays = {name: file.plain(name) for name in file.names}
     core = InferenceCore(arrays, encoder.config, backend=backend)
     np.testing.assert_array_equal(core([[3, 4, 5]]), encoder([[3, 4, 5]]))
-    arrays.pop("encoder.layer.1.output.dense.weight")
-    with pytest.raises(WeightError, match=r'lack tensor "encoder\.layer\.1\.output\.dense\.weight"'):
+    bias = arrays.pop("encoder.layer.1.output.dense.bias")
+    with pytest.raises(
+        WeightError, match=r"lack tensor \"encoder.layer.1.output.dense.bias\" of shape \[32\]"
+    ):
+        InferenceCore(arrays, encoder.config, backend=backend)
+    arrays["encoder.layer.1.output.dense.bias"] = bias[1:]
+    with pytest.raises(WeightError, match=r"dense.bias\": expected shape \[32\], got \[31\]"):
         InferenceCore(arrays, encoder.config, backend=backend)
     with pytest.raises(WeightError, match="expected a mapping"):
         InferenceCore(3, encoder.config, backend=backend)

@@ -55,6 +55,16 @@ class DeviceWeights(Mapping[str, Any]):
             return sum(array.size for array in self._arrays.values())
         return sum(int(np.prod(self._file.info(name)["shape"])) for name in self._names)
 
+    def check(self, name: str, shape: list[int]) -> None:
+        """Refuse a tensor of another shape.
+
+        Raises:
+            WeightError: it has one.
+        """
+        found = self._arrays[name].shape if self._file is None else self._file.info(name)["shape"]
+        if list(found) != shape:
+            raise WeightError(f'tensor "{name}": expected shape {shape}, got {list(found)}')
+
     def __getitem__(self, name: str) -> Tensor:
         return self.exact(name).to(self.dtype)
 
@@ -239,8 +249,13 @@ def build_network(weights: DeviceWeights, config: ModelMetadata) -> Network:
 
     Raises:
         ModelLoadError: the architecture or one of its settings is not supported.
-        WeightError: a tensor is missing.
+        WeightError: a tensor is missing, or has another shape than the network needs.
     """
+    for name, shape, _, is_needed in _native.tensors_of_model(config.to_json()):
+        if name in weights:
+            weights.check(name, shape)
+        elif is_needed:
+            raise WeightError(f'weights lack tensor "{name}" of shape {shape}')
     layout = json.loads(_native.layout_json(config.to_json()))
     kind = Decoder if layout["family"]["is_decoder"] else Encoder
     return kind(weights, config, layout)
