@@ -31,7 +31,7 @@ pub fn config(architecture: &str) -> ModelConfig {
         "num_kv_heads": if is_decoder { 2 } else { 4 }, "head_dim": 8, "intermediate_size": 48,
         "vocab_size": VOCAB, "max_position_embeddings": 200, "norm_eps": 1e-6,
         "hidden_act": family.config.activation.1, "type_vocab_size": 2,
-        "tied_embeddings": true, "attention_bias": family.config.attention_bias,
+        "attention_bias": family.config.attention_bias,
         "position_offset": if family.config.is_padded { 2 } else { 0 },
         "window_reach": if family.config.has_windows { 12 } else { 0 },
         "windowed_layers": if family.config.has_windows { vec![1] } else { Vec::new() },
@@ -39,8 +39,12 @@ pub fn config(architecture: &str) -> ModelConfig {
     ModelConfig::from_json(&text.to_string()).unwrap()
 }
 
-/// The tensors that the network needs, with random numbers.
+/// The tensors that the network needs, with random numbers; a decoder's head is the table of the tokens.
 pub fn tensors(config: &ModelConfig) -> Vec<Tensor> {
+    let config = &ModelConfig {
+        tied_embeddings: Some(true),
+        ..config.clone()
+    };
     let mut random = Random::new(11);
     let mut make = |spec: TensorSpec| {
         let count = spec.shape.iter().product::<usize>();
