@@ -298,7 +298,7 @@ fn gather(site: &LayerSite, cards: &[Card<'_>]) -> Result<Option<Factors>> {
             card.numbers(a, &[rank, *inputs])?,
             card.numbers(b, &[*outputs, rank])?,
         );
-        gathered.push(&a, &b, card.scaling * card.weight);
+        gathered.push(&a, b, card.scaling * card.weight);
     }
     gathered.finish(name, *numbers)
 }

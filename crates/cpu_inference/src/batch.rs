@@ -10,6 +10,9 @@ use crate::pass::{Pass, Segment};
 /// Tokens of a slice: enough to keep the matrix products busy, few enough for their rows to stay cached.
 const SLICE_TOKENS: usize = 1024;
 
+/// As above where cards add to what layers gave, which should still be in L2 then.
+const CARD_SLICE_TOKENS: usize = 320;
+
 /// Sequences of ids: `s` is `ids[offsets[s] .. offsets[s + 1]]`.
 #[derive(Debug, Clone, Copy)]
 pub struct Sequences<'a> {
@@ -114,10 +117,14 @@ impl<'a> Batch<'a> {
         self.offsets[sequence]..self.offsets[sequence + 1]
     }
 
-    /// The sequences, longest first, in slices of about [`SLICE_TOKENS`] tokens.
+    /// The sequences, longest first, in slices of about [`SLICE_TOKENS`] tokens, or [`CARD_SLICE_TOKENS`].
     pub(crate) fn slices(&self) -> Vec<Vec<usize>> {
         let mut order: Vec<usize> = (0..self.len()).collect();
         order.sort_by_key(|&sequence| std::cmp::Reverse(self.span(sequence).len()));
+        let most = match self.adapter {
+            Some(_) => CARD_SLICE_TOKENS,
+            None => SLICE_TOKENS,
+        };
         let mut slices: Vec<Vec<usize>> = Vec::new();
         let mut room = 0;
         for sequence in order {
@@ -129,7 +136,7 @@ impl<'a> Batch<'a> {
                 }
                 _ => {
                     slices.push(vec![sequence]);
-                    room = SLICE_TOKENS.saturating_sub(length);
+                    room = most.saturating_sub(length);
                 }
             }
         }

@@ -29,8 +29,10 @@ pub(crate) struct Factors {
 pub(crate) struct Gathered {
     inputs: usize,
     outputs: usize,
-    /// By component: a row of A, `[inputs]`, and a column of B, `[outputs]`.
-    components: Vec<(Vec<f32>, Vec<f32>)>,
+    /// Rows of A, those of one card behind those of another.
+    a: Vec<f32>,
+    /// By card: its rank and its B, `[outputs, rank]`.
+    b: Vec<(usize, Vec<f32>)>,
 }
 
 /// Rows that use the same factors.
@@ -41,7 +43,7 @@ pub(crate) type Run<'a> = (Range<usize>, &'a Factors);
 pub(crate) struct LowRankBuffers {
     /// `A x`, `[rows, rank]` of each run.
     narrow: Vec<f32>,
-    /// The same as integers, by run.
+    /// The same as integers, runs of one rank together.
     rounded: Vec<QuantRows>,
 }
 
@@ -50,31 +52,40 @@ impl Gathered {
         Self {
             inputs,
             outputs,
-            components: Vec::new(),
+            a: Vec::new(),
+            b: Vec::new(),
         }
     }
 
     /// Adds `scale · B A`, of `a`, `[rank, inputs]`, and `b`, `[outputs, rank]`.
     ///
-    /// Only the product of a component's row and column counts. The row takes the length 1, so that what the
-    /// components make of an input is of one size, and what rounding takes from them falls evenly.
-    pub(crate) fn push(&mut self, a: &[f32], b: &[f32], scale: f32) {
+    /// Only the product of a row of A and its column of B counts. Rows take the length 1, so that what they make
+    /// of an input is of one size, and what rounding takes from that falls evenly.
+    pub(crate) fn push(&mut self, a: &[f32], mut b: Vec<f32>, scale: f32) {
         if scale == 0.0 {
             return;
         }
-        let rank = a.len() / self.inputs;
-        for (r, row) in a.chunks_exact(self.inputs).enumerate() {
-            let squares = |sum: f64, &n: &f32| f64::from(n).mul_add(f64::from(n), sum);
-            let length = row.iter().fold(0.0, squares).sqrt();
-            if length == 0.0 {
-                continue;
-            }
-            let row = row.iter().map(|&n| (f64::from(n) / length) as f32);
-            let scale = f64::from(scale) * length;
-            let column = b.iter().skip(r).step_by(rank);
-            let column = column.map(|&n| (f64::from(n) * scale) as f32);
-            self.components.push((row.collect(), column.collect()));
+        let rows = a.chunks_exact(self.inputs);
+        let length = |row: &[f32]| {
+            row.iter()
+                .map(|&n| f64::from(n).powi(2))
+                .sum::<f64>()
+                .sqrt()
+        };
+        let lengths: Vec<f64> = rows.clone().map(length).collect();
+        for (row, &length) in rows.zip(&lengths) {
+            // A row of zeros stays one.
+            let by = 1.0 / length.max(f64::MIN_POSITIVE);
+            self.a
+                .extend(row.iter().map(|&n| (f64::from(n) * by) as f32));
         }
+        let by: Vec<f64> = lengths.iter().map(|n| n * f64::from(scale)).collect();
+        for row in b.chunks_exact_mut(by.len()) {
+            for (n, by) in row.iter_mut().zip(&by) {
+                *n = (f64::from(*n) * by) as f32;
+            }
+        }
+        self.b.push((by.len(), b));
     }
 
     /// The factors in the numbers of their layer; nothing if no card adds anything.
@@ -82,16 +93,20 @@ impl Gathered {
     /// # Errors
     /// The products are beyond single precision, or integers in groups that nothing else can be rounded in.
     pub(crate) fn finish(self, layer: &str, numbers: Numbers) -> Result<Option<Factors>> {
-        let rank = self.components.len();
+        let Self {
+            inputs,
+            outputs,
+            a,
+            b: cards,
+        } = self;
+        let rank = a.len() / inputs;
         if rank == 0 {
             return Ok(None);
         }
-        let mut a = Vec::with_capacity(rank * self.inputs);
-        let mut b = vec![0.0; self.outputs * rank];
-        for (r, (row, column)) in self.components.into_iter().enumerate() {
-            a.extend(row);
-            for (o, number) in column.into_iter().enumerate() {
-                b[o * rank + r] = number;
+        let mut b = Vec::with_capacity(outputs * rank);
+        for o in 0..outputs {
+            for (rank, card) in &cards {
+                b.extend_from_slice(&card[o * rank..][..*rank]);
             }
         }
         if !b.iter().all(|number| number.is_finite()) {
@@ -105,8 +120,8 @@ impl Gathered {
             plain @ Numbers::Plain(_) => plain,
         };
         Ok(Some(Factors {
-            a: matrix(&format!("{layer}.lora_A"), &a, rank, self.inputs, numbers)?,
-            b: matrix(&format!("{layer}.lora_B"), &b, self.outputs, rank, own)?,
+            a: matrix(&format!("{layer}.lora_A"), &a, rank, inputs, numbers)?,
+            b: matrix(&format!("{layer}.lora_B"), &b, outputs, rank, own)?,
         }))
     }
 }
@@ -230,29 +245,32 @@ impl LowRankBuffers {
     /// Adds `B` times what [`narrow`](Self::narrow) computed to the rows of each run.
     fn widen(&mut self, pool: &ThreadPool, runs: &[QuantRun<'_>], out: &mut [f32]) {
         let Self { narrow, rounded } = self;
-        rounded.resize_with(rounded.len().max(runs.len()), QuantRows::new);
+        let alike = || runs.chunk_by(|(_, a, _), (_, b, _)| a.n == b.n);
+        rounded.resize_with(rounded.len().max(alike().count()), QuantRows::new);
         let mut narrow = &narrow[..];
-        for ((rows, a, _), rounded) in runs.iter().zip(&mut *rounded) {
+        for (runs, rounded) in alike().zip(&mut *rounded) {
+            let rank = runs[0].1.n;
+            let rows = runs.iter().map(|(rows, ..)| rows.len()).sum::<usize>();
             let own;
-            (own, narrow) = narrow.split_at(rows.len() * a.n);
+            (own, narrow) = narrow.split_at(rows * rank);
             let copy =
-                |row: usize, values: &mut [f32]| values.copy_from_slice(&own[row * a.n..][..a.n]);
-            rounded.quantize_with(pool, (rows.len(), a.n), 0, Terms::One, copy);
+                |row: usize, values: &mut [f32]| values.copy_from_slice(&own[row * rank..][..rank]);
+            rounded.quantize_with(pool, (rows, rank), 0, Terms::One, copy);
         }
         let mut products: SmallVec<[_; RUNS]> = SmallVec::new();
         let (mut left, mut begin) = (out, 0);
-        for ((rows, _, b), rounded) in runs.iter().zip(rounded) {
-            let (_, behind) = std::mem::take(&mut left).split_at_mut((rows.start - begin) * b.n);
-            let own;
-            (own, left) = behind.split_at_mut(rows.len() * b.n);
-            begin = rows.end;
-            products.push(QuantProduct::new(
-                rounded,
-                0..rows.len(),
-                *b,
-                Onto::Out,
-                own,
-            ));
+        for (runs, rounded) in alike().zip(&*rounded) {
+            let mut first = 0;
+            for (rows, _, b) in runs {
+                let (_, behind) =
+                    std::mem::take(&mut left).split_at_mut((rows.start - begin) * b.n);
+                let own;
+                (own, left) = behind.split_at_mut(rows.len() * b.n);
+                begin = rows.end;
+                let part = first..first + rows.len();
+                first = part.end;
+                products.push(QuantProduct::new(rounded, part, *b, Onto::Out, own));
+            }
         }
         kernels::gemm_quant_all(pool, &products);
     }

@@ -104,24 +104,31 @@ pub fn gemm_quant(
     gemm_quant_all(pool, &[QuantProduct::new(x, 0..x.m, *w, bias.into(), out)]);
 }
 
+/// Products of one run of the pool, whose plans are kept while it lasts.
+const BESIDE: usize = 16;
+
 /// Computes products side by side, in one run of the pool: small ones would cost more in waking threads than
 /// in arithmetic.
 pub fn gemm_quant_all(pool: &ThreadPool, products: &[QuantProduct<'_>]) {
     let (isa, threads) = (isa(), pool.threads());
-    let tasks = |product: &QuantProduct<'_>| product.plan(threads, isa).tasks();
-    pool.run(products.iter().map(tasks).sum(), |task| {
-        let mut task = task;
-        for product in products {
-            let plan = product.plan(threads, isa);
-            if task < plan.tasks() {
-                let (rows, panels) = plan.task(task);
-                let first = product.rows.start;
-                multiply(isa, product, first + rows.start..first + rows.end, panels);
-                return;
-            }
-            task -= plan.tasks();
+    for products in products.chunks(BESIDE) {
+        let mut plans = [Plan::default(); BESIDE];
+        for (plan, product) in plans.iter_mut().zip(products) {
+            *plan = product.plan(threads, isa);
         }
-    });
+        pool.run(plans.iter().map(Plan::tasks).sum(), |task| {
+            let mut task = task;
+            for (plan, product) in plans.iter().zip(products) {
+                if task < plan.tasks() {
+                    let (rows, panels) = plan.task(task);
+                    let first = product.rows.start;
+                    multiply(isa, product, first + rows.start..first + rows.end, panels);
+                    return;
+                }
+                task -= plan.tasks();
+            }
+        });
+    }
 }
 
 /// Runs `$body` for each `$group` in which any of the `$rows` rows from `$row` has a second term.

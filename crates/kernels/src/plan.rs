@@ -8,12 +8,13 @@ const TASKS_PER_THREAD: usize = 4;
 const ROWS_BYTES: usize = 512 * 1024;
 
 /// A grid of tasks, columns first, so that tasks running side by side share rows.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Plan {
     rows: usize,
     panels: usize,
     rows_per_task: usize,
     panels_per_task: usize,
+    tasks: usize,
 }
 
 impl Plan {
@@ -42,11 +43,12 @@ impl Plan {
             panels,
             rows_per_task,
             panels_per_task,
+            tasks: rows.div_ceil(rows_per_task) * panels.div_ceil(panels_per_task),
         }
     }
 
     pub(crate) const fn tasks(&self) -> usize {
-        self.rows.div_ceil(self.rows_per_task) * self.panels.div_ceil(self.panels_per_task)
+        self.tasks
     }
 
     /// Rows and panels of a task.
