@@ -75,7 +75,7 @@ class Model:
         """Bound what is kept of the beginnings of texts; 0 keeps nothing."""
 
     def prefix_stats(self) -> dict[str, int]:
-        """size_bytes, limit_bytes, pages (of 64 tokens), reused_tokens, dropped_pages."""
+        """size_bytes, limit_bytes, pages (of at most 64 tokens), reused_tokens, dropped_pages."""
 
     def embed(
         self,

@@ -45,7 +45,8 @@ def test_a_prompt_that_begins_as_an_earlier_one_is_not_computed_again(
     assert first.tokens == second.tokens == expected.tokens
     alike(second.logprobs, first.logprobs)
     alike(expected.logprobs, first.logprobs)
-    assert stats["reused_tokens"] == 64
+    # Whole pages on every backend, what two texts have in common of the last on the native one.
+    assert stats["reused_tokens"] in (64, 79)
     assert 0 < stats["size_bytes"] <= stats["limit_bytes"]
 
 

@@ -75,16 +75,16 @@ impl KvCache {
         self.pages.truncate(self.len.div_ceil(PAGE_KEYS));
     }
 
-    /// Full pages, in order.
-    pub(crate) fn full_pages(&self) -> &[Arc<Page>] {
-        &self.pages[..self.len / PAGE_KEYS]
+    /// Its pages, in order.
+    pub(crate) fn pages(&self) -> &[Arc<Page>] {
+        &self.pages
     }
 
-    /// Takes full pages in common with another cache into an empty one.
-    pub(crate) fn adopt(&mut self, pages: impl IntoIterator<Item = Arc<Page>>) {
-        self.pages.clear();
-        self.pages.extend(pages);
-        self.len = self.pages.len() * PAGE_KEYS;
+    /// Takes the first `len` positions of pages in common with another cache into an empty one.
+    pub(crate) fn adopt(&mut self, pages: Vec<Arc<Page>>, len: usize) {
+        debug_assert_eq!(pages.len(), len.div_ceil(PAGE_KEYS));
+        self.pages = pages;
+        self.len = len;
     }
 
     pub(crate) const fn shape(&self) -> CacheShape {

@@ -7,8 +7,13 @@ use kernels::PAGE_KEYS;
 
 use crate::kv_cache::Page;
 
+/// Fewer tokens are computed again sooner than a page is copied for them.
+const LEAST_COPIED: usize = 8;
+/// Stands where a page that is not full has no token.
+const NO_TOKEN: u32 = u32::MAX;
+
 /// A tree of pages: a page stands behind the page of the tokens before its own. What was used longest ago is
-/// dropped first, and nothing before what stands behind it.
+/// dropped first, and nothing before what stands behind it. A page that is not full is an end.
 #[derive(Debug)]
 pub(crate) struct PrefixCache {
     nodes: HashMap<Key, Node>,
@@ -26,7 +31,7 @@ pub struct PrefixStats {
     pub size_bytes: usize,
     /// Bytes that may be kept.
     pub limit_bytes: usize,
-    /// Pages kept, of 64 tokens each.
+    /// Pages kept, of 64 tokens at most.
     pub pages: usize,
     /// Tokens that were not computed again.
     pub reused_tokens: u64,
@@ -44,7 +49,33 @@ pub(crate) enum Place {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Key {
     place: Place,
+    /// Behind the last of a page that is not full, [`NO_TOKEN`].
     tokens: [u32; PAGE_KEYS],
+}
+
+impl Key {
+    /// Of at most a page of tokens.
+    fn new(place: Place, tokens: &[u32]) -> Self {
+        let mut padded = [NO_TOKEN; PAGE_KEYS];
+        padded[..tokens.len()].copy_from_slice(tokens);
+        Self {
+            place,
+            tokens: padded,
+        }
+    }
+
+    /// Tokens that its page and `tokens` begin with.
+    fn in_common(&self, tokens: &[u32]) -> usize {
+        let pairs = self.tokens.iter().zip(tokens);
+        pairs.take_while(|(a, b)| a == b).count()
+    }
+}
+
+/// Pages that a text takes over, and the tokens they serve for; of the last page perhaps only the first.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    pub(crate) pages: Vec<Arc<Page>>,
+    pub(crate) tokens: usize,
 }
 
 #[derive(Debug)]
@@ -83,50 +114,63 @@ impl PrefixCache {
         }
     }
 
-    /// The pages of `tokens`, whole pages of them, as far as they are kept; `place` moves behind the last.
-    pub(crate) fn find(&mut self, place: &mut Place, tokens: &[u32]) -> Vec<Arc<Page>> {
-        let mut pages = Vec::new();
+    /// What is kept of the beginning of `tokens`; `place` moves behind the last page that serves whole.
+    pub(crate) fn find(&mut self, place: &mut Place, tokens: &[u32]) -> Found {
+        let mut found = Found::default();
         self.clock += 1;
-        for tokens in tokens.as_chunks().0 {
-            let key = Key {
-                place: *place,
-                tokens: *tokens,
-            };
-            let Some(node) = self.nodes.get_mut(&key) else {
+        for page in tokens.chunks(PAGE_KEYS) {
+            let Some(node) = self.nodes.get_mut(&Key::new(*place, page)) else {
                 break;
             };
+            if page.len() < PAGE_KEYS {
+                break;
+            }
             node.used = self.clock;
             *place = Place::Behind(node.number);
-            pages.push(Arc::clone(&node.page));
-            self.reused_tokens += PAGE_KEYS as u64;
+            found.pages.push(Arc::clone(&node.page));
+            found.tokens += PAGE_KEYS;
         }
-        pages
+        let rest = &tokens[found.tokens..];
+        let behind = self.nodes.iter_mut().filter(|(key, _)| key.place == *place);
+        let nearest = behind
+            .map(|(key, node)| (key.in_common(rest), node))
+            .max_by_key(|(common, _)| *common);
+        if let Some((common, node)) = nearest
+            && common >= LEAST_COPIED
+        {
+            node.used = self.clock;
+            found.pages.push(Arc::clone(&node.page));
+            found.tokens += common;
+        }
+        self.reused_tokens += found.tokens as u64;
+        found
     }
 
-    /// Keeps a page behind `place`, which moves behind it. False if there is no room or what it would stand
-    /// behind was dropped.
+    /// Keeps a page of `tokens` behind `place`, which moves behind it if it is full; too few are not worth
+    /// it. False if there is no room or what it would stand behind was dropped.
     pub(crate) fn keep(
         &mut self,
         place: &mut Place,
         tokens: &[u32],
         (page, bytes): (&Arc<Page>, usize),
     ) -> bool {
-        let Ok(tokens) = tokens.try_into() else {
-            return false;
-        };
-        let key = Key {
-            place: *place,
-            tokens,
-        };
+        let key = Key::new(*place, tokens);
+        let is_full = tokens.len() == PAGE_KEYS;
+        if tokens.len() < LEAST_COPIED {
+            return true;
+        }
         self.clock += 1;
         if let Some(node) = self.nodes.get_mut(&key) {
             node.used = self.clock;
-            *place = Place::Behind(node.number);
+            if is_full {
+                *place = Place::Behind(node.number);
+            }
             return true;
         }
         if bytes > self.limit_bytes {
             return false;
         }
+        self.drop_beginnings(&key);
         while self.size_bytes + bytes > self.limit_bytes && self.drop_oldest() {}
         if let Place::Behind(number) = *place
             && !self.nodes.values().any(|node| node.number == number)
@@ -140,9 +184,21 @@ impl PrefixCache {
             bytes,
             used: self.clock,
         };
-        *place = Place::Behind(node.number);
+        if is_full {
+            *place = Place::Behind(node.number);
+        }
         self.nodes.insert(key, node);
         true
+    }
+
+    /// Drops the pages that are not full and hold nothing that the page of `key` does not.
+    fn drop_beginnings(&mut self, key: &Key) {
+        let is_beginning = |other: &Key| {
+            let held = other.tokens.partition_point(|&token| token != NO_TOKEN);
+            other.place == key.place && held < PAGE_KEYS && other.in_common(&key.tokens) >= held
+        };
+        let dropped = self.nodes.extract_if(|other, _| is_beginning(other));
+        self.size_bytes -= dropped.map(|(_, node)| node.bytes).sum::<usize>();
     }
 
     /// Drops the page used longest ago of those that no other stands behind.

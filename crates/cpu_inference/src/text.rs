@@ -97,24 +97,31 @@ impl Text {
         if !self.tokens.is_empty() {
             return;
         }
-        let whole = self.unread().len().saturating_sub(1) / PAGE_KEYS * PAGE_KEYS;
+        let readable = self.unread().len().saturating_sub(1);
         let Some(place) = &mut self.place else { return };
-        let pages = prefixes.find(place, &self.unread[..whole]);
-        self.kept = pages.len();
-        self.cache.adopt(pages);
-        self.advance(self.kept * PAGE_KEYS);
+        let found = prefixes.find(place, &self.unread[..readable]);
+        self.kept = found.tokens / PAGE_KEYS;
+        self.cache.adopt(found.pages, found.tokens);
+        self.advance(found.tokens);
     }
 
-    /// Lets later texts take over its full pages.
+    /// Lets later texts take over its full pages, and behind a long prompt the one that is not full.
     pub(crate) fn share(&mut self, prefixes: &mut PrefixCache) {
-        let pages = self.cache.full_pages();
-        while let Some(place) = &mut self.place
-            && self.kept < pages.len()
-        {
-            let tokens = &self.tokens[self.kept * PAGE_KEYS..][..PAGE_KEYS];
-            let page = (&pages[self.kept], self.cache.shape().page_bytes());
-            if prefixes.keep(place, tokens, page) {
-                self.kept += 1;
+        if self.place.is_none() {
+            return;
+        }
+        let ends_prompt = self.unread.len() > PAGE_KEYS && self.unread().is_empty();
+        let bytes = self.cache.shape().page_bytes();
+        let unkept = self.kept * PAGE_KEYS..self.cache.len();
+        let pages = self.cache.pages().iter().skip(self.kept);
+        for (page, tokens) in pages.zip(self.tokens[unkept].chunks(PAGE_KEYS)) {
+            let is_full = tokens.len() == PAGE_KEYS;
+            let Some(place) = &mut self.place else { return };
+            if !is_full && !ends_prompt {
+                return;
+            }
+            if prefixes.keep(place, tokens, (page, bytes)) {
+                self.kept += usize::from(is_full);
             } else {
                 self.place = None;
             }

@@ -120,10 +120,12 @@ fn a_text_that_begins_as_an_earlier_one_is_not_computed_again() {
         let mut first = session();
         first.extend(&text[..150], &mut || true).unwrap();
         assert_eq!(model.prefix_stats().reused_tokens, 0);
-        assert_eq!(model.prefix_stats().pages, 2);
+        assert_eq!(model.prefix_stats().pages, 3);
         let mut second = session();
         second.extend(&text, &mut || true).unwrap();
-        assert_eq!(model.prefix_stats().reused_tokens, 128);
+        assert_eq!(model.prefix_stats().reused_tokens, 150);
+        // The longer of two pages that are not full is kept.
+        assert_eq!(model.prefix_stats().pages, 3);
         first.extend(&text[150..], &mut || true).unwrap();
         assert_eq!(first.logits(), second.logits());
         assert_eq!(first.tokens(), second.tokens());
@@ -133,6 +135,9 @@ fn a_text_that_begins_as_an_earlier_one_is_not_computed_again() {
         let mut third = session();
         third.extend(&text, &mut || true).unwrap();
         assert_eq!(third.logits(), second.logits());
+        // A text cut within what it shared goes on by itself.
+        first.truncate(70);
+        first.extend(&ids(3, 8), &mut || true).unwrap();
         // A prompt of whole pages still has its last token read.
         let mut whole = session();
         whole.extend(&text[..128], &mut || true).unwrap();
@@ -150,6 +155,32 @@ fn a_text_that_begins_as_an_earlier_one_is_not_computed_again() {
 }
 
 #[test]
+fn texts_part_anywhere_in_a_page() {
+    let model = Arc::new(tiny("llama", 2));
+    let session = || Session::new(Arc::clone(&model), 200, CachePrecision::F32).unwrap();
+    let text = ids(130, 4);
+    session().extend(&text, &mut || true).unwrap();
+    let mut reused = 0;
+    // Within the first page, at its end, behind it; too little of a page is computed again.
+    for (common, expected) in [(20, 20), (64, 64), (70, 64), (100, 100)] {
+        let mut other = text[..common].to_vec();
+        other.extend(ids(80, 6).iter().map(|id| (id + 1) % 40));
+        other[common] = (text[common] + 1) % 40;
+        let mut taken = session();
+        taken.extend(&other, &mut || true).unwrap();
+        reused += expected;
+        assert_eq!(model.prefix_stats().reused_tokens, reused, "{common}");
+        let fresh = Arc::new(tiny("llama", 2));
+        let mut alone = Session::new(fresh, 200, CachePrecision::F32).unwrap();
+        for part in other.chunks(60) {
+            alone.extend(part, &mut || true).unwrap();
+        }
+        assert_eq!(taken.logits(), alone.logits());
+        assert_eq!(taken.tokens(), alone.tokens());
+    }
+}
+
+#[test]
 fn what_is_kept_is_bounded() {
     let config = config("llama");
     let model = Arc::new(Model::load(config.clone(), &tensors(&config), 1).unwrap());
@@ -159,7 +190,7 @@ fn what_is_kept_is_bounded() {
         session.logits().to_vec()
     };
     read(&ids(140, 0));
-    let page = model.prefix_stats().size_bytes / 2;
+    let page = model.prefix_stats().size_bytes / model.prefix_stats().pages;
     model.limit_prefixes(3 * page);
     let expected: Vec<_> = (0..10).map(|seed| read(&ids(140, seed))).collect();
     let stats = model.prefix_stats();

@@ -337,8 +337,8 @@ class InferenceCore:
         """What is kept of the beginnings of texts, and how it served.
 
         Returns:
-            `size_bytes`, `limit_bytes`, `pages` (of 64 tokens), `reused_tokens` (not computed again) and
-            `dropped_pages`.
+            `size_bytes`, `limit_bytes`, `pages` (of at most 64 tokens), `reused_tokens` (not computed again)
+            and `dropped_pages`.
         """
         return self.backend.prefix_stats()
 
