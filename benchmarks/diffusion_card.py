@@ -1,8 +1,9 @@
 """What a diffusion card answers on SmolLM2: `diffusion_card.py CARD [--questions 500]`.
 
 CARD is its safetensors file, converted here as `aios convert` does, or the card itself. Questions of
-`squad_dev_a` (AIOS_DATA) on their own paragraph: the prompt is read once, its tokens seeing each other;
-behind it a block of 16 masks is filled, each pass committing what it is sure of (arXiv:2505.22618).
+`squad_dev_a` (AIOS_DATA) on their own paragraph, by `engine.diffuse(question, context=paragraph)`: the prompt
+is read once, its tokens seeing each other; behind it a block is filled, each pass committing what it is sure
+of (arXiv:2505.22618).
 """
 
 from __future__ import annotations
@@ -15,44 +16,25 @@ import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
-
 from measure import data_dir, report
 from models import converted
 from squad import judged, questions
 
-MASK, NULL, START, END = 4, 16, 1, 2
-BLOCK = 16
-THRESHOLD = 0.9
-
-
-def prompt(tokenizer, context: str, question: str) -> np.ndarray:
-    """A user's turn without a system's, and the beginning of the answer."""
-    said = f"user\n{context}\n\nQuestion: {question}\nAnswer:"
-    turn, newline, answer = tokenizer.encode(
-        [said, "\n", "assistant\n"], add_special_tokens=False, padding=False, split_special_tokens=True
-    ).ids
-    return np.concatenate([[START], turn, [END], newline, [START], answer]).astype(np.int32)
-
-
-def answer(core, ids: np.ndarray) -> tuple[list[int], int]:
-    """Ids of a block behind a prompt, and the passes that it took."""
-    session = core.session(len(ids) + BLOCK)
-    session.prefill(ids, causal=False)
-    block = np.full(BLOCK, MASK, np.int32)
-    passes = 0
-    while len(is_open := np.flatnonzero(block == MASK)):
-        passes += 1
-        chosen, sure, *_ = session.predict(block, is_open, forbidden=[MASK])
-        taken = (sure >= THRESHOLD) | (sure == sure.max())
-        block[is_open[taken]] = chosen[taken]
-    return block.tolist(), passes
-
-
-def text(tokenizer, ids: list[int]) -> str:
-    """What stands before the end of the turn."""
-    ids = ids[: ids.index(END)] if END in ids else ids
-    return tokenizer.decode([one for one in ids if one != NULL])
+# How the cards of training/diffusion_card are trained; it stands in a card once it was converted.
+TRAINED = {
+    "mask_id": 4,
+    "null_id": 16,
+    "end_ids": [2],
+    "attention": "prefix",
+    "block_length": 16,
+    "threshold": 0.9,
+    "chat_template": (
+        "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + m.content }}"
+        "{{ '<|im_end|>\\n' }}{% endfor %}"
+        "{{ '<|im_start|>assistant\\n' }}"
+    ),
+    "question": "{context}\n\nQuestion: {question}\nAnswer:",
+}
 
 
 def card_file(path: Path, base: Path, folder: Path) -> Path:
@@ -63,7 +45,8 @@ def card_file(path: Path, base: Path, folder: Path) -> Path:
         path = path / "card.safetensors"
     if path.suffix == ".parquet":
         return path
-    convert_card(path, folder / "diffusion.parquet", base=base, about={"kind": "diffusion"})
+    about = {"kind": "diffusion", "config": TRAINED, "row_ids": [TRAINED["mask_id"], TRAINED["null_id"]]}
+    convert_card(path, folder / "diffusion.parquet", base=base, about=about)
     return folder / "diffusion.parquet"
 
 
@@ -81,18 +64,18 @@ def main() -> None:
     # Those that the recipe judges its cards by.
     asked = random.Random(0).sample(questions(data_dir(as_argument=False)), options.questions)
     base = converted("smollm2", None)
-    with tempfile.TemporaryDirectory() as folder, ArrowEngine(base) as engine:
+    with tempfile.TemporaryDirectory() as folder, ArrowEngine(base, device="cpu") as engine:
         engine.attach(card_file(options.card, base, Path(folder)))
-        prompts = [prompt(engine.tokenizer, one.paragraph, one.text) for one in asked]
         begun = time.perf_counter()
-        written = [answer(engine.core, ids) for ids in prompts]
+        written = [engine.diffuse(one.text, context=one.paragraph) for one in asked]
         seconds = time.perf_counter() - begun
-        figures = judged(asked, [text(engine.tokenizer, ids) for ids, _ in written])
     report(
         questions=len(asked),
-        **figures,
-        passes=round(sum(passes for _, passes in written) / len(written), 2),
+        **judged(asked, [one.text for one in written]),
+        passes=round(sum(one.steps for one in written) / len(written), 2),
         questions_per_s=round(len(asked) / seconds, 2),
+        read_ms=round(1e3 * sum(one.timings.read_s for one in written) / len(written), 1),
+        write_ms=round(1e3 * sum(one.timings.write_s for one in written) / len(written), 1),
     )
 
 
