@@ -84,7 +84,8 @@ def test_a_card_that_is_used_again_finds_what_was_computed_with_it(
         for weight in (1.0, 0.5, 1.0):
             with engine.using(card, weight):
                 found.append(engine.generate(prompt, max_tokens=4).tokens)
-        assert engine.stats["prefix_cache"]["reused_tokens"] == 64
+        # Torch takes over whole pages.
+        assert engine.stats["prefix_cache"]["reused_tokens"] == (79 if backend == "native" else 64)
     assert found[0] == found[2]
 
 

@@ -164,7 +164,7 @@ impl Store {
                 keep_created_at(state, &mut memories)?;
             }
             let stored: HashSet<&str> = memories.iter().map(|memory| memory.id.as_str()).collect();
-            let mut gone = held(state, gone)?;
+            let mut gone = present(state, gone)?;
             gone.retain(|id| !stored.contains(id.as_str()));
             let puts = std::mem::take(&mut memories).into_iter();
             let puts = puts.map(|memory| Operation::Put(Arc::new(memory)));
@@ -252,7 +252,7 @@ impl Store {
     /// # Errors
     /// Those of writing.
     pub fn delete(&self, ids: &[String], check: Check<'_>) -> Result<usize> {
-        self.delete_found(check, |state| held(state, ids))
+        self.delete_found(check, |state| present(state, ids))
     }
 
     /// Removes the memories that satisfy a filter in one commit; returns how many.
@@ -580,7 +580,7 @@ fn refuse_held(state: &State, memories: &[Memory]) -> Result<()> {
 }
 
 /// Those of the ids that the store holds, each once.
-fn held(state: &State, ids: &[String]) -> Result<Vec<String>> {
+fn present(state: &State, ids: &[String]) -> Result<Vec<String>> {
     let unique: HashSet<&String> = ids.iter().collect();
     let mut found = Vec::new();
     for id in unique {

@@ -22,9 +22,9 @@ pub enum Terms {
     /// `scale * code`.
     #[default]
     One,
-    /// `scale * code + scale / 254 * fine code` in the groups whose steps are large beside the others of
-    /// their row.
-    TwoWhereCoarse,
+    /// Residual quantisation, `scale * code + scale / 254 * fine code`, in the groups whose steps are large
+    /// beside the others of their row.
+    ResidualWhereCoarse,
 }
 
 /// Rows of activations quantised per row and group. The buffers are reused from call to call.
@@ -171,7 +171,7 @@ impl QuantRows {
         self.coarse.resize(m * self.stride, groups);
         self.words = match terms {
             Terms::One => 0,
-            Terms::TwoWhereCoarse => {
+            Terms::ResidualWhereCoarse => {
                 self.fine.resize(m * self.stride, groups);
                 self.groups().div_ceil(64)
             }

@@ -64,7 +64,7 @@ proptest! {
         let pool = ThreadPool::new(threads);
         compare("gemm_quant", || {
             let mut rows = QuantRows::new();
-            rows.quantize(&x, m, k, group, Terms::TwoWhereCoarse);
+            rows.quantize(&x, m, k, group, Terms::ResidualWhereCoarse);
             let mut out = vec![f32::NAN; m * n];
             kernels::gemm_quant(&pool, &rows, &matrix.panels(), b.as_deref(), &mut out);
             out
@@ -137,7 +137,7 @@ proptest! {
         let k = x.len() / m;
         let quantize = || {
             let mut rows = QuantRows::new();
-            rows.quantize(&x, m, k, group, Terms::TwoWhereCoarse);
+            rows.quantize(&x, m, k, group, Terms::ResidualWhereCoarse);
             rows
         };
         let truth = Isa::Scalar.scope(quantize);

@@ -56,7 +56,7 @@ proptest! {
         let x = random.activations(m, k);
         let bias = random.vector(n, 1.0);
         let mut rows = QuantRows::new();
-        rows.quantize(&x, m, k, group, Terms::TwoWhereCoarse);
+        rows.quantize(&x, m, k, group, Terms::ResidualWhereCoarse);
         let mut out = vec![0.0; m * n];
         kernels::gemm_quant(&ThreadPool::new(2), &rows, &matrix.panels(), Some(&bias), &mut out);
         let mut row_weights = vec![0.0; k];
@@ -113,7 +113,7 @@ proptest! {
         let split = split.min(m);
         let x = random.activations(m, k);
         let mut rows = QuantRows::new();
-        rows.quantize(&x, m, k, 32, Terms::TwoWhereCoarse);
+        rows.quantize(&x, m, k, 32, Terms::ResidualWhereCoarse);
         let wide = Matrix::random(&mut random, (n, k), CodeBits::Int4, 32, (ZeroKind::Min, true));
         let narrow = Matrix::random(&mut random, (3, k), CodeBits::Int8, 32, (ZeroKind::Middle, true));
         let bias = random.vector(n, 1.0);
@@ -151,7 +151,7 @@ proptest! {
             let mut plain = vec![0.0; m * n];
             kernels::gemm_plain(&pool, x, m, k, PlainRows::F32(&w), n, Onto::Nothing, &mut plain);
             let mut rows = QuantRows::new();
-            rows.quantize_with(&pool, (m, k), 32, Terms::TwoWhereCoarse, |row, values| values.copy_from_slice(&x[row * k..][..k]));
+            rows.quantize_with(&pool, (m, k), 32, Terms::ResidualWhereCoarse, |row, values| values.copy_from_slice(&x[row * k..][..k]));
             let mut quant = vec![0.0; m * n];
             kernels::gemm_quant(&pool, &rows, &matrix.panels(), None, &mut quant);
             (plain, quant)
@@ -243,7 +243,7 @@ fn a_group_with_an_outlier_is_rounded_twice() {
     let mut x = Random(3).vector(256, 1.0);
     x[70] = 500.0;
     let mut rows = QuantRows::new();
-    rows.quantize(&x, 1, 256, 32, Terms::TwoWhereCoarse);
+    rows.quantize(&x, 1, 256, 32, Terms::ResidualWhereCoarse);
     for (column, &x) in x.iter().enumerate() {
         let most = if (64..96).contains(&column) {
             500.0 / 254.0 / 254.0
@@ -259,11 +259,11 @@ fn a_group_with_an_outlier_is_rounded_twice() {
     }
     // A row whose groups are alike has no second terms, and a row without groups never has.
     let even = Random(4).vector(256, 1.0);
-    rows.quantize(&even, 1, 256, 32, Terms::TwoWhereCoarse);
+    rows.quantize(&even, 1, 256, 32, Terms::ResidualWhereCoarse);
     let steps = |x: f32, largest: f32| (x * 127.0 / largest).round() - x * 127.0 / largest;
     let largest = kernels::abs_max(&even[..32]);
     assert!(steps(rows.value(0, 3), largest).abs() < 1e-3);
-    rows.quantize(&x, 1, 256, 0, Terms::TwoWhereCoarse);
+    rows.quantize(&x, 1, 256, 0, Terms::ResidualWhereCoarse);
     assert!((0..256).all(|column| steps(rows.value(0, column), 500.0).abs() < 1e-3));
 }
 
@@ -280,7 +280,7 @@ fn what_is_not_finite_stays_visible() {
     for bad in [f32::NAN, f32::INFINITY] {
         let mut x = vec![1.0; 70];
         x[40] = bad;
-        rows.quantize(&x, 1, 70, 32, Terms::TwoWhereCoarse);
+        rows.quantize(&x, 1, 70, 32, Terms::ResidualWhereCoarse);
         let mut out = [0.0; 5];
         kernels::gemm_quant(&ThreadPool::new(1), &rows, &matrix.panels(), None, &mut out);
         assert!(out.iter().all(|y| y.is_nan()));

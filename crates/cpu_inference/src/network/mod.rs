@@ -63,7 +63,7 @@ impl Network {
             rotaries,
             // A decoder's few columns of outliers cost perplexity, where an encoder's hardly turn its vectors.
             terms: if family.is_decoder {
-                Terms::TwoWhereCoarse
+                Terms::ResidualWhereCoarse
             } else {
                 Terms::default()
             },

@@ -52,10 +52,10 @@ impl<'a> State<'a> {
         if total == 0.0 { 0.0 } else { 1.0 / total }
     }
 
-    /// Turns the scores of query `t` into weights relative to its highest score so far, zero where they are
-    /// not `visible`, and brings what it has summed to the same base.
+    /// A step of the online softmax (arXiv:1805.02867): turns the scores of query `t` into weights relative to
+    /// its highest score so far, zero where they are not `visible`, and brings what it has summed to that base.
     #[inline(always)]
-    pub(super) fn soften<S: Simd>(
+    pub(super) fn online_softmax<S: Simd>(
         &mut self,
         s: S,
         scores: &mut [f32],

@@ -219,7 +219,7 @@ impl Problem<'_> {
             for t in 0..part.count {
                 let seen = self.visible(segment, part, t);
                 let within = |key: usize| key.saturating_sub(start).min(keys);
-                state.soften(
+                state.online_softmax(
                     s,
                     work.scores,
                     t,
