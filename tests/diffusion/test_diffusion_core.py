@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ai_os_diffusion.contracts import Ask
 from ai_os_diffusion.diffusion import Canvas, DiffusionCore, DiffusionRequest, NoiseScheduler
 from ai_os_diffusion.diffusion import samplers as ours
+from ai_os_diffusion.diffusion.denoiser import Ask
 from ai_os_diffusion.utils.errors import SamplingError
 from support.numpy_denoiser import END, MASK, NumpyDenoiser
 

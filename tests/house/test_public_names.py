@@ -12,12 +12,10 @@ PUBLIC = {
         "Config ModelConfig PerformanceConfig RetrievalConfig Setting StorageConfig "
         "describe_config load_config misspelt_variables"
     ),
-    "ai_os_diffusion.contracts": (
-        "Ask Chunk Denoiser DenoisingText Hit Memory Message Metadata Predictions TokenCounter"
-    ),
+    "ai_os_diffusion.contracts": "Chunk Hit Memory Message Metadata TokenCounter",
     "ai_os_diffusion.diffusion": (
-        "AbsorbingCorruption Canvas Corruption DenoisingStep DiffusionCore DiffusionRequest NoiseScheduler "
-        "UniformCorruption Written"
+        "AbsorbingCorruption Ask Canvas Corruption Denoiser DenoisingStep DenoisingText DiffusionCore "
+        "DiffusionRequest NoiseScheduler Predictions UniformCorruption Written"
     ),
     "ai_os_diffusion.inference": (
         "ArrowEngine Diffusion DiffusionStream FastTokenizer Generation GenerationStream InferenceCore "

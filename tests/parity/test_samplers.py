@@ -10,9 +10,9 @@ import math
 import numpy as np
 import pytest
 
-from ai_os_diffusion.contracts import Predictions
 from ai_os_diffusion.diffusion import Canvas, DiffusionCore, DiffusionRequest, NoiseScheduler
 from ai_os_diffusion.diffusion import samplers as ours
+from ai_os_diffusion.diffusion.denoiser import Predictions
 from support.numpy_denoiser import END, MASK, VOCAB, NumpyDenoiser, logits_of, softmax
 
 PROMPTS = [[1, 2, 3], [7], [5, 4, 3, 2, 1, 0, 9, 8]]

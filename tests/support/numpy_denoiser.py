@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ai_os_diffusion.contracts import Predictions
+from ai_os_diffusion.diffusion.denoiser import Predictions
 
 VOCAB, MASK, END = 40, 39, 38
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ai_os_diffusion.contracts import Predictions
+from ai_os_diffusion.diffusion.denoiser import Predictions
 from ai_os_diffusion.utils.errors import SamplingError
 
 __all__ = ["Canvas"]

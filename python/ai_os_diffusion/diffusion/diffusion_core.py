@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from ai_os_diffusion.contracts import Ask, Denoiser, DenoisingText, Predictions
 from ai_os_diffusion.diffusion.canvas import Canvas
+from ai_os_diffusion.diffusion.denoiser import Ask, Denoiser, DenoisingText, Predictions
 from ai_os_diffusion.diffusion.samplers import Sampler
 from ai_os_diffusion.utils.errors import SamplingError
 

@@ -14,8 +14,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ai_os_diffusion.contracts import Predictions
 from ai_os_diffusion.diffusion.canvas import Canvas, Rows
+from ai_os_diffusion.diffusion.denoiser import Predictions
 from ai_os_diffusion.diffusion.noise_scheduler import NoiseScheduler
 from ai_os_diffusion.utils.errors import SamplingError
 

@@ -21,17 +21,8 @@ from ai_os_diffusion.inference.encoding.encode_options import (
     check_placement,
     encode_settings,
 )
-from ai_os_diffusion.inference.encoding.relevance import relevance
 from ai_os_diffusion.inference.encoding.sentence_encoder import SentenceEncoder
 from ai_os_diffusion.inference.fast_tokenizer import FastTokenizer, as_batch
-from ai_os_diffusion.inference.generation.generation_options import (
-    GenerationOptions,
-    TransformersOptions,
-    resolve_options,
-)
-from ai_os_diffusion.inference.generation.generation_stream import Generation, GenerationStream
-from ai_os_diffusion.inference.generation.perplexity import measure_perplexity
-from ai_os_diffusion.inference.generation.text_writer import TextWriter
 from ai_os_diffusion.inference.inference_core import InferenceCore
 from ai_os_diffusion.inference.weight_loader import WeightLoader, WeightMap
 from ai_os_diffusion.models.local_models import resolve_model
@@ -44,6 +35,8 @@ if TYPE_CHECKING:
     from torch import Tensor
     from typing_extensions import Unpack
 
+    from ai_os_diffusion.inference.generation.generation_options import GenerationOptions, TransformersOptions
+    from ai_os_diffusion.inference.generation.generation_stream import Generation, GenerationStream
     from ai_os_diffusion.models.cards import Card
 
 __all__ = ["ArrowEngine"]
@@ -264,6 +257,8 @@ class ArrowEngine(DiffusingEngine):
 
     def relevance(self, question: str, passages: Sequence[str]) -> Vectors:
         """Score how well passages answer a question, by a reranker: float32[n]; see `relevance.relevance`."""
+        from ai_os_diffusion.inference.encoding.relevance import relevance
+
         return relevance(self.core, self.tokenizer, question, as_batch(passages))
 
     @overload
@@ -329,6 +324,10 @@ class ArrowEngine(DiffusingEngine):
             InferenceError: the model is an encoder, or the prompt leaves no room in its window.
             SamplingError: a setting is out of range or not supported.
         """
+        # Whoever embeds does not wait for what writes.
+        from ai_os_diffusion.inference.generation.generation_options import resolve_options
+        from ai_os_diffusion.inference.generation.text_writer import TextWriter
+
         if mode != "ar":
             raise SamplingError(f"mode is {mode!r}, expected 'ar'")
         written = TextWriter(self.core, self.tokenizer, self.folder.name).write(
@@ -355,6 +354,8 @@ class ArrowEngine(DiffusingEngine):
             InferenceError: the model is an encoder, the text has fewer than two tokens, or the settings
                 are out of range.
         """
+        from ai_os_diffusion.inference.generation.perplexity import measure_perplexity
+
         ids = self.tokenizer.encode(text, padding=False, split_special_tokens=True).flat_ids
         return measure_perplexity(self.core, ids, context, stride).perplexity
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from ai_os_diffusion import _native
 from ai_os_diffusion.utils.errors import ModelLoadError
@@ -16,8 +15,7 @@ __all__ = ["Family", "ModelTensor", "families", "family_of", "tensors_of"]
 Shape = tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Family:
+class Family(NamedTuple):
     """What of a family the Python side asks; `family.rs` says what each entry means.
 
     Attributes:
@@ -49,8 +47,7 @@ class Family:
     gguf: Mapping[str, Any] | None
 
 
-@dataclass(frozen=True, slots=True)
-class ModelTensor:
+class ModelTensor(NamedTuple):
     """A tensor of a model.
 
     Attributes:
@@ -70,7 +67,7 @@ class ModelTensor:
 def families() -> Mapping[str, Family]:
     """Every family by its name."""
     described = json.loads(_native.families_json())
-    fields = Family.__dataclass_fields__
+    fields = Family._fields
     found = [{key: value for key, value in family.items() if key in fields} for family in described]
     return {entry["name"]: Family(**{**entry, "model_types": tuple(entry["model_types"])}) for entry in found}
 

@@ -281,12 +281,14 @@ class Runtime:
 
     def _engine(self, name: str) -> ArrowEngine:
         from ai_os_diffusion.inference import ArrowEngine
-        from ai_os_diffusion.inference.cuda_backend import limit_memory
         from ai_os_diffusion.models.local_models import resolve_model
 
         config = self.config
         folder = resolve_model(name, models_dir=config.models_dir)
-        limit_memory(config.model.device, config.performance.gpu_memory_fraction)
+        if config.performance.gpu_memory_fraction < 1:
+            from ai_os_diffusion.inference.cuda_backend import limit_memory
+
+            limit_memory(config.model.device, config.performance.gpu_memory_fraction)
         engine = ArrowEngine(folder, device=config.model.device, num_threads=config.performance.num_threads)
         return self._opened.enter_context(engine)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ai_os_diffusion.contracts import Ask
+from ai_os_diffusion.diffusion.denoiser import Ask
 from ai_os_diffusion.inference import ArrowEngine
 from ai_os_diffusion.inference.denoising.diffusion_options import SAMPLERS
 from ai_os_diffusion.inference.denoising.session_denoiser import SessionDenoiser

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ai_os_diffusion import _native
-from ai_os_diffusion.contracts import Ask, Predictions
+from ai_os_diffusion.diffusion.denoiser import Ask, Predictions
 from ai_os_diffusion.inference.inference_core import InferenceCore
 from ai_os_diffusion.models.diffusion_settings import DiffusionSettings
 from ai_os_diffusion.utils.errors import SamplingError
