@@ -56,6 +56,26 @@ def test_a_folder_is_made_replaced_and_removed(way, tmp_path):
     assert names(tmp_path) == []
 
 
+def test_a_folder_that_is_gone_when_its_mode_is_asked_for_is_replaced_all_the_same(
+    way, tmp_path, monkeypatch
+):
+    target = tmp_path / "mini"
+    put(target, "old")
+    copymode = atomic_folder.shutil.copymode
+
+    def gone_for_a_moment(source, copy):
+        target.rename(tmp_path / "aside")
+        try:
+            copymode(source, copy)
+        finally:
+            (tmp_path / "aside").rename(target)
+
+    monkeypatch.setattr(atomic_folder.shutil, "copymode", gone_for_a_moment)
+    put(target, "new")
+    assert (target / "b").read_text() == "new"
+    assert names(tmp_path) == ["mini"]
+
+
 def test_an_exception_leaves_everything_as_it_was(way, tmp_path):
     put(tmp_path / "mini", "old")
 

@@ -8,7 +8,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -71,8 +71,10 @@ def replacing_folder(target: Path, *, replace: bool = True) -> Iterator[Path]:
         with speaking_of(target, new):
             new.mkdir()
             yield new
-            if replace and target.is_dir():
-                shutil.copymode(target, new)
+            if replace:
+                # Gone while another process is between its two renames: then it has the mode of a new one.
+                with suppress(FileNotFoundError):
+                    shutil.copymode(target, new)
             _sync_tree(new)
             _put(draft, target, replace=replace)
             sync_path(target.parent)
