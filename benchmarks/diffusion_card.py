@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 from measure import data_dir, report
-from models import converted
+from models import card_file, converted
 from squad import judged, questions
 
 # How the cards of training/diffusion_card are trained; it stands in a card once it was converted.
@@ -36,18 +36,7 @@ TRAINED = {
     "question": "{context}\n\nQuestion: {question}\nAnswer:",
 }
 
-
-def card_file(path: Path, base: Path, folder: Path) -> Path:
-    """The card, converted from what was given for it."""
-    from ai_os_diffusion.models.cards import convert_card
-
-    if path.is_dir():
-        path = path / "card.safetensors"
-    if path.suffix == ".parquet":
-        return path
-    about = {"kind": "diffusion", "config": TRAINED, "row_ids": [TRAINED["mask_id"], TRAINED["null_id"]]}
-    convert_card(path, folder / "diffusion.parquet", base=base, about=about)
-    return folder / "diffusion.parquet"
+ABOUT = {"kind": "diffusion", "config": TRAINED, "row_ids": [TRAINED["mask_id"], TRAINED["null_id"]]}
 
 
 def main() -> None:
@@ -65,7 +54,7 @@ def main() -> None:
     asked = random.Random(0).sample(questions(data_dir(as_argument=False)), options.questions)
     base = converted("smollm2", None)
     with tempfile.TemporaryDirectory() as folder, ArrowEngine(base, device="cpu") as engine:
-        engine.attach(card_file(options.card, base, Path(folder)))
+        engine.attach(card_file(options.card, base, Path(folder), ABOUT))
         begun = time.perf_counter()
         written = [engine.diffuse(one.text, context=one.paragraph) for one in asked]
         seconds = time.perf_counter() - begun

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ai_os_diffusion.config import load_config
 from ai_os_diffusion.models.local_models import fetch_source, pull
@@ -18,3 +20,20 @@ def source_folder(name: str) -> Path:
 def converted(name: str, quantize: str | None) -> Path:
     """A model in our format; None keeps what suits it, as `aios pull` does."""
     return pull(name, quantize=quantize, models_dir=load_config().models_dir)
+
+
+def card_file(given: Path, base: Path, folder: Path, about: Mapping[str, Any]) -> Path:
+    """A card as it is, or converted from its safetensors file, or from the folder of that.
+
+    Args:
+        given: the card, its source, or the folder of that.
+        base: the model that it belongs to.
+        folder: where it is written.
+        about: what it says of itself.
+    """
+    from ai_os_diffusion.models.cards import convert_card
+
+    source = given / "card.safetensors" if given.is_dir() else given
+    if source.suffix == ".parquet":
+        return source
+    return convert_card(source, folder / f"{about['kind']}.parquet", base=base, about=about).path

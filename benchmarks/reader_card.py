@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from measure import data_dir, report
-from models import converted
+from models import card_file, converted
 from squad import Question, judged, questions
 
 HEAD = "qa_outputs"
@@ -148,18 +148,6 @@ def measured(folder: Path, card: Path, asked: list[Question]) -> dict[str, float
     }
 
 
-def card_file(path: Path, base: Path, folder: Path) -> Path:
-    """The card, converted from what was given for it."""
-    from ai_os_diffusion.models.cards import convert_card
-
-    if path.is_dir():
-        path = path / "card.safetensors"
-    if path.suffix == ".parquet":
-        return path
-    convert_card(path, folder / "reader.parquet", base=base, about={"kind": "reader"})
-    return folder / "reader.parquet"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("card", type=Path, nargs="?", help="a card, its source, or the folder of that")
@@ -172,7 +160,7 @@ def main() -> None:
     asked = questions(data_dir(as_argument=False))[: options.questions]
     bases = {precision: converted("minilm", precision) for precision in ("int8", "fp32")}
     with tempfile.TemporaryDirectory() as folder:
-        card = card_file(options.card, bases["int8"], Path(folder))
+        card = card_file(options.card, bases["int8"], Path(folder), {"kind": "reader"})
         figures = {precision: measured(base, card, asked) for precision, base in bases.items()}
     report(questions=len(asked), by_base=figures)
 

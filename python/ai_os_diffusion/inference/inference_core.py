@@ -20,16 +20,6 @@ __all__ = ["Backend", "GenerationSession", "InferenceCore"]
 Vectors = NDArray[np.float32]
 
 
-_Predictions = tuple[
-    NDArray[np.int32],
-    NDArray[np.float32],
-    NDArray[np.float32],
-    NDArray[np.int32],
-    NDArray[np.float32],
-    NDArray[np.float32] | None,
-]
-
-
 class GenerationSession(Protocol):
     """One text that grows, with the keys and values of its tokens. Belongs to one caller."""
 
@@ -56,7 +46,7 @@ class GenerationSession(Protocol):
         top_k: int = 0,
         forbidden: Sequence[int] | None = None,
         logits: bool = False,
-    ) -> _Predictions:
+    ) -> _native._Predictions:
         """Rows of a block that sees itself and the tokens read so far, and leaves nothing behind.
 
         Returns:
@@ -76,7 +66,7 @@ class GenerationSession(Protocol):
         forbidden: Sequence[int] | None = None,
         allowed: Sequence[Sequence[tuple[int, Sequence[int]]]] | None = None,
         guidance: tuple[float, Sequence[Any], Sequence[NDArray[np.int32]]] | None = None,
-    ) -> Sequence[_Predictions]:
+    ) -> Sequence[_native._Predictions]:
         """As `predict`, of a block for each session; see `_native.Session.predict_all`."""
         ...
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ai_os_diffusion.inference.denoising.template import Slot
 from ai_os_diffusion.inference.fast_tokenizer import FastTokenizer
+from ai_os_diffusion.utils.lazy_property import lazy_property
 
 __all__ = ["SlotTokens"]
 
@@ -17,6 +18,7 @@ Ids = NDArray[np.int32]
 
 _FIRST = {"integer": re.compile(r"\d+|-"), "number": re.compile(r"\d+|-")}
 _LATER = {"integer": re.compile(r"\d+"), "number": re.compile(r"\d+|\.")}
+_MINUS = re.compile("-")
 _BOOLEANS = ("true", "false")
 
 
@@ -29,13 +31,21 @@ class SlotTokens:
     """
 
     def __init__(self, tokenizer: FastTokenizer, null_id: int | None) -> None:
-        self._tokenizer = tokenizer
-        special = tokenizer.special_ids
-        count = len(tokenizer)
-        texts = tokenizer.batch_decode([[id] for id in range(count)], skip_special_tokens=False)
-        self._texts = ["" if id in special else text for id, text in enumerate(texts)]
-        quotes = [id for id, text in enumerate(self._texts) if text == '"']
-        self._nothing = [null_id] if null_id is not None else quotes
+        self._tokenizer, self._null_id = tokenizer, null_id
+
+    @lazy_property
+    def _texts(self) -> list[str]:
+        """What each token spells; the whole vocabulary is read when a slot is held to some of it."""
+        tokens, special = [[id] for id in range(len(self._tokenizer))], self._tokenizer.special_ids
+        texts = self._tokenizer.batch_decode(tokens, skip_special_tokens=False)
+        return ["" if id in special else text for id, text in enumerate(texts)]
+
+    @lazy_property
+    def _nothing(self) -> set[int]:
+        return {self._null_id} if self._null_id is not None else self._spelling(re.compile('"'))
+
+    def _spelling(self, pattern: re.Pattern[str]) -> set[int]:
+        return {id for id, text in enumerate(self._texts) if pattern.fullmatch(text)}
 
     def allowed(self, slot: Slot, room: int, *, minus: bool = True) -> Iterator[tuple[int, Ids]]:
         """For each place of a slot that is not free, its tokens.
@@ -48,20 +58,18 @@ class SlotTokens:
         if slot.is_list or (slot.kind == "string" and not slot.options):
             return
         choices = self._choices(slot.options or (_BOOLEANS if slot.kind == "boolean" else ()))
+        if not choices:
+            first, later = (self._spelling(patterns[slot.kind]) for patterns in (_FIRST, _LATER))
+            if not minus:
+                first -= self._spelling(_MINUS)
         for place in range(room):
             if choices:
                 tokens = {choice[place] for choice in choices if place < len(choice)}
                 is_over = any(place >= len(choice) for choice in choices)
             else:
-                pattern = (_LATER if place else _FIRST)[slot.kind]
-                tokens = {
-                    id
-                    for id, text in enumerate(self._texts)
-                    if pattern.fullmatch(text) and (minus or text != "-")
-                }
-                is_over = place > 0
+                tokens, is_over = (later, True) if place else (first, False)
             if is_over or slot.may_be_null:
-                tokens.update(self._nothing)
+                tokens = tokens | self._nothing
             yield place, np.array(sorted(tokens), np.int32)
 
     def longest(self, slot: Slot) -> int:
