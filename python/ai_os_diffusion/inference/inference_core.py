@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ai_os_diffusion import _native
-from ai_os_diffusion.inference.attached_cards import AttachedCards
+from ai_os_diffusion.inference.attached_cards import AttachedCards, CardsInUse
 from ai_os_diffusion.inference.native_core import NativeCore
 from ai_os_diffusion.inference.ragged import Ragged, as_ids, as_ragged
 from ai_os_diffusion.models.metadata import ModelMetadata
@@ -125,8 +125,8 @@ class Backend(Protocol):
         """float32[length - first], nats."""
         ...
 
-    def session(self, max_tokens: int) -> GenerationSession:
-        """An empty session."""
+    def session(self, max_tokens: int, cards: CardsInUse[Any]) -> GenerationSession:
+        """An empty session, whose passes use some cards."""
         ...
 
     def prefix_stats(self) -> dict[str, int]:
@@ -314,14 +314,18 @@ class InferenceCore:
         self._need_head("token_nll")
         return self.backend.token_nll(as_ids(ids), first)
 
-    def session(self, max_tokens: int) -> Any:
+    def session(self, max_tokens: int, cards: CardsInUse[Any] | None = None) -> Any:
         """An empty `GenerationSession` with room for `max_tokens`.
+
+        Args:
+            max_tokens: room.
+            cards: what its passes use; by default what is in use now.
 
         Raises:
             InferenceError: the model is an encoder or has fewer positions.
         """
         self._need_head("generation")
-        return self.backend.session(max_tokens)
+        return self.backend.session(max_tokens, cards or self.cards.in_use())
 
     def prefix_stats(self) -> dict[str, int]:
         """What is kept of the beginnings of texts, and how it served.

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ai_os_diffusion import _native
-from ai_os_diffusion.inference.attached_cards import AttachedCards
+from ai_os_diffusion.inference.attached_cards import AttachedCards, CardsInUse
 from ai_os_diffusion.inference.ragged import Ragged
 from ai_os_diffusion.models.metadata import ModelMetadata
 from ai_os_diffusion.utils.cpu_info import get_cpu_info
@@ -75,9 +75,9 @@ class NativeCore:
         """What is kept of the beginnings of texts."""
         return self.native.prefix_stats()
 
-    def session(self, max_tokens: int) -> _native.Session:
+    def session(self, max_tokens: int, cards: CardsInUse[_native.Adapter]) -> _native.Session:
         """An empty session."""
-        return _native.Session(self.native, max_tokens, self._half_cache, self._cards.adapter)
+        return _native.Session(self.native, max_tokens, self._half_cache, cards.adapter)
 
     def _prepared(self, cards: Sequence[tuple[Card, float]]) -> _native.Adapter:
         described = [(card, card.description, weight) for card, weight in cards]

@@ -77,6 +77,20 @@ def test_a_seed_repeats_the_text_with_every_sampler(engine, sampler):
     assert engine.diffuse("Tell me", seed=unseeded.seed, **settings).tokens == unseeded.tokens
 
 
+def test_left_to_right_the_model_writes_without_the_card(engine, wide_decoder_dir, tmp_path):
+    assert engine.attached == {"writes": 1.0}
+    backend = type(engine.core.backend).__name__.removesuffix("Core").lower()
+    with ArrowEngine(wide_decoder_dir, device="cpu", backend=backend) as plain:
+        expected = plain.generate("Tell me", max_tokens=12).tokens
+        with plain.using(card(plain, tmp_path / "here.parquet", name="here")):
+            assert plain.generate("Tell me", max_tokens=12).tokens == expected
+            later = plain.diffuse_stream("Tell me", max_tokens=24, threshold=0.05, seed=1)
+        # What was in use when it was called, though the block has ended.
+        assert [step.ids.tolist() for step in later]
+    assert engine.generate("Tell me", max_tokens=12).tokens == expected
+    assert later.diffusion.tokens == engine.diffuse("Tell me", max_tokens=24, threshold=0.05, seed=1).tokens
+
+
 @pytest.mark.parametrize("steps", [3, 7, 24])
 def test_so_many_steps_are_taken(engine, steps):
     found = engine.diffuse("Tell me", max_tokens=24, num_steps=steps)
@@ -164,7 +178,7 @@ def test_both_backends_write_the_same(engine, wide_decoder_dir, tmp_path):
 
 def whole(core, ids):
     """Logits of a text in which every position sees every other."""
-    session = core.session(len(ids))
+    session = core.session(len(ids), core.cards.in_use("diffusion"))
     rows = np.arange(len(ids))
     return session.predict(np.array(ids, np.int32), rows, logits=True)[5]
 
@@ -175,7 +189,7 @@ def test_where_all_sees_all_a_pass_reads_the_whole_text(engine, shift, prompt):
     """LLaDA, and Dream, which reads one row before: a pass over prompt, block and what is open behind it."""
     core = engine.core
     settings = DiffusionSettings(MASK, attention="full", shift=shift, block_length=4)
-    denoiser = SessionDenoiser(core, settings, frozenset([END]))
+    denoiser = SessionDenoiser(core, core.cards.in_use("diffusion"), settings, frozenset([END]))
     text = denoiser.read(np.array(prompt, np.int32), room=8, temperature=0.0, seed=0, top_k=2)
 
     block = np.array([MASK, 30, MASK, MASK], np.int32)
@@ -197,13 +211,13 @@ def test_where_all_sees_all_a_pass_reads_the_whole_text(engine, shift, prompt):
 def test_a_shifted_block_begins_with_what_the_text_before_predicts(engine, attention):
     core = engine.core
     settings = DiffusionSettings(MASK, attention=attention, shift=True, block_length=4)
-    denoiser = SessionDenoiser(core, settings, frozenset([END]))
+    denoiser = SessionDenoiser(core, core.cards.in_use("diffusion"), settings, frozenset([END]))
     prompt = np.arange(10, 18, dtype=np.int32)
     text = denoiser.read(prompt, room=8, temperature=0.0, seed=0, top_k=0)
 
     block = np.full(4, MASK, np.int32)
     (found,) = denoiser.predict([Ask(text, block, np.array([0, 1, 3]))])
-    session = core.session(32)
+    session = core.session(32, core.cards.in_use("diffusion"))
     parts = [prompt] if attention == "prefix" else [prompt[:4], prompt[4:]]
     for part in parts[:-1]:
         session.prefill(part, causal=False)

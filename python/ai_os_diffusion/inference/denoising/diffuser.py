@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ai_os_diffusion.contracts import Message
 from ai_os_diffusion.diffusion import DiffusionCore, DiffusionRequest, Written
+from ai_os_diffusion.inference.attached_cards import CardsInUse
 from ai_os_diffusion.inference.denoising.canvas_plan import CanvasPlan
 from ai_os_diffusion.inference.denoising.diffusion_options import DiffusionOptions
 from ai_os_diffusion.inference.denoising.diffusion_text import (
@@ -45,7 +46,8 @@ class Diffuser:
     """What `ArrowEngine.diffuse` does.
 
     Args:
-        core: the forward pass, with its cards.
+        core: the forward pass.
+        cards: what its passes use.
         tokenizer: the model's.
         settings: how the model writes by diffusion.
         end_ids: tokens that end the model's texts.
@@ -54,11 +56,12 @@ class Diffuser:
     def __init__(
         self,
         core: InferenceCore,
+        cards: CardsInUse[Any],
         tokenizer: FastTokenizer,
         settings: DiffusionSettings,
         end_ids: frozenset[int],
     ) -> None:
-        self._core, self._tokenizer, self._settings = core, tokenizer, settings
+        self._core, self._cards, self._tokenizer, self._settings = core, cards, tokenizer, settings
         self._end_ids = frozenset(settings.end_ids) or end_ids
 
     def plan(
@@ -136,6 +139,7 @@ class Diffuser:
         plan = progress.plan
         denoiser = SessionDenoiser(
             self._core,
+            self._cards,
             self._settings,
             self._end_ids,
             guidance_scale=options.guidance_scale,

@@ -135,7 +135,8 @@ class DiffusingEngine(ABC):
         if modality not in _MODALITIES:
             raise SamplingError(f"modality is {modality!r}, expected one of {', '.join(_MODALITIES)}")
         core = self.core
-        described = [about for about in core.cards.descriptions if about.kind == KIND]
+        cards = core.cards.in_use(KIND)
+        described = [about for about in cards.descriptions if about.kind == KIND]
         if len(described) != 1:
             names = ", ".join(about.name for about in described) or "none"
             raise InferenceError(
@@ -145,6 +146,6 @@ class DiffusingEngine(ABC):
         settings = DiffusionSettings.of(described[0].config, place, core.config.vocab_size)
         end = self.tokenizer.eos_id
         end_ids = frozenset(core.config.eos_token_ids or (() if end is None else (end,)))
-        diffuser = Diffuser(core, self.tokenizer, settings, end_ids)
+        diffuser = Diffuser(core, cards, self.tokenizer, settings, end_ids)
         checked = DiffusionOptions(**options)
         return diffuser, diffuser.plan(prompt, context, infill, template, max_fill, checked), checked

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ai_os_diffusion import _native
 from ai_os_diffusion.diffusion.denoiser import Ask, Predictions
+from ai_os_diffusion.inference.attached_cards import CardsInUse
 from ai_os_diffusion.inference.inference_core import InferenceCore
 from ai_os_diffusion.models.diffusion_settings import DiffusionSettings
 from ai_os_diffusion.utils.errors import SamplingError
@@ -27,7 +28,8 @@ class SessionDenoiser:
     the whole text.
 
     Args:
-        core: the network, with its cards.
+        core: the network.
+        cards: what its passes use.
         settings: how it was trained.
         end_ids: tokens that end a text.
         guidance_scale: how far predictions are led away from those of the unguided prompt; 1 is not at all.
@@ -37,13 +39,14 @@ class SessionDenoiser:
     def __init__(
         self,
         core: InferenceCore,
+        cards: CardsInUse[Any],
         settings: DiffusionSettings,
         end_ids: frozenset[int],
         *,
         guidance_scale: float = 1.0,
         forbidden: Sequence[int] = (),
     ) -> None:
-        self._core, self._settings, self._scale = core, settings, guidance_scale
+        self._core, self._cards, self._settings, self._scale = core, cards, settings, guidance_scale
         self._forbidden = sorted({settings.mask_id, *forbidden})
         self.mask_id, self.null_id, self.end_ids = settings.mask_id, settings.null_id, end_ids
         self.window = core.config.max_position_embeddings
@@ -60,15 +63,18 @@ class SessionDenoiser:
     ) -> _Text:
         """As `Denoiser.read`."""
         sampler = _native.Sampler(temperature=temperature, seed=seed)
-        text = _Text(self._core, self._settings, len(prompt) + room, sampler, top_k, self._forbidden)
+        text = self._text(len(prompt) + room, sampler, top_k)
         text.begin(prompt)
         if unguided is not None and self._scale != 1:
             if self._settings.shift and self._settings.attention != "full":
                 raise SamplingError("a model that shifts and keeps what it read cannot be guided")
-            greedy = _native.Sampler()
-            text.other = _Text(self._core, self._settings, len(unguided) + room, greedy, 0, self._forbidden)
+            text.other = self._text(len(unguided) + room, _native.Sampler(), 0)
             text.other.begin(unguided)
         return text
+
+    def _text(self, room: int, sampler: _native.Sampler, top_k: int) -> _Text:
+        session = self._core.session(room, self._cards)
+        return _Text(session, self._settings, room, sampler, top_k, self._forbidden)
 
     def predict(self, asked: Sequence[Ask]) -> list[Predictions]:
         """As `Denoiser.predict`."""
@@ -104,7 +110,7 @@ class _Text:
 
     def __init__(
         self,
-        core: InferenceCore,
+        session: Any,
         settings: DiffusionSettings,
         room: int,
         sampler: _native.Sampler,
@@ -112,7 +118,7 @@ class _Text:
         forbidden: list[int],
     ) -> None:
         self.settings, self.room, self.sampler, self.top_k = settings, room, sampler, top_k
-        self.session: Any = core.session(room)
+        self.session = session
         self.ids = np.zeros(0, np.int32)
         self.other: _Text | None = None
         # Of the first position of the next block, where states predict the token behind them.

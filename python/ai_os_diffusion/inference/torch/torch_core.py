@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ai_os_diffusion.inference.attached_cards import AttachedCards
+from ai_os_diffusion.inference.attached_cards import AttachedCards, CardsInUse
 from ai_os_diffusion.inference.ragged import Ragged
 from ai_os_diffusion.inference.torch.adapter import NO_CARDS, Adapter, Cards
 from ai_os_diffusion.inference.torch.batcher import Batcher
@@ -205,7 +205,7 @@ class TorchCore:
             raise not_finite()
         return found
 
-    def session(self, max_tokens: int) -> TorchSession:
+    def session(self, max_tokens: int, cards: CardsInUse[Adapter]) -> TorchSession:
         """An empty session."""
         texts = self._need_texts("generation")
         window = self.config.max_position_embeddings
@@ -213,7 +213,7 @@ class TorchCore:
             raise InferenceError(
                 f"{max_tokens} tokens do not fit the model's window of {window}; shorten the text"
             )
-        return TorchSession(texts, max_tokens, self._cards.adapter)
+        return TorchSession(texts, max_tokens, cards.adapter)
 
     def prefix_stats(self) -> dict[str, int]:
         """What is kept of the beginnings of texts."""
