@@ -25,6 +25,7 @@ from ai_os_diffusion.inference.encoding.sentence_encoder import SentenceEncoder
 from ai_os_diffusion.inference.fast_tokenizer import FastTokenizer, as_batch
 from ai_os_diffusion.inference.inference_core import InferenceCore
 from ai_os_diffusion.inference.weight_loader import WeightLoader, WeightMap
+from ai_os_diffusion.models.contents import CARD_FILE
 from ai_os_diffusion.models.local_models import resolve_model
 from ai_os_diffusion.models.metadata import ModelMetadata
 from ai_os_diffusion.utils.cosine import cosines
@@ -77,7 +78,7 @@ class ArrowEngine(DiffusingEngine):
         dtype: Literal["float32", "bfloat16", "float16"] | None = None,
     ) -> None:
         self.folder = resolve_model(model)
-        self.metadata, self.weights, self.tokenizer = read_consistently(
+        self.metadata, self.weights, self.tokenizer, card = read_consistently(
             self.folder, lambda: _open(self.folder, num_threads or 0)
         )
         self._core: InferenceCore | None = InferenceCore(
@@ -90,6 +91,8 @@ class ArrowEngine(DiffusingEngine):
             prefix_cache_bytes=prefix_cache_bytes,
             dtype=dtype,
         )
+        if card is not None:
+            self._core.cards.adopt(card)
         self._encoder: SentenceEncoder | None = SentenceEncoder(self._core, self.tokenizer, self.folder.name)
 
     @property
@@ -392,7 +395,12 @@ class ArrowEngine(DiffusingEngine):
         return self.encode(listed, normalize=False) if len(listed) and isinstance(listed[0], str) else listed
 
 
-def _open(folder: Path, num_threads: int) -> tuple[ModelMetadata, WeightMap, FastTokenizer]:
+def _open(folder: Path, num_threads: int) -> tuple[ModelMetadata, WeightMap, FastTokenizer, Card | None]:
     metadata = ModelMetadata.from_folder(folder)
     weights = WeightLoader(folder / "weights.parquet").load_weights()
-    return metadata, weights, FastTokenizer(folder, num_threads=num_threads)
+    card = None
+    if (folder / CARD_FILE).is_file():
+        from ai_os_diffusion.models.cards import Card  # Only whoever uses cards pays for it.
+
+        card = Card(folder / CARD_FILE)
+    return metadata, weights, FastTokenizer(folder, num_threads=num_threads), card

@@ -64,11 +64,10 @@ class AttachedCards(Generic[Adapter]):
         # steps captured.
         self._prepare = lru_cache(_KEPT_MIXES)(prepare)
         self._preparing = threading.Lock()
-        self._cards: _Cards = {}
-        self._modes: _Modes[Adapter] = {None: CardsInUse(None, ())}
+        self._attached = self._mix({})
         self._change = threading.Lock()
         # What a `using` block put in place of what is attached.
-        self._here: ContextVar[tuple[_Cards, _Modes[Adapter]] | None] = ContextVar("cards", default=None)
+        self._here: ContextVar[_Mix[Adapter] | None] = ContextVar("cards", default=None)
 
     @property
     def adapter(self) -> Adapter | None:
@@ -81,14 +80,21 @@ class AttachedCards(Generic[Adapter]):
         Args:
             mode: one of `MODES`, or None.
         """
-        here = self._here.get()
-        modes = self._modes if here is None else here[1]
-        return modes.get(mode, modes[None])
+        return (self._here.get() or self._attached).in_use(mode)
 
     @property
     def weights(self) -> dict[str, float]:
         """What is attached: names and weights, in the order of attaching."""
-        return {name: weight for name, (_, weight) in self._cards.items()}
+        return {name: weight for name, (_, weight) in self._attached.cards.items()}
+
+    def adopt(self, card: Card) -> None:
+        """Attach the card that belongs to a model's folder. It is prepared when a pass first uses it.
+
+        Raises:
+            CardError: as of `attach`.
+        """
+        with self._change:
+            self._attached = self._mix(self._with(self._attached.cards, card, 1.0))
 
     def attach(self, card: Card | str | os.PathLike[str], weight: float = 1.0) -> None:
         """Use a card from now on, mixed with those attached before.
@@ -101,8 +107,7 @@ class AttachedCards(Generic[Adapter]):
             CardError: it is of another base, does not fit, or a card of its name is attached.
         """
         with self._change:
-            cards = self._with(self._cards, card, weight)
-            self._modes, self._cards = self._prepared(cards), cards
+            self._attached = self._mix(self._with(self._attached.cards, card, weight)).prepared()
 
     def detach(self, name: str) -> None:
         """Use a card no longer.
@@ -111,11 +116,11 @@ class AttachedCards(Generic[Adapter]):
             CardError: none of that name is attached.
         """
         with self._change:
-            if name not in self._cards:
-                known = ", ".join(self._cards) or "none"
+            attached = self._attached.cards
+            if name not in attached:
+                known = ", ".join(attached) or "none"
                 raise CardError(f"card {name!r} is not attached; attached: {known}")
-            cards = {other: found for other, found in self._cards.items() if other != name}
-            self._modes, self._cards = self._prepared(cards), cards
+            self._attached = self._mix({other: card for other, card in attached.items() if other != name})
 
     @contextmanager
     def using(self, card: Card | str | os.PathLike[str], weight: float = 1.0) -> Iterator[None]:
@@ -124,9 +129,8 @@ class AttachedCards(Generic[Adapter]):
         Raises:
             CardError: as of `attach`.
         """
-        here = self._here.get()
-        cards = self._with(self._cards if here is None else here[0], card, weight)
-        token = self._here.set((cards, self._prepared(cards)))
+        here = self._here.get() or self._attached
+        token = self._here.set(self._mix(self._with(here.cards, card, weight)).prepared())
         try:
             yield
         finally:
@@ -150,22 +154,35 @@ class AttachedCards(Generic[Adapter]):
             )
         return {**cards, card.name: (card, float(weight))}
 
-    def _prepared(self, cards: _Cards) -> _Modes[Adapter]:
-        """What each mode uses of some cards: its own, and those that are of none."""
-        modes = {card.description.kind for card, _ in cards.values()} & MODES
-        return {mode: self._in_mode(cards, mode) for mode in (None, *sorted(modes))}
+    def _mix(self, cards: _Cards) -> _Mix[Adapter]:
+        return _Mix(cards, self._adapter_of)
 
-    def _in_mode(self, cards: _Cards, mode: str | None) -> CardsInUse[Adapter]:
-        used = tuple(
-            found
-            for found in cards.values()
-            if (kind := found[0].description.kind) == mode or kind not in MODES
-        )
-        if not used:
-            return CardsInUse(None, ())
+    def _adapter_of(self, cards: tuple[tuple[Card, float], ...]) -> Adapter:
         with self._preparing:
-            return CardsInUse(self._prepare(used), tuple(card.description for card, _ in used))
+            return self._prepare(cards)
 
 
-_Modes = dict[str | None, CardsInUse[Adapter]]
-"""What is used, by mode."""
+class _Mix(Generic[Adapter]):
+    """Cards that are used together, and what each mode uses of them: its own, and those that are of none."""
+
+    def __init__(self, cards: _Cards, prepare: Callable[[tuple[tuple[Card, float], ...]], Adapter]) -> None:
+        self.cards = cards
+        self._prepare = prepare
+        self._in_use: dict[str | None, CardsInUse[Adapter]] = {}
+
+    def prepared(self) -> _Mix[Adapter]:
+        """Itself, with everything that a pass needs: faults show now."""
+        for mode in (None, *MODES):
+            self.in_use(mode)
+        return self
+
+    def in_use(self, mode: str | None) -> CardsInUse[Adapter]:
+        """What a mode uses."""
+        found = self._in_use.get(mode)
+        if found is None:
+            others = MODES - {mode}
+            used = tuple(one for one in self.cards.values() if one[0].description.kind not in others)
+            adapter = self._prepare(used) if used else None
+            # Whoever else made it has the same adapter: equal cards share one.
+            found = self._in_use[mode] = CardsInUse(adapter, tuple(card.description for card, _ in used))
+        return found

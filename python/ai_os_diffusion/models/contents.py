@@ -11,12 +11,23 @@ from ai_os_diffusion.utils.errors import ModelDamagedError, ModelLoadError, Mode
 from ai_os_diffusion.utils.files.clean_name import is_clean_name
 from ai_os_diffusion.utils.files.regular_file import open_regular, read_json
 
-__all__ = ["MAX_DESCRIPTION_BYTES", "MODEL_FILES", "contents_of", "hash_of", "sha256_of", "verify_model"]
+__all__ = [
+    "CARD_FILE",
+    "MAX_DESCRIPTION_BYTES",
+    "MODEL_FILES",
+    "contents_of",
+    "hash_of",
+    "sha256_of",
+    "verify_model",
+]
 
 _DESCRIPTION = "metadata.json"
 
 MODEL_FILES = (_DESCRIPTION, "weights.parquet", "tokenizer.json")
 """What the folder of a whole model holds."""
+
+CARD_FILE = "card.parquet"
+"""What the folder of a model with a card of its own holds beside them."""
 
 MAX_DESCRIPTION_BYTES = 64 << 20
 """Of a metadata.json; those written here have some thousands."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from ai_os_diffusion.models.folder import (
@@ -21,6 +22,7 @@ from ai_os_diffusion.models.folder import (
 from ai_os_diffusion.models.hub.known_source import fetch_source
 from ai_os_diffusion.models.metadata import ModelMetadata
 from ai_os_diffusion.models.pull_request import (
+    Fetched,
     PullRequest,
     hub_folder,
     is_name,
@@ -47,8 +49,9 @@ def pull(
     """Make a model ready to use and return its folder.
 
     Args:
-        name_or_ref: a known name ("minilm", "smollm2"), `hf:org/name[/file.gguf][@revision]`,
-            a folder of safetensors, a .gguf file, or a folder this package converted.
+        name_or_ref: a known name ("minilm", "smollm2", "smollm2-diffusion"),
+            `hf:org/name[/file.gguf][@revision]`, a folder of safetensors, a .gguf file, or a folder this
+            package converted.
         quantize: "int8", "int4", "int2", "fp32", "fp16", "bf16", or "none" to keep the source's numbers; by
             default what suits the model. Another than the default goes into a folder of its own,
             `<name>-<quantize>`.
@@ -70,6 +73,9 @@ def pull(
     target = models.find(request.folder)
     if request.is_met_by(target):
         return target
+    if request.base is not None:
+        base = pull(request.base, quantize=quantize, models_dir=models.root, progress=report, offline=offline)
+        request = replace(request, quantize=None, fetch=lambda _folder, _progress: Fetched(base))
     with models.locked(request.folder, report), _clear_os_errors(request.folder):
         if request.is_met_by(target):
             return target  # another process built it while this one waited
@@ -144,7 +150,7 @@ def _build(models: ModelsFolder, request: PullRequest, progress: Progress) -> No
 
         if is_model_folder(source) and request.quantize is None:
             ModelMetadata.from_folder(source)  # refuses what could not be opened
-            copy_model(source, target, origin=origin)
+            copy_model(source, target, origin=origin, card=request.card)
         else:
             convert_model(
                 source,

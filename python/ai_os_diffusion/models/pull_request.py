@@ -13,6 +13,7 @@ from ai_os_diffusion.models.folder import ModelsFolder, is_model_folder, read_me
 from ai_os_diffusion.models.hub.known_source import fetch_known
 from ai_os_diffusion.models.metadata import is_outdated
 from ai_os_diffusion.models.registry import (
+    SHIPPED,
     HubSource,
     KnownModel,
     Progress,
@@ -50,6 +51,8 @@ class PullRequest:
         fetch: brings the source into an empty folder.
         origin: goes into the model's metadata, with what `fetch` finds out.
         size_bytes: of the source, 0 if unknown.
+        base: name of the known model whose folder becomes this one with `card`; None for a model of its own.
+        card: file of a card.
     """
 
     folder: str
@@ -57,14 +60,18 @@ class PullRequest:
     fetch: Callable[[Path, Progress], Fetched]
     origin: dict[str, Any] = field(default_factory=dict)
     size_bytes: int = 0
+    base: str | None = None
+    card: Path | None = None
 
     def is_met_by(self, folder: Path) -> bool:
         """Whether a folder holds the model as it would be written now; a local source must be unchanged."""
         self.refuse_another(folder)
         if not is_model_folder(folder) or is_outdated(read_metadata(folder)):
             return False
-        fingerprint = self.origin.get("fingerprint")
-        return fingerprint is None or _source(folder).get("fingerprint") == fingerprint
+        source = _source(folder)
+        return all(
+            source.get(key) == self.origin.get(key) for key in ("fingerprint", "card") if key in self.origin
+        )
 
     def refuse_another(self, folder: Path) -> None:
         """Refuse a folder that holds a model of another source: `./minilm` is not `minilm`.
@@ -137,8 +144,11 @@ def _known_request(model: KnownModel, quantize: str | None, offline: bool) -> Pu
             "revision": model.hub.revision,
             "license": model.license,
             "files": {file.name: file.sha256 for file in model.files},
+            **({"card": model.card.sha256} if model.card else {}),
         },
-        size_bytes=model.size_bytes,
+        size_bytes=model.card.size_bytes if model.card else model.size_bytes,
+        base=model.base,
+        card=SHIPPED / model.card.name if model.card else None,
     )
 
 

@@ -17,6 +17,7 @@ from ai_os_diffusion.utils.errors import ModelNotFoundError
 from ai_os_diffusion.utils.shared_cache import shared_cache
 
 __all__ = [
+    "SHIPPED",
     "HubSource",
     "KnownModel",
     "PinnedFile",
@@ -25,6 +26,9 @@ __all__ = [
     "known_models",
     "unknown_model",
 ]
+
+SHIPPED = Path(__file__).with_name("shipped")
+"""Cards that come with the package."""
 
 Progress = Callable[[str, int, int | None], None]
 """Called as (stage, done, total) with bytes or tensors; total is None while unknown."""
@@ -80,6 +84,8 @@ class KnownModel:
         files: what is needed of the source.
         hub: tried first.
         wheel: tried when the hub cannot serve the files.
+        base: the known model that this one is, but for its card; None without.
+        card: its card, a file of `SHIPPED`; None without.
     """
 
     name: str
@@ -90,6 +96,8 @@ class KnownModel:
     files: tuple[PinnedFile, ...]
     hub: HubSource
     wheel: WheelSource
+    base: str | None = None
+    card: PinnedFile | None = None
 
     @property
     def size_bytes(self) -> int:
@@ -109,14 +117,23 @@ def known_models(registry: Path | None = None) -> Mapping[str, KnownModel]:
 @shared_cache
 def _load(registry: Path) -> dict[str, KnownModel]:
     entries = json.loads(registry.read_text(encoding="utf-8"))
-    return {name: _model(name, entry) for name, entry in entries.items()}
+    # A model with a card has the files of its base.
+    return {
+        name: _model(name, {**entries.get(entry.get("base"), {}), **entry}) for name, entry in entries.items()
+    }
 
 
 def _model(name: str, entry: Mapping[str, Any]) -> KnownModel:
     files = tuple(PinnedFile(file, **pin) for file, pin in entry["files"].items())
     rest = {key: entry[key] for key in ("description", "license", "quantize", "convert")}
     return KnownModel(
-        name, **rest, files=files, hub=HubSource(**entry["hub"]), wheel=WheelSource(**entry["wheel"])
+        name,
+        **rest,
+        files=files,
+        hub=HubSource(**entry["hub"]),
+        wheel=WheelSource(**entry["wheel"]),
+        base=entry.get("base"),
+        card=PinnedFile(**entry["card"]) if "card" in entry else None,
     )
 
 
