@@ -74,7 +74,7 @@ class ScriptedSession:
 
 def scripted(engine, monkeypatch, text, **options):
     session = ScriptedSession([*text.encode(), 258])
-    monkeypatch.setattr(engine.core.backend, "session", lambda _: session)
+    monkeypatch.setattr(engine.core.backend, "session", lambda *_: session)
     return engine.generate("x", max_tokens=90, **options)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
@@ -22,15 +21,12 @@ from ai_os_diffusion.inference.encoding.encode_options import (
     encode_settings,
 )
 from ai_os_diffusion.inference.encoding.sentence_encoder import SentenceEncoder
-from ai_os_diffusion.inference.fast_tokenizer import FastTokenizer, as_batch
+from ai_os_diffusion.inference.fast_tokenizer import as_batch
 from ai_os_diffusion.inference.inference_core import InferenceCore
-from ai_os_diffusion.inference.weight_loader import WeightLoader, WeightMap
-from ai_os_diffusion.models.contents import CARD_FILE
+from ai_os_diffusion.inference.opened_model import OpenedModel
 from ai_os_diffusion.models.local_models import resolve_model
-from ai_os_diffusion.models.metadata import ModelMetadata
 from ai_os_diffusion.utils.cosine import cosines
 from ai_os_diffusion.utils.errors import InferenceError, SamplingError
-from ai_os_diffusion.utils.files.atomic_folder import read_consistently
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -78,9 +74,8 @@ class ArrowEngine(DiffusingEngine):
         dtype: Literal["float32", "bfloat16", "float16"] | None = None,
     ) -> None:
         self.folder = resolve_model(model)
-        self.metadata, self.weights, self.tokenizer, card = read_consistently(
-            self.folder, lambda: _open(self.folder, num_threads or 0)
-        )
+        opened = OpenedModel.of_folder(self.folder, num_threads or 0)
+        self.metadata, self.weights, self.tokenizer = opened.metadata, opened.weights, opened.tokenizer
         self._core: InferenceCore | None = InferenceCore(
             self.weights,
             self.metadata,
@@ -91,8 +86,8 @@ class ArrowEngine(DiffusingEngine):
             prefix_cache_bytes=prefix_cache_bytes,
             dtype=dtype,
         )
-        if card is not None:
-            self._core.cards.adopt(card)
+        if opened.card is not None:
+            self._core.cards.adopt(opened.card)
         self._encoder: SentenceEncoder | None = SentenceEncoder(self._core, self.tokenizer, self.folder.name)
 
     @property
@@ -393,14 +388,3 @@ class ArrowEngine(DiffusingEngine):
         """Vectors as they are, those of texts made."""
         listed = [values] if isinstance(values, str) else values
         return self.encode(listed, normalize=False) if len(listed) and isinstance(listed[0], str) else listed
-
-
-def _open(folder: Path, num_threads: int) -> tuple[ModelMetadata, WeightMap, FastTokenizer, Card | None]:
-    metadata = ModelMetadata.from_folder(folder)
-    weights = WeightLoader(folder / "weights.parquet").load_weights()
-    card = None
-    if (folder / CARD_FILE).is_file():
-        from ai_os_diffusion.models.cards import Card  # Only whoever uses cards pays for it.
-
-        card = Card(folder / CARD_FILE)
-    return metadata, weights, FastTokenizer(folder, num_threads=num_threads), card
