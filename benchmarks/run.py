@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-SHARED = {"document_shapes", "run", "measure", "models", "squad"}
+SHARED = {"document_shapes", "run", "measure", "models", "squad", "values"}
 
 
 def main() -> int:

@@ -160,7 +160,7 @@ def test_a_file_is_not_too_long(file):
 
 
 # Tests of something else than a room: what is on disk, what users and peers see, this house itself.
-ACROSS = {"compat", "durability", "e2e", "house", "parity", "property", "support", "training"}
+ACROSS = {"benchmarks", "compat", "durability", "e2e", "house", "parity", "property", "support", "training"}
 
 
 def test_the_folders_of_tests_are_those_of_the_package():
