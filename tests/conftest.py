@@ -152,6 +152,23 @@ def tiny_decoder_dir(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_diffusion_dir(tiny_decoder_dir, tmp_path_factory) -> Path:
+    """The tiny decoder with a card of its own, by which it writes as little sense."""
+    from ai_os_diffusion.models.cards import Base, Card, CardDescription
+    from ai_os_diffusion.models.convert.folder import copy_model
+
+    base = Base.of_folder(tiny_decoder_dir)
+    vocab_size = json.loads((tiny_decoder_dir / "metadata.json").read_text())["vocab_size"]
+    config = {"mask_id": vocab_size - 1, "null_id": vocab_size - 2, "block_length": 8, "threshold": 0.02}
+    about = CardDescription("tiny-diffusion", "diffusion", base, 0, 1.0, config=config)
+    norm = np.random.default_rng(3).normal(size=32).astype(np.float32) * 4
+    folder = tmp_path_factory.mktemp("with_card")
+    card = Card.write(folder / "card.parquet", about, [("model.norm.weight", norm)])
+    copy_model(tiny_decoder_dir, folder / "tiny-diffusion", origin={"name": "tiny-diffusion"}, card=card.path)
+    return folder / "tiny-diffusion"
+
+
+@pytest.fixture(scope="session")
 def pdf_of():
     """Makes the smallest PDF of one page that shows a line of text."""
 

@@ -29,8 +29,9 @@ def home(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def tiny_models(home, monkeypatch, tiny_encoder_dir, tiny_decoder_dir):
-    """Both models are tiny ones of random weights."""
+def tiny_models(home, monkeypatch, tiny_encoder_dir, tiny_decoder_dir, tiny_diffusion_dir):
+    """All models are tiny ones of random weights."""
+    monkeypatch.setenv("AIOS_MODEL_DIFFUSION", str(tiny_diffusion_dir))
     monkeypatch.setenv("AIOS_MODEL_ENCODER", str(tiny_encoder_dir))
     monkeypatch.setenv("AIOS_MODEL_DECODER", str(tiny_decoder_dir))
     return home

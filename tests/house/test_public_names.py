@@ -14,8 +14,9 @@ PUBLIC = {
     ),
     "ai_os_diffusion.contracts": "Chunk Hit Memory Message Metadata TokenCounter",
     "ai_os_diffusion.diffusion": (
-        "AbsorbingCorruption Ask Canvas Corruption Denoiser DenoisingStep DenoisingText DiffusionCore "
-        "DiffusionRequest NoiseScheduler Predictions UniformCorruption Written"
+        "AbsorbingCorruption Ask Calibration Canvas Condition Corruption Denoiser DenoisingStep "
+        "DenoisingText DiffusionCore DiffusionRequest Feature MemoryConditioner NoiseScheduler Predictions Recalled "
+        "Trajectory UncertaintyEstimator UniformCorruption Written"
     ),
     "ai_os_diffusion.inference": (
         "ArrowEngine Diffusion DiffusionStream FastTokenizer Generation GenerationStream InferenceCore "
@@ -47,7 +48,7 @@ def test_a_module_offers_what_it_promises(module):
         (
             "inference.ArrowEngine",
             "encode encode_query encode_document similarity embed generate perplexity dimension "
-            "max_seq_length model_info close diffuse diffuse_stream attach detach attached",
+            "max_seq_length model_info close diffuse diffuse_stream conditioner attach detach attached",
         ),
         (
             "inference.WeightLoader",

@@ -26,6 +26,7 @@ VERBS = {
     "add": ("remember", "Remember documents: text, Markdown, HTML, PDF, code, JSON Lines."),
     "recall": ("remember", "Find what was remembered, with file and line."),
     "ask": ("answer", "Answer a question from memory, with citations."),
+    "diffuse": ("diffuse", "Write by diffusion: answers, gaps of a text, values of a template."),
     "chat": ("answer", "Talk with the model, from memory or without."),
     "memory": ("memory", "List, show, forget, count, export and import memories."),
     "doctor": ("machine", "Show what this machine offers and what will be used."),

@@ -121,6 +121,9 @@ class ModelConfig(_Section):
         None, "File that keeps every vector the encoder made, for one that is slow or costs money."
     )
     decoder: str = _setting("smollm2", "Model that answers: a pulled name or a folder.", "a name", bool)
+    diffusion: str = _setting(
+        "smollm2-diffusion", "Model that writes by diffusion: a pulled name or a folder.", "a name", bool
+    )
     device: str = _setting("auto", "Where models run.", *_one_of("auto", "cpu", "cuda", "rocm", "xpu", "mps"))
 
 

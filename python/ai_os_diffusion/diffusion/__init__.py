@@ -4,20 +4,34 @@ from ai_os_diffusion.diffusion.canvas import Canvas
 from ai_os_diffusion.diffusion.corruption import AbsorbingCorruption, Corruption, UniformCorruption
 from ai_os_diffusion.diffusion.denoiser import Ask, Denoiser, DenoisingText, Predictions
 from ai_os_diffusion.diffusion.diffusion_core import DenoisingStep, DiffusionCore, DiffusionRequest, Written
+from ai_os_diffusion.diffusion.memory_conditioner import Condition, MemoryConditioner, Recalled
 from ai_os_diffusion.diffusion.noise_scheduler import NoiseScheduler
+from ai_os_diffusion.diffusion.uncertainty_estimator import (
+    Calibration,
+    Feature,
+    Trajectory,
+    UncertaintyEstimator,
+)
 
 __all__ = [
     "AbsorbingCorruption",
     "Ask",
+    "Calibration",
     "Canvas",
+    "Condition",
     "Corruption",
     "Denoiser",
     "DenoisingStep",
     "DenoisingText",
     "DiffusionCore",
     "DiffusionRequest",
+    "Feature",
+    "MemoryConditioner",
     "NoiseScheduler",
     "Predictions",
+    "Recalled",
+    "Trajectory",
+    "UncertaintyEstimator",
     "UniformCorruption",
     "Written",
 ]

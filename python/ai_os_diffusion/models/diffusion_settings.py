@@ -36,6 +36,7 @@ class DiffusionSettings:
         threshold: confidence at which several positions are committed in one pass.
         chat_template: of the prompts it was trained on; None for the model's own.
         question: how passages and a question about them stand in a user's turn: `{context}`, `{question}`.
+        uncertainty: a `Calibration` of texts that it writes; None where none was fitted.
     """
 
     mask_id: int
@@ -47,6 +48,7 @@ class DiffusionSettings:
     threshold: float = 0.9
     chat_template: str | None = None
     question: str = "{context}\n\n{question}"
+    uncertainty: Mapping[str, Any] | None = None
 
     @classmethod
     def of(cls, config: Mapping[str, Any], place: str, vocab_size: int) -> DiffusionSettings:
@@ -83,4 +85,12 @@ class DiffusionSettings:
             threshold=values.number("threshold", cls.threshold, high=1.0),
             chat_template=values.maybe_text("chat_template"),
             question=question,
+            uncertainty=_mapping(values, "uncertainty"),
         )
+
+
+def _mapping(values: UntrustedValues, key: str) -> Mapping[str, Any] | None:
+    found = values.get(key)
+    if found is not None and not isinstance(found, Mapping):
+        raise values.fault(key, "an object")
+    return found

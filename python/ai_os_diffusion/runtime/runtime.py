@@ -84,6 +84,18 @@ class Runtime:
         return self._engine(self.config.model.decoder)
 
     @lazy_property
+    def diffuser(self) -> ArrowEngine:
+        """The model that writes by diffusion, from memory where it is asked to."""
+        from ai_os_diffusion.diffusion import MemoryConditioner
+
+        engine = self._engine(self.config.model.diffusion)
+        engine.conditioner = MemoryConditioner(
+            lambda query, most: self.recall(query, top_k=most).near_hits,
+            count=lambda text: int(engine.tokenizer.count(text)[0]),
+        )
+        return engine
+
+    @lazy_property
     def storage(self) -> ArrowStorage:
         """The store, open for writing; once the encoder is loaded, it is told what makes its vectors."""
         from ai_os_diffusion.storage import ArrowStorage

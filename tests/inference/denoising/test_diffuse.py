@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 
+from ai_os_diffusion.diffusion import MemoryConditioner
 from ai_os_diffusion.diffusion.denoiser import Ask
 from ai_os_diffusion.inference import ArrowEngine
 from ai_os_diffusion.inference.denoising.diffusion_options import SAMPLERS
@@ -16,7 +18,7 @@ from ai_os_diffusion.inference.denoising.session_denoiser import SessionDenoiser
 from ai_os_diffusion.models.cards import Card, CardDescription
 from ai_os_diffusion.models.cards.description import Base
 from ai_os_diffusion.models.diffusion_settings import DiffusionSettings
-from ai_os_diffusion.utils.errors import InferenceError, ModelLoadError, SamplingError
+from ai_os_diffusion.utils.errors import ConfigurationError, InferenceError, ModelLoadError, SamplingError
 
 MASK, NULL, END = 260, 259, 258
 CONFIG = {"mask_id": MASK, "null_id": NULL, "block_length": 8, "threshold": 0.02}
@@ -91,6 +93,61 @@ def test_left_to_right_the_model_writes_without_the_card(engine, wide_decoder_di
     assert later.diffusion.tokens == engine.diffuse("Tell me", max_tokens=24, threshold=0.05, seed=1).tokens
 
 
+def test_a_calibration_says_how_likely_a_text_is_wrong(wide_decoder_dir, tmp_path):
+    told = {"bias": 0.5, "features": {"surprise": {"mean": 1.0, "scale": 2.0, "weight": 1.5}}}
+    with ArrowEngine(wide_decoder_dir, device="cpu") as plain:
+        assert plain.attached == {}
+        with plain.using(card(plain, tmp_path / "a.parquet")):
+            first = plain.diffuse("Tell me", max_tokens=8)
+            assert first.uncertainty is None
+        with plain.using(card(plain, tmp_path / "b.parquet", {**CONFIG, "uncertainty": told})):
+            found = plain.diffuse("Tell me", max_tokens=8)
+        assert found.tokens == first.tokens
+        odds = 0.5 + 1.5 * (np.log1p(-found.log_confidence) - 1.0) / 2.0
+        assert found.uncertainty == pytest.approx(1 / (1 + np.exp(-odds)))
+        for config in ({"uncertainty": 3}, {"uncertainty": {"bias": 1}}):
+            with (
+                plain.using(card(plain, tmp_path / "c.parquet", {**CONFIG, **config})),
+                pytest.raises((ModelLoadError, ConfigurationError), match=r"uncertainty|calibration"),
+            ):
+                plain.diffuse("Tell me")
+
+
+def test_memory_guides_a_text(engine):
+    class Found(NamedTuple):
+        text: str
+        similarity: float
+
+    hits = [Found("The house is red.", 0.9), Found("It is old.", 0.5)]
+    with pytest.raises(InferenceError, match="has no memory"):
+        engine.diffuse("What colour?", memory_guided=True)
+    engine.conditioner = MemoryConditioner(lambda _query, _most: hits, count=len)
+    try:
+        found = engine.diffuse("What colour?", memory_guided=True, max_tokens=8, seed=1)
+        told = engine.diffuse(
+            "What colour?", context=["It is old.", "The house is red."], max_tokens=8, seed=1
+        )
+        assert (found.tokens, found.memories) == (told.tokens, tuple(hits))
+        assert told.memories == ()
+        guided = engine.diffuse("What colour?", memory_guided=True, max_tokens=8, guidance_scale=3.0)
+        scaled = engine.diffuse(
+            "What colour?",
+            context=["It is old.", "The house is red."],
+            max_tokens=8,
+            guidance_scale=1 + 2 * 0.9,
+        )
+        assert guided.tokens == scaled.tokens
+        with pytest.raises(SamplingError, match="context and memory_guided"):
+            engine.diffuse("What colour?", context="x", memory_guided=True)
+        with pytest.raises(SamplingError, match="memory_guided looks for passages"):
+            engine.diffuse(infill="a {} b", memory_guided=True)
+        hits.clear()
+        alone = engine.diffuse("What colour?", memory_guided=True, max_tokens=8, seed=1)
+        assert alone.tokens == engine.diffuse("What colour?", max_tokens=8, seed=1).tokens
+    finally:
+        engine.conditioner = None
+
+
 @pytest.mark.parametrize("steps", [3, 7, 24])
 def test_so_many_steps_are_taken(engine, steps):
     found = engine.diffuse("Tell me", max_tokens=24, num_steps=steps)
@@ -103,7 +160,7 @@ def test_a_stream_tells_the_text_as_it_is_written(engine):
     for number, step in enumerate(stream, 1):
         assert step.step == number
         for position, token in zip(step.positions.tolist(), step.tokens, strict=True):
-            shown[position] = token or None
+            shown[position] = token
         assert shown == step.canvas
         assert len(stream.diffusion.tokens) <= sum(one is not None for one in shown)
     whole = stream.diffusion

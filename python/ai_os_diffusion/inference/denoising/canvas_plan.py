@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ai_os_diffusion.diffusion import Recalled
+
 __all__ = ["CanvasPlan"]
 
 Ids = NDArray[np.int32]
@@ -26,6 +28,7 @@ class CanvasPlan:
         stops: whether an end token ends the text.
         allowed: as in `DiffusionRequest`.
         unguided: as in `DiffusionRequest`.
+        memories: what the prompt was told from memory.
         by_token: write one token a pass unless told otherwise: given text behind a gap is no answer's end.
         is_valid: whether what stands in the gaps is what was asked for.
         fallback: what is written where it is not.
@@ -38,6 +41,7 @@ class CanvasPlan:
     stops: bool
     allowed: Mapping[tuple[int, int], Ids] = field(default_factory=dict)
     unguided: Ids | None = None
+    memories: tuple[Recalled, ...] = ()
     by_token: bool = False
     is_valid: Callable[[list[str]], bool] = lambda fills: True  # noqa: ARG005
     fallback: CanvasPlan | None = None

@@ -12,7 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ai_os_diffusion.contracts import Message
-from ai_os_diffusion.diffusion import DiffusionCore, DiffusionRequest, Written
+from ai_os_diffusion.diffusion import (
+    Calibration,
+    DiffusionCore,
+    DiffusionRequest,
+    Trajectory,
+    UncertaintyEstimator,
+    Written,
+)
 from ai_os_diffusion.inference.attached_cards import CardsInUse
 from ai_os_diffusion.inference.denoising.canvas_plan import CanvasPlan
 from ai_os_diffusion.inference.denoising.diffusion_options import DiffusionOptions
@@ -63,6 +70,11 @@ class Diffuser:
     ) -> None:
         self._core, self._cards, self._tokenizer, self._settings = core, cards, tokenizer, settings
         self._end_ids = frozenset(settings.end_ids) or end_ids
+        self._estimator = (
+            None
+            if settings.uncertainty is None
+            else UncertaintyEstimator(Calibration.of(settings.uncertainty))
+        )
 
     def plan(
         self,
@@ -154,7 +166,7 @@ class Diffuser:
             yield DiffusionStep(
                 step.number,
                 step.rows + start,
-                ["" if id == self._settings.mask_id else self._token(id) for id in step.ids.tolist()],
+                self._shown(step.ids),
                 step.ids,
                 step.confidence,
                 step.entropy,
@@ -201,6 +213,14 @@ class Diffuser:
         ]
         found.fills, found.value, found.steps = fills, value, written.passes
         found.log_confidence = float(np.log(np.maximum(confidence[counted], 1e-30), dtype=np.float64).sum())
+        trajectory = Trajectory(
+            confidence[counted],
+            progress.joined("entropy")[counted],
+            written.passes,
+            int(progress.joined("revisions").sum()),
+        )
+        found.uncertainty = None if self._estimator is None else self._estimator(trajectory)
+        found.memories = plan.memories
         found.finish_reason = "stop" if written.is_ended else "length" if is_whole else "abandoned"
         found.prompt_tokens, found.seed = len(plan.prompt), progress.seed
         found.timings = DiffusionTimings(written.read_s, written.write_s)
@@ -320,7 +340,12 @@ class Diffuser:
         return self._tokenizer.decode([id], skip_special_tokens=False)
 
     def _shown(self, ids: Ids) -> list[str | None]:
-        return [None if id == self._settings.mask_id else self._token(id) for id in ids.tolist()]
+        """Texts of tokens: None where one is open, "" for those that spell nothing."""
+        nothing = {self._settings.null_id, *self._end_ids}
+        return [
+            None if id == self._settings.mask_id else "" if id in nothing else self._token(id)
+            for id in ids.tolist()
+        ]
 
 
 _NO_IDS = np.zeros(0, np.int32)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from ai_os_diffusion.contracts import Message
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Unpack
 
+    from ai_os_diffusion.diffusion import Condition, MemoryConditioner
     from ai_os_diffusion.inference.denoising.canvas_plan import CanvasPlan
     from ai_os_diffusion.inference.denoising.diffuser import Diffuser
     from ai_os_diffusion.inference.denoising.diffusion_options import DiffusionOptions
@@ -56,10 +58,15 @@ class DiffuseOptions(TypedDict, total=False):
 
 
 class DiffusingEngine(ABC):
-    """What `ArrowEngine` does by diffusion, with the card of kind "diffusion" that is attached."""
+    """What `ArrowEngine` does by diffusion, with the card of kind "diffusion" that is attached.
+
+    Attributes:
+        conditioner: finds in memory what `memory_guided` texts are written from; None without a memory.
+    """
 
     folder: Path
     tokenizer: FastTokenizer
+    conditioner: MemoryConditioner | None = None
 
     @property
     @abstractmethod
@@ -75,6 +82,7 @@ class DiffusingEngine(ABC):
         template: Mapping[str, Any] | None = None,
         max_fill: int | None = None,
         modality: str = "text",
+        memory_guided: bool = False,
         **options: Unpack[DiffuseOptions],
     ) -> Diffusion:
         """Write by diffusion: a block is open at first, and each pass fills the positions it is sure of.
@@ -87,6 +95,8 @@ class DiffusingEngine(ABC):
                 result always parses and holds values of these types.
             max_fill: most tokens of a gap or value, by default 8 and 12.
             modality: "text".
+            memory_guided: find the passages in memory, by the prompt; `conditioner` says how. The better what
+                is found fits, the more a `guidance_scale` counts.
             **options: see `DiffuseOptions`.
 
         Returns:
@@ -97,7 +107,7 @@ class DiffusingEngine(ABC):
             SamplingError: a setting is out of range, or two contradict each other.
         """
         diffuser, plan, settings = self._planned(
-            prompt, context, infill, template, max_fill, modality, options
+            prompt, context, infill, template, max_fill, modality, options, memory_guided=memory_guided
         )
         return diffuser.write(plan, settings)
 
@@ -110,11 +120,12 @@ class DiffusingEngine(ABC):
         template: Mapping[str, Any] | None = None,
         max_fill: int | None = None,
         modality: str = "text",
+        memory_guided: bool = False,
         **options: Unpack[DiffuseOptions],
     ) -> DiffusionStream:
         """As `diffuse`, pass by pass: an iterator of `DiffusionStep`; its `diffusion` is the result."""
         diffuser, plan, settings = self._planned(
-            prompt, context, infill, template, max_fill, modality, options
+            prompt, context, infill, template, max_fill, modality, options, memory_guided=memory_guided
         )
         return diffuser.stream(plan, settings)
 
@@ -127,6 +138,8 @@ class DiffusingEngine(ABC):
         max_fill: Any,
         modality: str,
         options: Any,
+        *,
+        memory_guided: bool = False,
     ) -> tuple[Diffuser, CanvasPlan, DiffusionOptions]:
         from ai_os_diffusion.inference.denoising.diffuser import Diffuser
         from ai_os_diffusion.inference.denoising.diffusion_options import DiffusionOptions
@@ -148,4 +161,20 @@ class DiffusingEngine(ABC):
         end_ids = frozenset(core.config.eos_token_ids or (() if end is None else (end,)))
         diffuser = Diffuser(core, cards, self.tokenizer, settings, end_ids)
         checked = DiffusionOptions(**options)
-        return diffuser, diffuser.plan(prompt, context, infill, template, max_fill, checked), checked
+        if not memory_guided:
+            return diffuser, diffuser.plan(prompt, context, infill, template, max_fill, checked), checked
+        condition = self._condition(prompt, context)
+        checked = replace(checked, guidance_scale=condition.guidance_scale(checked.guidance_scale))
+        plan = diffuser.plan(prompt, condition.passages or None, infill, template, max_fill, checked)
+        return diffuser, replace(plan, memories=condition.memories), checked
+
+    def _condition(self, prompt: Any, context: Any) -> Condition:
+        if self.conditioner is None:
+            raise InferenceError(
+                f"{self.folder.name} has no memory to be guided by; set `conditioner`, or use open_runtime"
+            )
+        if context is not None:
+            raise SamplingError("context and memory_guided both say what a text is written from; give one")
+        if not isinstance(prompt, str):
+            raise SamplingError("memory_guided looks for passages by a prompt that is a text; give one")
+        return self.conditioner.condition(prompt)

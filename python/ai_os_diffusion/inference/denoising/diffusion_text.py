@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ai_os_diffusion.diffusion import Recalled
+
 __all__ = ["Diffusion", "DiffusionStep", "DiffusionStream", "DiffusionTimings", "TokenAlternative"]
 
 
@@ -39,6 +41,8 @@ class Diffusion(str):
         steps: forward passes, the reading of the prompt not counted.
         log_confidence: sum of the logarithms of the confidences of all that was committed up to the end, the
             end token too: the surer, the nearer to 0.
+        uncertainty: probability that the text is wrong; None where the model has no calibration.
+        memories: what it was written from, nearest first, where memory was asked.
         finish_reason: "stop" (an end token), "length" (all positions were written) or "abandoned" (the stream
             was not read to its end).
         prompt_tokens: tokens that were read.
@@ -54,6 +58,8 @@ class Diffusion(str):
     value: Any
     steps: int
     log_confidence: float
+    uncertainty: float | None
+    memories: tuple[Recalled, ...]
     finish_reason: str
     prompt_tokens: int
     seed: int
@@ -64,6 +70,26 @@ class Diffusion(str):
         """The text as a plain `str`."""
         return str.__str__(self)
 
+    def to_dict(self) -> dict[str, Any]:
+        """The text and what is known of it as JSON-able values."""
+        tokens = [
+            {"id": id, "confidence": round(sure, 6), "entropy": round(entropy, 6)}
+            for id, sure, entropy in zip(self.tokens, self.confidences, self.entropies, strict=True)
+        ]
+        return {
+            "text": self.text,
+            "value": self.value,
+            "fills": self.fills,
+            "tokens": tokens,
+            "alternatives": [[one._asdict() for one in place] for place in self.alternatives],
+            "steps": self.steps,
+            "uncertainty": None if self.uncertainty is None else round(self.uncertainty, 6),
+            "finish_reason": self.finish_reason,
+            "prompt_tokens": self.prompt_tokens,
+            "seed": self.seed,
+            "timings": self.timings._asdict(),
+        }
+
 
 class DiffusionStep(NamedTuple):
     """What one pass changed.
@@ -71,20 +97,32 @@ class DiffusionStep(NamedTuple):
     Attributes:
         step: number of the pass, from 1.
         positions: int64[n], places that changed, counted over all blocks.
-        tokens: what stands there now, as text; "" where a token was taken back.
+        tokens: what stands there now, as text: None where a token was taken back, "" where one ends the text
+            or fills what it leaves.
         ids: int32[n].
         confidences: float32[n].
         entropies: float32[n], nats.
-        canvas: the whole text so far, token by token; None where it is open.
+        canvas: the whole text so far, token by token, as in `tokens`.
     """
 
     step: int
     positions: NDArray[np.int64]
-    tokens: list[str]
+    tokens: list[str | None]
     ids: NDArray[np.int32]
     confidences: NDArray[np.float32]
     entropies: NDArray[np.float32]
     canvas: list[str | None]
+
+    def to_dict(self) -> dict[str, Any]:
+        """What changed as JSON-able values."""
+        return {
+            "step": self.step,
+            "positions": self.positions.tolist(),
+            "tokens": self.tokens,
+            "ids": self.ids.tolist(),
+            "confidences": [round(value, 6) for value in self.confidences.tolist()],
+            "entropies": [round(value, 6) for value in self.entropies.tolist()],
+        }
 
 
 class DiffusionStream(Iterator[DiffusionStep]):

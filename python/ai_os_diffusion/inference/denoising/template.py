@@ -15,6 +15,7 @@ from ai_os_diffusion.utils.errors import SamplingError
 __all__ = ["Slot", "Template"]
 
 _SCALARS: Mapping[Any, str] = {str: "string", int: "integer", float: "number", bool: "boolean"}
+_NAMED = {name: kind for kind, name in _SCALARS.items()} | {kind.__name__: kind for kind in _SCALARS}
 _KINDS = ("string", "integer", "number", "boolean")
 _SEPARATOR = re.compile(r'"\s*,\s*"')
 _NUMBERS: Mapping[str, re.Pattern[str]] = {
@@ -96,7 +97,8 @@ class Template:
 
     Args:
         form: names to types (`str`, `int`, `float`, `bool`, a list of one of these, one of these or None, a
-            tuple of texts to choose from), to further such mappings, or a JSON schema of an object.
+            tuple of texts to choose from), to further such mappings, or a JSON schema of an object. As JSON
+            has it: names of types ("string" or "str"), `["string"]` for a list, several texts to choose from.
 
     Raises:
         SamplingError: it has no slots, or asks for what no slot can hold.
@@ -152,9 +154,12 @@ def _slot_of(kind: Any, path: tuple[str, ...]) -> Slot:
         return _choice(kind, path, may_be_null)
     if typing.get_origin(kind) is typing.Literal:
         return _choice(typing.get_args(kind), path, may_be_null)
-    is_list = typing.get_origin(kind) is list or kind is list
+    if isinstance(kind, list) and len(kind) != 1:
+        return _choice(kind, path, may_be_null)
+    is_list = typing.get_origin(kind) is list or kind is list or isinstance(kind, list)
     if is_list:
-        kind = next(iter(typing.get_args(kind)), str)
+        kind = kind[0] if isinstance(kind, list) else next(iter(typing.get_args(kind)), str)
+    kind = _NAMED.get(kind, kind) if isinstance(kind, str) else kind
     # By identity: True == 1.
     scalar = next((name for one, name in _SCALARS.items() if kind is one), None)
     if scalar is None:

@@ -1,0 +1,161 @@
+"""`aios diffuse`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ai_os_diffusion.cli import values
+from ai_os_diffusion.cli.completion import model_names
+from ai_os_diffusion.cli.failures import UsageError
+from ai_os_diffusion.cli.lazy import new_app
+from ai_os_diffusion.cli.options import Json, Quiet, Settings, question_text
+from ai_os_diffusion.cli.terminal.output import ShownAnswer, note, show_json_line, show_line, where_text
+from ai_os_diffusion.cli.terminal.standard_input import to_text
+from ai_os_diffusion.cli.terminal.unmasking import Unmasking
+from ai_os_diffusion.utils.errors import IngestError
+
+__all__ = ["app"]
+
+app = new_app()
+
+
+@app.command()
+def diffuse(
+    ctx: typer.Context,
+    prompt: Annotated[
+        list[str] | None, typer.Argument(help="A question or task; - reads it from standard input.")
+    ] = None,
+    context: Annotated[
+        list[Path] | None,
+        typer.Option("--context", "-c", parser=values.path, help="File with what the answer is found in."),
+    ] = None,
+    memory: Annotated[bool, typer.Option("--memory", help="Find passages in memory.")] = False,
+    infill: Annotated[
+        str | None, typer.Option("--infill", help="Text with {} for each gap; the rest of it stays.")
+    ] = None,
+    template: Annotated[
+        Path | None,
+        typer.Option(
+            "--template",
+            parser=values.path,
+            help="JSON file of names with types, or a JSON schema; the result always fits it.",
+        ),
+    ] = None,
+    max_fill: Annotated[
+        int | None, typer.Option("--max-fill", min=1, help="Tokens of a gap or value at most.")
+    ] = None,
+    max_tokens: Annotated[
+        int | None,
+        typer.Option("--max-tokens", min=1, help="Tokens of a text at most; by default one block."),
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option("--steps", min=1, help="Passes in all; by default as many as it takes.")
+    ] = None,
+    sampler: Annotated[
+        str | None, typer.Option("--sampler", help="What a pass commits: threshold, low_confidence, ...")
+    ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            "--threshold", min=0, max=1, callback=values.finite, help="Confidence that is sure enough."
+        ),
+    ] = None,
+    temperature: Annotated[
+        float,
+        typer.Option(
+            "--temperature", min=0, max=5, callback=values.finite, help="Randomness; 0 takes the likeliest."
+        ),
+    ] = 0.0,
+    guidance: Annotated[
+        float,
+        typer.Option(
+            "--guidance",
+            min=0,
+            max=20,
+            callback=values.finite,
+            help="Above 1 holds on to what is given more.",
+        ),
+    ] = 1.0,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Makes randomness repeatable.")] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="A name or folder.", autocompletion=model_names)
+    ] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Write by diffusion: an answer from a file, gaps of a text, or the values of a template.
+
+    All positions are open at first, and each pass fills those that the model is sure of; on a terminal you
+    see it, coloured by confidence. --json writes a line for each pass, then the result.
+    """
+    settings: Settings = ctx.obj
+    asked = _prompt(prompt)
+    if asked is None and infill is None and template is None:
+        raise UsageError("expected a question or task, --infill TEXT or --template FILE")
+    if memory and asked is None:
+        raise UsageError("--memory looks for passages by a question; give one")
+    given: dict[str, Any] = {
+        "context": [_text(path) for path in context] if context else None,
+        "infill": None if infill is None else to_text(infill),
+        "template": None if template is None else _form(template),
+    }
+    options: dict[str, Any] = {
+        "max_fill": max_fill,
+        "max_tokens": max_tokens,
+        "num_steps": steps,
+        "sampler": sampler,
+        "threshold": threshold,
+        "temperature": temperature,
+        "guidance_scale": guidance,
+        "seed": seed,
+    }
+    with settings.runtime(model__diffusion=model) as runtime:
+        stream = runtime.diffuser.diffuse_stream(asked, memory_guided=memory, **given, **options)
+        with Unmasking(quiet=quiet or as_json) as shown:
+            for step in stream:
+                shown.show(step)
+                if as_json:
+                    show_json_line(step.to_dict())
+    written = stream.diffusion
+    found: Any = written.memories
+    if as_json:
+        memories = [hit.to_dict() for hit in found]
+        show_json_line({**written.to_dict(), "memories": memories})
+        return
+    ShownAnswer().write(written.text)
+    show_line()
+    for hit in found:
+        note(f"from {where_text(hit.source, hit.line)}", quiet=quiet)
+    doubt = "" if written.uncertainty is None else f", sure to {1 - written.uncertainty:.0%}"
+    passes = "one pass" if written.steps == 1 else f"{written.steps} passes"
+    note(f"{passes} in {written.timings.write_s * 1000:.0f} ms{doubt}", quiet=quiet)
+
+
+def _prompt(words: list[str] | None) -> str | None:
+    return question_text(words) if words else None
+
+
+def _text(path: Path) -> str:
+    """The text of a file.
+
+    Raises:
+        IngestError: it is not text.
+    """
+    try:
+        return to_text(path.read_bytes())
+    except IngestError as error:
+        raise IngestError(f"{path}: {error}") from error
+
+
+def _form(path: Path) -> Any:
+    """A template as JSON.
+
+    Raises:
+        UsageError: it is none.
+    """
+    from ai_os_diffusion.utils.files.regular_file import parse_json
+
+    return parse_json(_text(path), str(path), UsageError)
