@@ -79,12 +79,12 @@ def judged(rows: Sequence[tuple[Mapping[str, Any], Answer, str]]) -> dict[str, i
 
 
 def ask_all(
-    runtime: Runtime, questions: Sequence[Mapping[str, Any]], *, verbose: bool
+    runtime: Runtime, questions: Sequence[Mapping[str, Any]], mode: str, *, verbose: bool
 ) -> list[tuple[Mapping[str, Any], Answer, str]]:
     """Ask every question; beside each answer the one sentence nearest to its question."""
     rows = []
     for row in questions:
-        answer = runtime.ask(row["question"])
+        answer = runtime.ask(row["question"], mode=mode)
         found = runtime.recall(row["question"], top_k=10, min_similarity=-1.0)
         nearest = runtime.nearest_sentences(found)[0].text
         rows.append((row, answer, nearest))
@@ -106,13 +106,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=503, help="draws the questions of SQuAD")
     parser.add_argument("--questions", type=int, default=100, help="of SQuAD")
+    parser.add_argument("--mode", choices=("ar", "diffusion"), required=True)
     parser.add_argument("--verbose", action="store_true", help="show every answer")
     options = parser.parse_args()
     figures: dict[str, dict[str, int]] = {}
     with tempfile.TemporaryDirectory() as folder:
         with open_runtime(load_config(overrides={"storage.path": Path(folder) / "everyday"})) as runtime:
             runtime.add([EVERYDAY / "notes"])
-            rows = ask_all(runtime, lines_of(EVERYDAY / "questions.jsonl"), verbose=options.verbose)
+            rows = ask_all(
+                runtime, lines_of(EVERYDAY / "questions.jsonl"), options.mode, verbose=options.verbose
+            )
             for name, language in (("everyday English", "en"), ("everyday German", "de")):
                 figures[name] = judged([row for row in rows if row[0]["lang"] == language])
         data = Path(os.environ.get("AIOS_DATA") or "missing") / "squad_dev_a"
@@ -124,7 +127,7 @@ def main() -> None:
                     lines_of(data / "questions.jsonl.gz"), options.questions
                 )
                 name = f"SQuAD dev A, seed {options.seed}"
-                figures[name] = judged(ask_all(runtime, drawn, verbose=options.verbose))
+                figures[name] = judged(ask_all(runtime, drawn, options.mode, verbose=options.verbose))
     width = max(map(len, COLUMNS.values()))
     print(" " * width, *(f"{name:>26}" for name in figures))
     for column, title in COLUMNS.items():

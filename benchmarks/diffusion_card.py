@@ -33,6 +33,8 @@ TRAINED = {
         "{{ '<|im_end|>\\n' }}{% endfor %}"
         "{{ '<|im_start|>assistant\\n' }}"
     ),
+    "declines": "not stated",
+    "verdicts": ["Yes: ", "No: "],
     "question": "{context}\n\nQuestion: {question}\nAnswer:",
 }
 

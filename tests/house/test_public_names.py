@@ -15,8 +15,8 @@ PUBLIC = {
     "ai_os_diffusion.contracts": "Chunk Hit Memory Message Metadata TokenCounter",
     "ai_os_diffusion.diffusion": (
         "AbsorbingCorruption Ask Calibration Canvas Condition Corruption Denoiser DenoisingStep "
-        "DenoisingText DiffusionCore DiffusionRequest Feature MemoryConditioner NoiseScheduler Predictions Recalled "
-        "Trajectory UncertaintyEstimator UniformCorruption Written"
+        "DenoisingText DiffusionCore DiffusionRequest Feature MemoryConditioner NoiseScheduler Predictions "
+        "Recalled Trajectory UncertaintyEstimator UniformCorruption Written"
     ),
     "ai_os_diffusion.inference": (
         "ArrowEngine Diffusion DiffusionStream FastTokenizer Generation GenerationStream InferenceCore "

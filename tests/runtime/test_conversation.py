@@ -36,7 +36,7 @@ class EchoRuntime:
             yield Answer.abstention(RecallResult(question, (), True, 0.1, 0.4))
             return
         yield "It is so."
-        yield Answer(question, "It is so.", True, (), 1.0, False, (), 0.9, 0.4)
+        yield Answer(question, "It is so.", True, (), 1.0, False, (), 0.9, 0.4, "quote")
 
 
 def said(conversation, message):

@@ -61,7 +61,7 @@ def test_a_service_serves_add_recall_and_ask(service, notes, open_runtime, tmp_p
         assert report.files["added"] == 2
         found = runtime.recall("When does the train leave?")
         assert found.hits[0].text == "The night train leaves at ten."
-        answer = runtime.ask("When are the roses cut?", max_tokens=4)
+        answer = runtime.ask("When are the roses cut?", max_tokens=4, mode="ar")
         assert answer.text == "Roses are cut in March."
         assert all(0 <= passage.hit.similarity <= 1.00001 for passage in answer.passages)
     assert {body["model"] for _, _, body in service.requests} == {"bag-of-words"}

@@ -80,10 +80,12 @@ class Answer:
         is_quote: it is made of sentences of the passages, word by word; so it is where nothing that the
             model wrote was supported.
         citations: where it stands, in the order of the text; none only when it abstained.
-        confidence: from 0 to 1, see `confidence`.
-        abstained: memory holds nothing that fits, and the model was not asked.
+        confidence: from 0 to 1: of a text by diffusion the calibrated probability of being right, else see
+            `confidence`.
+        abstained: memory holds nothing that fits, or the passages do not answer.
         passages: what the model was given and what could be quoted, nearest first.
         nearest: similarity of the best hit. threshold: what it had to reach.
+        mode: how it came about: "ar", "diffusion", or "quote".
     """
 
     question: str
@@ -95,11 +97,19 @@ class Answer:
     passages: tuple[Excerpt, ...]
     nearest: float | None
     threshold: float | None
+    mode: str
 
     @classmethod
-    def abstention(cls, found: RecallResult) -> Answer:
-        """The answer when memory holds nothing that fits."""
-        return cls(found.question, "", False, (), 0.0, True, (), found.nearest, found.threshold)
+    def abstention(cls, found: RecallResult, confidence: float = 0.0) -> Answer:
+        """The answer when memory holds nothing that fits, or what it holds is no answer.
+
+        Args:
+            found: what was recalled.
+            confidence: of a model that read it, that it is none.
+        """
+        return cls(
+            found.question, "", False, (), confidence, True, (), found.nearest, found.threshold, "quote"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The answer as JSON-able values."""
@@ -107,6 +117,7 @@ class Answer:
             "question": self.question,
             "answer": self.text,
             "is_quote": self.is_quote,
+            "mode": self.mode,
             "abstained": self.abstained,
             "confidence": round(self.confidence, 4),
             "citations": [citation.to_dict() for citation in self.citations],

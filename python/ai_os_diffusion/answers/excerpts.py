@@ -81,7 +81,7 @@ def nearest_sentences(
     vector: Vectors,
     hits: Sequence[RecallHit],
     embed: Callable[[Sequence[str]], Vectors],
-    most: int,
+    most: int | None,
 ) -> tuple[Sentence, ...]:
     """Choose the sentences nearest to a question, over all passages that are nearly as near as the best.
 
@@ -90,7 +90,7 @@ def nearest_sentences(
         vector: its embedding, float32[dim].
         hits: passages, best first.
         embed: makes float32[n, dim] of texts.
-        most: how many to choose.
+        most: how many to choose; None is all.
 
     Returns:
         Sentences, nearest first; a text that occurs twice is taken once.

@@ -127,6 +127,7 @@ def answer_sentences(
         excerpts_of(sentences),
         found.nearest,
         found.threshold,
+        "quote" if is_quote else "ar",
     )
 
 

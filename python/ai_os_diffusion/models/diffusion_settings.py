@@ -36,6 +36,8 @@ class DiffusionSettings:
         threshold: confidence at which several positions are committed in one pass.
         chat_template: of the prompts it was trained on; None for the model's own.
         question: how passages and a question about them stand in a user's turn: `{context}`, `{question}`.
+        declines: what it writes where passages do not answer a question; None if it was not trained to.
+        verdicts: what its answers begin with where a reason follows ("Yes: ").
         uncertainty: a `Calibration` of texts that it writes; None where none was fitted.
     """
 
@@ -48,6 +50,8 @@ class DiffusionSettings:
     threshold: float = 0.9
     chat_template: str | None = None
     question: str = "{context}\n\n{question}"
+    declines: str | None = None
+    verdicts: tuple[str, ...] = ()
     uncertainty: Mapping[str, Any] | None = None
 
     @classmethod
@@ -85,6 +89,8 @@ class DiffusionSettings:
             threshold=values.number("threshold", cls.threshold, high=1.0),
             chat_template=values.maybe_text("chat_template"),
             question=question,
+            declines=values.maybe_text("declines"),
+            verdicts=tuple(values.texts("verdicts")) if "verdicts" in values else (),
             uncertainty=_mapping(values, "uncertainty"),
         )
 

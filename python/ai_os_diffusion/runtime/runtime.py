@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ai_os_diffusion.config import Config, load_config
 from ai_os_diffusion.contracts import Message, Metadata
-from ai_os_diffusion.utils.errors import ConfigurationError
+from ai_os_diffusion.utils.errors import ConfigurationError, ModelNotFoundError
 from ai_os_diffusion.utils.lazy_property import lazy_property
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ _SPECIAL_TOKENS = 8
 _REPETITION_PENALTY = 1.0
 # Passages whose sentences are laid beside a question: the right one may be in a passage that is less near.
 _SEARCHED = 10
+# Passages that a short answer is read from.
+_READ = 3
 
 
 def open_runtime(config: Config | None = None) -> Runtime:
@@ -91,9 +93,23 @@ class Runtime:
         engine = self._engine(self.config.model.diffusion)
         engine.conditioner = MemoryConditioner(
             lambda query, most: self.recall(query, top_k=most).near_hits,
-            count=lambda text: int(engine.tokenizer.count(text)[0]),
+            count=self._count_tokens,
         )
         return engine
+
+    @property
+    def has_diffuser(self) -> bool:
+        """Whether the model that writes by diffusion is here."""
+        from ai_os_diffusion.models.local_models import resolve_model
+
+        try:
+            resolve_model(self.config.model.diffusion, models_dir=self.config.models_dir)
+        except ModelNotFoundError:
+            return False
+        return True
+
+    def _count_tokens(self, text: str) -> int:
+        return int(self.diffuser.tokenizer.count(text)[0])
 
     @lazy_property
     def storage(self) -> ArrowStorage:
@@ -236,6 +252,7 @@ class Runtime:
         filter: Metadata | None = None,
         min_similarity: float | None = None,
         max_tokens: int = 96,
+        mode: str | None = None,
     ) -> Iterator[str | Answer]:
         """Answer a question from memory while the model writes.
 
@@ -248,6 +265,9 @@ class Runtime:
             filter: only memories whose metadata has these values.
             min_similarity: as for `recall`.
             max_tokens: length of what the model writes at most.
+            mode: "diffusion" writes a short answer from whole passages, "ar" goes on with a text from the
+                nearest sentence. By default the first where its model is here: it is right more often
+                (docs/design/0830-answers-by-diffusion.md).
 
         Yields:
             Sentences of the text, then the `Answer`. When memory holds nothing that fits, only the
@@ -256,15 +276,41 @@ class Runtime:
         from ai_os_diffusion.answers.answer import Answer
         from ai_os_diffusion.answers.grounding import ANSWER_ENDS, answer_sentences, grounded_prompt
 
+        if mode not in (None, "ar", "diffusion"):
+            raise ConfigurationError(f"mode is {mode!r}, expected 'ar' or 'diffusion'")
         searched = top_k or max(self.config.retrieval.top_k, _SEARCHED)
         found = self.recall(question, top_k=searched, filter=filter, min_similarity=min_similarity)
-        sentences = () if found.abstained else self.nearest_sentences(found)
+        by_diffusion = mode == "diffusion" or (mode is None and self.has_diffuser)
+        # What is written from whole passages may stand in any sentence of them.
+        most = None if by_diffusion else max(self.config.retrieval.sentences, 2)
+        sentences = () if found.abstained else self.nearest_sentences(found, most)
         if not sentences:
             yield Answer.abstention(found)
+            return
+        if by_diffusion:
+            answer = self._short_answer(found, sentences, max_tokens)
+            if answer.text:
+                yield answer.text
+            yield answer
             return
         prompt = grounded_prompt(question, sentences[: self.config.retrieval.sentences])
         stream = self.generate(prompt, max_tokens=max_tokens, stop=ANSWER_ENDS)
         yield from answer_sentences(found, sentences, stream)
+
+    def _short_answer(self, found: RecallResult, sentences: Sequence[Sentence], max_tokens: int) -> Answer:
+        from ai_os_diffusion.answers.short_answer import short_answer
+        from ai_os_diffusion.diffusion import MemoryConditioner
+
+        engine = self.diffuser
+        conditioner = MemoryConditioner(
+            lambda _question, _most: found.near_hits, count=self._count_tokens, most=_READ
+        )
+        read = conditioner.condition(found.question)
+        settings = engine.diffusion_settings
+        # A short answer ends in its first block, one with a reason in the second.
+        length = min(max_tokens, 2 * settings.block_length)
+        written = engine.diffuse(found.question, context=read.passages, max_tokens=length)
+        return short_answer(found, sentences, written, declines=settings.declines, verdicts=settings.verdicts)
 
     def generate(
         self, prompt: str | Sequence[Message], *, max_tokens: int, **sampling: Any
@@ -279,8 +325,13 @@ class Runtime:
         settings = {"temperature": 0.0, "repetition_penalty": _REPETITION_PENALTY, **sampling}
         return self.decoder.generate(prompt, max_tokens=max_tokens, stream=True, **settings)
 
-    def nearest_sentences(self, found: RecallResult) -> tuple[Sentence, ...]:
-        """The sentences of what was recalled that `ask` reads or quotes, nearest first."""
+    def nearest_sentences(self, found: RecallResult, most: int | None = 2) -> tuple[Sentence, ...]:
+        """The sentences of what was recalled that `ask` reads, quotes or cites, nearest first.
+
+        Args:
+            found: what was recalled.
+            most: how many; None is all.
+        """
         from ai_os_diffusion.answers.excerpts import nearest_sentences
 
         return nearest_sentences(
@@ -288,7 +339,7 @@ class Runtime:
             self.encoder.encode_query(found.question),
             found.hits,
             self.encoder.encode_document,
-            most=max(self.config.retrieval.sentences, 2),
+            most,
         )
 
     def _engine(self, name: str) -> ArrowEngine:

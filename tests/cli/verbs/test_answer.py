@@ -134,3 +134,25 @@ def test_arguments_are_decoded_as_files_are(aios, tiny_models, documents):
         result = aios(*args, "--json")
         assert result.exit_code == 0, result.stderr
         assert "café" in result.stdout
+
+
+def test_ask_says_by_which_mode_it_answers(aios, aios_json, tiny_models, documents):
+    aios("add", documents)
+    question = "When does the night train leave?"
+    for mode in ("ar", "diffusion"):
+        answer = aios_json("ask", question, "--mode", mode)
+        assert answer["mode"] in (mode, "quote")
+        assert (answer["mode"] == "quote") == answer["is_quote"]
+    assert aios_json("ask", question)["answer"] == aios_json("ask", question, "--mode", "diffusion")["answer"]
+    wrong = aios("ask", question, "--mode", "best")
+    assert wrong.exit_code == 2
+    assert "mode is 'best', expected 'ar' or 'diffusion'" in wrong.stderr
+
+
+def test_ask_needs_no_diffusion_unless_told(aios, tiny_models, documents, monkeypatch):
+    aios("add", documents)
+    monkeypatch.setenv("AIOS_MODEL_DIFFUSION", "smollm2-diffusion")
+    assert aios("ask", "When does the night train leave?", "--max-tokens", "8").exit_code == 0
+    told = aios("ask", "When does the night train leave?", "--mode", "diffusion")
+    assert told.exit_code == 3
+    assert "aios pull smollm2-diffusion" in told.stderr or "smollm2-diffusion" in told.stderr

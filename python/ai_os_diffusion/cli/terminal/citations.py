@@ -12,6 +12,12 @@ if TYPE_CHECKING:
 
 __all__ = ["citation_of", "nothing_fits", "show_citations", "unreadable"]
 
+_ORIGINS = {
+    "quote": "quoted as it stands there",
+    "ar": "in the model's words",
+    "diffusion": "in the model's words, by diffusion",
+}
+
 
 def show_citations(answer: Answer) -> None:
     """List where the answer stands; a quoted one needs no quotes beside it."""
@@ -22,7 +28,7 @@ def show_citations(answer: Answer) -> None:
         where += page + unreadable(citation)
         said = " > ".join(citation.headings) if answer.is_quote else f"“{' '.join(citation.quote.split())}”"
         show_line(f"[{number}] {where}  {said}".rstrip())
-    origin = "quoted as it stands there" if answer.is_quote else "in the model's words"
+    origin = _ORIGINS[answer.mode]
     show_line(f"{origin}, confidence {answer.confidence:.2f}")
 
 
@@ -45,6 +51,8 @@ def nothing_fits(nearest: float | None, threshold: float | None, *, filtered: bo
         return "no memory meets the filter; aios memory list --json shows what metadata there is"
     if nearest is None:
         return "memory holds nothing here; add documents with: aios add PATH"
+    if threshold is None or nearest >= threshold:
+        return "the passages that fit do not answer this; aios recall shows them"
     return (
         f"nothing in memory fits: the nearest passage reaches {nearest:.2f}, expected {threshold:.2f} or more"
     )

@@ -33,6 +33,15 @@ app = new_app()
 
 MaxTokens = Annotated[int, typer.Option("--max-tokens", min=1, max=4096, help="Length of an answer at most.")]
 
+Mode = Annotated[
+    str | None,
+    typer.Option(
+        "--mode",
+        help="diffusion: a short answer from whole passages; ar: sentence by sentence. By default the first "
+        "where its model is pulled.",
+    ),
+]
+
 
 @app.command()
 def ask(
@@ -43,14 +52,14 @@ def ask(
     source: Source = None,
     min_similarity: MinSimilarity = None,
     max_tokens: MaxTokens = 96,
+    mode: Mode = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Answer a question from memory, with citations.
 
-    The model writes it from the nearest sentences; what they do not hold is left out, and when nothing is
-    left, they are quoted in its place. Ends with code 6 when memory holds nothing that fits: the model is not
-    asked then.
+    What the passages do not hold is left out, and when nothing is left, they are quoted in its place. Ends
+    with code 6 when memory holds nothing that fits, without asking a model, and when what fits is no answer.
     """
     from ai_os_diffusion.answers.answer import Answer
 
@@ -64,6 +73,7 @@ def ask(
             filter=condition,
             min_similarity=min_similarity,
             max_tokens=max_tokens,
+            mode=mode,
         )
         for event in events:
             if isinstance(event, Answer):

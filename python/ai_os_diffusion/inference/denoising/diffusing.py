@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ai_os_diffusion.inference.denoising.diffusion_text import Diffusion, DiffusionStream
     from ai_os_diffusion.inference.fast_tokenizer import FastTokenizer
     from ai_os_diffusion.inference.inference_core import InferenceCore
+    from ai_os_diffusion.models.diffusion_settings import DiffusionSettings
 
 __all__ = ["DiffuseOptions", "DiffusingEngine"]
 
@@ -67,6 +68,26 @@ class DiffusingEngine(ABC):
     folder: Path
     tokenizer: FastTokenizer
     conditioner: MemoryConditioner | None = None
+
+    @property
+    def diffusion_settings(self) -> DiffusionSettings:
+        """How the model writes by diffusion.
+
+        Raises:
+            InferenceError: it does not.
+            ModelLoadError: its card says it wrongly.
+        """
+        from ai_os_diffusion.models.diffusion_settings import DiffusionSettings
+
+        core = self.core
+        described = [about for about in core.cards.in_use(KIND).descriptions if about.kind == KIND]
+        if len(described) != 1:
+            names = ", ".join(about.name for about in described) or "none"
+            raise InferenceError(
+                f"{self.folder.name} writes by diffusion with one card of kind {KIND!r}; attached: {names}"
+            )
+        place = f"card {described[0].name!r}: config"
+        return DiffusionSettings.of(described[0].config, place, core.config.vocab_size)
 
     @property
     @abstractmethod
@@ -143,20 +164,11 @@ class DiffusingEngine(ABC):
     ) -> tuple[Diffuser, CanvasPlan, DiffusionOptions]:
         from ai_os_diffusion.inference.denoising.diffuser import Diffuser
         from ai_os_diffusion.inference.denoising.diffusion_options import DiffusionOptions
-        from ai_os_diffusion.models.diffusion_settings import DiffusionSettings
 
         if modality not in _MODALITIES:
             raise SamplingError(f"modality is {modality!r}, expected one of {', '.join(_MODALITIES)}")
-        core = self.core
+        core, settings = self.core, self.diffusion_settings
         cards = core.cards.in_use(KIND)
-        described = [about for about in cards.descriptions if about.kind == KIND]
-        if len(described) != 1:
-            names = ", ".join(about.name for about in described) or "none"
-            raise InferenceError(
-                f"{self.folder.name} writes by diffusion with one card of kind {KIND!r}; attached: {names}"
-            )
-        place = f"card {described[0].name!r}: config"
-        settings = DiffusionSettings.of(described[0].config, place, core.config.vocab_size)
         end = self.tokenizer.eos_id
         end_ids = frozenset(core.config.eos_token_ids or (() if end is None else (end,)))
         diffuser = Diffuser(core, cards, self.tokenizer, settings, end_ids)
