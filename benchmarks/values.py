@@ -9,7 +9,10 @@ from typing import Any
 
 __all__ = ["DECLINED", "dates", "holds", "is_declined", "numbers", "same_value", "words"]
 
-DECLINED = ("not stated", "not mentioned", "not given", "not specified", "not known", "unknown", "no answer")
+DECLINED = (
+    *("not stated", "not mentioned", "not given", "not specified", "not known", "unknown", "no answer"),
+    *("does not mention", "does not say", "does not state", "does not specify", "no information"),
+)
 """How texts say that nothing was told."""
 
 _TOKEN = re.compile(r"\d+(?:[.,:]\d+)*|[^\W\d_]+")
