@@ -23,6 +23,9 @@ ANSWER_ROOM = 32
 
 SLOT_ROOM = 12
 FORM_ROOM = 200
+UNREAD = "(unread)"
+"""Stands for each value of a form that does not parse."""
+
 FORM_TASK = "Fill in the template."
 
 _NULL, _END = int(TRAINED["null_id"]), int(TRAINED["end_ids"][0])
@@ -51,6 +54,14 @@ class Wrote:
     passes: int
     read_s: float
     write_s: float
+
+
+def prompt_of(engine: ArrowEngine, context: str, question: str | None = None) -> np.ndarray:
+    """Ids of a prompt as cards are trained with: a question about passages, or a text as it is."""
+    if question is not None:
+        context = TRAINED["question"].format(context=context, question=question)
+    turns = [{"role": "user", "content": context}]
+    return engine.tokenizer.apply_chat_template(turns, tokenize=True, chat_template=TRAINED["chat_template"])
 
 
 class Writer(ABC):
@@ -110,14 +121,14 @@ class LeftToRight(Writer):
         """As `Writer.answer`."""
         context = "\n\n".join(passages)
         if self._has_card:
-            asked = TRAINED["question"].format(context=context, question=question)
+            prompt = prompt_of(self._engine, context, question)
         else:
-            asked = (
+            prompt = self._turn(
                 f"{context}\n\nQuestion: {question}\nAnswer as briefly as you can, from this text alone. "
                 'A question for yes or no is answered "Yes: reason" or "No: reason". '
                 'What the text does not say is "not stated".'
             )
-        found = self._engine.generate(self._turn(asked), max_tokens=ANSWER_ROOM)
+        found = self._engine.generate(prompt, max_tokens=ANSWER_ROOM)
         return Wrote(
             self._text(found.tokens).strip(), found.usage.completion_tokens, *map(float, found.timings)
         )
@@ -136,11 +147,10 @@ class LeftToRight(Writer):
             value, _ = json.JSONDecoder().raw_decode(text[max(0, text.find("{")) :])
         except ValueError:
             value = {}
-        filled = {name: value.get(name) if isinstance(value, dict) else None for name in form}
         # What does not parse is wrong everywhere, not rightly empty.
-        unread = dict.fromkeys(form, "?")
-        timings = map(float, found.timings)
-        return Wrote(filled if value else unread, found.usage.completion_tokens, *timings)
+        is_read = isinstance(value, dict) and bool(value)
+        filled = {name: value.get(name) if is_read else UNREAD for name in form}
+        return Wrote(filled, found.usage.completion_tokens, *map(float, found.timings))
 
     def _slots(self, notes: str, form: Mapping[str, str]) -> Wrote:
         template = Template(template_of(form))
@@ -184,11 +194,9 @@ class LeftToRight(Writer):
         return _native.Sampler()
 
     def _turn(self, text: str) -> np.ndarray:
-        chat = TRAINED["chat_template"] if self._has_card else None
-        turns = [{"role": "user", "content": text}]
-        if chat is None:
-            return self._engine.tokenizer.apply_chat_template(turns, tokenize=True)
-        return self._engine.tokenizer.apply_chat_template(turns, tokenize=True, chat_template=chat)
+        if self._has_card:
+            return prompt_of(self._engine, text)
+        return self._engine.tokenizer.apply_chat_template([{"role": "user", "content": text}], tokenize=True)
 
     def _encode(self, text: str) -> np.ndarray:
         tokenizer = self._engine.tokenizer
