@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from ai_os_diffusion.diffusion import MemoryConditioner
+from ai_os_diffusion.diffusion import Calibration, MemoryConditioner, UncertaintyEstimator
 from ai_os_diffusion.diffusion.denoiser import Ask
 from ai_os_diffusion.inference import ArrowEngine
 from ai_os_diffusion.inference.denoising.diffusion_options import SAMPLERS
@@ -103,6 +103,7 @@ def test_a_calibration_says_how_likely_a_text_is_wrong(wide_decoder_dir, tmp_pat
         with plain.using(card(plain, tmp_path / "b.parquet", {**CONFIG, "uncertainty": told})):
             found = plain.diffuse("Tell me", max_tokens=8)
         assert found.tokens == first.tokens
+        assert found.uncertainty == UncertaintyEstimator(Calibration.of(told))(found.trajectory)
         odds = 0.5 + 1.5 * (np.log1p(-found.log_confidence) - 1.0) / 2.0
         assert found.uncertainty == pytest.approx(1 / (1 + np.exp(-odds)))
         for config in ({"uncertainty": 3}, {"uncertainty": {"bias": 1}}):

@@ -213,7 +213,7 @@ class Diffuser:
         ]
         found.fills, found.value, found.steps = fills, value, written.passes
         found.log_confidence = float(np.log(np.maximum(confidence[counted], 1e-30), dtype=np.float64).sum())
-        trajectory = Trajectory(
+        found.trajectory = trajectory = Trajectory(
             confidence[counted],
             progress.joined("entropy")[counted],
             written.passes,

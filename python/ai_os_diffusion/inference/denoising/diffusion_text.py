@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ai_os_diffusion.diffusion import Recalled
+from ai_os_diffusion.diffusion import Recalled, Trajectory
 
 __all__ = ["Diffusion", "DiffusionStep", "DiffusionStream", "DiffusionTimings", "TokenAlternative"]
 
@@ -41,6 +41,7 @@ class Diffusion(str):
         steps: forward passes, the reading of the prompt not counted.
         log_confidence: sum of the logarithms of the confidences of all that was committed up to the end, the
             end token too: the surer, the nearer to 0.
+        trajectory: how it was written, its end included, for an `UncertaintyEstimator` with further evidence.
         uncertainty: probability that the text is wrong; None where the model has no calibration.
         memories: what it was written from, nearest first, where memory was asked.
         finish_reason: "stop" (an end token), "length" (all positions were written) or "abandoned" (the stream
@@ -58,6 +59,7 @@ class Diffusion(str):
     value: Any
     steps: int
     log_confidence: float
+    trajectory: Trajectory
     uncertainty: float | None
     memories: tuple[Recalled, ...]
     finish_reason: str
