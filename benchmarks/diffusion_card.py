@@ -21,24 +21,10 @@ from models import card_file, converted
 from squad import judged, questions
 
 # How the cards of training/diffusion_card are trained; it stands in a card once it was converted.
-TRAINED = {
-    "mask_id": 4,
-    "null_id": 16,
-    "end_ids": [2],
-    "attention": "prefix",
-    "block_length": 16,
-    "threshold": 0.9,
-    "chat_template": (
-        "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + m.content }}"
-        "{{ '<|im_end|>\\n' }}{% endfor %}"
-        "{{ '<|im_start|>assistant\\n' }}"
-    ),
-    "declines": "not stated",
-    "verdicts": ["Yes: ", "No: "],
-    "question": "{context}\n\nQuestion: {question}\nAnswer:",
-}
-
-ABOUT = {"kind": "diffusion", "config": TRAINED, "row_ids": [TRAINED["mask_id"], TRAINED["null_id"]]}
+ABOUT = json.loads(
+    (Path(__file__).resolve().parents[1] / "training/diffusion_card/about.json").read_text(encoding="utf-8")
+)
+TRAINED = ABOUT["config"]
 
 
 def main() -> None:
