@@ -1,4 +1,4 @@
-"""The main job, end to end: pull two models, remember real documents, recall, answer with citations.
+"""The main job, end to end: pull the models, remember real documents, recall, answer with citations.
 
 The documents are the reference of this Python's standard library, as the interpreter carries it, and the
 documentation of this project. Nothing is prepared: the questions in `questions.jsonl` were written before
@@ -35,6 +35,12 @@ TO_ANSWER = [
     "how do I make a temporary folder?",
 ]
 UNFITTING = "who won the football world cup in 1998?"
+INFILL = "A temporary folder is made with the module {} of the standard library."
+FORM = {"module": str, "function": str, "returns": str}
+TO_FILL = "Which function of which module returns how much space is left on a disk, and as what?"
+
+
+ORIGINS = {"quote": "quoted", "ar": "written from left to right", "diffusion": "written by diffusion"}
 
 
 @contextmanager
@@ -53,8 +59,8 @@ def size_mb(path: Path) -> float:
 
 
 def get_models(models_dir: Path) -> None:
-    """Pull both models; nothing is fetched when they are here."""
-    for name in ("minilm", "smollm2"):
+    """Pull the models; nothing is fetched when they are here."""
+    for name in ("minilm", "smollm2", "smollm2-diffusion"):
         with ProgressBar(unit="bytes") as bar:
             folder = pull(name, models_dir=models_dir, progress=bar)
         metadata = json.loads((folder / "metadata.json").read_text(encoding="utf-8"))
@@ -105,12 +111,12 @@ def measure_recall(runtime: Runtime) -> float:
     return recall
 
 
-def answer(runtime: Runtime, question: str) -> Answer:
+def answer(runtime: Runtime, question: str, mode: str) -> Answer:
     """Print an answer sentence by sentence, then what it stands on."""
     print(f"\n? {question}")
     start, first = time.perf_counter(), None
     result: Answer | None = None
-    for event in runtime.ask_stream(question):
+    for event in runtime.ask_stream(question, mode=mode):
         if isinstance(event, Answer):
             result = event
             continue
@@ -128,8 +134,23 @@ def answer(runtime: Runtime, question: str) -> Answer:
         print(f"\n  [{shown}:{citation.line}] {said}", end="")
     total = time.perf_counter() - start
     print(f"\n  first word after {first or total:.2f} s, done after {total:.2f} s", end="")
-    print(f", confidence {result.confidence:.2f}")
+    print(f", confidence {result.confidence:.2f}, {ORIGINS[result.mode]}")
     return result
+
+
+def write_by_diffusion(runtime: Runtime) -> None:
+    """Show passes of a text with a gap, and an object whose values are found in memory."""
+    engine = runtime.diffuser
+    stream = engine.diffuse_stream(infill=INFILL, max_fill=4)
+    print()
+    for step in stream:
+        print(f"  {step.step}: {''.join('░' if token is None else token for token in step.canvas)}")
+    print(stream.diffusion)
+    form = engine.diffuse(TO_FILL, template=FORM, memory_guided=True)
+    print(f"\n? {TO_FILL}\n{form}")
+    for text in (stream.diffusion, form):
+        tokens, seconds = len(text.tokens), text.timings.write_s
+        print(f"  {tokens} tokens in {text.steps} passes, {tokens / seconds:.0f} tokens a second")
 
 
 def main() -> int:
@@ -144,11 +165,14 @@ def main() -> int:
             remember(runtime)
         with step("Recall: questions in everyday words", timings):
             measure_recall(runtime)
-        with step("Answers, with citations", timings):
-            for question in TO_ANSWER:
-                answer(runtime, question)
+        for mode, title in (("ar", "from left to right, or quoted"), ("diffusion", "by diffusion")):
+            with step(f"Answers {title}, with citations", timings):
+                for question in TO_ANSWER:
+                    answer(runtime, question, mode)
+        with step("Gaps and templates, by diffusion", timings):
+            write_by_diffusion(runtime)
         with step("A question that nothing in memory fits", timings):
-            abstained = answer(runtime, UNFITTING).abstained
+            abstained = answer(runtime, UNFITTING, "diffusion").abstained
     print("\n── Timings and sizes")
     for title, seconds in timings.items():
         print(f"{seconds:8.2f} s  {title}")
@@ -157,6 +181,7 @@ def main() -> int:
     aios = f".venv/bin/aios --store {store}"
     print("\nTry next:")
     print(f'  {aios} ask "how do I escape HTML?"')
+    print(f'  {aios} diffuse --infill "The capital of France is {{}}."')
     print(f"  {aios} add PATH-OF-YOUR-NOTES")
     print(f'  {aios} recall "compare two files" --json')
     return 0 if abstained else 1

@@ -19,8 +19,8 @@ PUBLIC = {
         "Recalled Trajectory UncertaintyEstimator UniformCorruption Written"
     ),
     "ai_os_diffusion.inference": (
-        "ArrowEngine Diffusion DiffusionStream FastTokenizer Generation GenerationStream InferenceCore "
-        "WeightLoader get_best_device get_cpu_features get_device_info is_rocm_platform "
+        "ArrowEngine Diffusion DiffusionStep DiffusionStream FastTokenizer Generation GenerationStream "
+        "InferenceCore WeightLoader get_best_device get_cpu_features get_device_info is_rocm_platform "
         "is_vulkan_available print_device_info"
     ),
     "ai_os_diffusion.models.convert": "ConvertReport convert_model",

@@ -30,11 +30,12 @@ def short_answer(
     *,
     declines: str | None,
     verdicts: Sequence[str],
+    least: float = 0.0,
 ) -> Answer:
     """What may be shown of a short answer.
 
-    Every part of it must be held by a sentence of the passages; where one is not, the nearest sentences are
-    the answer.
+    Every part of it must be held by a sentence of the passages; where one is not, or where it is too likely
+    wrong, the nearest sentences are the answer.
 
     Args:
         found: what was recalled.
@@ -42,12 +43,14 @@ def short_answer(
         written: the answer.
         declines: what the model writes where the passages do not answer; None if it never does.
         verdicts: what it begins with where a reason follows: the passages hold the reason alone.
+        least: probability of being right that an answer, or declining, must reach to be believed.
     """
     text = written.text.strip()
     probability = 1.0 if written.uncertainty is None else 1.0 - written.uncertainty
-    if declines is not None and _plain(text) == _plain(declines):
+    if declines is not None and _plain(text) == _plain(declines) and probability >= least:
         return Answer.abstention(found, probability)
-    citations = _citations(_without_verdict(text, verdicts), found.question, sentences)
+    said = _without_verdict(text, verdicts)
+    citations = _citations(said, found.question, sentences) if probability >= least else None
     is_held = citations is not None
     if citations is None:
         check = AnswerCheck(found.question, sentences)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ai_os_diffusion.inference.arrow_engine import ArrowEngine
-    from ai_os_diffusion.inference.denoising.diffusion_text import Diffusion, DiffusionStream
+    from ai_os_diffusion.inference.denoising.diffusion_text import Diffusion, DiffusionStep, DiffusionStream
     from ai_os_diffusion.inference.device_utils import (
         get_best_device,
         get_cpu_features,
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ArrowEngine",
     "Diffusion",
+    "DiffusionStep",
     "DiffusionStream",
     "FastTokenizer",
     "Generation",
@@ -44,6 +45,7 @@ __all__ = [
 _HOMES = {
     "ArrowEngine": "arrow_engine",
     "Diffusion": "denoising.diffusion_text",
+    "DiffusionStep": "denoising.diffusion_text",
     "DiffusionStream": "denoising.diffusion_text",
     "FastTokenizer": "fast_tokenizer",
     "Generation": "generation.generation_stream",

@@ -34,6 +34,7 @@ _REPETITION_PENALTY = 1.0
 _SEARCHED = 10
 # Passages that a short answer is read from.
 _READ = 3
+_LIKELIER_RIGHT = 0.5
 
 
 def open_runtime(config: Config | None = None) -> Runtime:
@@ -266,8 +267,8 @@ class Runtime:
             min_similarity: as for `recall`.
             max_tokens: length of what the model writes at most.
             mode: "diffusion" writes a short answer from whole passages, "ar" goes on with a text from the
-                nearest sentence. By default the first where its model is here: it is right more often
-                (docs/design/0830-answers-by-diffusion.md).
+                nearest sentence. By default the first where its model is here and it is likelier right than
+                wrong, else the nearest sentences are quoted (docs/design/0830-answers-by-diffusion.md).
 
         Yields:
             Sentences of the text, then the `Answer`. When memory holds nothing that fits, only the
@@ -288,7 +289,7 @@ class Runtime:
             yield Answer.abstention(found)
             return
         if by_diffusion:
-            answer = self._short_answer(found, sentences, max_tokens)
+            answer = self._short_answer(found, sentences, max_tokens, 0.0 if mode else _LIKELIER_RIGHT)
             if answer.text:
                 yield answer.text
             yield answer
@@ -297,7 +298,9 @@ class Runtime:
         stream = self.generate(prompt, max_tokens=max_tokens, stop=ANSWER_ENDS)
         yield from answer_sentences(found, sentences, stream)
 
-    def _short_answer(self, found: RecallResult, sentences: Sequence[Sentence], max_tokens: int) -> Answer:
+    def _short_answer(
+        self, found: RecallResult, sentences: Sequence[Sentence], max_tokens: int, least: float
+    ) -> Answer:
         from ai_os_diffusion.answers.short_answer import short_answer
         from ai_os_diffusion.diffusion import MemoryConditioner
 
@@ -310,7 +313,14 @@ class Runtime:
         # A short answer ends in its first block, one with a reason in the second.
         length = min(max_tokens, 2 * settings.block_length)
         written = engine.diffuse(found.question, context=read.passages, max_tokens=length)
-        return short_answer(found, sentences, written, declines=settings.declines, verdicts=settings.verdicts)
+        return short_answer(
+            found,
+            sentences,
+            written,
+            declines=settings.declines,
+            verdicts=settings.verdicts,
+            least=least,
+        )
 
     def generate(
         self, prompt: str | Sequence[Message], *, max_tokens: int, **sampling: Any
