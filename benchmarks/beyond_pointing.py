@@ -2,8 +2,9 @@
 
 Cards are safetensors files, converted here as `aios convert` does, or cards. Each answers the sets of
 `beyond_pointing/`, which were written before the first run: yes or no with the reason, answers put together
-from two passages, forms filled from notes. `--causal` is a card for the next token, trained on what the
-diffusion card was trained on; `--base` the decoder as it is. Values are compared by `values.py`.
+from two passages, forms filled from notes. "yes_no" asks in the words that cards are trained with ("True or
+false?"), "yes_no_plain" as people do. `--causal` is a card for the next token, trained on what the diffusion
+card was trained on; `--base` the decoder as it is. Values are compared by `values.py`.
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ def measured(writer: Writer, names: Sequence[str], limit: int | None, keep: Call
     """Figures of a writer on each set."""
     figures: dict[str, dict[str, float]] = {}
     for name in names:
-        rows = lines_of(SETS / f"{name}.jsonl")[:limit]
+        rows = lines_of(SETS / f"{name.removesuffix('_plain')}.jsonl")[:limit]
         marks: list[Marks] = []
         wrote: list[Wrote] = []
         for row in rows:
@@ -99,8 +100,9 @@ def measured(writer: Writer, names: Sequence[str], limit: int | None, keep: Call
                 wrote.append(writer.fill(row["notes"], row["template"]))
                 own = judge_form(row, wrote[-1].value)
             else:
-                wrote.append(writer.answer(row["passages"], row["question"]))
-                judge = judge_yes_no if name == "yes_no" else judge_two_passages
+                asked = writer.yes_no if name == "yes_no" else "{}"
+                wrote.append(writer.answer(row["passages"], asked.format(row["question"])))
+                judge = judge_two_passages if name == "two_passages" else judge_yes_no
                 own = [judge(row, wrote[-1].value)]
             marks += own
             keep(set=name, id=row["id"], said=wrote[-1].value, marks=own)
@@ -147,7 +149,7 @@ def main() -> None:
     for kind in ("diffusion", "causal", "reader"):
         parser.add_argument(f"--{kind}", type=Path, help="a card, its source, or the folder of that")
     parser.add_argument("--base", action="store_true", help="the decoder without a card as well")
-    parser.add_argument("--sets", default="yes_no,two_passages,templates")
+    parser.add_argument("--sets", default="yes_no,yes_no_plain,two_passages,templates")
     parser.add_argument("--threads", type=int, help="of a forward pass; by default one for each core")
     parser.add_argument("--limit", type=int, help="only the first of each set")
     parser.add_argument("--keep", type=Path, help="where everything that was written is kept, as JSON lines")

@@ -23,6 +23,9 @@ ANSWER_ROOM = 32
 
 SLOT_ROOM = 12
 FORM_ROOM = 200
+TRAINED_YES_NO = "{} True or false?"
+"""How cards are asked for yes or no in their training."""
+
 UNREAD = "(unread)"
 """Stands for each value of a form that does not parse."""
 
@@ -65,7 +68,13 @@ def prompt_of(engine: ArrowEngine, context: str, question: str | None = None) ->
 
 
 class Writer(ABC):
-    """One way of answering."""
+    """One way of answering.
+
+    Attributes:
+        yes_no: how a question for yes or no is put.
+    """
+
+    yes_no = "{}"
 
     @abstractmethod
     def answer(self, passages: Sequence[str], question: str) -> Wrote:
@@ -88,6 +97,8 @@ class ByDiffusion(Writer):
         engine: with its diffusion card.
         settings: further settings of `diffuse`.
     """
+
+    yes_no = TRAINED_YES_NO
 
     def __init__(self, engine: ArrowEngine, **settings: Any) -> None:
         self._engine, self._settings = engine, settings
@@ -116,6 +127,7 @@ class LeftToRight(Writer):
 
     def __init__(self, engine: ArrowEngine, *, has_card: bool, in_slots: bool) -> None:
         self._engine, self._has_card, self._in_slots = engine, has_card, in_slots
+        self.yes_no = TRAINED_YES_NO if has_card else "{}"
 
     def answer(self, passages: Sequence[str], question: str) -> Wrote:
         """As `Writer.answer`."""
