@@ -153,6 +153,47 @@ def test_a_card_is_named_as_its_file_has_it_and_survives_rounding():
     assert torch.all((back - card[f"{name}.weight"]).abs() <= 0.51 / 127 * largest + 1e-6)
 
 
+def test_layers_merged_with_their_cards_write_and_learn_as_the_factors_do(changed_decoder):
+    from decoder import projected
+
+    block, x = changed_decoder.layers[0], torch.randn(5, 128).bfloat16()
+    linears = block.gate_proj, block.up_proj
+    for linear, ours in zip(linears, projected(x, *linears), strict=True):
+        a, b = (factor.detach().clone().requires_grad_() for factor in (linear.a, linear.b))
+        theirs = x.float() @ linear.weight.float().T + linear.scale * (x.float() @ a.T) @ b.T
+        torch.testing.assert_close(ours.float(), theirs, atol=0.05 * theirs.std().item(), rtol=0.02)
+        wanted = torch.randn_like(theirs)
+        (theirs * wanted).sum().backward()
+        (ours.float() * wanted).sum().backward(retain_graph=True)
+        for factor, expected in ((linear.a, a.grad), (linear.b, b.grad)):
+            apart = (factor.grad - expected).norm() / expected.norm()
+            assert apart < 0.02
+
+
+def test_written_questions_are_trained_on_and_never_judged_by(tmp_path):
+    import gzip
+    import json
+
+    from open_data import OpenData
+
+    (tmp_path / "reader").mkdir()
+    for name, source in (("extractive", "people"), ("written", "written")):
+        with gzip.open(tmp_path / "reader" / f"{name}.jsonl.gz", "wt") as out:
+            for number in range(200):
+                row = {
+                    "question": "Where?",
+                    "context": f"It is in {number} {source}.",
+                    "answers": [{"text": str(number), "start": 9}],
+                    "source": source,
+                    "lang": "en",
+                }
+                out.write(json.dumps(row) + "\n")
+    with gzip.open(tmp_path / "reader" / "nli.jsonl.gz", "wt"):
+        pass
+    assert set(OpenData(tmp_path, held_out=False).by_source) == {"people", "written"}
+    assert set(OpenData(tmp_path, held_out=True).by_source) == {"people"}
+
+
 def test_training_goes_on_from_a_card_and_refuses_one_of_another_rank():
     from decoder import Decoder, quantised
 

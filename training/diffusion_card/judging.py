@@ -111,7 +111,12 @@ class Judge:
                     one.texts, (piece for piece in example.pieces if piece.written), strict=True
                 )
             ]
-            found[kind] = _percent([normalised(said) == normalised(text) for said, text in slots if text])
+            full = [(said, text) for said, text in slots if text]
+            found[kind] = _percent([normalised(said) == normalised(text) for said, text in full])
+            if kind in ("yes_no", "two_parts"):
+                found[f"{kind}_f1"] = _percent([token_f1(said, text) for said, text in full])
+            if kind == "yes_no":
+                found["verdict"] = _percent([_verdict(said) == _verdict(text) for said, text in full])
             if kind == "template":
                 found["left_empty"] = _percent([not said.strip() for said, text in slots if not text])
         return found
@@ -266,6 +271,11 @@ def _slots(encoder: TextEncoder, frame: list[int], row: list[int]) -> tuple[str,
                 slots.append([])
             slots[-1].append(row[index])
     return tuple(map(encoder.decode, slots))
+
+
+def _verdict(answer: str) -> str:
+    """The word before the reason."""
+    return normalised(answer.partition(":")[0])
 
 
 def _percent(values: list[float]) -> float:

@@ -28,7 +28,7 @@ _SOURCE_WEIGHT = {
     "AfriQA": 0.5,
     "COVID-QA": 0.3,
     "SleepQA": 0.4,
-    "written": 0.5,
+    "written": 0.35,
 }
 _TEXT_WEIGHT = {"novels": 0.25, "sgd_dialogues": 0.4}
 _TASK_WEIGHT = {
@@ -69,11 +69,11 @@ class OpenData:
     def __init__(self, folder: Path, *, held_out: bool) -> None:
         self.by_source: dict[str, list[dict]] = defaultdict(list)
         self.questions_of: dict[str, list[dict]] = defaultdict(list)
-        # The second, where it is there, is what `questions.py` wrote.
-        for name in ("extractive", "written"):
-            path = folder / "reader" / f"{name}.jsonl.gz"
-            if name == "extractive" or path.exists():
-                self._read_questions(path, held_out)
+        self._read_questions(folder / "reader" / "extractive.jsonl.gz", held_out)
+        # What `questions.py` wrote, where it is there; cards are judged by questions of people alone.
+        written = folder / "reader" / "written.jsonl.gz"
+        if written.exists() and not held_out:
+            self._read_questions(written, held_out)
         self.sources = [
             name for name, found in self.by_source.items() if any(row["answers"] for row in found)
         ]

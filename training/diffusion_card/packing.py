@@ -19,14 +19,14 @@ MASK, NULL, START, END = 4, 16, 1, 2
 IGNORED = -100
 
 MIXTURE = {
-    "grounded": 0.36,
-    "unanswerable": 0.07,
-    "cloze": 0.11,
-    "yes_no": 0.08,
-    "two_parts": 0.07,
+    "grounded": 0.38,
+    "unanswerable": 0.08,
+    "cloze": 0.07,
+    "yes_no": 0.10,
+    "two_parts": 0.11,
     "template": 0.07,
-    "task": 0.09,
-    "plain": 0.08,
+    "task": 0.06,
+    "plain": 0.06,
     "infill": 0.07,
 }
 """Share of the positions of a batch that each kind of example takes, where nothing else is asked for."""

@@ -8,6 +8,7 @@ import json
 import math
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -35,9 +36,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--base", type=Path, required=True, help="SmolLM2-135M-Instruct as GGUF")
     parser.add_argument("--tokenizer", type=Path, required=True, help="its tokenizer.json")
     parser.add_argument("--out", type=Path, required=True, help="folder of the card, the log and the state")
-    parser.add_argument(
-        "--seconds", type=float, required=True, help="time to train; the rate follows the clock"
+    end = parser.add_mutually_exclusive_group(required=True)
+    end.add_argument(
+        "--seconds", type=float, help="time to train, judgements in between counted; the rate follows it"
     )
+    end.add_argument("--until", type=float, help="or train to this time of the clock, in seconds since 1970")
     parser.add_argument("--card", type=Path, help="begin from this card, of the same rank")
     parser.add_argument("--objective", choices=("diffusion", "causal"), default="diffusion")
     parser.add_argument(
@@ -51,7 +54,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=12)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--judge-every", type=float, default=240, help="seconds between two judgements")
-    parser.add_argument("--questions", type=int, default=500, help="questions to judge by")
+    parser.add_argument("--questions", type=int, default=500, help="questions to judge by; 0 judges nothing")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     return parser.parse_args()
 
@@ -171,11 +174,17 @@ class Training:
             self.decoder.load_state_dict(state["decoder"])
             self._optimizer.load_state_dict(state["optimizer"])
             self._step, self._seconds = state["step"], state["seconds"]
-        self._judge = Judge(a.data, TextEncoder(a.tokenizer), count=a.questions, objective=a.objective)
+        # Its workers read their data while this process reads its own.
+        self._stream = self._batches()
+        self._judge = (
+            Judge(a.data, TextEncoder(a.tokenizer), count=a.questions, objective=a.objective)
+            if a.questions
+            else None
+        )
         self._attending = Attending(self.decoder, a.length, a.device)
+        self._end = a.seconds or self._seconds + a.until - time.time()
 
-    def run(self) -> None:
-        """Train until the time is over, then judge and write the card."""
+    def _batches(self) -> Iterator[dict[str, Tensor]]:
         a = self._a
         batches = Batches(
             a.data,
@@ -187,19 +196,23 @@ class Training:
             mixture=dict.fromkeys(a.kinds.split(","), 1.0) if a.kinds else MIXTURE,
         )
         first = self._step * a.accumulate * self._team.size + self._team.rank
-        loader = torch.utils.data.DataLoader(
-            batches,
-            batch_size=None,
-            sampler=itertools.count(first, self._team.size),
-            num_workers=a.workers,
+        sampler = itertools.count(first, self._team.size)
+        return iter(
+            torch.utils.data.DataLoader(batches, batch_size=None, sampler=sampler, num_workers=a.workers)
         )
-        stream = iter(loader)
+
+    def run(self) -> None:
+        """Train until the time is over, then judge and write the card."""
+        a, team = self._a, self._team
         judged, begun, losses = self._seconds, None, []
-        while self._seconds < a.seconds:
-            losses.append(self._advance([next(stream) for _ in range(a.accumulate)]))
+        while self._seconds < self._end:
+            losses.append(self._advance([next(self._stream) for _ in range(a.accumulate)]))
             now = time.monotonic()
-            # The first step compiles, which is not training.
-            self._seconds = self._team.agreed(self._seconds + (now - begun if begun else 0.0))
+            if begun is None:
+                # The first step compiles, which is not training.
+                self._end = team.agreed(a.seconds or self._seconds + a.until - time.time())
+            else:
+                self._seconds = team.agreed(self._seconds + now - begun)
             begun = now
             if self._step % 50 == 0:
                 self._say(loss=round(torch.stack(losses).mean().item(), 4))
@@ -207,18 +220,18 @@ class Training:
             if self._seconds - judged >= a.judge_every:
                 judged = self._seconds
                 self._rest("quick")
-                begun = time.monotonic()
         self._rest("whole")
 
     def _rest(self, judgement: str) -> None:
         """Judge and save, in the first process; the others wait for it."""
         if self._team.rank == 0:
-            self._say(**self._judged(getattr(self._judge, judgement)))
             self.save()
+            if self._judge:
+                self._say(**self._judged(getattr(self._judge, judgement)))
         self._team.agreed(0.0)
 
     def _advance(self, batches: list[dict[str, Tensor]]) -> Tensor:
-        rate = self._a.rate * learning_rate(self._seconds / self._a.seconds)
+        rate = self._a.rate * learning_rate(min(1.0, self._seconds / self._end))
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         total = torch.zeros((), device=self._a.device)
