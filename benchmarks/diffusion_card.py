@@ -1,9 +1,9 @@
-"""What a diffusion card answers on SmolLM2: `diffusion_card.py CARD [--questions 500]`.
+"""What a diffusion card answers on SmolLM2: `diffusion_card.py CARD [--questions 500] [--threshold 0.9]`.
 
-CARD is its safetensors file, converted here as `aios convert` does, or the card itself. Questions of
-`squad_dev_a` (AIOS_DATA) on their own paragraph, by `engine.diffuse(question, context=paragraph)`: the prompt
-is read once, its tokens seeing each other; behind it a block is filled, each pass committing what it is sure
-of (arXiv:2505.22618).
+CARD is its safetensors file, converted here as `aios convert` does, or the card itself, whose threshold is
+its own. Questions of `squad_dev_a` (AIOS_DATA) on their own paragraph, by `engine.diffuse(question,
+context=paragraph)`: the prompt is read once, its tokens seeing each other; behind it a block is filled, each
+pass committing what it is sure of (arXiv:2505.22618).
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("card", type=Path, nargs="?", help="a card, its source, or the folder of that")
     parser.add_argument("--questions", type=int, default=500)
+    parser.add_argument("--threshold", type=float, default=TRAINED["threshold"])
     options = parser.parse_args()
     if options.card is None or not options.card.exists():
         print(f"skipped: {Path(sys.argv[0]).name} needs a diffusion card for smollm2 as its argument")
@@ -41,8 +42,9 @@ def main() -> None:
     # Those that the recipe judges its cards by.
     asked = random.Random(0).sample(questions(data_dir(as_argument=False)), options.questions)
     base = converted("smollm2", None)
+    about = ABOUT | {"config": TRAINED | {"threshold": options.threshold}}
     with tempfile.TemporaryDirectory() as folder, ArrowEngine(base, device="cpu") as engine:
-        engine.attach(card_file(options.card, base, Path(folder), ABOUT))
+        engine.attach(card_file(options.card, base, Path(folder), about))
         begun = time.perf_counter()
         written = [engine.diffuse(one.text, context=one.paragraph) for one in asked]
         seconds = time.perf_counter() - begun
