@@ -32,6 +32,7 @@ def _recipe(monkeypatch):
         "judging",
         "train",
         "questions",
+        "blend",
     ):
         sys.modules.pop(name, None)
 
@@ -262,6 +263,42 @@ def test_tokens_behind_prompts_are_those_of_whole_passes(changed_decoder):
             assert logits[written[row, step]] >= logits.max() - 0.1
             ids.append(int(written[row, step]))
         assert ids[-1] == END or len(ids) == len(prompt) + 6
+
+
+def test_a_blend_is_the_mean_of_its_cards(tmp_path, monkeypatch):
+    from blend import main
+    from decoder import Decoder, quantised, restored
+    from safetensors import safe_open
+    from safetensors.torch import load_file, save_file
+
+    cards = []
+    for seed, name in enumerate("ab"):
+        torch.manual_seed(seed)
+        decoder = Decoder(tiny_weights(), rank=4)
+        with torch.no_grad():
+            for value in decoder.parameters():
+                value.add_(torch.randn_like(value))
+        save_file(quantised(decoder.card()), tmp_path / name, {"made": name})
+        cards.append(restored(load_file(tmp_path / name)))
+    parts = [f"{tmp_path / name}={share}" for name, share in (("a", 0.25), ("b", 0.75))]
+    monkeypatch.setattr(sys, "argv", ["blend.py", str(tmp_path / "out"), *parts])
+    main()
+    for name, value in restored(load_file(tmp_path / "out")).items():
+        mean = 0.25 * cards[0][name] + 0.75 * cards[1][name]
+        torch.testing.assert_close(value, mean, atol=mean.abs().max().item() / 120, rtol=0)
+    with safe_open(tmp_path / "out", "pt") as out:
+        assert out.metadata() == {"made": "b"}
+
+
+def test_cards_that_do_not_fit_are_not_blended():
+    from blend import blended
+    from decoder import Decoder
+
+    card, other = (Decoder(tiny_weights(), rank=rank).card() for rank in (4, 8))
+    with pytest.raises(ValueError, match="expected 1"):
+        blended([(card, 0.5), (card, 0.6)])
+    with pytest.raises(ValueError, match="shapes"):
+        blended([(card, 0.5), (other, 0.5)])
 
 
 def test_samples_are_among_the_likeliest():

@@ -28,7 +28,7 @@ _SOURCE_WEIGHT = {
     "AfriQA": 0.5,
     "COVID-QA": 0.3,
     "SleepQA": 0.4,
-    "written": 0.35,
+    "written": 1.2,
 }
 _TEXT_WEIGHT = {"novels": 0.25, "sgd_dialogues": 0.4}
 _TASK_WEIGHT = {
