@@ -14,7 +14,7 @@ PUBLIC = {
     ),
     "ai_os_diffusion.contracts": "Chunk Hit Memory Message Metadata TokenCounter",
     "ai_os_diffusion.diffusion": (
-        "AbsorbingCorruption Ask Calibration Canvas Condition Corruption Denoiser DenoisingStep "
+        "AbsorbingCorruption Ask Calibration Candidates Canvas Condition Corruption Denoiser DenoisingStep "
         "DenoisingText DiffusionCore DiffusionRequest Feature MemoryConditioner NoiseScheduler Predictions "
         "Recalled Trajectory UncertaintyEstimator UniformCorruption Written"
     ),

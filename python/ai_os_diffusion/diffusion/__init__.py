@@ -1,5 +1,6 @@
 """Diffusion of tokens as mathematics: schedules, samplers, and texts denoised by whatever predicts them."""
 
+from ai_os_diffusion.diffusion.candidates import Candidates
 from ai_os_diffusion.diffusion.canvas import Canvas
 from ai_os_diffusion.diffusion.corruption import AbsorbingCorruption, Corruption, UniformCorruption
 from ai_os_diffusion.diffusion.denoiser import Ask, Denoiser, DenoisingText, Predictions
@@ -17,6 +18,7 @@ __all__ = [
     "AbsorbingCorruption",
     "Ask",
     "Calibration",
+    "Candidates",
     "Canvas",
     "Condition",
     "Corruption",

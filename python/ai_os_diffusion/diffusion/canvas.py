@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ai_os_diffusion.diffusion.candidates import Candidates
 from ai_os_diffusion.diffusion.denoiser import Predictions
 from ai_os_diffusion.utils.errors import SamplingError
 
@@ -30,11 +31,16 @@ class Canvas:
         changed: positions that the last pass changed.
     """
 
-    def __init__(self, ids: ArrayLike, mask_id: int) -> None:
+    def __init__(self, ids: ArrayLike, mask_id: int, candidates: Candidates | None = None) -> None:
         """Begin with a text in which the mask token stands where something is to be written.
 
+        Args:
+            ids: int32[n].
+            mask_id: the mask token.
+            candidates: what the text may become; None is anything.
+
         Raises:
-            SamplingError: nothing is to be written.
+            SamplingError: nothing is to be written, or no candidate agrees with what stands.
         """
         self.ids = np.array(ids, np.int32)
         self.mask_id = mask_id
@@ -42,6 +48,9 @@ class Canvas:
         if self.ids.ndim != 1 or not self.is_open.any():
             raise SamplingError("expected a row of tokens with at least one open position")
         self.is_given = ~self.is_open
+        self._candidates = candidates
+        if candidates is not None and not len(candidates.agreeing(self.ids, self.is_open)):
+            raise SamplingError("candidates: none of them agrees with the given text")
         count = len(self.ids)
         self.confidence = np.where(self.is_given, np.float32(1), np.float32(0))
         self.entropy = np.zeros(count, np.float32)
@@ -60,19 +69,31 @@ class Canvas:
         """Positions that were filled."""
         return np.flatnonzero(~self.is_open & ~self.is_given)
 
+    def allowed(self, rows: Rows) -> dict[int, NDArray[np.int32]]:
+        """By index into `rows`, the tokens that candidates leave for a position; {} where any may stand."""
+        if self._candidates is None:
+            return {}
+        left = self._candidates.agreeing(self.ids, self.is_open)
+        return {at: np.unique(left[:, row]) for at, row in enumerate(rows.tolist())}
+
     def begin_pass(self) -> None:
         """Count a pass; it has changed nothing yet."""
         self.passes += 1
         self.changed = np.zeros(0, np.int64)
 
     def commit(self, rows: Rows, found: Predictions, chosen: NDArray[np.int64]) -> None:
-        """Write tokens.
+        """Write tokens; of those that no candidate holds together the surer ones.
 
         Args:
             rows: the positions that `found` is about.
             found: predictions.
             chosen: indices into `rows`.
         """
+        if self._candidates is not None:
+            left = self._candidates.agreeing(self.ids, self.is_open)
+            chosen = chosen[
+                self._candidates.accepted(left, rows[chosen], found.ids[chosen], found.confidence[chosen])
+            ]
         at, ids = rows[chosen], found.ids[chosen]
         if self.is_given[at].any() or (ids == self.mask_id).any():
             raise SamplingError("a sampler wrote over given text, or wrote the mask token")

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from ai_os_diffusion.diffusion.candidates import Candidates
 from ai_os_diffusion.diffusion.canvas import Canvas
 from ai_os_diffusion.diffusion.denoiser import Ask, Denoiser, DenoisingText, Predictions
 from ai_os_diffusion.diffusion.samplers import Sampler
@@ -34,6 +35,7 @@ class DiffusionRequest:
             written.
         allowed: tokens that may be written at a position of a block: by (block, position).
         unguided: the prompt without what it tells, see `Denoiser.read`.
+        candidates: what a block may become, by its index.
     """
 
     prompt: Ids
@@ -45,6 +47,7 @@ class DiffusionRequest:
     stops: bool = True
     allowed: Mapping[tuple[int, int], Ids] = field(default_factory=dict)
     unguided: Ids | None = None
+    candidates: Mapping[int, Candidates] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -173,7 +176,7 @@ class _Text:
     def ask(self) -> Ask:
         """What the next pass is to predict."""
         canvas, block = self._canvas, len(self.written.canvases) - 1
-        allowed = {
+        allowed = canvas.allowed(self._rows) | {
             at: tokens
             for at, row in enumerate(self._rows.tolist())
             if (tokens := self._request.allowed.get((block, row))) is not None
@@ -216,7 +219,8 @@ class _Text:
         return step
 
     def _begin(self, block: int) -> None:
-        canvas = Canvas(self._request.blocks[block], self._denoiser.mask_id)
+        candidates = self._request.candidates.get(block)
+        canvas = Canvas(self._request.blocks[block], self._denoiser.mask_id, candidates)
         shape = len(canvas.ids), self._request.top_k
         self._canvas = canvas
         self.written.canvases.append(canvas)

@@ -114,6 +114,46 @@ def test_a_calibration_says_how_likely_a_text_is_wrong(wide_decoder_dir, tmp_pat
                 plain.diffuse("Tell me")
 
 
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("sampler", [None, "factor", "entropy_bound"])
+def test_an_extractive_answer_stands_in_the_context(engine, seed, sampler):
+    settings = {"extractive": True, "sampler": sampler, "temperature": 2.0, "seed": seed, "max_tokens": 8}
+    for context in ('The house (1904) is red.\nAnn lives in it; "Bo" does not.', CONTEXT):
+        found = engine.diffuse("What colour is it?", context=context, **settings)
+        whole = context if isinstance(context, str) else "\n\n".join(context)
+        assert found.fills[0] in whole
+        assert found.text
+        assert whole[max(0, whole.index(found.fills[0]) - 1)] not in "abcdefghijklmnopqrstuvwxyz"
+    alone = engine.diffuse("What?", context="Red", extractive=True)
+    assert "Red".startswith(alone.text)
+
+
+def test_an_extractive_answer_may_decline_where_the_model_knows_how(wide_decoder_dir, tmp_path):
+    with ArrowEngine(wide_decoder_dir, device="cpu") as plain:
+        told = {**CONFIG, "declines": "not said", "block_length": 12}
+        with plain.using(card(plain, tmp_path / "a.parquet", told)):
+            settings = {"context": "A B", "extractive": True, "temperature": 30.0}
+            said = {str(plain.diffuse("What?", seed=seed, **settings)) for seed in range(60)}
+    assert "not said" in said
+    assert said <= {"not said", "A", "A B", "B"}
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"context": None}, "extractive holds an answer to spans of its context"),
+        ({"infill": "a {} b"}, "extractive holds an answer to spans of its context"),
+        ({"context": "..."}, "holds no word"),
+        ({"max_tokens": 40}, "extractive writes one block"),
+        ({"num_steps": 4}, "extractive decides how many tokens"),
+        ({"sampler": "remdm"}, "extractive decides how many tokens"),
+    ],
+)
+def test_extractive_needs_what_it_holds_to(engine, given, message):
+    with pytest.raises(SamplingError, match=message):
+        engine.diffuse("What?", **{"context": "The house is red.", "extractive": True, **given})
+
+
 def test_memory_guides_a_text(engine):
     class Found(NamedTuple):
         text: str

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ai_os_diffusion.diffusion import Recalled
+from ai_os_diffusion.diffusion import Candidates, Recalled
 
 __all__ = ["CanvasPlan"]
 
@@ -28,6 +28,7 @@ class CanvasPlan:
         stops: whether an end token ends the text.
         allowed: as in `DiffusionRequest`.
         unguided: as in `DiffusionRequest`.
+        candidates: as in `DiffusionRequest`.
         memories: what the prompt was told from memory.
         by_token: write one token a pass unless told otherwise: given text behind a gap is no answer's end.
         is_valid: whether what stands in the gaps is what was asked for.
@@ -41,6 +42,7 @@ class CanvasPlan:
     stops: bool
     allowed: Mapping[tuple[int, int], Ids] = field(default_factory=dict)
     unguided: Ids | None = None
+    candidates: Mapping[int, Candidates] = field(default_factory=dict)
     memories: tuple[Recalled, ...] = ()
     by_token: bool = False
     is_valid: Callable[[list[str]], bool] = lambda fills: True  # noqa: ARG005

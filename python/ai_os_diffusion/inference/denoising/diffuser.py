@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ai_os_diffusion.contracts import Message
 from ai_os_diffusion.diffusion import (
     Calibration,
+    Candidates,
     DiffusionCore,
     DiffusionRequest,
     Trajectory,
@@ -33,6 +34,7 @@ from ai_os_diffusion.inference.denoising.diffusion_text import (
 from ai_os_diffusion.inference.denoising.gaps import GappedText
 from ai_os_diffusion.inference.denoising.session_denoiser import SessionDenoiser
 from ai_os_diffusion.inference.denoising.slot_tokens import SlotTokens
+from ai_os_diffusion.inference.denoising.spans import span_candidates
 from ai_os_diffusion.inference.denoising.template import Template
 from ai_os_diffusion.inference.fast_tokenizer import FastTokenizer
 from ai_os_diffusion.inference.inference_core import InferenceCore
@@ -102,6 +104,8 @@ class Diffuser:
             plan = self._template(prompt, context, Template(template), max_fill)
         else:
             plan = self._text(prompt, context, options)
+        if options.extractive:
+            plan = self._held_to_spans(plan, context, infill, template, options)
         if options.guidance_scale == 1 or not len(plan.prompt):
             return plan
         # What a text is without what it was told: its prompt without the context, or masked.
@@ -139,6 +143,7 @@ class Diffuser:
             stops=plan.stops,
             allowed=plan.allowed,
             unguided=plan.unguided,
+            candidates=plan.candidates,
         )
 
     def _steps(self, progress: _Progress, options: DiffusionOptions) -> Iterator[DiffusionStep]:
@@ -247,6 +252,38 @@ class Diffuser:
             ids, tuple(blocks), ((total - wanted, total),), lambda fills: (fills[0].strip(), None), stops=True
         )
 
+    def _held_to_spans(
+        self,
+        plan: CanvasPlan,
+        context: Context | None,
+        infill: str | None,
+        template: Template | Mapping[str, Any] | None,
+        options: DiffusionOptions,
+    ) -> CanvasPlan:
+        if context is None or infill is not None or template is not None:
+            raise SamplingError(
+                "extractive holds an answer to spans of its context; give a question and context"
+            )
+        if len(plan.blocks) > 1:
+            raise SamplingError(
+                f"extractive writes one block; max_tokens is {options.max_tokens}, expected at most "
+                f"{len(plan.blocks[0])}, or a greater block_length"
+            )
+        block = plan.blocks[0]
+        given = block[block != self._settings.mask_id]
+        end_id = min(self._end_ids)
+        declines = self._settings.declines
+        spans = span_candidates(
+            [context] if isinstance(context, str) else context,
+            self._encode_all,
+            len(block) - len(given),
+            end_id,
+            end_id if self._settings.null_id is None else self._settings.null_id,
+            [declines] if declines else (),
+        )
+        texts = np.concatenate([np.tile(given, (len(spans.texts), 1)), spans.texts], 1)
+        return replace(plan, candidates={0: Candidates(texts)})
+
     def _infill(self, prompt: Any, context: Context | None, infill: str, room: int) -> CanvasPlan:
         ids = self._prompt(prompt, context) if prompt is not None or context is not None else _NO_IDS
         gapped = GappedText.parse(infill, self._encode, self._settings.mask_id, room)
@@ -330,6 +367,11 @@ class Diffuser:
             tokenize=True,
             chat_template=self._settings.chat_template,
         )
+
+    def _encode_all(self, texts: Sequence[str]) -> list[Ids]:
+        return self._tokenizer.encode(
+            texts, add_special_tokens=False, padding=False, split_special_tokens=True
+        ).ids
 
     def _encode(self, text: str) -> Ids:
         return self._tokenizer.encode(

@@ -45,6 +45,8 @@ class DiffuseOptions(TypedDict, total=False):
         guidance_scale: above 1 leads further away from what would be written without the context, or, where
             there is none, without the prompt.
         alternatives: most probable tokens to tell for each position.
+        extractive: hold the answer to runs of words that stand in `context`, or to declining where the model
+            knows how to.
     """
 
     num_steps: int | None
@@ -56,6 +58,7 @@ class DiffuseOptions(TypedDict, total=False):
     threshold: float | None
     guidance_scale: float
     alternatives: int
+    extractive: bool
 
 
 class DiffusingEngine(ABC):

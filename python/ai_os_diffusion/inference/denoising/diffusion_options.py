@@ -49,6 +49,7 @@ class DiffusionOptions:
     threshold: float | None = None
     guidance_scale: float = 1.0
     alternatives: int = 0
+    extractive: bool = False
 
     def __post_init__(self) -> None:
         for name in ("num_steps", "max_tokens", "block_length"):
@@ -71,6 +72,11 @@ class DiffusionOptions:
             raise SamplingError(f"threshold is {self.threshold!r}, expected 0 to 1")
         if self.threshold is not None and self.sampler not in (None, "threshold"):
             raise SamplingError(f"threshold belongs to the sampler 'threshold', not to {self.sampler!r}")
+        if self.extractive and (self.num_steps is not None or self.sampler in _IN_STEPS):
+            raise SamplingError(
+                "extractive decides how many tokens a pass can commit, and num_steps does too; "
+                f"leave that out, or choose one of {', '.join(_ADAPTIVE)}"
+            )
         if self.num_steps is not None and (self.sampler in _ADAPTIVE or self.threshold is not None):
             raise SamplingError(
                 f"num_steps is {self.num_steps}, and {self.sampler or 'threshold'!r} takes as many "
