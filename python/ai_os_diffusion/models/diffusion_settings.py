@@ -11,15 +11,17 @@ from ai_os_diffusion.utils.errors import ModelLoadError
 
 __all__ = ["Attention", "DiffusionSettings"]
 
-Attention = Literal["prefix", "full", "block"]
+Attention = Literal["prefix", "causal", "full", "block"]
 """What a position sees.
 
 - "prefix": its block and all before it, as the positions of the prompt see all of the prompt;
+- "causal": its block and all before it; what was read or finished sees what is before it alone, as where the
+  next token is predicted, so that one reading serves both;
 - "full": all of the text, and what is still open behind it;
 - "block": as "prefix", with the prompt in blocks too, all counted from the text's beginning.
 """
 
-_ATTENTIONS: tuple[Attention, ...] = ("prefix", "full", "block")
+_ATTENTIONS: tuple[Attention, ...] = ("prefix", "causal", "full", "block")
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class DiffusionSettings:
         said = values.text("attention", "prefix")
         attention = next((one for one in _ATTENTIONS if one == said), None)
         if attention is None:
-            raise values.fault("attention", "'prefix', 'full' or 'block'")
+            raise values.fault("attention", "'prefix', 'causal', 'full' or 'block'")
         last = vocab_size - 1
         question = values.text("question", cls.question)
         if question.count("{question}") != 1 or question.count("{context}") != 1:

@@ -391,8 +391,8 @@ def test_an_engine_without_the_card_says_what_it_lacks(wide_decoder_dir, tmp_pat
             ({}, "names no mask_id"),
             ({"mask_id": 261}, "mask_id is 261, expected a whole number from 0 to 260"),
             (
-                {**CONFIG, "attention": "causal"},
-                "attention is 'causal', expected 'prefix', 'full' or 'block'",
+                {**CONFIG, "attention": "sideways"},
+                "attention is 'sideways', expected 'prefix', 'causal', 'full' or 'block'",
             ),
             ({**CONFIG, "question": "{question}"}, "question is '{question}', expected a text with"),
             ({**CONFIG, "threshold": 2}, "threshold is 2"),

@@ -110,7 +110,11 @@ class Diffuser:
             return plan
         # What a text is without what it was told: its prompt without the context, or masked.
         unguided = np.full_like(plan.prompt, self._settings.mask_id)
-        if context is not None and self._settings.attention == "prefix" and isinstance(prompt, str):
+        if (
+            context is not None
+            and self._settings.attention in ("prefix", "causal")
+            and isinstance(prompt, str)
+        ):
             unguided = self._prompt(prompt, "")
         return replace(plan, unguided=unguided)
 

@@ -151,7 +151,7 @@ class _Text:
                     ids, last, self.sampler, top_k=self.top_k, forbidden=self._forbidden
                 )
                 self.before = _predictions(found, self.top_k)
-            self.session.prefill(ids, causal=False)
+            self.session.prefill(ids, causal=self.settings.attention == "causal")
         if self.other is not None:
             self.other.append(ids)
 
