@@ -22,6 +22,9 @@ A, B, ROWS = ".lora_A.weight", ".lora_B.weight", ".rows"
 
 DESCRIPTION = "card"
 
+_FEW_BITS = 4
+"""At which what rounding takes from one factor is worth making up for in the other."""
+
 HEAD, EMBEDDING = "lm_head", "model.embed_tokens.weight"
 """The head of a decoder, and what stands for it in one that is tied."""
 
@@ -114,7 +117,7 @@ class Card:
             description: what it says of itself.
             tensors: names and values.
             bits: round low-rank factors to codes of 8 or 4 bits with a scale every `group_size` columns, or
-                keep them as they are given.
+                keep them as they are given. Of 4 bits both factors of a layer are rounded together.
             group_size: 32, 64, 128, or 0 for one scale a row.
 
         Raises:
@@ -123,7 +126,7 @@ class Card:
         writer = WeightWriter(path, {"writer": "ai-os-diffusion", DESCRIPTION: description.to_json()})
         shapes = {}
         try:
-            for name, tensor in tensors:
+            for name, tensor in _rounded_together(tensors, group_size) if bits == _FEW_BITS else tensors:
                 if name in shapes:
                     raise CardError(f"{path}: tensor {name!r} is there twice")
                 shapes[name] = tensor.codes.shape if isinstance(tensor, Codes) else tensor.shape
@@ -216,6 +219,31 @@ def check_against(card: CardDescription, shapes: Shapes, base: Shapes, place: st
             raise CardError(f"{place}: {name!r} is {list(shape)}, and the layer of the base {list(expected)}")
         if name.endswith(ROWS) and max(card.row_ids) >= expected[0]:
             raise CardError(f"{place}: row {max(card.row_ids)} of an embedding with {expected[0]}")
+
+
+def _rounded_together(tensors: Iterable[tuple[str, Tensor]], group_size: int) -> Iterator[tuple[str, Tensor]]:
+    """Both factors of each layer as codes of few bits; one without the other, or beside it, as it is."""
+    from ai_os_diffusion.models.cards.rounding import round_factors
+
+    waiting: dict[str, tuple[str, Tensor]] = {}
+    for name, tensor in tensors:
+        layer = layer_of(name)
+        if layer is None or (isinstance(tensor, Codes) and tensor.bits == _FEW_BITS):
+            yield name, tensor
+        elif layer not in waiting or waiting[layer][0] == name:
+            if layer in waiting:
+                yield waiting[layer]
+            waiting[layer] = name, tensor
+        else:
+            both = dict([waiting.pop(layer), (name, tensor)])
+            a, b = (np.asarray(values_of(both[layer + part]), np.float32) for part in (A, B))
+            _check_finite(layer + A, a)
+            _check_finite(layer + B, b)
+            if a.ndim != 2 or b.ndim != 2 or a.shape[0] != b.shape[1]:
+                yield from both.items()
+                continue
+            yield from zip((layer + A, layer + B), round_factors(a, b, _FEW_BITS, group_size), strict=True)
+    yield from waiting.values()
 
 
 def _add(writer: WeightWriter, name: str, tensor: Tensor, bits: int | None, group_size: int) -> None:
