@@ -29,11 +29,14 @@ VERBS = {
     "diffuse": ("diffuse", "Write by diffusion: answers, gaps of a text, values of a template."),
     "chat": ("answer", "Talk with the model, from memory or without."),
     "memory": ("memory", "List, show, forget, count, export and import memories."),
+    "train-diffusion": ("training", "Train a card with which a model writes by diffusion."),
     "doctor": ("machine", "Show what this machine offers and what will be used."),
     "bench": ("machine", "Measure encoding, decoding and search on this machine."),
 }
 # Options of the program itself; they may also stand after the verb.
 GLOBAL_OPTIONS = ("--store", "--models-dir", "--config")
+# Verbs that have one of these names for an option of their own; behind the verb it is theirs.
+OWN_OPTIONS = {"train-diffusion": ("--config",)}
 
 
 class SuggestingGroup(typer.core.TyperGroup):
@@ -113,16 +116,19 @@ def hoist(args: list[str]) -> list[str]:
     rest: list[str] = []
     head = _before_dashes(args)
     position = 0
+    options: tuple[str, ...] = GLOBAL_OPTIONS
     while position < len(head):
         word = head[position]
-        if word in GLOBAL_OPTIONS:
+        if word in OWN_OPTIONS and options is GLOBAL_OPTIONS:
+            options = tuple(option for option in GLOBAL_OPTIONS if option not in OWN_OPTIONS[word])
+        if word in options:
             if position + 1 == len(head):
                 # Its value is missing: alone, so that the parser says this and takes no other word for it.
                 return [word]
             front += head[position : position + 2]
             position += 2
             continue
-        (front if word.startswith(tuple(f"{option}=" for option in GLOBAL_OPTIONS)) else rest).append(word)
+        (front if word.startswith(tuple(f"{option}=" for option in options)) else rest).append(word)
         position += 1
     return front + rest + args[len(head) :]
 

@@ -19,7 +19,8 @@ DiffusionError
 │   ├── FilterError (ValueError)         a filter cannot be understood
 │   └── DimensionError (ValueError)     a vector does not fit the store
 ├── EvolutionError                      learning, or what was learned, is at fault
-│   └── CardError                       a card is damaged, or of another base than the model
+│   ├── CardError                       a card is damaged, or of another base than the model
+│   └── TrainingError                   what is trained on, or a run of training, is at fault
 └── SamplingError                       sampling settings contradict the model or each other
 
 A message says what happened, what was expected, what was found, and what to do.
@@ -48,6 +49,7 @@ __all__ = [
     "StoreLockedError",
     "TokenizerError",
     "TokenizerFileError",
+    "TrainingError",
     "WeightError",
 ]
 
@@ -137,3 +139,7 @@ class EvolutionError(DiffusionError):
 
 class CardError(EvolutionError):
     """A card is damaged, contradicts itself, or belongs to another base."""
+
+
+class TrainingError(EvolutionError):
+    """An example, or a run of training that was to go on, is not as it has to be."""

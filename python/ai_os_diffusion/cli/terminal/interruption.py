@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["hear", "leave", "pass_over", "was_heard"]
+__all__ = ["Deferral", "deferred", "hear", "leave", "pass_over", "was_heard"]
 
 _INTERRUPTED = 130
 _heard = False
@@ -41,6 +43,37 @@ def hear() -> None:
         mention(lost)
 
     sys.unraisablehook = end_where_it_is_lost
+
+
+class Deferral:
+    """Whether somebody asked a command to end, which it does where it has something to save.
+
+    Attributes:
+        asked: by Ctrl-C, or by a request to terminate.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+
+
+@contextmanager
+def deferred() -> Iterator[Deferral]:
+    """Within the block the first Ctrl-C only asks; the second interrupts."""
+    import signal
+
+    deferral = Deferral()
+
+    def ask(*_signal: object) -> None:
+        if deferral.asked:
+            _interrupt()
+        deferral.asked = True
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield deferral
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def leave(*_signal: object) -> None:

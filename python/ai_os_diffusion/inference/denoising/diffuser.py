@@ -110,11 +110,8 @@ class Diffuser:
             return plan
         # What a text is without what it was told: its prompt without the context, or masked.
         unguided = np.full_like(plan.prompt, self._settings.mask_id)
-        if (
-            context is not None
-            and self._settings.attention in ("prefix", "causal")
-            and isinstance(prompt, str)
-        ):
+        keeps_prompt = self._settings.attention in ("prefix", "causal")
+        if context is not None and keeps_prompt and isinstance(prompt, str):
             unguided = self._prompt(prompt, "")
         return replace(plan, unguided=unguided)
 

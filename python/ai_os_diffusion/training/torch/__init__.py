@@ -1,0 +1,1 @@
+"""What of training needs torch, which is imported when a run begins."""
