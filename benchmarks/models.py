@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ai_os_diffusion.config import load_config
-from ai_os_diffusion.models.local_models import fetch_source, pull
+from ai_os_diffusion.models.hub.known_source import fetch_source
+from ai_os_diffusion.models.local_models import pull
 
 CACHE = Path(__file__).resolve().parents[1] / ".cache" / "benchmarks"
 

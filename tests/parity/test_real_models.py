@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ai_os_diffusion.models.convert import convert_model
-from ai_os_diffusion.models.local_models import fetch_source
+from ai_os_diffusion.models.hub.known_source import fetch_source
 from ai_os_diffusion.utils.errors import ModelLoadError
 
 pytestmark = [pytest.mark.torch, pytest.mark.slow]

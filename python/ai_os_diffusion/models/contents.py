@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ai_os_diffusion.utils.errors import ModelDamagedError, ModelLoadError, ModelNotFoundError, WeightError
 from ai_os_diffusion.utils.files.clean_name import is_clean_name
 from ai_os_diffusion.utils.files.regular_file import open_regular, read_json
+
+if TYPE_CHECKING:
+    import hashlib
 
 __all__ = [
     "CARD_FILE",
@@ -94,6 +97,8 @@ def verify_model(
 
 def sha256_of(path: Path, tell: Callable[[int], object] = lambda _count: None) -> str:
     """The sha256 of a file; `tell` is given the bytes of each piece read."""
+    import hashlib
+
     return hash_of(path, hashlib.sha256(), tell)
 
 

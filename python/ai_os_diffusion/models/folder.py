@@ -12,11 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ai_os_diffusion.models.contents import MAX_DESCRIPTION_BYTES, MODEL_FILES
 from ai_os_diffusion.models.metadata import is_outdated
-from ai_os_diffusion.models.registry import Progress
 from ai_os_diffusion.utils.errors import ModelDamagedError, ModelLoadError, ModelNotFoundError
 from ai_os_diffusion.utils.files.atomic_folder import (
     make_folders,
@@ -27,6 +26,9 @@ from ai_os_diffusion.utils.files.atomic_folder import (
 from ai_os_diffusion.utils.files.clean_name import MAX_NAME_BYTES, is_clean_name
 from ai_os_diffusion.utils.files.drafts import clear_drafts, draft_folder, interrupted
 from ai_os_diffusion.utils.files.regular_file import read_json
+
+if TYPE_CHECKING:
+    from ai_os_diffusion.models.registry import Progress
 
 __all__ = ["ModelsFolder", "PulledModel", "is_model_folder", "read_metadata"]
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ai_os_diffusion.models.folder import (
     ModelsFolder,
@@ -19,21 +20,16 @@ from ai_os_diffusion.models.folder import (
     is_model_folder,
     out_of_space,
 )
-from ai_os_diffusion.models.hub.known_source import fetch_source
 from ai_os_diffusion.models.metadata import ModelMetadata
-from ai_os_diffusion.models.pull_request import (
-    Fetched,
-    PullRequest,
-    hub_folder,
-    is_name,
-    looks_like_path,
-    read_request,
-)
-from ai_os_diffusion.models.registry import Progress, known_models, unknown_model
+from ai_os_diffusion.models.references import hub_folder, is_name, looks_like_path
 from ai_os_diffusion.utils.errors import ConfigurationError, ModelLoadError, ModelNotFoundError
 from ai_os_diffusion.utils.files.atomic_folder import restore_folder
 
-__all__ = ["PulledModel", "fetch_source", "list_models", "pull", "remove_model", "resolve_model"]
+if TYPE_CHECKING:
+    from ai_os_diffusion.models.pull_request import PullRequest
+    from ai_os_diffusion.models.registry import Progress
+
+__all__ = ["PulledModel", "list_models", "pull", "remove_model", "resolve_model"]
 
 QUANTIZATIONS = ("int8", "int4", "int2", "fp32", "fp16", "bf16", "none")
 
@@ -66,6 +62,8 @@ def pull(
     """
     if quantize is not None and quantize not in QUANTIZATIONS:
         raise ConfigurationError(f"quantize is {quantize!r}, expected one of {', '.join(QUANTIZATIONS)}")
+    from ai_os_diffusion.models.pull_request import Fetched, read_request
+
     report = progress or (lambda _stage, _done, _total: None)
     models = _models_folder(models_dir)
     request = read_request(name_or_ref, quantize, models, offline=bool(offline))
@@ -113,6 +111,8 @@ def resolve_model(
     folder = models.find(hub_folder(given) if given.startswith("hf:") else given)
     if is_model_folder(folder):
         return folder
+    from ai_os_diffusion.models.registry import known_models, unknown_model
+
     if given in known_models() or given.startswith("hf:"):
         raise ModelNotFoundError(f"model {given!r} is not pulled; run: aios pull {given}")
     raise unknown_model(given, models.names())

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from ai_os_diffusion.models.folder import ModelsFolder, is_model_folder, read_metadata
 from ai_os_diffusion.models.hub.known_source import fetch_known
 from ai_os_diffusion.models.metadata import is_outdated
+from ai_os_diffusion.models.references import hub_folder, is_name, looks_like_path
 from ai_os_diffusion.models.registry import (
     SHIPPED,
     HubSource,
@@ -24,7 +25,7 @@ from ai_os_diffusion.utils.errors import ModelLoadError, ModelNotFoundError
 from ai_os_diffusion.utils.files.atomic_folder import restore_folder
 from ai_os_diffusion.utils.files.clean_name import is_clean_path
 
-__all__ = ["PullRequest", "hub_folder", "is_name", "looks_like_path", "read_request"]
+__all__ = ["Fetched", "PullRequest", "read_request"]
 
 _HUB_REF = re.compile(r"hf:(?P<repo>[\w.-]+/[\w.-]+)(?:/(?P<file>[\w./-]+))?(?:@(?P<revision>[\w./-]+))?")
 
@@ -186,21 +187,6 @@ def _local_request(path: Path, quantize: str | None) -> PullRequest:
         fetch=lambda _folder, _progress: Fetched(path),
         origin={"name": str(path), "fingerprint": _fingerprint(path)},
     )
-
-
-def hub_folder(ref: str) -> str:
-    """Name of the folder of a model of a hub."""
-    return ref.removeprefix("hf:").replace("/", "--")
-
-
-def looks_like_path(given: str) -> bool:
-    """Whether a reference can only be a path."""
-    return not given.startswith("hf:") and (os.sep in given or given.startswith((".", "~")))
-
-
-def is_name(given: str) -> bool:
-    """Whether a reference may be the name of a model."""
-    return not looks_like_path(given) and Path(given).suffix != ".gguf"
 
 
 def _fingerprint(path: Path) -> str:

@@ -6,7 +6,6 @@ Every function takes the root of the file system, so that other machines can be 
 from __future__ import annotations
 
 import os
-import platform
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,7 +51,7 @@ def get_cpu_info(root: Path = ROOT, *, allowed: set[int] | None = None) -> CpuIn
     if allowed is None:
         allowed = _affinity()
     return CpuInfo(
-        name=fields.get("model name") or fields.get("Model") or platform.processor() or platform.machine(),
+        name=fields.get("model name") or fields.get("Model") or _name_of_platform(),
         vendor=fields.get("vendor_id") or fields.get("CPU implementer", ""),
         logical_cores=len(allowed),
         physical_cores=_physical_cores(root, allowed),
@@ -121,6 +120,12 @@ def _quota(root: Path) -> float | None:
     if quota.isdigit() and period.isdigit() and int(quota) > 0 and int(period) > 0:
         return int(quota) / int(period)
     return None
+
+
+def _name_of_platform() -> str:
+    import platform
+
+    return platform.processor() or platform.machine()
 
 
 def _first_int(*files: Path) -> int | None:

@@ -20,9 +20,9 @@ from ai_os_diffusion.inference import ArrowEngine
 from ai_os_diffusion.models import registry
 from ai_os_diffusion.models.convert import convert_model, converter
 from ai_os_diffusion.models.hub import hub_source, wheel_source
+from ai_os_diffusion.models.hub.known_source import fetch_source
 from ai_os_diffusion.models.hub.repository_files import wanted_files
 from ai_os_diffusion.models.local_models import (
-    fetch_source,
     list_models,
     pull,
     remove_model,

@@ -115,7 +115,7 @@ def rm(
 ) -> None:
     """Remove models."""
     from ai_os_diffusion.models.local_models import list_models, remove_model
-    from ai_os_diffusion.models.pull_request import hub_folder
+    from ai_os_diffusion.models.references import hub_folder
     from ai_os_diffusion.utils.errors import ModelNotFoundError
 
     settings: Settings = ctx.obj

@@ -14,7 +14,6 @@ import contextlib
 import errno
 import os
 import re
-import secrets
 import shutil
 import stat
 import sys
@@ -150,7 +149,7 @@ def _remove(draft: Path) -> None:
 
 
 def _new_name(folder: Path) -> Path:
-    return folder / f".aios-{secrets.token_hex(8)}.draft"
+    return folder / f".aios-{os.urandom(8).hex()}.draft"
 
 
 def _drafts(folder: Path) -> Iterator[Path]:
