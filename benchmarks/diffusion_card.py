@@ -34,6 +34,7 @@ def main() -> None:
     parser.add_argument("card", type=Path, nargs="?", help="a card, its source, or the folder of that")
     parser.add_argument("--questions", type=int, default=500)
     parser.add_argument("--threshold", type=float, default=TRAINED["threshold"])
+    parser.add_argument("--extractive", action="store_true", help="hold answers to spans of the paragraph")
     options = parser.parse_args()
     if options.card is None or not options.card.exists():
         print(f"skipped: {Path(sys.argv[0]).name} needs a diffusion card for smollm2 as its argument")
@@ -46,7 +47,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, ArrowEngine(base, device="cpu") as engine:
         engine.attach(card_file(options.card, base, Path(folder), about))
         begun = time.perf_counter()
-        written = [engine.diffuse(one.text, context=one.paragraph) for one in asked]
+        written = [
+            engine.diffuse(one.text, context=one.paragraph, extractive=options.extractive) for one in asked
+        ]
         seconds = time.perf_counter() - begun
     report(
         questions=len(asked),
