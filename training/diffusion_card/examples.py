@@ -4,13 +4,30 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import random
 import re
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 from notes import FIELDS, Notes
 from open_data import SENTENCE_END, OpenData, sentences
+
+from ai_os_diffusion.training import Example, Piece
+from ai_os_diffusion.utils.errors import TrainingError
+
+MIXTURE = {
+    "grounded": 0.38,
+    "unanswerable": 0.08,
+    "cloze": 0.07,
+    "yes_no": 0.10,
+    "two_parts": 0.11,
+    "template": 0.07,
+    "task": 0.06,
+    "plain": 0.06,
+    "infill": 0.07,
+}
+"""Share of the positions of a batch that each kind of example takes, where a recipe asks for nothing else."""
 
 NOT_STATED = "not stated"
 
@@ -18,38 +35,6 @@ _NAME_OR_NUMBER = re.compile(
     r"\b(?:[A-Z][\w'-]+(?:\s+(?:of|the|and|de|von)?\s*[A-Z][\w'-]+)*"
     r"|\d[\d,.]*(?:\s+(?:percent|million|billion|[a-z]+s))?)\b"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """A part of the canvas: text that stands there, or text to be written."""
-
-    text: str
-    written: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Example:
-    """A prompt that is seen whole and a canvas of pieces behind it.
-
-    Attributes:
-        kind: name of the method of `Examples` that made it.
-        prompt: the user's turn; empty where there is only a canvas.
-        pieces: the canvas in order.
-        room: least number of positions of a written piece; what its text does not fill is NULL.
-        ends: whether the canvas ends the turn.
-    """
-
-    kind: str
-    prompt: str
-    pieces: tuple[Piece, ...]
-    room: int = 16
-    ends: bool = True
-
-    @property
-    def answer(self) -> str:
-        """The written text of an example with one written piece."""
-        return next(piece.text for piece in self.pieces if piece.written)
 
 
 def ask(context: str, question: str) -> str:
@@ -66,13 +51,25 @@ class Examples:
     """Draws examples of every kind; one public method a kind.
 
     Args:
-        folder: holds `reader/{extractive,nli}.jsonl.gz` and `train/*.jsonl.gz`.
+        folder: holds `reader/{extractive,nli}.jsonl.gz` and `train/*.jsonl.gz`; `$NAME` is a variable.
         held_out: draw from the contexts kept for judging, and only from them.
     """
 
-    def __init__(self, folder: Path, *, held_out: bool = False) -> None:
-        self._data = OpenData(folder, held_out=held_out)
+    kinds = MIXTURE
+
+    def __init__(self, folder: str | Path, *, held_out: bool = False) -> None:
+        self._data = OpenData(Path(os.path.expandvars(folder)), held_out=held_out)
         self._notes = Notes(itertools.islice(self._data.questions_of, 6000))
+
+    def draw(self, kind: str, rng: random.Random) -> Example:
+        """An example of a kind, with the length of its blocks."""
+        if kind not in (*MIXTURE, "question"):
+            raise TrainingError(f"there is no kind {kind!r}; there are {', '.join(MIXTURE)}, question")
+        example: Example = getattr(self, kind)(rng)
+        block = 16 if example.room <= 16 and len(example.pieces[0].text) <= 200 else 32
+        if example.kind in ("grounded", "unanswerable", "cloze") and rng.random() < 0.2:
+            block = rng.choice([8, 32])
+        return replace(example, block=block)
 
     # Questions about passages.
 

@@ -1,10 +1,12 @@
 """New questions about passages: one card asks, and what another card answers right is kept.
 
-    python train.py ... --objective causal --kinds question --out asking
-    python questions.py ... --asking asking/card.safetensors --answering run/card.safetensors --out written
+    aios train-diffusion --config recipe.toml --out asking \
+        --set 'objective="causal"' --set data.kinds.question=1 --set optimizer.seconds=140 \
+        --set report.infill=[]
+    python questions.py --asking asking/card.parquet --answering run/card.parquet --out written.jsonl.gz
 
-Each process of `torchrun` writes a `written-RANK.jsonl.gz`; joined as `reader/written.jsonl.gz` in the folder
-of the data, they are drawn from by training. Source: round-trip consistency, arXiv:1906.05416.
+As `reader/written.jsonl.gz` in the folder of the data they are drawn from by training. Source: round-trip
+consistency, arXiv:1906.05416.
 """
 
 from __future__ import annotations
@@ -12,43 +14,29 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
-import os
 import random
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
-import torch
-from decoder import Decoder, read_gguf
-from examples import Example, Piece, ask, ask_back, span
-from judging import Reading, left_to_right, token_f1, write
+import numpy as np
+from examples import ask_back, span
+from judging import token_f1
 from open_data import OpenData, is_held_out, sentences
-from packing import TextEncoder
-from safetensors.torch import load_file
-from torch import Tensor
+
+from ai_os_diffusion.inference import ArrowEngine
+from ai_os_diffusion.models.local_models import resolve_model
+from ai_os_diffusion.training import Recipe
+from ai_os_diffusion.training.text_encoder import TextEncoder
 
 AGREES = 0.8
 """Least F1 of what the second card answers with the answer that was asked about."""
 
 TEMPERATURE, TOP_P = 0.8, 0.9
 _MOST_TOKENS = 32
-
-
-def arguments() -> argparse.Namespace:
-    """What the command line says."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder with reader/ and train/")
-    parser.add_argument("--base", type=Path, required=True, help="SmolLM2-135M-Instruct as GGUF")
-    parser.add_argument("--tokenizer", type=Path, required=True, help="its tokenizer.json")
-    parser.add_argument("--asking", type=Path, required=True, help="card trained on the kind `question`")
-    parser.add_argument("--answering", type=Path, required=True, help="card that answers by diffusion")
-    parser.add_argument("--rank", type=int, default=128, help="of both cards")
-    parser.add_argument("--out", type=Path, required=True, help="folder of what is written")
-    parser.add_argument("--seconds", type=float, required=True, help="time to write for")
-    parser.add_argument("--batch", type=int, default=512)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    return parser.parse_args()
+_RECIPE = Path(__file__).with_name("recipe.toml")
 
 
 def candidates(data: OpenData, rng: random.Random) -> Iterator[tuple[str, str]]:
@@ -69,71 +57,66 @@ def candidates(data: OpenData, rng: random.Random) -> Iterator[tuple[str, str]]:
                 yield passage, answer
 
 
-def sample(logs: Tensor) -> Tensor:
-    """A token by its probability among the likeliest that have `TOP_P` together (arXiv:1904.09751)."""
-    chances, order = (logs / TEMPERATURE).softmax(-1).sort(-1, descending=True)
-    chances[chances.cumsum(-1) - chances >= TOP_P] = 0.0
-    return order.gather(1, torch.multinomial(chances, 1))[:, 0]
-
-
 class Questions:
-    """Writes questions and checks them."""
+    """Asks by one card and answers by another, on the base that both belong to.
 
-    def __init__(self, a: argparse.Namespace) -> None:
-        base = read_gguf(a.base)
-        self._encoder, self._device = TextEncoder(a.tokenizer), a.device
-        self._asking, self._answering = (Decoder(base, a.rank).to(a.device) for _ in range(2))
-        self._asking.begin_from(load_file(a.asking))
-        self._answering.begin_from(load_file(a.answering))
+    Args:
+        base: folder of the model.
+        asking: trained for the next token on the kind `question`.
+        answering: writes by diffusion.
+        device: of both.
+    """
 
-    @torch.no_grad()
-    def write(self, pairs: list[tuple[str, str]]) -> list[dict]:
-        """Rows as of `extractive.jsonl.gz` for those (passage, answer) that a question was found for."""
-        prompts = [self._encoder.prompt(ask_back(*pair)) for pair in pairs]
-        ids, _, _ = left_to_right(
-            Reading(self._asking, prompts, self._device, is_causal=True), _MOST_TOKENS, sample
+    def __init__(self, base: Path, asking: Path, answering: Path, device: str = "auto") -> None:
+        self._encoder = TextEncoder(base, Recipe.read(_RECIPE).card, masks=False)
+        self._asking, self._answering = (ArrowEngine(base, device=device) for _ in range(2))
+        self._asking.attach(asking)
+        self._answering.attach(answering)
+
+    def row(self, passage: str, answer: str, seed: int) -> dict[str, Any] | None:
+        """A row as of `extractive.jsonl.gz`, where a question was found that is answered so."""
+        ids = np.array(self._encoder.prompt(ask_back(passage, answer)), np.int32)
+        asked = self._asking.generate(
+            ids, max_tokens=_MOST_TOKENS, temperature=TEMPERATURE, top_p=TOP_P, seed=seed
         )
-        questions = [self._encoder.decode(row).strip() for row in ids.tolist()]
-        asked = [
-            Example("grounded", ask(passage, question), (Piece(answer),))
-            for (passage, answer), question in zip(pairs, questions, strict=True)
-        ]
-        answers = write(self._answering, self._encoder, asked, 16, self._device, "diffusion")
-        return [
-            {
-                "question": question,
-                "context": passage,
-                "answers": [{"text": answer, "start": passage.index(answer)}],
-                "source": "written",
-                "lang": "en",
-            }
-            for (passage, answer), question, said in zip(pairs, questions, answers, strict=True)
-            if question.endswith("?") and token_f1(said.texts[0], answer) >= AGREES
-        ]
+        question = str(asked).strip()
+        if not question.endswith("?"):
+            return None
+        if token_f1(str(self._answering.diffuse(question, context=passage)), answer) < AGREES:
+            return None
+        return {
+            "question": question,
+            "context": passage,
+            "answers": [{"text": answer, "start": passage.index(answer)}],
+            "source": "written",
+            "lang": "en",
+        }
 
 
 def main() -> None:
     """Write until the time is over."""
-    a = arguments()
-    rank = int(os.environ.get("RANK", "0"))
-    if a.device == "cuda":
-        a.device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
-    torch.manual_seed(a.seed * 1000 + rank)
-    found = candidates(OpenData(a.data, held_out=False), random.Random(f"{a.seed}/{rank}"))
-    questions = Questions(a)
-    a.out.mkdir(parents=True, exist_ok=True)
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder with reader/ and train/")
+    parser.add_argument("--base", default="smollm2")
+    parser.add_argument("--asking", type=Path, required=True, help="card trained on the kind `question`")
+    parser.add_argument("--answering", type=Path, required=True, help="card that answers by diffusion")
+    parser.add_argument("--out", type=Path, required=True, help="file of what is written")
+    parser.add_argument("--seconds", type=float, required=True, help="time to write for")
+    parser.add_argument("--threads", type=int, default=64, help="questions at a time: they share passes")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="auto")
+    a = parser.parse_args()
+    found = candidates(OpenData(a.data, held_out=False), random.Random(a.seed))
+    questions = Questions(resolve_model(a.base), a.asking, a.answering, a.device)
     kept, tried, begun = 0, 0, time.monotonic()
-    with gzip.open(a.out / f"written-{rank}.jsonl.gz", "wt", encoding="utf-8") as out:
+    with gzip.open(a.out, "wt", encoding="utf-8") as out, ThreadPoolExecutor(a.threads) as pool:
         while time.monotonic() - begun < a.seconds:
-            # Of like lengths, so that little is padded.
-            pairs = sorted((next(found) for _ in range(8 * a.batch)), key=lambda pair: len(pair[0]))
-            for start in range(0, len(pairs), a.batch):
-                rows = questions.write(pairs[start : start + a.batch])
-                out.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-                kept, tried = kept + len(rows), tried + len(pairs[start : start + a.batch])
-                if time.monotonic() - begun >= a.seconds:
-                    break
-            print(json.dumps({"rank": rank, "kept": kept, "tried": tried}), flush=True)
+            pairs = [next(found) for _ in range(8 * a.threads)]
+            seeds = range(tried, tried + len(pairs))
+            rows = [row for row in pool.map(questions.row, *zip(*pairs, strict=True), seeds) if row]
+            out.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+            kept, tried = kept + len(rows), tried + len(pairs)
+            print(json.dumps({"kept": kept, "tried": tried}), flush=True)
 
 
 if __name__ == "__main__":

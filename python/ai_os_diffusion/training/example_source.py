@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib.util
 import random
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -31,7 +32,11 @@ class ExampleSource(Protocol):
         ...
 
     def draw(self, kind: str, rng: random.Random) -> Example:
-        """An example of a kind; the same for the same state of `rng`."""
+        """An example of a kind; the same for the same state of `rng`.
+
+        Raises:
+            TrainingError: there is no such kind.
+        """
         ...
 
 
@@ -50,18 +55,15 @@ def open_source(settings: DataSettings) -> ExampleSource:
     if source is None:
         raise TrainingError(f"{file}: has no {name!r}, which data.program names")
     drawn: ExampleSource = source(**settings.arguments)
-    return _Mixed(drawn, settings.kinds) if settings.kinds else drawn
+    return _Mixed(settings.kinds, drawn.draw) if settings.kinds else drawn
 
 
+@dataclass(frozen=True)
 class _Mixed:
-    """A source whose kinds are drawn as often as a recipe says."""
+    """A source whose kinds are drawn as often as a recipe says, also kinds that it leaves out by itself."""
 
-    def __init__(self, source: ExampleSource, kinds: Mapping[str, float]) -> None:
-        if strange := sorted(set(kinds) - set(source.kinds)):
-            raise TrainingError(
-                f"data.kinds: there is no kind {strange[0]!r}; there are {', '.join(source.kinds)}"
-            )
-        self.kinds, self.draw = kinds, source.draw
+    kinds: Mapping[str, float]
+    draw: Callable[[str, random.Random], Example]
 
 
 def _module(file: Path) -> object:

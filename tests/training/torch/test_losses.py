@@ -152,14 +152,14 @@ def trained(recipe, base, out):
 @pytest.mark.filterwarnings("ignore:flex_attention called without")
 def test_blocks_of_keys_hide_what_the_dense_mask_hides(tiny_decoder_dir, make_recipe):
     """Flex attention, as on a GPU: its mask and its results, uncompiled."""
-    from torch.nn.attention.flex_attention import flex_attention
+    from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
     batch = Batches(tiny_decoder_dir, make_recipe(ROWS, batch={"length": 256, "longest": 200}))[0]
     on_device = {name: torch.from_numpy(value) for name, value in batch.items()}
     draw = torch.Generator().manual_seed(0)
     q, k, v = (torch.randn(2, heads, 256, 16, generator=draw) for heads in (4, 2, 2))
     dense = dense_attention(q, k, v, dense_mask(on_device))
-    blocked = flex_attention(q, k, v, block_mask=block_mask(on_device), enable_gqa=True)
+    blocked = flex_attention(q, k, v, block_mask=block_mask(on_device, create_block_mask), enable_gqa=True)
     real = (on_device["document"] >= 0)[:, None, :, None]
     torch.testing.assert_close(blocked.where(real, 0), dense.where(real, 0), atol=1e-5, rtol=1e-5)
 

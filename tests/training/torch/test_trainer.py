@@ -172,6 +172,7 @@ train_diffusion(recipe, Path(sys.argv[2]), device="cpu", tell=tell)
 """
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_at_any_moment_ends_with_the_weights_of_an_unbroken_one(
     tiny_decoder_dir, make_recipe, tmp_path
 ):
@@ -212,6 +213,31 @@ def test_a_run_that_is_killed_at_any_moment_ends_with_the_weights_of_an_unbroken
         for run in ("whole", "parts")
     ]
     assert logs[0] == logs[1]
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_does_that_takes_their_batches_in_turn(
+    tiny_decoder_dir, make_recipe, tmp_path
+):
+    make_recipe(ROWS)
+    file = tmp_path / "r.toml"
+    file.write_text(
+        f'base = "{tiny_decoder_dir}"\n[data]\nfiles = ["examples.jsonl"]\n'
+        "[batch]\nrows = 2\nlength = 160\nlongest = 120\n"
+        "[card]\nrank = 4\nmask = 258\nnull = 257\nbits = 0\n[optimizer]\nsteps = 6\n"
+    )
+    (tmp_path / "run.py").write_text(RUN)
+    one = [sys.executable, str(tmp_path / "run.py"), str(file), str(tmp_path / "one"), "batch.accumulate = 2"]
+    launched = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    two = [sys.executable, *launched, str(tmp_path / "run.py"), str(file), str(tmp_path / "two")]
+    for command in (one, two):
+        subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True)
+    first, second = (tensors(tmp_path / run / "card.parquet") for run in ("one", "two"))
+    for name in first:
+        np.testing.assert_allclose(second[name], first[name], atol=1e-5)
+    logs = [(tmp_path / run / "log.jsonl").read_text().splitlines() for run in ("one", "two")]
+    assert len(logs[0]) == len(logs[1])
+    assert json.loads(logs[0][-1])["tokens"] == json.loads(logs[1][-1])["tokens"]
 
 
 def test_a_state_of_another_recipe_is_refused_by_what_differs(tiny_decoder_dir, make_recipe, tmp_path):

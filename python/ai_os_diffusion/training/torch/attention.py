@@ -24,7 +24,11 @@ class Attention:
     """
 
     def __init__(self, *, is_blocked: bool) -> None:
-        self._make = torch.compile(_create_block_mask) if is_blocked else None
+        self._make: Callable[..., Any] | None = None
+        if is_blocked:
+            from torch.nn.attention.flex_attention import create_block_mask
+
+            self._make = torch.compile(create_block_mask)
 
     @classmethod
     def on(cls, device: Any, decoder: TrainedDecoder) -> Attention:
@@ -50,14 +54,8 @@ class Attention:
         return flex_attention(q, k, v, block_mask=mask, enable_gqa=True)
 
 
-def _create_block_mask(*arguments: Any, **options: Any) -> Any:
-    from torch.nn.attention.flex_attention import create_block_mask
-
-    return create_block_mask(*arguments, **options)
-
-
-def block_mask(batch: Mapping[str, Tensor], make: Callable[..., Any] = _create_block_mask) -> Any:
-    """The mask of a batch for flex attention (arXiv:2412.05496), made by `make`."""
+def block_mask(batch: Mapping[str, Tensor], make: Callable[..., Any]) -> Any:
+    """The mask of a batch for flex attention (arXiv:2412.05496), by its `create_block_mask`."""
     document, level, noisy = batch["document"], batch["level"], batch["noisy"]
 
     def sees(row: Tensor, head: Tensor, q: Tensor, k: Tensor) -> Tensor:
