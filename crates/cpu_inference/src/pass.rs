@@ -91,6 +91,13 @@ impl Pass {
         rows
     }
 
+    /// Gives rows from `first` on positions of their own.
+    pub fn place(&mut self, first: usize, positions: impl IntoIterator<Item = u32>) {
+        for (own, position) in self.positions[first..].iter_mut().zip(positions) {
+            *own = position;
+        }
+    }
+
     /// The rows of the last span use the cards of `adapter`.
     pub fn adapt(&mut self, adapter: &Arc<Adapter>) {
         if let Some(span) = self.spans.last_mut() {

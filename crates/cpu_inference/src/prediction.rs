@@ -28,6 +28,10 @@ pub struct PredictionRequest<'a> {
 pub struct Block<'a> {
     /// Its tokens.
     pub ids: &'a [i32],
+    /// Their positions; none are those behind what was read.
+    pub positions: &'a [i32],
+    /// Tokens from the first on whose keys and values, as they are in this pass, stay behind what was read.
+    pub keep: usize,
     /// Rows to predict, ascending.
     pub wanted: &'a [usize],
     /// For some of the wanted rows, by index, all tokens that have part in the distribution.

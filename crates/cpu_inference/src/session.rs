@@ -171,6 +171,8 @@ impl Session {
     ) -> Result<Predictions> {
         let block = Block {
             ids,
+            positions: &[],
+            keep: 0,
             wanted,
             allowed: &[],
             sampler,
@@ -201,18 +203,40 @@ impl Session {
         sampler.sample(&self.text.logits, &self.text.tokens)
     }
 
-    /// Adds a block to a pass, behind what was read, which is cache number `cache` of the pass.
-    fn frame(&self, pass: &mut Pass, cache: usize, ids: &[i32]) -> Range<usize> {
+    /// Adds the tokens of a block to a pass, behind what was read, which is cache number `cache` of the pass.
+    fn frame(&self, pass: &mut Pass, cache: usize, ids: &[i32], block: &Block<'_>) -> Range<usize> {
         let len = self.text.cache.len();
-        let segments = [
+        let apart = [
             Segment::Frozen { cache, len },
             Segment::Own { causal: false },
         ];
-        let rows = pass.span(ids.iter().map(|&id| id as u32), len, &segments);
+        let behind = [Segment::Appended {
+            cache,
+            causal: false,
+            keep: true,
+        }];
+        let segments: &[Segment] = if block.keep > 0 { &behind } else { &apart };
+        let rows = pass.span(ids.iter().map(|&id| id as u32), len, segments);
+        let positions = block.positions.iter();
+        pass.place(
+            rows.start,
+            positions.map(|&at| u32::try_from(at).unwrap_or(u32::MAX)),
+        );
         if let Some(adapter) = &self.text.adapter {
             pass.adapt(adapter);
         }
         rows
+    }
+
+    /// Keeps the first `count` tokens of a block that a pass appended; the text had `before` positions.
+    fn keep(&mut self, before: usize, ids: &[i32], count: usize) {
+        self.text.cache.truncate(before + count);
+        if count > 0 {
+            self.text.keep_apart();
+            let kept = ids[..count].iter().map(|&id| id as u32);
+            self.text.tokens.extend(kept);
+            self.text.logits.clear();
+        }
     }
 
     fn check(&self, ids: &[i32]) -> Result<()> {
@@ -317,11 +341,12 @@ pub struct Guidance<'g, 's> {
 }
 
 /// What the model makes of wanted rows of blocks, in one pass. Each block sees itself and the tokens that its
-/// session has read, and leaves nothing behind. See [`crate::States::predict`] for guidance.
+/// session has read, and leaves behind what it is told to keep. See [`crate::States::predict`] for guidance.
 ///
 /// # Errors
-/// As [`Session::extend`]; wanted rows that do not ascend within their block; sessions of several models, or
-/// not one for each block; [`InferenceError::NotFinite`].
+/// As [`Session::extend`]; wanted rows that do not ascend within their block; positions or more to keep than
+/// it has tokens; sessions of several models, or not one for each block; [`InferenceError::NotFinite`].
+/// Then nothing is kept.
 pub fn predict_all<'s>(
     sessions: &mut [&'s mut Session],
     blocks: &mut [Block<'_>],
@@ -359,8 +384,19 @@ pub fn predict_all<'s>(
     let texts = sessions.iter().chain(&*others);
     for (cache, (session, ids)) in texts.zip(ids.iter().chain(other_ids)).enumerate() {
         session.check(ids)?;
-        let rows = session.frame(&mut pass, cache, ids);
         let block = &blocks[cache % blocks.len()];
+        let placed = block.positions.is_empty() || block.positions.len() == ids.len();
+        if !placed || block.keep > ids.len() {
+            return Err(InferenceError::Pass {
+                detail: format!(
+                    "a block of {} tokens has {} positions, of which {} are to stay",
+                    ids.len(),
+                    block.positions.len(),
+                    block.keep
+                ),
+            });
+        }
+        let rows = session.frame(&mut pass, cache, ids, block);
         let ascend = block.wanted.windows(2).all(|pair| pair[0] < pair[1]);
         if !ascend || block.wanted.last().is_some_and(|&row| row >= ids.len()) {
             return Err(InferenceError::Pass {
@@ -374,12 +410,27 @@ pub fn predict_all<'s>(
         wanted.extend(block.wanted.iter().map(|row| rows.start + row));
     }
     pass.want(wanted);
+    let kept: Vec<usize> = blocks.iter().map(|block| block.keep).collect();
+    let before: Vec<usize> = sessions
+        .iter()
+        .chain(&*others)
+        .map(|session| session.text.cache.len())
+        .collect();
     let found = with_caches(sessions, others, |caches| {
         model.run(&pass, caches, |states| {
             states.predict(request, blocks, scale)
         })
     });
     sessions[0].pass = pass;
+    let texts = sessions.iter_mut().chain(others).zip(before);
+    for (place, ((session, before), ids)) in texts.zip(ids.iter().chain(other_ids)).enumerate() {
+        let count = if found.is_ok() {
+            kept[place % kept.len()]
+        } else {
+            0
+        };
+        session.keep(before, ids, count);
+    }
     found
 }
 

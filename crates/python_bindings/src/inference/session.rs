@@ -234,7 +234,7 @@ impl Session {
     }
 
     #[staticmethod]
-    #[pyo3(signature = (sessions, ids, rows, samplers, *, top_k=0, forbidden=None, allowed=None, guidance=None))]
+    #[pyo3(signature = (sessions, ids, rows, samplers, *, top_k=0, forbidden=None, allowed=None, guidance=None, places=None))]
     #[allow(clippy::too_many_arguments)] // What Python passes, by name.
     fn predict_all<'py>(
         py: Python<'py>,
@@ -246,17 +246,22 @@ impl Session {
         forbidden: Option<Vec<u32>>,
         allowed: Option<Vec<Allowed>>,
         guidance: Option<(f32, Vec<Bound<'py, Session>>, Vec<Ids<'py>>)>,
+        places: Option<Vec<Option<(Ids<'py>, usize)>>>,
     ) -> PyResult<Vec<Predictions<'py>>> {
         let count = ids.len();
         let allowed = allowed.unwrap_or_else(|| vec![Vec::new(); count]);
-        if [sessions.len(), rows.len(), samplers.len(), allowed.len()] != [count; 4] {
+        let places = places.unwrap_or_else(|| (0..count).map(|_| None).collect());
+        let given = [
+            sessions.len(),
+            rows.len(),
+            samplers.len(),
+            allowed.len(),
+            places.len(),
+        ];
+        if given != [count; 5] {
             return Err(raise(&InferenceError::Pass {
                 detail: format!(
-                    "expected sessions, rows, samplers and allowed tokens for {count} blocks, got {}, {}, {} and {}",
-                    sessions.len(),
-                    rows.len(),
-                    samplers.len(),
-                    allowed.len()
+                    "expected sessions, rows, samplers, allowed tokens and places for {count} blocks, got {given:?}"
                 ),
             }));
         }
@@ -274,15 +279,28 @@ impl Session {
         let mut samplers = borrowed(&samplers)?;
         let (ids, other_ids) = (slices(&ids)?, slices(&other_ids)?);
         let rows = rows.iter().map(wanted).collect::<PyResult<Vec<_>>>()?;
+        let places = places
+            .iter()
+            .map(|place| {
+                let Some((positions, keep)) = place else {
+                    return Ok((&[][..], 0));
+                };
+                Ok((positions.as_slice()?, *keep))
+            })
+            .collect::<PyResult<Vec<_>>>()?;
         let mut blocks: Vec<Block<'_>> = samplers
             .iter_mut()
-            .zip(ids.iter().zip(&rows).zip(&allowed))
-            .map(|(sampler, ((ids, wanted), allowed))| Block {
-                ids,
-                wanted,
-                allowed,
-                sampler: &mut sampler.inner,
-            })
+            .zip(ids.iter().zip(&rows).zip(allowed.iter().zip(places)))
+            .map(
+                |(sampler, ((ids, wanted), (allowed, (positions, keep))))| Block {
+                    ids,
+                    positions,
+                    keep,
+                    wanted,
+                    allowed,
+                    sampler: &mut sampler.inner,
+                },
+            )
             .collect();
         let mut sessions: Vec<_> = sessions.iter_mut().map(|one| &mut one.inner).collect();
         let mut others: Vec<_> = others.iter_mut().map(|one| &mut one.inner).collect();

@@ -36,6 +36,8 @@ class Pass:
             see themselves alone, nothing is written and `starts` are 0.
         types: int64[texts, length]; token types of encoders, 0 where there are none.
         cards: those of the texts.
+        turns: int64[texts, length]; positions by which queries and keys are turned, where they are not those
+            of the places that the rows take behind what was read.
     """
 
     ids: Tensor
@@ -45,6 +47,7 @@ class Pass:
     tables: Tensor | None = None
     types: Tensor | None = None
     cards: Cards = NO_CARDS
+    turns: Tensor | None = None
 
     @property
     def positions(self) -> Tensor:

@@ -135,7 +135,8 @@ class Blocks:
 
     def __call__(self, x: Tensor, asked: Pass, dtype: Any, cache: KvCache | None = None) -> Tensor:
         """[texts, length, hidden] to the same."""
-        angles = [rotary(asked.positions) for rotary in self._rotaries]
+        positions = asked.positions if asked.turns is None else asked.turns
+        angles = [rotary(positions) for rotary in self._rotaries]
         if cache is None or asked.tables is None:
             view: OwnView | CachedView = OwnView(asked, angles, dtype)
         else:

@@ -33,6 +33,7 @@ def predict_all(
     forbidden: Sequence[int] | None = None,
     allowed: Sequence[Allowed] | None = None,
     guidance: tuple[float, Sequence[TorchSession], Sequence[Ids]] | None = None,
+    places: Sequence[tuple[Ids, int] | None] | None = None,
     logits: bool = False,
 ) -> list[Predictions]:
     """Predict rows of a block behind each session; see `_native.Session.predict_all` for the arguments.
@@ -43,25 +44,26 @@ def predict_all(
     """
     count = len(ids)
     held = [()] * count if allowed is None else allowed
+    placed = [None] * count if places is None else places
     scale, others, other_ids = (1.0, (), ()) if guidance is None else guidance
-    if any(len(one) != count for one in (sessions, rows, samplers, held)) or (
+    if any(len(one) != count for one in (sessions, rows, samplers, held, placed)) or (
         guidance is not None and list(map(len, ids)) != list(map(len, other_ids))
     ):
         raise ShapeError(
-            f"pass: expected sessions, rows, samplers and allowed tokens for {count} blocks, and as many of "
-            f"the same lengths to guide them, got {len(sessions)}, {len(rows)}, {len(samplers)}, "
-            f"{len(held)} and {len(others)}"
+            f"pass: expected sessions, rows, samplers, allowed tokens and places for {count} blocks, and as "
+            f"many of the same lengths to guide them, got {len(sessions)}, {len(rows)}, {len(samplers)}, "
+            f"{len(held)}, {len(placed)} and {len(others)}"
         )
     everyone = [*sessions, *others]
     if len({id(session) for session in everyone}) < len(everyone):
         raise InferenceError("pass: a session is there twice; each belongs to one text")
     found = []
     for index, session in enumerate(sessions):
-        texts = session.texts
+        texts, before = session.texts, len(session)
         with texts.device.running(f"a block of {len(ids[index])} tokens"):
-            scores = session.block_logits(ids[index], rows[index])
+            scores = session.block_logits(ids[index], rows[index], placed[index])
             if guidance is not None:
-                without = others[index].block_logits(other_ids[index], rows[index])
+                without = others[index].block_logits(other_ids[index], rows[index], placed[index])
                 scores = without + scale * (scores - without)
             _restrict(scores, held[index])
             try:
@@ -76,6 +78,7 @@ def predict_all(
                     )
                 )
             except InferenceError:
+                session.truncate(before)
                 session.taint()
                 raise
     return found

@@ -186,14 +186,32 @@ class TorchSession:
         """As `predict`, of a block for each session; see `prediction.predict_all`."""
         return predict_all(sessions, ids, rows, samplers, **options)
 
-    def block_logits(self, ids: Ids, rows: NDArray[np.int64]) -> Tensor:
-        """float32[n, vocab] of the wanted rows of a block, which leaves nothing behind.
+    def block_logits(
+        self, ids: Ids, rows: NDArray[np.int64], place: tuple[NDArray[np.int32], int] | None = None
+    ) -> Tensor:
+        """float32[n, vocab] of the wanted rows of a block.
+
+        Args:
+            ids: int32[length] of the block.
+            rows: int64[n] of it that are wanted.
+            place: positions of the block, none for those behind what was read, and how many of its tokens are
+                counted as read, with the keys and values that they have in this pass.
 
         Raises:
             ShapeError: the wanted rows do not ascend within the block, or it has none.
             InferenceError: as for `prefill`.
         """
         self._check(ids)
+        positions, keep = (np.zeros(0, np.int32), 0) if place is None else place
+        if len(positions) not in (0, len(ids)) or not 0 <= keep <= len(ids):
+            raise ShapeError(
+                f"pass: a block of {len(ids)} tokens has {len(positions)} positions, of which {keep} are to "
+                "stay"
+            )
+        if len(positions) and not 0 <= positions.min() <= positions.max() < self.texts.window:
+            raise InferenceError(
+                f"positions up to {positions.max()} do not fit the model's window of {self.texts.window}"
+            )
         wanted = [int(row) for row in rows]
         ascend = all(one < other for one, other in itertools.pairwise([-1, *wanted, len(ids)]))
         if not len(ids) or not ascend:
@@ -206,10 +224,16 @@ class TorchSession:
         texts = self.texts
         self.reserve(len(self.tokens) + len(ids))
         block = texts.batcher.steps.block(len(ids), len(self.tokens) + len(ids), self.adapter)
-        block.load(ids, len(self.tokens), self.pages)
+        block.load(ids, len(self.tokens), self.pages, positions if len(positions) else None)
         block.run()
         at = torch.tensor(wanted, device=block.states.device)
-        return texts.network.head(block.states[:, at], block.cards)[0]
+        logits = texts.network.head(block.states[:, at], block.cards)[0]
+        if keep:
+            # Its rows saw those behind them too: no other text shares such pages.
+            self._place = None
+            self.unread = [int(id) for id in ids[:keep]]
+            self.advance(keep)
+        return logits
 
     def push(self, id: int) -> None:
         """Read one token."""

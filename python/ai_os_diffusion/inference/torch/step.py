@@ -204,18 +204,29 @@ class Block:
     ) -> None:
         self.cards, self._network, self._cache = cards, network, cache
         self._rows, self._pages = shape
-        # Where the rows start, how many are no padding, the text's pages, the rows' tokens.
-        self._inputs = torch.zeros((1, 2 + sum(shape)), dtype=torch.int64, device=device.torch)
+        # Where the rows start, how many are no padding, the text's pages, the rows' tokens and positions.
+        width = 2 + self._pages + 2 * self._rows
+        self._inputs = torch.zeros((1, width), dtype=torch.int64, device=device.torch)
         states = (1, self._rows, network.sites.hidden)
         self.states = torch.zeros(states, dtype=network.dtype, device=device.torch)
         self._captured = Captured(self._compute, pool)
 
-    def load(self, ids: NDArray[np.int32], start: int, pages: Sequence[int]) -> None:
-        """Say which tokens the rows are, and behind which text."""
+    def load(
+        self,
+        ids: NDArray[np.int32],
+        start: int,
+        pages: Sequence[int],
+        positions: NDArray[np.int32] | None = None,
+    ) -> None:
+        """Say which tokens the rows are, behind which text, and at which positions if not behind it."""
         host = np.zeros(tuple(self._inputs.shape), np.int64)
         host[0, :2] = start, len(ids)
         host[0, 2 : 2 + min(len(pages), self._pages)] = pages[: self._pages]
-        host[0, 2 + self._pages : 2 + self._pages + len(ids)] = ids
+        rows = 2 + self._pages
+        host[0, rows : rows + len(ids)] = ids
+        host[0, rows + self._rows :] = start + np.arange(self._rows)
+        if positions is not None:
+            host[0, rows + self._rows : rows + self._rows + len(ids)] = positions
         self._inputs.copy_(torch.from_numpy(host))
 
     def run(self) -> None:
@@ -223,8 +234,9 @@ class Block:
         self._captured.run()
 
     def _compute(self) -> None:
-        starts, counts, tables, ids = self._inputs.split([1, 1, self._pages, self._rows], 1)
-        asked = Pass(ids, starts[:, 0], counts[:, 0], False, tables, cards=self.cards)
+        parts = [1, 1, self._pages, self._rows, self._rows]
+        starts, counts, tables, ids, turns = self._inputs.split(parts, 1)
+        asked = Pass(ids, starts[:, 0], counts[:, 0], False, tables, cards=self.cards, turns=turns)
         self.states.copy_(self._network(asked, self._cache))
 
 

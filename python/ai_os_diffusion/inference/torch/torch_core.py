@@ -58,6 +58,7 @@ class Texts:
         self, network: Decoder, config: ModelMetadata, device: Device, cache_dtype: Any, prefix_bytes: int
     ) -> None:
         self.network, self.device, self._vocab_size = network, device, config.vocab_size
+        self.window = config.max_position_embeddings
         self.cache = KvCache(
             config.num_layers,
             config.num_kv_heads,
