@@ -14,7 +14,7 @@ import numpy as np
 
 from ai_os_diffusion import _native
 from ai_os_diffusion.inference import ArrowEngine
-from ai_os_diffusion.inference.denoising.template import Slot, Template
+from ai_os_diffusion.inference.denoising.forms.template import Slot, Template
 from ai_os_diffusion.utils.errors import SamplingError
 from diffusion_card import TRAINED
 

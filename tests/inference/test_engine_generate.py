@@ -156,7 +156,7 @@ def test_the_window_ends_a_text(engine):
         ({"min_p": 2.0}, "min_p"),
         ({"repetition_penalty": 0.0}, "repetition_penalty"),
         ({"seed": -1}, "seed is -1"),
-        ({"mode": "diffusion"}, "mode"),
+        ({"mode": "both"}, "mode"),
     ],
 )
 def test_settings_out_of_range_are_named(engine, options, name):

@@ -22,6 +22,7 @@ class Predictions:
         entropy: float32[n], of the row's distribution, in nats.
         top_ids: int32[n, k], the most probable tokens, most probable first.
         top_confidence: float32[n, k], their probabilities.
+        is_known: the rows were predicted before, and no pass was computed for them.
     """
 
     ids: NDArray[np.int32]
@@ -29,6 +30,7 @@ class Predictions:
     entropy: NDArray[np.float32]
     top_ids: NDArray[np.int32]
     top_confidence: NDArray[np.float32]
+    is_known: bool = False
 
 
 class DenoisingText(Protocol):

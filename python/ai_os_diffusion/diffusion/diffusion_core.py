@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,7 +58,7 @@ class DenoisingStep:
     Attributes:
         request: index of the text.
         block: index of the block.
-        number: of the pass, over all blocks of the text, from 1.
+        number: of the step, over all blocks of the text, from 1.
         rows: int64[n], positions of the block that changed, in order.
         ids: int32[n], what stands there now; the mask token where one was taken back.
         confidence: float32[n].
@@ -83,6 +84,7 @@ class Written:
         canvases: its blocks, as far as they were written.
         alternatives: for each block, (ids, probabilities) [length, top_k] of the pass in which a position
             was committed.
+        steps: how often a sampler was told something.
         passes: forward passes of blocks.
         is_ended: whether an end token ended it.
         read_s: seconds for reading the prompt. write_s: seconds for writing; those of passes that several
@@ -91,6 +93,7 @@ class Written:
 
     canvases: list[Canvas] = field(default_factory=list)
     alternatives: list[tuple[Ids, NDArray[np.float32]]] = field(default_factory=list)
+    steps: int = 0
     passes: int = 0
     is_ended: bool = False
     read_s: float = 0.0
@@ -107,14 +110,26 @@ class DiffusionCore:
     def __init__(self, denoiser: Denoiser) -> None:
         self.denoiser = denoiser
 
-    def write(self, requests: Sequence[DiffusionRequest]) -> list[Written]:
-        """Write texts, all of them in common passes; each as it would be alone.
+    def write(self, requests: Iterable[DiffusionRequest], *, most: int | None = None) -> list[Written]:
+        """Write texts in common passes; each as it would be alone.
+
+        Args:
+            requests: the texts; each is begun when it joins.
+            most: texts of a pass. When one is written it leaves, and the next joins; None takes all at once.
 
         Raises:
             SamplingError: a request contradicts itself.
         """
-        writing = [_Text(self.denoiser, request, index) for index, request in enumerate(requests)]
-        for _ in self._steps(writing):
+        if most is not None and most < 1:
+            raise SamplingError(f"most is {most}, expected 1 text or more")
+        writing: list[_Text] = []
+
+        def begun() -> Iterator[_Text]:
+            for index, request in enumerate(requests):
+                writing.append(_Text(self.denoiser, request, index))
+                yield writing[-1]
+
+        for _ in self._steps(begun(), most):
             pass
         return [text.written for text in writing]
 
@@ -129,11 +144,11 @@ class DiffusionCore:
             SamplingError: the request contradicts itself.
         """
         text = _Text(self.denoiser, request, 0, into)
-        return self._steps([text])
+        return self._steps(iter([text]), None)
 
-    def _steps(self, texts: Sequence[_Text]) -> Iterator[DenoisingStep]:
-        live = [text for text in texts if text.is_live]
-        while live:
+    def _steps(self, waiting: Iterator[_Text], most: int | None) -> Iterator[DenoisingStep]:
+        live: list[_Text] = []
+        while live := [*live, *islice(waiting, None if most is None else most - len(live))]:
             begun = time.perf_counter()
             found = self.denoiser.predict([text.ask() for text in live])
             passed = time.perf_counter() - begun
@@ -187,7 +202,8 @@ class _Text:
         """Go on with what a pass predicted."""
         canvas, rows, block = self._canvas, self._rows, len(self.written.canvases) - 1
         canvas.begin_pass()
-        self.written.passes += 1
+        self.written.steps += 1
+        self.written.passes += not found.is_known
         self.written.write_s += seconds
         ended = False
         try:
@@ -201,7 +217,7 @@ class _Text:
         step = DenoisingStep(
             self._index,
             block,
-            self.written.passes,
+            self.written.steps,
             changed,
             canvas.ids[changed],
             canvas.confidence[changed],

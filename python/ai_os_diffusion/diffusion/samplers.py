@@ -23,6 +23,7 @@ __all__ = [
     "Sampler",
     "Steps",
     "ancestral",
+    "border_first",
     "by_entropy_bound",
     "by_factor",
     "by_threshold",
@@ -192,8 +193,35 @@ def remdm(
         canvas.commit(rows, found, np.arange(len(rows)))
 
 
+def border_first(sampler: Sampler) -> Sampler:
+    """Commit a block's first position before any other is predicted.
+
+    It is for states that predict the token behind them: the one that predicts the first position lies before
+    the block, where nothing changes while the block is written, so waiting would tell nothing more of it.
+
+    Args:
+        sampler: writes the other positions.
+
+    Source: Fast-dLLM v2, arXiv:2509.26328, sec. 3; Fast-dLLM's caches for Dream.
+    """
+
+    def steps(canvas: Canvas, random: np.random.Generator) -> Steps:
+        if canvas.is_open[0]:
+            found = yield np.zeros(1, np.int64)
+            canvas.commit(np.zeros(1, np.int64), found, np.zeros(1, np.int64))
+        if canvas.is_open.any():
+            yield from sampler(canvas, random)
+
+    return steps
+
+
 def by_threshold(
-    canvas: Canvas, random: np.random.Generator, *, threshold: float = 0.9, edits_above: float | None = None
+    canvas: Canvas,
+    random: np.random.Generator,
+    *,
+    threshold: float = 0.9,
+    edits_above: float | None = None,
+    within: int | None = None,
 ) -> Steps:
     """Commit every position that is sure enough, at least the surest.
 
@@ -203,15 +231,21 @@ def by_threshold(
         threshold: the least probability.
         edits_above: a written token is replaced where another has at least this probability now; None
             replaces nothing. A token is replaced once at most, so that it ends.
+        within: positions of a sub-block; those of one are written before those behind it. None is all.
 
-    Source: Fast-dLLM, arXiv:2505.22618, algorithm 1; editing as in LLaDA 2.1.
+    Source: Fast-dLLM, arXiv:2505.22618, algorithm 1; editing as in LLaDA 2.1; sub-blocks as in Fast-dLLM v2,
+    arXiv:2509.26328.
     """
     del random
     _check_share("threshold", threshold)
     if edits_above is not None:
         _check_share("edits_above", edits_above)
+    if within is not None and within < 1:
+        raise SamplingError(f"within is {within}, expected 1 position or more")
     while canvas.is_open.any():
         opened = canvas.open_rows
+        if within is not None:
+            opened = opened[opened // within == opened[0] // within]
         written = canvas.written_rows if edits_above is not None else np.zeros(0, np.int64)
         rows = np.concatenate([opened, written])
         found = yield rows

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from typing_extensions import Unpack
 
-    from ai_os_diffusion.inference.generation.generation_options import GenerationOptions, TransformersOptions
+    from ai_os_diffusion.inference.generation.generation_options import GenerationOptions, ModeOptions
     from ai_os_diffusion.inference.generation.generation_stream import Generation, GenerationStream
     from ai_os_diffusion.models.cards import Card
 
@@ -119,7 +119,7 @@ class ArrowEngine(DiffusingEngine):
             "name": self.folder.name,
             "path": str(self.folder),
             "architecture": data.architecture,
-            "model_type": "decoder" if data.is_decoder else "encoder",
+            "model_type": data.kind,
             "dimension": data.dimension,
             "num_layers": data.num_layers,
             "vocab_size": data.vocab_size,
@@ -292,7 +292,7 @@ class ArrowEngine(DiffusingEngine):
         seed: int | None = None,
         stream: bool = False,
         mode: str = "ar",
-        **options: Unpack[TransformersOptions],
+        **options: Unpack[ModeOptions],
     ) -> Generation | GenerationStream:
         """Continue a prompt, or answer a conversation.
 
@@ -311,32 +311,41 @@ class ArrowEngine(DiffusingEngine):
             stop: strings that end the text and are left out of it.
             seed: same seed, same text on one machine; by default drawn anew and reported.
             stream: return an iterator of text pieces in place of the whole text.
-            mode: "ar", one token after the other.
+            mode: "ar", one token after the other; or "diffusion", as `diffuse` writes, the prompt continued
+            as it
+                stands: repetition_penalty has no meaning then, and settings of `DiffuseOptions` have.
             **options: the same by the names of transformers, see `TransformersOptions`. What has no
                 meaning here is refused by name.
 
         Returns:
-            A `Generation`, which is a `str`; or a `GenerationStream` whose pieces join to it.
+            A `Generation`, which is a `str`, in mode "diffusion" a `Diffusion`, which is one; or a
+            `GenerationStream` whose pieces join to it.
 
         Raises:
-            InferenceError: the model is an encoder, or the prompt leaves no room in its window.
+            InferenceError: the model is an encoder, does not write in that mode, or the prompt leaves no room
+                in its window.
             SamplingError: a setting is out of range or not supported.
         """
         # Whoever embeds does not wait for what writes.
         from ai_os_diffusion.inference.generation.generation_options import resolve_options
         from ai_os_diffusion.inference.generation.text_writer import TextWriter
 
-        if mode != "ar":
-            raise SamplingError(f"mode is {mode!r}, expected 'ar'")
-        written = TextWriter(self.core, self.tokenizer, self.folder.name).write(
-            resolve_options(prompt, max_tokens, temperature, stop, options),
-            messages,
-            top_p=top_p,
-            top_k=top_k,
-            min_p=min_p,
-            repetition_penalty=repetition_penalty,
-            seed=seed,
-        )
+        filters = {"top_p": top_p, "top_k": top_k, "min_p": min_p, "repetition_penalty": repetition_penalty}
+        if mode == "diffusion":
+            given = {
+                "max_tokens": max_tokens,
+                "temperature": temperature,
+                "stop": stop,
+                "seed": seed,
+                **options,
+            }
+            written: GenerationStream = self._continued(prompt, messages, given, filters)
+        elif mode == "ar":
+            resolved = resolve_options(prompt, max_tokens, temperature, stop, options)
+            writer = TextWriter(self.core, self.tokenizer, self.folder.name)
+            written = writer.write(resolved, messages, seed=seed, **filters)
+        else:
+            raise SamplingError(f"mode is {mode!r}, expected 'ar' or 'diffusion'")
         if stream:
             return written
         for _ in written:

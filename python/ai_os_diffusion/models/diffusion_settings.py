@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from ai_os_diffusion.models.untrusted_values import UntrustedValues
 from ai_os_diffusion.utils.errors import ModelLoadError
 
-__all__ = ["Attention", "DiffusionSettings"]
+__all__ = ["CACHES", "MAX_BLOCK", "Attention", "Cache", "DiffusionSettings"]
 
 Attention = Literal["prefix", "causal", "full", "block"]
 """What a position sees.
@@ -21,7 +21,23 @@ Attention = Literal["prefix", "causal", "full", "block"]
 - "block": as "prefix", with the prompt in blocks too, all counted from the text's beginning.
 """
 
+Cache = Literal["none", "prefix", "dual"]
+"""Which keys and values stay as they are while a block is written, where all sees all ("full").
+
+- "none": none; every pass reads the whole text;
+- "prefix": those of the text before the block, as they were in the first pass of the block;
+- "dual": those of what is open behind it too.
+
+Source: Fast-dLLM, arXiv:2505.22618, sec. 3.2. Elsewhere finished text is blind to what follows it, and its
+keys stay anyway.
+"""
+
+MAX_BLOCK = 4096
+"""Positions of a block at most."""
+
 _ATTENTIONS: tuple[Attention, ...] = ("prefix", "causal", "full", "block")
+CACHES: tuple[Cache, ...] = ("none", "prefix", "dual")
+"""All of them."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +51,8 @@ class DiffusionSettings:
         attention: what a position sees.
         shift: the state of a position predicts the next one, as in the model it was made from.
         block_length: positions that are written together.
+        sub_block_length: positions of a block that are written before those behind them are; None for all.
+        cache: of a model in which all sees all, which keys stay while a block is written.
         threshold: confidence at which several positions are committed in one pass.
         chat_template: of the prompts it was trained on; None for the model's own.
         question: how passages and a question about them stand in a user's turn: `{context}`, `{question}`.
@@ -49,6 +67,8 @@ class DiffusionSettings:
     attention: Attention = "prefix"
     shift: bool = False
     block_length: int = 32
+    sub_block_length: int | None = None
+    cache: Cache = "none"
     threshold: float = 0.9
     chat_template: str | None = None
     question: str = "{context}\n\n{question}"
@@ -77,6 +97,14 @@ class DiffusionSettings:
         attention = next((one for one in _ATTENTIONS if one == said), None)
         if attention is None:
             raise values.fault("attention", "'prefix', 'causal', 'full' or 'block'")
+        kept = values.text("cache", "none")
+        cache = next((one for one in CACHES if one == kept), None)
+        if cache is None:
+            raise values.fault("cache", "'none', 'prefix' or 'dual'")
+        if cache != "none" and attention != "full":
+            raise values.fault(
+                "cache", f"'none' with attention {attention!r}: there finished keys stay anyway"
+            )
         last = vocab_size - 1
         question = values.text("question", cls.question)
         if question.count("{question}") != 1 or question.count("{context}") != 1:
@@ -87,7 +115,11 @@ class DiffusionSettings:
             end_ids=tuple(values.ids("end_ids")) if "end_ids" in values else (),
             attention=attention,
             shift=values.flag("shift", False),
-            block_length=values.integer("block_length", cls.block_length, high=4096),
+            block_length=values.integer("block_length", cls.block_length, high=MAX_BLOCK),
+            sub_block_length=values.integer("sub_block_length", high=MAX_BLOCK)
+            if "sub_block_length" in values
+            else None,
+            cache=cache,
             threshold=values.number("threshold", cls.threshold, high=1.0),
             chat_template=values.maybe_text("chat_template"),
             question=question,
@@ -95,6 +127,19 @@ class DiffusionSettings:
             verdicts=tuple(values.texts("verdicts")) if "verdicts" in values else (),
             uncertainty=_mapping(values, "uncertainty"),
         )
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """What can be said of a model."""
+        return tuple(one.name for one in fields(cls))
+
+    @property
+    def crosses_border(self) -> bool:
+        """Whether the state that predicts a block's first position is no part of the block's passes.
+
+        It is the last one before the block, whose keys and values stay while the block is written.
+        """
+        return self.shift and (self.attention != "full" or self.cache != "none")
 
 
 def _mapping(values: UntrustedValues, key: str) -> Mapping[str, Any] | None:

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ai_os_diffusion.models.diffusion_settings import DiffusionSettings
 from ai_os_diffusion.models.family import family_of
 from ai_os_diffusion.models.untrusted_values import MAX_LAYERS, MAX_TOKENS, UntrustedValues, read_values
 from ai_os_diffusion.utils.errors import ModelLoadError, ModelNotFoundError
@@ -59,6 +60,7 @@ class ModelMetadata:
         default_prompt_name: the prompt that is put before a sentence of no stated use.
         truncate_dim: numbers of an embedding that are kept; 0 is all.
         eos_token_ids: tokens that end a generated text.
+        diffusion: how the model writes by diffusion; None for a model that does not, unless a card makes it.
     """
 
     architecture: str
@@ -98,6 +100,7 @@ class ModelMetadata:
     pad_token_id: int | None = None
     mask_token_id: int | None = None
     chat_template: str | None = None
+    diffusion: DiffusionSettings | None = None
     quantization: Mapping[str, Any] = field(default_factory=dict)
     source: Mapping[str, Any] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
@@ -166,6 +169,13 @@ class ModelMetadata:
         """Whether the model continues text."""
         return family_of(self.architecture).is_decoder
 
+    @property
+    def kind(self) -> str:
+        """What it is for: "encoder", "decoder", or "diffusion" for a network of a decoder that writes so."""
+        if self.diffusion is not None:
+            return "diffusion"
+        return "decoder" if self.is_decoder else "encoder"
+
     def to_json(self) -> str:
         """The description as the native core reads it."""
         return json.dumps(asdict(self))
@@ -210,6 +220,11 @@ def check_metadata(values: UntrustedValues) -> dict[str, Any]:
         raise values.fault("classifier_pooling", f"one of {', '.join(POOLINGS)}")
     if given.get("score_scale", "sigmoid") not in ("sigmoid", "identity"):
         raise values.fault("score_scale", "sigmoid or identity")
+    if "diffusion" in values:
+        if not family_of(given["architecture"]).is_decoder:
+            raise values.fault("diffusion", "no such entry: an encoder does not write")
+        section = values.section("diffusion")
+        given["diffusion"] = DiffusionSettings.of(section.values, section.place, given["vocab_size"])
     if given.get("default_prompt_name") not in (None, *given.get("prompts", ())):
         raise values.fault("default_prompt_name", "the name of one of its prompts")
     return given

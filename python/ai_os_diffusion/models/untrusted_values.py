@@ -63,27 +63,39 @@ class UntrustedValues:
         values: by name.
         error: class of the error to raise.
         prefix: what the names in messages begin with, where it is left out of `values`.
+        names: what `values` calls what is asked for by another name.
     """
 
     def __init__(
-        self, place: str, values: Mapping[str, Any], error: Raised = ModelDamagedError, prefix: str = ""
+        self,
+        place: str,
+        values: Mapping[str, Any],
+        error: Raised = ModelDamagedError,
+        prefix: str = "",
+        *,
+        names: Mapping[str, str] | None = None,
     ) -> None:
         self.place, self.values, self._error, self._prefix = place, values, error, prefix
+        self._names = names or {}
 
     def __contains__(self, key: str) -> bool:
-        return self.values.get(key) is not None
+        return self.get(key) is not None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.values)
 
     def get(self, key: str, default: Any = None) -> Any:
         """The value as it stands, of any type."""
-        value = self.values.get(key)
+        value = self.values.get(self._names.get(key, key))
         return default if value is None else value
 
     def named(self, key: str) -> str:
         """Where a value stands, and what it is."""
-        return f"{self.place}: {self._prefix}{key} is {shown(self.values.get(key))}"
+        return f"{self.place}: {self._prefix}{self._names.get(key, key)} is {shown(self.get(key))}"
+
+    def renamed(self, names: Mapping[str, str]) -> UntrustedValues:
+        """The same values, asked for by other names; messages say those that stand there."""
+        return UntrustedValues(self.place, self.values, self._error, self._prefix, names=names)
 
     def fault(self, key: str, expected: str) -> Exception:
         """The error for a value that is not as expected."""
@@ -166,7 +178,7 @@ class UntrustedValues:
     def _value(self, key: str, default: Any) -> Any:
         value = self.get(key, default)
         if value is _REQUIRED:
-            raise self._error(f"{self.place}: {self._prefix}{key} is missing")
+            raise self._error(f"{self.place}: {self._prefix}{self._names.get(key, key)} is missing")
         return value
 
 

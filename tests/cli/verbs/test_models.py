@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from ai_os_diffusion.models.convert.safetensors import write_safetensors
+from support.diffusion_checkpoints import write_checkpoint
 
 
 def test_models_lists_what_can_be_pulled(aios, aios_json, home):
@@ -49,6 +50,24 @@ def test_convert_and_quantize(aios, aios_json, home, tiny_encoder_dir, tmp_path)
     assert aios("quantize", tiny_encoder_dir, tmp_path / "x", "--to", "int3").exit_code == 2
     assert aios("convert", tiny_encoder_dir, tmp_path / "copy").exit_code == 0
     assert aios("embed", "x", "--model", tmp_path / "copy").exit_code == 0
+
+
+def test_convert_a_diffusion_model(aios, aios_json, home, tmp_path):
+    source, out = tmp_path / "source", tmp_path / "out"
+    write_checkpoint(source, "a2d", without=("mask_token_id",), mask="<|other|>")
+    refused = aios("convert", source, out)
+    assert refused.exit_code != 0
+    assert "without a mask token" in refused.stderr
+    given = ("--diffusion", "mask_id=260", "--diffusion", "attention=block")
+    report = aios_json("convert", source, out, *given)
+    assert any("bd3lm" in note for note in report["notes"])
+    found = aios("diffuse", "What?", "--model", out, "--max-tokens", "8", "--quiet")
+    assert found.exit_code == 0, found.output
+    for wrong in ("mask_id", "=3"):
+        result = aios("convert", source, tmp_path / "other", "--diffusion", wrong)
+        assert "expected NAME=VALUE" in result.stderr
+    result = aios("convert", source, tmp_path / "other", "--diffusion", "mask=3")
+    assert "'mask' is no setting" in result.stderr
 
 
 def test_convert_what_is_no_model(aios, home, tmp_path):

@@ -336,8 +336,10 @@ def test_blocks_are_counted_from_the_beginning_of_the_text(wide_decoder_dir, tmp
         for question in ("abc", "abcd", "abcdefgh"):
             _, plan, _ = engine._planned(question, None, None, None, None, "text", {"max_tokens": 20})
             assert len(plan.prompt) % 8 == 0
-            assert [len(block) for block in plan.blocks[:-1]] == [8] * (len(plan.blocks) - 1)
-            assert sum(int((block == MASK).sum()) for block in plan.blocks) == 20
+            assert [len(block) for block in plan.blocks] == [8] * len(plan.blocks)
+            ((begin, end),) = plan.gaps
+            assert end - begin == 20
+            assert int((plan.blocks[0] == MASK).argmax()) == begin
             found = engine.diffuse(question, max_tokens=20, num_steps=20)
             assert found == engine.tokenizer.decode(found.tokens).strip()
             assert question not in found

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -95,6 +95,15 @@ def convert(
             help="JSON of what the card says of itself: kind, row_ids, config, licence, metrics.",
         ),
     ] = None,
+    diffusion: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--diffusion",
+            metavar="NAME=VALUE",
+            help="How the model writes by diffusion, where its files do not say it: mask_id=5, "
+            "attention=block, block_length=32, shift=true. May be given several times.",
+        ),
+    ] = None,
     force: Force = False,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -104,6 +113,8 @@ def convert(
     What is written appears whole or not at all.
     """
     if base is not None:
+        if diffusion:
+            raise typer.BadParameter("it is for models; a card says so in --about", param_hint="--diffusion")
         folder = resolved(ctx, base)
         _convert_card(
             source, out, folder, about, quantize, group_size, force=force, quiet=quiet, as_json=as_json
@@ -111,7 +122,8 @@ def convert(
         return
     if about is not None:
         raise typer.BadParameter("it describes a card; name its model with --base", param_hint="--about")
-    _convert(source, out, quantize, group_size, force=force, quiet=quiet, as_json=as_json)
+    settings = _settings(diffusion or [])
+    _convert(source, out, quantize, group_size, settings, force=force, quiet=quiet, as_json=as_json)
 
 
 @app.command()
@@ -134,7 +146,7 @@ def quantize(
 
     Best from a model that holds its original numbers: quantising what is quantised already loses twice.
     """
-    _convert(resolved(ctx, model), out, to, group_size, force=force, quiet=quiet, as_json=as_json)
+    _convert(resolved(ctx, model), out, to, group_size, {}, force=force, quiet=quiet, as_json=as_json)
 
 
 @app.command()
@@ -247,11 +259,26 @@ def _convert_card(
     note(f"belongs to {card.description.base.name}", quiet=quiet)
 
 
+def _settings(given: list[str]) -> dict[str, Any]:
+    """Names and values of `name=value`; a value is JSON, or a text as it stands."""
+    found: dict[str, Any] = {}
+    for one in given:
+        name, is_said, value = one.partition("=")
+        if not name or not is_said:
+            raise typer.BadParameter(f"expected NAME=VALUE, got {one!r}", param_hint="--diffusion")
+        try:
+            found[name] = json.loads(value)
+        except ValueError:
+            found[name] = value
+    return found
+
+
 def _convert(
     source: Path,
     out: Path,
     storage: Storage | None,
     group_size: int | None,
+    diffusion: dict[str, Any],
     *,
     force: bool,
     quiet: bool,
@@ -265,6 +292,7 @@ def _convert(
             out,
             quantize=storage.value if storage else None,
             group_size=group_size,
+            diffusion=diffusion,
             overwrite=force,
             progress=lambda done, total: bar("converting", done, total),
         )

@@ -47,3 +47,8 @@ class CanvasPlan:
     by_token: bool = False
     is_valid: Callable[[list[str]], bool] = lambda fills: True  # noqa: ARG005
     fallback: CanvasPlan | None = None
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens of the prompt, those among them that begin the first block."""
+        return len(self.prompt) + (self.gaps[0][0] if self.stops else 0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -31,12 +30,14 @@ from ai_os_diffusion.inference.denoising.diffusion_text import (
     DiffusionTimings,
     TokenAlternative,
 )
+from ai_os_diffusion.inference.denoising.forms.slot_tokens import SlotTokens
+from ai_os_diffusion.inference.denoising.forms.template import Template
+from ai_os_diffusion.inference.denoising.forms.template_plan import template_plan
 from ai_os_diffusion.inference.denoising.gaps import GappedText
 from ai_os_diffusion.inference.denoising.session_denoiser import SessionDenoiser
-from ai_os_diffusion.inference.denoising.slot_tokens import SlotTokens
 from ai_os_diffusion.inference.denoising.spans import span_candidates
-from ai_os_diffusion.inference.denoising.template import Template
 from ai_os_diffusion.inference.fast_tokenizer import FastTokenizer
+from ai_os_diffusion.inference.generation.generation_stream import Usage
 from ai_os_diffusion.inference.inference_core import InferenceCore
 from ai_os_diffusion.models.diffusion_settings import DiffusionSettings
 from ai_os_diffusion.utils.errors import SamplingError
@@ -48,7 +49,6 @@ Context = str | Sequence[str]
 
 _ASKED = "Fill in the template."
 _MAX_FILL = 8
-_MAX_SLOT = 12
 
 
 class Diffuser:
@@ -60,6 +60,10 @@ class Diffuser:
         tokenizer: the model's.
         settings: how the model writes by diffusion.
         end_ids: tokens that end the model's texts.
+
+    Attributes:
+        settings: as given.
+        end_ids: tokens that end a text.
     """
 
     def __init__(
@@ -70,8 +74,8 @@ class Diffuser:
         settings: DiffusionSettings,
         end_ids: frozenset[int],
     ) -> None:
-        self._core, self._cards, self._tokenizer, self._settings = core, cards, tokenizer, settings
-        self._end_ids = frozenset(settings.end_ids) or end_ids
+        self._core, self._cards, self._tokenizer, self.settings = core, cards, tokenizer, settings
+        self.end_ids = frozenset(settings.end_ids) or end_ids
         self._estimator = (
             None
             if settings.uncertainty is None
@@ -109,8 +113,8 @@ class Diffuser:
         if options.guidance_scale == 1 or not len(plan.prompt):
             return plan
         # What a text is without what it was told: its prompt without the context, or masked.
-        unguided = np.full_like(plan.prompt, self._settings.mask_id)
-        keeps_prompt = self._settings.attention in ("prefix", "causal")
+        unguided = np.full_like(plan.prompt, self.settings.mask_id)
+        keeps_prompt = self.settings.attention in ("prefix", "causal")
         if context is not None and keeps_prompt and isinstance(prompt, str):
             unguided = self._prompt(prompt, "")
         return replace(plan, unguided=unguided)
@@ -133,14 +137,10 @@ class Diffuser:
         return DiffusionRequest(
             plan.prompt,
             plan.blocks,
-            options.sampler_of(
-                self._settings,
-                [int((block == self._settings.mask_id).sum()) for block in plan.blocks],
-                by_token=plan.by_token,
-            ),
+            options.sampler_of(self.settings, plan.blocks, by_token=plan.by_token),
             temperature=options.temperature,
             seed=seed,
-            top_k=options.top_k,
+            top_k=options.told,
             stops=plan.stops,
             allowed=plan.allowed,
             unguided=plan.unguided,
@@ -158,10 +158,11 @@ class Diffuser:
         denoiser = SessionDenoiser(
             self._core,
             self._cards,
-            self._settings,
-            self._end_ids,
+            self.settings,
+            self.end_ids,
             guidance_scale=options.guidance_scale,
-            forbidden=() if plan.stops else sorted(self._end_ids),
+            forbidden=() if plan.stops else sorted(self.end_ids),
+            filters=options.filters,
         )
         request = self._request(plan, options, progress.seed)
         starts = np.cumsum([0, *map(len, plan.blocks)])
@@ -182,8 +183,8 @@ class Diffuser:
     def _rows(self, progress: _Progress) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
         """For each gap its rows that are text, and those that were written for it, the end token too."""
         ids = progress.joined("ids")
-        is_text = ~progress.joined("is_open") & (ids != self._settings.null_id)
-        is_end = np.isin(ids, list(self._end_ids))
+        is_text = ~progress.joined("is_open") & (ids != self.settings.null_id)
+        is_end = np.isin(ids, list(self.end_ids))
         found = []
         for begin, end in progress.plan.gaps:
             rows = np.arange(begin, min(end, len(ids)))
@@ -209,6 +210,8 @@ class Diffuser:
         found = Diffusion(text)
         found.tokens = progress.joined("ids")[kept].tolist()
         found.confidences = confidence[kept].tolist()
+        found.logprobs = np.log(np.maximum(confidence[kept], 1e-30), dtype=np.float64).tolist()
+        found.usage = Usage(plan.prompt_tokens, len(counted))
         found.entropies = progress.joined("entropy")[kept].tolist()
         found.alternatives = [
             [
@@ -228,29 +231,36 @@ class Diffuser:
         found.uncertainty = None if self._estimator is None else self._estimator(trajectory)
         found.memories = plan.memories
         found.finish_reason = "stop" if written.is_ended else "length" if is_whole else "abandoned"
-        found.prompt_tokens, found.seed = len(plan.prompt), progress.seed
+        found.prompt_tokens, found.seed = plan.prompt_tokens, progress.seed
         found.timings = DiffusionTimings(written.read_s, written.write_s)
         return found
 
     def _text(self, prompt: Any, context: Context | None, options: DiffusionOptions) -> CanvasPlan:
-        ids, mask = self._prompt(prompt, context), self._settings.mask_id
-        length = options.block_length or self._settings.block_length
-        wanted = options.max_tokens or length
-        blocks = []
-        given = ids[:0]
-        if self._settings.attention == "block":
-            # Blocks are counted from the text's beginning: the first ends what the prompt began.
-            length = self._settings.block_length
+        wanted = options.max_tokens or options.block_length or self.settings.block_length
+        return self.behind(self._prompt(prompt, context), wanted, options.block_length)
+
+    def behind(self, ids: Ids, wanted: int, block_length: int | None) -> CanvasPlan:
+        """Lay out a text of at most `wanted` tokens behind what is read."""
+        length = block_length or self.settings.block_length
+        given, left = ids[:0], wanted
+        if self.settings.attention == "block":
+            # Blocks are counted from the text's beginning, and as long as in training: the first ends what
+            # the prompt began, and the last may hold more than is wanted of it.
             given = ids[len(ids) // length * length :]
             ids = ids[: len(ids) - len(given)]
-        left = wanted
+            window = self._core.config.max_position_embeddings - len(ids) - len(given)
+            left = max(wanted, min(-(-(wanted + len(given)) // length) * length - len(given), window))
+        begin, blocks = len(given), []
         while left:
             room = min(left, length - len(given))
-            blocks.append(np.concatenate([given, np.full(room, mask, np.int32)]))
+            blocks.append(np.concatenate([given, np.full(room, self.settings.mask_id, np.int32)]))
             left, given = left - room, given[:0]
-        total = sum(map(len, blocks))
         return CanvasPlan(
-            ids, tuple(blocks), ((total - wanted, total),), lambda fills: (fills[0].strip(), None), stops=True
+            ids,
+            tuple(blocks),
+            ((begin, begin + wanted),),
+            lambda fills: (fills[0].strip(), None),
+            stops=True,
         )
 
     def _held_to_spans(
@@ -271,15 +281,15 @@ class Diffuser:
                 f"{len(plan.blocks[0])}, or a greater block_length"
             )
         block = plan.blocks[0]
-        given = block[block != self._settings.mask_id]
-        end_id = min(self._end_ids)
-        declines = self._settings.declines
+        given = block[block != self.settings.mask_id]
+        end_id = min(self.end_ids)
+        declines = self.settings.declines
         spans = span_candidates(
             [context] if isinstance(context, str) else context,
             self._encode_all,
             len(block) - len(given),
             end_id,
-            end_id if self._settings.null_id is None else self._settings.null_id,
+            end_id if self.settings.null_id is None else self.settings.null_id,
             [declines] if declines else (),
         )
         texts = np.concatenate([np.tile(given, (len(spans.texts), 1)), spans.texts], 1)
@@ -287,7 +297,7 @@ class Diffuser:
 
     def _infill(self, prompt: Any, context: Context | None, infill: str, room: int) -> CanvasPlan:
         ids = self._prompt(prompt, context) if prompt is not None or context is not None else _NO_IDS
-        gapped = GappedText.parse(infill, self._encode, self._settings.mask_id, room)
+        gapped = GappedText.parse(infill, self._encode, self.settings.mask_id, room)
 
         def result(fills: list[str]) -> tuple[str, Any]:
             return gapped.filled(fills), None
@@ -304,43 +314,14 @@ class Diffuser:
         if prompt is None or context is None:
             said.append(_ASKED)
         ids = self._turn("\n\n".join(said)) if len(said) > 1 or prompt else _NO_IDS
-        tokens = SlotTokens(self._tokenizer, self._settings.null_id)
-        rooms = [
-            max(_MAX_SLOT if max_fill is None else max_fill, tokens.longest(slot)) for slot in template.slots
-        ]
-        pieces = template.pieces()
-        gapped = GappedText.of(pieces, pieces, self._encode, self._settings.mask_id, rooms)
-
-        def result(fills: list[str]) -> tuple[str, Any]:
-            value = template.value(fills)
-            return json.dumps(value, ensure_ascii=False), value
-
-        def is_valid(fills: list[str]) -> bool:
-            return all(slot.is_value(text) for slot, text in zip(template.slots, fills, strict=True))
-
-        # A minus without a number behind it is none: then it is written once more, without.
-        plan, fallback = (
-            CanvasPlan(
-                ids,
-                (gapped.ids,),
-                gapped.gaps,
-                result,
-                stops=False,
-                allowed=self._allowed(template, gapped, tokens, minus=minus),
-                is_valid=is_valid,
-            )
-            for minus in (True, False)
+        return template_plan(
+            ids,
+            template,
+            SlotTokens(self._tokenizer, self.settings.null_id),
+            self._encode,
+            self.settings.mask_id,
+            max_fill,
         )
-        return replace(plan, fallback=fallback)
-
-    def _allowed(
-        self, template: Template, gapped: GappedText, tokens: SlotTokens, *, minus: bool
-    ) -> dict[tuple[int, int], Ids]:
-        return {
-            (0, begin + place): choices
-            for slot, (begin, end) in zip(template.slots, gapped.gaps, strict=True)
-            for place, choices in tokens.allowed(slot, end - begin, minus=minus)
-        }
 
     def _prompt(self, prompt: str | Sequence[Message] | None, context: Context | None) -> Ids:
         """Ids of what is read before the canvas. In text and in messages nothing is a special token."""
@@ -348,7 +329,7 @@ class Diffuser:
             raise SamplingError("expected a prompt, messages, infill or template")
         if context is None and not isinstance(prompt, str):
             return self._tokenizer.apply_chat_template(
-                prompt, tokenize=True, chat_template=self._settings.chat_template
+                prompt, tokenize=True, chat_template=self.settings.chat_template
             )
         if not isinstance(prompt, str):
             raise SamplingError("context belongs to a question as a text; write it into the messages")
@@ -357,16 +338,16 @@ class Diffuser:
         passages = context if isinstance(context, str) else "\n\n".join(context)
         # Word for word: a passage may hold braces.
         values = {"{context}": passages, "{question}": prompt}
-        return self._turn("".join(values.get(part, part) for part in _PLACES.split(self._settings.question)))
+        return self._turn("".join(values.get(part, part) for part in _PLACES.split(self.settings.question)))
 
     def _turn(self, text: str) -> Ids:
         """A user's turn, or, of a model without turns, the text as it stands."""
-        if self._settings.chat_template is None and self._tokenizer.chat_template is None:
+        if self.settings.chat_template is None and self._tokenizer.chat_template is None:
             return self._encode(text)
         return self._tokenizer.apply_chat_template(
             [{"role": "user", "content": text}],
             tokenize=True,
-            chat_template=self._settings.chat_template,
+            chat_template=self.settings.chat_template,
         )
 
     def _encode_all(self, texts: Sequence[str]) -> list[Ids]:
@@ -384,9 +365,9 @@ class Diffuser:
 
     def _shown(self, ids: Ids) -> list[str | None]:
         """Texts of tokens: None where one is open, "" for those that spell nothing."""
-        nothing = {self._settings.null_id, *self._end_ids}
+        nothing = {self.settings.null_id, *self.end_ids}
         return [
-            None if id == self._settings.mask_id else "" if id in nothing else self._token(id)
+            None if id == self.settings.mask_id else "" if id in nothing else self._token(id)
             for id in ids.tolist()
         ]
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from ai_os_diffusion.contracts import Message
 from ai_os_diffusion.utils.errors import InferenceError, SamplingError
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ai_os_diffusion.inference.denoising.diffuser import Diffuser
     from ai_os_diffusion.inference.denoising.diffusion_options import DiffusionOptions
     from ai_os_diffusion.inference.denoising.diffusion_text import Diffusion, DiffusionStream
+    from ai_os_diffusion.inference.denoising.text_stream import TextStream
     from ai_os_diffusion.inference.fast_tokenizer import FastTokenizer
     from ai_os_diffusion.inference.inference_core import InferenceCore
     from ai_os_diffusion.models.diffusion_settings import DiffusionSettings
@@ -47,6 +48,13 @@ class DiffuseOptions(TypedDict, total=False):
         alternatives: most probable tokens to tell for each position.
         extractive: hold the answer to runs of words that stand in `context`, or to declining where the model
             knows how to.
+        cache: of a model in which all of a text sees all: "none" reads the whole text in every pass; "prefix"
+            keeps the keys of the text before a block as they were in its first pass, "dual" those behind it
+            too. By default the model's. It saves most of the time of a long text and changes what is written
+            a little.
+        top_p: draw from the fewest tokens that together have this probability.
+        top_k: draw from this many tokens; 0 is all.
+        min_p: leave out tokens less probable than this fraction of the most probable one.
     """
 
     num_steps: int | None
@@ -59,10 +67,14 @@ class DiffuseOptions(TypedDict, total=False):
     guidance_scale: float
     alternatives: int
     extractive: bool
+    cache: Literal["none", "prefix", "dual"] | None
+    top_p: float
+    top_k: int
+    min_p: float
 
 
 class DiffusingEngine(ABC):
-    """What `ArrowEngine` does by diffusion, with the card of kind "diffusion" that is attached.
+    """What `ArrowEngine` does by diffusion: as its model does, or with a card of kind "diffusion".
 
     Attributes:
         conditioner: finds in memory what `memory_guided` texts are written from; None without a memory.
@@ -74,7 +86,7 @@ class DiffusingEngine(ABC):
 
     @property
     def diffusion_settings(self) -> DiffusionSettings:
-        """How the model writes by diffusion.
+        """How the model writes by diffusion: as its card for it says, or as it says itself.
 
         Raises:
             InferenceError: it does not.
@@ -84,6 +96,8 @@ class DiffusingEngine(ABC):
 
         core = self.core
         described = [about for about in core.cards.in_use(KIND).descriptions if about.kind == KIND]
+        if not described and core.config.diffusion is not None:
+            return core.config.diffusion
         if len(described) != 1:
             names = ", ".join(about.name for about in described) or "none"
             raise InferenceError(
@@ -165,23 +179,79 @@ class DiffusingEngine(ABC):
         *,
         memory_guided: bool = False,
     ) -> tuple[Diffuser, CanvasPlan, DiffusionOptions]:
-        from ai_os_diffusion.inference.denoising.diffuser import Diffuser
-        from ai_os_diffusion.inference.denoising.diffusion_options import DiffusionOptions
-
         if modality not in _MODALITIES:
             raise SamplingError(f"modality is {modality!r}, expected one of {', '.join(_MODALITIES)}")
-        core, settings = self.core, self.diffusion_settings
-        cards = core.cards.in_use(KIND)
-        end = self.tokenizer.eos_id
-        end_ids = frozenset(core.config.eos_token_ids or (() if end is None else (end,)))
-        diffuser = Diffuser(core, cards, self.tokenizer, settings, end_ids)
-        checked = DiffusionOptions(**options)
+        diffuser, checked = self._diffuser(options)
         if not memory_guided:
             return diffuser, diffuser.plan(prompt, context, infill, template, max_fill, checked), checked
         condition = self._condition(prompt, context)
         checked = replace(checked, guidance_scale=condition.guidance_scale(checked.guidance_scale))
         plan = diffuser.plan(prompt, condition.passages or None, infill, template, max_fill, checked)
         return diffuser, replace(plan, memories=condition.memories), checked
+
+    def _continued(
+        self,
+        prompt: Any,
+        messages: Sequence[Message] | None,
+        given: Mapping[str, Any],
+        filters: Mapping[str, Any],
+    ) -> TextStream:
+        """A text that continues a prompt, by diffusion.
+
+        Args:
+            prompt: of `generate`.
+            messages: of `generate`.
+            given: its other arguments, those of `resolve_options` and the seed among them.
+            filters: top_p, top_k, min_p and repetition_penalty.
+        """
+        from ai_os_diffusion.inference.denoising.text_stream import TextStream
+        from ai_os_diffusion.inference.generation.generation_options import DIFFUSION, resolve_options
+        from ai_os_diffusion.inference.generation.text_writer import TextWriter
+
+        own = {name: given[name] for name in DIFFUSION if name in given}
+        others = {name: value for name, value in given.items() if name not in DIFFUSION}
+        seed, most, temperature, stop = (
+            others.pop(name) for name in ("seed", "max_tokens", "temperature", "stop")
+        )
+        options = resolve_options(prompt, most, temperature, stop, others)
+        if filters["repetition_penalty"] != 1:
+            raise SamplingError(
+                f"repetition_penalty is {filters['repetition_penalty']!r}, expected 1 in mode='diffusion': "
+                "its tokens are not chosen one after the other"
+            )
+        kept = {name: value for name, value in filters.items() if name != "repetition_penalty"}
+        diffuser, checked = self._diffuser(
+            {**own, **kept, "temperature": options.temperature, "seed": seed}, options.end_ids
+        )
+        writer = TextWriter(self.core, self.tokenizer, self.folder.name, diffuser.settings.chat_template)
+        prepared = writer.prepare(options, messages, checked.own_seed)
+        return TextStream(
+            diffuser,
+            diffuser.behind(prepared.ids, prepared.room, checked.block_length),
+            replace(checked, seed=prepared.seed),
+            self.tokenizer.decode_stream(),
+            prepared.stop,
+        )
+
+    def _diffuser(
+        self, options: Mapping[str, Any], ends: Collection[int] | None = None
+    ) -> tuple[Diffuser, DiffusionOptions]:
+        """What writes by diffusion here, with settings checked.
+
+        Args:
+            options: of `DiffuseOptions`.
+            ends: tokens that end the text, in place of the model's.
+        """
+        from ai_os_diffusion.inference.denoising.diffuser import Diffuser
+        from ai_os_diffusion.inference.denoising.diffusion_options import DiffusionOptions
+
+        settings, checked = self.diffusion_settings, DiffusionOptions(**options)
+        if ends is not None:
+            settings = replace(settings, end_ids=tuple(ends))
+        end = self.tokenizer.eos_id
+        end_ids = frozenset(self.core.config.eos_token_ids or (() if end is None else (end,)))
+        applied = checked.applied_to(settings)
+        return Diffuser(self.core, self.core.cards.in_use(KIND), self.tokenizer, applied, end_ids), checked
 
     def _condition(self, prompt: Any, context: Any) -> Condition:
         if self.conditioner is None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from math import isfinite
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ai_os_diffusion.diffusion import NoiseScheduler, samplers
 from ai_os_diffusion.diffusion.samplers import Sampler
-from ai_os_diffusion.models.diffusion_settings import DiffusionSettings
+from ai_os_diffusion.models.diffusion_settings import CACHES, DiffusionSettings
 from ai_os_diffusion.utils.errors import SamplingError
 
 __all__ = ["SAMPLERS", "DiffusionOptions"]
@@ -50,6 +53,10 @@ class DiffusionOptions:
     guidance_scale: float = 1.0
     alternatives: int = 0
     extractive: bool = False
+    cache: str | None = None
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("num_steps", "max_tokens", "block_length"):
@@ -58,6 +65,10 @@ class DiffusionOptions:
                 raise SamplingError(f"{name} is {value!r}, expected a whole number of 1 or more")
         if not _is_whole(self.alternatives, 0):
             raise SamplingError(f"alternatives is {self.alternatives!r}, expected 0 or more")
+        if not _is_whole(self.top_k, 0) or self.top_k >= 1 << 32:
+            raise SamplingError(f"top_k is {self.top_k!r}, expected 0, which is all tokens, or more")
+        if self.cache is not None and self.cache not in CACHES:
+            raise SamplingError(f"cache is {self.cache!r}, expected one of {', '.join(CACHES)}")
         if self.seed is not None and not (_is_whole(self.seed, 0) and self.seed < 1 << 64):
             raise SamplingError(f"seed is {self.seed!r}, expected 0 to {(1 << 64) - 1}")
         for name in ("temperature", "guidance_scale"):
@@ -89,35 +100,81 @@ class DiffusionOptions:
         return int.from_bytes(os.urandom(4), "little") if self.seed is None else self.seed
 
     @property
-    def top_k(self) -> int:
+    def filters(self) -> dict[str, Any]:
+        """Which of the tokens may be drawn, as `_native.Sampler` takes it."""
+        return {"top_p": self.top_p, "top_k": self.top_k, "min_p": self.min_p}
+
+    @property
+    def told(self) -> int:
         """Most probable tokens that a prediction has to tell."""
         return max(self.alternatives, _MARGIN_TOP_K if self.sampler == "topk_margin" else 0)
 
+    def applied_to(self, settings: DiffusionSettings) -> DiffusionSettings:
+        """The settings of a model, with those of them that a call chooses.
+
+        Raises:
+            SamplingError: the model cannot write so.
+        """
+        if self.cache not in (None, "none") and settings.attention != "full":
+            raise SamplingError(
+                f"cache is {self.cache!r}, and this model keeps what it has read in any case: its text is "
+                f"blind to what follows (attention {settings.attention!r}); leave cache out"
+            )
+        if settings.attention == "block" and self.block_length not in (None, settings.block_length):
+            raise SamplingError(
+                f"block_length is {self.block_length}, and this model writes in blocks of "
+                f"{settings.block_length}, counted from the beginning of the text; leave it out"
+            )
+        chosen = next((one for one in CACHES if one == self.cache), settings.cache)
+        return replace(settings, cache=chosen)
+
     def sampler_of(
-        self, settings: DiffusionSettings, is_open: Sequence[int], *, by_token: bool
+        self, settings: DiffusionSettings, blocks: Sequence[NDArray[np.int32]], *, by_token: bool
     ) -> Callable[[int], Sampler]:
         """The sampler for each block.
 
         Args:
             settings: of the model.
-            is_open: open positions of each block.
+            blocks: what each begins as.
             by_token: commit one token a pass unless told otherwise.
 
         Raises:
             SamplingError: `num_steps` is more than there are open positions, or fewer than blocks.
         """
-        if self.sampler == "factor":
-            return lambda _: samplers.by_factor
-        if self.sampler == "entropy_bound":
-            return lambda _: samplers.by_entropy_bound
-        in_steps = self.sampler in _IN_STEPS or self.num_steps is not None
-        if not in_steps and not (by_token and self.sampler is None and self.threshold is None):
-            threshold = settings.threshold if self.threshold is None else self.threshold
-            return lambda _: partial(samplers.by_threshold, threshold=threshold)
+        is_open = [int((ids == settings.mask_id).sum()) for ids in blocks]
+        adaptive = self._adaptive(settings, by_token=by_token)
+        function: Callable[..., Any] = (
+            _IN_STEPS[self.sampler or "low_confidence"] if adaptive is None else adaptive
+        )
         total = sum(is_open) if self.num_steps is None else self.num_steps
-        steps = _shared(total, is_open)
-        function = _IN_STEPS[self.sampler or "low_confidence"]
-        return lambda block: partial(function, num_steps=steps[block])
+        steps = _shared(total, is_open) if adaptive is None else [0] * len(blocks)
+
+        def sampler(block: int) -> Sampler:
+            has_border = settings.crosses_border and blocks[block][0] == settings.mask_id
+            if adaptive is not None:
+                return samplers.border_first(adaptive) if has_border else adaptive
+            # Where all sees all, what predicts the first position is a pass, which predicts the others too.
+            is_pass = settings.attention == "full"
+            if not has_border or (is_pass and steps[block] == 1):
+                return partial(function, num_steps=steps[block])
+            return samplers.border_first(
+                partial(function, num_steps=min(steps[block] - is_pass, is_open[block] - 1))
+            )
+
+        return sampler
+
+    def _adaptive(self, settings: DiffusionSettings, *, by_token: bool) -> Sampler | None:
+        """A sampler that takes as many passes as it takes; None for one in steps."""
+        if self.sampler == "factor":
+            return samplers.by_factor
+        if self.sampler == "entropy_bound":
+            return samplers.by_entropy_bound
+        if self.sampler in _IN_STEPS or self.num_steps is not None:
+            return None
+        if by_token and self.sampler is None and self.threshold is None:
+            return None
+        threshold = settings.threshold if self.threshold is None else self.threshold
+        return partial(samplers.by_threshold, threshold=threshold, within=settings.sub_block_length)
 
 
 def _shared(num_steps: int, is_open: Sequence[int]) -> list[int]:

@@ -9,15 +9,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ai_os_diffusion.diffusion import Recalled, Trajectory
+from ai_os_diffusion.inference.generation.generation_stream import Generation, Timings
 
 __all__ = ["Diffusion", "DiffusionStep", "DiffusionStream", "DiffusionTimings", "TokenAlternative"]
 
 
-class DiffusionTimings(NamedTuple):
+class DiffusionTimings(Timings):
     """Seconds of a text."""
 
-    read_s: float
-    write_s: float
+    @property
+    def read_s(self) -> float:
+        """Reading the prompt."""
+        return self.prefill_s
+
+    @property
+    def write_s(self) -> float:
+        """Writing."""
+        return self.decode_s
 
 
 class TokenAlternative(NamedTuple):
@@ -28,11 +36,13 @@ class TokenAlternative(NamedTuple):
     probability: float
 
 
-class Diffusion(str):
+class Diffusion(Generation):
     """A text written by diffusion, which is a `str`, and how it came about.
 
     Attributes:
         tokens: ids that were written, without end and filling tokens.
+        logprobs: natural logarithms of `confidences`.
+        usage: tokens read and written; the end token counts as written.
         confidences: for each of `tokens` its probability when it was committed.
         entropies: for each of `tokens` the entropy, in nats, of the distribution it was taken from.
         alternatives: for each of `tokens` the most probable ones, as many as were asked for.
@@ -51,7 +61,6 @@ class Diffusion(str):
         timings: seconds for reading the prompt and for writing.
     """
 
-    tokens: list[int]
     confidences: list[float]
     entropies: list[float]
     alternatives: list[list[TokenAlternative]]
@@ -62,15 +71,17 @@ class Diffusion(str):
     trajectory: Trajectory
     uncertainty: float | None
     memories: tuple[Recalled, ...]
-    finish_reason: str
     prompt_tokens: int
-    seed: int
     timings: DiffusionTimings
 
-    @property
-    def text(self) -> str:
-        """The text as a plain `str`."""
-        return str.__str__(self)
+    def begun(self, text: str, tokens: int) -> Diffusion:
+        """As it was up to so many of its tokens, which say `text`."""
+        found = Diffusion(text)
+        found.__dict__.update(self.__dict__)
+        for name in ("tokens", "logprobs", "confidences", "entropies", "alternatives"):
+            setattr(found, name, getattr(self, name)[:tokens])
+        found.fills = [text]
+        return found
 
     def to_dict(self) -> dict[str, Any]:
         """The text and what is known of it as JSON-able values."""
@@ -89,7 +100,7 @@ class Diffusion(str):
             "finish_reason": self.finish_reason,
             "prompt_tokens": self.prompt_tokens,
             "seed": self.seed,
-            "timings": self.timings._asdict(),
+            "timings": {"read_s": self.timings.read_s, "write_s": self.timings.write_s},
         }
 
 

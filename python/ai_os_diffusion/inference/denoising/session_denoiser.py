@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -20,12 +21,15 @@ __all__ = ["SessionDenoiser"]
 Ids = NDArray[np.int32]
 Rows = NDArray[np.int64]
 
+_ARRAYS = tuple(one.name for one in fields(Predictions) if one.name != "is_known")
+
 
 class SessionDenoiser:
     """Predicts masked tokens with the sessions of a core; see `Denoiser` for what is promised.
 
-    Where finished text is blind to what follows it, its keys are kept. Where all sees all, every pass reads
-    the whole text.
+    Where finished text is blind to what follows it, its keys are kept and exact. Where all sees all, a pass
+    reads the whole text, or what is not kept of it since the first pass of its block
+    (`DiffusionSettings.cache`).
 
     Args:
         core: the network.
@@ -34,6 +38,7 @@ class SessionDenoiser:
         end_ids: tokens that end a text.
         guidance_scale: how far predictions are led away from those of the unguided prompt; 1 is not at all.
         forbidden: tokens that are never written; the mask is none in any case.
+        filters: of the tokens that are drawn, as `_native.Sampler` takes them.
     """
 
     def __init__(
@@ -45,9 +50,11 @@ class SessionDenoiser:
         *,
         guidance_scale: float = 1.0,
         forbidden: Sequence[int] = (),
+        filters: Mapping[str, Any] | None = None,
     ) -> None:
         self._core, self._cards, self._settings, self._scale = core, cards, settings, guidance_scale
         self._forbidden = sorted({settings.mask_id, *forbidden})
+        self._filters = dict(filters or {})
         self.mask_id, self.null_id, self.end_ids = settings.mask_id, settings.null_id, end_ids
         self.window = core.config.max_position_embeddings
 
@@ -62,12 +69,15 @@ class SessionDenoiser:
         unguided: Ids | None = None,
     ) -> _Text:
         """As `Denoiser.read`."""
-        sampler = _native.Sampler(temperature=temperature, seed=seed)
+        sampler = _native.Sampler(temperature=temperature, seed=seed, **self._filters)
         text = self._text(len(prompt) + room, sampler, top_k)
         text.begin(prompt)
         if unguided is not None and self._scale != 1:
             if self._settings.shift and self._settings.attention != "full":
-                raise SamplingError("a model that shifts and keeps what it read cannot be guided")
+                raise SamplingError(
+                    "guidance_scale: a model that predicts the token behind each state, and keeps what it "
+                    "read, cannot be guided"
+                )
             text.other = self._text(len(unguided) + room, _native.Sampler(), 0)
             text.other.begin(unguided)
         return text
@@ -93,20 +103,47 @@ class SessionDenoiser:
         sessions = [frame.text.session for frame in frames]
         found = sessions[0].predict_all(
             sessions,
-            [frame.ids for frame in frames],
+            [frame.layout.ids for frame in frames],
             [frame.rows for frame in frames],
             [frame.text.sampler for frame in frames],
             top_k=max(frame.text.top_k for frame in frames),
             forbidden=self._forbidden,
             allowed=[frame.allowed for frame in frames],
             guidance=(self._scale, others, [frame.other_ids for frame in frames]) if is_guided else None,
+            places=[(frame.layout.positions, frame.layout.keep) for frame in frames],
         )
         for frame, one in zip(frames, found, strict=True):
             frame.found = _predictions(one, frame.text.top_k)
 
 
+class _Layout:
+    """The tokens of a pass.
+
+    Attributes:
+        ids: int32[n].
+        start: where among them the block begins.
+        border: where the token before it stands; None where it is no part of the pass.
+        positions: int32[n]; none for those behind what was read.
+        keep: tokens whose keys stay.
+    """
+
+    def __init__(self, ids: Sequence[Ids], start: int, border: int | None, *, keep: int = 0) -> None:
+        self.ids = np.concatenate(ids) if len(ids) > 1 else ids[0]
+        self.start, self.border, self.keep = start, border, keep
+        self.positions = np.zeros(0, np.int32)
+
+
 class _Text:
-    """What was read of a text. Where all sees all that is its ids alone."""
+    """What was read of a text.
+
+    Attributes:
+        session: keeps keys; where all sees all those that stay while a block is written.
+        ids: int32[n], the prompt and finished blocks.
+        other: the same text without what its prompt tells.
+        before: of the first position of the next block, where the state that predicts it is no part of its
+        passes.
+        is_fresh: no pass of the block was computed yet.
+    """
 
     def __init__(
         self,
@@ -121,19 +158,12 @@ class _Text:
         self.session = session
         self.ids = np.zeros(0, np.int32)
         self.other: _Text | None = None
-        # Of the first position of the next block, where states predict the token behind them.
         self.before: Predictions | None = None
+        self.is_fresh = True
         self._forbidden = forbidden
 
     def __len__(self) -> int:
         return len(self.ids)
-
-    def framed(self, ids: Ids) -> Ids:
-        """A block with what it sees and what is not kept: nothing, or all of the text."""
-        if self.settings.attention != "full":
-            return ids
-        behind = self.room - len(self) - len(ids)
-        return np.concatenate([self.ids, ids, np.full(behind, self.settings.mask_id, np.int32)])
 
     def begin(self, prompt: Ids) -> None:
         """Read the prompt."""
@@ -144,16 +174,58 @@ class _Text:
     def append(self, ids: Ids) -> None:
         """As `DenoisingText.append`."""
         self.ids = np.concatenate([self.ids, ids])
+        self.is_fresh = True
         if self.settings.attention != "full":
             if self.settings.shift:
-                last = np.array([len(ids) - 1])
-                found = self.session.predict(
-                    ids, last, self.sampler, top_k=self.top_k, forbidden=self._forbidden
-                )
-                self.before = _predictions(found, self.top_k)
-            self.session.prefill(ids, causal=self.settings.attention == "causal")
+                self._read_and_predict(ids)
+            else:
+                self.session.prefill(ids, causal=self.settings.attention == "causal")
         if self.other is not None:
             self.other.append(ids)
+
+    def _read_and_predict(self, ids: Ids) -> None:
+        """Read a block, and predict the token behind it from its last state."""
+        is_causal = self.settings.attention == "causal"
+        if is_causal:
+            # The last sees all others in any case: the pass that predicts reads it.
+            self.session.prefill(ids[:-1], causal=True)
+        part = ids[-1:] if is_causal else ids
+        (found,) = self.session.predict_all(
+            [self.session],
+            [part],
+            [np.array([len(part) - 1])],
+            [self.sampler],
+            top_k=self.top_k,
+            forbidden=self._forbidden,
+            places=[(np.zeros(0, np.int32), len(part))],
+        )
+        self.before = _predictions(found, self.top_k)
+
+    def layout(self, block: Ids) -> _Layout:
+        """What a pass over a block reads: all that is not kept of what the block sees."""
+        if self.settings.attention != "full":
+            return _Layout([block], 0, None)
+        done, end = len(self), len(self) + len(block)
+        behind = np.full(self.room - end, self.settings.mask_id, np.int32)
+        cache, border = self.settings.cache, done - 1 if done else None
+        if cache == "none":
+            return _Layout([self.ids, block, behind], done, border)
+        if not self.is_fresh:
+            if cache == "prefix":
+                return _Layout([block, behind], 0, None)
+            later = _Layout([block], 0, None)
+            later.positions = np.arange(done, end, dtype=np.int32)
+            return later
+        self.session.truncate(0)
+        if cache == "prefix":
+            return _Layout([self.ids, block, behind], done, border, keep=done)
+        # All see each other: their order is free, and what stays stands first.
+        first = _Layout(
+            [self.ids, behind, block], self.room - len(block), border, keep=self.room - len(block)
+        )
+        order = [np.arange(done), np.arange(end, self.room), np.arange(done, end)]
+        first.positions = np.concatenate(order).astype(np.int32)
+        return first
 
 
 class _Frame:
@@ -164,28 +236,39 @@ class _Frame:
         assert isinstance(text, _Text)
         self.text = text
         self.found: Predictions | None = None
-        settings = text.settings
-        self.ids = text.framed(ask.ids)
-        self.other_ids = text.other.framed(ask.ids) if text.other is not None else self.ids
-        start = len(text) if settings.attention == "full" else 0
-        places = ask.rows + start
-        self._is_before = np.zeros(len(places), np.bool_)
-        if settings.shift:
-            self._is_before = (places == 0) & (text.before is not None)
-            places = np.maximum(places - 1, 0)
-        self.rows, self._back = np.unique(places[~self._is_before], return_inverse=True)
+        self.layout = text.layout(ask.ids)
+        self.other_ids = self.layout.ids if text.other is None else text.other.layout(ask.ids).ids
+        self._is_kept = text.settings.cache != "none" and text.is_fresh
+        for one in (text, text.other):
+            if one is not None:
+                one.is_fresh = False
+        places = ask.rows + self.layout.start
+        is_first = (ask.rows == 0) & text.settings.shift
+        self._is_before = is_first & (self.layout.border is None) & (text.before is not None)
+        if text.settings.shift:
+            # The state before each row; a text's first token is predicted by its own.
+            first = self.layout.start if self.layout.border is None else self.layout.border
+            places = np.where(is_first, first, places - 1)
         if any(self._is_before[at] for at in ask.allowed):
             raise SamplingError("the first token of a block cannot be held to some in a model that shifts")
+        wanted = places[~self._is_before]
+        # What the border predicts is known from this pass alone.
+        remembers = self._is_kept and text.settings.shift and self.layout.border is not None
+        border = [self.layout.border] if remembers else []
+        self.rows, back = np.unique(np.concatenate([border, wanted]).astype(np.int64), return_inverse=True)
+        self._border, self._back = back[: len(border)], back[len(border) :]
         index = np.cumsum(~self._is_before) - 1
         self.allowed = [(int(self._back[index[at]]), tokens.tolist()) for at, tokens in ask.allowed.items()]
 
     def result(self) -> Predictions:
         """What was found, in the order of the ask's rows."""
-        found, before = self.found, self.text.before
-        parts = []
-        for name in ("ids", "confidence", "entropy", "top_ids", "top_confidence"):
+        found, text = self.found, self.text
+        if found is not None and len(self._border):
+            text.before = Predictions(**{name: getattr(found, name)[self._border] for name in _ARRAYS})
+        parts: dict[str, Any] = {}
+        for name in _ARRAYS:
             own = None if found is None else getattr(found, name)
-            first = None if before is None else getattr(before, name)
+            first = None if text.before is None else getattr(text.before, name)
             like = first if own is None else own
             assert like is not None
             values = np.empty((len(self._is_before), *like.shape[1:]), like.dtype)
@@ -193,8 +276,8 @@ class _Frame:
                 values[~self._is_before] = own[self._back]
             if first is not None:
                 values[self._is_before] = first
-            parts.append(values)
-        return Predictions(*parts)
+            parts[name] = values
+        return Predictions(**parts, is_known=found is None)
 
 
 def _predictions(found: Any, top_k: int) -> Predictions:

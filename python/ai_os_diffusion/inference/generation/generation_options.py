@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 
 from ai_os_diffusion.contracts import Message
 from ai_os_diffusion.utils.errors import SamplingError
 
-__all__ = ["GenerationOptions", "TransformersOptions", "resolve_options"]
+__all__ = ["DIFFUSION", "GenerationOptions", "ModeOptions", "TransformersOptions", "resolve_options"]
+
+DIFFUSION = ("num_steps", "block_length", "sampler", "threshold", "cache", "alternatives")
+"""Names of arguments that mode "diffusion" takes."""
 
 _MAX_TOKENS = 256
 
@@ -81,7 +84,27 @@ class TransformersOptions(TypedDict, total=False):
     attention_mask: Any
 
 
-class GenerationOptions(TransformersOptions, total=False):
+class ModeOptions(TransformersOptions, total=False):
+    """Further arguments of `generate`: by the names of transformers, and those of mode "diffusion".
+
+    Attributes:
+        num_steps: see `DiffuseOptions` for this and the others.
+        block_length: as there.
+        sampler: as there.
+        threshold: as there.
+        cache: as there.
+        alternatives: as there.
+    """
+
+    num_steps: int | None
+    block_length: int | None
+    sampler: str | None
+    threshold: float | None
+    cache: Literal["none", "prefix", "dual"] | None
+    alternatives: int
+
+
+class GenerationOptions(ModeOptions, total=False):
     """Options of `ArrowEngine.generate` that do not change what it returns."""
 
     messages: Sequence[Message] | None
@@ -140,6 +163,8 @@ def resolve_options(
         TypeError: there is no such argument.
     """
     for name, value in others.items():
+        if name in DIFFUSION:
+            raise SamplingError(f"{name} belongs to mode='diffusion', and this is mode='ar'; leave it out")
         _check_meaning(name, value)
     given = others.get
     most = _one("max_tokens", max_tokens, "max_new_tokens", given("max_new_tokens"))

@@ -49,6 +49,11 @@ def measure_perplexity(
             are given.
     """
     stride = context if stride is None else stride
+    if core.config.diffusion is not None:
+        raise InferenceError(
+            "perplexity reads a text from left to right, and this model writes by diffusion: it predicts a "
+            "token from both sides"
+        )
     if not core.config.is_decoder:
         raise InferenceError(
             f"perplexity needs a decoder; this model is of architecture {core.config.architecture!r}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,23 @@ from ai_os_diffusion.inference.inference_core import InferenceCore
 from ai_os_diffusion.inference.ragged import as_ragged
 from ai_os_diffusion.utils.errors import InferenceError, SamplingError
 
-__all__ = ["TextWriter"]
+__all__ = ["PreparedText", "TextWriter"]
+
+
+class PreparedText(NamedTuple):
+    """What is to be continued.
+
+    Attributes:
+        ids: int32[n] of the prompt.
+        room: tokens to write at most.
+        stop: ends the text at a string.
+        seed: of what is drawn.
+    """
+
+    ids: NDArray[np.int32]
+    room: int
+    stop: StopStrings
+    seed: int
 
 
 class TextWriter:
@@ -32,23 +48,56 @@ class TextWriter:
         core: the forward pass.
         tokenizer: the model's.
         name: of the model, for messages.
+        chat_template: of messages; None for the model's own.
     """
 
-    def __init__(self, core: InferenceCore, tokenizer: FastTokenizer, name: str) -> None:
+    def __init__(
+        self, core: InferenceCore, tokenizer: FastTokenizer, name: str, chat_template: str | None = None
+    ) -> None:
         self._core, self._tokenizer, self._name = core, tokenizer, name
+        self._chat_template = chat_template
 
     def write(
         self,
         options: ResolvedOptions,
         messages: Sequence[Message] | None,
         *,
-        top_p: float,
-        top_k: int,
-        min_p: float,
-        repetition_penalty: float,
         seed: int | None,
+        **filters: Any,
     ) -> GenerationStream:
         """Begin a text; see `ArrowEngine.generate` for the arguments.
+
+        Args:
+            options: arguments under one name each.
+            messages: in place of a prompt.
+            seed: None is drawn anew.
+            **filters: top_p, top_k, min_p and repetition_penalty.
+
+        Raises:
+            InferenceError: the model is an encoder or writes by diffusion, or the prompt leaves no room in
+                its window.
+            SamplingError: a setting is out of range.
+        """
+        if self._core.config.diffusion is not None:
+            raise InferenceError(
+                f"{self._name} writes by diffusion, not one token after the other: call "
+                "generate(..., mode='diffusion') or diffuse(...)"
+            )
+        prepared = self.prepare(options, messages, seed)
+        if not 0 <= filters["top_k"] < 1 << 32:
+            raise SamplingError(f"top_k is {filters['top_k']}, expected 0, which is all tokens, or more")
+        sampler = _native.Sampler(temperature=options.temperature, seed=prepared.seed, **filters)
+        end_ids = self._end_ids if options.end_ids is None else options.end_ids
+        request = GenerationRequest(
+            prepared.ids, sampler, prepared.room, prepared.stop, end_ids, prepared.seed
+        )
+        session = self._core.session(len(prepared.ids) + prepared.room)
+        return GenerationStream(session, self._tokenizer, request)
+
+    def prepare(
+        self, options: ResolvedOptions, messages: Sequence[Message] | None, seed: int | None
+    ) -> PreparedText:
+        """Check what is said in any mode, and tokenise the prompt.
 
         Raises:
             InferenceError: the model is an encoder, or the prompt leaves no room in its window.
@@ -66,16 +115,6 @@ class TextWriter:
         seed = int.from_bytes(os.urandom(4), "little") if seed is None else seed
         if not 0 <= seed < 1 << 64:
             raise SamplingError(f"seed is {seed}, expected 0 to {(1 << 64) - 1}")
-        if not 0 <= top_k < 1 << 32:
-            raise SamplingError(f"top_k is {top_k}, expected 0, which is all tokens, or more")
-        sampler = _native.Sampler(
-            temperature=options.temperature,
-            top_k=top_k,
-            top_p=top_p,
-            min_p=min_p,
-            repetition_penalty=repetition_penalty,
-            seed=seed,
-        )
         stops = StopStrings(options.stop)
         ids = self._prompt_ids(options.prompt, messages, options.attention_mask)
         window = config.max_position_embeddings
@@ -91,9 +130,7 @@ class TextWriter:
                     "prompt; max_tokens does not count them"
                 )
             room = min(room, options.max_length - len(ids))
-        end_ids = self._end_ids if options.end_ids is None else options.end_ids
-        request = GenerationRequest(ids, sampler, room, stops, end_ids, seed)
-        return GenerationStream(self._core.session(len(ids) + room), self._tokenizer, request)
+        return PreparedText(ids, room, stops, seed)
 
     @property
     def _end_ids(self) -> frozenset[int]:
@@ -116,7 +153,7 @@ class TextWriter:
             return ids
         if not isinstance(turns, Sequence) or not turns or isinstance(turns, str | bytes):
             raise InferenceError(f"expected a prompt as str, as ids, or as messages, got {turns!r}")
-        return self._tokenizer.apply_chat_template(turns, tokenize=True)
+        return self._tokenizer.apply_chat_template(turns, tokenize=True, chat_template=self._chat_template)
 
 
 def _is_ids(prompt: Any) -> bool:

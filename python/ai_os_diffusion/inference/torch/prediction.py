@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -61,9 +62,9 @@ def predict_all(
     for index, session in enumerate(sessions):
         texts, before = session.texts, len(session)
         with texts.device.running(f"a block of {len(ids[index])} tokens"):
-            scores = session.block_logits(ids[index], rows[index], placed[index])
+            scores = _block_logits(session, ids[index], rows[index], placed[index])
             if guidance is not None:
-                without = others[index].block_logits(other_ids[index], rows[index], placed[index])
+                without = _block_logits(others[index], other_ids[index], rows[index], placed[index])
                 scores = without + scale * (scores - without)
             _restrict(scores, held[index])
             try:
@@ -82,6 +83,46 @@ def predict_all(
                 session.taint()
                 raise
     return found
+
+
+def _block_logits(
+    session: TorchSession, ids: Ids, rows: NDArray[np.int64], place: tuple[Ids, int] | None
+) -> Tensor:
+    """float32[n, vocab] of the wanted rows of a block behind a text.
+
+    Args:
+        session: the text.
+        ids: int32[length] of the block.
+        rows: int64[n] of it that are wanted.
+        place: positions of the block, none for those behind what was read; and how many of its tokens are
+            counted as read, with the keys and values that they have in this pass.
+    """
+    session.check(ids)
+    texts, read = session.texts, len(session)
+    positions, keep = (np.zeros(0, np.int32), 0) if place is None else place
+    wanted = [int(row) for row in rows]
+    if not len(ids) or not all(one < other for one, other in pairwise([-1, *wanted, len(ids)])):
+        what = f"wanted rows ascend below the {len(ids)} of their block" if len(ids) else "span 0 has no rows"
+        raise ShapeError(f"pass: {what}, got {wanted}")
+    if len(positions) not in (0, len(ids)) or not 0 <= keep <= len(ids):
+        raise ShapeError(
+            f"pass: a block of {len(ids)} tokens has {len(positions)} positions, of which {keep} are to stay"
+        )
+    if len(positions) and not 0 <= positions.min() <= positions.max() < texts.window:
+        raise InferenceError(
+            f"positions up to {positions.max()} do not fit the model's window of {texts.window}; shorten the "
+            "text"
+        )
+    session.reserve(read + len(ids))
+    block = texts.batcher.steps.block(len(ids), read + len(ids), session.adapter)
+    block.load(ids, read, session.pages, positions if len(positions) else None)
+    block.run()
+    logits = texts.network.head(
+        block.states[:, torch.tensor(wanted, device=block.states.device)], block.cards
+    )[0]
+    if keep:
+        session.keep(ids[:keep])
+    return logits
 
 
 def _restrict(scores: Tensor, allowed: Allowed) -> None:

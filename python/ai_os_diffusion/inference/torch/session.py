@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from ai_os_diffusion import _native
@@ -137,7 +136,7 @@ class TorchSession:
             )
         _refuse_twice(sessions)
         for session, own in zip(sessions, ids, strict=True):
-            session._check(own)
+            session.check(own)
         begun = [session for session, own in zip(sessions, ids, strict=True) if session._begin(own)]
         texts.batcher.read(begun)
 
@@ -186,54 +185,14 @@ class TorchSession:
         """As `predict`, of a block for each session; see `prediction.predict_all`."""
         return predict_all(sessions, ids, rows, samplers, **options)
 
-    def block_logits(
-        self, ids: Ids, rows: NDArray[np.int64], place: tuple[NDArray[np.int32], int] | None = None
-    ) -> Tensor:
-        """float32[n, vocab] of the wanted rows of a block.
+    def keep(self, ids: Ids) -> None:
+        """Count the first tokens of a block as read, with the keys and values that a pass wrote for them.
 
-        Args:
-            ids: int32[length] of the block.
-            rows: int64[n] of it that are wanted.
-            place: positions of the block, none for those behind what was read, and how many of its tokens are
-                counted as read, with the keys and values that they have in this pass.
-
-        Raises:
-            ShapeError: the wanted rows do not ascend within the block, or it has none.
-            InferenceError: as for `prefill`.
+        Their rows saw those behind them too: no other text shares such pages.
         """
-        self._check(ids)
-        positions, keep = (np.zeros(0, np.int32), 0) if place is None else place
-        if len(positions) not in (0, len(ids)) or not 0 <= keep <= len(ids):
-            raise ShapeError(
-                f"pass: a block of {len(ids)} tokens has {len(positions)} positions, of which {keep} are to "
-                "stay"
-            )
-        if len(positions) and not 0 <= positions.min() <= positions.max() < self.texts.window:
-            raise InferenceError(
-                f"positions up to {positions.max()} do not fit the model's window of {self.texts.window}"
-            )
-        wanted = [int(row) for row in rows]
-        ascend = all(one < other for one, other in itertools.pairwise([-1, *wanted, len(ids)]))
-        if not len(ids) or not ascend:
-            what = (
-                "span 0 has no rows"
-                if not len(ids)
-                else f"wanted rows ascend below the {len(ids)} of their block"
-            )
-            raise ShapeError(f"pass: {what}, got {wanted}")
-        texts = self.texts
-        self.reserve(len(self.tokens) + len(ids))
-        block = texts.batcher.steps.block(len(ids), len(self.tokens) + len(ids), self.adapter)
-        block.load(ids, len(self.tokens), self.pages, positions if len(positions) else None)
-        block.run()
-        at = torch.tensor(wanted, device=block.states.device)
-        logits = texts.network.head(block.states[:, at], block.cards)[0]
-        if keep:
-            # Its rows saw those behind them too: no other text shares such pages.
-            self._place = None
-            self.unread = [int(id) for id in ids[:keep]]
-            self.advance(keep)
-        return logits
+        self._place = None
+        self.unread = [int(id) for id in ids]
+        self.advance(len(ids))
 
     def push(self, id: int) -> None:
         """Read one token."""
@@ -358,7 +317,7 @@ class TorchSession:
 
     def _begin(self, ids: Ids) -> bool:
         """Give it tokens to read, and what earlier texts have in common with them."""
-        self._check(ids)
+        self.check(ids)
         self.unread = [int(id) for id in ids]
         whole = (len(ids) - 1) // PAGE_TOKENS * PAGE_TOKENS
         if whole > 0 and not self.tokens and self._place is not None:
@@ -372,7 +331,7 @@ class TorchSession:
         return bool(self.unread)
 
     def _read_whole(self, ids: Ids) -> None:
-        self._check(ids)
+        self.check(ids)
         if not len(ids):
             return
         # Its rows see each other, not only those before: no other text shares such pages.
@@ -386,7 +345,8 @@ class TorchSession:
             self.advance(len(ids))
             texts.batcher.tell([self], logits)
 
-    def _check(self, ids: Ids) -> None:
+    def check(self, ids: Ids) -> None:
+        """Refuse ids outside the vocabulary, or more than there is room for."""
         self.texts.check_ids(ids)
         self._check_room(len(ids))
 

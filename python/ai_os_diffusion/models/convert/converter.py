@@ -21,10 +21,11 @@ from ai_os_diffusion.models.convert.folder import new_folder
 from ai_os_diffusion.models.convert.needed import check_finite, check_tensors
 from ai_os_diffusion.models.convert.plan import Plan, Storage
 from ai_os_diffusion.models.convert.source import Description, Source, SourceTensor, bfloat16_to_float32
+from ai_os_diffusion.models.diffusion_settings import DiffusionSettings
 from ai_os_diffusion.models.metadata import CONVERTER_VERSION, FORMAT_VERSION
 from ai_os_diffusion.models.tokenizer_files import TokenizerFiles
 from ai_os_diffusion.utils.cpu_info import memory_bytes
-from ai_os_diffusion.utils.errors import ModelLoadError, ModelNotFoundError
+from ai_os_diffusion.utils.errors import ConfigurationError, ModelLoadError, ModelNotFoundError
 from ai_os_diffusion.utils.files.atomic_folder import read_consistently, restore_folder
 from ai_os_diffusion.utils.wording import counted
 
@@ -80,6 +81,7 @@ def convert_model(
     revision: str | None = None,
     licence: str | None = None,
     origin: Mapping[str, Any] | None = None,
+    diffusion: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> ConvertReport:
     """Write a model folder from a Hugging Face folder, a GGUF file or another model folder.
@@ -100,6 +102,8 @@ def convert_model(
         revision: the source's revision, for the record.
         licence: the source's licence where it does not name one itself.
         origin: further entries of the record of the source, in place of those found out here.
+        diffusion: how the model writes by diffusion, by the names of `DiffusionSettings`, in place of what
+            the source says.
         progress: told how far it is.
 
     Returns:
@@ -116,6 +120,8 @@ def convert_model(
     opened, description = read_consistently(source_path, lambda: _described(source_path))
     metadata = description.metadata
     encoder = metadata["model_type"] == "encoder"
+    if diffusion or "diffusion" in metadata:
+        metadata |= _diffusion(metadata, diffusion or {}, str(source_path))
     plan = Plan(quantize=quantize, group_size=group_size, symmetric=symmetric, encoder=encoder)
     kinds = check_tensors(opened, metadata)
     _check_memory(opened)
@@ -135,6 +141,26 @@ def convert_model(
         metadata["source"] = _source_record(opened, record, metadata.get("source", {}), origin or {})
         _write_metadata(folder, metadata)
     return report
+
+
+def _diffusion(metadata: Mapping[str, Any], given: Mapping[str, Any], place: str) -> dict[str, Any]:
+    """The entries of metadata.json about a model that writes by diffusion, checked."""
+    known = DiffusionSettings.names()
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        raise ConfigurationError(
+            f"diffusion: {unknown[0]!r} is no setting, expected some of {', '.join(known)}"
+        )
+    if metadata["model_type"] == "encoder":
+        raise ModelLoadError(f"{place}: an encoder does not write; leave its diffusion settings out")
+    section = {**(metadata.get("diffusion") or {}), **given}
+    if "mask_id" not in section:
+        raise ModelLoadError(
+            f"{place}: a diffusion model without a mask token: neither config.json nor the tokenizer names "
+            "one; give its id as the diffusion setting mask_id"
+        )
+    DiffusionSettings.of(section, f"{place}: diffusion", metadata["vocab_size"])
+    return {"model_type": "diffusion", "diffusion": section}
 
 
 def _source_record(

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ai_os_diffusion.models.convert.byte_pairs import tokenizer_of_files
 from ai_os_diffusion.models.convert.pytorch_bin import read_pytorch
 from ai_os_diffusion.models.convert.safetensors import read_safetensors, shards_of
 from ai_os_diffusion.models.convert.settings.architecture import canonical_name, metadata_from_config
+from ai_os_diffusion.models.convert.settings.diffusion_checkpoints import diffusion_checkpoint
 from ai_os_diffusion.models.convert.settings.head import head_of_config
 from ai_os_diffusion.models.convert.settings.known_settings import CONFIG, GENERATION, TOKENIZER
 from ai_os_diffusion.models.convert.settings.sentence_settings import (
@@ -23,6 +26,7 @@ from ai_os_diffusion.models.convert.settings.settings_check import check_setting
 from ai_os_diffusion.models.convert.settings.tokenizer_settings import (
     added_ids,
     apply_tokenizer_settings,
+    token_ids,
     token_text,
 )
 from ai_os_diffusion.models.convert.source import Description, SourceTensor
@@ -62,9 +66,17 @@ class HuggingFaceFolder:
                 f"{self.folder}: no config.json; expected a Hugging Face model folder"
             ) from None
         self._metadata = metadata_from_config(self._config.values, self._config.place)
-        self._remarks = check_settings(self._config, CONFIG)
+        self._diffusion = diffusion_checkpoint(self._config)
+        if self._diffusion is None:
+            self._remarks = check_settings(self._config, CONFIG)
+        else:
+            self._config = self._diffusion.named(self._config)
+            self._remarks = check_settings(self._config, self._diffusion.table)
+            self._remarks += (
+                [f"{self._config.place}: {self._diffusion.remark}"] if self._diffusion.remark else []
+            )
         self._sentence = SentenceSettings(folder, self._tokenizer_config, self._metadata["hidden_size"])
-        if self._sentence.is_reranker or not self._sentence.has_modules:
+        if self._diffusion is None and (self._sentence.is_reranker or not self._sentence.has_modules):
             self._metadata |= head_of_config(self._config, self._metadata["architecture"])
         if self._sentence.is_reranker and "num_labels" not in self._metadata:
             raise ModelLoadError(f"{self._config.place}: a CrossEncoder without a head that scores pairs")
@@ -99,7 +111,8 @@ class HuggingFaceFolder:
         for path in self.weight_paths:
             read = read_safetensors if path.suffix == ".safetensors" else read_pytorch
             for tensor in read(path):
-                name = canonical_name(family, tensor.name, classifies=classifies)
+                theirs = tensor.name if self._diffusion is None else self._diffusion.tensor_name(tensor.name)
+                name = canonical_name(family, theirs, classifies=classifies)
                 if name is None:
                     dropped.append(tensor.name)
                 elif name in tensors:
@@ -119,6 +132,8 @@ class HuggingFaceFolder:
 
     def _lacks_head(self) -> bool:
         """Whether a decoder was saved as the bare model that embedding needs."""
+        if self._diffusion is not None:
+            return False
         named = self._config.texts("architectures", high=MAX_LAYERS)
         head = f"{family_of(self._metadata['architecture']).head}.weight"
         is_bare = self._sentence.has_modules or (
@@ -138,13 +153,21 @@ class HuggingFaceFolder:
             limit = MAX_TOKENIZER_BYTES if name == "tokenizer.json" else MAX_CONFIG_BYTES
             if (self.folder / name).exists():
                 files[name] = read_regular(self.folder / name, limit, ModelDamagedError)
+        built = None if "tokenizer.json" in files else tokenizer_of_files(self.folder, self._tokenizer_config)
+        if built is not None:
+            files["tokenizer.json"] = built
         if "tokenizer.json" not in files:
             raise ModelNotFoundError(
                 f"{self.folder}: no tokenizer.json; save it with transformers' "
                 "AutoTokenizer.from_pretrained(folder).save_pretrained(folder)"
             )
         self._remarks += check_settings(self._tokenizer_config, TOKENIZER)
-        tokenizer = read_values(self.folder / "tokenizer.json", MAX_TOKENIZER_BYTES)
+        place = self.folder / "tokenizer.json"
+        tokenizer = (
+            read_values(place, MAX_TOKENIZER_BYTES)
+            if built is None
+            else UntrustedValues(str(place), json.loads(built))
+        )
         files["tokenizer.json"] = apply_tokenizer_settings(
             files["tokenizer.json"],
             tokenizer,
@@ -154,6 +177,14 @@ class HuggingFaceFolder:
         )
         metadata.update(self._sentence.metadata(metadata["max_position_embeddings"]))
         metadata.update(self._generation_settings(tokenizer))
+        if self._diffusion is not None:
+            metadata["diffusion"] = self._diffusion.diffusion(
+                self._config,
+                self._tokenizer_config,
+                token_ids(tokenizer),
+                metadata["eos_token_ids"],
+                metadata["chat_template"],
+            )
         licence = self._licence()
         if licence:
             metadata["source"] = {"license": licence}

@@ -31,6 +31,9 @@ def wanted_files(repo: str, files: list[str], file: str = "") -> list[str]:
         raise ModelNotFoundError(f"{repo}: has no file {file!r}; it holds {_listed(files)}")
     top = [name for name in files if "/" not in name]
     described = [name for name in top if name.endswith((".json", ".jinja"))]
+    if "tokenizer.json" not in top:
+        # A tokenizer that is saved as a vocabulary and its merges.
+        described += [name for name in top if name == "merges.txt"]
     described += [name for name in files if _MODULE.fullmatch(name)]
     return [*([file] if file else _weights(repo, top)), *described]
 

@@ -6,6 +6,7 @@ import json
 import math
 from typing import Any
 
+from ai_os_diffusion.models.convert.byte_pairs import STEPS, byte_pair_tokenizer
 from ai_os_diffusion.models.convert.gguf.vocabulary import GgufVocabulary
 from ai_os_diffusion.models.untrusted_values import shown
 from ai_os_diffusion.utils.errors import TokenizerError
@@ -15,36 +16,6 @@ __all__ = ["rebuild_tokenizer"]
 _CONTROL, _USER_DEFINED = 3, 4
 _NORMAL = 1
 
-_CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
-_WORDS = r"[^\r\n\p{L}\p{N}]?\p{L}+"
-_REST = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-
-
-def _split(*patterns: str) -> list[dict[str, Any]]:
-    """Split at the matches of one pattern after the other, then map bytes to characters."""
-    steps: list[dict[str, Any]] = [
-        {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
-        for pattern in patterns
-    ]
-    return [*steps, _byte_level(use_regex=False)]
-
-
-def _byte_level(*, use_regex: bool) -> dict[str, Any]:
-    return {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": use_regex}
-
-
-_LLAMA3 = rf"{_CONTRACTIONS}|{_WORDS}|\p{{N}}{{1,3}}|{_REST}"
-_QWEN2 = rf"{_CONTRACTIONS}|{_WORDS}|\p{{N}}|{_REST}"
-_GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)"
-_STEPS = {
-    "default": _split(r"[\p{P}\$\+<=>\^~\|]+", _GPT2, r"\p{N}+", r"[0-9][0-9][0-9]"),
-    "gpt-2": [_byte_level(use_regex=True)],
-    "smollm": [{"type": "Digits", "individual_digits": True}, _byte_level(use_regex=True)],
-    "llama-bpe": _split(_LLAMA3),
-    "qwen2": _split(_QWEN2),
-}
-"""By llama.cpp's name for them; each as the model's own tokenizer.json has it, the default as llama.cpp."""
-
 _SAME = {
     "llama-bpe": "llama3 llama-v3 falcon3 falcon-h1 pixtral midm-2.0 lfm2 jina-v5-nano dbrx smaug-bpe",
     "qwen2": "deepseek-r1-qwen kormo f2llmv2 megrez",
@@ -53,7 +24,7 @@ _SAME = {
 }
 """Further names that llama.cpp has for the same steps."""
 
-_PRE_TOKENIZERS = {name: name for name in _STEPS} | {
+_PRE_TOKENIZERS = {name: name for name in STEPS} | {
     name: same for same, names in _SAME.items() for name in names.split()
 }
 _MERGING_WHOLE_WORDS = ("dbrx", "smaug-bpe")
@@ -120,27 +91,10 @@ def _byte_pairs(vocabulary: GgufVocabulary) -> dict[str, Any]:
     merges = [merge.split(" ", 1) for merge in vocabulary.values.texts("tokenizer.ggml.merges")]
     if not merges or any(len(merge) != 2 for merge in merges):
         raise TokenizerError(f"{place}: no merges in its metadata, or one that is not two texts and a space")
-    return {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "normalizer": {"type": "NFC"} if steps == "qwen2" else None,
-        "pre_tokenizer": {"type": "Sequence", "pretokenizers": _STEPS[steps]},
-        "decoder": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
-        "model": {
-            "type": "BPE",
-            "dropout": None,
-            "unk_token": None,
-            "continuing_subword_prefix": None,
-            "end_of_word_suffix": None,
-            "fuse_unk": False,
-            "byte_fallback": False,
-            # Llama 3 takes whole words that are in the vocabulary without merging.
-            "ignore_merges": steps == "llama-bpe" and pre not in _MERGING_WHOLE_WORDS,
-            "vocab": {token: i for i, token in enumerate(vocabulary.tokens)},
-            "merges": merges,
-        },
-    }
+    # Llama 3 takes whole words that are in the vocabulary without merging.
+    ignores = steps == "llama-bpe" and pre not in _MERGING_WHOLE_WORDS
+    tokens = {token: i for i, token in enumerate(vocabulary.tokens)}
+    return byte_pair_tokenizer(steps, tokens, merges, ignore_merges=ignores)
 
 
 def _sentence_pieces(vocabulary: GgufVocabulary) -> dict[str, Any]:

@@ -6,9 +6,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from ai_os_diffusion.models.convert.settings.diffusion_checkpoints import diffusion_checkpoint
 from ai_os_diffusion.models.convert.settings.rope import rope_of_config
 from ai_os_diffusion.models.convert.settings.windows import check_no_windows, windows_of_config
-from ai_os_diffusion.models.family import Family, families
+from ai_os_diffusion.models.family import Family, families, family_of
 from ai_os_diffusion.models.untrusted_values import MAX_LAYERS, MAX_TOKENS, UntrustedValues, shown
 from ai_os_diffusion.utils.errors import ModelLoadError
 
@@ -70,7 +71,12 @@ def metadata_from_config(config: Mapping[str, Any], place: str = "config.json") 
             dimension is missing or no number of a size that a model has.
     """
     values = UntrustedValues(place, config)
-    family = _family(values)
+    checkpoint = diffusion_checkpoint(values)
+    if checkpoint is None:
+        family = _family(values)
+        _check_attention(values, family)
+    else:
+        family, values = family_of(checkpoint.architecture), checkpoint.named(values)
     keys = family.config
     heads = values.integer("num_attention_heads")
     hidden = values.integer("hidden_size")
@@ -78,7 +84,6 @@ def metadata_from_config(config: Mapping[str, Any], place: str = "config.json") 
     rows = values.integer("max_position_embeddings", high=MAX_TOKENS)
     offset = _position_offset(values, family, rows)
     positions = rows - offset
-    _check_attention(values, family)
     windows: dict[str, Any] = {}
     theta, scaling = None, None
     if keys["has_windows"]:

@@ -23,10 +23,11 @@ __all__ = [
     "SENTENCE_BERT",
     "SENTENCE_TRANSFORMERS",
     "TOKENIZER",
+    "TRAINING",
     "TRANSFORMER_ARGUMENTS",
 ]
 
-_TRAINING = "it acts in training only"
+TRAINING = "it acts in training only"
 RECORD = "it is a record of how the file came about"
 CALLER = "it is a default of sampling, which the caller of this engine states"
 _MACHINERY = "it chooses how the same numbers are computed or handed out"
@@ -52,7 +53,7 @@ CONFIG = Settings(
             embd_pdrop attn_pdrop resid_pdrop router_aux_loss_coef output_router_logits
             embedding_dropout mlp_dropout initializer_cutoff_factor
             """,
-            _TRAINING,
+            TRAINING,
         ),
         Harmless(
             """
@@ -308,7 +309,7 @@ NORMALIZE = Settings(
 """config.json of a Normalize module."""
 
 DROPOUT = Settings(
-    (Harmless("dropout", _TRAINING),),
+    (Harmless("dropout", TRAINING),),
     is_closed=True,
 )
 """config.json of a Dropout module."""

@@ -10,7 +10,7 @@ from ai_os_diffusion.models.family import family_of
 from ai_os_diffusion.models.untrusted_values import UntrustedValues, shown
 from ai_os_diffusion.utils.errors import ModelLoadError
 
-__all__ = ["added_ids", "apply_tokenizer_settings", "token_text"]
+__all__ = ["added_ids", "apply_tokenizer_settings", "token_ids", "token_text"]
 
 _BERT_DEFAULTS = {"do_lower_case": True, "strip_accents": None, "tokenize_chinese_chars": True}
 _BERT_NORMALIZER = {
@@ -65,6 +65,11 @@ def apply_tokenizer_settings(
 def added_ids(tokenizer: UntrustedValues) -> dict[str, int]:
     """Text to id of the tokens that a tokenizer.json adds to its model's vocabulary."""
     return {entry.text("content"): entry.integer("id", low=0) for entry in tokenizer.sections("added_tokens")}
+
+
+def token_ids(tokenizer: UntrustedValues) -> dict[str, int]:
+    """Text to id of every token that a tokenizer.json writes as such."""
+    return {text: id for text, id in _vocabulary(tokenizer).items() if type(id) is int and id >= 0}
 
 
 def token_text(values: UntrustedValues, key: str) -> str | None:

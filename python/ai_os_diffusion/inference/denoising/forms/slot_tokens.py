@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ai_os_diffusion.inference.denoising.template import Slot
+from ai_os_diffusion.inference.denoising.forms.slot import Slot
 from ai_os_diffusion.inference.fast_tokenizer import FastTokenizer
 from ai_os_diffusion.utils.lazy_property import lazy_property
 
@@ -18,8 +19,11 @@ Ids = NDArray[np.int32]
 
 _FIRST = {"integer": re.compile(r"\d+|-"), "number": re.compile(r"\d+|-")}
 _LATER = {"integer": re.compile(r"\d+"), "number": re.compile(r"\d+|\.")}
-_MINUS = re.compile("-")
+_MINUS, _QUOTE = re.compile("-"), re.compile('"')
 _BOOLEANS = ("true", "false")
+
+# Reading a vocabulary takes as long as a pass: it is read once for each tokenizer, not for each text.
+_SPELLING: WeakKeyDictionary[FastTokenizer, dict[re.Pattern[str], frozenset[int]]] = WeakKeyDictionary()
 
 
 class SlotTokens:
@@ -41,11 +45,14 @@ class SlotTokens:
         return ["" if id in special else text for id, text in enumerate(texts)]
 
     @lazy_property
-    def _nothing(self) -> set[int]:
-        return {self._null_id} if self._null_id is not None else self._spelling(re.compile('"'))
+    def _nothing(self) -> frozenset[int]:
+        return frozenset([self._null_id]) if self._null_id is not None else self._spelling(_QUOTE)
 
-    def _spelling(self, pattern: re.Pattern[str]) -> set[int]:
-        return {id for id, text in enumerate(self._texts) if pattern.fullmatch(text)}
+    def _spelling(self, pattern: re.Pattern[str]) -> frozenset[int]:
+        known = _SPELLING.setdefault(self._tokenizer, {})
+        if pattern not in known:
+            known[pattern] = frozenset(id for id, text in enumerate(self._texts) if pattern.fullmatch(text))
+        return known[pattern]
 
     def allowed(self, slot: Slot, room: int, *, minus: bool = True) -> Iterator[tuple[int, Ids]]:
         """For each place of a slot that is not free, its tokens.
@@ -60,15 +67,15 @@ class SlotTokens:
         choices = self._choices(slot.options or (_BOOLEANS if slot.kind == "boolean" else ()))
         if not choices:
             first, later = (self._spelling(patterns[slot.kind]) for patterns in (_FIRST, _LATER))
-            if not minus:
-                first -= self._spelling(_MINUS)
+            if not minus or (slot.low is not None and slot.low >= 0):
+                first = first - self._spelling(_MINUS)
         for place in range(room):
             if choices:
-                tokens = {choice[place] for choice in choices if place < len(choice)}
+                tokens = frozenset(choice[place] for choice in choices if place < len(choice))
                 is_over = any(place >= len(choice) for choice in choices)
             else:
                 tokens, is_over = (later, True) if place else (first, False)
-            if is_over or slot.may_be_null:
+            if is_over or slot.may_be_null or slot.is_optional:
                 tokens = tokens | self._nothing
             yield place, np.array(sorted(tokens), np.int32)
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ai_os_diffusion.inference.denoising.template import Template
+from ai_os_diffusion.inference.denoising.forms.template import Template
 from ai_os_diffusion.utils.errors import SamplingError
 
 FORM = {
@@ -57,7 +57,7 @@ def test_values_have_their_types():
 def test_a_schema_says_the_same():
     schema = {
         "type": "object",
-        "required": ["name"],
+        "required": list(FORM),
         "properties": {
             "name": {"type": "string"},
             "age": {"type": "integer", "description": "in years"},
@@ -105,8 +105,59 @@ def test_texts_and_lists_take_whatever_is_written(written):
         ({"type": "object", "properties": {"a": {"type": "array"}, "b": {"enum": []}}}, "b: expected texts"),
         (
             {"type": "object", "properties": {"a": {"type": "array", "items": {"type": "object"}}}},
-            "a: expected items",
+            "at least one value to be found",
         ),
+        (
+            {"type": "object", "properties": {"a": {"type": "integer", "minimum": 3, "maximum": 2}}},
+            "a: no integer is at least 3 and at most 2",
+        ),
+        (
+            {"type": "object", "properties": {"a": {"type": "array", "minItems": 3, "maxItems": 2}}},
+            "a: minItems is 3, more than maxItems 2",
+        ),
+        (
+            {"type": "object", "properties": {"a": {"type": "array", "minItems": 2, "uniqueItems": True}}},
+            "a: 'uniqueItems' with minItems 2 is not held to",
+        ),
+        (
+            {"type": "object", "properties": {"a": {"type": "array", "items": {"enum": "ab"}}}},
+            "a: expected texts",
+        ),
+        (
+            {"type": "object", "properties": {"a": {"type": "string", "minLength": 2}}},
+            "'minLength' is not held",
+        ),
+        (
+            {"type": "object", "properties": {"a": {"type": "string", "maximum": 2}}},
+            "a: 'maximum' does not belong to type 'string'",
+        ),
+        (
+            {"type": "object", "properties": {"a": {"type": "integer", "enum": ["x"]}}},
+            "a: none of .'x'. is what the schema asks for",
+        ),
+        (
+            {"type": "object", "properties": {"a": {"$ref": "#/$defs/b"}}},
+            "a: .ref is '#/.defs/b', which is not",
+        ),
+        ({"type": "object", "properties": {"a": {"$ref": "x.json"}}}, "a: .ref is 'x.json', expected"),
+        (
+            {"type": "object", "properties": {"a": {"anyOf": [{"type": "string"}], "type": "integer"}}},
+            "a: 'type' is said twice, 'integer' and 'string'",
+        ),
+        (
+            {"type": "object", "properties": {"a": {"oneOf": [{"type": "string"}, {"maxLength": 2}]}}},
+            "a: 'oneOf' of several schemas is not held to",
+        ),
+        ({"type": "object", "properties": {"a": False}}, "a: expected a schema, got False"),
+        ({"type": "object", "properties": {"a": {"type": "string"}}, "required": 3}, "required is 3"),
+        (
+            {
+                "$ref": "#/$defs/a",
+                "$defs": {"a": {"type": "object", "properties": {"a": {"$ref": "#/$defs/a"}}}},
+            },
+            "nested deeper than 16",
+        ),
+        ({"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/a"}}}, "references lead nowhere"),
     ],
 )
 def test_what_no_slot_can_hold_is_refused(form, message):
@@ -128,3 +179,53 @@ def test_what_is_no_value_is_told(name, written):
     assert not template.slots[0].is_value(written)
     with pytest.raises(SamplingError, match=f"{name} is '{written}'"):
         template.value([written])
+
+
+def test_a_schema_of_pydantic_is_read():
+    """References, alternatives with null, bounds, defaults, and lists of objects."""
+    schema = {
+        "$defs": {
+            "Pet": {
+                "properties": {
+                    "name": {"title": "Name", "type": "string"},
+                    "legs": {"default": 4, "minimum": 0, "maximum": 8, "title": "Legs", "type": "integer"},
+                },
+                "required": ["name"],
+                "title": "Pet",
+                "type": "object",
+            },
+            "Mood": {"enum": ["good", "bad"], "title": "Mood", "type": "string"},
+        },
+        "properties": {
+            "age": {"anyOf": [{"exclusiveMinimum": 0, "type": "integer"}, {"type": "null"}], "title": "Age"},
+            "mood": {"$ref": "#/$defs/Mood"},
+            "level": {"enum": [1, 2.5, "high"]},
+            "kind": {"const": "person", "type": "string"},
+            "pets": {"items": {"$ref": "#/$defs/Pet"}, "minItems": 1, "title": "Pets", "type": "array"},
+            "nick": {"maxLength": 3, "type": "string"},
+        },
+        "required": ["age", "mood", "kind", "pets"],
+        "title": "Person",
+        "type": "object",
+    }
+    template = Template(schema)
+    assert "".join(template.pieces()) == (
+        '{"age": "", "mood": "", "level": "", "kind": "person", "pets": [{"name": "", "legs": ""}, '
+        '{"name": "", "legs": ""}, {"name": "", "legs": ""}], "nick": ""}'
+    )
+    written = ["-7", "goo", "2.", "Rex", "", "", "3", "Tom", "900", "Longer"]
+    assert template.value(written) == {
+        "age": 1,
+        "mood": "good",
+        "level": 2.5,
+        "kind": "person",
+        # The second pet has no name, which it needs; the third has too many legs.
+        "pets": [{"name": "Rex"}, {"name": "Tom", "legs": 8}],
+        "nick": "Lon",
+    }
+    assert template.value(["", "", "", "", "", "", "", "", "", ""]) == {
+        "age": None,
+        "mood": "bad",
+        "kind": "person",
+        "pets": [{"name": ""}],
+    }
