@@ -114,6 +114,27 @@ def test_llada_and_mdlm(model, kind, prompt):
     assert found.steps < 40
 
 
+@pytest.mark.parametrize("scale", [0.5, 2.5])
+def test_guidance_of_llada(model, scale):
+    """l = u + (w + 1)(c - u), u of a text whose prompt is masked; `guidance_scale` is w + 1."""
+    engine, network = model("llada")
+    turns = [{"role": "user", "content": "Hello"}]
+    prompt = engine.tokenizer.apply_chat_template(turns, tokenize=True).tolist()
+    text, start = [*prompt, *[MASK] * 12], len(prompt)
+    for _ in range(4):
+        told, untold = network(text)[0], network([*[MASK] * start, *text[start:]])[0]
+        p = softmax(untold + scale * (told - untold))
+        for j in surest(p, [j for j in range(start, len(text)) if text[j] == MASK], 3):
+            text[j] = int(p[j].argmax())
+    options = {"max_tokens": 12, "block_length": 12, "num_steps": 4, "guidance_scale": scale}
+    assert engine.diffuse(turns, **options).tokens == until_end(text[start:])
+    # The untold text keeps what the told one does.
+    for cache in ("prefix", "dual"):
+        found = engine.diffuse(turns, cache=cache, **{**options, "num_steps": 1})
+        assert found.tokens == engine.diffuse(turns, **{**options, "num_steps": 1}).tokens
+        assert engine.diffuse(turns, cache=cache, **options).tokens
+
+
 def fast_dllm(network, prompt, wanted, length, threshold, cache, shift):
     """Fast-dLLM with a cache (arXiv:2505.22618, and its code for Dream): the first pass of a block reads the
     whole canvas; then keys around the block stay as they were in it. With shift that pass commits the first

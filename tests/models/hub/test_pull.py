@@ -481,6 +481,8 @@ def test_two_pulls_at_once_build_once(source, tmp_path):
             "",
             {"only.safetensors", "1_Pooling/config.json", "2_Normalize/config.json"},
         ),
+        (["m.safetensors", "vocab.json", "merges.txt"], "", {"m.safetensors", "vocab.json", "merges.txt"}),
+        (["m.safetensors", "tokenizer.json", "merges.txt"], "", {"m.safetensors", "tokenizer.json"}),
         (["q4.gguf"], "", {"q4.gguf"}),
         (["q4.gguf", "q8.gguf", "config.json"], "q8.gguf", {"q8.gguf", "config.json"}),
     ],
