@@ -147,3 +147,17 @@ def test_a_model_that_keeps_its_blocks_says_what_it_cannot_be_told(engines, kind
     with pytest.raises(SamplingError, match="block_length is 7, and this model writes in blocks of"):
         written(engines[kind], block_length=7)
     assert written(engines[kind], cache="none", max_tokens=4).tokens
+
+
+def test_an_end_behind_what_was_asked_for_does_not_end_the_text(engines):
+    """Blocks of four are counted from the beginning: behind five tokens of a prompt and six, one is left."""
+    engine = engines["sdar"]
+    prompt = next(
+        prompt
+        for first in range(60, 200)
+        if (whole := written(engine, prompt := [first, *PROMPT[1:]], max_tokens=7, eos_token_id=258).tokens)
+        if len(whole) == 7 and whole[6] not in whole[:6]
+    )
+    found = written(engine, prompt, max_tokens=6, eos_token_id=whole[6])
+    assert (found.tokens, found.finish_reason) == (whole[:6], "length")
+    assert written(engine, prompt, max_tokens=7, eos_token_id=whole[6]).finish_reason == "stop"

@@ -230,7 +230,11 @@ class Diffuser:
         )
         found.uncertainty = None if self._estimator is None else self._estimator(trajectory)
         found.memories = plan.memories
-        found.finish_reason = "stop" if written.is_ended else "length" if is_whole else "abandoned"
+        # The last block may hold more than was asked for, and end there.
+        is_ended = written.is_ended and bool(
+            np.isin(progress.joined("ids")[counted], list(self.end_ids)).any()
+        )
+        found.finish_reason = "stop" if is_ended else "length" if is_done else "abandoned"
         found.prompt_tokens, found.seed = plan.prompt_tokens, progress.seed
         found.timings = DiffusionTimings(written.read_s, written.write_s)
         return found
