@@ -114,7 +114,16 @@ LINES: Mapping[str, Shape] = {
 }
 
 SHAPES: Mapping[str, Mapping[str, Shape]] = {
-    "txt": {"ordinary": text, **LINES, "titles": lambda _, number: f"t{number}\n======\n\n"},
+    "txt": {
+        "ordinary": text,
+        **LINES,
+        "titles": lambda _, number: f"t{number}\n======\n\n",
+        "short_sentences": "Ab! ",
+        "short_items": "- a\n",
+        "ideographs": "\u597d\u3002",
+        "control_characters": "a\x1b\n",
+        "half_runs_of_marks": lambda _, number: "-" * (number % 3000) + "a",
+    },
     "rst": {"ordinary": text, "titles": lambda _, number: f"t{number}\n{'=-~^'[number % 4] * 8}\n\nx\n\n"},
     "csv": {"ordinary": csv, "cells": "1,2,", "short_rows": "1,2\n"},
     "md": {
@@ -201,6 +210,9 @@ SHAPES: Mapping[str, Mapping[str, Shape]] = {
         "vectors": lambda *_: json.dumps([0.5] * 400) + "\n",
         "damaged": lambda _, number: '{"a": 1}\n' if number == 0 else "{x\n",
         "damaged_by_turns": '{x\n"y"\n',
+        "damaged_numbers": "x\n1\n",
+        "one_field": '{"a":1}\n',
+        "short_lists": "[1]\n",
         "blank_lines": "\n" * 99 + "1\n",
         "one_line": lambda _, number: '{"text": "' if number == 0 else "word " * 99,
     },
@@ -219,6 +231,7 @@ SHAPES: Mapping[str, Mapping[str, Shape]] = {
         "long_words": "a" * 200 + " ",
         "data_uris": "data:a/b,c ",
         "data_prefixes": "data:",
+        "data_parameters": "data:a/b;a=",
         "half_runs": "abcdefghijklmnop,",
     },
     "py": {

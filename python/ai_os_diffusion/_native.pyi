@@ -30,6 +30,7 @@ __all__ = [
     "encoding_of_label",
     "families_json",
     "filter_holds_for_all",
+    "json_lines",
     "layout_json",
     "pack_codes",
     "quantize_array",
@@ -527,6 +528,17 @@ def blocks_of_markdown(text: str, is_whole: bool, apart: int) -> tuple[NDArray[n
 
     Raises:
         IngestError: the parser failed.
+    """
+
+def json_lines(text: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Which lines of a text are one JSON value each.
+
+    Args:
+        text: lines separated by line feeds.
+
+    Returns:
+        int64[n], int64[m]: lines, from 0, that `json` may read, and those that it refuses; the blank ones are
+        neither.
     """
 
 def encoding_of_label(label: str) -> str | None:

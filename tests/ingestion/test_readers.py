@@ -344,6 +344,28 @@ def test_jsonl_leaves_out_lines_that_are_not_json():
     assert [remark.lines for remark in document.remarks] == [((2, 2), (5, 5))]
 
 
+@pytest.mark.parametrize("value", ['"word{}"', "{}", '"two\\nlines{}"', '{{"text": "word{}"}}'])
+@pytest.mark.parametrize("other", ["", "nonsense", '{"a": 1', "null", "\xa0"])
+def test_jsonl_of_very_many_tiny_blocks_keeps_their_lines(value, other):
+    count = 12_000
+    written = [value.format(number) for number in range(count)]
+    data = "".join(f"{line}\n{other}\n" for line in written).encode()
+    document = read_document("a.jsonl", data)
+    found = {}
+    for block in document.blocks:
+        for line, text in enumerate(block.text.split("\n"), block.line):
+            if number := re.search(r"\d+", text):
+                found[int(number.group())] = line if block.is_aligned else block.line
+    assert found == {number: 1 + 2 * number for number in range(count)}
+    damaged = [remark for remark in document.remarks if remark.kind == "damaged"]
+    assert bool(damaged) == (other in ("nonsense", '{"a": 1'))
+    if damaged:
+        named = damaged[0].lines
+        assert all(
+            any(first <= line <= last for first, last in named) for line in range(2, 2 * count, 997 * 2)
+        )
+
+
 def test_jsonl_without_any_json_is_refused():
     with pytest.raises(IngestError, match="line 2 is not JSON"):
         read_document("a.jsonl", b"\nnonsense\nmore\n")

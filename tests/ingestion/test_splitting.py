@@ -59,3 +59,15 @@ def test_list_items_and_paragraphs_stand_alone():
 )
 def test_short_lines_come_in_runs_and_long_ones_alone(text, runs):
     assert [text[start:end] for start, end in splitting.line_runs(text, most=10)] == runs
+
+
+def test_short_sentences_of_a_text_of_very_many_come_together():
+    text = "".join(f"No{number}! \n\n" if number % 3 else f"A{number}?  " for number in range(4000)).rstrip()
+    apart = list(splitting.sentences(text))
+    together = list(splitting.sentences(text, 40))
+    assert [text[start:end] for start, end in apart] == text.split()
+    assert len(together) < len(apart) / 3
+    assert together[:200] == apart[:200]
+    assert {start for start, _ in together} <= {start for start, _ in apart}
+    assert {end for _, end in together} <= {end for _, end in apart}
+    assert " ".join(text[start:end] for start, end in together).split() == text.split()

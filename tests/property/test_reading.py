@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ai_os_diffusion._native import json_lines
 from ai_os_diffusion.ingestion import Document, Remark, read_document
 from ai_os_diffusion.utils.errors import IngestError
 from support.pdf_files import lines_of, pdf_of_pages
@@ -332,3 +333,39 @@ def test_pdf_loses_no_word(pages, pack):
         shown += [(word, number) for line in texts for word in WORD.findall(line)]
         contents.append(b"0 0 9 9 re f" if page is None else lines_of(texts))
     assert_all_kept("a.pdf", pdf_of_pages(contents, pack=pack), shown)
+
+
+JSON_LINES = st.lists(
+    st.one_of(
+        st.text(alphabet='{}[]",:0123456789.eE+-\\u/ \t\r\n\x1c\x85\xa0nulltrefasNIity"', max_size=12),
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+            lambda inner: (
+                st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3)
+            ),
+            max_leaves=6,
+        ).map(json.dumps),
+        st.sampled_from(
+            ("1" * 5000, "[" * 3000 + "]" * 3000, '"\\ud800"', "-NaN", "01", "1.", "[1,]", '{"a":1,}')
+        ),
+    ),
+    max_size=6,
+)
+
+
+@reading
+@given(JSON_LINES, st.integers(0, 3))
+def test_lines_that_are_passed_by_are_those_that_the_parser_refuses(parts, cut):
+    text = "\n".join(part[: len(part) - cut] if index % 2 else part for index, part in enumerate(parts))
+    likely, others = map(set, (numbers.tolist() for numbers in json_lines(text)))
+    for number, line in enumerate(text.split("\n")):
+        line = line.strip()
+        try:
+            is_json = bool(line) and json.JSONDecoder().raw_decode(line)[1] == len(line)
+        except (ValueError, RecursionError):
+            is_json = False
+        assert (number in likely | others) == bool(line)
+        assert not (number in likely and number in others)
+        assert number in likely or not is_json
+        # What is looked at twice is long, or has a number that JSON lacks.
+        assert number not in likely or is_json or len(line) > 4000 or re.search("NaN|Infinity", line)

@@ -8,6 +8,7 @@ mod encoding;
 mod error;
 mod html;
 mod inference;
+mod json;
 mod kernels;
 mod markdown;
 mod storage;
@@ -24,6 +25,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     inference::register(module)?;
     encoding::register(module)?;
     html::register(module)?;
+    json::register(module)?;
     markdown::register(module)?;
     storage::register(module)
 }

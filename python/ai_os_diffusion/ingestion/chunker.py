@@ -6,6 +6,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import accumulate, compress, groupby, islice, pairwise
+from operator import attrgetter
 from typing import TypeVar
 
 import numpy as np
@@ -53,6 +54,8 @@ _Group = tuple[int, int]
 
 _Item = TypeVar("_Item")
 
+_section = attrgetter("headings", "metadata")
+
 
 class Chunker:
     """Cuts documents into passages.
@@ -90,20 +93,20 @@ class Chunker:
         Args:
             document: what a reader returned.
         """
-        blocks = document.blocks
-        counted = zip(blocks, self._sizes([block.text for block in blocks]), strict=True)
+        sizes = iter(self._sizes([block.text for block in document.blocks]))
         chunks: list[Chunk] = []
-        for (headings, metadata), section in groupby(
-            counted, key=lambda pair: (pair[0].headings, pair[0].metadata)
-        ):
-            budget = self._budget(headings)
+        above, budget = None, 0
+        for (headings, metadata), section in groupby(document.blocks, key=_section):
+            if headings != above:
+                above, budget = headings, self._budget(headings)
             for part in _windows(section):
-                if len(part) == 1 and part[0][1] <= budget:
-                    (((text, line, end_line, *_), _),) = part
+                counted = list(islice(sizes, len(part)))
+                if len(part) == 1 and counted[0] <= budget:
+                    text, line, end_line, *_ = part[0]
                     chunks.append(Chunk(text.rstrip(), document.source, line, end_line, headings, metadata))
                     continue
-                joined = JoinedBlocks([block for block, _ in part])
-                for units in _windows(self._units(joined, [size for _, size in part], budget)):
+                joined = JoinedBlocks(part)
+                for units in _windows(self._units(joined, counted, budget)):
                     groups = self._pack([tokens for _, _, tokens in units], budget)
                     for start, end in self._fit(joined.text, units, list(groups), budget):
                         text, lines = joined.text[start:end], joined.lines(start, end)
@@ -117,14 +120,17 @@ class Chunker:
 
     def _units(self, joined: JoinedBlocks, sizes: Sequence[int], budget: int) -> Iterator[_Unit]:
         """The blocks themselves where they fit, else their pieces."""
-        for block, (start, end), tokens in zip(joined.blocks, joined.spans, sizes, strict=True):
+        units = zip(joined.starts, joined.ends, sizes, strict=True)
+        if max(sizes) <= budget:
+            yield from units
+            return
+        # A long text has too many short lines, words or atoms to be looked at one by one.
+        most = max(1, budget // _RUNS_PER_PASSAGE)
+        for block, (start, end, tokens) in zip(joined.blocks, units, strict=True):
             if tokens <= budget:
                 yield start, end, tokens
                 continue
-            # A long text has too many short lines, words or atoms to be looked at one by one.
-            most = max(1, budget // _RUNS_PER_PASSAGE)
-            line_runs = partial(splitting.line_runs, most=most)
-            first = splitting.sentences if block.kind == "prose" else line_runs
+            first = partial(splitting.sentences if block.kind == "prose" else splitting.line_runs, most=most)
             word_runs = partial(splitting.word_runs, most=most)
             atom_runs = partial(splitting.atom_runs, most=most)
             splitters = (first, word_runs, splitting.words, atom_runs, splitting.atoms)

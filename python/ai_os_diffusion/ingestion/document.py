@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from heapq import nlargest
 from itertools import chain, pairwise
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
+
+import numpy as np
 
 __all__ = ["Block", "BlockKind", "Document", "Remark", "RemarkKind", "Span", "joined_spans", "spans"]
 
@@ -114,7 +115,10 @@ def spans(numbers: Iterable[int]) -> tuple[Span, ...]:
     Args:
         numbers: lines or pages, in any order.
     """
-    return joined_spans((number, number) for number in sorted(set(numbers)))
+    known = np.unique(np.fromiter(numbers, np.int64))
+    begins = np.flatnonzero(np.diff(known, prepend=known[:1] - 2) > 1)
+    ends = np.append(begins[1:], len(known)) - 1
+    return _few(list(zip(known[begins].tolist(), known[ends[: len(begins)]].tolist(), strict=True)))
 
 
 def joined_spans(*parts: Iterable[Span]) -> tuple[Span, ...]:
@@ -129,11 +133,17 @@ def joined_spans(*parts: Iterable[Span]) -> tuple[Span, ...]:
             runs[-1] = (runs[-1][0], max(last, runs[-1][1]))
         else:
             runs.append((first, last))
+    return _few(runs)
+
+
+def _few(runs: list[Span]) -> tuple[Span, ...]:
+    """Runs, those that are nearest joined where they are very many."""
     if len(runs) <= _MAX_RUNS:
         return tuple(runs)
-    gaps = [(below[0] - above[1], index) for index, (above, below) in enumerate(pairwise(runs), 1)]
-    widest = nlargest(_MAX_RUNS // 2 - 1, gaps)
-    bounds = [0, *sorted(index for _, index in widest), len(runs)]
+    places = np.asarray(runs)
+    gaps = places[1:, 0] - places[:-1, 1]
+    widest = np.argsort(gaps, kind="stable")[1 - _MAX_RUNS // 2 :] + 1
+    bounds = [0, *np.sort(widest).tolist(), len(runs)]
     return tuple((runs[begin][0], runs[end - 1][1]) for begin, end in pairwise(bounds))
 
 

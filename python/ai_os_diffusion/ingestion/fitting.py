@@ -55,7 +55,10 @@ def _fit_headings(headings: tuple[str, ...]) -> tuple[str, ...]:
 
 def _fit_metadata(metadata: Mapping[str, Any]) -> Mapping[str, Any]:
     """What fits of it: texts are cut, other values that JSON cannot hold or that are too long go."""
-    if all(isinstance(value, int) and value.bit_length() < 64 for value in metadata.values()):
+    for value in metadata.values():
+        if not isinstance(value, int) or value.bit_length() >= 64:
+            break
+    else:
         return metadata
     fitted: dict[str, Any] = {}
     left = _MAX_METADATA_CHARS

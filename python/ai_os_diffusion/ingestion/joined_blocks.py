@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
+from itertools import accumulate, pairwise
 
 from ai_os_diffusion.ingestion.document import Block
 
@@ -16,34 +17,30 @@ class JoinedBlocks:
     Attributes:
         blocks: as they were given.
         text: all of them, with the blank lines between them that the source has.
-        spans: begin and end of each block in `text`.
+        starts: where each block begins in `text`.
+        ends: where each block ends in it.
     """
 
     def __init__(self, blocks: Sequence[Block]) -> None:
         """Join blocks, at least one."""
-        written: list[str] = []
         self.blocks = blocks
-        self.spans: list[tuple[int, int]] = []
-        at, previous = 0, None
-        for block in blocks:
-            text = block.text.rstrip()
-            if previous is not None:
-                gap = _gap(previous, block)
-                written.append(gap)
-                at += len(gap)
-            written.append(text)
-            self.spans.append((at, at + len(text)))
-            at += len(text)
-            previous = block
+        # A blank line where the source has one, none between rows of a table.
+        gaps = [
+            "\n" if below.line - above.end_line < 2 or above.kind == below.kind == "row" else "\n\n"
+            for above, below in pairwise(blocks)
+        ]
+        written = [""] * (2 * len(blocks) - 1)
+        written[::2], written[1::2] = [block.text.rstrip() for block in blocks], gaps
+        places = [0, *accumulate(map(len, written))]
         self.text = "".join(written)
-        self._starts = [start for start, _ in self.spans]
+        self.starts, self.ends = places[:-1:2], places[1::2]
         # The place whose line was asked for last: in a long block the next one is near.
         self._index, self._at, self._line, self._is_aligned = -1, 0, 0, False
 
     def lines(self, start: int, end: int) -> tuple[int, int]:
         """First and last source line of a part of the text, which begins and ends within blocks."""
-        first = bisect_right(self._starts, start) - 1
-        last = max(first, bisect_left(self._starts, end) - 1)
+        first = bisect_right(self.starts, start) - 1
+        last = max(first, bisect_left(self.starts, end) - 1)
         line = self._line_at(first, start, self.blocks[first].line)
         end_line = self._line_at(last, end, self.blocks[last].end_line)
         # Text that a page shows elsewhere than it is written is not in the order of its lines.
@@ -54,7 +51,7 @@ class JoinedBlocks:
         """The line of a place in a block, or another one if the block's lines are not those of the source."""
         if index != self._index:
             block = self.blocks[index]
-            self._index, self._at, self._line = index, self._starts[index], block.line
+            self._index, self._at, self._line = index, self.starts[index], block.line
             self._is_aligned = block.is_aligned
         if not self._is_aligned:
             return otherwise
@@ -64,9 +61,3 @@ class JoinedBlocks:
             self._line -= self.text.count("\n", at, self._at)
         self._at = at
         return self._line
-
-
-def _gap(above: Block, below: Block) -> str:
-    """What to write between two blocks: a blank line where the source has one, none between table rows."""
-    is_table = above.kind == below.kind == "row"
-    return "\n" if is_table or below.line - above.end_line < 2 else "\n\n"

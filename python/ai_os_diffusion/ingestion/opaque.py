@@ -10,9 +10,10 @@ from ai_os_diffusion.ingestion.document import Block, Remark, spans
 
 __all__ = ["without_opaque"]
 
-# RFC 2397; a medium or a parameter tells it from a word before a comma.
+# RFC 2397; a medium or a parameter tells it from a word before a comma. What may repeat is bounded: within it
+# another may begin.
 _DATA_URI = re.compile(
-    r"\bdata:(?:[\w.+\-]{1,99}/[\w.+\-]{1,99}(?:;[\w.+\-]{1,99}(?:=[^;,\s]{0,99})?)*|(?:;[\w.+\-=]{1,99})+)"
+    r"\bdata:(?:[\w.+\-]{1,99}/[\w.+\-]{1,99}(?:;[\w.+\-]{1,99}(?:=[^;,\s]{0,99})?){0,16}|(?:;[\w.+\-=]{1,99})+)"
     r",[^\s\"'<>()\[\]{}\\]+",
     re.IGNORECASE,
 )
@@ -24,7 +25,7 @@ _LETTER = rf"[^\W_{_SPACELESS}]"
 # A word no script that has words would write so long.
 _NON_WORD = re.compile(rf"(?<!{_LETTER}){_LETTER}{{{_LONGEST_WORD + 1},}}")
 # More marks than any ruler or drawing has, without a letter or digit among them.
-_MARKS = re.compile(r"(?:[^\w\s]|_)[\W_]{4096,}(?<=\S)")
+_MARKS = re.compile(r"(?<![\W_])\s*((?:[^\w\s]|_)[\W_]{4096,}(?<=\S))")
 # Runs of the letters of base64, base64url and hexadecimal, as lines of one length or as parts of a string.
 _LETTERS = r"[0-9A-Za-z+/_\-]"
 _RUNS = re.compile(
@@ -56,7 +57,9 @@ def without_opaque(blocks: Iterable[Block]) -> tuple[list[Block], list[Remark]]:
     lines: list[int] = []
     pages: list[int] = []
     for block in blocks:
-        found = list(_opaque(block.text)) if _may_be_opaque(block.text) else []
+        # What is short and names no data, as most lines and records are, is not looked into.
+        is_plain = len(block.text) <= _LONGEST_WORD and ":" not in block.text
+        found = list(_opaque(block.text)) if not is_plain and _may_be_opaque(block.text) else []
         if not found:
             kept.append(block)
             continue
@@ -86,14 +89,14 @@ def _said(blocks: list[Block]) -> Iterator[Block]:
 
 def _may_be_opaque(text: str) -> bool:
     """Whether a text is long enough to hold data, or names some."""
-    return len(text) > _LONGEST_WORD or (":" in text and "data:" in text.lower())
+    return len(text) > _LONGEST_WORD or "data:" in text.lower()
 
 
 def _opaque(text: str) -> Iterator[tuple[int, int]]:
     """Spans of a text that are data, in order and apart from each other."""
     found = [match.span() for match in _DATA_URI.finditer(text)]
     found += [match.span() for match in _NON_WORD.finditer(text)]
-    found += [match.span() for match in _MARKS.finditer(text)]
+    found += [match.span(1) for match in _MARKS.finditer(text)]
     found += [match.span() for match in _RUNS.finditer(text) if _is_data(match.group())]
     end = 0
     for start, stop in sorted(found):

@@ -29,18 +29,25 @@ _DAY = re.compile(r"\b\d{1,2}\.$")
 _MONTH = re.compile(r"Jan|Feb|März|Apr|Mai|Jun|Jul|Aug|Sep|Okt|Nov|Dez")
 _WORD = re.compile(r"\S+")
 _span = methodcaller("span")
+# Sentences of a text that are told apart. Beyond them, short ones that follow each other come together.
+_MAX_SENTENCES = 256
 _ATOM = re.compile(rf"[{_IDEOGRAPH}]|(?:(?![{_IDEOGRAPH}])\w)+|[^\w\s]")
 
 
-def sentences(text: str) -> Iterator[Span]:
-    """Spans of the sentences of a text."""
+def sentences(text: str, most: int = 0) -> Iterator[Span]:
+    """Spans of the sentences of a text; of very many, short ones come together up to so many characters."""
     # Behind a gap stands a word: only before the first may there be nothing but white space.
     start, said = 0, len(text) - len(text.lstrip())
-    for gap in _SENTENCE_END.finditer(text):
+    at, found = 0, 0
+    while gap := _SENTENCE_END.search(text, at):
         before, after = gap.span()
-        if before > said and _ends_sentence(text, before, after):
-            yield start, before
-            start = after
+        at = max(after, before + 1)
+        if before > said and (text[before - 1] != "." or _ends_sentence(text, before, after)):
+            # What was passed by may end within white space.
+            yield start, before if found <= _MAX_SENTENCES else start + len(text[start:before].rstrip())
+            start, found = after, found + 1
+            if found > _MAX_SENTENCES:
+                at = max(at, start + most)
     if text[start:].strip():
         yield start, len(text)
 
@@ -74,7 +81,7 @@ def atom_runs(text: str, most: int) -> Iterator[Span]:
 
 
 def _ends_sentence(text: str, before: int, after: int) -> bool:
-    """Whether the space from `before` to `after` parts sentences, rather than follows an abbreviation."""
+    """Whether the space from `before` to `after`, behind a full stop, parts sentences: no abbreviation's."""
     if text.count("\n", before, after) > 1 or not text[after].isalnum():
         return True
     last = text[max(0, before - 8) : before]

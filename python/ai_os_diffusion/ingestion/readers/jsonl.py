@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ai_os_diffusion.ingestion.document import Block, Remark, spans
@@ -18,6 +18,8 @@ _TITLE_FIELDS = ("title", "heading", "name", "subject")
 _MAX_NUMBERS = 32
 # Values that are no records, in one block.
 _MAX_TOGETHER = 4096
+# Beyond so many blocks of such values in a piece, several come together.
+_MAX_APART = 8192
 _ENCODER = json.JSONEncoder(ensure_ascii=False)
 
 
@@ -45,42 +47,39 @@ class JsonLinesReader:
 
     def read(self, text: str, first_line: int = 1) -> Iterator[Block]:
         """As `PieceReader.read`; a piece ends between lines."""
-        values: list[str] = []
-        number = first_line - 1
-        for number, line in enumerate(text.split("\n"), first_line):
-            line = line.strip()
-            if not line:
-                if values:
-                    yield from _lines(values, number)
-                continue
+        from ai_os_diffusion._native import json_lines
+
+        lines = text.split("\n")
+        likely, others = json_lines(text)
+        damaged = (others + first_line).tolist()
+        values = _Values()
+        for index in likely.tolist():
+            line, number = lines[index].strip(), first_line + index
             try:
                 record, end = self._decoder.raw_decode(line)
             except (ValueError, RecursionError):
                 end = -1
             if end != len(line):
-                if values:
-                    yield from _lines(values, number)
-                self._leave_out(line, number)
+                damaged.append(number)
                 continue
             self._is_readable = True
             if isinstance(record, dict):
-                if values:
-                    yield from _lines(values, number)
                 if record:
+                    yield from values.take()
                     yield from self._record(record, line, number)
                 continue
-            if isinstance(record, (int, float)) and len(values) < _MAX_TOGETHER:
-                # A number is told as it is written.
-                values.append(line)
-                continue
-            said = _tidy(self._told(record, line, number))
-            if not said or "\n" in said or len(values) == _MAX_TOGETHER:
-                yield from _lines(values, number)
+            # A number is told as it is written.
+            is_number = isinstance(record, (int, float))
+            said = line if is_number else _tidy(self._told(record, line, number))
             if "\n" in said:
+                yield from values.take()
                 yield Block(said, number, number)
             elif said:
-                values.append(said)
-        yield from _lines(values, number + 1)
+                yield from values.add(said, number)
+        yield from values.take()
+        if damaged and not self._first:
+            self._first = self._fault(lines[min(damaged) - first_line], min(damaged))
+        self._damaged += damaged
 
     def end(self) -> Iterator[Block]:
         """As `PieceReader.end`; nothing is left."""
@@ -102,25 +101,26 @@ class JsonLinesReader:
         self._damaged, self._numeric = [], []
         return remarks
 
-    def _leave_out(self, line: str, number: int) -> None:
-        self._damaged.append(number)
-        if not self._first:
-            try:
-                self._decoder.decode(line)
-            except (ValueError, RecursionError) as error:
-                self._first = f"line {number} is not JSON ({error})"
+    def _fault(self, line: str, number: int) -> str:
+        try:
+            self._decoder.decode(line.strip())
+        except (ValueError, RecursionError) as error:
+            return f"line {number} is not JSON ({error})"
+        return ""
 
-    def _record(self, record: Mapping[str, Any], line: str, number: int) -> Iterator[Block]:
+    def _record(self, record: Mapping[str, Any], line: str, number: int) -> Sequence[Block]:
         metadata: dict[str, Any] = {"record": number}
         if isinstance(record.get("id"), (str, int)):
             metadata["record_id"] = record["id"]
         text = _first_said(record, _TEXT_FIELDS)
         title = _first_said(record, _TITLE_FIELDS) if text is not None else None
-        told = {"id"} if "record_id" in metadata else set()
+        own = (text, title, "id" if "record_id" in metadata else None)
         rest = "\n".join(
-            f"{key}: {said}"
-            for key, value in record.items()
-            if key not in (text, title, *told) and (said := self._told(value, line, number))
+            [
+                f"{key}: {said}"
+                for key, value in record.items()
+                if key not in own and (said := self._told(value, line, number))
+            ]
         )
         texts = [_tidy(record[text])] if text is not None else []
         blocks = [
@@ -128,19 +128,18 @@ class JsonLinesReader:
         ]
         heading = _tidy(record[title]) if title is not None else ""
         if not heading:
-            yield from blocks
-            return
+            return blocks
         outline = Outline()
-        yield from outline.title(
-            0, " ".join(heading.split()), Block(heading, number, number, "prose", (), metadata)
-        )
-        yield from map(outline.below, blocks)
-        yield from outline.end()
+        written = Block(heading, number, number, "prose", (), metadata)
+        titles = outline.title(0, " ".join(heading.split()), written)
+        return [*titles, *map(outline.below, blocks), *outline.end()]
 
     def _told(self, value: Any, line: str, number: int) -> str:
         """A value in words; the line as it stands where it is nested too deep to be told."""
         if isinstance(value, str):
             return value.strip()
+        if type(value) is int:
+            return str(value)
         if value is None or (isinstance(value, (list, dict)) and not value):
             return ""
         try:
@@ -153,11 +152,40 @@ class JsonLinesReader:
         return written
 
 
-def _lines(values: list[str], number: int) -> Iterator[Block]:
-    """Values on lines that follow each other, before a line; none are left."""
-    if values:
-        yield Block("\n".join(values), number - len(values), number - 1, "code" if values[1:] else "prose")
-        values.clear()
+class _Values:
+    """Values that are no records, gathered to texts of the lines that follow each other.
+
+    Beyond very many texts, which only tiny ones reach, one goes on behind lines that were left out, which are
+    blank in it.
+    """
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+        self._first = 0
+        self._found = 0
+
+    def add(self, said: str, number: int) -> Sequence[Block]:
+        """Take the value of a line; returns the text that ends above it, if one does."""
+        ended: Sequence[Block] = ()
+        gap = number - self._first - len(self._lines)
+        if self._lines and (gap or len(self._lines) >= _MAX_TOGETHER):
+            if self._found < _MAX_APART or len(self._lines) + gap >= _MAX_TOGETHER:
+                ended = self.take()
+            else:
+                self._lines += [""] * gap
+        if not self._lines:
+            self._first = number
+        self._lines.append(said)
+        return ended
+
+    def take(self) -> Sequence[Block]:
+        """The text that was gathered, if there is one; none is left."""
+        lines, self._lines = self._lines, []
+        if not lines:
+            return ()
+        self._found += 1
+        last = self._first + len(lines) - 1
+        return (Block("\n".join(lines), self._first, last, "code" if lines[1:] else "prose"),)
 
 
 def _fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -172,8 +200,10 @@ def _fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _first_said(record: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
     """The first field of these that holds words."""
-    said = (name for name in names if isinstance(record.get(name), str) and record[name].strip())
-    return next(said, None)
+    for name in names:
+        if name in record and isinstance(record[name], str) and record[name].strip():
+            return name
+    return None
 
 
 def _is_numeric(value: Any) -> bool:

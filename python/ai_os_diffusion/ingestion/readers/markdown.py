@@ -59,7 +59,7 @@ class MarkdownReader:
         # The last line may go on in the next piece, behind its white space, of which a page is enough.
         *lines, last = (self._spaces + text).split("\n")
         written = last.rstrip()
-        self._held += "".join([*(f"{line.rstrip()}\n" for line in lines), written])
+        self._held += "\n".join([*map(str.rstrip, lines), written])
         self._spaces = last[len(written) :][:_MAX_SPACES]
         while len(self._held) >= _MAX_PIECE_CHARS:
             yield from self._piece(self._held[:_MAX_PIECE_CHARS], is_whole=False)

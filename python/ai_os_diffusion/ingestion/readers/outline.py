@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from ai_os_diffusion.ingestion.document import Block
 
@@ -26,7 +26,7 @@ class Outline:
         # The innermost title, as long as nothing is below it; those around it are context of its block.
         self._bare: Block | None = None
 
-    def title(self, level: int, heading: str, block: Block) -> Iterator[Block]:
+    def title(self, level: int, heading: str, block: Block) -> Sequence[Block]:
         """Begin a section.
 
         Args:
@@ -34,26 +34,28 @@ class Outline:
             heading: the title in one line; an empty one only ends the sections of its level.
             block: the title as it stands in the source: what is found if it must be a block itself.
 
-        Yields:
+        Returns:
             Titles that must be blocks.
         """
+        must: tuple[Block, ...] = ()
         if self._bare is not None and level <= self._levels[-1]:
-            yield self._bare
+            must = (self._bare,)
             self._bare = None
         while self._levels and self._levels[-1] >= level:
             self._levels.pop()
         self.headings = self.headings[: len(self._levels)]
         if not heading:
-            return
+            return must
         block = self._placed(block)
         if len(heading) > _MAX_TITLE_CHARS:
-            yield block
+            must = (*must, block)
             heading = heading[:_MAX_TITLE_CHARS].rsplit(None, 1)[0]
             self._bare = None
         else:
             self._bare = block
         self._levels.append(level)
         self.headings = (*self.headings, heading)
+        return must
 
     def below(self, block: Block) -> Block:
         """A block below the titles so far."""
@@ -67,4 +69,6 @@ class Outline:
             self._bare = None
 
     def _placed(self, block: Block) -> Block:
+        if block.headings == self.headings:
+            return block
         return Block(block.text, block.line, block.end_line, block.kind, self.headings, block.metadata)
