@@ -168,7 +168,7 @@ def main() -> None:
 
             def keep(name: str = name, **said: Any) -> None:
                 if file:
-                    file.write(json.dumps({"writer": name, **said}, ensure_ascii=False) + "\n")
+                    print(json.dumps({"writer": name, **said}, ensure_ascii=False), file=file, flush=True)
 
             # Only forms are written in two ways, and only passages pointed at in two.
             names = options.sets.split(",")

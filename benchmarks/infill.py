@@ -171,15 +171,17 @@ def main() -> None:
         engine.attach(card_file(options.card, base, Path(folder), ABOUT))
         bench = Bench(engine)
         unknown = list(drawn(gaps, bench))
-        figures = {
-            "length given, one token a pass": bench.by_diffusion(gaps, None).figures(),
-            "length given, one pass": bench.by_diffusion(gaps, None, num_steps=1).figures(),
-            "length given, left to right": bench.left_to_right(gaps).figures(),
-            "length not given, one token a pass": bench.by_diffusion(unknown, options.room).figures(),
+        ways = {
+            "length given, one token a pass": lambda: bench.by_diffusion(gaps, None),
+            "length given, left to right": lambda: bench.left_to_right(gaps),
+            "length not given, one token a pass": lambda: bench.by_diffusion(unknown, options.room),
+            "length given, one pass": lambda: bench.by_diffusion(gaps, None, num_steps=1),
         }
+        figures = {}
+        for name, fill in ways.items():
+            figures[name] = fill().figures()
+            print(f"{name:>36}: {figures[name]}", flush=True)
         true = {"given": bench.truth(gaps), "not given": bench.truth(unknown)}
-    for name, own in figures.items():
-        print(f"{name:>36}: {own}")
     report(texts=len(gaps), perplexity_of_the_texts=true, by_way=figures)
 
 
