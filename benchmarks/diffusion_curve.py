@@ -74,15 +74,15 @@ def answer_of(engine: ArrowEngine, written: Written) -> str:
     return engine.tokenizer.decode(kept).strip()
 
 
-def settings_of_curve() -> Iterator[tuple[str, int, DiffusionOptions]]:
+def settings_of_curve(most_steps: int) -> Iterator[tuple[str, int, DiffusionOptions]]:
     """Name, room and options of each point."""
-    for steps in STEPS:
+    for steps in (one for one in STEPS if one <= most_steps):
         yield f"{steps} steps", max(BLOCK, steps), DiffusionOptions(num_steps=steps, seed=0)
     for threshold in THRESHOLDS:
         yield f"threshold {threshold}", BLOCK, DiffusionOptions(threshold=threshold, seed=0)
 
 
-def curve(engine: ArrowEngine, asked: Sequence[Question]) -> dict[str, dict[str, float]]:
+def curve(engine: ArrowEngine, asked: Sequence[Question], most_steps: int) -> dict[str, dict[str, float]]:
     """Exact match, F1 and passes of each point."""
     cards = engine.core.cards.in_use("diffusion")
     settings = DiffusionSettings.of(cards.descriptions[0].config, "card: config", engine.metadata.vocab_size)
@@ -91,7 +91,7 @@ def curve(engine: ArrowEngine, asked: Sequence[Question]) -> dict[str, dict[str,
     for start in range(0, len(asked), TOGETHER):
         prompts = [prompt_of(engine, one.paragraph, one.text) for one in asked[start : start + TOGETHER]]
         denoiser = ReadOnce(SessionDenoiser(engine.core, cards, settings, frozenset(settings.end_ids)))
-        for name, room, options in settings_of_curve():
+        for name, room, options in settings_of_curve(most_steps):
             block = np.full(room, settings.mask_id, np.int32)
             sampler = options.sampler_of(settings, [room], by_token=False)
             found = DiffusionCore(denoiser).write(
@@ -139,6 +139,7 @@ def main() -> None:
     parser.add_argument("card", type=Path, nargs="?", help="a card, its source, or the folder of that")
     parser.add_argument("--causal", type=Path, help="one for the next token")
     parser.add_argument("--questions", type=int, default=500)
+    parser.add_argument("--most-steps", type=int, default=STEPS[-1], help="leaves out the slowest points")
     parser.add_argument("--timed", type=int, default=100, help="questions for the speeds; 0 leaves them out")
     parser.add_argument("--threads", type=int, help="of a forward pass; by default one for each core")
     options = parser.parse_args()
@@ -157,7 +158,7 @@ def main() -> None:
             return engine
 
         engine = opened(options.card, ABOUT)
-        points = curve(engine, asked[: options.questions]) if options.questions else {}
+        points = curve(engine, asked[: options.questions], options.most_steps) if options.questions else {}
         for name, own in points.items():
             print(f"{name:>16}: {own}", flush=True)
         causal = (

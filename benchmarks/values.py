@@ -7,13 +7,13 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-__all__ = ["DECLINED", "dates", "holds", "is_declined", "numbers", "same_value", "words"]
+__all__ = ["dates", "holds", "is_declined", "is_empty", "numbers", "same_value", "words"]
 
-DECLINED = (
-    *("not stated", "not mentioned", "not given", "not specified", "not known", "unknown", "no answer"),
-    *("does not mention", "does not say", "does not state", "does not specify", "no information"),
+_DECLINED = re.compile(
+    r"\b(?:not(?: \w+)? (?:stated?|say|said|mention(?:ed)?|given?|specif(?:y|ied)|known?|provided?)"
+    r"|unknown|no (?:answer|information))\b"
 )
-"""How texts say that nothing was told."""
+"""How texts say that nothing was told: "not stated", "does not explicitly say"."""
 
 _TOKEN = re.compile(r"\d+(?:[.,:]\d+)*|[^\W\d_]+")
 _DROPPED = frozenset("a an the mr mrs ms dr prof".split())
@@ -48,7 +48,8 @@ def holds(text: str, value: str) -> bool:
 
 def is_declined(text: str) -> bool:
     """Whether a text says that it has no answer, or says nothing."""
-    return not words(text) or any(holds(text, phrase) for phrase in DECLINED)
+    told = " ".join(words(text))
+    return not told or _DECLINED.search(told) is not None
 
 
 def dates(text: str) -> list[tuple[int | None, int, int]]:
@@ -91,7 +92,8 @@ def same_value(kind: str, said: Any, expected: Any) -> bool:
 def is_empty(said: Any) -> bool:
     """Whether nothing was written for a field, or that there is nothing."""
     if isinstance(said, str):
-        return " ".join(words(said)) in _EMPTY or " ".join(words(said)) in DECLINED
+        told = " ".join(words(said))
+        return told in _EMPTY or _DECLINED.fullmatch(told) is not None
     return said is None or (isinstance(said, Sequence) and all(map(is_empty, said)))
 
 

@@ -101,7 +101,9 @@ def test_values_are_compared_as_values(values):
     assert not values.holds("room 312", "12")
     assert values.dates("from 3rd of June 2025 to June 9") == [(2025, 6, 3), (None, 6, 9)]
     assert values.is_declined("Not stated.")
+    assert values.is_declined("The text does not explicitly state that it was.")
     assert not values.is_declined("Nothing at all is stated here? 5")
+    assert not values.is_declined("No: he has not paid, as was stated")
     same = values.same_value
     assert same("date", "2025-06-03", "3 June 2025")
     assert not same("date", "3 June", "3 June 2025")
