@@ -260,6 +260,14 @@ def test_validation_is_measured_and_is_in_the_card(tiny_decoder_dir, make_recipe
     assert Card(result.card).description.metrics["validation_loss"] == measured[-1]
 
 
+def test_what_a_worker_cannot_draw_is_said_as_if_there_were_none(tiny_decoder_dir, make_recipe, tmp_path):
+    recipe = make_recipe(ROWS, batch={"longest": 4, "workers": 1})
+    with pytest.raises(TrainingError) as error:
+        train_diffusion(recipe, tmp_path / "run", device="cpu")
+    assert str(error.value).startswith("no example of 4 drawn fits into batch.longest = 4")
+    assert "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize(
     ("changes", "kind", "message"),
     [

@@ -122,7 +122,7 @@ class Trainer:
         report, stream = self._recipe.report, self._stream()
         begun, losses = None, []
         while self._progress < 1 and not self._asked_to_stop:
-            losses.append(self._advance([next(stream) for _ in range(self._recipe.batch.accumulate)]))
+            losses.append(self._advance([_next(stream) for _ in range(self._recipe.batch.accumulate)]))
             now = time.monotonic()
             # The first step compiles, which is not training.
             self._seconds = self._agreed(self._seconds + (now - begun if begun else 0.0))
@@ -331,6 +331,19 @@ def _groups(decoder: TrainedDecoder, weight_decay: float) -> list[dict[str, Any]
 def _copy(values: dict[str, Tensor], decoder: TrainedDecoder) -> None:
     for name, value in decoder.trained().items():
         value.copy_(values[name])
+
+
+def _next(stream: Iterator[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The next batch.
+
+    Raises:
+        TrainingError: as where it was drawn; of a worker torch would tell the whole way there.
+    """
+    try:
+        return next(stream)
+    except TrainingError as error:
+        _, _, said = str(error).rpartition(f"{TrainingError.__name__}: ")
+        raise TrainingError(said.rstrip()) from error
 
 
 def _ignore_interrupts(_worker: int) -> None:
