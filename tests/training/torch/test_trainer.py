@@ -156,7 +156,9 @@ def test_an_order_to_stop_is_followed_after_the_step_and_the_run_goes_on(
     assert (result.is_done, result.step) == (True, 9)
     assert_same(tmp_path / "whole" / "card.parquet", parts / "card.parquet")
     # One that is done stays as it is.
+    before = (parts / "card.parquet").stat()
     assert train_diffusion(recipe, parts, device="cpu").step == 9
+    assert (parts / "card.parquet").stat().st_mtime_ns == before.st_mtime_ns
     assert_same(tmp_path / "whole" / "card.parquet", parts / "card.parquet")
 
 
@@ -258,6 +260,15 @@ def test_validation_is_measured_and_is_in_the_card(tiny_decoder_dir, make_recipe
     measured = [line["validation_loss"] for line in told if "validation_loss" in line]
     assert len(measured) == 2
     assert Card(result.card).description.metrics["validation_loss"] == measured[-1]
+
+
+def test_a_run_that_diverges_says_so_and_keeps_what_was_saved(tiny_decoder_dir, make_recipe, tmp_path):
+    wild = {"rate": 10.0, "warm_up": 0.5, "steps": 400, "clip": 1e9}
+    recipe = make_recipe(ROWS, optimizer=wild, card={"alpha": 1e6}, report={"save_every": 1})
+    with pytest.raises(TrainingError, match="the loss has diverged"):
+        train_diffusion(recipe, tmp_path / "run", device="cpu")
+    state = torch.load(tmp_path / "run" / "state.pt", weights_only=True)
+    assert all(value.isfinite().all() for value in state["trained"].values())
 
 
 def test_what_a_worker_cannot_draw_is_said_as_if_there_were_none(tiny_decoder_dir, make_recipe, tmp_path):

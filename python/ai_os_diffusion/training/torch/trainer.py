@@ -118,7 +118,12 @@ class Trainer:
 
         Returns:
             The card, and whether the run is at its end.
+
+        Raises:
+            TrainingError: the loss is no number any more; what was saved before stays.
         """
+        if self._progress >= 1 and self._is_written:
+            return Card(self._out / "card.parquet"), True
         report, stream = self._recipe.report, self._stream()
         begun, losses = None, []
         while self._progress < 1 and not self._asked_to_stop:
@@ -128,14 +133,29 @@ class Trainer:
             self._seconds = self._agreed(self._seconds + (now - begun if begun else 0.0))
             begun = now
             if self.step % report.log_every == 0 or self._progress >= 1:
-                self._say(loss=round(torch.stack(losses).mean().item(), 5), rate=self._rate)
+                loss = torch.stack(losses).mean().item()
+                self._check(math.isfinite(loss))
+                self._say(loss=round(loss, 5), rate=self._rate)
                 losses = []
             if self.step % report.save_every == 0 and self._progress < 1:
                 self._keep()
                 begun = time.monotonic()
         card = self._keep()
-        self._team.wait_for_everyone()
+        self._team.end_training()
         return card, self._progress >= 1
+
+    @property
+    def _is_written(self) -> bool:
+        """Whether the card is that of this step."""
+        path = self._out / "card.parquet"
+        return path.is_file() and Card(path).description.metrics.get("steps") == self.step
+
+    def _check(self, is_finite: bool) -> None:
+        if not is_finite:
+            raise TrainingError(
+                f"step {self.step}: the loss has diverged, it is no number any more; lower optimizer.rate or "
+                f"card.alpha. What {self._out} holds was saved before"
+            )
 
     @property
     def last(self) -> dict[str, Any]:
@@ -254,6 +274,7 @@ class Trainer:
         """Save the state and the card as it is, and tell how good it is; in the first process."""
         path = self._out / "card.parquet"
         if self.is_first:
+            self._check(all(bool(value.isfinite().all()) for value in self.decoder.trained().values()))
             measured = {}
             if self._recipe.data.validation:
                 measured["validation_loss"] = round(self._validation_loss(), 5)
