@@ -1,24 +1,27 @@
 //! Products of quantised activations and quantised weights.
 //!
 //! Narrow codes are first unpacked, a panel or two at a time, to steps of eight bits that stay in cache
-//! while all rows pass; one tile kernel then serves every width. A single row unpacks in registers instead:
-//! it reads each weight once and runs at the speed of memory.
+//! while all rows pass; one tile kernel then serves every width. A few rows, which fit the registers beside a
+//! step of codes, unpack there instead: they read each weight once and run at the speed of memory.
 
 use std::ops::Range;
 
 use crate::onto::Onto;
 use crate::panel16::{PANEL_ROWS, STEP_BYTES};
 use crate::plan::Plan;
+use crate::quant_dot::{dot_part, dot_tile, unpack};
 use crate::quant_rows::Term;
 use crate::scratch::Scratch;
 use crate::shared::SharedOut;
-use crate::simd::{Simd, dispatched, prefetch};
+use crate::simd::{Simd, dispatched};
 use crate::tile::lanes;
 use crate::{CodeBits, GroupScales, GroupZero, Isa, QuantPanels, QuantRows, ThreadPool, isa};
 
-/// How far ahead of a single row its weights are asked for, in steps: the processor's own prefetching ends
-/// with every page of 4 KiB.
-const PREFETCH_STEPS: usize = 160;
+/// Most rows that unpack in registers at a time, where the register file is wide.
+const FEW: usize = 8;
+/// Most rows of which as many parts as needed unpack the same codes, each in its registers: the second finds them
+/// in cache, which costs no more than unpacking to memory.
+const FEW_TWICE: usize = 2 * FEW;
 
 /// A product of rows of activations and weights as stored: `out[rows, n] = x[rows, k] · wᵀ`, onto what there is.
 ///
@@ -76,7 +79,7 @@ impl<'a> QuantProduct<'a> {
 
     fn plan(&self, threads: usize, isa: Isa) -> Plan {
         let rows = self.rows.len();
-        let (unit, tile_rows) = if rows > 1 && isa == Isa::Avx512 {
+        let (unit, tile_rows) = if rows > FEW_TWICE && isa == Isa::Avx512 {
             (2, 12)
         } else {
             (1, 4)
@@ -154,43 +157,71 @@ fn multiply_on<S: Simd>(
     rows: Range<usize>,
     panels: Range<usize>,
 ) {
-    match (product.w.bits, rows.len()) {
-        (CodeBits::Int8, 1) => product.single::<S, 8>(s, rows.start, panels),
-        (CodeBits::Int4, 1) => product.single::<S, 4>(s, rows.start, panels),
-        (CodeBits::Int2, 1) => product.single::<S, 2>(s, rows.start, panels),
-        (CodeBits::Int8, _) => product.several::<S, 8>(s, rows, panels),
-        (CodeBits::Int4, _) => product.several::<S, 4>(s, rows, panels),
-        (CodeBits::Int2, _) => product.several::<S, 2>(s, rows, panels),
+    let are_few = rows.len() <= if S::WIDE { FEW_TWICE } else { 1 };
+    match (product.w.bits, are_few) {
+        (CodeBits::Int8, true) => product.few::<S, 8>(s, rows, panels),
+        (CodeBits::Int4, true) => product.few::<S, 4>(s, rows, panels),
+        (CodeBits::Int2, true) => product.few::<S, 2>(s, rows, panels),
+        (CodeBits::Int8, false) => product.several::<S, 8>(s, rows, panels),
+        (CodeBits::Int4, false) => product.several::<S, 4>(s, rows, panels),
+        (CodeBits::Int2, false) => product.several::<S, 2>(s, rows, panels),
     }
 }
 
 impl QuantProduct<'_> {
-    /// One row against panels as stored.
+    /// A few rows against panels as stored.
     #[inline(always)]
-    fn single<S: Simd, const WIDTH: usize>(&self, s: S, row: usize, panels: Range<usize>) {
+    fn few<S: Simd, const WIDTH: usize>(&self, s: S, rows: Range<usize>, panels: Range<usize>) {
+        // Parts of equal height.
+        let height = rows.len().div_ceil(rows.len().div_ceil(FEW));
         for panel in panels {
-            let panel_bytes = self.w.steps() * STEP_BYTES;
-            let (codes, _) = self.w.codes[panel * panel_bytes..][..panel_bytes].as_chunks();
-            let columns = self.w.bits.step_columns();
-            let mut y = [[s.splat(0.0)]];
-            macro_rules! add {
-                ($prefetch:literal, $term:expr, $group:expr) => {{
-                    let acts = &$term.codes[row * self.x.stride..][..self.x.stride];
-                    let steps = self.group_steps($group, columns, codes.len());
-                    let [[start]] = self.start_group(s, $term, row, [panel], $group);
-                    let dots = [[dot_group::<S, WIDTH, $prefetch>(
-                        s, codes, acts, steps, start,
-                    )]];
-                    self.add_group(s, $term, row, [panel], $group, dots, &mut y);
-                }};
+            let mut row = rows.start;
+            while row < rows.end {
+                let part = height.min(rows.end - row);
+                macro_rules! part {
+                    ($($height:literal),*) => {
+                        match part {
+                            $($height if S::WIDE => self.part::<S, WIDTH, $height>(s, row, panel),)*
+                            _ => self.part::<S, WIDTH, 1>(s, row, panel),
+                        }
+                    };
+                }
+                part!(8, 7, 6, 5, 4, 3, 2);
+                row += part;
             }
-            for group in 0..self.groups {
-                self.add_minimum(s, row, [panel], group, &mut y);
-                add!(true, &self.x.coarse, group);
-            }
-            for_each_fine!(self.x, row, 1, |group| add!(false, &self.x.fine, group));
-            self.finish(s, row, [panel], y);
         }
+    }
+
+    /// `R` rows against a panel as stored.
+    #[inline(always)]
+    fn part<S: Simd, const WIDTH: usize, const R: usize>(&self, s: S, row: usize, panel: usize) {
+        let panel_bytes = self.w.steps() * STEP_BYTES;
+        let (codes, _) = self.w.codes[panel * panel_bytes..][..panel_bytes].as_chunks();
+        let columns = self.w.bits.step_columns();
+        let mut y = [[s.splat(0.0)]; R];
+        macro_rules! add {
+            ($prefetch:literal, $term:expr, $acts:expr, $group:expr) => {{
+                let steps = self.group_steps($group, columns, codes.len());
+                let start = self.start_group(s, $term, row, [panel], $group);
+                let dots = dot_part::<S, WIDTH, R, $prefetch>(s, codes, $acts, steps, start);
+                self.add_group(s, $term, row, [panel], $group, dots, &mut y);
+            }};
+        }
+        let acts = self.acts::<R>(&self.x.coarse, row);
+        for group in 0..self.groups {
+            self.add_minimum(s, row, [panel], group, &mut y);
+            add!(true, &self.x.coarse, acts, group);
+        }
+        if self.x.words > 0 {
+            let acts = self.acts::<R>(&self.x.fine, row);
+            for_each_fine!(self.x, row, R, |group| add!(
+                false,
+                &self.x.fine,
+                acts,
+                group
+            ));
+        }
+        self.finish(s, row, [panel], y);
     }
 
     /// Several rows: two panels at a time where the register file allows.
@@ -461,112 +492,4 @@ impl<'a, T: Copy, const R: usize> Strided<'a, T, R> {
         // SAFETY: the slice reaches to row `R - 1`.
         unsafe { *self.values.get_unchecked(r * self.stride) }
     }
-}
-
-/// Four signed bytes as the operand of a dot-product instruction.
-///
-/// # Safety
-/// `4 * step + 4 <= acts.len()`.
-#[inline(always)]
-unsafe fn four(acts: &[i8], step: usize) -> i32 {
-    // SAFETY: in bounds by contract, and unaligned reads are allowed.
-    i32::from_le(unsafe { acts.as_ptr().add(4 * step).cast::<i32>().read_unaligned() })
-}
-
-#[inline(always)]
-fn unpack<S: Simd, const WIDTH: usize>(s: S, stored: &[[u8; 64]], unpacked: &mut [[u8; 64]]) {
-    let per_byte = 8 / WIDTH;
-    for (step, fields) in stored.iter().zip(unpacked.chunks_exact_mut(per_byte)) {
-        let step = s.load_bytes(step);
-        for (index, field) in fields.iter_mut().enumerate() {
-            s.store_bytes(s.field(step, WIDTH, index), field);
-        }
-    }
-}
-
-/// One row against stored steps of one panel, those further on asked for if `PREFETCH`.
-#[inline(always)]
-fn dot_group<S: Simd, const WIDTH: usize, const PREFETCH: bool>(
-    s: S,
-    codes: &[[u8; 64]],
-    acts: &[i8],
-    steps: Range<usize>,
-    start: S::I,
-) -> S::I {
-    let per_byte = 8 / WIDTH;
-    assert!(steps.end <= codes.len() && 4 * per_byte * steps.end <= acts.len());
-    // Four sums hide the latency of the dot product.
-    let mut sums = [s.splat_i32(0); 4];
-    sums[0] = start;
-    let at_once = 4 / per_byte;
-    let mut step = steps.start;
-    macro_rules! add {
-        ($steps:expr) => {
-            for ahead in 0..$steps {
-                if PREFETCH {
-                    prefetch(codes.as_ptr().wrapping_add(step + ahead + PREFETCH_STEPS));
-                }
-                // SAFETY: `step + ahead < steps.end`, which the assertion bounds.
-                let code = s.load_bytes(unsafe { codes.get_unchecked(step + ahead) });
-                for index in 0..per_byte {
-                    let field = if WIDTH == 8 {
-                        code
-                    } else {
-                        s.field(code, WIDTH, index)
-                    };
-                    // SAFETY: as above.
-                    let act = unsafe { four(acts, (step + ahead) * per_byte + index) };
-                    let sum = &mut sums[(ahead * per_byte + index) % 4];
-                    *sum = dot_width::<S, WIDTH>(s, *sum, field, act);
-                }
-            }
-            step += $steps;
-        };
-    }
-    while step + at_once <= steps.end {
-        add!(at_once);
-    }
-    while step < steps.end {
-        add!(1);
-    }
-    s.add_i32(s.add_i32(sums[0], sums[1]), s.add_i32(sums[2], sums[3]))
-}
-
-#[inline(always)]
-fn dot_width<S: Simd, const WIDTH: usize>(s: S, sum: S::I, codes: S::B, acts: i32) -> S::I {
-    if WIDTH == 8 {
-        s.dot::<false>(sum, codes, acts)
-    } else {
-        s.dot::<true>(sum, codes, acts)
-    }
-}
-
-/// `R` rows against unpacked steps of `P` panels.
-#[inline(always)]
-fn dot_tile<S: Simd, const WIDTH: usize, const P: usize, const R: usize>(
-    s: S,
-    codes: [&[[u8; 64]]; P],
-    acts: [&[i8]; R],
-    steps: Range<usize>,
-    start: [[S::I; P]; R],
-) -> [[S::I; P]; R] {
-    assert!(codes.iter().all(|codes| steps.end <= codes.len()));
-    assert!(acts.iter().all(|acts| 4 * steps.end <= acts.len()));
-    let mut sums = start;
-    for step in steps {
-        // SAFETY: `step < steps.end`, which the assertions bound.
-        let mut step_codes = [s.load_bytes(unsafe { codes[0].get_unchecked(step) }); P];
-        for p in 1..P {
-            // SAFETY: as above.
-            step_codes[p] = s.load_bytes(unsafe { codes[p].get_unchecked(step) });
-        }
-        for r in 0..R {
-            // SAFETY: as above.
-            let act = unsafe { four(acts[r], step) };
-            for p in 0..P {
-                sums[r][p] = dot_width::<S, WIDTH>(s, sums[r][p], step_codes[p], act);
-            }
-        }
-    }
-    sums
 }

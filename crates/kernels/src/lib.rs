@@ -18,6 +18,7 @@ mod panel16;
 mod panel_rounding;
 mod plain_rows;
 mod plan;
+mod quant_dot;
 mod quant_rows;
 mod rope;
 mod scratch;
