@@ -1,11 +1,8 @@
 //! Linear layers and the input they share.
 
-use std::sync::Arc;
-
 use kernels::{QuantRows, Terms, ThreadPool, fit};
 
-use crate::adapter::Adapter;
-use crate::low_rank::{LowRankBuffers, Run};
+use crate::low_rank::{LowRankBuffers, QuantRuns, Run, SharedLayer};
 use crate::matrix::{Matrix, Operand};
 use crate::pass::Pass;
 use crate::rows::for_each_run;
@@ -124,25 +121,58 @@ impl<'a> Input<'a> {
         })
     }
 
-    /// Writes `x Wᵀ + b` to `out`, `[rows, weight.rows]`, and adds what the cards of the rows add.
-    pub(crate) fn project(&mut self, pool: &ThreadPool, layer: &Linear, out: &mut [f32]) {
-        let (weight, bias) = (&layer.weight, layer.bias.as_deref());
-        let Some(pass) = self.pass.filter(|pass| pass.is_adapted()) else {
-            return self.multiply(pool, weight, bias, out);
-        };
-        let out = &mut out[..self.rows * weight.rows];
-        let factors = |(rows, adapter): (_, &'a Arc<Adapter>)| -> Option<Run<'a>> {
-            Some((rows, adapter.factors(layer.site)?))
-        };
-        let runs = pass.adapted().filter_map(factors);
-        if let Some(panels) = weight.panels() {
-            self.round(pool, panels.group_size);
-            self.low_rank
-                .project_quant(pool, self.quantised, (panels, bias), runs, out);
-        } else {
-            self.multiply(pool, weight, bias, out);
+    /// Writes `x Wᵀ + b` of each layer to its output, `[rows, weight.rows]`, and adds what the cards of the rows add.
+    /// Layers of integers in groups of one size are computed side by side.
+    pub(crate) fn project<const N: usize>(
+        &mut self,
+        pool: &ThreadPool,
+        layers: [(&Linear, &mut [f32]); N],
+    ) {
+        if let Some(group_size) =
+            common_group_size(layers.each_ref().map(|(layer, _)| &layer.weight))
+        {
+            return self.project_quant(pool, group_size, layers);
+        }
+        for (layer, out) in layers {
+            if let Some(group_size) = layer.weight.group_size() {
+                self.project_quant(pool, group_size, [(layer, out)]);
+                continue;
+            }
+            self.multiply(pool, &layer.weight, layer.bias.as_deref(), out);
+            let out = &mut out[..self.rows * layer.weight.rows];
+            let runs = self.runs(layer.site);
             self.low_rank.add_plain(pool, self.plain, runs, out);
         }
+    }
+
+    /// The same for layers of integers in groups of that size.
+    fn project_quant<const N: usize>(
+        &mut self,
+        pool: &ThreadPool,
+        group_size: usize,
+        layers: [(&Linear, &mut [f32]); N],
+    ) {
+        self.round(pool, group_size);
+        let sites = layers.each_ref().map(|(layer, _)| layer.site);
+        let runs = sites.iter().enumerate().flat_map(|(index, &site)| {
+            let runs = self.runs(site);
+            runs.filter_map(move |(rows, factors)| factors.beside(index, rows))
+        });
+        let runs: QuantRuns<'_> = runs.collect();
+        let layers = layers.map(|(layer, out)| SharedLayer {
+            weight: layer.weight.panels(),
+            bias: layer.bias.as_deref(),
+            out: &mut out[..self.rows * layer.weight.rows],
+        });
+        self.low_rank
+            .project_quant(pool, self.quantised, layers, &runs);
+    }
+
+    /// The rows whose cards add to the layer at `site`, and what they add.
+    fn runs(&self, site: usize) -> impl Iterator<Item = Run<'a>> + use<'a> {
+        let pass = self.pass.filter(|pass| pass.is_adapted());
+        let runs = pass.into_iter().flat_map(Pass::adapted);
+        runs.filter_map(move |(rows, adapter)| Some((rows, adapter.factors(site)?)))
     }
 
     /// Adds to `out`, `[rows, weight.rows]`, what the `runs` add to their rows of a layer of those weights.
@@ -153,12 +183,20 @@ impl<'a> Input<'a> {
         runs: impl Iterator<Item = Run<'f>>,
         out: &mut [f32],
     ) {
-        if let Some(panels) = weight.panels() {
-            self.round(pool, panels.group_size);
-            self.low_rank.add_quant(pool, self.quantised, runs, out);
-        } else {
-            self.low_rank.add_plain(pool, self.plain, runs, out);
-        }
+        let Some(group_size) = weight.group_size() else {
+            return self.low_rank.add_plain(pool, self.plain, runs, out);
+        };
+        self.round(pool, group_size);
+        let runs: QuantRuns<'_> = runs
+            .filter_map(|(rows, factors)| factors.beside(0, rows))
+            .collect();
+        let layer = SharedLayer {
+            weight: None,
+            bias: None,
+            out,
+        };
+        self.low_rank
+            .project_quant(pool, self.quantised, [layer], &runs);
     }
 
     /// Writes `x Wᵀ + b` to `out`, `[rows, weight.rows]`.

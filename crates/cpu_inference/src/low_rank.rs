@@ -184,57 +184,73 @@ fn matrix(
     Matrix::new(&tensor, rows, cols)
 }
 
-/// A run whose factors are integers: its rows, `[rank, inputs]` and `[outputs, rank]`.
-type QuantRun<'a> = (Range<usize>, QuantPanels<'a>, QuantPanels<'a>);
+/// A layer of integers whose input others share.
+pub(crate) struct SharedLayer<'a> {
+    /// Nothing where only what cards add is wanted, onto what `out` holds.
+    pub(crate) weight: Option<QuantPanels<'a>>,
+    pub(crate) bias: Option<&'a [f32]>,
+    /// `[rows, outputs]`.
+    pub(crate) out: &'a mut [f32],
+}
 
-fn quant_runs<'a>(runs: impl Iterator<Item = Run<'a>>) -> SmallVec<[QuantRun<'a>; RUNS]> {
-    let panels = |(rows, factors): Run<'a>| Some((rows, factors.a.panels()?, factors.b.panels()?));
-    runs.filter_map(panels).collect()
+/// Rows that use the same factors of integers beside a layer.
+pub(crate) struct QuantRun<'a> {
+    /// Which of the layers that share an input.
+    layer: usize,
+    rows: Range<usize>,
+    /// `[rank, inputs]`.
+    a: QuantPanels<'a>,
+    /// `[outputs, rank]`.
+    b: QuantPanels<'a>,
+}
+
+/// By layer, then by row.
+pub(crate) type QuantRuns<'a> = SmallVec<[QuantRun<'a>; RUNS]>;
+
+impl Factors {
+    /// Rows that use these factors beside the layer of that index, if they are integers.
+    pub(crate) fn beside(&self, layer: usize, rows: Range<usize>) -> Option<QuantRun<'_>> {
+        Some(QuantRun {
+            layer,
+            rows,
+            a: self.a.panels()?,
+            b: self.b.panels()?,
+        })
+    }
 }
 
 impl LowRankBuffers {
-    /// Writes `x wᵀ + bias` to `out`, `[rows, w.n]`, and adds what the `runs` add to their rows, which ascend.
+    /// Writes `x wᵀ + bias` of each layer, and adds what the `runs` add to their rows of it.
     ///
-    /// What the layer gives and what the first factors give are computed side by side, then the second factors.
-    pub(crate) fn project_quant<'a>(
+    /// What the layers give and what the first factors give are computed side by side, then the second factors.
+    pub(crate) fn project_quant<const N: usize>(
         &mut self,
         pool: &ThreadPool,
         x: &QuantRows,
-        (w, bias): (QuantPanels<'_>, Option<&[f32]>),
-        runs: impl Iterator<Item = Run<'a>>,
-        out: &mut [f32],
+        mut layers: [SharedLayer<'_>; N],
+        runs: &[QuantRun<'_>],
     ) {
-        let runs = quant_runs(runs);
-        let layer = QuantProduct::new(x, 0..x.rows(), w, bias.into(), &mut *out);
-        self.narrow(pool, x, &runs, Some(layer));
-        self.widen(pool, &runs, out);
+        self.narrow(pool, x, &mut layers, runs);
+        self.widen(pool, layers.map(|layer| layer.out), runs);
     }
 
-    /// Adds to `out`, `[rows, outputs]`, what the `runs` add to their rows of `x`.
-    pub(crate) fn add_quant<'a>(
-        &mut self,
-        pool: &ThreadPool,
-        x: &QuantRows,
-        runs: impl Iterator<Item = Run<'a>>,
-        out: &mut [f32],
-    ) {
-        let runs = quant_runs(runs);
-        self.narrow(pool, x, &runs, None);
-        self.widen(pool, &runs, out);
-    }
-
-    /// Computes `A x` of each run, beside the product of the layer if it is given.
+    /// Computes `A x` of each run, beside the products of the layers.
     fn narrow(
         &mut self,
         pool: &ThreadPool,
         x: &QuantRows,
+        layers: &mut [SharedLayer<'_>],
         runs: &[QuantRun<'_>],
-        layer: Option<QuantProduct<'_>>,
     ) {
-        let numbers = runs.iter().map(|(rows, a, _)| rows.len() * a.n).sum();
+        let mut products: SmallVec<[_; 2 * RUNS]> = SmallVec::new();
+        for SharedLayer { weight, bias, out } in layers {
+            if let Some(w) = *weight {
+                products.push(QuantProduct::new(x, 0..x.rows(), w, (*bias).into(), out));
+            }
+        }
+        let numbers = runs.iter().map(|run| run.rows.len() * run.a.n).sum();
         let mut narrow = fit(&mut self.narrow, numbers);
-        let mut products: SmallVec<[_; RUNS + 1]> = layer.into_iter().collect();
-        for (rows, a, _) in runs {
+        for QuantRun { rows, a, .. } in runs {
             let own;
             (own, narrow) = std::mem::take(&mut narrow).split_at_mut(rows.len() * a.n);
             products.push(QuantProduct::new(x, rows.clone(), *a, Onto::Nothing, own));
@@ -243,32 +259,47 @@ impl LowRankBuffers {
     }
 
     /// Adds `B` times what [`narrow`](Self::narrow) computed to the rows of each run.
-    fn widen(&mut self, pool: &ThreadPool, runs: &[QuantRun<'_>], out: &mut [f32]) {
+    fn widen<const N: usize>(
+        &mut self,
+        pool: &ThreadPool,
+        outs: [&mut [f32]; N],
+        runs: &[QuantRun<'_>],
+    ) {
         let Self { narrow, rounded } = self;
-        let alike = || runs.chunk_by(|(_, a, _), (_, b, _)| a.n == b.n);
+        let alike = || runs.chunk_by(|one, other| one.a.n == other.a.n);
         rounded.resize_with(rounded.len().max(alike().count()), QuantRows::new);
         let mut narrow = &narrow[..];
         for (runs, rounded) in alike().zip(&mut *rounded) {
-            let rank = runs[0].1.n;
-            let rows = runs.iter().map(|(rows, ..)| rows.len()).sum::<usize>();
+            let rank = runs[0].a.n;
+            let rows = runs.iter().map(|run| run.rows.len()).sum::<usize>();
             let own;
             (own, narrow) = narrow.split_at(rows * rank);
             let copy =
                 |row: usize, values: &mut [f32]| values.copy_from_slice(&own[row * rank..][..rank]);
             rounded.quantize_with(pool, (rows, rank), 0, Terms::One, copy);
         }
+        // Each run with its rows among those that were rounded.
+        let mut parts = alike()
+            .zip(&*rounded)
+            .flat_map(|(runs, rounded)| {
+                let mut end = 0;
+                runs.iter().map(move |run| {
+                    let first = end;
+                    end += run.rows.len();
+                    (run, rounded, first..end)
+                })
+            })
+            .peekable();
         let mut products: SmallVec<[_; RUNS]> = SmallVec::new();
-        let (mut left, mut begin) = (out, 0);
-        for (runs, rounded) in alike().zip(&*rounded) {
-            let mut first = 0;
-            for (rows, _, b) in runs {
-                let (_, behind) =
-                    std::mem::take(&mut left).split_at_mut((rows.start - begin) * b.n);
+        for (layer, mut left) in outs.into_iter().enumerate() {
+            let mut begin = 0;
+            while let Some((QuantRun { rows, b, .. }, rounded, part)) =
+                parts.next_if(|(run, ..)| run.layer == layer)
+            {
+                let (_, behind) = left.split_at_mut((rows.start - begin) * b.n);
                 let own;
                 (own, left) = behind.split_at_mut(rows.len() * b.n);
                 begin = rows.end;
-                let part = first..first + rows.len();
-                first = part.end;
                 products.push(QuantProduct::new(rounded, part, *b, Onto::Out, own));
             }
         }

@@ -144,11 +144,8 @@ impl Block {
         };
         sight.attend(pool, heads, self.is_windowed, queries, &keys, attended);
         let delta = fit(delta, tokens * hidden_width);
-        Input::copied(pool, Some(pass), buffers, attended, [&self.output.weight]).project(
-            pool,
-            &self.output,
-            delta,
-        );
+        Input::copied(pool, Some(pass), buffers, attended, [&self.output.weight])
+            .project(pool, [(&self.output, delta)]);
     }
 
     /// Fills queries, keys and values.
@@ -178,15 +175,14 @@ impl Block {
             Qkv::Apart(layers) => {
                 let [query, key, value] = &**layers;
                 let weights = [&query.weight, &key.weight, &value.weight];
-                let mut input = Input::beside(pool, pass, buffers, stream, weights, fill);
-                input.project(pool, query, queries);
-                input.project(pool, key, keys);
-                input.project(pool, value, values);
+                Input::beside(pool, pass, buffers, stream, weights, fill)
+                    .project(pool, [(query, queries), (key, keys), (value, values)]);
             }
             Qkv::Fused(layer) => {
                 let all = fit(wide, tokens * layer.weight.rows);
                 let weights = [&layer.weight];
-                Input::beside(pool, pass, buffers, stream, weights, fill).project(pool, layer, all);
+                Input::beside(pool, pass, buffers, stream, weights, fill)
+                    .project(pool, [(layer, &mut *all)]);
                 let (query_width, kv_width) = (heads.query_width(), heads.kv_width());
                 let all = (&*all, layer.weight.rows);
                 copy_columns(pool, all, 0, queries, query_width);
@@ -223,13 +219,13 @@ impl Block {
         let (activation, down) = (self.activation, &self.down);
         let down_of = |buffers, fill: &(dyn Fn(usize, &mut [f32]) + Sync), delta: &mut [f32]| {
             Input::new(pool, Some(pass), buffers, tokens, [&down.weight], fill)
-                .project(pool, down, delta);
+                .project(pool, [(down, delta)]);
         };
         match &self.wide {
             Wide::Plain(layer) => {
                 let wide = fit(wide, tokens * width);
                 Input::beside(pool, pass, buffers, stream, [&layer.weight], enter)
-                    .project(pool, layer, wide);
+                    .project(pool, [(layer, &mut *wide)]);
                 let fill = |row: usize, out: &mut [f32]| {
                     out.copy_from_slice(&wide[row * width..(row + 1) * width]);
                     activation.apply(out);
@@ -240,9 +236,8 @@ impl Block {
                 let [gating, up] = &**layers;
                 let (gate, wide) = (fit(gate, tokens * width), fit(wide, tokens * width));
                 let weights = [&gating.weight, &up.weight];
-                let mut input = Input::beside(pool, pass, buffers, stream, weights, enter);
-                input.project(pool, gating, gate);
-                input.project(pool, up, wide);
+                Input::beside(pool, pass, buffers, stream, weights, enter)
+                    .project(pool, [(gating, &mut *gate), (up, &mut *wide)]);
                 let fill = |row: usize, out: &mut [f32]| {
                     let span = row * width..(row + 1) * width;
                     activation.gate(&gate[span.clone()], &wide[span], out);
@@ -252,7 +247,7 @@ impl Block {
             Wide::FusedGate(layer) => {
                 let wide = fit(wide, tokens * 2 * width);
                 Input::beside(pool, pass, buffers, stream, [&layer.weight], enter)
-                    .project(pool, layer, wide);
+                    .project(pool, [(layer, &mut *wide)]);
                 let fill = |row: usize, out: &mut [f32]| {
                     let both = &wide[2 * row * width..2 * (row + 1) * width];
                     let (gate, up) = both.split_at(width);

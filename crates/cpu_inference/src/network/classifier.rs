@@ -53,7 +53,7 @@ impl Classifier {
         let wide = fit(wide, states.len());
         let (dense, output) = (&self.dense, &self.output);
         Input::copied(pool, Some(pass), buffers, states, [&dense.weight])
-            .project(pool, dense, wide);
+            .project(pool, [(dense, &mut *wide)]);
         let mut spare = vec![0.0; width];
         for (text, row) in wide.chunks_exact_mut(width).enumerate() {
             self.activation.apply(row);
@@ -63,11 +63,8 @@ impl Classifier {
             }
         }
         let mut scores = vec![0.0; pass.rows() * output.weight.rows];
-        Input::copied(pool, Some(pass), buffers, wide, [&output.weight]).project(
-            pool,
-            output,
-            &mut scores,
-        );
+        Input::copied(pool, Some(pass), buffers, wide, [&output.weight])
+            .project(pool, [(output, &mut scores)]);
         scores
     }
 }
