@@ -1,5 +1,7 @@
 //! The heads of an attention layer, and where a pass finds its keys and values.
 
+use std::mem;
+
 use kernels::{
     Attention, AttentionShape, AttentionSpan, KeySegment, KeySource, KeyValues, KeyWindow,
     KvLayout, Partials, Rows, ThreadPool,
@@ -118,6 +120,38 @@ impl Sight {
                 }),
                 ..*segment
             }));
+        }
+    }
+
+    /// Leaves the queries of the wanted rows of `pass`, which from now on follow each other without the rest.
+    pub(crate) fn narrow(&mut self, pass: &Pass) {
+        let (spans, segments) = (mem::take(&mut self.spans), mem::take(&mut self.segments));
+        let windows = mem::take(&mut self.windows);
+        let mut query_start = 0;
+        for (index, rows) in pass.wanted_runs() {
+            let span = spans[index];
+            let skipped = rows.start - span.query_start;
+            let own = span.first_segment..span.first_segment + span.segments;
+            self.spans.push(AttentionSpan {
+                query_start,
+                queries: rows.len(),
+                first_segment: self.segments.len(),
+                ..span
+            });
+            query_start += rows.len();
+            let behind = |segment: &KeySegment| KeySegment {
+                causal: segment.causal.map(|offset| offset + skipped),
+                window: segment.window.map(|window| KeyWindow {
+                    offset: window.offset + skipped,
+                    ..window
+                }),
+                ..*segment
+            };
+            self.segments
+                .extend(segments[own.clone()].iter().map(behind));
+            if !windows.is_empty() {
+                self.windows.extend(windows[own].iter().map(behind));
+            }
         }
     }
 

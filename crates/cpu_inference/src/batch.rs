@@ -143,8 +143,15 @@ impl<'a> Batch<'a> {
         slices
     }
 
-    /// Makes `pass` compute the sequences of a slice, each by itself.
-    pub(crate) fn fill(&self, slice: &[usize], causal: bool, pass: &mut Pass) {
+    /// Makes `pass` compute the sequences of a slice, each by itself, for those tokens that are `wanted` of as many
+    /// as a sequence has.
+    pub(crate) fn fill(
+        &self,
+        slice: &[usize],
+        causal: bool,
+        wanted: impl Fn(usize) -> Range<usize>,
+        pass: &mut Pass,
+    ) {
         pass.clear();
         for &sequence in slice {
             let ids = self.ids[self.span(sequence)].iter().map(|&id| id as u32);
@@ -155,7 +162,8 @@ impl<'a> Batch<'a> {
             if let Some(adapter) = self.adapter {
                 pass.adapt(adapter);
             }
-            pass.want(rows);
+            let tokens = wanted(rows.len());
+            pass.want(rows.start + tokens.start..rows.start + tokens.end);
         }
     }
 }

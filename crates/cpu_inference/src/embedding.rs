@@ -1,5 +1,6 @@
 //! Sequences to vectors.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::adapter::Adapter;
@@ -32,9 +33,11 @@ impl Model {
         let width = self.config().hidden_size;
         let batch = self.batch(sequences.into())?;
         let mut out = vec![0.0; batch.len() * width];
-        self.for_each_sequence(&batch, watch, |sequence, states| {
+        let pooled = |tokens| pooling.tokens(tokens, skip);
+        self.for_each_sequence(&batch, pooled, watch, |sequence, states| {
             let vector = &mut out[sequence * width..(sequence + 1) * width];
-            pooling.apply(states, skip, vector);
+            let skipped = pooled(batch.span(sequence).len()).start;
+            pooling.apply(states, skipped, vector);
             if unit_length {
                 normalize(vector);
             }
@@ -85,7 +88,7 @@ impl Model {
         let width = self.config().hidden_size;
         let batch = self.batch(sequences.into())?;
         let mut out = vec![0.0; batch.tokens() * width];
-        self.for_each_sequence(&batch, watch, |sequence, states| {
+        self.for_each_sequence(&batch, all, watch, |sequence, states| {
             let start = batch.span(sequence).start * width;
             out[start..start + states.len()].copy_from_slice(states);
         })?;
@@ -113,7 +116,7 @@ impl Model {
             }
         };
         let mut out = vec![0.0; batch.tokens() * outputs];
-        self.for_each_slice(&batch, watch, |slice, states| {
+        self.for_each_slice(&batch, all, watch, |slice, states| {
             let scores = states.head(head)?;
             let mut left = &scores[..];
             for &sequence in slice {
@@ -178,18 +181,21 @@ impl Model {
         Batch::new(sequences, config.vocab_size, config.max_position_embeddings)
     }
 
-    /// Runs the network and calls `each(sequence, states)` with the states, `[tokens, hidden]`.
+    /// Runs the network and calls `each(sequence, states)` with the states, `[tokens, hidden]`, of those tokens of a
+    /// sequence that are `wanted` of as many as it has.
     fn for_each_sequence(
         &self,
         batch: &Batch<'_>,
+        wanted: impl Fn(usize) -> Range<usize>,
         watch: Watch<'_>,
         mut each: impl FnMut(usize, &[f32]),
     ) -> Result<()> {
         let width = self.config().hidden_size;
-        self.for_each_slice(batch, watch, |slice, states| {
+        self.for_each_slice(batch, &wanted, watch, |slice, states| {
             let mut left = states.hidden();
             for &sequence in slice {
-                let (own, rest) = left.split_at(batch.span(sequence).len() * width);
+                let tokens = wanted(batch.span(sequence).len());
+                let (own, rest) = left.split_at(tokens.len() * width);
                 each(sequence, own);
                 left = rest;
             }
@@ -197,10 +203,11 @@ impl Model {
         })
     }
 
-    /// Runs the network and calls `each(sequences, states)` with the states of a slice.
+    /// Runs the network and calls `each(sequences, states)` with the states of a slice, those that are `wanted`.
     fn for_each_slice(
         &self,
         batch: &Batch<'_>,
+        wanted: impl Fn(usize) -> Range<usize>,
         watch: Watch<'_>,
         mut each: impl FnMut(&[usize], &States<'_>) -> Result<()>,
     ) -> Result<()> {
@@ -210,9 +217,14 @@ impl Model {
             if !watch() {
                 return Err(InferenceError::Interrupted);
             }
-            batch.fill(&slice, causal, &mut pass);
+            batch.fill(&slice, causal, &wanted, &mut pass);
             self.run(&pass, &mut [], |states| each(&slice, states))?;
         }
         Ok(())
     }
+}
+
+/// All tokens of a sequence.
+const fn all(tokens: usize) -> Range<usize> {
+    0..tokens
 }

@@ -181,6 +181,32 @@ impl Pass {
         &self.spans
     }
 
+    /// Wanted rows that follow each other in one span, with its number.
+    pub(crate) fn wanted_runs(&self) -> impl Iterator<Item = (usize, Range<usize>)> {
+        self.spans.iter().enumerate().flat_map(|(index, span)| {
+            let place = |end: usize| self.wanted.partition_point(|&row| row < end);
+            let wanted = &self.wanted[place(span.rows.start)..place(span.rows.end)];
+            let runs = wanted.chunk_by(|row, next| row + 1 == *next);
+            runs.map(move |run| (index, run[0]..run[0] + run.len()))
+        })
+    }
+
+    /// Makes `narrow` the pass of the wanted rows alone: what they go on as once the keys and values of all rows
+    /// are known, a span for each run of them.
+    pub(crate) fn narrow(&self, narrow: &mut Self) {
+        narrow.clear();
+        for (index, rows) in self.wanted_runs() {
+            let span = &self.spans[index];
+            let position = self.positions[rows.start] as usize;
+            let ids = self.ids[rows].iter().copied();
+            narrow.span(ids, position, self.segments(span));
+            if let Some(adapter) = &span.adapter {
+                narrow.adapt(adapter);
+            }
+        }
+        narrow.want(0..narrow.rows());
+    }
+
     /// Rows of each span.
     pub(crate) fn span_lengths(&self) -> impl Iterator<Item = usize> {
         self.spans.iter().map(|span| span.rows.len())

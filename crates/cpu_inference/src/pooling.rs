@@ -1,19 +1,28 @@
 //! From the hidden states of a sequence to one vector.
 
+use std::ops::Range;
+
 use crate::config::Pooling;
 
 impl Pooling {
-    /// Writes the vector, `[width]`, of `states`, `[tokens, width]` with at least one token.
+    /// The tokens of a sequence, which has one at least, whose states make its vector.
     ///
     /// The first `skip` tokens, a prompt's, take no part; the last token always does.
-    pub(crate) fn apply(self, states: &[f32], skip: usize, out: &mut [f32]) {
-        let width = out.len();
-        let tokens = states.len() / width;
-        let skip = skip.min(tokens - 1);
-        let kept = &states[skip * width..];
+    pub(crate) fn tokens(self, tokens: usize, skip: usize) -> Range<usize> {
+        let first = skip.min(tokens - 1);
         match self {
-            Self::Cls => out.copy_from_slice(&kept[..width]),
-            Self::Last => out.copy_from_slice(&kept[kept.len() - width..]),
+            Self::Cls => first..first + 1,
+            Self::Last => tokens - 1..tokens,
+            Self::Mean | Self::MeanSqrt | Self::Max | Self::WeightedMean => first..tokens,
+        }
+    }
+
+    /// Writes the vector, `[width]`, of the states, `[tokens, width]`, of those [`tokens`](Self::tokens), before which
+    /// the sequence has `skipped` others.
+    pub(crate) fn apply(self, kept: &[f32], skipped: usize, out: &mut [f32]) {
+        let width = out.len();
+        match self {
+            Self::Cls | Self::Last => out.copy_from_slice(kept),
             Self::Mean => {
                 sum(kept, out);
                 kernels::scale(width as f32 / kept.len() as f32, out);
@@ -33,7 +42,7 @@ impl Pooling {
             Self::WeightedMean => {
                 out.fill(0.0);
                 // A place counts from the beginning of the text, whether what stands before is pooled or not.
-                let places = skip + 1..=tokens;
+                let places = skipped + 1..=skipped + kept.len() / width;
                 for (place, state) in places.clone().zip(kept.chunks_exact(width)) {
                     kernels::axpy(place as f32, state, out);
                 }
@@ -65,7 +74,9 @@ mod tests {
         let states = [1.0, 2.0, 3.0, 4.0, 8.0, 0.0];
         let pooled = |pooling: Pooling, skip| {
             let mut out = [0.0; 2];
-            pooling.apply(&states, skip, &mut out);
+            let tokens = pooling.tokens(3, skip);
+            let kept = &states[2 * tokens.start..2 * tokens.end];
+            pooling.apply(kept, tokens.start, &mut out);
             out
         };
         assert_eq!(pooled(Pooling::Cls, 0), [1.0, 2.0]);

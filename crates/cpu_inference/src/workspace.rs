@@ -2,6 +2,7 @@
 
 use crate::attention::Sight;
 use crate::linear::InputBuffers;
+use crate::pass::Pass;
 use crate::rotary::Angles;
 
 /// Scratch that grows to the largest pass seen and is then reused without allocating.
@@ -29,6 +30,8 @@ pub(crate) struct Workspace {
     pub(crate) input: InputBuffers,
     /// Which rows attend to which keys.
     pub(crate) sight: Sight,
+    /// The wanted rows of the pass, which alone go through the end of the last block.
+    pub(crate) narrow: Pass,
     /// Final states of the wanted rows, `[wanted, hidden]`.
     pub(crate) states: Vec<f32>,
 }

@@ -172,7 +172,44 @@ fn wanted_rows_are_those_of_the_whole() {
         let all = run(&(0..50).collect::<Vec<_>>());
         let rows = |row: usize| &all[row * 32..(row + 1) * 32];
         assert_eq!(run(&[3, 49]), [rows(3), rows(49)].concat());
+        let some = [0, 1, 2, 20, 30, 31, 49];
+        assert_eq!(run(&some), some.map(rows).concat());
         assert!(run(&[]).is_empty());
+    }
+}
+
+#[test]
+fn rows_that_are_not_wanted_are_kept_all_the_same() {
+    for architecture in decoders() {
+        let model = tiny(architecture, 2);
+        let mut known = [cache(&model), cache(&model)];
+        states(&model, &text(70, 1), 0, &[KEPT], &mut known[0]);
+        states(&model, &text(30, 2), 0, &[KEPT], &mut known[1]);
+        // Texts of which some rows are wanted, behind what each has read, and a token that the first goes on with.
+        let run = |wanted: &[usize]| {
+            let mut caches = known.clone();
+            let mut pass = Pass::default();
+            pass.span(text(20, 3), 70, &[appended(0, true, true)]);
+            let block = [
+                Segment::Frozen { cache: 1, len: 30 },
+                Segment::Own { causal: false },
+            ];
+            pass.span(text(9, 4), 30, &block);
+            pass.span(text(5, 5), 0, &[Segment::Own { causal: true }]);
+            pass.want(wanted.iter().copied());
+            let found = model
+                .run(&pass, &mut caches, |states| Ok(states.hidden().to_vec()))
+                .unwrap();
+            let next = states(&model, &text(1, 6), 90, &[KEPT], &mut caches[0]);
+            (found, next)
+        };
+        let (all, next) = run(&(0..34).collect::<Vec<_>>());
+        for some in [&[][..], &[19], &[0, 7, 8, 19, 20, 23, 24, 25, 30], &[33]] {
+            let rows = some.iter().map(|&row| &all[row * 32..(row + 1) * 32]);
+            let (found, kept) = run(some);
+            assert_eq!(found, rows.collect::<Vec<_>>().concat(), "{architecture}");
+            assert_eq!(kept, next, "{architecture}");
+        }
     }
 }
 

@@ -88,8 +88,8 @@ impl Block {
         })
     }
 
-    /// Lets the stream in and writes what the attention gives to `workspace.delta`.
-    pub(super) fn attend(
+    /// Lets the stream in and computes queries, keys and values; caches take those that they are to hold.
+    pub(super) fn read(
         &self,
         pool: &ThreadPool,
         workspace: &mut Workspace,
@@ -100,20 +100,16 @@ impl Block {
     ) {
         self.project(pool, workspace, entry, pass);
         let tokens = pass.rows();
-        let (heads, hidden_width) = (self.heads, self.output.weight.rows);
+        let (query_width, kv_width) = (self.heads.query_width(), self.heads.kv_width());
         let Workspace {
-            delta,
             queries,
             keys,
             values,
             attended,
             angles: [angles, of_windows],
-            input: buffers,
-            sight,
             ..
         } = workspace;
-        let (query_width, kv_width) = (heads.query_width(), heads.kv_width());
-        let attended = fit(attended, tokens * query_width);
+        let spare = fit(attended, tokens * query_width);
         let queries = fit(queries, tokens * query_width);
         let (keys, values) = (fit(keys, tokens * kv_width), fit(values, tokens * kv_width));
         if self.is_rotary {
@@ -121,20 +117,52 @@ impl Block {
             let angles = if has_own { of_windows } else { angles };
             let norms = self.head_norms.as_ref();
             let norms = norms.map_or((None, None), |(query, key)| (Some(query), Some(key)));
-            turn(
-                pool,
-                pass,
-                (queries, query_width),
-                norms.0,
-                angles,
-                attended,
-            );
-            turn(pool, pass, (keys, kv_width), norms.1, angles, attended);
+            turn(pool, pass, (queries, query_width), norms.0, angles, spare);
+            turn(pool, pass, (keys, kv_width), norms.1, angles, spare);
         }
         for (cache, rows, _) in pass.appends() {
             let rows = rows.start * kv_width..rows.end * kv_width;
             caches[cache].write(pool, layer, &keys[rows.clone()], &values[rows]);
         }
+    }
+
+    /// Leaves of the stream and the queries the wanted rows of `pass`, one behind the other.
+    pub(super) fn narrow(&self, workspace: &mut Workspace, pass: &Pass) {
+        let buffers = [
+            (&mut workspace.hidden, self.output.weight.rows),
+            (&mut workspace.queries, self.heads.query_width()),
+        ];
+        for (rows, width) in buffers {
+            for (to, &from) in pass.wanted().iter().enumerate() {
+                rows.copy_within(from * width..(from + 1) * width, to * width);
+            }
+        }
+        workspace.sight.narrow(pass);
+    }
+
+    /// Writes what the attention gives to `workspace.delta`.
+    pub(super) fn attend(
+        &self,
+        pool: &ThreadPool,
+        workspace: &mut Workspace,
+        layer: usize,
+        pass: &Pass,
+        caches: &[KvCache],
+    ) {
+        let tokens = pass.rows();
+        let heads = self.heads;
+        let Workspace {
+            delta,
+            queries,
+            keys,
+            values,
+            attended,
+            input: buffers,
+            sight,
+            ..
+        } = workspace;
+        let attended = fit(attended, tokens * heads.query_width());
+        let queries = fit(queries, tokens * heads.query_width());
         let keys = LayerKeys {
             heads,
             layer,
@@ -143,7 +171,7 @@ impl Block {
             caches,
         };
         sight.attend(pool, heads, self.is_windowed, queries, &keys, attended);
-        let delta = fit(delta, tokens * hidden_width);
+        let delta = fit(delta, tokens * self.output.weight.rows);
         Input::copied(pool, Some(pass), buffers, attended, [&self.output.weight])
             .project(pool, [(&self.output, delta)]);
     }

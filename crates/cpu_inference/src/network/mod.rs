@@ -5,6 +5,8 @@ mod classifier;
 mod entry;
 mod tables;
 
+use std::mem;
+
 use kernels::{SharedOut, Terms, ThreadPool, fit};
 
 use self::block::Block;
@@ -89,12 +91,28 @@ impl Network {
                 rotary.angles(pass.positions(), angles);
             }
         }
+        // Behind the keys and values of the last block nobody looks at rows that are not wanted.
+        let mut narrow = mem::take(&mut workspace.narrow);
+        let is_narrow = pass.wanted().len() < pass.rows();
+        if is_narrow {
+            pass.narrow(&mut narrow);
+        }
+        let wanted = if is_narrow { &narrow } else { pass };
         let entries = self.entries.chunks(2);
         for (layer, (block, entries)) in self.blocks.iter().zip(entries).enumerate() {
-            block.attend(pool, workspace, layer, &entries[0], pass, caches);
-            block.feed_forward(pool, workspace, &entries[1], pass);
+            block.read(pool, workspace, layer, &entries[0], pass, caches);
+            let is_last = layer + 1 == self.blocks.len();
+            if is_last && is_narrow {
+                block.narrow(workspace, pass);
+            }
+            let rest = if is_last { wanted } else { pass };
+            if rest.rows() > 0 {
+                block.attend(pool, workspace, layer, rest, caches);
+                block.feed_forward(pool, workspace, &entries[1], rest);
+            }
         }
-        self.finish(pool, workspace, pass);
+        self.finish(pool, workspace, wanted);
+        workspace.narrow = narrow;
     }
 
     /// The final states of the wanted rows: what the last block gave joins their stream.
