@@ -14,21 +14,23 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A question, the paragraph that answers it, and every answer that counts."""
+    """A question, the paragraph that answers it, every answer that counts, and the article it is of."""
 
     text: str
     paragraph: str
     answers: tuple[str, ...]
+    article: str
 
 
 def questions(data: Path) -> list[Question]:
     """All of them, in the order of the file."""
     with gzip.open(data / "squad_dev_a" / "corpus.jsonl.gz", "rt", encoding="utf-8") as lines:
-        paragraphs = {row["id"]: row["text"] for row in map(json.loads, lines)}
+        paragraphs = {row["id"]: row for row in map(json.loads, lines)}
     with gzip.open(data / "squad_dev_a" / "questions.jsonl.gz", "rt", encoding="utf-8") as lines:
         return [
-            Question(row["question"], paragraphs[row["paragraph_id"]], tuple(row["answers"]))
+            Question(row["question"], found["text"], tuple(row["answers"]), found["title"])
             for row in map(json.loads, lines)
+            if (found := paragraphs[row["paragraph_id"]])
         ]
 
 

@@ -1,10 +1,11 @@
 """How well a diffusion card knows when it is wrong: `uncertainty.py CARD [--out CALIBRATION.json]`.
 
-Questions of `squad_dev_a` (AIOS_DATA) on their own paragraph, by `engine.diffuse`. An answer is wrong when it
-equals none of the accepted ones as SQuAD compares. The calibration is fitted to the questions of half of the
-paragraphs and measured on those of the other half: AUROC of ranking wrong answers, and the expected
-calibration error over ten bins of equal size (arXiv:1706.04599). Beside it the negative log-product of the
-confidences alone, and the time that the estimate takes.
+Questions of `squad_dev_a` (AIOS_DATA) on their own paragraph, by `engine.diffuse`, and a quarter as many on
+another one of their article that does not answer them. An answer is wrong when it equals none of the accepted
+ones as SQuAD compares; where nothing answers, declining is right. The calibration is fitted to the questions
+of half of the paragraphs and measured on those of the other half, all of them and the answerable alone: AUROC
+of ranking wrong answers, and the expected calibration error over ten bins of equal size (arXiv:1706.04599).
+Beside it the negative log-product of the confidences alone, and the time that the estimate takes.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -59,8 +61,26 @@ def halves(asked: Sequence[Question], count: int) -> tuple[list[Question], list[
     first = set(paragraphs[: len(paragraphs) // 2])
     drawn = random.Random(1).sample(asked, len(asked))
     sides = ([one for one in drawn if (one.paragraph in first) == side] for side in (True, False))
-    fitted, measured = (side[:count] for side in sides)
+    fitted, measured = (side[:count] + unanswered(side[count:], asked, count // 4) for side in sides)
     return fitted, measured
+
+
+def unanswered(drawn: Sequence[Question], asked: Sequence[Question], count: int) -> list[Question]:
+    """Questions on another paragraph of their article in which no answer of theirs stands."""
+    others: dict[str, set[str]] = {}
+    for one in asked:
+        others.setdefault(one.article, set()).add(one.paragraph)
+    rng = random.Random(2)
+    found = []
+    for one in drawn:
+        silent = [
+            text
+            for text in sorted(others[one.article])
+            if not any(answer.lower() in text.lower() for answer in one.answers)
+        ]
+        if silent and len(found) < count:
+            found.append(replace(one, paragraph=rng.choice(silent), answers=(ABOUT["config"]["declines"],)))
+    return found
 
 
 def main() -> None:
@@ -82,24 +102,28 @@ def main() -> None:
         begun = time.perf_counter()
         written = [[engine.diffuse(one.text, context=one.paragraph) for one in side] for side in sides]
         writing_s = time.perf_counter() - begun
-    trajectories = [[one.trajectory for one in side] for side in written]
     wrong = [
         np.array([is_wrong(question, text) for question, text in zip(side, said, strict=True)])
         for side, said in zip(sides, written, strict=True)
     ]
-    calibration = Calibration.fit([one.features() for one in trajectories[0]], wrong[0].tolist())
+    fitted = [one.trajectory.features() | one.evidence for one in written[0]]
+    calibration = Calibration.fit(fitted, wrong[0].tolist())
     estimator = UncertaintyEstimator(calibration)
     begun = time.perf_counter()
-    chances = np.array([estimator(one) for one in trajectories[1]])
+    chances = np.array([estimator(one.trajectory, **one.evidence) for one in written[1]])
     estimating_s = time.perf_counter() - begun
     if options.out:
         options.out.write_text(json.dumps(calibration.to_dict(), indent=2) + "\n", encoding="utf-8")
+    products = np.array([product(one.trajectory) for one in written[1]])
+    answerable = np.arange(len(sides[1])) < options.questions
     report(
         questions=[len(side) for side in sides],
         wrong=[round(float(side.mean()), 3) for side in wrong],
         auroc=round(auroc(chances, wrong[1]), 4),
-        auroc_of_the_product_alone=round(auroc(np.array(list(map(product, trajectories[1]))), wrong[1]), 4),
-        expected_calibration_error=round(calibration_error(chances, wrong[1]), 4),
+        auroc_answerable=round(auroc(chances[answerable], wrong[1][answerable]), 4),
+        auroc_answerable_of_the_product_alone=round(auroc(products[answerable], wrong[1][answerable]), 4),
+        calibration_error=round(calibration_error(chances, wrong[1]), 4),
+        calibration_error_answerable=round(calibration_error(chances[answerable], wrong[1][answerable]), 4),
         cost=round(1 + estimating_s / writing_s * sum(map(len, sides)) / len(sides[1]), 5),
     )
 

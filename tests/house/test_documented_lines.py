@@ -121,11 +121,12 @@ def shell(minilm_dir, smollm2_dir, pdf_of, tmp_path):
 def test_the_readme_shell_lines(shell):
     (block,) = [block for block in readme_blocks("sh") if "aios" in block]
     said = {line.split()[1]: shell(line) for line in block.strip().splitlines()}
-    assert list(said) == ["pull", "add", "recall", "ask", "embed"]
+    assert list(said) == ["pull", "add", "recall", "ask", "diffuse", "embed"]
     assert "minilm" in said["pull"]
     assert "2 added" in said["add"]
     assert "notes/notes.md:1" in said["recall"]
     assert "Roses are cut in March." in said["recall"]
+    assert said["diffuse"].startswith("Roses are ")
     answer, cited = said["ask"].split("\n\n")
     assert "March" in answer
     assert cited.startswith("[1] notes/notes.md:1")

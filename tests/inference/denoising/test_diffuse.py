@@ -13,6 +13,7 @@ import pytest
 from ai_os_diffusion.diffusion import Calibration, MemoryConditioner, UncertaintyEstimator
 from ai_os_diffusion.diffusion.denoiser import Ask
 from ai_os_diffusion.inference import ArrowEngine
+from ai_os_diffusion.inference.denoising.answer_evidence import answer_evidence
 from ai_os_diffusion.inference.denoising.diffusion_options import SAMPLERS
 from ai_os_diffusion.inference.denoising.session_denoiser import SessionDenoiser
 from ai_os_diffusion.models.cards import Card, CardDescription
@@ -98,10 +99,12 @@ def test_a_calibration_says_how_likely_a_text_is_wrong(wide_decoder_dir, tmp_pat
     with ArrowEngine(wide_decoder_dir, device="cpu") as plain:
         assert plain.attached == {}
         with plain.using(card(plain, tmp_path / "a.parquet")):
-            first = plain.diffuse("Tell me", max_tokens=8)
+            first = plain.diffuse("Tell me", context="It is red.", max_tokens=8)
             assert first.uncertainty is None
         with plain.using(card(plain, tmp_path / "b.parquet", {**CONFIG, "uncertainty": told})):
-            found = plain.diffuse("Tell me", max_tokens=8)
+            found = plain.diffuse("Tell me", context="It is red.", max_tokens=8)
+            assert plain.diffuse("Tell me", max_tokens=8).uncertainty is None
+            assert plain.diffuse(template={"a": str}, context="It is red.").uncertainty is None
         assert found.tokens == first.tokens
         assert found.uncertainty == UncertaintyEstimator(Calibration.of(told))(found.trajectory)
         odds = 0.5 + 1.5 * (np.log1p(-found.log_confidence) - 1.0) / 2.0
@@ -128,14 +131,35 @@ def test_an_extractive_answer_stands_in_the_context(engine, seed, sampler):
     assert "Red".startswith(alone.text)
 
 
+def test_an_answer_tells_whether_it_stands_in_its_context(wide_decoder_dir, tmp_path):
+    told = {**CONFIG, "declines": "Red", "verdicts": ["Yes: "]}
+    told["uncertainty"] = {"bias": 0.0, "features": {"quoted": {"mean": 0.5, "scale": 0.5, "weight": -2.0}}}
+    with ArrowEngine(wide_decoder_dir, device="cpu") as plain, plain.using(card(plain, tmp_path / "a", told)):
+        held = plain.diffuse("?", context="no", extractive=True, may_decline=False)
+        declined = plain.diffuse("?", context="red", extractive=True)
+        free = plain.diffuse("?", context="never")
+        assert {*held.evidence.values(), held.evidence["quoted"]} == {0.0, 1.0}
+        assert free.evidence == {"quoted": 0.0, "declined": 0.0}
+        assert held.uncertainty < 0.2 < 0.8 < free.uncertainty
+        assert declined.evidence["declined"] == float(declined.casefold() == "red")
+        assert plain.diffuse("?").evidence == {}
+        for text, quoted in (("a dog", 1.0), ("a dog; a cow", 0.5), ("Yes: A cat", 1.0), ("Yes: ", 0.0)):
+            found = answer_evidence(text, "A dog. A cat.", plain.diffusion_settings)
+            assert found == {"quoted": quoted, "declined": 0.0}
+
+
 def test_an_extractive_answer_may_decline_where_the_model_knows_how(wide_decoder_dir, tmp_path):
     with ArrowEngine(wide_decoder_dir, device="cpu") as plain:
         told = {**CONFIG, "declines": "not said", "block_length": 12}
         with plain.using(card(plain, tmp_path / "a.parquet", told)):
             settings = {"context": "A B", "extractive": True, "temperature": 30.0}
             said = {str(plain.diffuse("What?", seed=seed, **settings)) for seed in range(60)}
+            held = {
+                str(plain.diffuse("What?", seed=seed, may_decline=False, **settings)) for seed in range(9)
+            }
     assert "not said" in said
     assert said <= {"not said", "A", "A B", "B"}
+    assert held <= {"A", "A B", "B"}
 
 
 @pytest.mark.parametrize(
@@ -147,6 +171,7 @@ def test_an_extractive_answer_may_decline_where_the_model_knows_how(wide_decoder
         ({"max_tokens": 40}, "extractive writes one block"),
         ({"num_steps": 4}, "extractive decides how many tokens"),
         ({"sampler": "remdm"}, "extractive decides how many tokens"),
+        ({"extractive": False, "may_decline": False}, "may_decline belongs to extractive"),
     ],
 )
 def test_extractive_needs_what_it_holds_to(engine, given, message):

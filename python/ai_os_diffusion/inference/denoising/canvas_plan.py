@@ -29,6 +29,7 @@ class CanvasPlan:
         allowed: as in `DiffusionRequest`.
         unguided: as in `DiffusionRequest`.
         candidates: as in `DiffusionRequest`.
+        context: of an answer, the passages of its prompt as one text; None without any.
         memories: what the prompt was told from memory.
         by_token: write one token a pass unless told otherwise: given text behind a gap is no answer's end.
         is_valid: whether what stands in the gaps is what was asked for.
@@ -43,6 +44,7 @@ class CanvasPlan:
     allowed: Mapping[tuple[int, int], Ids] = field(default_factory=dict)
     unguided: Ids | None = None
     candidates: Mapping[int, Candidates] = field(default_factory=dict)
+    context: str | None = None
     memories: tuple[Recalled, ...] = ()
     by_token: bool = False
     is_valid: Callable[[list[str]], bool] = lambda fills: True  # noqa: ARG005

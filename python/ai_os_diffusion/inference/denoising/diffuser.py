@@ -21,6 +21,7 @@ from ai_os_diffusion.diffusion import (
     Written,
 )
 from ai_os_diffusion.inference.attached_cards import CardsInUse
+from ai_os_diffusion.inference.denoising.answer_evidence import answer_evidence
 from ai_os_diffusion.inference.denoising.canvas_plan import CanvasPlan
 from ai_os_diffusion.inference.denoising.diffusion_options import DiffusionOptions
 from ai_os_diffusion.inference.denoising.diffusion_text import (
@@ -108,6 +109,8 @@ class Diffuser:
             plan = self._template(prompt, context, Template(template), max_fill)
         else:
             plan = self._text(prompt, context, options)
+        if context is not None and plan.stops:
+            plan = replace(plan, context=context if isinstance(context, str) else "\n".join(context))
         if options.extractive:
             plan = self._held_to_spans(plan, context, infill, template, options)
         if options.guidance_scale == 1 or not len(plan.prompt):
@@ -228,7 +231,10 @@ class Diffuser:
             written.passes,
             int(progress.joined("revisions").sum()),
         )
-        found.uncertainty = None if self._estimator is None else self._estimator(trajectory)
+        found.evidence = {} if plan.context is None else answer_evidence(text, plan.context, self.settings)
+        found.uncertainty = (
+            self._estimator(trajectory, **found.evidence) if self._estimator and found.evidence else None
+        )
         found.memories = plan.memories
         # The last block may hold more than was asked for, and end there.
         is_ended = written.is_ended and bool(
@@ -287,7 +293,7 @@ class Diffuser:
         block = plan.blocks[0]
         given = block[block != self.settings.mask_id]
         end_id = min(self.end_ids)
-        declines = self.settings.declines
+        declines = self.settings.declines if options.may_decline else None
         spans = span_candidates(
             [context] if isinstance(context, str) else context,
             self._encode_all,

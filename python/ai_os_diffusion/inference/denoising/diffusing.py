@@ -48,6 +48,7 @@ class DiffuseOptions(TypedDict, total=False):
         alternatives: most probable tokens to tell for each position.
         extractive: hold the answer to runs of words that stand in `context`, or to declining where the model
             knows how to.
+        may_decline: of an extractive answer; False where it is known to stand there.
         cache: of a model in which all of a text sees all: "none" reads the whole text in every pass; "prefix"
             keeps the keys of the text before a block as they were in its first pass, "dual" those behind it
             too. By default the model's. It saves most of the time of a long text and changes what is written
@@ -67,6 +68,7 @@ class DiffuseOptions(TypedDict, total=False):
     guidance_scale: float
     alternatives: int
     extractive: bool
+    may_decline: bool
     cache: Literal["none", "prefix", "dual"] | None
     top_p: float
     top_k: int

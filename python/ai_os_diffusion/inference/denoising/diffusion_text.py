@@ -52,7 +52,10 @@ class Diffusion(Generation):
         log_confidence: sum of the logarithms of the confidences of all that was committed up to the end, the
             end token too: the surer, the nearer to 0.
         trajectory: how it was written, its end included, for an `UncertaintyEstimator` with further evidence.
-        uncertainty: probability that the text is wrong; None where the model has no calibration.
+        evidence: of an answer from a context, what else bears on its being right, by names that a calibration
+            may know: `quoted`, how much of it stands there, and `declined`.
+        uncertainty: of an answer from a context, the probability that it is wrong; None of another text, and
+            where the model has no calibration.
         memories: what it was written from, nearest first, where memory was asked.
         finish_reason: "stop" (an end token), "length" (all positions were written) or "abandoned" (the stream
             was not read to its end).
@@ -69,6 +72,7 @@ class Diffusion(Generation):
     steps: int
     log_confidence: float
     trajectory: Trajectory
+    evidence: dict[str, float]
     uncertainty: float | None
     memories: tuple[Recalled, ...]
     prompt_tokens: int
