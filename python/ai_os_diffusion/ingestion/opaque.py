@@ -13,7 +13,7 @@ __all__ = ["without_opaque"]
 # RFC 2397; a medium or a parameter tells it from a word before a comma. What may repeat is bounded: within it
 # another may begin.
 _DATA_URI = re.compile(
-    r"\bdata:(?:[\w.+\-]{1,99}/[\w.+\-]{1,99}(?:;[\w.+\-]{1,99}(?:=[^;,\s]{0,99})?){0,16}|(?:;[\w.+\-=]{1,99})+)"
+    r"\bdata:(?:[\w.+\-]{1,99}/[\w.+\-]{1,99}(?:;[\w.+\-]{1,99}(?:=[^;,\s]{0,99})?){0,8}|(?:;[\w.+\-=]{1,99})+)"
     r",[^\s\"'<>()\[\]{}\\]+",
     re.IGNORECASE,
 )
