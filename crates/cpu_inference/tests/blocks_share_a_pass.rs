@@ -135,6 +135,56 @@ fn guidance_leads_away_from_the_text_that_lacks_the_prompt() {
     }
 }
 
+/// Rows of a whole text in which all tokens see each other, the middle of it last; then the middle alone, while the
+/// keys of the rest stay as they are (Fast-dLLM, arXiv:2505.22618, the dual cache).
+#[test]
+fn what_lies_around_a_block_stays_as_it_was() {
+    let model = Arc::new(tiny("llama", 2));
+    let whole = ids(90, 3);
+    let mut text = Session::new(Arc::clone(&model), 200, CachePrecision::F32).unwrap();
+    let rows: Vec<usize> = (0..90).collect();
+    let in_order = text
+        .predict(&whole, &rows, &ALL, &mut Sampler::greedy())
+        .unwrap();
+    let order: Vec<usize> = (0..50).chain(70..90).chain(50..70).collect();
+    let turned: Vec<i32> = order.iter().map(|&at| whole[at]).collect();
+    let positions: Vec<i32> = order.iter().map(|&at| at as i32).collect();
+    let wanted: Vec<usize> = (70..90).collect();
+    let close = |found: &Predictions| {
+        let there = &in_order.logits[50 * VOCAB..70 * VOCAB];
+        let mut pairs = found.logits.iter().zip(there);
+        found.logits.len() == there.len() && pairs.all(|(a, b)| (a - b).abs() < 1e-3)
+    };
+    let ask = |text: &mut Session, ids: &[i32], positions: &[i32], keep, wanted: &[usize]| {
+        let mut greedy = Sampler::greedy();
+        let mut asked = [Block {
+            positions,
+            keep,
+            ..block(ids, wanted, &[], &mut greedy)
+        }];
+        Ok::<_, InferenceError>(predict_all(&mut [text], &mut asked, &ALL, None)?.remove(0))
+    };
+    assert!(close(
+        &ask(&mut text, &turned, &positions, 70, &wanted).unwrap()
+    ));
+    assert_eq!(text.tokens().len(), 70);
+    let inner: Vec<usize> = (0..20).collect();
+    let middle = &positions[70..];
+    assert!(close(
+        &ask(&mut text, &turned[70..], middle, 0, &inner).unwrap()
+    ));
+    let moved: Vec<i32> = (0..20).collect();
+    assert!(!close(
+        &ask(&mut text, &turned[70..], &moved, 0, &inner).unwrap()
+    ));
+    for (positions, keep) in [(&moved[..19], 0), (&moved[..], 21)] {
+        let refused = ask(&mut text, &turned[70..], positions, keep, &inner);
+        assert!(matches!(refused, Err(InferenceError::Pass { .. })));
+    }
+    assert!(ask(&mut text, &turned[70..], &[-1; 20], 0, &inner).is_err());
+    assert_eq!(text.tokens().len(), 70);
+}
+
 #[test]
 fn what_does_not_fit_together_is_refused() {
     let model = Arc::new(tiny("llama", 1));
