@@ -35,9 +35,9 @@ TO_ANSWER = [
     "how do I make a temporary folder?",
 ]
 UNFITTING = "who won the football world cup in 1998?"
-INFILL = "A temporary folder is made with the module {} of the standard library."
-FORM = {"module": str, "function": str, "returns": str}
-TO_FILL = "Which function of which module returns how much space is left on a disk, and as what?"
+BOTH_WAYS = ["what is the epoch on Unix?", "how many bits does a UUID have?"]
+INFILL = "He was so {} that he fell asleep at once."
+TO_FILL, FORM = "what is the epoch on Unix?", {"date": str, "author": str}
 
 
 ORIGINS = {"quote": "quoted", "ar": "written from left to right", "diffusion": "written by diffusion"}
@@ -111,8 +111,14 @@ def measure_recall(runtime: Runtime) -> float:
     return recall
 
 
-def answer(runtime: Runtime, question: str, mode: str) -> Answer:
-    """Print an answer sentence by sentence, then what it stands on."""
+def answer(runtime: Runtime, question: str, mode: str | None = None) -> Answer:
+    """Print an answer sentence by sentence, then what it stands on.
+
+    Args:
+        runtime: answers.
+        question: what is asked.
+        mode: as of `Runtime.ask_stream`.
+    """
     print(f"\n? {question}")
     start, first = time.perf_counter(), None
     result: Answer | None = None
@@ -165,14 +171,17 @@ def main() -> int:
             remember(runtime)
         with step("Recall: questions in everyday words", timings):
             measure_recall(runtime)
-        for mode, title in (("ar", "from left to right, or quoted"), ("diffusion", "by diffusion")):
-            with step(f"Answers {title}, with citations", timings):
-                for question in TO_ANSWER:
+        with step("Answers, with citations: by diffusion where that is likely right, else quoted", timings):
+            for question in TO_ANSWER:
+                answer(runtime, question)
+        with step("The same question from left to right, and by diffusion", timings):
+            for question in BOTH_WAYS:
+                for mode in ("ar", "diffusion"):
                     answer(runtime, question, mode)
         with step("Gaps and templates, by diffusion", timings):
             write_by_diffusion(runtime)
         with step("A question that nothing in memory fits", timings):
-            abstained = answer(runtime, UNFITTING, "diffusion").abstained
+            abstained = answer(runtime, UNFITTING).abstained
     print("\n── Timings and sizes")
     for title, seconds in timings.items():
         print(f"{seconds:8.2f} s  {title}")
