@@ -93,7 +93,7 @@ def curve(engine: ArrowEngine, asked: Sequence[Question], most_steps: int) -> di
         denoiser = ReadOnce(SessionDenoiser(engine.core, cards, settings, frozenset(settings.end_ids)))
         for name, room, options in settings_of_curve(most_steps):
             block = np.full(room, settings.mask_id, np.int32)
-            sampler = options.sampler_of(settings, [room], by_token=False)
+            sampler = options.sampler_of(settings, [block], by_token=False)
             found = DiffusionCore(denoiser).write(
                 [DiffusionRequest(prompt, (block,), sampler) for prompt in prompts]
             )

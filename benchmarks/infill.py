@@ -1,10 +1,10 @@
 """Gaps in plain text, filled by a diffusion card and left to right: `infill.py CARD [--limit N]`.
 
 CARD is its safetensors file, converted here as `aios convert` does, or the card itself. The texts of
-`beyond_pointing/infill.jsonl` were written for this. First the length of each gap is given, in tokens: by
-`engine.diffuse(infill=...)`, one token a pass, against what the same decoder writes without the card behind
-what stands before the gap. Then gaps of 1 to 6 tokens are drawn in the same texts, and their length is not
-told. Perplexity is that of the completed text under the decoder without the card.
+`beyond_pointing/infill.jsonl` were written for this. First `engine.diffuse(infill=...)` has room for as many
+tokens as are missing, and may leave some of it empty, against as many that the same decoder writes without
+the card behind what stands before the gap. Then gaps of 1 to 6 tokens are drawn in the same texts, and their
+length is not told. Perplexity is that of the completed text under the decoder without the card.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class Bench:
         return self._engine.tokenizer.encode(text, padding=False, split_special_tokens=True).flat_ids
 
     def by_diffusion(self, gaps: Sequence[Gap], room: int | None, **settings: Any) -> Filled:
-        """Fill by `engine.diffuse`; with room None the length is given."""
+        """Fill by `engine.diffuse`; room None is as much as is missing."""
         found = Filled()
         for gap in gaps:
             length = len(self.encode(gap.missing)) if room is None else room
@@ -172,16 +172,16 @@ def main() -> None:
         bench = Bench(engine)
         unknown = list(drawn(gaps, bench))
         ways = {
-            "length given, one token a pass": lambda: bench.by_diffusion(gaps, None),
-            "length given, left to right": lambda: bench.left_to_right(gaps),
-            "length not given, one token a pass": lambda: bench.by_diffusion(unknown, options.room),
-            "length given, one pass": lambda: bench.by_diffusion(gaps, None, num_steps=1),
+            "room as long, one token a pass": lambda: bench.by_diffusion(gaps, None),
+            "as many tokens, left to right": lambda: bench.left_to_right(gaps),
+            "length not told, one token a pass": lambda: bench.by_diffusion(unknown, options.room),
+            "room as long, one pass": lambda: bench.by_diffusion(gaps, None, num_steps=1),
         }
         figures = {}
         for name, fill in ways.items():
             figures[name] = fill().figures()
             print(f"{name:>36}: {figures[name]}", flush=True)
-        true = {"given": bench.truth(gaps), "not given": bench.truth(unknown)}
+        true = {"first": bench.truth(gaps), "length not told": bench.truth(unknown)}
     report(texts=len(gaps), perplexity_of_the_texts=true, by_way=figures)
 
 
