@@ -26,7 +26,7 @@ OURS = re.compile(r"\x1b\[(?!8m)[\d;]*m|\x1b\[\?25[lh]|\x1b\[2K|\x1b\[1A(?=\x1b\
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory, tiny_encoder_dir, tiny_decoder_dir):
+def place(tmp_path_factory, tiny_encoder_dir, tiny_decoder_dir, tiny_diffusion_dir):
     """A folder whose documents, store, models and settings are hostile; returns it and the environment."""
     folder = tmp_path_factory.mktemp("hostile")
     models = folder / "models"
@@ -49,6 +49,7 @@ def place(tmp_path_factory, tiny_encoder_dir, tiny_decoder_dir):
         "AIOS_MODELS_DIR": str(models),
         "AIOS_MODEL_ENCODER": str(tiny_encoder_dir),
         "AIOS_MODEL_DECODER": str(tiny_decoder_dir),
+        "AIOS_MODEL_DIFFUSION": str(tiny_diffusion_dir),
         f"AIOS_MODEL_ENCODE{NAME.replace('=', '')}": "x",
         "PYTHONWARNINGS": "ignore",
     }
@@ -146,6 +147,17 @@ def commands(folder, encoder):
         ],
         "ask": [["ask", f"where do turtles swim? {PAYLOAD}", "--min-similarity", "-1", "--max-tokens", "8"]],
         "chat": [["chat", "--no-memory", "--temperature", "2", "--seed", "1"], ["chat", "--min", PAYLOAD]],
+        "diffuse": [
+            ["diffuse", f"where do turtles swim? {PAYLOAD}", "--memory", "--max-tokens", "8"],
+            ["diffuse", "--infill", f"Turtles {PAYLOAD} swim {{}} {PAYLOAD}.", "--max-fill", "3"],
+            ["diffuse", PAYLOAD, "--context", folder / NAME],
+            ["diffuse", PAYLOAD, "--template", folder / NAME],
+            ["diffuse", PAYLOAD, "--sampler", PAYLOAD],
+        ],
+        "train-diffusion": [
+            ["train-diffusion", "--config", folder / NAME],
+            ["train-diffusion", "--set", PAYLOAD],
+        ],
         "memory": [
             ["memory", "list"],
             ["memory", "show", hostile_id],

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from ai_os_diffusion.cli.terminal.streams import styled
-from ai_os_diffusion.utils.visible_text import visible_text
+from ai_os_diffusion.utils.visible_text import visible_line
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -61,7 +61,8 @@ class Unmasking:
             if token is None:
                 drawn.append(_OPEN, "dim")
             else:
-                drawn.append(visible_text(token, ""), self._colour(place))
+                # On one line: a break in what is written would begin a line of ours.
+                drawn.append(visible_line(token), self._colour(place))
         return drawn
 
     def _colour(self, place: int) -> str:
