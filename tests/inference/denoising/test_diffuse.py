@@ -10,11 +10,12 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from ai_os_diffusion.diffusion import Calibration, MemoryConditioner, UncertaintyEstimator
+from ai_os_diffusion.diffusion import Calibration, Canvas, MemoryConditioner, UncertaintyEstimator
 from ai_os_diffusion.diffusion.denoiser import Ask
 from ai_os_diffusion.inference import ArrowEngine
 from ai_os_diffusion.inference.denoising.answer_evidence import answer_evidence
 from ai_os_diffusion.inference.denoising.diffusion_options import SAMPLERS
+from ai_os_diffusion.inference.denoising.progress import Progress
 from ai_os_diffusion.inference.denoising.session_denoiser import SessionDenoiser
 from ai_os_diffusion.models.cards import Card, CardDescription
 from ai_os_diffusion.models.cards.description import Base
@@ -115,6 +116,20 @@ def test_a_calibration_says_how_likely_a_text_is_wrong(wide_decoder_dir, tmp_pat
                 pytest.raises((ModelLoadError, ConfigurationError), match=r"uncertainty|calibration"),
             ):
                 plain.diffuse("Tell me")
+
+
+def test_what_is_written_behind_nothing_is_of_no_value(engine):
+    diffuser, plan, _ = engine._planned("?", None, None, {"a": str, "b": int}, None, "text", {})
+    canvas = Canvas(plan.blocks[0], MASK)
+    (first, _), (second, end) = plan.gaps
+    canvas.ids[canvas.is_open] = NULL
+    digits = [engine.tokenizer.encode(text, padding=False).flat_ids[-1] for text in "7143"]
+    canvas.ids[[first, first + 1]] = digits[:2]
+    canvas.ids[[second, second + 1, second + 3, end - 1]] = digits
+    canvas.is_open[:] = False
+    progress = Progress(plan, 0)
+    progress.written.canvases.append(canvas)
+    assert [fill.strip() for fill in diffuser._fills(progress)] == ["71", "71"]
 
 
 @pytest.mark.parametrize("seed", range(6))

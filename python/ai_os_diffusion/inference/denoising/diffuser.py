@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from ai_os_diffusion.contracts import Message
 from ai_os_diffusion.diffusion import (
     Calibration,
-    Candidates,
     DiffusionCore,
     DiffusionRequest,
     Trajectory,
@@ -35,6 +34,7 @@ from ai_os_diffusion.inference.denoising.forms.slot_tokens import SlotTokens
 from ai_os_diffusion.inference.denoising.forms.template import Template
 from ai_os_diffusion.inference.denoising.forms.template_plan import template_plan
 from ai_os_diffusion.inference.denoising.gaps import GappedText
+from ai_os_diffusion.inference.denoising.progress import Progress
 from ai_os_diffusion.inference.denoising.session_denoiser import SessionDenoiser
 from ai_os_diffusion.inference.denoising.spans import span_candidates
 from ai_os_diffusion.inference.fast_tokenizer import FastTokenizer
@@ -131,7 +131,7 @@ class Diffuser:
 
     def stream(self, plan: CanvasPlan, options: DiffusionOptions) -> DiffusionStream:
         """Write a text pass by pass."""
-        progress = _Progress(plan, options.own_seed)
+        progress = Progress(plan, options.own_seed)
         return DiffusionStream(
             self._steps(progress, options), lambda: self._result(progress, options.alternatives)
         )
@@ -150,13 +150,13 @@ class Diffuser:
             candidates=plan.candidates,
         )
 
-    def _steps(self, progress: _Progress, options: DiffusionOptions) -> Iterator[DiffusionStep]:
+    def _steps(self, progress: Progress, options: DiffusionOptions) -> Iterator[DiffusionStep]:
         yield from self._passes(progress, options)
         if progress.plan.fallback is not None and not progress.plan.is_valid(self._fills(progress)):
             progress.plan, progress.written = progress.plan.fallback, Written()
             yield from self._passes(progress, options)
 
-    def _passes(self, progress: _Progress, options: DiffusionOptions) -> Iterator[DiffusionStep]:
+    def _passes(self, progress: Progress, options: DiffusionOptions) -> Iterator[DiffusionStep]:
         plan = progress.plan
         denoiser = SessionDenoiser(
             self._core,
@@ -183,25 +183,28 @@ class Diffuser:
                 list(canvas),
             )
 
-    def _rows(self, progress: _Progress) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    def _rows(self, progress: Progress) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
         """For each gap its rows that are text, and those that were written for it, the end token too."""
         ids = progress.joined("ids")
         is_text = ~progress.joined("is_open") & (ids != self.settings.null_id)
         is_end = np.isin(ids, list(self.end_ids))
+        # Nothing follows nothing: what was written behind it at the same time is of another value.
+        is_over = ~progress.joined("is_open") & (ids == self.settings.null_id)
         found = []
         for begin, end in progress.plan.gaps:
             rows = np.arange(begin, min(end, len(ids)))
             ends = np.flatnonzero(is_end[rows]) if progress.plan.stops else rows[:0]
             stop = int(ends[0]) if len(ends) else len(rows)
             text, written = rows[:stop], rows[: stop + 1]
+            text = text[~np.logical_or.accumulate(is_over[text])]
             found.append((text[is_text[text]], written[~progress.joined("is_open")[written]]))
         return found
 
-    def _fills(self, progress: _Progress) -> list[str]:
+    def _fills(self, progress: Progress) -> list[str]:
         ids = progress.joined("ids")
         return [self._tokenizer.decode(ids[rows]) for rows, _ in self._rows(progress)]
 
-    def _result(self, progress: _Progress, alternatives: int) -> Diffusion:
+    def _result(self, progress: Progress, alternatives: int) -> Diffusion:
         plan, written = progress.plan, progress.written
         fills, rows = self._fills(progress), self._rows(progress)
         is_whole = len(written.canvases) == len(plan.blocks) and not progress.joined("is_open").any()
@@ -290,20 +293,18 @@ class Diffuser:
                 f"extractive writes one block; max_tokens is {options.max_tokens}, expected at most "
                 f"{len(plan.blocks[0])}, or a greater block_length"
             )
-        block = plan.blocks[0]
-        given = block[block != self.settings.mask_id]
         end_id = min(self.end_ids)
         declines = self.settings.declines if options.may_decline else None
         spans = span_candidates(
+            plan.blocks[0],
+            self.settings.mask_id,
             [context] if isinstance(context, str) else context,
             self._encode_all,
-            len(block) - len(given),
             end_id,
             end_id if self.settings.null_id is None else self.settings.null_id,
             [declines] if declines else (),
         )
-        texts = np.concatenate([np.tile(given, (len(spans.texts), 1)), spans.texts], 1)
-        return replace(plan, candidates={0: Candidates(texts)})
+        return replace(plan, candidates={0: spans})
 
     def _infill(self, prompt: Any, context: Context | None, infill: str, room: int) -> CanvasPlan:
         ids = self._prompt(prompt, context) if prompt is not None or context is not None else _NO_IDS
@@ -384,21 +385,3 @@ class Diffuser:
 
 _NO_IDS = np.zeros(0, np.int32)
 _PLACES = re.compile(r"(\{context\}|\{question\})")
-
-
-class _Progress:
-    """What has been written of a plan so far."""
-
-    def __init__(self, plan: CanvasPlan, seed: int) -> None:
-        self.plan, self.seed, self.written = plan, seed, Written()
-
-    def joined(self, name: str) -> NDArray[Any]:
-        """An attribute of all canvases, one behind the other; at first those of the first block."""
-        parts = [getattr(canvas, name) for canvas in self.written.canvases]
-        return np.concatenate(parts) if parts else np.zeros(0, np.int32)
-
-    @property
-    def alternatives(self) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """Most probable ids of all positions, and their probabilities."""
-        ids, shares = zip(*self.written.alternatives, strict=True)
-        return np.concatenate(ids), np.concatenate(shares)

@@ -1,0 +1,31 @@
+"""How far the writing of a plan is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ai_os_diffusion.diffusion import Written
+from ai_os_diffusion.inference.denoising.canvas_plan import CanvasPlan
+
+__all__ = ["Progress"]
+
+
+class Progress:
+    """What has been written of a plan so far."""
+
+    def __init__(self, plan: CanvasPlan, seed: int) -> None:
+        self.plan, self.seed, self.written = plan, seed, Written()
+
+    def joined(self, name: str) -> NDArray[Any]:
+        """An attribute of all canvases, one behind the other; at first those of the first block."""
+        parts = [getattr(canvas, name) for canvas in self.written.canvases]
+        return np.concatenate(parts) if parts else np.zeros(0, np.int32)
+
+    @property
+    def alternatives(self) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Most probable ids of all positions, and their probabilities."""
+        ids, shares = zip(*self.written.alternatives, strict=True)
+        return np.concatenate(ids), np.concatenate(shares)
