@@ -34,6 +34,12 @@ def test_it_tells_every_pass_and_the_result(aios, tiny_models, notes):
     assert aios("diffuse", "When?", "-c", notes, "--quiet").stderr == ""
 
 
+def test_an_extractive_answer_stands_in_the_file(aios, tiny_models, notes):
+    _, found = lines(aios, "When does it leave?", "--context", notes, "--extractive")
+    assert found["text"]
+    assert found["text"] in notes.read_text()
+
+
 def test_steps_and_samplers_are_as_told(aios, tiny_models):
     for sampler in ("low_confidence", "remdm"):
         steps, found = lines(aios, "Tell me", "--steps", "4", "--sampler", sampler, "--temperature", "1")
@@ -82,6 +88,8 @@ def test_memory_is_what_it_is_written_from(aios, tiny_models, documents):
         (("Tell", "--steps", "99"), 2, "num_steps is 99"),
         (("Tell", "--sampler", "best"), 2, "sampler is 'best', expected one of"),
         (("Tell", "--threshold", "2"), 2, "--threshold"),
+        (("Tell", "--extractive"), 2, "extractive holds an answer to spans"),
+        (("Tell", "--cache", "all"), 2, "cache is 'all'"),
         (("--infill", "no gap"), 2, "infill is 'no gap'"),
         (("--infill", "a {} b", "--max-tokens", "4"), 2, "max_fill"),
         (("Tell", "--context", "nowhere.txt"), 3, "nowhere.txt"),

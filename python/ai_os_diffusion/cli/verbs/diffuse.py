@@ -79,6 +79,13 @@ def diffuse(
             help="Above 1 holds on to what is given more.",
         ),
     ] = 1.0,
+    extractive: Annotated[
+        bool, typer.Option("--extractive", help="Hold the answer to words that stand in the context.")
+    ] = False,
+    cache: Annotated[
+        str | None,
+        typer.Option("--cache", help="none, prefix or dual: what is kept where all of a text sees all."),
+    ] = None,
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Makes randomness repeatable.")] = None,
     model: Annotated[
         str | None, typer.Option("--model", "-m", help="A name or folder.", autocompletion=model_names)
@@ -110,6 +117,8 @@ def diffuse(
         "threshold": threshold,
         "temperature": temperature,
         "guidance_scale": guidance,
+        "extractive": extractive,
+        "cache": cache,
         "seed": seed,
     }
     with settings.runtime(model__diffusion=model) as runtime:
