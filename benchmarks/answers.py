@@ -79,7 +79,7 @@ def judged(rows: Sequence[tuple[Mapping[str, Any], Answer, str]]) -> dict[str, i
 
 
 def ask_all(
-    runtime: Runtime, questions: Sequence[Mapping[str, Any]], mode: str, *, verbose: bool
+    runtime: Runtime, questions: Sequence[Mapping[str, Any]], mode: str | None, *, verbose: bool
 ) -> list[tuple[Mapping[str, Any], Answer, str]]:
     """Ask every question; beside each answer the one sentence nearest to its question."""
     rows = []
@@ -106,7 +106,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=503, help="draws the questions of SQuAD")
     parser.add_argument("--questions", type=int, default=100, help="of SQuAD")
-    parser.add_argument("--mode", choices=("ar", "diffusion"), required=True)
+    parser.add_argument("--mode", choices=("ar", "diffusion"), help="by default as `ask` chooses")
     parser.add_argument("--verbose", action="store_true", help="show every answer")
     options = parser.parse_args()
     figures: dict[str, dict[str, int]] = {}

@@ -21,7 +21,7 @@ CONTEXT = (
     "He will fetch it on Friday."
 )
 QUESTION = "Who mended the bicycle, and what does he have to pay?"
-INFILL = "We left the house {} and walked along the river until {}."
+INFILL = "He was so {} that he fell asleep before the {} was over."
 LETTER, ROW, LEFT, TOP = 7.4, 26, 44, 8
 FONT = "font-family='ui-monospace,Menlo,Consolas,monospace' font-size='12'"
 LABEL = "font-family='system-ui,sans-serif' font-size='12' fill='#57606a'"
