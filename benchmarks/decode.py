@@ -22,7 +22,7 @@ def native(folder: Path):
     """(prefill, decode after `PROMPT` tokens, decode from one token) of this library."""
     from ai_os_diffusion.inference import ArrowEngine
 
-    engine = ArrowEngine(folder, num_threads=THREADS)
+    engine = ArrowEngine(folder, num_threads=THREADS, prefix_cache_bytes=0)
     ids = np.arange(1000, 1000 + PROMPT, dtype=np.int32)
 
     def run(prompt: int, tokens: int) -> None:
