@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ANSWER_ENDS",
+    "SUPPORTED",
     "AnswerCheck",
     "answer_sentences",
     "confidence",
@@ -53,7 +54,7 @@ _EXAMPLES = (
 ANSWER_ENDS = ["\n\n", "\nText:", "\nQuestion:"]
 # A sentence of the model is shown when a sentence of the passages holds this share of what it adds to the
 # question, and when its tokens were this probable so far (geometric mean).
-_SUPPORTED = 0.8
+SUPPORTED = 0.8
 _PROBABLE = 0.8
 
 
@@ -162,7 +163,7 @@ class AnswerCheck:
         )
         source = self._sentences[-index].text
         answers = bool(self._admitted) or keeps_question(statement, source, self._question)
-        if held < _SUPPORTED or not answers:
+        if held < SUPPORTED or not answers:
             return False
         self._admitted.add(statement)
         self._cite(-index, held)

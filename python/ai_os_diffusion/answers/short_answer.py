@@ -8,17 +8,16 @@ from typing import TYPE_CHECKING
 
 from ai_os_diffusion.answers.answer import Answer, Citation
 from ai_os_diffusion.answers.excerpts import Sentence, excerpts_of
-from ai_os_diffusion.answers.grounding import AnswerCheck
+from ai_os_diffusion.answers.grounding import SUPPORTED, AnswerCheck
 from ai_os_diffusion.answers.recall import RecallResult
 from ai_os_diffusion.answers.support import support
+from ai_os_diffusion.inference.denoising.answer_evidence import without_verdict
 
 if TYPE_CHECKING:
     from ai_os_diffusion.inference import Diffusion
 
 __all__ = ["short_answer"]
 
-# A part that a sentence does not hold letter by letter is held by it when it holds this share of its words.
-_SUPPORTED = 0.8
 _PARTS = re.compile(r";\s+")
 _WORDS = re.compile(r"[^\W_]+")
 
@@ -49,7 +48,7 @@ def short_answer(
     probability = 1.0 if written.uncertainty is None else 1.0 - written.uncertainty
     if declines is not None and _plain(text) == _plain(declines) and probability >= least:
         return Answer.abstention(found, probability)
-    said = _without_verdict(text, verdicts)
+    said = without_verdict(text, verdicts)
     citations = _citations(said, found.question, sentences) if probability >= least else None
     is_held = citations is not None
     if citations is None:
@@ -71,10 +70,6 @@ def short_answer(
     )
 
 
-def _without_verdict(text: str, verdicts: Sequence[str]) -> str:
-    return next((text[len(start) :] for start in verdicts if text.startswith(start)), text)
-
-
 def _citations(text: str, question: str, sentences: Sequence[Sentence]) -> tuple[Citation, ...] | None:
     """Where the parts of an answer stand; None when one of them stands nowhere."""
     whole = _best(text, question, sentences)
@@ -91,17 +86,16 @@ def _citations(text: str, question: str, sentences: Sequence[Sentence]) -> tuple
 
 
 def _best(part: str, question: str, sentences: Sequence[Sentence]) -> tuple[int, float] | None:
-    """The sentence that holds most of a part, and how much; None when none holds enough."""
-    if not _plain(part).strip():
+    """The sentence that holds most of a part, by its letters or words, and how much; None when none does."""
+    said = _plain(part)
+    if not said.strip():
         return None
     held = [
-        1.0
-        if _plain(part) in _plain(one.text)
-        else support(part, one.text, question, " ".join(one.hit.headings))
+        1.0 if said in _plain(one.text) else support(part, one.text, question, " ".join(one.hit.headings))
         for one in sentences
     ]
     index = max(range(len(held)), key=held.__getitem__)
-    return (index, held[index]) if held[index] >= _SUPPORTED else None
+    return (index, held[index]) if held[index] >= SUPPORTED else None
 
 
 def _plain(text: str) -> str:
