@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from ai_os_diffusion.inference.denoising.turn import text_ids, turn_ids
 from ai_os_diffusion.inference.fast_tokenizer import FastTokenizer
 from ai_os_diffusion.models.metadata import ModelMetadata
 from ai_os_diffusion.training.example import Example
@@ -83,19 +84,12 @@ class TextEncoder:
 
     def encode(self, text: str) -> list[int]:
         """Ids of a text."""
-        found = self._tokenizer.encode(
-            text, add_special_tokens=False, padding=False, split_special_tokens=True
-        )
-        ids: list[int] = found.flat_ids.tolist()
+        ids: list[int] = text_ids(self._tokenizer, text).tolist()
         return ids
 
     def prompt(self, text: str) -> list[int]:
         """Ids of a user's turn and of the beginning of the answer; of a model without turns, of the text."""
-        if self._template is None and self._tokenizer.chat_template is None:
-            return self.encode(text)
-        ids: list[int] = self._tokenizer.apply_chat_template(
-            [{"role": "user", "content": text}], tokenize=True, chat_template=self._template
-        ).tolist()
+        ids: list[int] = turn_ids(self._tokenizer, text, self._template).tolist()
         return ids
 
     def canvas(self, example: Example, block: int, extra: int = 0) -> tuple[list[int], list[bool]]:

@@ -37,6 +37,7 @@ from ai_os_diffusion.inference.denoising.gaps import GappedText
 from ai_os_diffusion.inference.denoising.progress import Progress
 from ai_os_diffusion.inference.denoising.session_denoiser import SessionDenoiser
 from ai_os_diffusion.inference.denoising.spans import span_candidates
+from ai_os_diffusion.inference.denoising.turn import text_ids, turn_ids
 from ai_os_diffusion.inference.fast_tokenizer import FastTokenizer
 from ai_os_diffusion.inference.generation.generation_stream import Usage
 from ai_os_diffusion.inference.inference_core import InferenceCore
@@ -352,14 +353,7 @@ class Diffuser:
         return self._turn("".join(values.get(part, part) for part in _PLACES.split(self.settings.question)))
 
     def _turn(self, text: str) -> Ids:
-        """A user's turn, or, of a model without turns, the text as it stands."""
-        if self.settings.chat_template is None and self._tokenizer.chat_template is None:
-            return self._encode(text)
-        return self._tokenizer.apply_chat_template(
-            [{"role": "user", "content": text}],
-            tokenize=True,
-            chat_template=self.settings.chat_template,
-        )
+        return turn_ids(self._tokenizer, text, self.settings.chat_template)
 
     def _encode_all(self, texts: Sequence[str]) -> list[Ids]:
         return self._tokenizer.encode(
@@ -367,9 +361,7 @@ class Diffuser:
         ).ids
 
     def _encode(self, text: str) -> Ids:
-        return self._tokenizer.encode(
-            text, add_special_tokens=False, padding=False, split_special_tokens=True
-        ).flat_ids
+        return text_ids(self._tokenizer, text)
 
     def _token(self, id: int) -> str:
         return self._tokenizer.decode([id], skip_special_tokens=False)
