@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use crate::onto::Onto;
 use crate::plain_rows::{Values, with_values};
-use crate::plan::Plan;
+use crate::plan::{Plan, few_rows_work};
 use crate::scratch::Scratch;
 use crate::shared::SharedOut;
 use crate::simd::{LANES, Simd, dispatched};
@@ -44,6 +44,7 @@ pub fn gemm_plain(
     onto.check(n);
     let isa = isa();
     let (unit, tile_rows) = if isa == Isa::Avx512 { (2, 12) } else { (1, 6) };
+    let pool = pool.paying(few_rows_work(m, w.bytes()));
     let plan = Plan::new(
         pool.threads(),
         (m, k * 4),

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use crate::onto::Onto;
 use crate::panel16::{PANEL_ROWS, STEP_BYTES};
-use crate::plan::Plan;
+use crate::plan::{Plan, few_rows_work};
 use crate::quant_dot::{dot_part, dot_tile, unpack};
 use crate::quant_rows::Term;
 use crate::scratch::Scratch;
@@ -113,11 +113,15 @@ const BESIDE: usize = 16;
 /// Computes products side by side, in one run of the pool: small ones would cost more in waking threads than
 /// in arithmetic.
 pub fn gemm_quant_all(pool: &ThreadPool, products: &[QuantProduct<'_>]) {
-    let (isa, threads) = (isa(), pool.threads());
+    let isa = isa();
     for products in products.chunks(BESIDE) {
+        let work = products
+            .iter()
+            .map(|product| few_rows_work(product.rows.len(), product.w.bytes()));
+        let pool = pool.paying(work.sum());
         let mut plans = [Plan::default(); BESIDE];
         for (plan, product) in plans.iter_mut().zip(products) {
-            *plan = product.plan(threads, isa);
+            *plan = product.plan(pool.threads(), isa);
         }
         pool.run(plans.iter().map(Plan::tasks).sum(), |task| {
             let mut task = task;

@@ -91,6 +91,13 @@ impl GroupScales<'_> {
         }
     }
 
+    const fn bytes(self) -> usize {
+        match self {
+            Self::F16(values) => size_of_val(values),
+            Self::F32(values) => size_of_val(values),
+        }
+    }
+
     pub(crate) fn get(self, index: usize) -> f32 {
         match self {
             Self::F16(values) => f16::from_bits(values[index]).to_f32(),
@@ -134,6 +141,16 @@ impl QuantPanels<'_> {
     #[must_use]
     pub const fn panels(&self) -> usize {
         self.n.div_ceil(PANEL_ROWS)
+    }
+
+    /// Bytes that a product reads.
+    pub(crate) const fn bytes(&self) -> usize {
+        let zeros = match self.zero {
+            GroupZero::Middle => 0,
+            GroupZero::U8(zeros) => zeros.len(),
+            GroupZero::MinF16(minima) => size_of_val(minima),
+        };
+        self.codes.len() + self.scales.bytes() + zeros
     }
 
     /// 64-byte steps of one panel.

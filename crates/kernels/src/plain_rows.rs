@@ -26,6 +26,13 @@ impl PlainRows<'_> {
         }
     }
 
+    pub(crate) const fn bytes(self) -> usize {
+        match self {
+            Self::F32(values) => size_of_val(values),
+            Self::F16(values) | Self::Bf16(values) => size_of_val(values),
+        }
+    }
+
     /// Whether there is no weight.
     #[must_use]
     pub const fn is_empty(self) -> bool {

@@ -7,6 +7,12 @@ const TASKS_PER_THREAD: usize = 4;
 /// Bytes of left-hand rows that a task goes over again for every panel: they should stay in L2.
 const ROWS_BYTES: usize = 512 * 1024;
 
+/// What a product of `rows` rows takes, in bytes of weights as one row reads them: eight rows compute for about as
+/// long as they read, and more share what was read.
+pub(crate) const fn few_rows_work(rows: usize, weight_bytes: usize) -> usize {
+    weight_bytes.saturating_mul(rows + 8) / 8
+}
+
 /// A grid of tasks, columns first, so that tasks running side by side share rows.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Plan {

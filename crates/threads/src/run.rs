@@ -36,9 +36,31 @@ pub(crate) struct Run {
     done: Apart<AtomicUsize>,
     tasks: AtomicUsize,
     job: AtomicPtr<Job<'static>>,
-    /// Workers that take part, and how many may.
-    helpers: Apart<AtomicUsize>,
+    /// The workers that may take part.
+    first: AtomicUsize,
     limit: AtomicUsize,
+    of: AtomicUsize,
+}
+
+/// The workers of a run: `limit` of them from `first` on, in the circle of all `of`.
+///
+/// They are named, so that the others of a run that wants a few need not touch a word of it to see that they are
+/// not meant: what every thread writes to costs each of them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Helpers {
+    pub(crate) first: usize,
+    pub(crate) limit: usize,
+    pub(crate) of: usize,
+}
+
+impl Helpers {
+    pub(crate) const fn contain(self, index: usize) -> bool {
+        index < self.of && (index + self.of - self.first) % self.of < self.limit
+    }
+
+    pub(crate) fn indices(self) -> impl Iterator<Item = usize> {
+        (0..self.limit.min(self.of)).map(move |rank| (self.first + rank) % self.of)
+    }
 }
 
 impl Run {
@@ -48,20 +70,21 @@ impl Run {
             done: Apart(AtomicUsize::new(0)),
             tasks: AtomicUsize::new(0),
             job: AtomicPtr::new(std::ptr::null_mut()),
-            helpers: Apart(AtomicUsize::new(0)),
+            first: AtomicUsize::new(0),
             limit: AtomicUsize::new(0),
+            of: AtomicUsize::new(0),
         }
     }
 
-    /// Calls `task` with every index below `tasks`, with up to `limit` workers, which `open` invites and `close`
-    /// no longer does; returns when all are done.
+    /// Calls `task` with every index below `tasks`, with those of `helpers` that come, which `open` invites and
+    /// `close` no longer does; returns when all are done.
     ///
     /// # Panics
     /// With the payload of the first task that panicked; tasks not yet started are then skipped.
     pub(crate) fn run(
         &self,
         tasks: usize,
-        limit: usize,
+        helpers: Helpers,
         task: &Task<'_>,
         open: impl FnOnce(),
         close: impl FnOnce(),
@@ -74,13 +97,15 @@ impl Run {
         // Closing first makes a claim fail for a worker that pairs the old state with the new job.
         self.state.0.store(epoch | CLOSED, Ordering::Release);
         self.done.0.store(0, Ordering::Relaxed);
-        self.limit.store(limit, Ordering::Relaxed);
+        self.first.store(helpers.first, Ordering::Relaxed);
+        self.limit.store(helpers.limit, Ordering::Relaxed);
+        self.of.store(helpers.of, Ordering::Relaxed);
         self.tasks.store(tasks, Ordering::Release);
         let address = std::ptr::from_ref(&job).cast_mut().cast();
         self.job.store(address, Ordering::Release);
         self.state.0.store(epoch, Ordering::SeqCst);
         open();
-        self.claim_all(|| true);
+        self.claim_all(epoch, || true);
         close();
         self.wait(tasks);
         let panic = job.panic.lock();
@@ -89,27 +114,25 @@ impl Run {
         }
     }
 
-    /// Whether a worker could take part.
-    pub(crate) fn wants_help(&self) -> bool {
-        self.has_task(self.state.0.load(Ordering::SeqCst))
-            && self.helpers.0.load(Ordering::SeqCst) < self.limit.load(Ordering::Relaxed)
-    }
-
-    /// Takes part as a worker, while `go_on`.
-    pub(crate) fn help(&self, go_on: impl Fn() -> bool) {
-        let limit = self.limit.load(Ordering::Relaxed);
-        if self.helpers.0.fetch_add(1, Ordering::SeqCst) < limit {
-            self.claim_all(go_on);
-        }
-        self.helpers.0.fetch_sub(1, Ordering::SeqCst);
+    /// The epoch of the run, if the worker of that index could take part.
+    pub(crate) fn wants(&self, index: usize) -> Option<u64> {
+        let state = self.state.0.load(Ordering::SeqCst);
+        // Of the next run, if it has begun by now; then nothing of this epoch can be claimed.
+        let helpers = Helpers {
+            first: self.first.load(Ordering::Relaxed),
+            limit: self.limit.load(Ordering::Relaxed),
+            of: self.of.load(Ordering::Relaxed),
+        };
+        (self.has_task(state) && helpers.contain(index)).then_some(state & !CLOSED)
     }
 
     fn has_task(&self, state: u64) -> bool {
         (state & CLOSED) < self.tasks.load(Ordering::Acquire) as u64
     }
 
-    fn claim_all(&self, go_on: impl Fn() -> bool) {
-        while let Some((job, index)) = self.claim() {
+    /// Does tasks of the run of that epoch until there are no more, while `go_on`.
+    pub(crate) fn claim_all(&self, epoch: u64, go_on: impl Fn() -> bool) {
+        while let Some((job, index)) = self.claim(epoch) {
             // SAFETY: the claim succeeded, so the run is not over and its caller keeps the job alive
             // until the task is counted as done below.
             let job = unsafe { &*job };
@@ -125,10 +148,10 @@ impl Run {
         }
     }
 
-    fn claim(&self) -> Option<(*const Job<'static>, usize)> {
+    fn claim(&self, epoch: u64) -> Option<(*const Job<'static>, usize)> {
         let mut state = self.state.0.load(Ordering::Acquire);
         loop {
-            if !self.has_task(state) {
+            if state & !CLOSED != epoch || !self.has_task(state) {
                 return None;
             }
             let job = self.job.load(Ordering::Acquire);

@@ -1,7 +1,7 @@
 //! The workers of the process, which help in whatever runs there are.
 
 use crate::cores;
-use crate::run::{Apart, Run, SPIN, Task};
+use crate::run::{Apart, Helpers, Run, SPIN, Task};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread::{self, Thread};
@@ -29,8 +29,6 @@ pub(crate) struct Workers {
     /// Threads at work, callers included, and how many may be.
     working: Apart<AtomicUsize>,
     capacity: AtomicUsize,
-    /// Workers that watch for the next run.
-    watching: Apart<AtomicUsize>,
     threads: Box<[OnceLock<Worker>]>,
     count: AtomicUsize,
     growing: Mutex<()>,
@@ -66,7 +64,6 @@ impl Workers {
             open: Apart(AtomicU32::new(0)),
             working: Apart(AtomicUsize::new(0)),
             capacity: AtomicUsize::new(cores()),
-            watching: Apart(AtomicUsize::new(0)),
             threads: (0..MAX_WORKERS).map(|_| OnceLock::new()).collect(),
             count: AtomicUsize::new(0),
             growing: Mutex::new(()),
@@ -98,13 +95,17 @@ impl Workers {
         index
     }
 
-    /// Runs tasks on the calling thread and up to `helpers` workers. False when there is no place for one more run.
-    pub(crate) fn run(&'static self, tasks: usize, helpers: usize, task: &Task<'_>) -> bool {
+    /// Runs tasks on the calling thread and up to `limit` workers. False when there is no place for one more run.
+    pub(crate) fn run(&'static self, tasks: usize, limit: usize, task: &Task<'_>) -> bool {
         let Some(place) = Place::take(self) else {
             return false;
         };
+        let of = self.count.load(Ordering::Acquire);
+        // Runs that want a few workers each should want others.
+        let first = place.index * of * 5 / 8 % of.max(1);
+        let helpers = Helpers { first, limit, of };
         let open = || {
-            // SeqCst here and in `sleep`: either this thread sees the sleeper or the sleeper sees the run.
+            // SeqCst here and in `work`: either this thread sees the sleeper or the sleeper sees the run.
             self.open.0.fetch_or(place.bit(), Ordering::SeqCst);
             self.wake(helpers);
         };
@@ -115,18 +116,13 @@ impl Workers {
         true
     }
 
-    fn wake(&self, helpers: usize) {
-        let mut wanted = helpers.saturating_sub(self.watching.0.load(Ordering::SeqCst));
-        for worker in &self.threads[..self.count.load(Ordering::Acquire)] {
-            if wanted == 0 {
-                return;
-            }
-            if let Some(worker) = worker.get()
+    fn wake(&self, helpers: Helpers) {
+        for index in helpers.indices() {
+            if let Some(worker) = self.threads[index].get()
                 && worker.sleeping.0.load(Ordering::SeqCst)
                 && worker.sleeping.0.swap(false, Ordering::SeqCst)
             {
                 worker.thread.unpark();
-                wanted -= 1;
             }
         }
     }
@@ -141,13 +137,10 @@ impl Workers {
         // A spinning worker without a core of its own would only hold up the one with the work.
         let has_core = index + 1 < cores();
         loop {
-            self.watching.0.fetch_add(1, Ordering::SeqCst);
             let mut idle_since = Instant::now();
             while has_core && idle_since.elapsed() < SPIN {
-                if self.is_wanted() {
-                    self.watching.0.fetch_sub(1, Ordering::SeqCst);
+                if self.is_wanted(index) {
                     self.help(index);
-                    self.watching.0.fetch_add(1, Ordering::SeqCst);
                     idle_since = Instant::now();
                 }
                 for _ in 0..16 {
@@ -155,8 +148,7 @@ impl Workers {
                 }
             }
             worker.sleeping.0.store(true, Ordering::SeqCst);
-            self.watching.0.fetch_sub(1, Ordering::SeqCst);
-            while worker.sleeping.0.load(Ordering::SeqCst) && !self.is_wanted() {
+            while worker.sleeping.0.load(Ordering::SeqCst) && !self.is_wanted(index) {
                 thread::park();
             }
             worker.sleeping.0.store(false, Ordering::SeqCst);
@@ -164,20 +156,21 @@ impl Workers {
         }
     }
 
-    /// Whether a worker could help.
-    fn is_wanted(&self) -> bool {
+    /// Whether the worker of that index could help.
+    fn is_wanted(&self, index: usize) -> bool {
         self.working.0.load(Ordering::SeqCst) < self.capacity.load(Ordering::Relaxed)
-            && self.open_runs(0).any(Run::wants_help)
+            && self.run_of(index).is_some()
     }
 
-    /// Runs that may have tasks, those from `first` on first: workers spread over them.
-    fn open_runs(&self, first: usize) -> impl Iterator<Item = &Run> {
+    /// A run that wants that worker, with its epoch. Those who could help in several spread over them.
+    fn run_of(&self, index: usize) -> Option<(&Run, u64)> {
         let open = self.open.0.load(Ordering::SeqCst);
-        let order = (0..RUNS).map(move |offset| (first + offset) % RUNS);
-        let order = order.take(if open == 0 { 0 } else { RUNS });
-        order
-            .filter(move |index| open & 1 << index != 0)
-            .map(|index| &self.runs[index])
+        let mut order = (0..if open == 0 { 0 } else { RUNS }).map(|offset| (index + offset) % RUNS);
+        order.find_map(|place| {
+            let run = &self.runs[place];
+            let epoch = (open & 1 << place != 0).then(|| run.wants(index))??;
+            Some((run, epoch))
+        })
     }
 
     /// Helps in a run that wants it, while no more threads work than may.
@@ -185,9 +178,8 @@ impl Workers {
         let capacity = self.capacity.load(Ordering::Relaxed);
         if self.working.0.fetch_add(1, Ordering::SeqCst) < capacity {
             let may_work = || self.working.0.load(Ordering::Relaxed) <= capacity;
-            let run = self.open_runs(index).find(|run| run.wants_help());
-            if let Some(run) = run {
-                run.help(may_work);
+            if let Some((run, epoch)) = self.run_of(index) {
+                run.claim_all(epoch, may_work);
             }
         }
         self.working.0.fetch_sub(1, Ordering::SeqCst);

@@ -67,3 +67,37 @@ fn a_panic_reaches_the_caller_and_the_pool_lives_on() {
     assert_eq!(run.unwrap_err().downcast_ref(), Some(&"task seventeen"));
     assert!(counts(&pool, 10).iter().all(|&count| count == 1));
 }
+
+#[test]
+fn more_work_pays_for_more_threads_up_to_the_share() {
+    let pool = ThreadPool::new(8);
+    let paying = |bytes| pool.paying(bytes).threads();
+    assert_eq!((paying(0), paying(usize::MAX)), (1, 8));
+    let threads: Vec<_> = (0..40).map(|power| paying(1 << power)).collect();
+    assert!(threads.is_sorted(), "{threads:?}");
+    assert_eq!(ThreadPool::new(2).paying(0).threads(), 2);
+}
+
+#[test]
+fn no_more_threads_take_part_than_the_share_has() {
+    // Wider than what is asked of it, so that there are workers that are not meant.
+    let _wide = ThreadPool::new(6);
+    for threads in 1..=4 {
+        let pool = ThreadPool::new(threads);
+        thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    for _ in 0..50 {
+                        let seen = std::sync::Mutex::new(std::collections::HashSet::new());
+                        pool.run(20, |_| {
+                            thread::sleep(Duration::from_micros(20));
+                            seen.lock().unwrap().insert(thread::current().id());
+                        });
+                        let seen = seen.into_inner().unwrap().len();
+                        assert!((1..=threads).contains(&seen), "{seen} of {threads}");
+                    }
+                });
+            }
+        });
+    }
+}

@@ -14,6 +14,7 @@ pub use page::{KvLayout, KvPage, PAGE_KEYS};
 
 use std::ops::Range;
 
+use crate::plan::few_rows_work;
 use crate::shared::SharedOut;
 use crate::{ThreadPool, isa};
 use state::{QUERIES, State};
@@ -189,6 +190,7 @@ pub fn attention(
         out: SharedOut::new(out),
     };
     let tasks = spans.len() * shape.kv_heads;
+    let pool = &pool.paying(spans.iter().map(|span| work(shape, span, segments)).sum());
     if blocks == 1 && pieces > 1 && tasks < pool.threads() * TASKS_PER_THREAD && pool.threads() > 1
     {
         return split(pool, &problem, pieces, partials);
@@ -214,6 +216,17 @@ pub fn attention(
     });
 }
 
+/// What attention of a span takes, in bytes as [`ThreadPool::paying`] counts them.
+fn work(shape: AttentionShape, span: &AttentionSpan, segments: &[KeySegment]) -> usize {
+    let keys: usize = span
+        .segments_of(segments)
+        .iter()
+        .map(|segment| segment.keys)
+        .sum();
+    let bytes = keys * shape.kv_heads * shape.head_dim * 2 * size_of::<f32>();
+    few_rows_work(span.queries * shape.heads / shape.kv_heads, bytes)
+}
+
 /// Each piece of the keys by itself, then the pieces of each head merged in their order.
 fn split(pool: &ThreadPool, problem: &Problem<'_>, pieces: usize, partials: &mut Partials) {
     let Attention { shape, spans, .. } = problem.what;
@@ -237,6 +250,7 @@ fn split(pool: &ThreadPool, problem: &Problem<'_>, pieces: usize, partials: &mut
         task::attend_piece(isa, problem, part(task / pieces), task % pieces, state);
     });
     let shared = SharedOut::new(partials);
+    let pool = pool.paying(heads * pieces * width * size_of::<f32>());
     pool.run(heads, |head| {
         // SAFETY: every head has places of its own.
         let states = unsafe { shared.part(head * pieces * width, pieces * width) };
