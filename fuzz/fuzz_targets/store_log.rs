@@ -44,13 +44,23 @@ fn reseal(header: &[u8], frames: &mut [u8]) {
     let salt = u32::from_le_bytes([header[12], header[13], header[14], header[15]]);
     let mut rest = frames;
     while rest.len() >= HEADER {
-        let payload = u32::from_le_bytes([rest[4], rest[5], rest[6], rest[7]]) as usize;
-        let Some((frame, after)) = rest.split_at_mut_checked(HEADER + payload.next_multiple_of(8))
+        let len = u32::from_le_bytes([rest[4], rest[5], rest[6], rest[7]]) as usize;
+        let Some((frame, after)) = rest.split_at_mut_checked(HEADER + len.next_multiple_of(8))
         else {
             return;
         };
-        let crc = crc32c::crc32c_append(crc32c::crc32c_append(salt, &frame[..8]), &frame[12..]);
+        let mut end = frame.len();
+        if frame.starts_with(b"FRM2") {
+            let footer = usize::from(u16::from_le_bytes([frame[14], frame[15]]));
+            end -= footer.clamp(8.min(end - HEADER), end - HEADER);
+        }
+        let crc = crc32c::crc32c_append(crc32c::crc32c_append(salt, &frame[..8]), &frame[12..end]);
         frame[8..12].copy_from_slice(&crc.to_le_bytes());
+        if let Some(sum) = frame.len().checked_sub(8).filter(|&sum| sum >= end) {
+            let crc = crc32c::crc32c_append(salt, &(frame.len() as u32).to_le_bytes());
+            let crc = crc32c::crc32c_append(crc, &frame[end..sum]);
+            frame[sum..sum + 4].copy_from_slice(&crc.to_le_bytes());
+        }
         rest = after;
     }
 }

@@ -147,12 +147,43 @@ def test_the_log_of_a_crash_cut_at_every_length_holds_a_prefix(tmp_path):
     assert seen == set(range(7))
 
 
+@pytest.mark.parametrize("dimension", [2, 384])
+def test_a_flipped_bit_in_the_last_commit_of_a_crash_is_no_silent_loss(tmp_path, dimension):
+    store, path, dice = ArrowStorage(tmp_path / "source"), tmp_path / "s", random.Random(dimension)
+    one_hot = np.eye(dimension, dtype=np.float32)
+    ends = []
+    for i in range(4):
+        store.save_many(
+            [{"memory_id": f"m{i}-{j}", "content": content(j), "embedding": one_hot[j % 2]} for j in range(i + 1)]
+        )
+        shutil.copytree(store.path, path, dirs_exist_ok=True)
+        (log,) = path.glob("log-*")
+        ends.append(len(log.read_bytes().rstrip(b"\0")))
+    data = log.read_bytes()
+    earlier = {f"m{i}-{j}" for i in range(3) for j in range(i + 1)}
+    for _ in range(200):
+        at, bit = dice.randrange(ends[2], ends[3]), dice.randrange(8)
+        told = f"byte {at - ends[2]} of {ends[3] - ends[2]}, bit {bit}"
+        flipped = bytearray(data)
+        flipped[at] ^= 1 << bit
+        log.write_bytes(flipped)
+        for read_only in (True, False):
+            with pytest.raises(StoreCorruptedError, match=log.name):
+                ArrowStorage(path, read_only=read_only)
+        with ArrowStorage(path, read_only=True, skip_damaged=True) as rest:
+            assert {memory["memory_id"] for memory in rest} >= earlier, told
+            assert any(log.name in message for message in rest.verify()), told
+    log.write_bytes(data)
+    with ArrowStorage(path) as whole:
+        assert whole.count() == 10
+
+
 def test_a_log_that_was_complete_may_not_be_cut(tmp_path):
     path = tmp_path / "s"
     fill_log(path)  # dropped: its commits stay in the log, which says that nothing is missing
     (log,) = path.glob("log-*")
     data = log.read_bytes()
-    closing = data.rindex(b"FRM1")
+    closing = data.rindex(b"FRM2")
     for length in [*range(0, len(data), 37), len(data) - 1]:
         log.write_bytes(data[:length])
         for read_only in (True, False):

@@ -41,6 +41,7 @@ mod tail;
 mod takeover;
 mod tautology;
 mod tombstones;
+mod torn;
 mod transfer;
 mod vectors;
 mod verify;

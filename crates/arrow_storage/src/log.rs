@@ -5,13 +5,16 @@
 //! 24  u32 crc32c of the bytes before   28  u32 zero
 //! 32  frames, then zeros that were allocated ahead
 //! ```
-//! Space is allocated ahead because a sync that leaves the file's length alone costs half as much.
+//! Space is allocated ahead because a sync that leaves the file's length alone costs half as much. It is written once:
+//! behind a commit that failed the log is cut durably, and a log that is no longer in order is followed by a new one. So
+//! what a loss of power leaves unwritten is zeros, by which `torn` tells it from damage.
 
 use crate::error::{At, Error, Result};
-use crate::frame::{self, Body, Frame, HEADER_BYTES};
+use crate::frame::{self, Body, Commit, Frame, HEADER_BYTES};
 use crate::manifest::{Ended, LogEntry, Sealed};
-use crate::removals::Removals;
+use crate::removals::Removed;
 use crate::state::State;
+use crate::torn::{self, Failing};
 use crate::vfs::{Vfs, VfsFile};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -78,20 +81,16 @@ impl Log {
 
     /// Appends a frame; it is durable after the next sync. A failure leaves the log as it was,
     /// unless even that cannot be made sure: then the error comes with `false`.
-    pub(crate) fn append(
-        &mut self,
-        seq: u64,
-        durable: u64,
-        before: &Removals,
-        body: &Body,
-    ) -> Result<(), (Error, bool)> {
-        let frame = frame::encode(self.salt, seq, durable, before, body);
+    pub(crate) fn append(&mut self, commit: &Commit<'_>) -> Result<(), (Error, bool)> {
+        let frame = frame::encode(self.salt, self.end, commit);
         let end = self.end + frame.len() as u64;
         if end > self.allocated {
             self.allocate(end);
         }
         if let Err(error) = self.file.write_at(&frame, self.end).at("write", &self.path) {
-            let whole = self.file.set_len(self.end).is_ok();
+            // Durably: sectors of two commits in one place, after a loss of power, would look like damage.
+            let cut = self.file.set_len(self.end);
+            let whole = cut.and_then(|()| self.file.sync()).is_ok();
             self.allocated = self.end;
             return Err((error, whole));
         }
@@ -128,8 +127,14 @@ impl Log {
     /// Appends the frame that tells a later reader that nothing before it may be missing. The manifest tells that
     /// it may not be missing itself.
     pub(crate) fn close(&mut self, state: &State, entry: &mut LogEntry) -> Result<()> {
-        self.append(state.seq, self.end, &state.removals, &Body::Closed)
-            .map_err(|(error, _)| error)?;
+        let closing = Commit {
+            seq: state.seq,
+            durable: self.end,
+            before: &state.removals,
+            removed: &Removed::default(),
+            body: &Body::Closed,
+        };
+        self.append(&closing).map_err(|(error, _)| error)?;
         self.seal(state, entry)
     }
 
@@ -204,8 +209,9 @@ pub(crate) fn replay(
 
 /// Reads the frames of a log.
 ///
-/// A frame that fails is the torn end of an unacknowledged commit, unless a later whole frame or the manifest
-/// says that it had been durable: then it is damage, and reading goes on behind it.
+/// A frame that fails is damage when a later whole frame or the manifest says that it had been durable, or when no
+/// loss of power can have left it so. Reading then goes on behind it, with what it still tells. Otherwise it is the
+/// torn end of an unacknowledged commit.
 fn replay_frames(
     path: &Path,
     bytes: &[u8],
@@ -222,6 +228,7 @@ fn replay_frames(
     let mut at = (LOG_HEADER_BYTES as usize).min(bytes.len());
     let mut next_seq = before.seq + 1;
     replay.end = at as u64;
+    let mut nothing_tells = false;
     loop {
         if let Some(frame) = frame::decode(path, salt, &bytes[at..])? {
             if frame.seq != next_seq
@@ -235,24 +242,45 @@ fn replay_frames(
             }
             at += frame.len;
             next_seq = frame.seq + 1;
+            nothing_tells = false;
             replay.end = at as u64;
             replay.frames.push(frame);
             continue;
         }
-        match next_whole_frame(path, salt, bytes, at + 8)? {
-            Some((found, durable)) if durable.max(known_durable) > at as u64 => {
-                let what = format!("a record of {} bytes fails its checksum", found - at);
-                replay.damage.push(Error::corrupted(path, at as u64, what));
-                at = found;
+        let found = next_whole_frame(path, salt, bytes, at + 8)?;
+        let until = found.map_or_else(|| last_written(bytes), |(found, _)| found);
+        let (end, frame) = match (torn::judge(path, salt, bytes, at, until)?, found) {
+            (Failing::Damaged { end, frame }, _) => (end.unwrap_or(until), frame),
+            (Failing::Torn, Some((found, durable))) if durable.max(known_durable) > at as u64 => {
+                (found, None)
             }
-            _ => break,
+            (Failing::Torn, _) => break,
+        };
+        let what = format!("a record of {} bytes fails its checksum", end - at);
+        replay.damage.push(Error::corrupted(path, at as u64, what));
+        at = end.min(bytes.len());
+        replay.end = at as u64;
+        nothing_tells = frame.is_none();
+        // A closing frame repeats a number.
+        if let Some(frame) = frame.filter(|frame| frame.seq >= next_seq) {
+            next_seq = frame.seq + 1;
+            replay.frames.push(frame);
         }
     }
     if bytes[at..].iter().any(|&byte| byte != 0) {
         replay.torn_bytes = (bytes.len() - at) as u64;
     }
-    replay.end_is_lost = !is_ours && replay.frames.is_empty();
+    let ended_before = entry.ended.is_none() || at as u64 > known_durable;
+    replay.end_is_lost = !is_ours && replay.frames.is_empty() || nothing_tells && ended_before;
     Ok(replay)
+}
+
+/// Behind the last byte that is no zero.
+fn last_written(bytes: &[u8]) -> usize {
+    bytes
+        .iter()
+        .rposition(|&byte| byte != 0)
+        .map_or(0, |at| at + 1)
 }
 
 /// Notes a header that is not the one expected. Returns whether it is that one all the same, but for a few bytes.

@@ -4,7 +4,7 @@ use crate::error::{At, Error, Result};
 use crate::frame::{Body, Frame};
 use crate::log::{self, Before};
 use crate::manifest::{self, Manifest, log_name};
-use crate::removals::Removals;
+use crate::removals::{Removals, Removed};
 use crate::segment::Segment;
 use crate::state::{Live, State};
 use crate::tombstones;
@@ -21,8 +21,8 @@ pub(crate) struct Loaded {
     pub(crate) stamp: Stamp,
     /// Path and end of each log of the manifest.
     pub(crate) logs: Vec<(PathBuf, u64)>,
-    /// The commits of the logs, each with what those before it removed.
-    pub(crate) frames: Vec<(Frame, Removals)>,
+    /// The commits of the logs.
+    pub(crate) commits: Vec<Applied>,
     /// What a crash left behind the last commit.
     pub(crate) torn_bytes: u64,
     /// Whether the log is as the manifest says it was when it was last known to be durable. Anything else
@@ -30,6 +30,16 @@ pub(crate) struct Loaded {
     pub(crate) durable: bool,
     /// What was skipped.
     pub(crate) damage: Vec<Error>,
+}
+
+/// A commit of the log, applied.
+#[derive(Debug)]
+pub(crate) struct Applied {
+    pub(crate) frame: Frame,
+    /// What those before it removed.
+    pub(crate) before: Removals,
+    /// What it removed.
+    pub(crate) removed: Removed,
 }
 
 /// How often a reader starts again because a writer replaced the files it was opening.
@@ -126,19 +136,19 @@ fn load_once(
         fresh: BTreeSet::new(),
         removals: Removals::default(),
     };
-    let frames = apply(dir, &mut state, logs.frames, logs.end_is_lost, &mut damage)?;
+    let commits = apply(dir, &mut state, logs.frames, logs.end_is_lost, &mut damage)?;
     Ok(Loaded {
         state,
         stamp,
         logs: logs.ends,
-        frames,
+        commits,
         torn_bytes: logs.torn_bytes,
         durable: logs.durable,
         damage,
     })
 }
 
-/// Applies the commits of the logs; returns them, each with what those before it removed. Where some are missing,
+/// Applies the commits of the logs; returns them, each with what it and those before it removed. Where some are missing,
 /// which is damage that is being skipped, nothing is shown that they may have removed.
 fn apply(
     dir: &Path,
@@ -146,7 +156,7 @@ fn apply(
     frames: Vec<Frame>,
     end_is_lost: bool,
     damage: &mut Vec<Error>,
-) -> Result<Vec<(Frame, Removals)>> {
+) -> Result<Vec<Applied>> {
     let mut hide = |state: &mut State, removals: Option<&Removals>| {
         if !state.hide(removals)? {
             let what = format!(
@@ -169,11 +179,17 @@ fn apply(
             hide(state, frame.before.as_ref())?;
             state.seq = last_before;
         }
-        let removals = state.removals.clone();
+        let before = state.removals.clone();
         if let Body::Operations(operations) = &frame.body {
-            state.apply(operations.clone())?;
+            let changes = state.look_up(operations)?;
+            let removed = changes.removed.clone();
+            state.carry_out(operations.clone(), changes);
+            applied.push(Applied {
+                frame,
+                before,
+                removed,
+            });
         }
-        applied.push((frame, removals));
     }
     let manifest = state.manifest.clone();
     for ended in manifest.logs().filter_map(|log| log.ended.as_ref()) {

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 const MAX_BYTES: usize = 256;
 
 /// Which memories a commit removed or replaced.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(crate) struct Removed {
     ids: Vec<String>,
     size_bytes: usize,
@@ -20,6 +20,11 @@ impl Removed {
         if self.size_bytes <= MAX_BYTES {
             self.ids.push(id.to_owned());
         }
+    }
+
+    /// Their ids; `None` when they are too many to list.
+    pub(crate) fn listed(&self) -> Option<&[String]> {
+        (self.size_bytes <= MAX_BYTES).then_some(&self.ids)
     }
 }
 
@@ -38,7 +43,7 @@ impl Removals {
         if removed.size_bytes == 0 {
             return;
         }
-        if removed.size_bytes > MAX_BYTES {
+        if removed.listed().is_none() {
             self.unlisted = seq;
             self.listed.clear();
             return;

@@ -78,6 +78,14 @@ pub(crate) enum Place {
     Fresh(Arc<Memory>),
 }
 
+/// What a commit changes of what is there.
+#[derive(Debug)]
+pub(crate) struct Changes {
+    /// Rows that go: segment and row.
+    gone: Vec<(usize, usize)>,
+    pub(crate) removed: Removed,
+}
+
 /// The segments, and what the log adds to them. Every id is in one place at most.
 ///
 /// Shared by reference count: a snapshot holds one, and a commit copies it only while a snapshot does.
@@ -112,6 +120,13 @@ impl State {
 
     /// Applies one commit. The places are looked up first, so that an error changes nothing.
     pub(crate) fn apply(&mut self, operations: Vec<Operation>) -> Result<()> {
+        let changes = self.look_up(&operations)?;
+        self.carry_out(operations, changes);
+        Ok(())
+    }
+
+    /// What a commit will change.
+    pub(crate) fn look_up(&self, operations: &[Operation]) -> Result<Changes> {
         let ids = operations.iter().map(|operation| match operation {
             Operation::Put(memory) => memory.id.as_str(),
             Operation::Delete(id) => id,
@@ -127,7 +142,12 @@ impl State {
                 gone.push((segment, row));
             }
         }
-        for (segment, row) in gone {
+        Ok(Changes { gone, removed })
+    }
+
+    /// Applies one commit, whose `changes` were looked up in this state.
+    pub(crate) fn carry_out(&mut self, operations: Vec<Operation>, changes: Changes) {
+        for (segment, row) in changes.gone {
             Arc::make_mut(&mut self.segments[segment].dead).insert(row);
         }
         for operation in operations {
@@ -142,8 +162,7 @@ impl State {
             }
         }
         self.seq += 1;
-        self.removals.note(self.seq, removed);
-        Ok(())
+        self.removals.note(self.seq, changes.removed);
     }
 
     /// Hides what the commits that are missing before a readable one removed, which `removals` tells: everything,

@@ -5,7 +5,7 @@
 //! found counts as durable for having been found. It is written anew.
 
 use crate::error::{At, Error, Result};
-use crate::frame::Body;
+use crate::frame::Commit;
 use crate::log::{self, Log};
 use crate::manifest::{self, LogEntry, Manifest, log_name};
 use crate::recovery::Loaded;
@@ -108,7 +108,7 @@ pub(crate) fn begin(
         }
         loaded.state.manifest = Arc::new(manifest);
     }
-    loaded.frames.clear();
+    loaded.commits.clear();
     Ok((log, begun))
 }
 
@@ -116,11 +116,15 @@ pub(crate) fn begin(
 fn write_anew(vfs: &dyn Vfs, dir: &Path, entry: &mut LogEntry, loaded: &Loaded) -> Result<Log> {
     let path = dir.join(log_name(entry.number));
     let mut log = Log::create(vfs, &path, entry.number, entry.salt)?;
-    for (frame, before) in &loaded.frames {
-        if matches!(frame.body, Body::Operations(_)) {
-            log.append(frame.seq, 0, before, &frame.body)
-                .map_err(|(error, _)| error)?;
-        }
+    for commit in &loaded.commits {
+        log.append(&Commit {
+            seq: commit.frame.seq,
+            durable: 0,
+            before: &commit.before,
+            removed: &commit.removed,
+            body: &commit.frame.body,
+        })
+        .map_err(|(error, _)| error)?;
     }
     if log.end > log::LOG_HEADER_BYTES {
         log.seal(&loaded.state, entry)?;

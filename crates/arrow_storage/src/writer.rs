@@ -3,7 +3,7 @@
 use crate::engine::{Engine, FLUSH_BYTES, OpenLog, Shared};
 use crate::error::{At, Error, Result};
 use crate::flush::{Check, Rewrite};
-use crate::frame::{Body, MAX_PAYLOAD_BYTES, Operation};
+use crate::frame::{Body, Commit, MAX_PAYLOAD_BYTES, Operation};
 use crate::log::Log;
 use crate::mover::Mover;
 use crate::options::Durability;
@@ -123,11 +123,15 @@ impl Writer {
         self.go_on(engine.vfs.lock_in_place())?;
         engine.begin(open)?;
         let count = operations.len();
+        let changes = engine.read().look_up(&operations)?;
         let body = Body::Operations(operations);
-        let appended = {
-            let before = &engine.read().removals;
-            open.log.append(seq, engine.syncer.durable(), before, &body)
-        };
+        let appended = open.log.append(&Commit {
+            seq,
+            durable: engine.syncer.durable(),
+            before: &engine.read().removals,
+            removed: &changes.removed,
+            body: &body,
+        });
         if let Err((error, whole)) = appended {
             if !whole {
                 engine.syncer.stop(&error);
@@ -139,9 +143,7 @@ impl Writer {
             if let Some(since) = &mut open.since {
                 since.push(operations.clone());
             }
-            // Failing leaves the log and the state apart.
-            let applied = Arc::make_mut(&mut *engine.write()).apply(operations);
-            applied.inspect_err(|error| engine.syncer.stop(error))?;
+            Arc::make_mut(&mut *engine.write()).carry_out(operations, changes);
         }
         if open.log.end >= open.flush_at && hold(&self.mover).start(engine).is_err() {
             // There is no thread to be had now; later, perhaps.

@@ -281,10 +281,15 @@ impl FaultFs {
 
     /// Flips a bit on the disk.
     pub fn flip(&self, path: &Path, at: usize) {
+        self.damage(path, |bytes| bytes[at] ^= 1);
+    }
+
+    /// Changes a file on the disk behind everybody's back.
+    pub fn damage(&self, path: &Path, change: impl Fn(&mut Vec<u8>)) {
         let mut tree = self.tree();
         let inode = tree.find(path).unwrap();
-        tree.inodes[inode].now[at] ^= 1;
-        tree.inodes[inode].durable[at] ^= 1;
+        change(&mut tree.inodes[inode].now);
+        change(&mut tree.inodes[inode].durable);
     }
 
     /// What the disk holds after the power comes back.
