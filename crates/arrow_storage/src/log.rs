@@ -6,8 +6,8 @@
 //! 32  frames, then zeros that were allocated ahead
 //! ```
 //! Space is allocated ahead because a sync that leaves the file's length alone costs half as much. It is written once:
-//! behind a commit that failed the log is cut durably, and a log that is no longer in order is followed by a new one. So
-//! what a loss of power leaves unwritten is zeros, by which `torn` tells it from damage.
+//! behind a commit that failed the log is cut durably, and a log that is not in order is followed by a new one. So what
+//! a loss of power leaves unwritten is zeros, by which `torn` tells it from damage.
 
 use crate::error::{At, Error, Result};
 use crate::frame::{self, Body, Commit, Frame, HEADER_BYTES};

@@ -148,8 +148,8 @@ fn load_once(
     })
 }
 
-/// Applies the commits of the logs; returns them, each with what it and those before it removed. Where some are missing,
-/// which is damage that is being skipped, nothing is shown that they may have removed.
+/// Applies the commits of the logs; returns them, each with what it and those before it removed. Where some are
+/// missing, which is damage that is being skipped, nothing is shown that they may have removed.
 fn apply(
     dir: &Path,
     state: &mut State,

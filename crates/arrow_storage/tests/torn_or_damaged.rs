@@ -114,7 +114,7 @@ const LASTS: [&str; 6] = [
 fn killed(dimension: usize, last: &str) -> (FaultFs, Contents, Contents) {
     let fs = FaultFs::default();
     let store = open(&fs, Durability::Commit).unwrap();
-    for i in 0..60 {
+    for i in 0..30 {
         save(&store, &format!("segment {i}"), "in a segment", dimension).unwrap();
     }
     store.flush(&mut none()).unwrap();
@@ -130,7 +130,7 @@ fn killed(dimension: usize, last: &str) -> (FaultFs, Contents, Contents) {
         "deletes one" => delete(&store, &["segment 3"]),
         "deletes a few" => delete(&store, &["a", "segment 4", "c"]),
         _ => {
-            let ids: Vec<String> = (10..60).map(|i| format!("segment {i}")).collect();
+            let ids: Vec<String> = (2..30).map(|i| format!("segment {i}")).collect();
             delete(&store, &ids.iter().map(String::as_str).collect::<Vec<_>>());
         }
     }
@@ -161,7 +161,7 @@ fn is_named(fs: &FaultFs, log: &Path, told: &str, rest: impl FnOnce(&Contents) -
 #[test]
 fn a_bit_that_flips_in_the_last_commit_is_named_wherever_it_is() {
     let mut flips = 0;
-    for dimension in [2, 700] {
+    for dimension in [2, 300] {
         for last in LASTS {
             let (fs, before, after) = killed(dimension, last);
             let log = log_of(&fs);
