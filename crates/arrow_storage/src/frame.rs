@@ -201,7 +201,9 @@ pub(crate) fn encode(salt: u32, at: u64, commit: &Commit<'_>) -> Vec<u8> {
     frame.resize(frame.len().next_multiple_of(8), 0);
     let footer = frame.len();
     let ids_len = commit.removed.listed().map(|ids| {
-        ids.iter().for_each(|id| put_text(&mut frame, id));
+        for id in ids {
+            put_text(&mut frame, id);
+        }
         (frame.len() - footer) as u32
     });
     let end = frame.len().next_multiple_of(8);
@@ -491,7 +493,9 @@ mod tests {
         let ids = prop::collection::vec(".{1,90}", 0..4);
         ids.prop_map(|ids| {
             let mut removed = Removed::default();
-            ids.iter().for_each(|id| removed.add(id));
+            for id in &ids {
+                removed.add(id);
+            }
             removed
         })
     }
