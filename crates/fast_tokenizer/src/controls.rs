@@ -86,6 +86,11 @@ impl Controls {
         Ok(found)
     }
 
+    /// Whether there is a control token among ids.
+    pub(crate) fn are_among(&self, ids: &[u32]) -> bool {
+        ids.iter().any(|&id| self.is_control(id))
+    }
+
     fn is_control(&self, id: u32) -> bool {
         self.ids.contains(&id) && self.unknown != Some(id)
     }

@@ -1,11 +1,14 @@
-//! The two usual pipelines on ASCII, without the pipeline.
+//! The two usual pipelines without the pipeline.
 //!
 //! Normalising and splitting keep a map back to the original text, which costs more than the model itself and
-//! which ids alone do not need. Texts are cut at spaces where no step looks across; runs of pure ASCII take the
-//! short way, anything else goes through the `tokenizers` crate. The ids are the same.
+//! which ids alone do not need. Texts are cut at spaces where no step looks across; BERT's words of any script
+//! and runs of pure ASCII take the short way, anything else goes through the `tokenizers` crate. The ids are the
+//! same.
 
+use tokenizers::normalizers::BertNormalizer;
 use tokenizers::{NormalizerWrapper, PreTokenizerWrapper, Result};
 
+use crate::bert::Words;
 use crate::bpe::{Bpe, Symbol};
 use crate::model::{Model, Pipeline};
 use crate::word_piece::WordPiece;
@@ -22,7 +25,7 @@ pub(crate) type LongWay<'a> = &'a dyn Fn(&str, &mut Vec<u32>) -> Result<()>;
 
 enum Kind {
     /// BERT's normaliser and pre-tokeniser in front of `WordPiece`.
-    Bert { lowercase: bool },
+    Bert(BertNormalizer),
     /// GPT-2's pattern in front of byte-level BPE; `digits` are split one by one before it.
     ByteLevel { digits: bool },
 }
@@ -39,9 +42,7 @@ impl Shortcut {
                 Model::WordPiece(_),
                 Some(NormalizerWrapper::BertNormalizer(normalizer)),
                 PreTokenizerWrapper::BertPreTokenizer(_),
-            ) => Kind::Bert {
-                lowercase: normalizer.lowercase,
-            },
+            ) => Kind::Bert(*normalizer),
             (Model::Bpe(bpe), None, splitter) if !bpe.ignores_merges() => Kind::ByteLevel {
                 digits: splits_digits(splitter)?,
             },
@@ -76,8 +77,9 @@ impl Shortcut {
     ) -> Result<()> {
         match (&self.kind, model) {
             _ if self.holds_added(text) => long_way(text, ids),
-            (Kind::Bert { lowercase }, Model::WordPiece(words)) => {
-                push_bert(words, *lowercase, text, ids, long_way)
+            (Kind::Bert(settings), Model::WordPiece(words)) => {
+                push_bert(words, settings, text, ids);
+                Ok(())
             }
             (Kind::ByteLevel { digits }, Model::Bpe(bpe)) => {
                 push_bytes(bpe, *digits, text, ids, long_way)
@@ -111,40 +113,34 @@ fn splits_digits(splitter: &PreTokenizerWrapper) -> Option<bool> {
 }
 
 /// Spaces end words for every step of BERT's pipeline.
-fn push_bert(
-    words: &WordPiece,
-    lowercase: bool,
-    text: &str,
-    ids: &mut Vec<u32>,
-    long_way: LongWay<'_>,
-) -> Result<()> {
+fn push_bert(model: &WordPiece, settings: &BertNormalizer, text: &str, ids: &mut Vec<u32>) {
+    let mut words = Words::new(settings);
     let mut lowered = String::new();
     for chunk in text
         .split([' ', '\t', '\n', '\r'])
         .filter(|chunk| !chunk.is_empty())
     {
         if chunk.bytes().any(|byte| !byte.is_ascii_graphic()) {
-            long_way(chunk, ids)?;
+            words.cut(chunk, |word| model.push_ids(word, ids));
             continue;
         }
         lowered.clear();
         lowered.push_str(chunk);
-        if lowercase {
+        if settings.lowercase {
             lowered.make_ascii_lowercase();
         }
         let mut rest = lowered.as_str();
         while let Some(at) = rest.find(|character: char| character.is_ascii_punctuation()) {
             if at > 0 {
-                words.push_ids(&rest[..at], ids);
+                model.push_ids(&rest[..at], ids);
             }
-            words.push_ids(&rest[at..=at], ids);
+            model.push_ids(&rest[at..=at], ids);
             rest = &rest[at + 1..];
         }
         if !rest.is_empty() {
-            words.push_ids(rest, ids);
+            model.push_ids(rest, ids);
         }
     }
-    Ok(())
 }
 
 /// A space after something that is no space begins a match of GPT-2's pattern, whatever stands before.

@@ -246,7 +246,14 @@ impl Tokenizer {
             pipeline::push_ids(&self.inner, controls, &pieces, ids)
         };
         match &self.shortcut {
-            Some(shortcut) => shortcut.push_ids(self.inner.get_model(), text, ids, &long_way)?,
+            Some(shortcut) => {
+                shortcut.push_ids(self.inner.get_model(), text, ids, &long_way)?;
+                // Lower case, or marks left out, may make a word of text the spelling of a control token.
+                if controls.is_some_and(|controls| controls.are_among(&ids[start..])) {
+                    ids.truncate(start);
+                    long_way(text, ids)?;
+                }
+            }
             None => long_way(text, ids)?,
         }
         if let Some(room) = self.room(options) {

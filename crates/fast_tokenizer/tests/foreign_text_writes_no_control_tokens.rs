@@ -189,3 +189,25 @@ fn a_spelling_across_the_seam_is_text() {
         .unwrap();
     assert!(ids.contains(&0), "{ids:?}");
 }
+
+/// BERT's pipeline, whose control tokens a model's author may spell as words are.
+#[test]
+fn a_word_that_normalising_makes_a_control_token_stays_text() {
+    let vocab =
+        json!({"?": 0, "mask": 1, "m": 2, "##a": 3, "##s": 4, "##k": 5, "a": 6, "sk": 7, "!": 8});
+    let document = json!({
+        "version": "1.0",
+        "added_tokens": [{"id": 1, "content": "mask", "single_word": false, "lstrip": false, "rstrip": false,
+                          "normalized": false, "special": true}],
+        "normalizer": {"type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true,
+                       "strip_accents": null, "lowercase": true},
+        "pre_tokenizer": {"type": "BertPreTokenizer"},
+        "model": {"type": "WordPiece", "vocab": vocab, "unk_token": "?", "continuing_subword_prefix": "##",
+                  "max_input_chars_per_word": 100},
+    });
+    let tokenizer = Tokenizer::from_bytes(document.to_string().as_bytes()).unwrap();
+    for text in ["MASK", "a MaSK!", "m\u{e1}sk", "ma\u{7}sk"] {
+        assert!(!as_text(&tokenizer, text).contains(&1), "{text}");
+    }
+    assert_eq!(parsed(&tokenizer, "mask"), [1]);
+}
