@@ -104,6 +104,19 @@ def letters(chance: random.Random, _number: int) -> str:
     return "".join(chance.choices(WORDS, k=99))
 
 
+def foreign_words(chance: random.Random, _number: int) -> str:
+    """Words of scripts that write with spaces, few of them in the vocabulary of an English model."""
+    alphabets = (
+        "\u0430\u0431\u0432\u0433\u0434\u0435\u0439\u043a\u043b\u043e",
+        "\u03b1\u03b2\u03b3\u03b4\u03ad\u03b9\u03ba\u03bf\u03c2",
+        "\u0915\u093e\u0928\u0940\u092e\u094d\u0930",
+        "\u0627\u0644\u0645\u0643\u062a\u064e\u0628",
+        "aeiou\u00e4\u00f6\u00fc\u00e9rst",
+    )
+    alphabet = chance.choice(alphabets)
+    return " ".join("".join(chance.choices(alphabet, k=chance.randint(2, 11))) for _ in range(9)) + ".\n"
+
+
 LINES: Mapping[str, Shape] = {
     "short_lines": "x\n",
     "short_paragraphs": "x\n\n",
@@ -111,6 +124,10 @@ LINES: Mapping[str, Shape] = {
     "one_line": words,
     "no_spaces": letters,
     "marks": ". , ; ",
+    "combining_marks": "e\u0301\u0323 o\u0308\u0304\u0301 ",
+    "emoji": "a\U0001f600 ",
+    "emoji_words": "so \U0001f468\u200d\U0001f469\u200d\U0001f467 \u2764\ufe0f \U0001f1e9\U0001f1ea ",
+    "foreign_words": foreign_words,
 }
 
 SHAPES: Mapping[str, Mapping[str, Shape]] = {
@@ -122,6 +139,7 @@ SHAPES: Mapping[str, Mapping[str, Shape]] = {
         "short_items": "- a\n",
         "ideographs": "\u597d\u3002",
         "control_characters": "a\x1b\n",
+        "control_words": "a\x1b[1mbc\x1b[0m ",
         "half_runs_of_marks": lambda _, number: "-" * (number % 3000) + "a",
     },
     "rst": {"ordinary": text, "titles": lambda _, number: f"t{number}\n{'=-~^'[number % 4] * 8}\n\nx\n\n"},
@@ -251,9 +269,9 @@ def pieces(extension: str, shape: str, size_bytes: int) -> Iterator[str]:
     made, chance, written, number = SHAPES[extension][shape], random.Random(1), 0, 0
     while written < size_bytes:
         if isinstance(made, str):
-            piece = made * max(1, min(size_bytes - written, 1 << 20) // len(made))
+            piece = made * max(1, min(size_bytes - written, 1 << 20) // len(made.encode()))
         else:
             piece = made(chance, number)
         yield piece
-        written += len(piece)
+        written += len(piece.encode())
         number += 1
