@@ -6,8 +6,8 @@ Nothing here computes: a type in this file is known to every layer above it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol, TypedDict
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,8 +40,7 @@ Hit = tuple[Memory, float]
 """A memory and its similarity to the query; higher is nearer."""
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
+class Chunk(NamedTuple):
     """A passage of a document.
 
     Attributes:
@@ -58,7 +57,7 @@ class Chunk:
     line: int
     end_line: int
     headings: tuple[str, ...] = ()
-    metadata: Metadata = field(default_factory=dict)
+    metadata: Metadata = MappingProxyType({})
 
 
 class TokenCounter(Protocol):

@@ -91,3 +91,25 @@ def test_a_context_that_is_too_long_loses_its_outer_titles():
 def test_limits_that_contradict_are_refused(max_tokens, overlap):
     with pytest.raises(ValueError, match="overlap"):
         Chunker(count, max_tokens=max_tokens, overlap=overlap)
+
+
+def test_many_short_sections_share_the_calls_of_the_counter():
+    calls = []
+
+    def counted(texts):
+        calls.append(len(texts))
+        return count(texts)
+
+    document = read_document("a.md", "".join(f"# Title {i}\n\nOne.\n\n- two\n" for i in range(2000)).encode())
+    assert len(Chunker(counted, max_tokens=40).chunk(document)) == 2000
+    assert len(calls) < 20
+
+
+def test_blocks_that_have_more_tokens_together_are_no_passage():
+    def joins_cost(texts):
+        return [len(text.split()) + 10 * text.count("\n\n") for text in texts]
+
+    text = "".join(f"# Title {i}\n\none two\n\nthree\n\nfour five six\n\n" for i in range(5))
+    chunks = Chunker(joins_cost, max_tokens=14).chunk(read_document("a.md", text.encode()))
+    assert [chunk.text for chunk in chunks] == ["one two", "three", "four five six"] * 5
+    assert [(chunk.line, chunk.end_line) for chunk in chunks][:4] == [(3, 3), (5, 5), (7, 7), (11, 11)]

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import accumulate, compress, groupby, islice, pairwise
 from operator import attrgetter
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from ai_os_diffusion.contracts import Chunk, TokenCounter
 from ai_os_diffusion.ingestion import splitting
-from ai_os_diffusion.ingestion.document import Document
-from ai_os_diffusion.ingestion.joined_blocks import JoinedBlocks
+from ai_os_diffusion.ingestion.document import Block, Document
+from ai_os_diffusion.ingestion.joined_blocks import JoinedBlocks, joined_block
 
 __all__ = ["Chunker", "context_line", "embedding_text"]
 
@@ -54,7 +54,30 @@ _Group = tuple[int, int]
 
 _Item = TypeVar("_Item")
 
+_headings = attrgetter("headings")
 _section = attrgetter("headings", "metadata")
+
+
+class _Whole(NamedTuple):
+    """A section that is one passage, unless its blocks have more tokens together than one by one."""
+
+    block: Block
+    pieces: Sequence[Block]
+    sizes: Sequence[int]
+    budget: int
+
+
+class _Packed(NamedTuple):
+    """Pieces of a section, and the groups of them that are passages unless they have more tokens together."""
+
+    joined: JoinedBlocks
+    pieces: Sequence[_Unit]
+    groups: Sequence[_Group]
+    budget: int
+
+
+_Draft = Block | _Whole | _Packed
+"""A block that is a passage, or what is yet to be counted."""
 
 
 class Chunker:
@@ -93,37 +116,87 @@ class Chunker:
         Args:
             document: what a reader returned.
         """
-        sizes = iter(self._sizes([block.text for block in document.blocks]))
         chunks: list[Chunk] = []
-        above, budget = None, 0
-        for (headings, metadata), section in groupby(document.blocks, key=_section):
-            if headings != above:
-                above, budget = headings, self._budget(headings)
-            for part in _windows(section):
-                counted = list(islice(sizes, len(part)))
-                if len(part) == 1 and counted[0] <= budget:
-                    text, line, end_line, *_ = part[0]
-                    chunks.append(Chunk(text.rstrip(), document.source, line, end_line, headings, metadata))
-                    continue
-                joined = JoinedBlocks(part)
-                for units in _windows(self._units(joined, counted, budget)):
-                    groups = self._pack([tokens for _, _, tokens in units], budget)
-                    for start, end in self._fit(joined.text, units, list(groups), budget):
-                        text, lines = joined.text[start:end], joined.lines(start, end)
-                        chunks.append(Chunk(text, document.source, *lines, headings, metadata))
+        # What is not counted yet: many short sections share a call.
+        drafts: list[_Draft] = []
+        waiting = 0
+        for draft in self._drafts(document.blocks):
+            drafts.append(draft)
+            waiting += 1 if isinstance(draft, Block) else len(draft.pieces)
+            if waiting >= _WINDOW:
+                chunks += self._passages(drafts, document.source)
+                drafts, waiting = [], 0
+        chunks += self._passages(drafts, document.source)
         return chunks
 
-    def _budget(self, headings: tuple[str, ...]) -> int:
-        context = context_line(headings)
-        used = self._count([context])[0] if context else 0
-        return max(self._max_tokens - int(used), self._max_tokens // 2)
+    def _drafts(self, blocks: Sequence[Block]) -> Iterator[_Draft]:
+        sizes = self._sizes([block.text for block in blocks])
+        budgets = self._budgets(blocks)
+        begin = 0
+        for (headings, _), group in groupby(blocks, key=_section):
+            section, budget = list(group), budgets[headings]
+            if len(section) == 1 and sizes[begin] <= budget:
+                yield section[0]
+                begin += 1
+                continue
+            counted = sizes[begin : begin + len(section)]
+            begin += len(section)
+            if counted[-1] and sum(counted) <= budget:
+                yield _Whole(joined_block(section), section, counted, budget)
+            else:
+                yield from self._packed(section, counted, budget)
+
+    def _budgets(self, blocks: Iterable[Block]) -> Mapping[tuple[str, ...], int]:
+        """Tokens that a passage may have below each path of titles."""
+        paths = list(dict.fromkeys(map(_headings, blocks)))
+        contexts = list(map(context_line, paths))
+        counted = iter(self._count(list(filter(None, contexts)))) if any(contexts) else iter(())
+        used = (int(next(counted)) if context else 0 for context in contexts)
+        return {
+            path: max(self._max_tokens - tokens, self._max_tokens // 2)
+            for path, tokens in zip(paths, used, strict=True)
+        }
+
+    def _packed(self, blocks: Sequence[Block], sizes: Sequence[int], budget: int) -> Iterator[_Packed]:
+        for first in range(0, len(blocks), _WINDOW):
+            joined = JoinedBlocks(blocks[first : first + _WINDOW])
+            for units in _windows(self._units(joined, sizes[first : first + _WINDOW], budget)):
+                groups = list(self._pack([tokens for _, _, tokens in units], budget))
+                yield _Packed(joined, units, groups, budget)
+
+    def _passages(self, drafts: Sequence[_Draft], source: str) -> Iterator[Chunk]:
+        texts: list[str] = []
+        for draft in drafts:
+            if isinstance(draft, Block):
+                continue
+            if isinstance(draft, _Whole):
+                texts.append(draft.block.text)
+            else:
+                text = draft.joined.text
+                texts += [text[start:stop] for start, stop in _joined_spans(draft.pieces, draft.groups)]
+        sizes = iter(self._sizes(texts))
+        for draft in drafts:
+            if isinstance(draft, Block):
+                yield _as_chunk(draft, source)
+            elif isinstance(draft, _Whole):
+                block, blocks, counted, budget = draft
+                if next(sizes) <= budget:
+                    yield _as_chunk(block, source)
+                else:
+                    yield from self._passages(list(self._packed(blocks, counted, budget)), source)
+            else:
+                joined, units, groups, budget = draft
+                *_, headings, metadata = joined.blocks[0]
+                for start, end in self._fit(joined.text, units, groups, budget, sizes):
+                    lines = joined.lines(start, end)
+                    yield Chunk(joined.text[start:end], source, *lines, headings, metadata)
 
     def _units(self, joined: JoinedBlocks, sizes: Sequence[int], budget: int) -> Iterator[_Unit]:
         """The blocks themselves where they fit, else their pieces."""
         units = zip(joined.starts, joined.ends, sizes, strict=True)
-        if max(sizes) <= budget:
-            yield from units
-            return
+        return units if max(sizes) <= budget else self._pieces(joined, units, budget)
+
+    def _pieces(self, joined: JoinedBlocks, units: Iterable[_Unit], budget: int) -> Iterator[_Unit]:
         # A long text has too many short lines, words or atoms to be looked at one by one.
         most = max(1, budget // _RUNS_PER_PASSAGE)
         for block, (start, end, tokens) in zip(joined.blocks, units, strict=True):
@@ -173,8 +246,11 @@ class Chunker:
     def _pack(self, tokens: Sequence[int], budget: int) -> Iterator[_Group]:
         """Groups of about equal length, each of as many units as fit."""
         sums = [0, *accumulate(tokens)]
-        target = -(-sums[-1] // max(1, -(-sums[-1] // budget)))
         start, count = 0, len(tokens)
+        if tokens[-1] and sums[-1] <= budget:
+            yield start, count
+            return
+        target = -(-sums[-1] // max(1, -(-sums[-1] // budget)))
         while start < count:
             fitting = bisect_right(sums, sums[start] + budget) - 1
             reached = bisect_left(sums, sums[start] + target)
@@ -193,17 +269,32 @@ class Chunker:
         return end
 
     def _fit(
-        self, text: str, units: Sequence[_Unit], groups: Sequence[_Group], budget: int
+        self,
+        text: str,
+        units: Sequence[_Unit],
+        groups: Sequence[_Group],
+        budget: int,
+        sizes: Iterator[int],
     ) -> Iterator[splitting.Span]:
         """Halve what has more tokens joined than its pieces had: joining may change a tokenisation."""
-        spans = [(units[first][0], units[end - 1][1]) for first, end in groups]
-        sizes = self._sizes([text[start:stop] for start, stop in spans])
-        for (first, end), span, tokens in zip(groups, spans, sizes, strict=True):
-            if tokens <= budget or end - first == 1:
-                yield span
+        for first, end in groups:
+            if end - first == 1 or next(sizes) <= budget:
+                yield units[first][0], units[end - 1][1]
             else:
                 middle = first + (end - first) // 2
-                yield from self._fit(text, units, [(first, middle), (middle, end)], budget)
+                halves = (first, middle), (middle, end)
+                again = [text[start:stop] for start, stop in _joined_spans(units, halves)]
+                yield from self._fit(text, units, halves, budget, iter(self._sizes(again)))
+
+
+def _as_chunk(block: Block, source: str) -> Chunk:
+    text, line, end_line, _, headings, metadata = block
+    return Chunk(text.rstrip(), source, line, end_line, headings, metadata)
+
+
+def _joined_spans(units: Sequence[_Unit], groups: Iterable[_Group]) -> Iterator[splitting.Span]:
+    """Spans of the groups that have several units."""
+    return ((units[first][0], units[end - 1][1]) for first, end in groups if end - first > 1)
 
 
 def _windows(items: Iterable[_Item]) -> Iterator[list[_Item]]:

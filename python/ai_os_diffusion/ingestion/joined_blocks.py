@@ -8,7 +8,33 @@ from itertools import accumulate, pairwise
 
 from ai_os_diffusion.ingestion.document import Block
 
-__all__ = ["JoinedBlocks"]
+__all__ = ["JoinedBlocks", "joined_block"]
+
+
+def joined_block(blocks: Sequence[Block]) -> Block:
+    """Blocks written one below the other as one block; its lines are theirs.
+
+    Args:
+        blocks: of one section.
+    """
+    ends = [block.end_line for block in blocks]
+    last = blocks[-1]
+    if last.is_aligned:
+        # The blank lines below it are not written.
+        ends[-1] = last.line + last.text.rstrip().count("\n")
+    line = min([block.line for block in blocks])
+    text = "".join(_written(blocks))
+    return Block(text, line, max(ends), last.kind, last.headings, last.metadata)
+
+
+def _written(blocks: Sequence[Block]) -> list[str]:
+    """The texts of blocks and what stands between them, in turn."""
+    # A blank line where the source has one, none between rows of a table.
+    written = [blocks[0].text.rstrip()]
+    for above, below in pairwise(blocks):
+        is_near = below.line - above.end_line < 2 or above.kind == below.kind == "row"
+        written += "\n" if is_near else "\n\n", below.text.rstrip()
+    return written
 
 
 class JoinedBlocks:
@@ -24,13 +50,7 @@ class JoinedBlocks:
     def __init__(self, blocks: Sequence[Block]) -> None:
         """Join blocks, at least one."""
         self.blocks = blocks
-        # A blank line where the source has one, none between rows of a table.
-        gaps = [
-            "\n" if below.line - above.end_line < 2 or above.kind == below.kind == "row" else "\n\n"
-            for above, below in pairwise(blocks)
-        ]
-        written = [""] * (2 * len(blocks) - 1)
-        written[::2], written[1::2] = [block.text.rstrip() for block in blocks], gaps
+        written = _written(blocks)
         places = [0, *accumulate(map(len, written))]
         self.text = "".join(written)
         self.starts, self.ends = places[:-1:2], places[1::2]
@@ -43,6 +63,8 @@ class JoinedBlocks:
         last = max(first, bisect_left(self.starts, end) - 1)
         line = self._line_at(first, start, self.blocks[first].line)
         end_line = self._line_at(last, end, self.blocks[last].end_line)
+        if first == last:
+            return line, end_line
         # Text that a page shows elsewhere than it is written is not in the order of its lines.
         line = min([line, *(block.line for block in self.blocks[first + 1 : last + 1])])
         return line, max([end_line, *(block.end_line for block in self.blocks[first:last])])
