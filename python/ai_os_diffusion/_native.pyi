@@ -530,15 +530,19 @@ def blocks_of_markdown(text: str, is_whole: bool, apart: int) -> tuple[NDArray[n
         IngestError: the parser failed.
     """
 
-def json_lines(text: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Which lines of a text are one JSON value each.
+def json_lines(
+    text: str, most_values: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], str]:
+    """Which lines of a text are one JSON value each, and what the plainest of them say.
 
     Args:
         text: lines separated by line feeds.
+        most_values: lists of more values are not plain.
 
     Returns:
-        int64[n], int64[m]: lines, from 0, that `json` may read, and those that it refuses; the blank ones are
-        neither.
+        int64[n], int64[m], int64[k]: lines, from 0, that `json` may read; that it refuses; and that are no
+        object and that it would write as they stand, white space aside. Blank ones are nowhere. Then those k
+        values, one a line: strings without quotes and white space around them, others as `json` writes them.
     """
 
 def encoding_of_label(label: str) -> str | None:

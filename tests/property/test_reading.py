@@ -357,15 +357,63 @@ JSON_LINES = st.lists(
 @given(JSON_LINES, st.integers(0, 3))
 def test_lines_that_are_passed_by_are_those_that_the_parser_refuses(parts, cut):
     text = "\n".join(part[: len(part) - cut] if index % 2 else part for index, part in enumerate(parts))
-    likely, others = map(set, (numbers.tolist() for numbers in json_lines(text)))
+    likely, others, plain, said = json_lines(text, 3)
+    likely, others = set(likely.tolist()), set(others.tolist())
+    told = dict(zip(plain.tolist(), said.split("\n"), strict=plain.size > 0))
+    assert not likely & others
+    assert not told.keys() & (likely | others)
     for number, line in enumerate(text.split("\n")):
         line = line.strip()
         try:
             is_json = bool(line) and json.JSONDecoder().raw_decode(line)[1] == len(line)
         except (ValueError, RecursionError):
             is_json = False
-        assert (number in likely | others) == bool(line)
-        assert not (number in likely and number in others)
-        assert number in likely or not is_json
+        assert (number in likely | others | told.keys()) == bool(line)
+        assert number not in others or not is_json
         # What is looked at twice is long, or has a number that JSON lacks.
         assert number not in likely or is_json or len(line) > 4000 or re.search("NaN|Infinity", line)
+        if number in told:
+            assert told[number] == as_told(json.loads(line), line) != ""
+
+
+def as_told(value, line):
+    if isinstance(value, str):
+        return value.strip()
+    assert isinstance(value, list | int | float)
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list) else line
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("1", "1"),
+        ("-0", "-0"),
+        ("1.50", "1.50"),
+        ('" é, [1] "', "é, [1]"),
+        ('[1,2 ,"a, b"]', '[1, 2, "a, b"]'),
+        ("[ [true,null] ]", "[[true, null]]"),
+    ],
+)
+def test_values_that_are_no_records_are_told_without_the_parser(line, told):
+    *_, plain, said = json_lines(f"{{}}\n{line}\n", 32)
+    assert (plain.tolist(), said) == ([1], told)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[-0]",
+        "[1.0]",
+        "[1e5]",
+        r'"a\nb"',
+        '[{"a":1,"a":2}]',
+        "[]",
+        '" "',
+        "null",
+        "[1,2,3,4]",
+        "[NaN]",
+        '"NaN" NaN',
+    ],
+)
+def test_values_that_the_parser_may_change_are_left_to_it(line):
+    assert json_lines(line, 3)[2].size == 0

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ai_os_diffusion.ingestion.document import Block, Remark, spans
 from ai_os_diffusion.ingestion.readers.outline import Outline
@@ -14,12 +19,14 @@ __all__ = ["JsonLinesReader"]
 
 _TEXT_FIELDS = ("text", "content", "body", "passage", "document")
 _TITLE_FIELDS = ("title", "heading", "name", "subject")
+_NAMED = frozenset(("id", *_TEXT_FIELDS, *_TITLE_FIELDS))
 # No sentence is a row of numbers this long: an embedding, a signal.
 _MAX_NUMBERS = 32
 # Values that are no records, in one block.
 _MAX_TOGETHER = 4096
 # Beyond so many blocks of such values in a piece, several come together.
 _MAX_APART = 8192
+_NO_LINE = sys.maxsize
 _ENCODER = json.JSONEncoder(ensure_ascii=False)
 
 
@@ -50,10 +57,17 @@ class JsonLinesReader:
         from ai_os_diffusion._native import json_lines
 
         lines = text.split("\n")
-        likely, others = json_lines(text)
+        likely, others, plain, told = json_lines(text, _MAX_NUMBERS)
         damaged = (others + first_line).tolist()
         values = _Values()
+        runs = _runs(plain, told)
+        start, run = next(runs)
+        blocks: list[Block] = []
+        self._is_readable |= plain.size > 0
         for index in likely.tolist():
+            while start < index:
+                blocks += values.extend(run, first_line + start)
+                start, run = next(runs)
             line, number = lines[index].strip(), first_line + index
             try:
                 record, end = self._decoder.raw_decode(line)
@@ -65,21 +79,25 @@ class JsonLinesReader:
             self._is_readable = True
             if isinstance(record, dict):
                 if record:
-                    yield from values.take()
-                    yield from self._record(record, line, number)
+                    blocks += values.take()
+                    blocks += self._record(record, line, number)
                 continue
             # A number is told as it is written.
             is_number = isinstance(record, (int, float))
             said = line if is_number else _tidy(self._told(record, line, number))
             if "\n" in said:
-                yield from values.take()
-                yield Block(said, number, number)
+                blocks += values.take()
+                blocks.append(Block(said, number, number))
             elif said:
-                yield from values.add(said, number)
-        yield from values.take()
+                blocks += values.add(said, number)
+        while run:
+            blocks += values.extend(run, first_line + start)
+            start, run = next(runs)
+        blocks += values.take()
         if damaged and not self._first:
             self._first = self._fault(lines[min(damaged) - first_line], min(damaged))
         self._damaged += damaged
+        return iter(blocks)
 
     def end(self) -> Iterator[Block]:
         """As `PieceReader.end`; nothing is left."""
@@ -110,22 +128,17 @@ class JsonLinesReader:
 
     def _record(self, record: Mapping[str, Any], line: str, number: int) -> Sequence[Block]:
         metadata: dict[str, Any] = {"record": number}
+        if _NAMED.isdisjoint(record):
+            said = self._fields_told(record, (), line, number)
+            return (Block(said, number, number, "prose", (), metadata),) if said else ()
         if isinstance(record.get("id"), (str, int)):
             metadata["record_id"] = record["id"]
         text = _first_said(record, _TEXT_FIELDS)
         title = _first_said(record, _TITLE_FIELDS) if text is not None else None
         own = (text, title, "id" if "record_id" in metadata else None)
-        rest = "\n".join(
-            [
-                f"{key}: {said}"
-                for key, value in record.items()
-                if key not in own and (said := self._told(value, line, number))
-            ]
-        )
-        texts = [_tidy(record[text])] if text is not None else []
-        blocks = [
-            Block(said, number, number, "prose", (), metadata) for said in (*texts, _tidy(rest)) if said
-        ]
+        said = self._fields_told(record, own, line, number)
+        texts = (_tidy(record[text]), said) if text is not None else (said,)
+        blocks = [Block(said, number, number, "prose", (), metadata) for said in texts if said]
         heading = _tidy(record[title]) if title is not None else ""
         if not heading:
             return blocks
@@ -133,6 +146,16 @@ class JsonLinesReader:
         written = Block(heading, number, number, "prose", (), metadata)
         titles = outline.title(0, " ".join(heading.split()), written)
         return [*titles, *map(outline.below, blocks), *outline.end()]
+
+    def _fields_told(
+        self, record: Mapping[str, Any], left_out: tuple[str | None, ...], line: str, number: int
+    ) -> str:
+        """The fields that say something, one a line."""
+        told: list[str] = []
+        for key, value in record.items():
+            if key not in left_out and (said := self._told(value, line, number)):
+                told.append(f"{key}: {said}")
+        return _tidy("\n".join(told))
 
     def _told(self, value: Any, line: str, number: int) -> str:
         """A value in words; the line as it stands where it is nested too deep to be told."""
@@ -178,6 +201,16 @@ class _Values:
         self._lines.append(said)
         return ended
 
+    def extend(self, said: list[str], number: int) -> Sequence[Block]:
+        """Take the values of lines that follow each other; returns the texts that end above or among them."""
+        ended: list[Block] = []
+        while said:
+            ended += self.add(said[0], number)
+            taken = 1 + _MAX_TOGETHER - len(self._lines)
+            self._lines += said[1:taken]
+            said, number = said[taken:], number + taken
+        return ended
+
     def take(self) -> Sequence[Block]:
         """The text that was gathered, if there is one; none is left."""
         lines, self._lines = self._lines, []
@@ -186,6 +219,15 @@ class _Values:
         self._found += 1
         last = self._first + len(lines) - 1
         return (Block("\n".join(lines), self._first, last, "code" if lines[1:] else "prose"),)
+
+
+def _runs(numbers: NDArray[np.int64], said: str) -> Iterator[tuple[int, list[str]]]:
+    """Values on lines that follow each other, with the number of the first; an empty run is the last."""
+    values = said.split("\n")
+    begins = [*np.flatnonzero(np.diff(numbers, prepend=-2) != 1).tolist(), len(numbers)]
+    for (begin, end), number in zip(pairwise(begins), numbers[begins[:-1]].tolist(), strict=True):
+        yield number, values[begin:end]
+    yield _NO_LINE, []
 
 
 def _fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -221,4 +263,6 @@ def _tidy(text: str) -> str:
     """
     if not text.isascii():
         text = text.encode("utf-8", "replace").decode("utf-8")
-    return text.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "").strip()
+    if "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return text.replace("\0", "").strip()
