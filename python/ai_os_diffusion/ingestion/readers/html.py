@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from itertools import groupby
-from operator import itemgetter
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import compress, groupby
+from operator import eq, itemgetter
 
 from ai_os_diffusion.ingestion.document import Block, BlockKind, Remark, RemarkKind, spans
 from ai_os_diffusion.ingestion.readers.outline import Outline
@@ -28,6 +28,7 @@ _LABELLED_INPUTS = frozenset("button reset submit".split())
 _TYPED_INPUTS = frozenset("checkbox color file hidden image password radio range".split())
 _NEVER_SHOWN = frozenset("datalist iframe noembed noframes script style template".split())
 _NOT_TEXT = frozenset("script style".split())
+_DRAWINGS = frozenset(("svg", "math"))
 _NO_DISPLAY = re.compile(r"(?:^|;)\s*(?:display\s*:\s*none|visibility\s*:\s*hidden)\b", re.IGNORECASE)
 _REASONS: Mapping[RemarkKind, str] = {
     "hidden": "marked as not shown",
@@ -42,6 +43,8 @@ _LIMITS = {
 # A text that is longer, or of more lines, is several blocks.
 _MAX_CHARS = 1 << 18
 _MAX_PIECES = 8192
+# Lines of a text that are taken at once where they all belong to one block.
+_TOGETHER = 1024
 
 _Event = tuple[int, str, int, "dict[str, str] | None"]
 
@@ -66,7 +69,7 @@ def read_html(text: str, name: str) -> tuple[list[Block], list[Remark]]:
     for skips_menus in (True, False):
         tree = HtmlTree(text)
         page = _Page(skips_menus=skips_menus)
-        blocks = list(page.read(tree))
+        blocks = page.read(tree)
         if blocks or not page.left_out["navigation"]:
             break
     remarks = [
@@ -92,42 +95,62 @@ class _Page:
         self._kind: BlockKind = "prose"
         self._drawing = 0
 
-    def read(self, events: Iterator[_Event]) -> Iterator[Block]:
+    def read(self, events: Iterator[_Event]) -> list[Block]:
         """Blocks of a page, in its order."""
+        blocks: list[Block] = []
         open_tags: list[str] = []
         for event, value, line, attributes in events:
             if event == 0:
-                yield from self._text(line, value)
+                blocks += self._text(line, value)
             elif event < 0:
-                yield from self._close(open_tags.pop())
+                blocks += self._close(open_tags.pop())
             elif value == "title" and not self._drawing:
-                yield from self._take_title(_inside(events), line)
-            elif (reason := self._why_not(value, attributes or {})) is not None:
+                blocks += self._take_title(_inside(events), line)
+            elif (reason := self._why_not(value, attributes)) is not None:
                 self._leave_out(reason, _inside(events), is_text=value not in _NOT_TEXT)
             else:
                 open_tags.append(value)
-                yield from self._open(value, attributes or {}, line)
-        yield from self._end_block()
-        yield from self._outline.end()
+                blocks += self._open(value, attributes, line)
+        blocks += self._end_block()
+        blocks += self._outline.end()
+        return blocks
 
-    def _text(self, line: int, text: str) -> Iterator[Block]:
+    def _text(self, line: int, text: str) -> Sequence[Block]:
         """Gather text; very much of it is several blocks, which end between words."""
         # Beyond the bound of nodes many lines come in one piece.
         parts = [text] if text.find("\n", 0, -1) < 0 else text.split("\n")
-        for number, part in enumerate(parts, line):
-            if len(self._pieces) >= _MAX_PIECES or self._chars >= _MAX_CHARS:
-                above, before = self._pieces[-1]
-                if number > above or before[-1:].isspace() or part[:1].isspace():
-                    yield from self._end_block(goes_on=True)
-            if part and (self._pieces or self._kind == "code" or not part.isspace()):
-                self._add(number, part)
+        blocks: list[Block] = []
+        for first in range(0, len(parts), _TOGETHER):
+            some = parts[first : first + _TOGETHER]
+            if len(some) > 1 and self._has_room(some):
+                lines = [(number, part) for number, part in enumerate(some, line + first) if part]
+                self._pieces += lines
+                self._chars += sum(map(len, some))
+                continue
+            for number, part in enumerate(some, line + first):
+                if len(self._pieces) >= _MAX_PIECES or self._chars >= _MAX_CHARS:
+                    above, before = self._pieces[-1]
+                    if number > above or before[-1:].isspace() or part[:1].isspace():
+                        blocks += self._end_block(goes_on=True)
+                if part and (self._pieces or self._kind == "code" or not part.isspace()):
+                    self._add(number, part)
+        return blocks
 
-    def _open(self, tag: str, attributes: Mapping[str, str], line: int) -> Iterator[Block]:
+    def _has_room(self, parts: Sequence[str]) -> bool:
+        """Whether a block takes all of these without a look at each."""
+        return bool(
+            (self._pieces or self._kind == "code")
+            and len(self._pieces) + len(parts) <= _MAX_PIECES
+            and self._chars + sum(map(len, parts)) < _MAX_CHARS
+        )
+
+    def _open(self, tag: str, attributes: Mapping[str, str] | None, line: int) -> Sequence[Block]:
+        blocks: Sequence[Block] = ()
         if tag in _HEADINGS:
-            yield from self._end_block()
+            blocks = self._end_block()
             self._heading = _HEADINGS[tag]
         elif tag in _BREAKS:
-            yield from self._end_block()
+            blocks = self._end_block()
             if tag in _AS_TYPED:
                 self._kind = "code"
             elif tag == "tr":
@@ -136,30 +159,40 @@ class _Page:
             self._add(line, " | " if self._pieces else "")
         elif tag in _GAPS:
             self._add(line, " ")
-        if tag in ("svg", "math"):
+        if tag in _DRAWINGS:
             self._drawing += 1
-        said = _said(tag, attributes)
+        said = _said(tag, attributes) if attributes else ""
         if said:
             self._add(line, f" {said} ")
+        return blocks
 
-    def _close(self, tag: str) -> Iterator[Block]:
+    def _close(self, tag: str) -> Sequence[Block]:
+        blocks: Sequence[Block] = ()
         if tag in _HEADINGS or tag in _BREAKS:
-            yield from self._end_block()
+            blocks = self._end_block()
         elif (tag in _CELLS or tag in _GAPS) and self._pieces:
             self._add(self._pieces[-1][0], " ")
-        if tag in ("svg", "math"):
+        if tag in _DRAWINGS:
             self._drawing -= 1
+        return blocks
 
-    def _take_title(self, inside: Iterator[_Event], line: int) -> Iterator[Block]:
+    def _take_title(self, inside: Iterator[_Event], line: int) -> Sequence[Block]:
         title = " ".join("".join(value for event, value, _, _ in inside if event == 0).split())
         if title and not self._title:
             self._title = title
-            yield from self._outline.title(0, title, Block(title, line, line))
-        elif title != self._title:
+            return self._outline.title(0, title, Block(title, line, line))
+        if title != self._title:
             self._add(line, f" {title} ")
+        return ()
 
-    def _why_not(self, tag: str, attributes: Mapping[str, str]) -> RemarkKind | None:
-        if tag in _NEVER_SHOWN or "hidden" in attributes or (tag == "dialog" and "open" not in attributes):
+    def _why_not(self, tag: str, attributes: Mapping[str, str] | None) -> RemarkKind | None:
+        if tag in _NEVER_SHOWN:
+            return "hidden"
+        if tag == "nav" and self._skips_menus and not attributes:
+            return "navigation"
+        if not attributes:
+            return "hidden" if tag == "dialog" else None
+        if "hidden" in attributes or (tag == "dialog" and "open" not in attributes):
             return "hidden"
         if "style" in attributes and _NO_DISPLAY.search(attributes["style"]):
             return "hidden"
@@ -187,26 +220,25 @@ class _Page:
             self._pieces = [(number, "".join([text for _, text in pieces])) for number, pieces in lines]
             self._most = 2 * max(len(self._pieces), _MAX_PIECES)
 
-    def _end_block(self, *, goes_on: bool = False) -> Iterator[Block]:
+    def _end_block(self, *, goes_on: bool = False) -> Sequence[Block]:
         """Turn the pieces gathered so far into a block; the next one goes on with it."""
         pieces, kind, level = self._pieces, self._kind, self._heading
         if not goes_on:
             self._kind, self._heading = "prose", 0
         elif level:
-            return
+            return ()
         if not pieces:
-            return
+            return ()
         self._pieces, self._chars = [], 0
         block = _joined(pieces, kind)
         if block is None:
-            return
+            return ()
         if not level:
-            yield self._outline.below(block)
-            return
+            return (self._outline.below(block),)
         heading = " ".join(block.text.split())
         # A page's title mostly repeats its first heading; what the title says needs no saying again.
         is_said = level == 1 and heading in self._title
-        yield from self._outline.title(level, "" if is_said else heading, block)
+        return self._outline.title(level, "" if is_said else heading, block)
 
 
 def _inside(events: Iterator[_Event]) -> Iterator[_Event]:
@@ -235,26 +267,30 @@ def _said(tag: str, attributes: Mapping[str, str]) -> str:
 
 def _joined(pieces: list[tuple[int, str]], kind: BlockKind) -> Block | None:
     """Pieces of lines as one block, or None when nothing is written in them."""
-    tidy = str.rstrip if kind == "code" else _in_one_line
-    kept: dict[int, str] = {}
+    if len(pieces) == 1 and kind == "prose":
+        number, text = pieces[0]
+        text = " ".join(text.split())
+        return Block(text, number, number) if text else None
     # Text is moved out of tables, before what was written above it.
-    for number, line in groupby(sorted(pieces, key=_number), key=_number):
-        kept[number] = tidy("".join([text for _, text in line]))
-    numbers = [number for number, text in kept.items() if text.strip(" |" if kind == "row" else None)]
-    if not numbers:
+    pieces.sort(key=_number)
+    numbers, texts = [number for number, _ in pieces], [text for _, text in pieces]
+    if any(map(eq, numbers, numbers[1:])):
+        lines = {number: [text for _, text in line] for number, line in groupby(pieces, key=_number)}
+        numbers, texts = list(lines), list(map("".join, lines.values()))
+    texts = list(map(str.rstrip, texts) if kind == "code" else map(" ".join, map(str.split, texts)))
+    said = [bool(text.strip(" |")) for text in texts] if kind == "row" else texts
+    if not any(said):
         return None
-    first, last = numbers[0], numbers[-1]
+    kept, written = list(compress(numbers, said)), list(compress(texts, said))
+    first, last = kept[0], kept[-1]
     if kind == "code":
-        text = "\n".join(kept.get(number, "") for number in range(first, last + 1))
+        line_of = dict(zip(kept, written, strict=True))
+        text = "\n".join([line_of.get(number, "") for number in range(first, last + 1)])
     elif kind == "row":
-        text = " ".join(" ".join(kept[number] for number in numbers).strip(" |").split())
+        text = " ".join(" ".join(written).strip(" |").split())
     else:
-        text = "\n".join(kept[number] for number in numbers)
+        text = "\n".join(written)
     return Block(text, first, last, kind)
 
 
 _number = itemgetter(0)
-
-
-def _in_one_line(text: str) -> str:
-    return " ".join(text.split())

@@ -49,11 +49,12 @@ class MarkdownReader:
 
     def read(self, text: str, first_line: int = 1) -> Iterator[Block]:
         """As `PieceReader.read`."""
+        blocks: list[Block] = []
         if not self._line:
             self._line = first_line
             end, front = _front_matter(text)
             if end:
-                yield from self._front_blocks(text[:end], front)
+                blocks += self._front_blocks(text[:end], front)
                 self._line += text.count("\n", 0, end) + 1
                 text = text[end + 1 :]
         # The last line may go on in the next piece, behind its white space, of which a page is enough.
@@ -62,9 +63,10 @@ class MarkdownReader:
         self._held += "\n".join([*map(str.rstrip, lines), written])
         self._spaces = last[len(written) :][:_MAX_SPACES]
         while len(self._held) >= _MAX_PIECE_CHARS:
-            yield from self._piece(self._held[:_MAX_PIECE_CHARS], is_whole=False)
+            blocks += self._piece(self._held[:_MAX_PIECE_CHARS], is_whole=False)
         if len(self._held) > self._wanted:
-            yield from self._piece(self._held, is_whole=False)
+            blocks += self._piece(self._held, is_whole=False)
+        return iter(blocks)
 
     def end(self) -> Iterator[Block]:
         """Yields the last block, and a title that has nothing below."""
@@ -76,7 +78,7 @@ class MarkdownReader:
         cut, self._cut = self._cut, []
         return [Remark("limit", _CUT, lines=tuple((line, line) for line in cut))] if cut else []
 
-    def _piece(self, text: str, *, is_whole: bool) -> Iterator[Block]:
+    def _piece(self, text: str, *, is_whole: bool) -> list[Block]:
         """The blocks of a piece with which what is held begins; they are held no longer."""
         from ai_os_diffusion._native import blocks_of_markdown
 
@@ -85,19 +87,23 @@ class MarkdownReader:
             text = text[: text.rfind("\n") + 1 or text.rfind(" ") + 1] or text
             self._cut.append(self._line + text.count("\n"))
             places, titles, end = blocks_of_markdown(text, True, _MAX_BLOCKS)
-        headings = iter(titles.split("\n"))
-        for kind, start, stop, line, last_line in places.tolist():
-            block = Block(
-                text[start:stop], self._line + line, self._line + last_line, _KINDS.get(kind, "prose")
-            )
+        blocks: list[Block] = []
+        outline, headings = self._outline, iter(titles.split("\n"))
+        places[:, 3:] += self._line
+        # Columns: a list for each row would take longer than the rest.
+        for kind, start, stop, line, last_line in zip(*places.T.tolist(), strict=True):
+            written = text[start:stop]
             if kind not in _KINDS:
-                yield from self._outline.title(kind, " ".join(next(headings).split()), block)
-            elif kind != _HTML or not _is_comment(block.text):
-                yield self._outline.below(block)
+                block = Block(written, line, last_line)
+                blocks += outline.title(kind, " ".join(next(headings).split()), block)
+            elif kind != _HTML or not _is_comment(written):
+                block = Block(written, line, last_line, _KINDS[kind], outline.headings)
+                blocks.append(outline.below(block))
         self._line += text.count("\n", 0, end)
         self._held = self._held[end:]
         # However long a block is, it is looked through about twice.
         self._wanted = 2 * (len(text) - end)
+        return blocks
 
     def _front_blocks(self, written: str, front: dict[Any, Any]) -> Iterator[Block]:
         lines = [line.rstrip() for line in written.split("\n")[1:-1]]

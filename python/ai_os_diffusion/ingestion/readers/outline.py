@@ -38,12 +38,14 @@ class Outline:
             Titles that must be blocks.
         """
         must: tuple[Block, ...] = ()
-        if self._bare is not None and level <= self._levels[-1]:
-            must = (self._bare,)
-            self._bare = None
-        while self._levels and self._levels[-1] >= level:
-            self._levels.pop()
-        self.headings = self.headings[: len(self._levels)]
+        levels, bare = self._levels, self._bare
+        if levels and levels[-1] >= level:
+            if bare is not None:
+                must = (bare,)
+                self._bare = None
+            while levels and levels[-1] >= level:
+                levels.pop()
+            self.headings = self.headings[: len(levels)]
         if not heading:
             return must
         block = self._placed(block)
@@ -53,7 +55,7 @@ class Outline:
             self._bare = None
         else:
             self._bare = block
-        self._levels.append(level)
+        levels.append(level)
         self.headings = (*self.headings, heading)
         return must
 
