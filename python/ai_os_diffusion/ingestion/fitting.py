@@ -25,27 +25,30 @@ def fit(document: Document) -> Document:
     Args:
         document: as a reader made it.
     """
-    blocks: list[Block] = []
+    fitted: dict[int, Block] = {}
     cut: list[int] = []
-    titles: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
-    for block in document.blocks:
-        if block.headings != titles[0]:
-            titles = block.headings, _fit_headings(block.headings)
-            if titles[0] != titles[1]:
+    above: tuple[str, ...] = ()
+    titles, is_whole = above, True
+    for index, block in enumerate(document.blocks):
+        if block.headings != above:
+            above = block.headings
+            titles = _fit_headings(above)
+            is_whole = titles == above
+            if not is_whole:
                 cut.append(block.line)
-        metadata = _fit_metadata(block.metadata) if block.metadata else block.metadata
-        if metadata != block.metadata:
+        known = block.metadata
+        metadata = _fit_metadata(known) if known else known
+        is_cut = metadata is not known and metadata != known
+        if is_cut:
             cut.append(block.line)
-        if titles[1] != block.headings or metadata != block.metadata:
-            block = block._replace(headings=titles[1], metadata=metadata)
-        blocks.append(block)
-    remarks = list(document.remarks)
-    if cut:
-        reason = (
-            f"a title is kept to {_MAX_HEADING_CHARS} characters, what else is known of a passage to 2 kB"
-        )
-        remarks.append(Remark("limit", reason, lines=spans(cut)))
-    return replace(document, blocks=tuple(blocks), remarks=tuple(remarks))
+        if is_cut or not is_whole:
+            fitted[index] = block._replace(headings=titles, metadata=metadata)
+    if not cut:
+        return document
+    blocks = [fitted.get(index, block) for index, block in enumerate(document.blocks)]
+    reason = f"a title is kept to {_MAX_HEADING_CHARS} characters, what else is known of a passage to 2 kB"
+    remark = Remark("limit", reason, lines=spans(cut))
+    return replace(document, blocks=tuple(blocks), remarks=(*document.remarks, remark))
 
 
 def _fit_headings(headings: tuple[str, ...]) -> tuple[str, ...]:

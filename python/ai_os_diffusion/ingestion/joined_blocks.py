@@ -30,10 +30,12 @@ def joined_block(blocks: Sequence[Block]) -> Block:
 def _written(blocks: Sequence[Block]) -> list[str]:
     """The texts of blocks and what stands between them, in turn."""
     # A blank line where the source has one, none between rows of a table.
-    written = [blocks[0].text.rstrip()]
-    for above, below in pairwise(blocks):
-        is_near = below.line - above.end_line < 2 or above.kind == below.kind == "row"
-        written += "\n" if is_near else "\n\n", below.text.rstrip()
+    gaps = [
+        "\n" if below.line - above.end_line < 2 or above.kind == below.kind == "row" else "\n\n"
+        for above, below in pairwise(blocks)
+    ]
+    written = [""] * (2 * len(blocks) - 1)
+    written[::2], written[1::2] = [block.text.rstrip() for block in blocks], gaps
     return written
 
 
