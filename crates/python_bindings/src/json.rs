@@ -7,9 +7,9 @@ use serde::de::IgnoredAny;
 type PyNumbers<'py> = Bound<'py, PyArray1<i64>>;
 type PyLines<'py> = (PyNumbers<'py>, PyNumbers<'py>, PyNumbers<'py>, String);
 
-/// Lines longer than this, and values nested deeper, are left to the parser, which has limits of its own.
+/// Lines longer than this, and lists of more lists, are left to the parser, which has limits of its own.
 const MAX_BYTES: usize = 4000;
-const MAX_DEPTH: usize = 64;
+const MAX_LISTS: usize = 64;
 
 /// Lines of a text, from 0: those that may be one JSON value each, those that are none, and those that are values
 /// that are written here, with these, one a line. Blank ones are nowhere.
@@ -80,7 +80,7 @@ fn write_plain(line: &str, most_values: usize, written: &mut String) -> bool {
 
 /// Appends a list with one space behind each comma.
 fn write_list(line: &str, most_values: usize, written: &mut String) -> bool {
-    let (mut depth, mut values) = (0, 1);
+    let (mut lists, mut values) = (0, 1);
     let mut rest = line;
     while let Some(first) = rest.bytes().next() {
         let length = match first {
@@ -105,8 +105,8 @@ fn write_list(line: &str, most_values: usize, written: &mut String) -> bool {
             b'-' | b'0'..=b'9' if token == "-0" || token.contains(['.', 'e', 'E']) => return false,
             _ => written.push_str(token),
         }
-        depth += usize::from(first == b'[');
-        if depth > MAX_DEPTH {
+        lists += usize::from(first == b'[');
+        if lists > MAX_LISTS {
             return false;
         }
         rest = after;

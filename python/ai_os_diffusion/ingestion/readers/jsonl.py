@@ -203,12 +203,13 @@ class _Values:
 
     def extend(self, said: list[str], number: int) -> Sequence[Block]:
         """Take the values of lines that follow each other; returns the texts that end above or among them."""
-        ended: list[Block] = []
-        while said:
-            ended += self.add(said[0], number)
+        ended = self.add(said[0], number)
+        while len(said) > 1:
             taken = 1 + _MAX_TOGETHER - len(self._lines)
             self._lines += said[1:taken]
             said, number = said[taken:], number + taken
+            if said:
+                ended = [*ended, *self.add(said[0], number)]
         return ended
 
     def take(self) -> Sequence[Block]:
