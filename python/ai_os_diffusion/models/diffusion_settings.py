@@ -59,6 +59,7 @@ class DiffusionSettings:
         declines: what it writes where passages do not answer a question; None if it was not trained to.
         verdicts: what its answers begin with where a reason follows ("Yes: ").
         uncertainty: a `Calibration` of texts that it writes; None where none was fitted.
+        fill_uncertainty: one of the values that it writes into a template.
     """
 
     mask_id: int
@@ -75,6 +76,7 @@ class DiffusionSettings:
     declines: str | None = None
     verdicts: tuple[str, ...] = ()
     uncertainty: Mapping[str, Any] | None = None
+    fill_uncertainty: Mapping[str, Any] | None = None
 
     @classmethod
     def of(cls, config: Mapping[str, Any], place: str, vocab_size: int) -> DiffusionSettings:
@@ -126,6 +128,7 @@ class DiffusionSettings:
             declines=values.maybe_text("declines"),
             verdicts=tuple(values.texts("verdicts")) if "verdicts" in values else (),
             uncertainty=_mapping(values, "uncertainty"),
+            fill_uncertainty=_mapping(values, "fill_uncertainty"),
         )
 
     @classmethod

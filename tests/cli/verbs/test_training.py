@@ -99,7 +99,7 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(command, recipe, tmp_path):
     for _ in range(2):
         # What was read ahead with the first lines is of the same reader: communicate() would not see it.
         with (
-            open(tmp_path / "errors", "w+") as errors,
+            (tmp_path / "errors").open("w+") as errors,
             subprocess.Popen(words, stdout=subprocess.PIPE, stderr=errors, text=True) as run,
         ):
             lines = [run.stdout.readline(), run.stdout.readline()]

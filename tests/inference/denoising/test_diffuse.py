@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -17,23 +16,11 @@ from ai_os_diffusion.inference.denoising.answer_evidence import answer_evidence
 from ai_os_diffusion.inference.denoising.diffusion_options import SAMPLERS
 from ai_os_diffusion.inference.denoising.progress import Progress
 from ai_os_diffusion.inference.denoising.session_denoiser import SessionDenoiser
-from ai_os_diffusion.models.cards import Card, CardDescription
-from ai_os_diffusion.models.cards.description import Base
 from ai_os_diffusion.models.diffusion_settings import DiffusionSettings
 from ai_os_diffusion.utils.errors import ConfigurationError, InferenceError, ModelLoadError, SamplingError
+from support.diffusion_cards import CONFIG, END, MASK, NULL, card
 
-MASK, NULL, END = 260, 259, 258
-CONFIG = {"mask_id": MASK, "null_id": NULL, "block_length": 8, "threshold": 0.02}
 CONTEXT = ["The house is red.", "Ann lives in {context} it."]
-
-
-def card(engine: ArrowEngine, path: Path, config=CONFIG, name="writes") -> Card:
-    """A card that replaces the last norm."""
-    digest = engine.metadata.source.get("weights_sha256", "0" * 64)
-    base = Base("tiny", engine.metadata.architecture, digest)
-    about = CardDescription(name, "diffusion", base, 0, 1.0, config=config)
-    norm = np.random.default_rng(3).normal(size=engine.dimension).astype(np.float32) * 4
-    return Card.write(path, about, [("model.norm.weight", norm)])
 
 
 @pytest.fixture(scope="module", params=["native", pytest.param("torch", marks=pytest.mark.torch)])

@@ -30,6 +30,9 @@ class CanvasPlan:
         unguided: as in `DiffusionRequest`.
         candidates: as in `DiffusionRequest`.
         context: of an answer, the passages of its prompt as one text; None without any.
+        fill_evidence: of what is filled from a context, what else bears on its being right, by the index of
+            the gap and what stands in it.
+        may_be_empty: for each gap whether nothing need stand in it; empty for none.
         memories: what the prompt was told from memory.
         by_token: write one token a pass unless told otherwise: given text behind a gap is no answer's end.
         is_valid: whether what stands in the gaps is what was asked for.
@@ -45,6 +48,8 @@ class CanvasPlan:
     unguided: Ids | None = None
     candidates: Mapping[int, Candidates] = field(default_factory=dict)
     context: str | None = None
+    fill_evidence: Callable[[int, str], dict[str, float]] | None = None
+    may_be_empty: tuple[bool, ...] = ()
     memories: tuple[Recalled, ...] = ()
     by_token: bool = False
     is_valid: Callable[[list[str]], bool] = lambda fills: True  # noqa: ARG005

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,6 @@ from ai_os_diffusion.diffusion import (
     Calibration,
     DiffusionCore,
     DiffusionRequest,
-    Trajectory,
     UncertaintyEstimator,
     Written,
 )
@@ -28,6 +28,7 @@ from ai_os_diffusion.inference.denoising.diffusion_text import (
     DiffusionStep,
     DiffusionStream,
     DiffusionTimings,
+    Fill,
     TokenAlternative,
 )
 from ai_os_diffusion.inference.denoising.forms.slot_tokens import SlotTokens
@@ -50,6 +51,7 @@ Ids = NDArray[np.int32]
 Context = str | Sequence[str]
 
 _ASKED = "Fill in the template."
+_LIKELIER = 0.5
 _MAX_FILL = 8
 
 
@@ -78,11 +80,8 @@ class Diffuser:
     ) -> None:
         self._core, self._cards, self._tokenizer, self.settings = core, cards, tokenizer, settings
         self.end_ids = frozenset(settings.end_ids) or end_ids
-        self._estimator = (
-            None
-            if settings.uncertainty is None
-            else UncertaintyEstimator(Calibration.of(settings.uncertainty))
-        )
+        self._estimator = _estimator(settings.uncertainty)
+        self._fill_estimator = _estimator(settings.fill_uncertainty)
 
     def plan(
         self,
@@ -104,6 +103,10 @@ class Diffuser:
             raise SamplingError("max_fill belongs to infill and template: it is the room of a gap")
         if (infill is not None or template is not None) and options.max_tokens is not None:
             raise SamplingError("max_tokens is for a text without gaps; max_fill is the room of a gap")
+        if not options.may_decline and not options.extractive and template is None:
+            raise SamplingError(
+                "may_decline belongs to extractive and template: elsewhere it is the model that declines"
+            )
         if infill is not None:
             plan = self._infill(prompt, context, infill, _MAX_FILL if max_fill is None else max_fill)
         elif template is not None:
@@ -133,9 +136,7 @@ class Diffuser:
     def stream(self, plan: CanvasPlan, options: DiffusionOptions) -> DiffusionStream:
         """Write a text pass by pass."""
         progress = Progress(plan, options.own_seed)
-        return DiffusionStream(
-            self._steps(progress, options), lambda: self._result(progress, options.alternatives)
-        )
+        return DiffusionStream(self._steps(progress, options), lambda: self._result(progress, options))
 
     def _request(self, plan: CanvasPlan, options: DiffusionOptions, seed: int) -> DiffusionRequest:
         return DiffusionRequest(
@@ -205,12 +206,18 @@ class Diffuser:
         ids = progress.joined("ids")
         return [self._tokenizer.decode(ids[rows]) for rows, _ in self._rows(progress)]
 
-    def _result(self, progress: Progress, alternatives: int) -> Diffusion:
+    def _result(self, progress: Progress, options: DiffusionOptions) -> Diffusion:
         plan, written = progress.plan, progress.written
-        fills, rows = self._fills(progress), self._rows(progress)
+        rows = self._rows(progress)
+        fills = self._judged(progress, [own for _, own in rows])
+        may_decline = plan.may_be_empty if options.may_decline else ()
+        believed = [
+            "" if may_be_empty and (fill.uncertainty or 0.0) > _LIKELIER else fill
+            for fill, may_be_empty in zip_longest(fills, may_decline)
+        ]
         is_whole = len(written.canvases) == len(plan.blocks) and not progress.joined("is_open").any()
         is_done = written.is_ended or is_whole
-        text, value = plan.result(fills) if is_done or plan.stops else ("".join(fills), None)
+        text, value = plan.result(believed) if is_done or plan.stops else ("".join(fills), None)
         kept = np.concatenate([own for own, _ in rows])
         counted = np.concatenate([own for _, own in rows])
         confidence, top_ids, top = progress.joined("confidence"), *progress.alternatives
@@ -224,17 +231,12 @@ class Diffuser:
             [
                 TokenAlternative(self._token(id), id, share)
                 for id, share in zip(top_ids[row].tolist(), top[row].tolist(), strict=True)
-            ][:alternatives]
+            ][: options.alternatives]
             for row in kept
         ]
         found.fills, found.value, found.steps = fills, value, written.passes
         found.log_confidence = float(np.log(np.maximum(confidence[counted], 1e-30), dtype=np.float64).sum())
-        found.trajectory = trajectory = Trajectory(
-            confidence[counted],
-            progress.joined("entropy")[counted],
-            written.passes,
-            int(progress.joined("revisions").sum()),
-        )
+        found.trajectory = trajectory = progress.trajectory(counted)
         found.evidence = {} if plan.context is None else answer_evidence(text, plan.context, self.settings)
         found.uncertainty = (
             self._estimator(trajectory, **found.evidence) if self._estimator and found.evidence else None
@@ -248,6 +250,18 @@ class Diffuser:
         found.prompt_tokens, found.seed = plan.prompt_tokens, progress.seed
         found.timings = DiffusionTimings(written.read_s, written.write_s)
         return found
+
+    def _judged(self, progress: Progress, rows: Sequence[NDArray[np.int64]]) -> list[Fill]:
+        """What stands in the gaps, with what is known of its being right."""
+        evidence, estimator, fills = progress.plan.fill_evidence, self._fill_estimator, []
+        for index, (text, own) in enumerate(zip(self._fills(progress), rows, strict=True)):
+            fill = Fill(text)
+            fill.trajectory = progress.trajectory(own)
+            fill.evidence = evidence(index, text) if evidence and text else {}
+            if estimator and fill.evidence:
+                fill.uncertainty = estimator(fill.trajectory, **fill.evidence)
+            fills.append(fill)
+        return fills
 
     def _text(self, prompt: Any, context: Context | None, options: DiffusionOptions) -> CanvasPlan:
         wanted = options.max_tokens or options.block_length or self.settings.block_length
@@ -333,6 +347,7 @@ class Diffuser:
             self._encode,
             self.settings.mask_id,
             max_fill,
+            notes or prompt or "",
         )
 
     def _prompt(self, prompt: str | Sequence[Message] | None, context: Context | None) -> Ids:
@@ -373,6 +388,10 @@ class Diffuser:
             None if id == self.settings.mask_id else "" if id in nothing else self._token(id)
             for id in ids.tolist()
         ]
+
+
+def _estimator(calibration: Mapping[str, Any] | None) -> UncertaintyEstimator | None:
+    return None if calibration is None else UncertaintyEstimator(Calibration.of(calibration))
 
 
 _NO_IDS = np.zeros(0, np.int32)

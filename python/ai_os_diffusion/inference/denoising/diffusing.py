@@ -48,7 +48,8 @@ class DiffuseOptions(TypedDict, total=False):
         alternatives: most probable tokens to tell for each position.
         extractive: hold the answer to runs of words that stand in `context`, or to declining where the model
             knows how to.
-        may_decline: of an extractive answer; False where it is known to stand there.
+        may_decline: of an extractive answer, or of a template, whose values stay empty where what was written
+            is likelier wrong than right; False where it is known that all stands there.
         cache: of a model in which all of a text sees all: "none" reads the whole text in every pass; "prefix"
             keeps the keys of the text before a block as they were in its first pass, "dual" those behind it
             too. By default the model's. It saves most of the time of a long text and changes what is written

@@ -84,8 +84,6 @@ class DiffusionOptions:
             raise SamplingError(f"threshold is {self.threshold!r}, expected 0 to 1")
         if self.threshold is not None and self.sampler not in (None, "threshold"):
             raise SamplingError(f"threshold belongs to the sampler 'threshold', not to {self.sampler!r}")
-        if not self.may_decline and not self.extractive:
-            raise SamplingError("may_decline belongs to extractive: elsewhere it is the model that declines")
         if self.extractive and (self.num_steps is not None or self.sampler in _IN_STEPS):
             raise SamplingError(
                 "extractive decides how many tokens a pass can commit, and num_steps does too; "

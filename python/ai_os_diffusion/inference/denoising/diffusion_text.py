@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from ai_os_diffusion.diffusion import Recalled, Trajectory
 from ai_os_diffusion.inference.generation.generation_stream import Generation, Timings
 
-__all__ = ["Diffusion", "DiffusionStep", "DiffusionStream", "DiffusionTimings", "TokenAlternative"]
+__all__ = ["Diffusion", "DiffusionStep", "DiffusionStream", "DiffusionTimings", "Fill", "TokenAlternative"]
 
 
 class DiffusionTimings(Timings):
@@ -34,6 +35,22 @@ class TokenAlternative(NamedTuple):
     token: str
     id: int
     probability: float
+
+
+class Fill(str):
+    """What was written into a gap or slot, which is a `str`, and how it came about.
+
+    Attributes:
+        trajectory: how it was written.
+        evidence: of a value that a template was filled with from a text, what else bears on its being right,
+            as `quoted`, how much of it stands there.
+        uncertainty: of such a value the probability that it is wrong; None of another text, and where
+            the model has no calibration.
+    """
+
+    trajectory: Trajectory = Trajectory(())
+    evidence: Mapping[str, float] = MappingProxyType({})
+    uncertainty: float | None = None
 
 
 class Diffusion(Generation):
@@ -67,7 +84,7 @@ class Diffusion(Generation):
     confidences: list[float]
     entropies: list[float]
     alternatives: list[list[TokenAlternative]]
-    fills: list[str]
+    fills: list[Fill]
     value: Any
     steps: int
     log_confidence: float
@@ -84,7 +101,7 @@ class Diffusion(Generation):
         found.__dict__.update(self.__dict__)
         for name in ("tokens", "logprobs", "confidences", "entropies", "alternatives"):
             setattr(found, name, getattr(self, name)[:tokens])
-        found.fills = [text]
+        found.fills = [Fill(text)]
         return found
 
     def to_dict(self) -> dict[str, Any]:
@@ -100,12 +117,17 @@ class Diffusion(Generation):
             "tokens": tokens,
             "alternatives": [[one._asdict() for one in place] for place in self.alternatives],
             "steps": self.steps,
-            "uncertainty": None if self.uncertainty is None else round(self.uncertainty, 6),
+            "uncertainty": _rounded(self.uncertainty),
+            "fill_uncertainties": [_rounded(fill.uncertainty) for fill in self.fills],
             "finish_reason": self.finish_reason,
             "prompt_tokens": self.prompt_tokens,
             "seed": self.seed,
             "timings": {"read_s": self.timings.read_s, "write_s": self.timings.write_s},
         }
+
+
+def _rounded(probability: float | None) -> float | None:
+    return None if probability is None else round(probability, 6)
 
 
 class DiffusionStep(NamedTuple):

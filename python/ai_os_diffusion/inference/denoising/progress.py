@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ai_os_diffusion.diffusion import Written
+from ai_os_diffusion.diffusion import Trajectory, Written
 from ai_os_diffusion.inference.denoising.canvas_plan import CanvasPlan
 
 __all__ = ["Progress"]
@@ -23,6 +23,15 @@ class Progress:
         """An attribute of all canvases, one behind the other; at first those of the first block."""
         parts = [getattr(canvas, name) for canvas in self.written.canvases]
         return np.concatenate(parts) if parts else np.zeros(0, np.int32)
+
+    def trajectory(self, rows: NDArray[np.int64]) -> Trajectory:
+        """How what stands in some positions was written."""
+        return Trajectory(
+            self.joined("confidence")[rows],
+            self.joined("entropy")[rows],
+            self.written.passes,
+            int(self.joined("revisions")[rows].sum()),
+        )
 
     @property
     def alternatives(self) -> tuple[NDArray[np.int32], NDArray[np.float32]]:

@@ -11,9 +11,10 @@ from typing import Any
 
 from ai_os_diffusion.utils.errors import SamplingError
 
-__all__ = ["ABSENT", "Slot"]
+__all__ = ["ABSENT", "SEPARATOR", "Slot"]
 
-_SEPARATOR = re.compile(r'"\s*,\s*"')
+SEPARATOR = re.compile(r'"\s*,\s*"')
+"""Parts what is written for the values of a list."""
 _NUMBERS: Mapping[str, re.Pattern[str]] = {
     "integer": re.compile(r"-?\d+"),
     "number": re.compile(r"-?\d+(?:\.\d+)?"),
@@ -76,7 +77,7 @@ class Slot:
         """
         text = written.strip()
         if self.is_list:
-            parts = [part.strip() for part in _SEPARATOR.split(text)]
+            parts = [part.strip() for part in SEPARATOR.split(text)]
             found = [self._scalar(part) for part in parts if part and self._is_scalar(part)]
             found = list({_key(one): one for one in found}.values()) if self.is_set else found
             return ABSENT if not found and self.is_optional else found[: self.most]

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ai_os_diffusion.inference.denoising.canvas_plan import CanvasPlan
+from ai_os_diffusion.inference.denoising.forms.slot_evidence import slot_evidence
 from ai_os_diffusion.inference.denoising.forms.slot_tokens import SlotTokens
 from ai_os_diffusion.inference.denoising.forms.template import Template
 from ai_os_diffusion.inference.denoising.gaps import GappedText
@@ -29,6 +30,7 @@ def template_plan(
     encode: Callable[[str], Ids],
     mask_id: int,
     max_fill: int | None,
+    notes: str,
 ) -> CanvasPlan:
     """Lay out a template.
 
@@ -39,6 +41,7 @@ def template_plan(
         encode: makes ids of given text.
         mask_id: the token of an open position.
         max_fill: positions of a slot, by default 12; never fewer than its longest option has.
+        notes: what it is filled from.
     """
     room = _MAX_SLOT if max_fill is None else max_fill
     rooms = [max(room, tokens.longest(slot)) for slot in template.slots]
@@ -51,6 +54,9 @@ def template_plan(
 
     def is_valid(fills: list[str]) -> bool:
         return all(slot.is_value(text) for slot, text in zip(template.slots, fills, strict=True))
+
+    def evidence(index: int, text: str) -> dict[str, float]:
+        return slot_evidence(template.slots[index], text, notes)
 
     # A minus without a number behind it is none: then it is written once more, without.
     plan, fallback = (
@@ -66,6 +72,8 @@ def template_plan(
                 for place, choices in tokens.allowed(slot, end - begin, minus=minus)
             },
             is_valid=is_valid,
+            fill_evidence=evidence if notes else None,
+            may_be_empty=tuple(slot.may_be_empty for slot in template.slots),
         )
         for minus in (True, False)
     )
