@@ -1,8 +1,8 @@
 """Gaps in plain text, filled by a diffusion card and left to right: `infill.py CARD [--limit N]`.
 
 CARD is its safetensors file, converted here as `aios convert` does, or the card itself. The texts of
-`beyond_pointing/infill.jsonl` were written for this. First `engine.diffuse(infill=...)` has room for as many
-tokens as are missing, and may leave some of it empty, against as many that the same decoder writes without
+`beyond_pointing/infill.jsonl` were written for this. First `engine.diffuse(infill=...)` fills gaps with as
+many tokens as are missing (`min_fill` and `max_fill`), against as many that the same decoder writes without
 the card behind what stands before the gap. Then gaps of 1 to 6 tokens are drawn in the same texts, and their
 length is not told. Perplexity is that of the completed text under the decoder without the card.
 """
@@ -84,12 +84,15 @@ class Bench:
         return self._engine.tokenizer.encode(text, padding=False, split_special_tokens=True).flat_ids
 
     def by_diffusion(self, gaps: Sequence[Gap], room: int | None, **settings: Any) -> Filled:
-        """Fill by `engine.diffuse`; room None is as much as is missing."""
+        """Fill by `engine.diffuse`; room None is as much as is missing, neither more nor less."""
         found = Filled()
         for gap in gaps:
             length = len(self.encode(gap.missing)) if room is None else room
+            least = length if room is None else 0
             begun = time.perf_counter()
-            said = self._engine.diffuse(infill=f"{gap.before}{{}}{gap.after}", max_fill=length, **settings)
+            said = self._engine.diffuse(
+                infill=f"{gap.before}{{}}{gap.after}", min_fill=least, max_fill=length, **settings
+            )
             found.seconds += time.perf_counter() - begun
             found.passes += said.steps
             self._judge(found, gap, said.fills[0], said.tokens)
@@ -172,10 +175,10 @@ def main() -> None:
         bench = Bench(engine)
         unknown = list(drawn(gaps, bench))
         ways = {
-            "room as long, one token a pass": lambda: bench.by_diffusion(gaps, None),
+            "as many tokens, one a pass": lambda: bench.by_diffusion(gaps, None),
             "as many tokens, left to right": lambda: bench.left_to_right(gaps),
             "length not told, one token a pass": lambda: bench.by_diffusion(unknown, options.room),
-            "room as long, one pass": lambda: bench.by_diffusion(gaps, None, num_steps=1),
+            "as many tokens, one pass": lambda: bench.by_diffusion(gaps, None, num_steps=1),
         }
         figures = {}
         for name, fill in ways.items():

@@ -106,3 +106,9 @@ def test_what_is_no_calibration_is_refused(config):
 def test_texts_of_one_kind_teach_nothing(wrong):
     with pytest.raises(ConfigurationError, match="right ones and wrong ones"):
         Calibration.fit([{"length": 1.0}, {"length": 2.0}], wrong)
+
+
+def test_a_feature_that_is_always_the_same_tells_nothing():
+    # The deviation of three times .1 is not 0, and what differs from it would count for anything.
+    examples = [{"surprise": float(n), "length": 0.1} for n in range(3)]
+    assert set(Calibration.fit(examples, [False, True, True]).features) == {"surprise"}

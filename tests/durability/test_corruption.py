@@ -154,7 +154,10 @@ def test_a_flipped_bit_in_the_last_commit_of_a_crash_is_no_silent_loss(tmp_path,
     ends = []
     for i in range(4):
         store.save_many(
-            [{"memory_id": f"m{i}-{j}", "content": content(j), "embedding": one_hot[j % 2]} for j in range(i + 1)]
+            [
+                {"memory_id": f"m{i}-{j}", "content": content(j), "embedding": one_hot[j % 2]}
+                for j in range(i + 1)
+            ]
         )
         shutil.copytree(store.path, path, dirs_exist_ok=True)
         (log,) = path.glob("log-*")

@@ -109,7 +109,8 @@ class Calibration:
         values = np.array([[example.get(name, np.nan) for name in names] for example in examples])
         means = np.nanmean(values, 0)
         scales = np.nanstd(values, 0)
-        told = scales > 0
+        # Not by the deviation, which of equal values is that of rounding.
+        told = np.nanmax(values, 0) > np.nanmin(values, 0)
         names = [name for name, tells in zip(names, told, strict=True) if tells]
         means, scales = means[told], scales[told]
         rows = np.nan_to_num((values[:, told] - means) / scales)

@@ -8,7 +8,7 @@ from ai_os_diffusion.diffusion import Calibration, UncertaintyEstimator
 from ai_os_diffusion.inference import ArrowEngine
 from ai_os_diffusion.inference.denoising.forms.slot_evidence import slot_evidence
 from ai_os_diffusion.inference.denoising.forms.template import Template
-from ai_os_diffusion.utils.errors import ConfigurationError, ModelLoadError
+from ai_os_diffusion.utils.errors import ConfigurationError, ModelLoadError, SamplingError
 from support.diffusion_cards import CONFIG, card
 
 FORM = {"name": str, "age": int, "year": int | None, "tags": list[str], "size": ("small", "large")}
@@ -79,6 +79,39 @@ def test_what_a_value_tells_of_itself():
     assert slot_evidence(slots["tags"], 'years", "old", "blue', NOTES)["quoted"] == pytest.approx(2 / 3)
     assert slot_evidence(slots["tags"], "x", NOTES)["listed"] == 1.0
     assert slot_evidence(slots["size"], "small", NOTES)["judged"] == 1.0
+
+
+@pytest.mark.parametrize(("least", "most"), [(2, 5), (4, 4), (9, None)])
+def test_a_gap_holds_at_least_what_it_shall(wide_decoder_dir, tmp_path, least, most):
+    text, room = "The house is {} and Ann {} it.", most or least
+    with ArrowEngine(wide_decoder_dir, device="cpu") as engine:
+        with engine.using(card(engine, tmp_path / "a.parquet")):
+            first = next(engine.diffuse_stream(infill=text, max_fill=room)).ids[0]
+        # What it would write first stands for nothing.
+        with engine.using(card(engine, tmp_path / "b.parquet", {**CONFIG, "null_id": int(first)})):
+            assert len(engine.diffuse(infill=text, max_fill=room).tokens) < 2 * room
+            found = engine.diffuse(infill=text, min_fill=least, max_fill=most)
+    assert 2 * least <= len(found.tokens) <= 2 * room
+    assert first not in found.tokens
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"infill": "a {} b", "min_fill": 3, "max_fill": 2}, "min_fill is 3, expected at most 2"),
+        ({"infill": "a {} b", "min_fill": -1}, "min_fill is -1, expected 0 or more"),
+        ({"infill": "a {} b", "min_fill": 1.5}, "min_fill is 1.5, expected 0 or more"),
+        ({"template": {"a": str}, "min_fill": 1}, "min_fill belongs to infill"),
+        ({"prompt": "a", "min_fill": 1}, "min_fill belongs to infill"),
+    ],
+)
+def test_what_a_gap_shall_hold_makes_sense(wide_decoder_dir, tmp_path, given, message):
+    with (
+        ArrowEngine(wide_decoder_dir, device="cpu") as engine,
+        engine.using(card(engine, tmp_path / "card.parquet")),
+        pytest.raises(SamplingError, match=message),
+    ):
+        engine.diffuse(**given)
 
 
 @pytest.mark.parametrize("calibration", [3, {"bias": 1}, {"bias": 1, "features": {"quoted": {"mean": 0}}}])

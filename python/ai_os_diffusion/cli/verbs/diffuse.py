@@ -47,6 +47,9 @@ def diffuse(
     max_fill: Annotated[
         int | None, typer.Option("--max-fill", min=1, help="Tokens of a gap or value at most.")
     ] = None,
+    min_fill: Annotated[
+        int, typer.Option("--min-fill", min=0, help="Tokens of a gap at least; with --max-fill its length.")
+    ] = 0,
     max_tokens: Annotated[
         int | None,
         typer.Option("--max-tokens", min=1, help="Tokens of a text at most; by default one block."),
@@ -111,6 +114,7 @@ def diffuse(
     }
     options: dict[str, Any] = {
         "max_fill": max_fill,
+        "min_fill": min_fill,
         "max_tokens": max_tokens,
         "num_steps": steps,
         "sampler": sampler,

@@ -34,7 +34,7 @@ from ai_os_diffusion.inference.denoising.diffusion_text import (
 from ai_os_diffusion.inference.denoising.forms.slot_tokens import SlotTokens
 from ai_os_diffusion.inference.denoising.forms.template import Template
 from ai_os_diffusion.inference.denoising.forms.template_plan import template_plan
-from ai_os_diffusion.inference.denoising.gaps import GappedText
+from ai_os_diffusion.inference.denoising.infill_plan import infill_plan
 from ai_os_diffusion.inference.denoising.progress import Progress
 from ai_os_diffusion.inference.denoising.session_denoiser import SessionDenoiser
 from ai_os_diffusion.inference.denoising.spans import span_candidates
@@ -52,7 +52,6 @@ Context = str | Sequence[str]
 
 _ASKED = "Fill in the template."
 _LIKELIER = 0.5
-_MAX_FILL = 8
 
 
 class Diffuser:
@@ -103,12 +102,14 @@ class Diffuser:
             raise SamplingError("max_fill belongs to infill and template: it is the room of a gap")
         if (infill is not None or template is not None) and options.max_tokens is not None:
             raise SamplingError("max_tokens is for a text without gaps; max_fill is the room of a gap")
+        if options.min_fill and infill is None:
+            raise SamplingError("min_fill belongs to infill: it is the least that a gap holds")
         if not options.may_decline and not options.extractive and template is None:
             raise SamplingError(
                 "may_decline belongs to extractive and template: elsewhere it is the model that declines"
             )
         if infill is not None:
-            plan = self._infill(prompt, context, infill, _MAX_FILL if max_fill is None else max_fill)
+            plan = self._infill(prompt, context, infill, max_fill, options.min_fill)
         elif template is not None:
             plan = self._template(prompt, context, Template(template), max_fill)
         else:
@@ -321,14 +322,12 @@ class Diffuser:
         )
         return replace(plan, candidates={0: spans})
 
-    def _infill(self, prompt: Any, context: Context | None, infill: str, room: int) -> CanvasPlan:
+    def _infill(
+        self, prompt: Any, context: Context | None, infill: str, max_fill: int | None, min_fill: int
+    ) -> CanvasPlan:
         ids = self._prompt(prompt, context) if prompt is not None or context is not None else _NO_IDS
-        gapped = GappedText.parse(infill, self._encode, self.settings.mask_id, room)
-
-        def result(fills: list[str]) -> tuple[str, Any]:
-            return gapped.filled(fills), None
-
-        return CanvasPlan(ids, (gapped.ids,), gapped.gaps, result, stops=False, by_token=True)
+        vocab_size = self._core.config.vocab_size
+        return infill_plan(ids, infill, self._encode, self.settings, vocab_size, max_fill, min_fill)
 
     def _template(
         self, prompt: Any, context: Context | None, template: Template, max_fill: int | None

@@ -50,6 +50,8 @@ class DiffuseOptions(TypedDict, total=False):
             knows how to.
         may_decline: of an extractive answer, or of a template, whose values stay empty where what was written
             is likelier wrong than right; False where it is known that all stands there.
+        min_fill: tokens that each gap of `infill` holds at least; as many as `max_fill` where its length is
+            known.
         cache: of a model in which all of a text sees all: "none" reads the whole text in every pass; "prefix"
             keeps the keys of the text before a block as they were in its first pass, "dual" those behind it
             too. By default the model's. It saves most of the time of a long text and changes what is written
@@ -70,6 +72,7 @@ class DiffuseOptions(TypedDict, total=False):
     alternatives: int
     extractive: bool
     may_decline: bool
+    min_fill: int
     cache: Literal["none", "prefix", "dual"] | None
     top_p: float
     top_k: int

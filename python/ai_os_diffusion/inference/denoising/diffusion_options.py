@@ -54,6 +54,7 @@ class DiffusionOptions:
     alternatives: int = 0
     extractive: bool = False
     may_decline: bool = True
+    min_fill: int = 0
     cache: str | None = None
     top_p: float = 1.0
     top_k: int = 0
@@ -64,8 +65,9 @@ class DiffusionOptions:
             value = getattr(self, name)
             if value is not None and not _is_whole(value, 1):
                 raise SamplingError(f"{name} is {value!r}, expected a whole number of 1 or more")
-        if not _is_whole(self.alternatives, 0):
-            raise SamplingError(f"alternatives is {self.alternatives!r}, expected 0 or more")
+        for name in ("alternatives", "min_fill"):
+            if not _is_whole(getattr(self, name), 0):
+                raise SamplingError(f"{name} is {getattr(self, name)!r}, expected 0 or more")
         if not _is_whole(self.top_k, 0) or self.top_k >= 1 << 32:
             raise SamplingError(f"top_k is {self.top_k!r}, expected 0, which is all tokens, or more")
         if self.cache is not None and self.cache not in CACHES:
