@@ -45,7 +45,7 @@ def test_a_golden_store_opens(golden, tmp_path):
 
 
 def test_there_is_a_golden_store():
-    assert [path.name for path in GOLDEN] == ["store-v1", "store-v2", "store-v3"]
+    assert [path.name for path in GOLDEN] == ["store-v1", "store-v2", "store-v3", "store-v4"]
 
 
 def test_the_golden_store_of_version_2_has_two_logs():

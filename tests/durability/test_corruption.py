@@ -316,10 +316,10 @@ def test_a_newer_format_is_refused(original, tmp_path):
     lines = []
     for line in manifest.read_text().splitlines():
         magic, _, _, body = line.split(" ", 3)
-        lines.append(f"{magic} 4 {crc32c(b'4' + body.encode()):08x} {body}\n")
+        lines.append(f"{magic} 5 {crc32c(b'5' + body.encode()):08x} {body}\n")
     manifest.write_text("".join(lines))
     for read_only in (True, False):
-        with pytest.raises(StorageError, match="format version 4; this build reads up to 3: upgrade"):
+        with pytest.raises(StorageError, match="format version 5; this build reads up to 4: upgrade"):
             ArrowStorage(path, read_only=read_only)
     assert manifest.read_text() == "".join(lines)
 

@@ -289,7 +289,7 @@ def test_stats_and_compaction(store):
     stats = store.stats()
     assert (stats["count"], stats["segments"], stats["dead_rows"], stats["log_rows"]) == (25, 1, 0, 0)
     assert stats["table_bytes"] > 0
-    assert stats["format_version"] == 3
+    assert stats["format_version"] == 4
     assert store.verify() == []
     names = sorted(path.name.split("-")[0] + path.suffix for path in Path(store.path).iterdir())
     assert names == ["LOCK", "MANIFEST", "dead", "dead.parquet", "log", "seg.parquet", "seg.vec"]

@@ -10,8 +10,9 @@ use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
 /// Version 2 has `frozen`, the logs before the last; a reader of version 1 would miss what they hold. The commits of
-/// version 3 say again what those before them removed.
-pub(crate) const FORMAT_VERSION: u32 = 3;
+/// version 3 say again what those before them removed. Those of version 4 end in a footer, and a reader of version 3 would
+/// take them for a torn end.
+pub(crate) const FORMAT_VERSION: u32 = 4;
 const OLDEST_VERSION: u32 = 1;
 pub(crate) const NAME: &str = "MANIFEST";
 /// A `seg-N.vec` being made again.
