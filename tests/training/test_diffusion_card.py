@@ -93,6 +93,26 @@ def test_every_kind_is_drawn_the_same_for_the_same_state(data):
         examples.draw("poem", random.Random(0))
 
 
+def test_kinds_ask_for_what_is_not_there_too(data):
+    from examples import NOT_STATED, Examples
+
+    examples = Examples(data)
+
+    def drawn(kind):
+        return [examples.draw(kind, random.Random(seed)) for seed in range(300)]
+
+    halves = [one for one in drawn("two_parts") if one.pieces[0].text.endswith(f"; {NOT_STATED}")]
+    assert halves
+    for one in halves:
+        context = one.prompt.rpartition("Question:")[0]
+        assert one.pieces[0].text.partition(";")[0] in context
+    values = {piece.text for one in drawn("template") for piece in one.pieces if piece.written}
+    assert {"", "true", "false", "Mary Miller"} <= values
+    questions = [one.prompt.rpartition("Question: ")[2] for one in drawn("yes_no")]
+    for begin in ("Was It opened", "Is it true that", "True? It was"):
+        assert any(question.startswith(begin) for question in questions), begin
+
+
 def test_what_is_judged_by_is_never_trained_on(data):
     from examples import Examples
 

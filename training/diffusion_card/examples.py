@@ -17,12 +17,12 @@ from ai_os_diffusion.training import Example, Piece
 from ai_os_diffusion.utils.errors import TrainingError
 
 MIXTURE = {
-    "grounded": 0.38,
-    "unanswerable": 0.08,
+    "grounded": 0.36,
+    "unanswerable": 0.06,
     "cloze": 0.07,
     "yes_no": 0.10,
     "two_parts": 0.11,
-    "template": 0.07,
+    "template": 0.11,
     "task": 0.06,
     "plain": 0.06,
     "infill": 0.07,
@@ -30,6 +30,9 @@ MIXTURE = {
 """Share of the positions of a batch that each kind of example takes, where a recipe asks for nothing else."""
 
 NOT_STATED = "not stated"
+
+_CLAIM = re.compile(r"(.+?) (is|are|was|were|has|have|had|can|could|will|would|should|must) (.+)")
+"""A sentence that asks where its verb comes first."""
 
 _NAME_OR_NUMBER = re.compile(
     r"\b(?:[A-Z][\w'-]+(?:\s+(?:of|the|and|de|von)?\s*[A-Z][\w'-]+)*"
@@ -159,9 +162,13 @@ class Examples:
         ]
         rng.shuffle(notes)
         claim = row["hypothesis"].strip().rstrip(".")
-        question = rng.choice(
-            ["Is it true that {}?", "Is this right: {}?", "{}. True or false?", "True? {}"]
-        ).format(claim)
+        asked = _CLAIM.fullmatch(claim)
+        if asked and rng.random() < 0.6:
+            who, verb, what = asked.groups()
+            question = f"{verb.capitalize()} {self._data.within(who)} {what}?"
+        else:
+            form = rng.choice(["Is it true that {}?", "Is this right: {}?", "{}. True or false?", "True? {}"])
+            question = form.format(self._data.within(claim) if form.startswith("Is") else claim)
         reason = row["premise"].strip().rstrip(".")
         answer = {"entail": f"Yes: {reason}", "contradict": f"No: {reason}", "neutral": NOT_STATED}[
             row["label"]
@@ -186,9 +193,15 @@ class Examples:
                 if rng.random() < 0.3:
                     passages.append(self._data.other(rng, source, 400))
                 rng.shuffle(passages)
-            answers = _answer(rng, first), _answer(rng, second)
+            answers = [_answer(rng, first), _answer(rng, second)]
             if sum(map(len, answers)) > 120:
                 continue
+            if len(passages) > 1 and rng.random() < 0.25:
+                # A part whose passage is not there has no answer, and the other still has.
+                passages.remove(next(own for own in passages if own in second["context"]))
+                if any(answer["text"].lower() in "".join(passages).lower() for answer in second["answers"]):
+                    continue
+                answers[1] = NOT_STATED
             one, other = first["question"].strip(), second["question"].strip()
             if rng.random() < 0.5:
                 one, other = f"{one.rstrip('?')}, and", other[:1].lower() + other[1:]
@@ -199,8 +212,8 @@ class Examples:
 
     def template(self, rng: random.Random) -> Example:
         """A JSON object whose slots are filled from notes; a slot that they do not fill stays empty."""
-        fields = self._asked(rng) if rng.random() < 0.3 else None
-        notes, values = fields or self._notes.draw(
+        draw = rng.choices([self._asked, self._judged, lambda _: None], [0.4, 0.2, 0.4])[0]
+        notes, values = draw(rng) or self._notes.draw(
             rng, [row["premise"] for row in rng.sample(self._data.entailment, 2)]
         )
         pieces = [Piece("{", written=False)]
@@ -230,12 +243,26 @@ class Examples:
             (row["question"].strip(), _answer(rng, row).replace('"', "'").replace("\\", "/"))
             for row in chosen
         ]
-        _, other = self._data.draw(rng)
-        if rng.random() < 0.3 and not any(
-            answer["text"].lower() in context.lower() for answer in other["answers"]
-        ):
-            fields.insert(rng.randrange(len(fields) + 1), (other["question"].strip(), ""))
-        return context, fields
+        for _ in range(rng.choice([0, 0, 1, 1, 2])):
+            _, other = self._data.draw(rng)
+            if not any(answer["text"].lower() in context.lower() for answer in other["answers"]):
+                fields.insert(rng.randrange(len(fields) + 1), (other["question"].strip(), ""))
+        if rng.random() < 0.7:
+            fields = [(_name(rng, question), value) for question, value in fields]
+        # One name for two values would ask for both in each.
+        return (context, fields) if len(dict(fields)) == len(fields) else None
+
+    def _judged(self, rng: random.Random) -> tuple[str, list[tuple[str, str]]]:
+        """What notes say to be so, or not so, or nothing of."""
+        rows = rng.sample(self._data.entailment, rng.randint(2, 5))
+        fields = {
+            _name(rng, row["hypothesis"], most=5): {"entail": "true", "contradict": "false"}.get(
+                row["label"], ""
+            )
+            for row in rows[: rng.randint(1, 3)]
+        }
+        rng.shuffle(rows)
+        return rng.choice(["\n", " ", "\n- "]).join(row["premise"] for row in rows), list(fields.items())
 
     def task(self, rng: random.Random) -> Example:
         """An instruction and its answer."""
@@ -271,6 +298,15 @@ class Examples:
                 at = end
         pieces.append(Piece(text[at:], written=False))
         return Example("infill", "", tuple(pieces), room=rng.choice([4, 6, 8, 8, 12]), ends=False)
+
+
+def _name(rng: random.Random, text: str, most: int = 3) -> str:
+    """Some words of a text, one behind the other, as the name of a field; the longer ones tell more."""
+    words = [word for word in re.findall(r"[^\W_]+", text.lower()) if len(word) > 2] or ["value"]
+    count = rng.randint(1, min(most, len(words)))
+    runs = [words[first : first + count] for first in range(len(words) - count + 1)]
+    chosen = rng.choices(runs, [sum(map(len, run)) ** 2 for run in runs])[0]
+    return rng.choice(["_", "_", " "]).join(chosen)
 
 
 def _answer(rng: random.Random, row: dict) -> str:

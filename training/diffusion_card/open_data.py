@@ -105,6 +105,13 @@ class OpenData:
             and not row["source"].startswith(_LEFT_OUT_ENTAILMENT)
         ]
 
+        self._words = {word for row in self.entailment for word in row["premise"].split() if word.islower()}
+
+    def within(self, sentence: str) -> str:
+        """A sentence as it stands within another: its first word small, where that is no name."""
+        first = sentence.split(maxsplit=1)[0]
+        return sentence[:1].lower() + sentence[1:] if first.lower() in self._words else sentence
+
     def _read_texts(self, paths: list[Path]) -> None:
         texts: list[tuple[float, str]] = []
         tasks: list[tuple[float, str, str]] = []
