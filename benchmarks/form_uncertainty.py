@@ -53,9 +53,7 @@ def filled(engine: Any, rows: Sequence[dict[str, Any]]) -> list[Field]:
     """The fields of forms, all that was written kept."""
     found = []
     for row in rows:
-        written = engine.diffuse(
-            context=row["notes"], template=template_of(row["template"]), may_decline=False
-        )
+        written = engine.diffuse(context=row["notes"], template=template_of(row["template"]))
         for fill, (name, kind) in zip(written.fills, row["template"].items(), strict=True):
             expected = None if is_empty(row["values"][name]) else row["values"][name]
             is_right = same_value(kind, written.value[name], expected)

@@ -30,22 +30,20 @@ def filled(wide_decoder_dir, tmp_path):
     return fill
 
 
-def test_values_that_are_likelier_wrong_stay_empty_where_they_may(filled):
+def test_values_that_are_too_doubtful_stay_empty_where_they_may(filled):
     as_written = filled(None)
     assert [fill.uncertainty for fill in as_written.fills] == [None] * len(FORM)
     assert all(as_written.value[name] for name in ("name", "tags", "size"))
     wrong, right = {"bias": 9.0, "features": {}}, {"bias": -9.0, "features": {}}
-    doubted = filled(wrong)
+    doubted = filled(wrong, max_uncertainty=0.5)
     # A number and a choice that must be given have nothing else to be.
     kept = {name: as_written.value[name] for name in ("age", "size")}
     assert doubted.value == {"name": "", "year": None, "tags": [], **kept}
     assert doubted.fills == as_written.fills
-    assert filled(right).value == as_written.value
-    assert filled(wrong, may_decline=False).value == as_written.value
-    assert filled(wrong, template={"name": str, "home": {"city": str}}).value == {
-        "name": "",
-        "home": {"city": ""},
-    }
+    assert filled(right, max_uncertainty=0.5).value == as_written.value
+    assert filled(wrong).value == filled(wrong, max_uncertainty=1.0).value == as_written.value
+    nested = {"name": str, "home": {"city": str}}
+    assert filled(wrong, template=nested, max_uncertainty=0.5).value == {"name": "", "home": {"city": ""}}
 
 
 def test_each_value_has_its_own_doubt(filled):
@@ -103,9 +101,12 @@ def test_a_gap_holds_at_least_what_it_shall(wide_decoder_dir, tmp_path, least, m
         ({"infill": "a {} b", "min_fill": 1.5}, "min_fill is 1.5, expected 0 or more"),
         ({"template": {"a": str}, "min_fill": 1}, "min_fill belongs to infill"),
         ({"prompt": "a", "min_fill": 1}, "min_fill belongs to infill"),
+        ({"template": {"a": str}, "max_uncertainty": 2}, "max_uncertainty is 2, expected 0 to 1"),
+        ({"template": {"a": str}, "max_uncertainty": 0.5}, "a model that has a calibration for its values"),
+        ({"infill": "a {} b", "max_uncertainty": 0.5}, "max_uncertainty belongs to a template"),
     ],
 )
-def test_what_a_gap_shall_hold_makes_sense(wide_decoder_dir, tmp_path, given, message):
+def test_what_is_asked_of_gaps_and_values_makes_sense(wide_decoder_dir, tmp_path, given, message):
     with (
         ArrowEngine(wide_decoder_dir, device="cpu") as engine,
         engine.using(card(engine, tmp_path / "card.parquet")),

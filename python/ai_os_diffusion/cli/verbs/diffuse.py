@@ -50,6 +50,15 @@ def diffuse(
     min_fill: Annotated[
         int, typer.Option("--min-fill", min=0, help="Tokens of a gap at least; with --max-fill its length.")
     ] = 0,
+    max_uncertainty: Annotated[
+        float | None,
+        typer.Option(
+            "--max-uncertainty",
+            min=0.0,
+            max=1.0,
+            help="Leave values of the template empty that are likelier wrong than this.",
+        ),
+    ] = None,
     max_tokens: Annotated[
         int | None,
         typer.Option("--max-tokens", min=1, help="Tokens of a text at most; by default one block."),
@@ -115,6 +124,7 @@ def diffuse(
     options: dict[str, Any] = {
         "max_fill": max_fill,
         "min_fill": min_fill,
+        "max_uncertainty": max_uncertainty,
         "max_tokens": max_tokens,
         "num_steps": steps,
         "sampler": sampler,

@@ -51,7 +51,6 @@ Ids = NDArray[np.int32]
 Context = str | Sequence[str]
 
 _ASKED = "Fill in the template."
-_LIKELIER = 0.5
 
 
 class Diffuser:
@@ -104,9 +103,9 @@ class Diffuser:
             raise SamplingError("max_tokens is for a text without gaps; max_fill is the room of a gap")
         if options.min_fill and infill is None:
             raise SamplingError("min_fill belongs to infill: it is the least that a gap holds")
-        if not options.may_decline and not options.extractive and template is None:
+        if options.max_uncertainty is not None and (template is None or self._fill_estimator is None):
             raise SamplingError(
-                "may_decline belongs to extractive and template: elsewhere it is the model that declines"
+                "max_uncertainty belongs to a template, and to a model that has a calibration for its values"
             )
         if infill is not None:
             plan = self._infill(prompt, context, infill, max_fill, options.min_fill)
@@ -211,10 +210,10 @@ class Diffuser:
         plan, written = progress.plan, progress.written
         rows = self._rows(progress)
         fills = self._judged(progress, [own for _, own in rows])
-        may_decline = plan.may_be_empty if options.may_decline else ()
+        most = 1.0 if options.max_uncertainty is None else options.max_uncertainty
         believed = [
-            "" if may_be_empty and (fill.uncertainty or 0.0) > _LIKELIER else fill
-            for fill, may_be_empty in zip_longest(fills, may_decline)
+            "" if may_be_empty and (fill.uncertainty or 0.0) > most else fill
+            for fill, may_be_empty in zip_longest(fills, plan.may_be_empty)
         ]
         is_whole = len(written.canvases) == len(plan.blocks) and not progress.joined("is_open").any()
         is_done = written.is_ended or is_whole

@@ -48,8 +48,9 @@ class DiffuseOptions(TypedDict, total=False):
         alternatives: most probable tokens to tell for each position.
         extractive: hold the answer to runs of words that stand in `context`, or to declining where the model
             knows how to.
-        may_decline: of an extractive answer, or of a template, whose values stay empty where what was written
-            is likelier wrong than right; False where it is known that all stands there.
+        may_decline: of an extractive answer; False where it is known to stand there.
+        max_uncertainty: leave values of a template empty, where they may be, whose probability of being wrong
+            is above this; None, the default, keeps all that was written.
         min_fill: tokens that each gap of `infill` holds at least; as many as `max_fill` where its length is
             known.
         cache: of a model in which all of a text sees all: "none" reads the whole text in every pass; "prefix"
@@ -73,6 +74,7 @@ class DiffuseOptions(TypedDict, total=False):
     extractive: bool
     may_decline: bool
     min_fill: int
+    max_uncertainty: float | None
     cache: Literal["none", "prefix", "dual"] | None
     top_p: float
     top_k: int

@@ -55,6 +55,7 @@ class DiffusionOptions:
     extractive: bool = False
     may_decline: bool = True
     min_fill: int = 0
+    max_uncertainty: float | None = None
     cache: str | None = None
     top_p: float = 1.0
     top_k: int = 0
@@ -86,6 +87,12 @@ class DiffusionOptions:
             raise SamplingError(f"threshold is {self.threshold!r}, expected 0 to 1")
         if self.threshold is not None and self.sampler not in (None, "threshold"):
             raise SamplingError(f"threshold belongs to the sampler 'threshold', not to {self.sampler!r}")
+        if self.max_uncertainty is not None and not (
+            isinstance(self.max_uncertainty, int | float) and 0 <= self.max_uncertainty <= 1
+        ):
+            raise SamplingError(f"max_uncertainty is {self.max_uncertainty!r}, expected 0 to 1")
+        if not self.may_decline and not self.extractive:
+            raise SamplingError("may_decline belongs to extractive: elsewhere it is the model that declines")
         if self.extractive and (self.num_steps is not None or self.sampler in _IN_STEPS):
             raise SamplingError(
                 "extractive decides how many tokens a pass can commit, and num_steps does too; "
