@@ -78,7 +78,7 @@ impl Shortcut {
         match (&self.kind, model) {
             _ if self.holds_added(text) => long_way(text, ids),
             (Kind::Bert(settings), Model::WordPiece(words)) => {
-                push_bert(words, settings, text, ids);
+                push_bert(words, *settings, text, ids);
                 Ok(())
             }
             (Kind::ByteLevel { digits }, Model::Bpe(bpe)) => {
@@ -113,7 +113,7 @@ fn splits_digits(splitter: &PreTokenizerWrapper) -> Option<bool> {
 }
 
 /// Spaces end words for every step of BERT's pipeline.
-fn push_bert(model: &WordPiece, settings: &BertNormalizer, text: &str, ids: &mut Vec<u32>) {
+fn push_bert(model: &WordPiece, settings: BertNormalizer, text: &str, ids: &mut Vec<u32>) {
     let mut words = Words::new(settings);
     let mut lowered = String::new();
     for chunk in text
