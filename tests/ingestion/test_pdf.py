@@ -209,7 +209,9 @@ def test_ctrl_c_ends_the_reading_and_the_process(tmp_path):
         """
         import signal, threading
         from ai_os_diffusion.ingestion.readers import pdf
-        worker = pdf._process._process
+        # A busy machine may have had it killed for being slow.
+        while (worker := pdf._process._process) is None:
+            read_document("a.pdf", data)
         pdf._process.ask = lambda *_: threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
         try:
             read_document("a.pdf", data)
