@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from ai_os_diffusion.models.diffusion_settings import DiffusionSettings
 
-__all__ = ["answer_evidence", "without_verdict"]
+__all__ = ["answer_evidence", "share_quoted", "without_verdict"]
 
 _PARTED = ";"
 
@@ -26,13 +26,18 @@ def answer_evidence(text: str, context: str, settings: DiffusionSettings) -> dic
     """
     said = text.strip()
     reason = without_verdict(said, settings.verdicts)
-    parts = [part.strip().casefold() for part in reason.split(_PARTED)]
-    held = [part in context.casefold() for part in parts if part]
     declines = settings.declines
     return {
-        "quoted": sum(held) / len(held) if held else 0.0,
+        "quoted": share_quoted(reason.split(_PARTED), context),
         "declined": float(declines is not None and said.casefold() == declines.casefold()),
     }
+
+
+def share_quoted(parts: Iterable[str], context: str) -> float:
+    """The share of the parts that say something which stand in a context, whatever their case."""
+    context = context.casefold()
+    held = [part in context for part in (part.strip().casefold() for part in parts) if part]
+    return sum(held) / len(held) if held else 0.0
 
 
 def without_verdict(text: str, verdicts: Sequence[str]) -> str:

@@ -47,8 +47,10 @@ def infill_plan(
     gapped = GappedText.parse(infill, encode, settings.mask_id, room)
     if min_fill > room:
         raise SamplingError(f"min_fill is {min_fill}, expected at most {room}, the room of a gap (max_fill)")
-    held = range(min_fill if settings.null_id is not None else 0)
-    something = np.delete(np.arange(vocab_size, dtype=np.int32), settings.null_id or 0)
+    allowed: dict[tuple[int, int], Ids] = {}
+    if min_fill and settings.null_id is not None:
+        something = np.delete(np.arange(vocab_size, dtype=np.int32), settings.null_id)
+        allowed = {(0, begin + at): something for begin, _ in gapped.gaps for at in range(min_fill)}
 
     def result(fills: list[str]) -> tuple[str, Any]:
         return gapped.filled(fills), None
@@ -60,5 +62,5 @@ def infill_plan(
         result,
         stops=False,
         by_token=True,
-        allowed={(0, begin + at): something for begin, _ in gapped.gaps for at in held},
+        allowed=allowed,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ai_os_diffusion.inference.denoising.answer_evidence import share_quoted
 from ai_os_diffusion.inference.denoising.forms.slot import SEPARATOR, Slot
 
 __all__ = ["slot_evidence"]
@@ -19,9 +20,8 @@ def slot_evidence(slot: Slot, written: str, notes: str) -> dict[str, float]:
         `quoted`, from 0 to 1; `listed`, `numeric` and `judged`, each 0 or 1.
     """
     parts = SEPARATOR.split(written) if slot.is_list else [written]
-    held = [part.casefold() in notes.casefold() for part in map(str.strip, parts) if part]
     return {
-        "quoted": sum(held) / len(held) if held else 0.0,
+        "quoted": share_quoted(parts, notes),
         "listed": float(slot.is_list),
         "numeric": float(slot.kind in ("integer", "number")),
         "judged": float(slot.kind == "boolean" or bool(slot.options)),
