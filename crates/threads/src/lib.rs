@@ -6,7 +6,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
-mod meeting;
+mod pace;
 mod pool;
 mod run;
 mod workers;

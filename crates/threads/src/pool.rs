@@ -1,12 +1,11 @@
 //! A share of the process's threads.
 
-use crate::meeting;
+use crate::pace::{Pace, Tried};
 use crate::run::CLOSED;
 use crate::workers::Workers;
+use std::time::Instant;
 
-/// Bytes that one core streams from memory in a nanosecond. Processors lie between 6 and 25; the number of threads
-/// follows its root.
-const BYTES_PER_NS: f64 = 10.0;
+static PACE: Pace = Pace::new();
 
 /// How many threads its owner's runs may take. Workers are helpers, never needed: the caller does tasks like
 /// everyone else, so a run ends even if no worker wakes in time, or none exists any more, as in a forked child.
@@ -16,6 +15,8 @@ const BYTES_PER_NS: f64 = 10.0;
 pub struct ThreadPool {
     workers: &'static Workers,
     threads: usize,
+    /// Whose runs are timed.
+    tried: Option<Tried>,
 }
 
 impl ThreadPool {
@@ -29,6 +30,7 @@ impl ThreadPool {
         Self {
             workers,
             threads: helpers + 1,
+            tried: None,
         }
     }
 
@@ -38,21 +40,19 @@ impl ThreadPool {
         self.threads
     }
 
-    /// The part of this share that pays for work that takes one thread as long as streaming `bytes` from memory.
-    ///
-    /// With `k` threads, work of `w` takes `w / k`, and as every thread touches the words of the run one after the
-    /// other, `k` times what a meeting costs: least at the root of one over the other.
+    /// The part of this share that is quickest for a run that reads as many bytes, as far as is known from the
+    /// runs before.
     #[must_use]
     pub fn paying(&self, bytes: usize) -> Self {
-        // A second thread pays for nearly all that is worth a run at all: not worth measuring for.
+        // A second thread pays for nearly all that is worth a run at all: not worth learning.
         if self.threads <= 2 {
             return *self;
         }
-        let work = bytes as f64 / BYTES_PER_NS;
-        let threads = (work / meeting::cost_ns(self)).sqrt();
+        let (threads, tried) = PACE.choose(bytes, self.threads);
         Self {
-            workers: self.workers,
-            threads: (threads as usize).clamp(1, self.threads),
+            threads,
+            tried: Some(tried),
+            ..*self
         }
     }
 
@@ -61,10 +61,14 @@ impl ThreadPool {
     /// # Panics
     /// With the payload of the first task that panicked; tasks not yet started are then skipped.
     pub fn run<F: Fn(usize) + Sync>(&self, tasks: usize, task: F) {
+        let begun = self.tried.map(|tried| (tried, Instant::now()));
         let helpers = self.threads.min(tasks).saturating_sub(1);
         let alone = helpers == 0 || tasks as u64 >= CLOSED;
         if alone || !self.workers.run(tasks, helpers, &task) {
             (0..tasks).for_each(task);
+        }
+        if let Some((tried, begun)) = begun {
+            PACE.learn(tried, begun.elapsed());
         }
     }
 }

@@ -69,12 +69,17 @@ fn a_panic_reaches_the_caller_and_the_pool_lives_on() {
 }
 
 #[test]
-fn more_work_pays_for_more_threads_up_to_the_share() {
-    let pool = ThreadPool::new(8);
-    let paying = |bytes| pool.paying(bytes).threads();
-    assert_eq!((paying(0), paying(usize::MAX)), (1, 8));
-    let threads: Vec<_> = (0..40).map(|power| paying(1 << power)).collect();
-    assert!(threads.is_sorted(), "{threads:?}");
+fn what_pays_is_a_part_of_the_share_and_whole_runs_come_of_it() {
+    for share in [1, 2, 3, 8] {
+        let pool = ThreadPool::new(share);
+        for bytes in [0, 1, 40_000, 3_000_000, usize::MAX] {
+            for _ in 0..100 {
+                let paying = pool.paying(bytes);
+                assert!((1..=share).contains(&paying.threads()));
+                assert!(counts(&paying, 9).iter().all(|&count| count == 1));
+            }
+        }
+    }
     assert_eq!(ThreadPool::new(2).paying(0).threads(), 2);
 }
 
