@@ -17,13 +17,14 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ai_os_diffusion.diffusion import DiffusionCore, DiffusionRequest, Written
+from ai_os_diffusion.diffusion.denoiser import Reading
 from ai_os_diffusion.inference import ArrowEngine
 from ai_os_diffusion.inference.denoising.diffusion_options import DiffusionOptions
 from ai_os_diffusion.inference.denoising.session_denoiser import SessionDenoiser
@@ -58,12 +59,12 @@ class ReadOnce:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._denoiser, name)
 
-    def read(self, prompt: NDArray[np.int32], **settings: Any) -> Any:
+    def read(self, asked: Sequence[Reading]) -> list[Any]:
         """As `Denoiser.read`, with room for the longest answer."""
-        key = prompt.tobytes()
-        if key not in self._read:
-            self._read[key] = self._denoiser.read(prompt, **{**settings, "room": LONGEST})
-        return self._read[key]
+        new = [one for one in asked if one.prompt.tobytes() not in self._read]
+        found = self._denoiser.read([replace(one, room=LONGEST) for one in new])
+        self._read.update(zip((one.prompt.tobytes() for one in new), found, strict=True))
+        return [self._read[one.prompt.tobytes()] for one in asked]
 
 
 def answer_of(engine: ArrowEngine, written: Written) -> str:

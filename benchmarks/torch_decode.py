@@ -32,6 +32,14 @@ SENTENCES = Path(__file__).resolve().parents[1] / "tests" / "parity" / "sentence
 PROMPT, GREEDY_TOKENS = 64, 64
 
 
+class Told(dict[str, float]):
+    """Rates, each told as soon as it is there: a run that is cut off leaves those before."""
+
+    def __setitem__(self, what: str, rate: float) -> None:
+        super().__setitem__(what, rate)
+        print(f"{what:>34}: {rate:.1f} a second", flush=True)
+
+
 def seconds(make: Callable[[], Any], run: Callable[[Any], Any], repeats: int) -> float:
     """Median seconds of `run` on what `make` makes each time, after one warm-up."""
     taken = []
@@ -50,7 +58,7 @@ def ids_of(core: InferenceCore, count: int, seed: int) -> Any:
 
 def decoder_rates(engine: ArrowEngine, *, texts: list[int], tokens: int, repeats: int) -> dict[str, float]:
     """Tokens a second of reading and writing; blocks a second."""
-    core, rates = engine.core, {}
+    core, rates = engine.core, Told()
 
     def begun(count: int, prompt: int = PROMPT) -> list[Any]:
         sessions = [core.session(prompt + tokens) for _ in range(count)]

@@ -167,8 +167,10 @@ class Session:
         """Read tokens behind those it has; unless causal, all of them see each other."""
 
     @staticmethod
-    def prefill_all(sessions: Sequence[Session], ids: Sequence[NDArray[np.int32]]) -> None:
-        """Read ids[i] behind the tokens of sessions[i], all in common passes."""
+    def prefill_all(
+        sessions: Sequence[Session], ids: Sequence[NDArray[np.int32]], causal: bool = True
+    ) -> None:
+        """Read ids[i] behind the tokens of sessions[i], in common passes; unless causal one by one."""
 
     def predict(
         self,

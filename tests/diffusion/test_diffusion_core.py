@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ai_os_diffusion.diffusion import Canvas, DiffusionCore, DiffusionRequest, NoiseScheduler
 from ai_os_diffusion.diffusion import samplers as ours
-from ai_os_diffusion.diffusion.denoiser import Ask
+from ai_os_diffusion.diffusion.denoiser import Ask, Reading
 from ai_os_diffusion.utils.errors import SamplingError
 from support.numpy_denoiser import END, MASK, NumpyDenoiser
 
@@ -197,7 +197,7 @@ def test_a_sampler_cannot_touch_given_text():
     with pytest.raises(SamplingError, match="took back given text"):
         canvas.remask(np.array([0]))
     found = NumpyDenoiser()
-    text = found.read(np.array([1]), room=3, temperature=0.0, seed=0, top_k=0)
+    (text,) = found.read([Reading(np.array([1]), 3)])
     rows = np.array([0, 1])
     (predictions,) = found.predict([Ask(text, canvas.ids, rows)])
     with pytest.raises(SamplingError, match="wrote over given text"):

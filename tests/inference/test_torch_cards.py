@@ -156,10 +156,10 @@ def test_captured_steps_are_apart_by_cards_unless_they_are_many(
             with engine.using(card):
                 sessions += [engine.core.session(64) for _ in range(12 // used)]
         sessions.sort(key=lambda session: session.number % 5)
-        assert [len(group) for group in texts.batcher._groups(sessions)] == [len(sessions)]
+        assert [len(group) for group in texts.batcher.groups(sessions)] == [len(sessions)]
         with monkeypatch.context() as patch:
             patch.setattr(type(texts.device), "captures", True)
-            groups = list(texts.batcher._groups(sessions))
+            groups = list(texts.batcher.groups(sessions))
         assert len(groups) == (used if used <= 4 else 1)
         for group in groups if used <= 4 else []:
             assert len({session.adapter_number for session in group}) == 1

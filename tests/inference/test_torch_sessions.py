@@ -102,6 +102,37 @@ def test_blocks_are_predicted_as_natively(cores):
             np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-5)
 
 
+def test_blocks_of_several_texts_are_one_pass_and_as_natively(cores, monkeypatch):
+    generator = np.random.default_rng(5)
+    prompts = [generator.integers(2, 250, length, dtype=np.int32) for length in (3, 70, 20, 64, 41)]
+    blocks = [np.array([1, *generator.integers(2, 250, length)], np.int32) for length in (1, 5, 15, 2, 9)]
+    rows = [np.array([0, len(block) - 1]) for block in blocks]
+    passes = []
+    network = type(cores[1].backend.network)
+    run = network.__call__
+    monkeypatch.setattr(network, "__call__", lambda *asked: passes.append(1) or run(*asked))
+    found = []
+    for core in cores:
+        sessions = [core.session(96) for _ in prompts]
+        others = [core.session(96) for _ in prompts]
+        for session, other, prompt in zip(sessions, others, prompts, strict=True):
+            session.prefill(prompt, causal=False)
+            other.prefill(prompt[:2], causal=False)
+        samplers = [_native.Sampler(temperature=0.9 * (at % 2), seed=at) for at in range(len(prompts))]
+        passes.clear()
+        asked = (sessions, blocks, rows, samplers)
+        held = [[(0, [7, 9])], [], [(1, [30])], [], []]
+        told = type(sessions[0]).predict_all(*asked, top_k=2, forbidden=[1], allowed=held)
+        told += type(sessions[0]).predict_all(*asked, top_k=2, forbidden=[1], guidance=(1.5, others, blocks))
+        found.append(told)
+    assert len(passes) == 2
+    for got, expected in zip(found[1], found[0], strict=True):
+        np.testing.assert_array_equal(got[0], expected[0])
+        for one, other in zip(got[1:], expected[1:], strict=True):
+            if one is not None:
+                np.testing.assert_allclose(one, other, rtol=2e-3, atol=1e-4)
+
+
 def test_a_long_block_is_predicted_as_natively(make_model):
     folder = make_model(decoder=True, max_position_embeddings=512)
     found = []

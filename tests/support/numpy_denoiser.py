@@ -29,9 +29,6 @@ class NumpyText:
         self.ids, self.temperature, self.top_k = list(ids), temperature, top_k
         self.random = np.random.default_rng([seed, 1])
 
-    def append(self, ids):
-        self.ids += list(ids)
-
     def __len__(self):
         return len(self.ids)
 
@@ -44,8 +41,12 @@ class NumpyDenoiser:
     def __init__(self):
         self.asked = []
 
-    def read(self, prompt, *, room, temperature, seed, top_k, unguided=None):
-        return NumpyText(prompt, temperature, seed, top_k)
+    def read(self, asked):
+        return [NumpyText(one.prompt, one.temperature, one.seed, one.top_k) for one in asked]
+
+    def append(self, texts, blocks):
+        for text, block in zip(texts, blocks, strict=True):
+            text.ids += list(block)
 
     def predict(self, asked):
         self.asked.append(len(asked))

@@ -279,12 +279,18 @@ impl Drop for Session {
     }
 }
 
-/// Reads `ids[i]` behind the tokens of `sessions[i]`, all in common passes.
+/// Reads `ids[i]` behind the tokens of `sessions[i]`: in common passes if each token sees only those before it,
+/// else one text after the other.
 ///
 /// # Errors
 /// As [`Session::extend`], and [`InferenceError::Pass`] unless all are of one model and each is given ids: then
 /// nothing is read. Of several that fail later the first.
-pub fn extend_all(sessions: &mut [&mut Session], ids: &[&[i32]], watch: Watch<'_>) -> Result<()> {
+pub fn extend_all(
+    sessions: &mut [&mut Session],
+    ids: &[&[i32]],
+    causal: bool,
+    watch: Watch<'_>,
+) -> Result<()> {
     let Some(first) = sessions.first() else {
         return Ok(());
     };
@@ -301,6 +307,11 @@ pub fn extend_all(sessions: &mut [&mut Session], ids: &[&[i32]], watch: Watch<'_
     }
     for (session, ids) in sessions.iter().zip(ids) {
         session.check(ids)?;
+    }
+    if !causal {
+        // Whole prompts fill a pass by themselves.
+        let mut pairs = sessions.iter_mut().zip(ids);
+        return pairs.try_for_each(|(session, ids)| session.extend_whole(ids, watch));
     }
     let mut lent = Vec::new();
     for (session, ids) in sessions

@@ -370,6 +370,7 @@ fn rows_use_different_cards(how: Stored) {
     extend_all(
         &mut together.iter_mut().collect::<Vec<_>>(),
         &ids,
+        true,
         &mut || true,
     )
     .unwrap();

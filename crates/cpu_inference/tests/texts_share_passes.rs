@@ -74,7 +74,7 @@ fn one_caller_reads_several_texts_at_once() {
             .collect();
         let ids: Vec<&[i32]> = ids.iter().map(Vec::as_slice).collect();
         let mut all: Vec<_> = sessions.iter_mut().collect();
-        extend_all(&mut all, &ids, &mut || true).unwrap();
+        extend_all(&mut all, &ids, true, &mut || true).unwrap();
     }
     for (session, prompt) in sessions.iter().zip(&prompts) {
         let mut alone = Session::new(Arc::clone(&model), 200, CachePrecision::F32).unwrap();

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Ask", "Denoiser", "DenoisingText", "Predictions"]
+__all__ = ["Ask", "Denoiser", "DenoisingText", "Predictions", "Reading"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +33,30 @@ class Predictions:
     is_known: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A text as a denoiser is to begin it.
+
+    Attributes:
+        prompt: int32[n].
+        room: tokens that may follow.
+        temperature: 0 chooses the most probable token, above it draws.
+        seed: of the draws.
+        top_k: most probable tokens to tell with each prediction.
+        unguided: a prompt that lacks what this one tells: predictions are led away from what it alone would
+            give, as far as the denoiser is told to.
+    """
+
+    prompt: NDArray[np.int32]
+    room: int
+    temperature: float = 0.0
+    seed: int = 0
+    top_k: int = 0
+    unguided: NDArray[np.int32] | None = None
+
+
 class DenoisingText(Protocol):
     """A text as a denoiser has read it: the prompt and finished blocks. Belongs to one caller."""
-
-    def append(self, ids: NDArray[np.int32]) -> None:
-        """Read a finished block behind what was read; its tokens see it and each other."""
-        ...
 
     def __len__(self) -> int: ...
 
@@ -75,27 +93,12 @@ class Denoiser(Protocol):
     end_ids: frozenset[int]
     window: int
 
-    def read(
-        self,
-        prompt: NDArray[np.int32],
-        *,
-        room: int,
-        temperature: float,
-        seed: int,
-        top_k: int,
-        unguided: NDArray[np.int32] | None = None,
-    ) -> DenoisingText:
-        """Read a prompt.
+    def read(self, asked: Sequence[Reading]) -> list[Any]:
+        """Read the prompts of several texts, in one pass where that is possible; a `DenoisingText` each."""
+        ...
 
-        Args:
-            prompt: int32[n].
-            room: tokens that may follow.
-            unguided: a prompt that lacks what this one tells: predictions are led away from what it alone
-                would give, as far as the denoiser is told to.
-            temperature: 0 chooses the most probable token, above it draws.
-            seed: of the draws.
-            top_k: most probable tokens to tell with each prediction.
-        """
+    def append(self, texts: Sequence[Any], blocks: Sequence[NDArray[np.int32]]) -> None:
+        """Read a finished block behind each text; its tokens see it and each other."""
         ...
 
     def predict(self, asked: Sequence[Ask]) -> list[Predictions]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ai_os_diffusion.diffusion.candidates import Candidates
 from ai_os_diffusion.diffusion.canvas import Canvas
-from ai_os_diffusion.diffusion.denoiser import Ask, Denoiser, DenoisingText, Predictions
+from ai_os_diffusion.diffusion.denoiser import Ask, Denoiser, DenoisingText, Predictions, Reading
 from ai_os_diffusion.diffusion.samplers import Sampler
 from ai_os_diffusion.utils.errors import SamplingError
 
@@ -148,45 +148,85 @@ class DiffusionCore:
 
     def _steps(self, waiting: Iterator[_Text], most: int | None) -> Iterator[DenoisingStep]:
         live: list[_Text] = []
-        while live := [*live, *islice(waiting, None if most is None else most - len(live))]:
+        while True:
+            joining = list(islice(waiting, None if most is None else most - len(live)))
+            self._read(joining)
+            live += joining
+            if not live:
+                return
             begun = time.perf_counter()
             found = self.denoiser.predict([text.ask() for text in live])
             passed = time.perf_counter() - begun
             for text, predictions in zip(live, found, strict=True):
                 yield text.take(predictions, passed)
             live = [text for text in live if text.is_live]
+            self._append([text for text in live if text.has_finished])
+
+    def _read(self, texts: Sequence[_Text]) -> None:
+        if texts:
+            begun = time.perf_counter()
+            found = self.denoiser.read([text.reading() for text in texts])
+            taken = time.perf_counter() - begun
+            for text, read in zip(texts, found, strict=True):
+                text.begin(read, taken)
+
+    def _append(self, texts: Sequence[_Text]) -> None:
+        if texts:
+            begun = time.perf_counter()
+            self.denoiser.append([text.read for text in texts], [text.block for text in texts])
+            taken = time.perf_counter() - begun
+            for text in texts:
+                text.go_on(taken)
 
 
 class _Text:
-    """A text on its way: its block, the sampler that works on it, and what that asks for next."""
+    """A text on its way: its block, the sampler that works on it, and what that asks for next.
+
+    Attributes:
+        read: what the denoiser has read of it.
+        is_live: it is not written yet.
+        has_finished: its block is, and is to be read before the next begins.
+    """
+
+    read: DenoisingText
 
     def __init__(
         self, denoiser: Denoiser, request: DiffusionRequest, index: int, into: Written | None = None
     ) -> None:
         self._denoiser, self._request, self._index = denoiser, request, index
         self.written = Written() if into is None else into
-        room = sum(map(len, request.blocks))
+        self._room = sum(map(len, request.blocks))
         if not request.blocks:
             raise SamplingError("expected at least one block to write")
-        if len(request.prompt) + room > denoiser.window:
+        if len(request.prompt) + self._room > denoiser.window:
             raise SamplingError(
-                f"the prompt has {len(request.prompt)} tokens and {room} are to be written, and the model "
-                f"sees {denoiser.window}; shorten one of them"
+                f"the prompt has {len(request.prompt)} tokens and {self._room} are to be written, and the "
+                f"model sees {denoiser.window}; shorten one of them"
             )
         self._random = np.random.default_rng(request.seed)
-        begun = time.perf_counter()
-        self._text: DenoisingText = denoiser.read(
-            request.prompt,
-            room=room,
-            temperature=request.temperature,
-            seed=request.seed,
-            top_k=request.top_k,
-            unguided=request.unguided,
-        )
-        self.written.read_s = time.perf_counter() - begun
-        self.is_live = True
+        self.is_live, self.has_finished = True, False
         self._rows: NDArray[np.int64]
+
+    @property
+    def block(self) -> Ids:
+        """The block as it is."""
+        return self._canvas.ids
+
+    def reading(self) -> Reading:
+        """What is to be read of it at first."""
+        asked = self._request
+        return Reading(asked.prompt, self._room, asked.temperature, asked.seed, asked.top_k, asked.unguided)
+
+    def begin(self, read: DenoisingText, seconds: float) -> None:
+        """Begin the first block behind the prompt."""
+        self.read, self.written.read_s = read, seconds
         self._begin(0)
+
+    def go_on(self, seconds: float) -> None:
+        """Begin the block behind the one that was finished and read."""
+        self.written.write_s += seconds
+        self.has_finished = False
+        self._begin(len(self.written.canvases))
 
     def ask(self) -> Ask:
         """What the next pass is to predict."""
@@ -196,7 +236,7 @@ class _Text:
             for at, row in enumerate(self._rows.tolist())
             if (tokens := self._request.allowed.get((block, row))) is not None
         }
-        return Ask(self._text, canvas.ids, self._rows, allowed)
+        return Ask(self.read, canvas.ids, self._rows, allowed)
 
     def take(self, found: Predictions, seconds: float) -> DenoisingStep:
         """Go on with what a pass predicted."""
@@ -227,11 +267,7 @@ class _Text:
         self.written.is_ended = self._request.stops and self._is_ended()
         if self.written.is_ended or (ended and block + 1 == len(self._request.blocks)):
             self.is_live = False
-        elif ended:
-            begun = time.perf_counter()
-            self._text.append(canvas.ids)
-            self.written.write_s += time.perf_counter() - begun
-            self._begin(block + 1)
+        self.has_finished = ended
         return step
 
     def _begin(self, block: int) -> None:

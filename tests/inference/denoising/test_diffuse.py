@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ai_os_diffusion.diffusion import Calibration, Canvas, MemoryConditioner, UncertaintyEstimator
-from ai_os_diffusion.diffusion.denoiser import Ask
+from ai_os_diffusion.diffusion.denoiser import Ask, Reading
 from ai_os_diffusion.inference import ArrowEngine
 from ai_os_diffusion.inference.denoising.answer_evidence import answer_evidence
 from ai_os_diffusion.inference.denoising.diffusion_options import SAMPLERS
@@ -315,7 +315,7 @@ def test_where_all_sees_all_a_pass_reads_the_whole_text(engine, shift, prompt):
     core = engine.core
     settings = DiffusionSettings(MASK, attention="full", shift=shift, block_length=4)
     denoiser = SessionDenoiser(core, core.cards.in_use("diffusion"), settings, frozenset([END]))
-    text = denoiser.read(np.array(prompt, np.int32), room=8, temperature=0.0, seed=0, top_k=2)
+    (text,) = denoiser.read([Reading(np.array(prompt, np.int32), 8, top_k=2)])
 
     block = np.array([MASK, 30, MASK, MASK], np.int32)
     (found,) = denoiser.predict([Ask(text, block, np.array([0, 2, 3]))])
@@ -325,7 +325,7 @@ def test_where_all_sees_all_a_pass_reads_the_whole_text(engine, shift, prompt):
     rows = np.maximum(rows - 1, 0) if shift else rows
     assert found.ids.tolist() == logits[rows].argmax(-1).tolist()
     assert found.top_ids.shape == (3, 2)
-    text.append(block)
+    denoiser.append([text], [block])
     (found,) = denoiser.predict([Ask(text, np.full(4, MASK, np.int32), np.array([0]))])
     logits = whole(core, [*prompt, *block, *[MASK] * 4])
     logits[:, MASK] = -np.inf
@@ -338,7 +338,7 @@ def test_a_shifted_block_begins_with_what_the_text_before_predicts(engine, atten
     settings = DiffusionSettings(MASK, attention=attention, shift=True, block_length=4)
     denoiser = SessionDenoiser(core, core.cards.in_use("diffusion"), settings, frozenset([END]))
     prompt = np.arange(10, 18, dtype=np.int32)
-    text = denoiser.read(prompt, room=8, temperature=0.0, seed=0, top_k=0)
+    (text,) = denoiser.read([Reading(prompt, 8)])
 
     block = np.full(4, MASK, np.int32)
     (found,) = denoiser.predict([Ask(text, block, np.array([0, 1, 3]))])

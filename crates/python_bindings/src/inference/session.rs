@@ -181,10 +181,12 @@ impl Session {
     }
 
     #[staticmethod]
+    #[pyo3(signature = (sessions, ids, causal=true))]
     fn prefill_all(
         py: Python,
         sessions: Vec<Bound<'_, Session>>,
         ids: Vec<Ids<'_>>,
+        causal: bool,
     ) -> PyResult<()> {
         for (cache, session) in sessions.iter().enumerate() {
             if sessions[..cache].iter().any(|other| other.is(session)) {
@@ -198,7 +200,7 @@ impl Session {
             .map(|session| &mut session.inner)
             .collect();
         watched(py, |watch| {
-            cpu_inference::extend_all(&mut sessions, &ids, watch)
+            cpu_inference::extend_all(&mut sessions, &ids, causal, watch)
         })
     }
 

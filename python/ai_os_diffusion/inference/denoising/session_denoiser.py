@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ai_os_diffusion import _native
-from ai_os_diffusion.diffusion.denoiser import Ask, Predictions
+from ai_os_diffusion.diffusion.denoiser import Ask, Predictions, Reading
 from ai_os_diffusion.inference.attached_cards import CardsInUse
 from ai_os_diffusion.inference.inference_core import InferenceCore
 from ai_os_diffusion.models.diffusion_settings import DiffusionSettings
@@ -58,33 +59,73 @@ class SessionDenoiser:
         self.mask_id, self.null_id, self.end_ids = settings.mask_id, settings.null_id, end_ids
         self.window = core.config.max_position_embeddings
 
-    def read(
-        self,
-        prompt: Ids,
-        *,
-        room: int,
-        temperature: float,
-        seed: int,
-        top_k: int,
-        unguided: Ids | None = None,
-    ) -> _Text:
+    def read(self, asked: Sequence[Reading]) -> list[_Text]:
         """As `Denoiser.read`."""
-        sampler = _native.Sampler(temperature=temperature, seed=seed, **self._filters)
-        text = self._text(len(prompt) + room, sampler, top_k)
-        text.begin(prompt)
-        if unguided is not None and self._scale != 1:
+        found = [self._begun(reading) for reading in asked]
+        length = self._settings.block_length if self._settings.attention == "block" else 0
+        prompts = [_parts(reading.prompt, length) for reading in asked]
+        for text, reading in zip(found, asked, strict=True):
+            if text.other is not None and reading.unguided is not None:
+                prompts.append(_parts(reading.unguided, length))
+        everyone = [*found, *(text.other for text in found if text.other is not None)]
+        for parts in zip_longest(*prompts):
+            reached = [(text, part) for text, part in zip(everyone, parts, strict=True) if part is not None]
+            self._append([text for text, _ in reached], [part for _, part in reached])
+        return found
+
+    def append(self, texts: Sequence[_Text], blocks: Sequence[Ids]) -> None:
+        """As `Denoiser.append`."""
+        pairs = list(zip(texts, blocks, strict=True))
+        pairs += [(text.other, block) for text, block in pairs if text.other is not None]
+        self._append([text for text, _ in pairs], [block for _, block in pairs])
+
+    def _append(self, texts: Sequence[_Text], parts: Sequence[Ids]) -> None:
+        """Read a part behind each text, its tokens seeing each other if the model's do."""
+        for text, part in zip(texts, parts, strict=True):
+            text.ids = np.concatenate([text.ids, part])
+            text.is_fresh = True
+        if not texts or self._settings.attention == "full":
+            return
+        is_causal, sessions = self._settings.attention == "causal", [text.session for text in texts]
+        if not self._settings.shift:
+            type(sessions[0]).prefill_all(sessions, list(parts), causal=is_causal)
+            return
+        if is_causal:
+            # The last sees all others in any case: the pass that predicts reads it.
+            type(sessions[0]).prefill_all(sessions, [part[:-1] for part in parts], causal=True)
+            parts = [part[-1:] for part in parts]
+        self._read_and_predict(texts, parts)
+
+    def _read_and_predict(self, texts: Sequence[_Text], parts: Sequence[Ids]) -> None:
+        """Read a part behind each text, and predict the token behind it from its last state."""
+        sessions = [text.session for text in texts]
+        found = type(sessions[0]).predict_all(
+            sessions,
+            parts,
+            [np.array([len(part) - 1]) for part in parts],
+            [text.sampler for text in texts],
+            top_k=max(text.top_k for text in texts),
+            forbidden=self._forbidden,
+            places=[(np.zeros(0, np.int32), len(part)) for part in parts],
+        )
+        for text, one in zip(texts, found, strict=True):
+            text.before = _predictions(one, text.top_k)
+
+    def _begun(self, reading: Reading) -> _Text:
+        sampler = _native.Sampler(temperature=reading.temperature, seed=reading.seed, **self._filters)
+        text = self._text(len(reading.prompt) + reading.room, sampler, reading.top_k)
+        if reading.unguided is not None and self._scale != 1:
             if self._settings.shift and self._settings.attention != "full":
                 raise SamplingError(
                     "guidance_scale: a model that predicts the token behind each state, and keeps what it "
                     "read, cannot be guided"
                 )
-            text.other = self._text(len(unguided) + room, _native.Sampler(), 0)
-            text.other.begin(unguided)
+            text.other = self._text(len(reading.unguided) + reading.room, _native.Sampler(), 0)
         return text
 
     def _text(self, room: int, sampler: _native.Sampler, top_k: int) -> _Text:
         session = self._core.session(room, self._cards)
-        return _Text(session, self._settings, room, sampler, top_k, self._forbidden)
+        return _Text(session, self._settings, room, sampler, top_k)
 
     def predict(self, asked: Sequence[Ask]) -> list[Predictions]:
         """As `Denoiser.predict`."""
@@ -114,6 +155,12 @@ class SessionDenoiser:
         )
         for frame, one in zip(frames, found, strict=True):
             frame.found = _predictions(one, frame.text.top_k)
+
+
+def _parts(prompt: Ids, length: int) -> list[Ids]:
+    """A prompt as it is read: in blocks where they are counted from its beginning, else as a whole."""
+    step = length or max(len(prompt), 1)
+    return [prompt[start : start + step] for start in range(0, len(prompt), step)]
 
 
 class _Layout:
@@ -152,7 +199,6 @@ class _Text:
         room: int,
         sampler: _native.Sampler,
         top_k: int,
-        forbidden: list[int],
     ) -> None:
         self.settings, self.room, self.sampler, self.top_k = settings, room, sampler, top_k
         self.session = session
@@ -160,46 +206,9 @@ class _Text:
         self.other: _Text | None = None
         self.before: Predictions | None = None
         self.is_fresh = True
-        self._forbidden = forbidden
 
     def __len__(self) -> int:
         return len(self.ids)
-
-    def begin(self, prompt: Ids) -> None:
-        """Read the prompt."""
-        length = self.settings.block_length if self.settings.attention == "block" else max(len(prompt), 1)
-        for start in range(0, len(prompt), length):
-            self.append(prompt[start : start + length])
-
-    def append(self, ids: Ids) -> None:
-        """As `DenoisingText.append`."""
-        self.ids = np.concatenate([self.ids, ids])
-        self.is_fresh = True
-        if self.settings.attention != "full":
-            if self.settings.shift:
-                self._read_and_predict(ids)
-            else:
-                self.session.prefill(ids, causal=self.settings.attention == "causal")
-        if self.other is not None:
-            self.other.append(ids)
-
-    def _read_and_predict(self, ids: Ids) -> None:
-        """Read a block, and predict the token behind it from its last state."""
-        is_causal = self.settings.attention == "causal"
-        if is_causal:
-            # The last sees all others in any case: the pass that predicts reads it.
-            self.session.prefill(ids[:-1], causal=True)
-        part = ids[-1:] if is_causal else ids
-        (found,) = self.session.predict_all(
-            [self.session],
-            [part],
-            [np.array([len(part) - 1])],
-            [self.sampler],
-            top_k=self.top_k,
-            forbidden=self._forbidden,
-            places=[(np.zeros(0, np.int32), len(part))],
-        )
-        self.before = _predictions(found, self.top_k)
 
     def layout(self, block: Ids) -> _Layout:
         """What a pass over a block reads: all that is not kept of what the block sees."""

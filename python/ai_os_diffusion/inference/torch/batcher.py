@@ -99,7 +99,7 @@ class Batcher:
             What each text read.
         """
         written = {text.number: [id] for text, id in zip(texts, first, strict=True)}
-        for group in self._groups(texts):
+        for group in self.groups(texts):
             for done in range(0, count, _AHEAD):
                 with self._device.running("a step"):
                     ids = [written[text.number][-1] for text in group]
@@ -161,13 +161,13 @@ class Batcher:
     def _pass(self, group: list[TorchSession]) -> None:
         """Read something of every text that fits."""
         with self._device.running("a pass"):
-            for texts in self._groups([text for text in group if len(text.unread) == 1]):
+            for texts in self.groups([text for text in group if len(text.unread) == 1]):
                 self._read_one(texts)
             longer = [text for text in group if len(text.unread) > 1]
             if longer:
                 self._read_more(*_that_fit(longer))
 
-    def _groups(self, texts: Sequence[TorchSession]) -> Iterator[list[TorchSession]]:
+    def groups(self, texts: Sequence[TorchSession]) -> Iterator[list[TorchSession]]:
         """The texts of each common step; those that use the same cards are neighbours.
 
         A few captured steps, each with cards of its own, end before one that is not captured.
@@ -190,13 +190,26 @@ class Batcher:
             text.advance(1)
             text.told(logits[row], found[row])
 
-    def _read_more(self, texts: list[TorchSession], length: int) -> None:
+    def read_whole(self, texts: Sequence[TorchSession]) -> None:
+        """Read what is unread of texts, of each all at once: its rows see each other."""
+        waiting = list(texts)
+        try:
+            while waiting:
+                together, length = _that_fit(waiting, part=False)
+                with self._device.running(f"{sum(len(text.unread) for text in together)} tokens"):
+                    self._read_more(together, length, causal=False)
+                waiting = [text for text in waiting if text.unread]
+        finally:
+            for text in waiting:
+                text.unread = []
+
+    def _read_more(self, texts: list[TorchSession], length: int, *, causal: bool = True) -> None:
         counts = [min(len(text.unread), length) for text in texts]
         ids = np.zeros((len(texts), length), np.int64)
         for row, (text, count) in enumerate(zip(texts, counts, strict=True)):
             ids[row, :count] = text.unread[:count]
             text.reserve(len(text) + count)
-        asked = self.behind(texts, ids, counts, causal=True)
+        asked = self.behind(texts, ids, counts, causal=causal)
         states = self._network(asked, self._cache)
         wanted = torch.tensor(counts, device=states.device)[:, None, None] - 1
         last = states.gather(1, wanted.expand(-1, -1, states.shape[-1]))
@@ -271,12 +284,17 @@ class Batcher:
         return step
 
 
-def _that_fit(texts: list[TorchSession]) -> tuple[list[TorchSession], int]:
-    """The texts of a pass, the first that came among them, and how many tokens it reads of each at most."""
+def _that_fit(texts: list[TorchSession], *, part: bool = True) -> tuple[list[TorchSession], int]:
+    """The texts of a pass, the first that came among them, and how many tokens it reads of each at most.
+
+    Args:
+        texts: with what is unread of them.
+        part: a long text may be read in parts.
+    """
     chosen: list[TorchSession] = []
     longest = 0
     for text in texts:
-        length = max(longest, min(len(text.unread), _ROWS))
+        length = max(longest, min(len(text.unread), _ROWS) if part else len(text.unread))
         if not chosen or (len(chosen) + 1) * length <= _ROWS:
             chosen.append(text)
             longest = length

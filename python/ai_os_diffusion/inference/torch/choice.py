@@ -115,19 +115,29 @@ class Predictions(NamedTuple):
 
 def summarise(
     logits: Tensor,
-    sampler: _native.Sampler | None,
+    counts: Sequence[int],
+    samplers: Sequence[_native.Sampler | None],
     precise: Any,
     *,
     top_k: int,
     forbidden: Sequence[int],
     with_logits: bool,
-) -> Predictions:
-    """What is told of rows of logits, float32[rows, vocab], which are changed.
+) -> list[Predictions | None]:
+    """What is told of rows of logits of several texts; None of a text whose logits are not finite.
+
+    Args:
+        logits: float32[rows, vocab], the rows of one text behind those of another; they are changed.
+        counts: rows of each text.
+        samplers: of each text; None takes the most probable tokens.
+        precise: the type in which shares are summed.
+        top_k: most probable tokens to tell of each row.
+        forbidden: tokens that have no part in the distribution.
+        with_logits: whether to tell them too.
 
     Raises:
-        InferenceError: logits are not finite, or a forbidden token is outside the vocabulary.
+        InferenceError: a forbidden token is outside the vocabulary.
     """
-    rows, vocab = logits.shape
+    vocab = logits.shape[1]
     for position, id in enumerate(forbidden):
         if not 0 <= id < vocab:
             raise InferenceError(f"token id {id} at position {position} is outside the vocabulary of {vocab}")
@@ -136,26 +146,33 @@ def summarise(
     total = logits.logsumexp(-1, keepdim=True)
     entropy = (total[:, 0] - ((logits - total).exp() * logits).sum(-1)).clamp_min(0)
     top, top_ids = logits.topk(min(max(top_k, 1), vocab), -1)
-    settings = GREEDY if sampler is None else sampler.settings
-    if is_drawn(settings) and sampler is not None:
-        table = torch.tensor(settings, dtype=precise, device=logits.device).expand(rows, -1)
-        units = torch.from_numpy(sampler.draws(rows)).to(precise).to(logits.device)
-        ids = choose(logits, table, units)
-    else:
-        ids = logits.argmax(-1)
-    if not bool((entropy.isfinite() & (top[:, 0] > FORBIDDEN)).all()):
-        raise not_finite()
+    is_finite = entropy.isfinite() & (top[:, 0] > FORBIDDEN)
+    ids = _chosen(logits, counts, samplers, precise)
     # Equal ones come by id, as a stable order of the negated would give them.
     by_id = top_ids.argsort(-1)
     top, top_ids = top.gather(-1, by_id), top_ids.gather(-1, by_id)
     by_size = top.argsort(dim=-1, descending=True, stable=True)[:, :top_k]
     top, top_ids = top.gather(-1, by_size), top_ids.gather(-1, by_size)
     confidence = (logits.gather(-1, ids[:, None]) - total)[:, 0].exp()
-    return Predictions(
-        ids.int().cpu().numpy(),
-        confidence.cpu().numpy(),
-        entropy.cpu().numpy(),
-        top_ids.int().cpu().numpy(),
-        (top - total).exp().cpu().numpy(),
-        logits.cpu().numpy() if with_logits else None,
-    )
+    told = [ids.int(), confidence, entropy, top_ids.int(), (top - total).exp()]
+    ends = np.cumsum(counts)[:-1]
+    parts: list[Any] = [np.split(one.cpu().numpy(), ends) for one in told]
+    parts.append(np.split(logits.cpu().numpy(), ends) if with_logits else [None] * len(counts))
+    is_whole = [bool(one.all()) for one in np.split(is_finite.cpu().numpy(), ends)]
+    return [Predictions(*own) if whole else None for whole, *own in zip(is_whole, *parts, strict=True)]
+
+
+def _chosen(
+    logits: Tensor, counts: Sequence[int], samplers: Sequence[_native.Sampler | None], precise: Any
+) -> Tensor:
+    """int64[rows], as each text's sampler chooses."""
+    settings = [GREEDY if sampler is None else sampler.settings for sampler in samplers]
+    if not any(map(is_drawn, settings)):
+        return logits.argmax(-1)
+    units = [
+        sampler.draws(count) if sampler is not None and is_drawn(own) else np.zeros(count)
+        for count, sampler, own in zip(counts, samplers, settings, strict=True)
+    ]
+    table = np.repeat(np.array(settings), counts, 0)
+    place = {"dtype": precise, "device": logits.device}
+    return choose(logits, torch.tensor(table, **place), torch.tensor(np.concatenate(units), **place))

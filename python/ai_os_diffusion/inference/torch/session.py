@@ -113,13 +113,10 @@ class TorchSession:
             InferenceError: an id is outside the vocabulary, or there is no room; then nothing is read.
             DeviceError: the device has no memory for it.
         """
-        if not causal:
-            self._read_whole(ids)
-        elif self._begin(ids):
-            self.texts.batcher.read([self])
+        self.prefill_all([self], [ids], causal)
 
     @staticmethod
-    def prefill_all(sessions: Sequence[TorchSession], ids: Sequence[Ids]) -> None:
+    def prefill_all(sessions: Sequence[TorchSession], ids: Sequence[Ids], causal: bool = True) -> None:
         """Read `ids[i]` behind the tokens of `sessions[i]`, all in common passes.
 
         Raises:
@@ -135,10 +132,18 @@ class TorchSession:
                 f"{len(ids)} of ids"
             )
         _refuse_twice(sessions)
-        for session, own in zip(sessions, ids, strict=True):
+        pairs = list(zip(sessions, ids, strict=True))
+        for session, own in pairs:
             session.check(own)
-        begun = [session for session, own in zip(sessions, ids, strict=True) if session._begin(own)]
-        texts.batcher.read(begun)
+        if causal:
+            texts.batcher.read([session for session, own in pairs if session._begin(own)])
+            return
+        begun = [session for session, own in pairs if len(own)]
+        for session, own in pairs:
+            if len(own):
+                # Its rows see each other, not only those before: no other text shares such pages.
+                session._place, session.unread = None, [int(id) for id in own]
+        texts.batcher.read_whole(begun)
 
     def predict(
         self,
@@ -329,21 +334,6 @@ class TorchSession:
                 self._kept = len(found)
                 self.advance(self._kept * PAGE_TOKENS)
         return bool(self.unread)
-
-    def _read_whole(self, ids: Ids) -> None:
-        self.check(ids)
-        if not len(ids):
-            return
-        # Its rows see each other, not only those before: no other text shares such pages.
-        self._place = None
-        texts = self.texts
-        with texts.device.running(f"{len(ids)} tokens"):
-            self.reserve(len(self.tokens) + len(ids))
-            asked = texts.batcher.behind([self], ids.astype(np.int64)[None], [len(ids)], causal=False)
-            logits = texts.network.head(texts.network(asked, texts.cache)[:, -1:], asked.cards)[0]
-            self.unread = [int(id) for id in ids]
-            self.advance(len(ids))
-            texts.batcher.tell([self], logits)
 
     def check(self, ids: Ids) -> None:
         """Refuse ids outside the vocabulary, or more than there is room for."""

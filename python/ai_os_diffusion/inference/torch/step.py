@@ -1,4 +1,4 @@
-"""What decoding repeats, captured where the device can: a token of several texts, a block of one."""
+"""What decoding repeats, captured where the device can: a token or a block of several texts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ai_os_diffusion.inference.torch.adapter import Adapter, Cards
+from ai_os_diffusion.inference.torch.adapter import Cards
 from ai_os_diffusion.inference.torch.choice import choose, penalise
 from ai_os_diffusion.inference.torch.device import Device, is_out_of_memory
 from ai_os_diffusion.inference.torch.forward_pass import Pass
@@ -25,7 +25,10 @@ _log = get_logger(__name__)
 MOST_TEXTS = 256
 """Texts of a step; more go one step after the other."""
 
-_FEWEST_PAGES, _FEWEST_ROWS, _MOST_ROWS = 4, 8, 256
+_FEWEST_PAGES, _FEWEST_ROWS = 4, 8
+_MOST_ROWS = 1024
+"""Rows of a pass over blocks, padding counted. What more compute takes longer than launching it."""
+
 _MOST_KEPT = 32
 
 Tensor = Any
@@ -181,14 +184,14 @@ def _graph_of(work: Callable[[], None], pool: Any) -> Any:
 
 
 class Block:
-    """States of rows that see each other and what a text has read, and that leave nothing behind.
+    """States of rows that see each other and what their text has read, and that leave nothing behind.
 
     Args:
         network: a decoder.
-        cache: where the text's keys lie.
+        cache: where the texts' keys lie.
         device: of both.
-        shape: rows, and pages of the text with them.
-        cards: of the text.
+        shape: texts, rows of each, and pages of the longest text with them.
+        cards: of the texts.
         pool: as `Captured` takes it.
     """
 
@@ -197,36 +200,36 @@ class Block:
         network: Decoder,
         cache: KvCache,
         device: Device,
-        shape: tuple[int, int],
+        shape: tuple[int, int, int],
         cards: Cards,
         *,
         pool: Any,
     ) -> None:
         self.cards, self._network, self._cache = cards, network, cache
-        self._rows, self._pages = shape
+        texts, self._rows, self._pages = shape
         # Where the rows start, how many are no padding, the text's pages, the rows' tokens and positions.
         width = 2 + self._pages + 2 * self._rows
-        self._inputs = torch.zeros((1, width), dtype=torch.int64, device=device.torch)
-        states = (1, self._rows, network.sites.hidden)
+        self._inputs = torch.zeros((texts, width), dtype=torch.int64, device=device.torch)
+        states = (texts, self._rows, network.sites.hidden)
         self.states = torch.zeros(states, dtype=network.dtype, device=device.torch)
         self._captured = Captured(self._compute, pool)
 
     def load(
         self,
-        ids: NDArray[np.int32],
-        start: int,
-        pages: Sequence[int],
-        positions: NDArray[np.int32] | None = None,
+        ids: Sequence[NDArray[np.int32]],
+        starts: Sequence[int],
+        tables: Sequence[Sequence[int]],
+        positions: Sequence[NDArray[np.int32]],
     ) -> None:
-        """Say which tokens the rows are, behind which text, and at which positions if not behind it."""
+        """Say which tokens each text's rows are, behind how many, and at which positions if not there."""
         host = np.zeros(tuple(self._inputs.shape), np.int64)
-        host[0, :2] = start, len(ids)
-        host[0, 2 : 2 + min(len(pages), self._pages)] = pages[: self._pages]
         rows = 2 + self._pages
-        host[0, rows : rows + len(ids)] = ids
-        host[0, rows + self._rows :] = start + np.arange(self._rows)
-        if positions is not None:
-            host[0, rows + self._rows : rows + self._rows + len(ids)] = positions
+        for text, (own, start, pages, placed) in enumerate(zip(ids, starts, tables, positions, strict=True)):
+            host[text, :2] = start, len(own)
+            host[text, 2 : 2 + min(len(pages), self._pages)] = pages[: self._pages]
+            host[text, rows : rows + len(own)] = own
+            host[text, rows + self._rows :] = start + np.arange(self._rows)
+            host[text, rows + self._rows : rows + self._rows + len(placed)] = placed
         self._inputs.copy_(torch.from_numpy(host))
 
     def run(self) -> None:
@@ -280,14 +283,23 @@ class Steps:
         step: Step = self._kept_one(Step, shape, of_texts)
         return step
 
-    def block(self, rows: int, tokens: int, adapter: Adapter | None) -> Block:
-        """The block for so many rows, the last of a text of so many tokens that uses an adapter, or none."""
-        cards = Cards.of([adapter])
-        pages = _pages_for(tokens, self._most_pages)
-        if rows > _MOST_ROWS:
-            # What so many rows compute takes longer than launching it.
-            return Block(self._network, self._cache, self._device, (rows, pages), cards, pool=None)
-        block: Block = self._kept_one(Block, (max(_FEWEST_ROWS, _power_of_two(rows)), pages), cards)
+    def most_blocks(self, rows: int) -> int:
+        """Texts of a pass over blocks of so many rows."""
+        return max(1, min(MOST_TEXTS, _MOST_ROWS // _rows_for(rows)))
+
+    def block(self, rows: int, tokens: int, cards: Sequence[Any]) -> Block:
+        """The pass over blocks of up to `rows` tokens, the last of texts of up to `tokens`.
+
+        Args:
+            rows: of the longest block.
+            tokens: of the longest text, with its block.
+            cards: the adapter of each text, or None; equal ones are neighbours.
+        """
+        shape = (_power_of_two(len(cards)), _rows_for(rows), _pages_for(tokens, self._most_pages))
+        of_texts = Cards.of([*cards, *[cards[-1]] * (shape[0] - len(cards))])
+        if rows > _MOST_ROWS or of_texts.number is None:
+            return Block(self._network, self._cache, self._device, shape, of_texts, pool=None)
+        block: Block = self._kept_one(Block, shape, of_texts)
         return block
 
     def _kept_one(self, kind: type[Step] | type[Block], shape: Any, cards: Cards) -> Any:
@@ -302,6 +314,11 @@ class Steps:
             self._kept[key] = kind(self._network, self._cache, self._device, shape, cards, pool=self._pool)
         self._kept.move_to_end(key)
         return self._kept[key]
+
+
+def _rows_for(rows: int) -> int:
+    """Rows that are computed for a block: few shapes serve all; of a long one no more than there are."""
+    return rows if rows > _MOST_ROWS else max(_FEWEST_ROWS, _power_of_two(rows))
 
 
 def _pages_for(tokens: int, most: int) -> int:
