@@ -202,3 +202,29 @@ def test_a_sampler_cannot_touch_given_text():
     (predictions,) = found.predict([Ask(text, canvas.ids, rows)])
     with pytest.raises(SamplingError, match="wrote over given text"):
         canvas.commit(rows, predictions, np.array([0]))
+
+
+def test_what_stands_behind_the_end_is_asked_for_no_more():
+    class EndsEarly(NumpyDenoiser):
+        def predict(self, asked):
+            self.lengths = [*getattr(self, "lengths", []), *((len(ask.rows), ask.length) for ask in asked)]
+            found = super().predict(asked)
+            for ask, own in zip(asked, found, strict=True):
+                own.confidence[:] = 0.1
+                own.confidence[ask.rows == 3] = 1.0
+                own.ids[ask.rows == 3] = END
+                own.ids[(ask.rows != 3) & (own.ids == END)] = 5
+            return found
+
+    denoiser = EndsEarly()
+    (written,) = DiffusionCore(denoiser).write([request([7], [[MASK] * 8], "by_threshold", 0, 0, stops=True)])
+    assert written.is_ended
+    assert denoiser.lengths == [(8, 8), (3, 4), (2, 4), (1, 4)]
+    canvas = written.canvases[0]
+    assert not canvas.is_open[:4].any()
+    assert canvas.is_open[4:].all()
+
+    denoiser = EndsEarly()
+    (written,) = DiffusionCore(denoiser).write([request([7], [[MASK] * 8], "by_threshold", 0, 0)])
+    assert not written.canvases[0].is_open.any()
+    assert {length for _, length in denoiser.lengths} == {8}

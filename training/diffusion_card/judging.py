@@ -20,7 +20,7 @@ from ai_os_diffusion.inference import ArrowEngine
 from ai_os_diffusion.models.local_models import resolve_model
 from ai_os_diffusion.training import Example
 
-KINDS = {"unanswerable": 16, "yes_no": 32, "two_parts": 32, "template": 16}
+KINDS = {"grounded": 16, "unanswerable": 16, "yes_no": 32, "two_parts": 32, "template": 16}
 """Kinds that are judged, and the positions of an answer."""
 
 
@@ -63,7 +63,7 @@ def judge(engine: ArrowEngine, examples: Examples, count: int) -> dict[str, floa
         ]
         full = [(said, text) for said, text in slots if text]
         found[kind] = _percent([normalised(said) == normalised(text) for said, text in full])
-        if kind in ("yes_no", "two_parts"):
+        if kind in ("grounded", "yes_no", "two_parts"):
             found[f"{kind}_f1"] = _percent([token_f1(said, text) for said, text in full])
         if kind == "yes_no":
             found["verdict"] = _percent([_verdict(said) == _verdict(text) for said, text in full])

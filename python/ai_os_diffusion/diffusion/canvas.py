@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -31,13 +33,21 @@ class Canvas:
         changed: positions that the last pass changed.
     """
 
-    def __init__(self, ids: ArrayLike, mask_id: int, candidates: Candidates | None = None) -> None:
+    def __init__(
+        self,
+        ids: ArrayLike,
+        mask_id: int,
+        candidates: Candidates | None = None,
+        *,
+        ends: Collection[int] = (),
+    ) -> None:
         """Begin with a text in which the mask token stands where something is to be written.
 
         Args:
             ids: int32[n].
             mask_id: the mask token.
             candidates: what the text may become; None is anything.
+            ends: tokens that end the text: what stands behind the first that was written is no part of it.
 
         Raises:
             SamplingError: nothing is to be written, or no candidate agrees with what stands.
@@ -48,7 +58,7 @@ class Canvas:
         if self.ids.ndim != 1 or not self.is_open.any():
             raise SamplingError("expected a row of tokens with at least one open position")
         self.is_given = ~self.is_open
-        self._candidates = candidates
+        self._candidates, self._ends = candidates, list(ends)
         if candidates is not None and not len(candidates.agreeing(self.ids, self.is_open)):
             raise SamplingError("candidates: none of them agrees with the given text")
         count = len(self.ids)
@@ -60,14 +70,28 @@ class Canvas:
         self.changed: Rows = np.zeros(0, np.int64)
 
     @property
+    def length(self) -> int:
+        """Positions up to the first end token that was written, and with it; all where there is none."""
+        ends = self._written_ends()
+        return int(ends[0]) + 1 if len(ends) else len(self.ids)
+
+    @property
+    def has_end(self) -> bool:
+        """Whether an end token was written."""
+        return len(self._written_ends()) > 0
+
+    @property
     def open_rows(self) -> Rows:
-        """Positions that are open, in order."""
-        return np.flatnonzero(self.is_open)
+        """Positions that are open and part of the text, in order."""
+        return np.flatnonzero(self.is_open[: self.length])
 
     @property
     def written_rows(self) -> Rows:
         """Positions that were filled."""
         return np.flatnonzero(~self.is_open & ~self.is_given)
+
+    def _written_ends(self) -> Rows:
+        return np.flatnonzero(np.isin(self.ids, self._ends) & ~self.is_open & ~self.is_given)
 
     def allowed(self, rows: Rows) -> dict[int, NDArray[np.int32]]:
         """By index into `rows`, the tokens that candidates leave for a position; {} where any may stand."""

@@ -70,12 +70,15 @@ class Ask:
         ids: int32[length], the block behind it, open positions masked.
         rows: int64[n], positions of the block to predict.
         allowed: for some of `rows`, by index, the tokens that may be chosen; any other row may have all.
+        length: positions of the block that are part of the text; None is all. What stands behind them need
+            not be seen.
     """
 
     text: DenoisingText
     ids: NDArray[np.int32]
     rows: NDArray[np.int64]
     allowed: Mapping[int, NDArray[np.int32]] = field(default_factory=dict)
+    length: int | None = None
 
 
 class Denoiser(Protocol):

@@ -236,7 +236,7 @@ class _Text:
             for at, row in enumerate(self._rows.tolist())
             if (tokens := self._request.allowed.get((block, row))) is not None
         }
-        return Ask(self.read, canvas.ids, self._rows, allowed)
+        return Ask(self.read, canvas.ids, self._rows, allowed, canvas.length)
 
     def take(self, found: Predictions, seconds: float) -> DenoisingStep:
         """Go on with what a pass predicted."""
@@ -272,7 +272,8 @@ class _Text:
 
     def _begin(self, block: int) -> None:
         candidates = self._request.candidates.get(block)
-        canvas = Canvas(self._request.blocks[block], self._denoiser.mask_id, candidates)
+        ends = self._denoiser.end_ids if self._request.stops else ()
+        canvas = Canvas(self._request.blocks[block], self._denoiser.mask_id, candidates, ends=ends)
         shape = len(canvas.ids), self._request.top_k
         self._canvas = canvas
         self.written.canvases.append(canvas)
@@ -283,7 +284,4 @@ class _Text:
     def _is_ended(self) -> bool:
         """Whether an end token was written, and all before it."""
         canvas = self._canvas
-        ends = np.flatnonzero(
-            np.isin(canvas.ids, list(self._denoiser.end_ids)) & ~canvas.is_open & ~canvas.is_given
-        )
-        return bool(len(ends)) and not canvas.is_open[: ends[0]].any()
+        return canvas.has_end and not len(canvas.open_rows)

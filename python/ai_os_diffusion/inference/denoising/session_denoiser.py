@@ -245,8 +245,10 @@ class _Frame:
         assert isinstance(text, _Text)
         self.text = text
         self.found: Predictions | None = None
-        self.layout = text.layout(ask.ids)
-        self.other_ids = self.layout.ids if text.other is None else text.other.layout(ask.ids).ids
+        # Where all sees all the room behind is a part of the text from the beginning.
+        ids = ask.ids if text.settings.attention == "full" else ask.ids[: ask.length]
+        self.layout = text.layout(ids)
+        self.other_ids = self.layout.ids if text.other is None else text.other.layout(ids).ids
         self._is_kept = text.settings.cache != "none" and text.is_fresh
         for one in (text, text.other):
             if one is not None:
