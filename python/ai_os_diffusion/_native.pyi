@@ -526,7 +526,8 @@ def blocks_of_markdown(text: str, is_whole: bool, apart: int) -> tuple[NDArray[n
     Returns:
         int64[n, 5], a row for each block: kind (0 prose, 1 to 6 a heading of that level, 7 code, 8 a row of a
         table, 9 HTML, 10 a footnote), first character and the one behind the last, lines above the first and
-        above the last line; what each heading says, one a line; how many characters were read.
+        above the last line; what each heading says in single blanks, one a line; how many characters
+        were read.
 
     Raises:
         IngestError: the parser failed.

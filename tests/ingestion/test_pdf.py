@@ -20,8 +20,6 @@ pytest.importorskip("pypdfium2")
 
 MUTATIONS = int(os.environ.get("AIOS_PDF_MUTATIONS", "60"))
 PICTURE = b"0 0 50 50 re f"
-# What the asking process waits for a page, and what starting the other takes on a busy machine.
-PATIENCE_SECONDS = 5 + 15
 
 
 def read(data):
@@ -71,12 +69,10 @@ def test_notes_and_form_fields_are_read():
 
 
 def test_a_page_that_contains_itself_is_named_and_the_others_are_read():
-    begun = time.monotonic()
     assert read(self_containing_pdf("before", "after")) == (
         [("before", 1), ("after", 3)],
         [("limit", ((2, 2),))],
     )
-    assert time.monotonic() - begun < PATIENCE_SECONDS
 
 
 @pytest.mark.parametrize(
@@ -115,15 +111,13 @@ def test_a_pdf_of_any_bytes_neither_crashes_nor_hangs_the_reader():
     ]
     seeds.append(self_containing_pdf("one", "two"))
     readable = 0
-    for number in range(MUTATIONS):
+    for _ in range(MUTATIONS):
         data = mutated(chance.choice(seeds), chance)
-        begun = time.monotonic()
         try:
             read_document("a.pdf", data)
             readable += 1
         except IngestError:
             pass
-        assert time.monotonic() - begun < PATIENCE_SECONDS, number
     assert readable
 
 
@@ -209,9 +203,7 @@ def test_ctrl_c_ends_the_reading_and_the_process(tmp_path):
         """
         import signal, threading
         from ai_os_diffusion.ingestion.readers import pdf
-        # A busy machine may have had it killed for being slow.
-        while (worker := pdf._process._process) is None:
-            read_document("a.pdf", data)
+        worker = pdf._process._process
         pdf._process.ask = lambda *_: threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
         try:
             read_document("a.pdf", data)
@@ -221,6 +213,69 @@ def test_ctrl_c_ends_the_reading_and_the_process(tmp_path):
     )
     done = run_script(tmp_path, script)
     assert done.stdout == f"Rain fell on Monday\n{-signal.SIGKILL}\n"
+
+
+THREE_PAGES = pdf_of_pages([lines_of(["one"]), lines_of(["two"]), lines_of(["three"])])
+
+
+@pytest.fixture
+def at_second_page(monkeypatch, tmp_path):
+    """Give the reader a process that does something more at the second page."""
+    started = []
+
+    def start(statement, **limits):
+        script = tmp_path / "worker.py"
+        script.write_text(
+            textwrap.dedent(
+                f"""
+                import os, signal, sys, time
+                from ai_os_diffusion.ingestion.readers import pdf_worker
+                page_of = pdf_worker._page
+
+                def page(document, index):
+                    if index == 1:
+                        {statement}
+                    return page_of(document, index)
+
+                pdf_worker._page = page
+                pdf_worker.main(sys.stdin.buffer, sys.stdout.buffer)
+                """
+            )
+        )
+        process = limited_process.LimitedProcess(script, **limits)
+        monkeypatch.setattr(pdf, "_process", process)
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+
+
+def test_a_page_of_a_process_that_was_stopped_is_not_lost(at_second_page, monkeypatch):
+    monkeypatch.setattr(pdf, "_PAGE_SECONDS", 0.5)
+    limited = at_second_page("os.kill(os.getpid(), signal.SIGSTOP)")
+    found = []
+    reading = threading.Thread(target=lambda: found.append(read(THREE_PAGES)))
+    reading.start()
+    while (process := limited._process) is None:
+        time.sleep(0.01)
+    os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+    time.sleep(4 * pdf._PAGE_SECONDS)
+    process.send_signal(signal.SIGCONT)
+    reading.join()
+    assert found == [([("one", 1), ("two", 2), ("three", 3)], [])]
+
+
+def test_a_page_that_computes_without_end_is_named_and_the_others_read(at_second_page, monkeypatch):
+    monkeypatch.setattr(pdf, "_PAGE_SECONDS", 0.5)
+    at_second_page("while True: pass")
+    assert read(THREE_PAGES) == ([("one", 1), ("three", 3)], [("limit", ((2, 2),))])
+
+
+def test_a_page_that_sleeps_without_end_is_named_and_the_others_read(at_second_page):
+    at_second_page("time.sleep(10_000)", hang_seconds=5)
+    assert read(THREE_PAGES) == ([("one", 1), ("three", 3)], [("limit", ((2, 2),))])
 
 
 def test_a_process_that_dies_is_started_again():

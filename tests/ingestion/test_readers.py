@@ -127,6 +127,21 @@ def test_a_markdown_heading_with_nothing_below_can_still_be_found():
     assert blocks("a.md", "# A\n## B\n## C\ntext\n") == [("## B", 2, 2, ("A",)), ("text", 4, 4, ("A", "C"))]
 
 
+def test_markdown_headings_of_one_level_that_follow_each_other_are_found_one_by_one():
+    long = "long " * 40
+    found = blocks("a.md", f"# Top\n## A\n##\n## {long}\n## B\n##\n## C\n##\nx\n## D\ny\n## E\n## F\n")
+    assert found == [
+        ("## A", 2, 2, ("Top",)),
+        (f"## {long}".rstrip(), 4, 4, ("Top",)),
+        ("## B", 5, 5, ("Top",)),
+        ("## C", 7, 7, ("Top",)),
+        ("x", 9, 9, ("Top",)),
+        ("y", 11, 11, ("Top", "D")),
+        ("## E", 12, 12, ("Top",)),
+        ("## F", 13, 13, ("Top",)),
+    ]
+
+
 def test_a_heading_without_a_name_is_no_context():
     assert blocks("a.md", "#\n## \ntext\n") == [("text", 3, 3, ())]
 

@@ -27,6 +27,8 @@ pub(crate) struct Gather<'a> {
     /// Whether the outermost one is a list or table, whose parts are blocks.
     is_container: bool,
     is_heading: bool,
+    /// What the heading that is open says.
+    title: String,
     /// The byte up to which lines were taken or passed by.
     passed: usize,
     /// How far lines have been counted: a byte, and the line breaks before it.
@@ -44,6 +46,7 @@ impl<'a> Gather<'a> {
             depth: 0,
             is_container: false,
             is_heading: false,
+            title: String::new(),
             passed: 0,
             counted: (0, 0),
             cut: Mark::default(),
@@ -63,17 +66,14 @@ impl<'a> Gather<'a> {
             Event::End(_) => {
                 self.depth -= 1;
                 if self.depth == 0 && std::mem::take(&mut self.is_heading) {
-                    self.found.titles.push('\n');
+                    self.end_title();
                 }
             }
             Event::Rule if self.depth == 0 => self.mark(range.start),
             Event::Text(words) | Event::Code(words) if self.is_heading => {
-                let words = words
-                    .chars()
-                    .map(|each| if each == '\n' { ' ' } else { each });
-                self.found.titles.extend(words);
+                self.title.push_str(&words);
             }
-            Event::SoftBreak | Event::HardBreak if self.is_heading => self.found.titles.push(' '),
+            Event::SoftBreak | Event::HardBreak if self.is_heading => self.title.push(' '),
             _ => {}
         }
     }
@@ -108,6 +108,20 @@ impl<'a> Gather<'a> {
             _ => Kind::Prose,
         };
         self.take(kind, range);
+    }
+
+    /// Write down the words of a title, a blank between them.
+    fn end_title(&mut self) {
+        let mut words = self.title.split(is_white).filter(|word| !word.is_empty());
+        if let Some(first) = words.next() {
+            self.found.titles.push_str(first);
+        }
+        for word in words {
+            self.found.titles.push(' ');
+            self.found.titles.push_str(word);
+        }
+        self.found.titles.push('\n');
+        self.title.clear();
     }
 
     /// An item of a list, or a row of a table.
@@ -198,6 +212,11 @@ impl<'a> Gather<'a> {
         self.counted = (at, lines + more.count());
         self.counted.1
     }
+}
+
+/// Whether a letter parts words, to Python as well, which counts the separators of ASCII.
+fn is_white(letter: char) -> bool {
+    letter.is_whitespace() || matches!(letter, '\x1c'..='\x1f')
 }
 
 /// Whether a line is `[^name]: ...`.

@@ -52,7 +52,7 @@ pub struct Blocks {
     /// The blocks in order, apart from each other. Between them stand rules, targets of links and the lines under
     /// the heads of tables.
     pub blocks: Vec<Block>,
-    /// What each heading says without its markup, one a line.
+    /// What each heading says without its markup, its words a blank apart, one a line.
     pub titles: String,
     /// The byte up to which the text was read; a line begins there.
     pub end: usize,

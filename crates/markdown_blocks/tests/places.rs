@@ -46,6 +46,12 @@ fn blocks_are_told_apart_with_their_lines() {
 }
 
 #[test]
+fn words_of_titles_stand_a_blank_apart() {
+    let text = "# a\t b\u{a0}&nbsp;c\u{1f}d\u{3000}\n#\n# &#32;\nx  \n y\n===\n";
+    assert_eq!(whole(text).titles, "a b c d\n\n\nx y\n");
+}
+
+#[test]
 fn a_piece_leaves_its_last_block_to_the_next() {
     for (text, end) in [
         ("one\n\ntwo\nthree\n", 5),

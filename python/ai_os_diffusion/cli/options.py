@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -63,7 +62,6 @@ MinSimilarity = Annotated[
 ]
 
 
-@dataclass
 class Settings:
     """What was given to the program itself; the configuration is gathered when a verb asks for it.
 
@@ -73,9 +71,12 @@ class Settings:
         quiet: make no remarks; set once they are made.
     """
 
-    config_file: Path | None = None
-    overrides: dict[str, Any] = field(default_factory=dict)
-    quiet: bool = False
+    # No dataclass: making it would take a fiftieth of what `aios --help` does.
+    def __init__(self, config_file: Path | None, overrides: Mapping[str, Any], *, quiet: bool) -> None:
+        """Take what was given."""
+        self.config_file = config_file
+        self.overrides = overrides
+        self.quiet = quiet
 
     def config(self, **overrides: Any) -> Config:
         """The configuration, with a verb's own options on top.

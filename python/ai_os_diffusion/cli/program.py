@@ -1,7 +1,6 @@
 """The program `aios`: its verbs and its own options."""
 
-from __future__ import annotations
-
+# Annotations are values here and not strings, which Typer would evaluate again for each of its own commands.
 import sys
 from pathlib import Path
 from typing import Annotated

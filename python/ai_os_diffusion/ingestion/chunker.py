@@ -68,10 +68,11 @@ class _Whole(NamedTuple):
 
 
 class _Packed(NamedTuple):
-    """Pieces of a section, and the groups of them that are passages unless they have more tokens together."""
+    """Spans of pieces of a section, and groups of them: passages unless they have more tokens together."""
 
     joined: JoinedBlocks
-    pieces: Sequence[_Unit]
+    starts: Sequence[int]
+    ends: Sequence[int]
     groups: Sequence[_Group]
     budget: int
 
@@ -122,7 +123,7 @@ class Chunker:
         waiting = 0
         for draft in self._drafts(document.blocks):
             drafts.append(draft)
-            waiting += 1 if isinstance(draft, Block) else len(draft.pieces)
+            waiting += 1 if isinstance(draft, Block) else len(draft[1])
             if waiting >= _WINDOW:
                 chunks += self._passages(drafts, document.source)
                 drafts, waiting = [], 0
@@ -159,10 +160,13 @@ class Chunker:
 
     def _packed(self, blocks: Sequence[Block], sizes: Sequence[int], budget: int) -> Iterator[_Packed]:
         for first in range(0, len(blocks), _WINDOW):
-            joined = JoinedBlocks(blocks[first : first + _WINDOW])
-            for units in _windows(self._units(joined, sizes[first : first + _WINDOW], budget)):
-                groups = list(self._pack([tokens for _, _, tokens in units], budget))
-                yield _Packed(joined, units, groups, budget)
+            joined, counted = JoinedBlocks(blocks[first : first + _WINDOW]), sizes[first : first + _WINDOW]
+            columns: Iterable[tuple[Sequence[int], ...]] = [(joined.starts, joined.ends, counted)]
+            if max(counted) > budget:
+                units = self._pieces(joined, counted, budget)
+                columns = (tuple(zip(*window, strict=True)) for window in _windows(units))
+            for starts, ends, tokens in columns:
+                yield _Packed(joined, starts, ends, list(self._pack(tokens, budget)), budget)
 
     def _passages(self, drafts: Sequence[_Draft], source: str) -> Iterator[Chunk]:
         texts: list[str] = []
@@ -173,7 +177,8 @@ class Chunker:
                 texts.append(draft.block.text)
             else:
                 text = draft.joined.text
-                texts += [text[start:stop] for start, stop in _joined_spans(draft.pieces, draft.groups)]
+                spans = _joined_spans(draft.starts, draft.ends, draft.groups)
+                texts += [text[start:stop] for start, stop in spans]
         sizes = iter(self._sizes(texts))
         for draft in drafts:
             if isinstance(draft, Block):
@@ -185,21 +190,18 @@ class Chunker:
                 else:
                     yield from self._passages(list(self._packed(blocks, counted, budget)), source)
             else:
-                joined, units, groups, budget = draft
+                joined = draft.joined
                 *_, headings, metadata = joined.blocks[0]
-                for start, end in self._fit(joined.text, units, groups, budget, sizes):
+                for start, end in self._fit(draft, draft.groups, sizes):
                     lines = joined.lines(start, end)
                     yield Chunk(joined.text[start:end], source, *lines, headings, metadata)
 
-    def _units(self, joined: JoinedBlocks, sizes: Sequence[int], budget: int) -> Iterator[_Unit]:
-        """The blocks themselves where they fit, else their pieces."""
-        units = zip(joined.starts, joined.ends, sizes, strict=True)
-        return units if max(sizes) <= budget else self._pieces(joined, units, budget)
-
-    def _pieces(self, joined: JoinedBlocks, units: Iterable[_Unit], budget: int) -> Iterator[_Unit]:
+    def _pieces(self, joined: JoinedBlocks, sizes: Sequence[int], budget: int) -> Iterator[_Unit]:
+        """The blocks that fit, and the pieces of those that do not."""
         # A long text has too many short lines, words or atoms to be looked at one by one.
         most = max(1, budget // _RUNS_PER_PASSAGE)
-        for block, (start, end, tokens) in zip(joined.blocks, units, strict=True):
+        units = zip(joined.blocks, joined.starts, joined.ends, sizes, strict=True)
+        for block, start, end, tokens in units:
             if tokens <= budget:
                 yield start, end, tokens
                 continue
@@ -269,22 +271,18 @@ class Chunker:
         return end
 
     def _fit(
-        self,
-        text: str,
-        units: Sequence[_Unit],
-        groups: Sequence[_Group],
-        budget: int,
-        sizes: Iterator[int],
+        self, packed: _Packed, groups: Sequence[_Group], sizes: Iterator[int]
     ) -> Iterator[splitting.Span]:
         """Halve what has more tokens joined than its pieces had: joining may change a tokenisation."""
+        joined, starts, ends, _, budget = packed
         for first, end in groups:
             if end - first == 1 or next(sizes) <= budget:
-                yield units[first][0], units[end - 1][1]
+                yield starts[first], ends[end - 1]
             else:
                 middle = first + (end - first) // 2
                 halves = (first, middle), (middle, end)
-                again = [text[start:stop] for start, stop in _joined_spans(units, halves)]
-                yield from self._fit(text, units, halves, budget, iter(self._sizes(again)))
+                again = [joined.text[start:stop] for start, stop in _joined_spans(starts, ends, halves)]
+                yield from self._fit(packed, halves, iter(self._sizes(again)))
 
 
 def _as_chunk(block: Block, source: str) -> Chunk:
@@ -292,9 +290,11 @@ def _as_chunk(block: Block, source: str) -> Chunk:
     return Chunk(text.rstrip(), source, line, end_line, headings, metadata)
 
 
-def _joined_spans(units: Sequence[_Unit], groups: Iterable[_Group]) -> Iterator[splitting.Span]:
+def _joined_spans(
+    starts: Sequence[int], ends: Sequence[int], groups: Iterable[_Group]
+) -> Iterator[splitting.Span]:
     """Spans of the groups that have several units."""
-    return ((units[first][0], units[end - 1][1]) for first, end in groups if end - first > 1)
+    return ((starts[first], ends[end - 1]) for first, end in groups if end - first > 1)
 
 
 def _windows(items: Iterable[_Item]) -> Iterator[list[_Item]]:

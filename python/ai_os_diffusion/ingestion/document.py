@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import chain, pairwise
+from itertools import chain, pairwise, repeat
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
@@ -54,6 +54,19 @@ class Block(NamedTuple):
     kind: BlockKind = "prose"
     headings: tuple[str, ...] = ()
     metadata: Mapping[str, Any] = _NOTHING
+
+    @classmethod
+    def below_each_other(
+        cls,
+        texts: Iterable[str],
+        lines: Iterable[int],
+        end_lines: Iterable[int],
+        kind: BlockKind,
+        headings: tuple[str, ...],
+    ) -> Iterator[Block]:
+        """Make blocks that differ in text and lines alone, faster than one by one."""
+        rows = zip(texts, lines, end_lines, repeat(kind), repeat(headings), repeat(_NOTHING), strict=False)
+        return map(tuple.__new__, repeat(cls), rows)
 
     @property
     def is_aligned(self) -> bool:
@@ -115,7 +128,7 @@ def spans(numbers: Iterable[int]) -> tuple[Span, ...]:
     Args:
         numbers: lines or pages, in any order.
     """
-    known = np.unique(np.fromiter(numbers, np.int64))
+    known = np.sort(np.fromiter(numbers, np.int64))
     begins = np.flatnonzero(np.diff(known, prepend=known[:1] - 2) > 1)
     ends = np.append(begins[1:], len(known)) - 1
     return _few(list(zip(known[begins].tolist(), known[ends[: len(begins)]].tolist(), strict=True)))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from itertools import accumulate, pairwise
+from itertools import accumulate
 
-from ai_os_diffusion.ingestion.document import Block
+from ai_os_diffusion.ingestion.document import Block, BlockKind
 
 __all__ = ["JoinedBlocks", "joined_block"]
 
@@ -17,25 +17,28 @@ def joined_block(blocks: Sequence[Block]) -> Block:
     Args:
         blocks: of one section.
     """
-    ends = [block.end_line for block in blocks]
+    texts, lines, end_lines, kinds, *_ = zip(*blocks, strict=True)
     last = blocks[-1]
+    text = "".join(_written(texts, lines, end_lines, kinds))
+    end_line = last.end_line
     if last.is_aligned:
         # The blank lines below it are not written.
-        ends[-1] = last.line + last.text.rstrip().count("\n")
-    line = min([block.line for block in blocks])
-    text = "".join(_written(blocks))
-    return Block(text, line, max(ends), last.kind, last.headings, last.metadata)
+        end_line = last.line + last.text.rstrip().count("\n")
+    end_line = max([*end_lines[:-1], end_line])
+    return Block(text, min(lines), end_line, last.kind, last.headings, last.metadata)
 
 
-def _written(blocks: Sequence[Block]) -> list[str]:
+def _written(
+    texts: Sequence[str], lines: Sequence[int], end_lines: Sequence[int], kinds: Sequence[BlockKind]
+) -> list[str]:
     """The texts of blocks and what stands between them, in turn."""
     # A blank line where the source has one, none between rows of a table.
     gaps = [
-        "\n" if below.line - above.end_line < 2 or above.kind == below.kind == "row" else "\n\n"
-        for above, below in pairwise(blocks)
+        "\n" if line - above < 2 or kind == kind_above == "row" else "\n\n"
+        for above, line, kind_above, kind in zip(end_lines, lines[1:], kinds, kinds[1:], strict=False)
     ]
-    written = [""] * (2 * len(blocks) - 1)
-    written[::2], written[1::2] = [block.text.rstrip() for block in blocks], gaps
+    written = [""] * (2 * len(texts) - 1)
+    written[::2], written[1::2] = map(str.rstrip, texts), gaps
     return written
 
 
@@ -52,7 +55,9 @@ class JoinedBlocks:
     def __init__(self, blocks: Sequence[Block]) -> None:
         """Join blocks, at least one."""
         self.blocks = blocks
-        written = _written(blocks)
+        # Columns: a section of tiny blocks has thousands, and a passage asks for the lines of all it holds.
+        texts, self._lines, self._end_lines, kinds, *_ = zip(*blocks, strict=True)
+        written = _written(texts, self._lines, self._end_lines, kinds)
         places = [0, *accumulate(map(len, written))]
         self.text = "".join(written)
         self.starts, self.ends = places[:-1:2], places[1::2]
@@ -63,13 +68,13 @@ class JoinedBlocks:
         """First and last source line of a part of the text, which begins and ends within blocks."""
         first = bisect_right(self.starts, start) - 1
         last = max(first, bisect_left(self.starts, end) - 1)
-        line = self._line_at(first, start, self.blocks[first].line)
-        end_line = self._line_at(last, end, self.blocks[last].end_line)
+        line = self._line_at(first, start, self._lines[first])
+        end_line = self._line_at(last, end, self._end_lines[last])
         if first == last:
             return line, end_line
         # Text that a page shows elsewhere than it is written is not in the order of its lines.
-        line = min([line, *(block.line for block in self.blocks[first + 1 : last + 1])])
-        return line, max([end_line, *(block.end_line for block in self.blocks[first:last])])
+        lines, end_lines = self._lines[first + 1 : last + 1], self._end_lines[first:last]
+        return min(line, *lines), max(end_line, *end_lines)
 
     def _line_at(self, index: int, at: int, otherwise: int) -> int:
         """The line of a place in a block, or another one if the block's lines are not those of the source."""

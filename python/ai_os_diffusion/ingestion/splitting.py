@@ -31,7 +31,7 @@ _WORD = re.compile(r"\S+")
 _span = methodcaller("span")
 # Sentences of a text that are told apart. Beyond them, short ones that follow each other come together.
 _MAX_SENTENCES = 256
-_ATOM = re.compile(rf"[{_IDEOGRAPH}]|(?:(?![{_IDEOGRAPH}])\w)+|[^\w\s]")
+_ATOM = re.compile(rf"[{_IDEOGRAPH}]|[^\W{_IDEOGRAPH}]+|[^\w\s]")
 
 
 def sentences(text: str, most: int = 0) -> Iterator[Span]:

@@ -7,12 +7,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ai_os_diffusion.models.diffusion_settings import DiffusionSettings
 from ai_os_diffusion.models.family import family_of
 from ai_os_diffusion.models.untrusted_values import MAX_LAYERS, MAX_TOKENS, UntrustedValues, read_values
 from ai_os_diffusion.utils.errors import ModelLoadError, ModelNotFoundError
+
+if TYPE_CHECKING:
+    from ai_os_diffusion.models.diffusion_settings import DiffusionSettings
 
 __all__ = [
     "CONVERTER_VERSION",
@@ -223,6 +225,8 @@ def check_metadata(values: UntrustedValues) -> dict[str, Any]:
     if "diffusion" in values:
         if not family_of(given["architecture"]).is_decoder:
             raise values.fault("diffusion", "no such entry: an encoder does not write")
+        from ai_os_diffusion.models.diffusion_settings import DiffusionSettings
+
         section = values.section("diffusion")
         given["diffusion"] = DiffusionSettings.of(section.values, section.place, given["vocab_size"])
     if given.get("default_prompt_name") not in (None, *given.get("prompts", ())):

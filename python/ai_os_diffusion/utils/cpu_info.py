@@ -6,16 +6,15 @@ Every function takes the root of the file system, so that other machines can be 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 __all__ = ["CpuInfo", "get_cpu_info", "memory_bytes", "read_text"]
 
 ROOT = Path("/")
 
 
-@dataclass(frozen=True)
-class CpuInfo:
+class CpuInfo(NamedTuple):
     """The processor as this process may use it.
 
     Attributes:

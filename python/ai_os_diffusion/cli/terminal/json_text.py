@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
@@ -17,6 +16,8 @@ def write_json(stream: TextIO, value: Any, indent: int | None = None) -> None:
 
     Letters stay as they are where the stream can write them all; controls and the like are always escaped.
     """
+    import json
+
     is_unicode = (stream.encoding or "utf-8").lower().startswith("utf")
     document = json.dumps(value, ensure_ascii=not is_unicode, indent=indent, default=_plain)
     stream.write(f"{visible_json(document)}\n")

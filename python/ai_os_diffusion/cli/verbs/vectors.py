@@ -1,7 +1,6 @@
 """`aios embed` and `aios similarity`."""
 
-from __future__ import annotations
-
+# Annotations are values here and not strings, which Typer would have to evaluate.
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -118,7 +117,7 @@ def similarity(
             show_row((f"{score:.4f}", text))
 
 
-def _tell_truncated(truncated: NDArray[np.bool_], window: int | None, *, quiet: bool) -> None:
+def _tell_truncated(truncated: "NDArray[np.bool_]", window: int | None, *, quiet: bool) -> None:
     count = int(truncated.sum())
     if count:
         note(
@@ -170,7 +169,7 @@ def _check_format(path: Path) -> None:
             ) from None
 
 
-def _save(path: Path, texts: list[str], vectors: NDArray[np.float32]) -> None:
+def _save(path: Path, texts: list[str], vectors: "NDArray[np.float32]") -> None:
     import json
 
     import numpy as np

@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import io
 import json
+import math
 import os
 import queue
 import subprocess
@@ -17,7 +18,7 @@ from typing import IO, Any, TypeAlias
 
 from ai_os_diffusion.utils.errors import IngestError
 
-__all__ = ["LimitedProcess"]
+__all__ = ["LimitedProcess", "ProcessEnded"]
 
 # The parent's module path, so that the parser is found wherever the package was; `-I` keeps modules of the
 # current folder out until then.
@@ -26,8 +27,24 @@ import json, runpy, sys
 sys.path[:] = json.loads(sys.argv[1])
 runpy.run_path(sys.argv[2], run_name="__main__")
 """
-_START_SECONDS = 30.0
+# No line takes this long unless the process sleeps or is locked: what it computes it limits by itself.
+_HANG_SECONDS = 60.0
+# Counted in waits, so that a machine that stood still, and this process with it, has waited once.
+_WAITS = 20
 _Answers: TypeAlias = "queue.SimpleQueue[dict[str, Any] | None]"
+
+
+class ProcessEnded(Exception):  # noqa: N818 - the process may rightly end
+    """The process ended before it answered, or was killed for its silence.
+
+    Attributes:
+        cpu_seconds: processor time it used in its life; infinite where it was killed or that is unknown.
+    """
+
+    def __init__(self, cpu_seconds: float) -> None:
+        """Say what it used."""
+        super().__init__(f"ended after {cpu_seconds} s of processor time")
+        self.cpu_seconds = cpu_seconds
 
 
 class LimitedProcess:
@@ -41,14 +58,16 @@ class LimitedProcess:
 
     _all: list[LimitedProcess] = []  # noqa: RUF012
 
-    def __init__(self, script: Path) -> None:
+    def __init__(self, script: Path, *, hang_seconds: float = _HANG_SECONDS) -> None:
         """Name the script; nothing is started yet.
 
         Args:
             script: writes a line of JSON when it is ready; then reads requests (a line of JSON, then bytes)
-                from its input and answers with lines of JSON.
+                from its input and answers with lines of JSON. It limits its own memory and processor time.
+            hang_seconds: longest wait for a line, by the clock.
         """
         self._script = script
+        self._hang_seconds = hang_seconds
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._answers: _Answers = queue.SimpleQueue()
@@ -79,29 +98,31 @@ class LimitedProcess:
             for part in (json.dumps(request).encode() + b"\n", data):
                 self._write(self._process.stdin, part)
 
-    def answer(self, seconds: float) -> dict[str, Any] | None:
-        """The next line of the answer; None, and the process is killed, if it died or took too long.
+    def answer(self) -> dict[str, Any]:
+        """The next line of the answer.
 
-        Args:
-            seconds: longest wait.
+        Raises:
+            ProcessEnded: there is none; the process is no more.
         """
-        try:
-            found = self._answers.get(timeout=seconds)
-        except queue.Empty:
-            found = None
-        if found is None:
-            self.kill()
-        return found
+        for _ in range(_WAITS):
+            with contextlib.suppress(queue.Empty):
+                found = self._answers.get(timeout=self._hang_seconds / _WAITS)
+                if found is None:
+                    raise ProcessEnded(self.kill())
+                return found
+        self.kill()
+        raise ProcessEnded(math.inf)
 
-    def kill(self) -> None:
-        """End the process, whatever it does."""
+    def kill(self) -> float:
+        """End the process, whatever it does; returns the seconds of processor time that it used."""
         process, self._process = self._process, None
         if process is None:
-            return
+            return 0.0
         process.kill()
-        process.wait()
+        cpu_seconds = _waited(process)
         assert process.stdin is not None
         process.stdin.close()
+        return cpu_seconds
 
     def _start(self) -> None:
         self.kill()
@@ -124,8 +145,11 @@ class LimitedProcess:
         self._answers = queue.SimpleQueue()
         listener = threading.Thread(target=_listen, args=(self._process.stdout, self._answers), daemon=True)
         listener.start()
-        if self.answer(_START_SECONDS) is None:
-            raise IngestError(f"the process that reads this format does not start: {' '.join(command[:3])}")
+        try:
+            self.answer()
+        except ProcessEnded as ended:
+            started = " ".join(command[:3])
+            raise IngestError(f"the process that reads this format does not start: {started}") from ended
 
     @staticmethod
     def _write(pipe: IO[bytes], data: bytes) -> None:
@@ -146,6 +170,18 @@ class LimitedProcess:
             if process is not None and process.stdin is not None:
                 process.stdin.close()
                 process.returncode = 0
+
+
+def _waited(process: subprocess.Popen[bytes]) -> float:
+    """Wait for a process that ends; the seconds of processor time that it used."""
+    if process.returncode is None:
+        # Nobody knows it where the program has its children forgotten.
+        with contextlib.suppress(ChildProcessError):
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+            return usage.ru_utime + usage.ru_stime
+    process.wait()
+    return math.inf
 
 
 def _listen(pipe: IO[bytes], answers: _Answers) -> None:

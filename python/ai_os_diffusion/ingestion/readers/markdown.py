@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import filterfalse, pairwise
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ai_os_diffusion.ingestion.document import Block, BlockKind, Remark
 from ai_os_diffusion.ingestion.readers.outline import Outline
@@ -80,25 +84,32 @@ class MarkdownReader:
 
     def _piece(self, text: str, *, is_whole: bool) -> list[Block]:
         """The blocks of a piece with which what is held begins; they are held no longer."""
-        from ai_os_diffusion._native import blocks_of_markdown
-
-        places, titles, end = blocks_of_markdown(text, is_whole, _MAX_BLOCKS)
+        places, titles, end = _parsed(text, is_whole)
         if not end and len(text) >= _MAX_PIECE_CHARS:
             text = text[: text.rfind("\n") + 1 or text.rfind(" ") + 1] or text
             self._cut.append(self._line + text.count("\n"))
-            places, titles, end = blocks_of_markdown(text, True, _MAX_BLOCKS)
+            places, titles, end = _parsed(text, True)
         blocks: list[Block] = []
-        outline, headings = self._outline, iter(titles.split("\n"))
+        outline, headings, used = self._outline, titles.split("\n"), 0
         places[:, 3:] += self._line
-        # Columns: a list for each row would take longer than the rest.
-        for kind, start, stop, line, last_line in zip(*places.T.tolist(), strict=True):
-            written = text[start:stop]
+        kinds, starts, stops, lines, last_lines = places.T.tolist()
+        texts = [text[start:stop] for start, stop in zip(starts, stops, strict=True)]
+        # In runs of one kind: where blocks are tiny and very many, nearly all follow another of theirs.
+        for first, end_of_run in pairwise([*np.flatnonzero(np.diff(places[:, 0], prepend=-1)), len(texts)]):
+            kind, run = kinds[first], slice(first, end_of_run)
             if kind not in _KINDS:
-                block = Block(written, line, last_line)
-                blocks += outline.title(kind, " ".join(next(headings).split()), block)
-            elif kind != _HTML or not _is_comment(written):
-                block = Block(written, line, last_line, _KINDS[kind], outline.headings)
-                blocks.append(outline.below(block))
+                blocks += outline.close(kind)
+            told = Block.below_each_other(
+                texts[run], lines[run], last_lines[run], _KINDS.get(kind, "prose"), outline.headings
+            )
+            if kind not in _KINDS:
+                begun, used = used, used + end_of_run - first
+                blocks += outline.titles(kind, headings[begun:used], told)
+                continue
+            shown = list(filterfalse(_is_comment, told) if kind == _HTML else told)
+            if shown:
+                outline.fill()
+                blocks += shown
         self._line += text.count("\n", 0, end)
         self._held = self._held[end:]
         # However long a block is, it is looked through about twice.
@@ -118,8 +129,18 @@ class MarkdownReader:
         yield self._outline.below(told)
 
 
-def _is_comment(html: str) -> bool:
-    """Whether nothing but comments stands in a piece of HTML."""
+def _parsed(text: str, is_whole: bool) -> tuple[NDArray[np.int64], str, int]:
+    """What `blocks_of_markdown` says; a line that goes on is not parsed, as no block ends above it."""
+    from ai_os_diffusion._native import blocks_of_markdown
+
+    if not is_whole and "\n" not in text:
+        return np.zeros((0, 5), np.int64), "", 0
+    return blocks_of_markdown(text, is_whole, _MAX_BLOCKS)
+
+
+def _is_comment(block: Block) -> bool:
+    """Whether nothing but comments stands in a block of HTML."""
+    html = block.text
     at, end = 0, len(html.rstrip())
     while at < end:
         if not html.startswith("<!--", at):

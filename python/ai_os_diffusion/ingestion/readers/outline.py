@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import compress
 
 from ai_os_diffusion.ingestion.document import Block
 
@@ -37,15 +38,7 @@ class Outline:
         Returns:
             Titles that must be blocks.
         """
-        must: tuple[Block, ...] = ()
-        levels, bare = self._levels, self._bare
-        if levels and levels[-1] >= level:
-            if bare is not None:
-                must = (bare,)
-                self._bare = None
-            while levels and levels[-1] >= level:
-                levels.pop()
-            self.headings = self.headings[: len(levels)]
+        must = self.close(level)
         if not heading:
             return must
         block = self._placed(block)
@@ -55,14 +48,47 @@ class Outline:
             self._bare = None
         else:
             self._bare = block
-        levels.append(level)
+        self._levels.append(level)
         self.headings = (*self.headings, heading)
         return must
 
+    def titles(self, level: int, headings: Sequence[str], blocks: Iterable[Block]) -> list[Block]:
+        """Begin one section after another of a level, with nothing between their titles.
+
+        Args:
+            level: as in `title`; it is closed.
+            headings: as in `title`, one at least.
+            blocks: as in `title`, below the titles so far.
+
+        Returns:
+            Titles that must be blocks: at least all but the last.
+        """
+        must = list(compress(blocks, headings))
+        if must:
+            must += self.title(level, next(filter(None, reversed(headings))), must.pop())
+        if not headings[-1]:
+            must += self.close(level)
+        return must
+
+    def close(self, level: int) -> Sequence[Block]:
+        """End the sections of a level and those within them; returns a title that must be a block."""
+        levels, bare = self._levels, self._bare
+        if not levels or levels[-1] < level:
+            return ()
+        while levels and levels[-1] >= level:
+            levels.pop()
+        self.headings = self.headings[: len(levels)]
+        self._bare = None
+        return (bare,) if bare is not None else ()
+
     def below(self, block: Block) -> Block:
         """A block below the titles so far."""
-        self._bare = None
+        self.fill()
         return self._placed(block)
+
+    def fill(self) -> None:
+        """Note that something stands below the titles so far."""
+        self._bare = None
 
     def end(self) -> Iterator[Block]:
         """End the document; yields a title that has nothing below."""

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
-import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ai_os_diffusion.ingestion.document import Block, Remark, RemarkKind, spans
-from ai_os_diffusion.ingestion.readers.limited_process import LimitedProcess
+from ai_os_diffusion.ingestion.readers.limited_process import LimitedProcess, ProcessEnded
 from ai_os_diffusion.ingestion.readers.outline import Outline
 from ai_os_diffusion.ingestion.readers.text import paragraphs
 from ai_os_diffusion.utils.errors import IngestError
 
 __all__ = ["read_pdf"]
 
-# What reading may take beyond what the process has. A page takes milliseconds and a few megabytes.
+# What reading may take beyond what the process has; seconds of processor time, which a machine that is busy
+# or stopped does not spend. A page takes milliseconds and a few megabytes.
 _PAGE_SECONDS = 4.0
 _SECONDS_OF_KILLED_PAGES = 4.5
 _DOCUMENT_SECONDS = 120.0
+# What starting another process takes, so that a document cannot have one killed for each of its pages.
+_START_SECONDS = 0.25
 _MEMORY_BYTES = 320_000_000
 _MEMORY_TIMES_SIZE = 3
 # A process that once was larger is not kept.
@@ -33,7 +37,7 @@ _MAX_DAMAGED = 1000
 _NO_TEXT = "no text layer (a scan?); run an OCR tool over the file first, for example ocrmypdf"
 _UNKNOWN = "letters of fonts that do not tell which letters they are, each read as one U+FFFD"
 _DAMAGED = "the page is damaged"
-_KILLED = "reading the page takes more than 4 seconds or too much memory, as only hostile pages do"
+_KILLED = "reading the page takes over 4 seconds of computing or too much memory, as only hostile pages do"
 _TOO_MUCH = "the text is far longer than a file of this size can hold"
 _TOO_LONG = "reading the file takes too long"
 
@@ -88,8 +92,10 @@ class _Reading:
         self.title = ""
         self._data = data
         self._count = 0
-        self._seconds_left = _SECONDS_OF_KILLED_PAGES
-        self._deadline = time.monotonic() + _DOCUMENT_SECONDS
+        self._seconds_left = _DOCUMENT_SECONDS
+        self._seconds_left_of_killed = _SECONDS_OF_KILLED_PAGES
+        # What the process had used when it last answered.
+        self._used = 0.0
 
     def pages(self) -> Iterator[_Page]:
         """All pages in order.
@@ -106,25 +112,27 @@ class _Reading:
         self._ask(first)
         damaged = 0
         for index in range(first, self._count):
-            begun = time.monotonic()
-            answer = _process.answer(min(_PAGE_SECONDS, self._seconds_left))
-            if answer is None:
-                self._seconds_left -= time.monotonic() - begun
+            try:
+                answer = self._answer()
+            except ProcessEnded as ended:
+                spent = min(ended.cpu_seconds - self._used, _PAGE_SECONDS)
+                self._seconds_left_of_killed -= spent
+                self._seconds_left -= spent + _START_SECONDS
                 yield _Page(index + 1, index + 1, kind="limit", reason=_KILLED)
-                if self._seconds_left > 0:
+                if min(self._seconds_left, self._seconds_left_of_killed) > 0:
                     return index + 1 if index + 1 < self._count else None
                 yield from self._rest(index + 1, "limit", _TOO_LONG)
                 return None
             page = self._page(index + 1, answer)
             damaged = damaged + 1 if page.kind == "damaged" else 0
-            if damaged > _MAX_DAMAGED or time.monotonic() > self._deadline:
+            if damaged > _MAX_DAMAGED or self._seconds_left < 0:
                 _process.kill()
                 yield from self._rest(index, *(("damaged", _DAMAGED) if damaged else ("limit", _TOO_LONG)))
                 return None
             yield page
-        answer = _process.answer(_PAGE_SECONDS)
-        if answer is not None and answer["done"] > _KEPT_BYTES:
-            _process.kill()
+        with contextlib.suppress(ProcessEnded):
+            if self._answer()["done"] > _KEPT_BYTES:
+                _process.kill()
         return None
 
     def _ask(self, first: int) -> None:
@@ -132,18 +140,28 @@ class _Reading:
             "size": len(self._data),
             "first": first,
             "memory_bytes": _MEMORY_BYTES + _MEMORY_TIMES_SIZE * len(self._data),
-            "cpu_seconds": int(_DOCUMENT_SECONDS),
+            "page_cpu_seconds": min(_PAGE_SECONDS, self._seconds_left_of_killed),
             "max_chars": _SPARE_CHARS + _CHARS_A_BYTE * len(self._data),
         }
         _process.ask(request, self._data)
-        answer = _process.answer(_PAGE_SECONDS)
-        if answer is None:
-            raise IngestError("opening the PDF takes too much time or memory, as only hostile files do")
+        try:
+            answer = _process.answer()
+        except ProcessEnded as ended:
+            raise IngestError(
+                "opening the PDF takes too much time or memory, as only hostile files do"
+            ) from ended
         if "error" in answer:
             raise IngestError(
                 f"not a PDF that can be opened (damaged or locked by a password): {answer['error']}"
             )
-        self.title, self._count = answer["title"], answer["pages"]
+        self.title, self._count, self._used = answer["title"], answer["pages"], answer["cpu_seconds"]
+
+    def _answer(self) -> dict[str, Any]:
+        """What the process says next; what it used for that is taken off what the document has."""
+        answer = _process.answer()
+        self._seconds_left -= answer["cpu_seconds"] - self._used
+        self._used = answer["cpu_seconds"]
+        return answer
 
     @staticmethod
     def _page(number: int, answer: dict[str, object]) -> _Page:

@@ -1,11 +1,12 @@
 """Reads PDF in a process of its own: `LimitedProcess` runs this file as a script.
 
 When it is ready it says so with a line. A request is a line of JSON with `size` (bytes of the file that
-follow it), `first` (0-based page to begin with), `memory_bytes` and `cpu_seconds` (what may be used beyond
-what is), and `max_chars` (of text in all). The answer is lines of JSON: `{"pages": n, "title": t}` or
-`{"error": e}`; one for each page with its `text`, how many of its letters have no meaning (`unknown`) and
-whether it `shows` anything, or with an `error`, or with `limit` where the text would be too much; then
-`{"done": peak memory in bytes}`. A page that kills this process is known by its absence.
+follow it), `first` (0-based page to begin with), `memory_bytes` (what may be used beyond what is),
+`page_cpu_seconds` (for opening the file, and for each page) and `max_chars` (of text in all). The answer is
+lines of JSON: `{"pages": n, "title": t}` or `{"error": e}`; one for each page with its `text`, how many of
+its letters have no meaning (`unknown`) and whether it `shows` anything, or with an `error`, or with `limit`
+where the text would be too much; then `{"done": peak memory in bytes}`. Each tells the `cpu_seconds` that
+this process has used. A page that kills this process is known by its absence.
 
 It imports nothing of this package, so that it starts quickly.
 """
@@ -15,7 +16,9 @@ from __future__ import annotations
 import contextlib
 import gc
 import json
+import signal
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -25,7 +28,7 @@ import pypdfium2.raw as pdfium
 
 try:
     import resource
-except ImportError:  # Windows has no such limits; the asking side's clock is the only one there.
+except ImportError:  # Windows has no such limits; the asking side's patience is the only one there.
     resource = None  # type: ignore[assignment]
 
 _MAX_TITLE_CHARS = 1000
@@ -36,16 +39,23 @@ def main(requests: BinaryIO, answers: BinaryIO) -> None:
     _limit("RLIMIT_CORE", 0)
     # Nothing that is read may write a file.
     _limit("RLIMIT_FSIZE", 0)
+    if hasattr(signal, "SIGPROF"):
+        # Whatever the asking process made of it, here the system ends what runs on behind its limit.
+        signal.signal(signal.SIGPROF, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGPROF])
     answers.write(b"{}\n")
     answers.flush()
     while line := requests.readline():
         request = json.loads(line)
         data = requests.read(request["size"])
         _limit("RLIMIT_AS", _memory_bytes() + request["memory_bytes"])
-        _limit("RLIMIT_CPU", _cpu_seconds() + request["cpu_seconds"])
+        _limit_cpu(request["page_cpu_seconds"])
         for answer in _read(data, request["first"], request["max_chars"]):
+            answer["cpu_seconds"] = time.process_time()
             answers.write(json.dumps(answer).encode() + b"\n")
             answers.flush()
+            _limit_cpu(request["page_cpu_seconds"])
+        _limit_cpu(0)
         del data
         gc.collect()
 
@@ -103,15 +113,20 @@ def _limit(name: str, value: int) -> None:
         return
 
 
+def _limit_cpu(seconds: float) -> None:
+    """End this process when it has computed for so long from now on; 0 takes the limit away.
+
+    A timer of processor time and not RLIMIT_CPU, which counts whole seconds and from the start.
+    """
+    if hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_PROF, seconds)
+
+
 def _memory_bytes() -> int:
     try:
         return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     except (OSError, AttributeError):
         return 0
-
-
-def _cpu_seconds() -> int:
-    return int(sum(resource.getrusage(resource.RUSAGE_SELF)[:2])) if resource else 0
 
 
 def _peak_bytes() -> int:
