@@ -36,7 +36,7 @@ class NumpyText:
 class NumpyDenoiser:
     """Sees a whole text at every pass, and draws by its text's own generator."""
 
-    mask_id, null_id, end_ids, window = MASK, None, frozenset([END]), 200
+    mask_id, null_id, end_ids, leaves_end, window = MASK, None, frozenset([END]), True, 200
 
     def __init__(self):
         self.asked = []

@@ -171,7 +171,16 @@ def test_every_kind_is_judged(tiny_decoder_dir, data, tmp_path):
         written = write(engine, form, 16)
         assert len(written) == sum(piece.written for piece in form.pieces)
         found = judge(engine, examples, 1)
-    kinds = {"unanswerable", "yes_no", "yes_no_f1", "verdict", "two_parts", "two_parts_f1"}
+    kinds = {
+        "grounded",
+        "grounded_f1",
+        "unanswerable",
+        "yes_no",
+        "yes_no_f1",
+        "verdict",
+        "two_parts",
+        "two_parts_f1",
+    }
     assert found.keys() == kinds | {"template", "left_empty"}
     assert all(0 <= value <= 100 for value in found.values())
 

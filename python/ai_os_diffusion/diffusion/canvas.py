@@ -72,13 +72,8 @@ class Canvas:
     @property
     def length(self) -> int:
         """Positions up to the first end token that was written, and with it; all where there is none."""
-        ends = self._written_ends()
+        ends = np.flatnonzero(np.isin(self.ids, self._ends) & ~self.is_open & ~self.is_given)
         return int(ends[0]) + 1 if len(ends) else len(self.ids)
-
-    @property
-    def has_end(self) -> bool:
-        """Whether an end token was written."""
-        return len(self._written_ends()) > 0
 
     @property
     def open_rows(self) -> Rows:
@@ -89,9 +84,6 @@ class Canvas:
     def written_rows(self) -> Rows:
         """Positions that were filled."""
         return np.flatnonzero(~self.is_open & ~self.is_given)
-
-    def _written_ends(self) -> Rows:
-        return np.flatnonzero(np.isin(self.ids, self._ends) & ~self.is_open & ~self.is_given)
 
     def allowed(self, rows: Rows) -> dict[int, NDArray[np.int32]]:
         """By index into `rows`, the tokens that candidates leave for a position; {} where any may stand."""

@@ -88,12 +88,15 @@ class Denoiser(Protocol):
         mask_id: the token of an open position.
         null_id: the token that stands for nothing, where a model has one.
         end_ids: tokens that end a text.
+        leaves_end: what stands behind an end that was written is left out. Not where an algorithm of others
+            is kept to the letter.
         window: most tokens of a text with its block.
     """
 
     mask_id: int
     null_id: int | None
     end_ids: frozenset[int]
+    leaves_end: bool
     window: int
 
     def read(self, asked: Sequence[Reading]) -> list[Any]:

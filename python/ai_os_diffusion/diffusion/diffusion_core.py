@@ -272,7 +272,7 @@ class _Text:
 
     def _begin(self, block: int) -> None:
         candidates = self._request.candidates.get(block)
-        ends = self._denoiser.end_ids if self._request.stops else ()
+        ends = self._denoiser.end_ids if self._request.stops and self._denoiser.leaves_end else ()
         canvas = Canvas(self._request.blocks[block], self._denoiser.mask_id, candidates, ends=ends)
         shape = len(canvas.ids), self._request.top_k
         self._canvas = canvas
@@ -284,4 +284,7 @@ class _Text:
     def _is_ended(self) -> bool:
         """Whether an end token was written, and all before it."""
         canvas = self._canvas
-        return canvas.has_end and not len(canvas.open_rows)
+        ends = np.flatnonzero(
+            np.isin(canvas.ids, list(self._denoiser.end_ids)) & ~canvas.is_open & ~canvas.is_given
+        )
+        return bool(len(ends)) and not canvas.is_open[: ends[0]].any()

@@ -57,6 +57,8 @@ class SessionDenoiser:
         self._forbidden = sorted({settings.mask_id, *forbidden})
         self._filters = dict(filters or {})
         self.mask_id, self.null_id, self.end_ids = settings.mask_id, settings.null_id, end_ids
+        # Models of others write as their papers say: all of a block is predicted, to its end.
+        self.leaves_end = settings.attention in ("prefix", "causal")
         self.window = core.config.max_position_embeddings
 
     def read(self, asked: Sequence[Reading]) -> list[_Text]:
@@ -245,8 +247,7 @@ class _Frame:
         assert isinstance(text, _Text)
         self.text = text
         self.found: Predictions | None = None
-        # Where all sees all the room behind is a part of the text from the beginning.
-        ids = ask.ids if text.settings.attention == "full" else ask.ids[: ask.length]
+        ids = ask.ids[: ask.length]
         self.layout = text.layout(ids)
         self.other_ids = self.layout.ids if text.other is None else text.other.layout(ids).ids
         self._is_kept = text.settings.cache != "none" and text.is_fresh

@@ -229,3 +229,11 @@ def test_a_schema_of_pydantic_is_read():
         "kind": "person",
         "pets": [{"name": ""}],
     }
+
+
+def test_equal_numbers_are_equal_however_they_are_written_and_however_deep():
+    from ai_os_diffusion.inference.denoising.forms.slot import distinct
+
+    assert distinct([{"a": 0.0}, {"a": -0.0}, {"a": 0}, {"a": False}]) == [{"a": 0.0}, {"a": False}]
+    assert distinct([1, 1.0, True, "1", [1], [1.0], None, 1.5]) == [1, True, "1", [1], None, 1.5]
+    assert distinct([10**30, 1e30]) == [10**30, 1e30]

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ai_os_diffusion.inference.denoising.forms.slot import ABSENT, Slot
+from ai_os_diffusion.inference.denoising.forms.slot import ABSENT, Slot, distinct
 
 __all__ = ["Fixed", "Form", "ListForm", "ObjectForm", "filled", "slots_of", "write"]
 
@@ -99,7 +99,7 @@ def filled(form: Form, values: Iterator[Any]) -> Any:
     if isinstance(form, ListForm):
         found = [one for one in [filled(own, values) for own in form.items] if one is not ABSENT]
         if form.is_set:
-            found = list({json.dumps(one, sort_keys=True): one for one in found}.values())
+            found = distinct(found)
         return ABSENT if form.is_optional and len(found) < max(form.least, 1) else found
     members = {name: filled(own, values) for name, own in form.members.items()}
     there = {name: value for name, value in members.items() if value is not ABSENT}

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ai_os_diffusion.utils.errors import SamplingError
 
-__all__ = ["ABSENT", "SEPARATOR", "Slot"]
+__all__ = ["ABSENT", "SEPARATOR", "Slot", "distinct"]
 
 SEPARATOR = re.compile(r'"\s*,\s*"')
 """Parts what is written for the values of a list."""
@@ -79,7 +79,7 @@ class Slot:
         if self.is_list:
             parts = [part.strip() for part in SEPARATOR.split(text)]
             found = [self._scalar(part) for part in parts if part and self._is_scalar(part)]
-            found = list({_key(one): one for one in found}.values()) if self.is_set else found
+            found = distinct(found) if self.is_set else found
             return ABSENT if not found and self.is_optional else found[: self.most]
         # What stands behind a quotation mark is no part of a value.
         return self._scalar(text.partition('"')[0].strip())
@@ -124,9 +124,21 @@ class Slot:
         return number
 
 
-def _key(value: Any) -> str:
-    """Tells values apart as JSON schema does: 1 is 1.0, and neither is true."""
-    return json.dumps(float(value) if type(value) in (int, float) else value)
+def distinct(values: Sequence[Any]) -> list[Any]:
+    """The first of equal values each, as JSON schema tells them apart: 1 is 1.0, and neither is true."""
+    found: dict[str, Any] = {}
+    for value in values:
+        found.setdefault(json.dumps(_plain(value), sort_keys=True), value)
+    return list(found.values())
+
+
+def _plain(value: Any) -> Any:
+    """A JSON value in which equal numbers are written alike, however deep."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, dict):
+        return {name: _plain(own) for name, own in value.items()}
+    return [_plain(own) for own in value] if isinstance(value, list) else value
 
 
 def _in_common(option: str, text: str) -> tuple[int, int]:
