@@ -38,3 +38,34 @@ def card_file(given: Path, base: Path, folder: Path, about: Mapping[str, Any]) -
     if source.suffix == ".parquet":
         return source
     return convert_card(source, folder / f"{about['kind']}.parquet", base=base, about=about).path
+
+
+def in_transformers(data: Any, arrays: Mapping[str, Any]) -> Any:
+    """A Llama in transformers, in float32, with weights of ours.
+
+    Args:
+        data: the model's metadata.
+        arrays: its weights by name, dequantised.
+    """
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=data.vocab_size,
+        hidden_size=data.hidden_size,
+        intermediate_size=data.intermediate_size,
+        num_hidden_layers=data.num_layers,
+        num_attention_heads=data.num_heads,
+        num_key_value_heads=data.num_kv_heads,
+        head_dim=data.head_dim,
+        max_position_embeddings=data.max_position_embeddings,
+        rms_norm_eps=data.norm_eps,
+        rope_parameters={"rope_type": "default", "rope_theta": data.rope_theta},
+        tie_word_embeddings=True,
+    )
+    model = LlamaForCausalLM(config).float().eval()
+    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    missing, unexpected = model.load_state_dict(tensors, strict=False)
+    assert set(missing) <= {"lm_head.weight"}, missing
+    assert not unexpected, unexpected
+    return model

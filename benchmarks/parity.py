@@ -82,10 +82,8 @@ class DecoderTwins:
     """One decoder four times: as stored, and dequantised to fp32 natively, in torch and in transformers."""
 
     def __init__(self, folder: Path) -> None:
-        import torch
-        from transformers import LlamaConfig, LlamaForCausalLM
-
         from ai_os_diffusion.inference import ArrowEngine, InferenceCore
+        from models import in_transformers
 
         self.engine = ArrowEngine(folder)
         data = self.engine.metadata
@@ -94,24 +92,7 @@ class DecoderTwins:
         self.stored = self.engine.core
         self.native = InferenceCore(arrays, data)
         self.torch = InferenceCore(arrays, data, backend="torch")
-        config = LlamaConfig(
-            vocab_size=data.vocab_size,
-            hidden_size=data.hidden_size,
-            intermediate_size=data.intermediate_size,
-            num_hidden_layers=data.num_layers,
-            num_attention_heads=data.num_heads,
-            num_key_value_heads=data.num_kv_heads,
-            head_dim=data.head_dim,
-            max_position_embeddings=data.max_position_embeddings,
-            rms_norm_eps=data.norm_eps,
-            rope_parameters={"rope_type": "default", "rope_theta": data.rope_theta},
-            tie_word_embeddings=True,
-        )
-        self.reference = LlamaForCausalLM(config).float().eval()
-        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-        missing, unexpected = self.reference.load_state_dict(tensors, strict=False)
-        assert set(missing) <= {"lm_head.weight"}, missing
-        assert not unexpected, unexpected
+        self.reference = in_transformers(data, arrays)
 
     def prompt_ids(self, prompt: str) -> np.ndarray:
         """The prompt as a conversation of one turn."""

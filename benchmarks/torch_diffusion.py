@@ -28,6 +28,7 @@ from ai_os_diffusion.inference.denoising.session_denoiser import SessionDenoiser
 from ai_os_diffusion.inference.device_utils import get_best_device, resolve_device
 from ai_os_diffusion.models.diffusion_settings import DiffusionSettings
 from measure import interleave, report
+from models import in_transformers
 from writers import prompt_of
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -83,29 +84,9 @@ class Transformers:
     """
 
     def __init__(self, engine: ArrowEngine, device: str, dtype: Any) -> None:
-        import torch
-        from transformers import LlamaConfig, LlamaForCausalLM
-
-        data, file = engine.metadata, engine.weights.native
-        config = LlamaConfig(
-            vocab_size=data.vocab_size,
-            hidden_size=data.hidden_size,
-            intermediate_size=data.intermediate_size,
-            num_hidden_layers=data.num_layers,
-            num_attention_heads=data.num_heads,
-            num_key_value_heads=data.num_kv_heads,
-            head_dim=data.head_dim,
-            max_position_embeddings=data.max_position_embeddings,
-            rms_norm_eps=data.norm_eps,
-            rope_parameters={"rope_type": "default", "rope_theta": data.rope_theta},
-            tie_word_embeddings=True,
-            pad_token_id=0,
-        )
-        model = LlamaForCausalLM(config).eval()
-        tensors = {name: torch.from_numpy(file.dequantize(name)) for name in file.names}
-        missing, unexpected = model.load_state_dict(tensors, strict=False)
-        assert set(missing) <= {"lm_head.weight"}, missing
-        assert not unexpected, unexpected
+        file = engine.weights.native
+        model = in_transformers(engine.metadata, {name: file.dequantize(name) for name in file.names})
+        model.generation_config.pad_token_id = 0
         self._model = model.to(device, dtype)
         self._device = device
 
