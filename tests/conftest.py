@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import json
 import os
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -39,6 +43,22 @@ def data_dir() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("evaluation data is not here: set AIOS_DATA to its folder")
     return Path(folder)
+
+
+@pytest.fixture(scope="module")
+def benchmark() -> Iterator[Callable[[str], ModuleType]]:
+    """Import a script of `benchmarks/` as it is run: those beside it are found, and gone again afterwards.
+
+    Their names are short, and some of them are folders of tests as well.
+    """
+    folder = str(Path(__file__).parents[1] / "benchmarks")
+    before = set(sys.modules)
+    sys.path.insert(0, folder)
+    yield importlib.import_module
+    sys.path.remove(folder)
+    for name in set(sys.modules) - before:
+        if str(getattr(sys.modules[name], "__file__", "")).startswith(folder):
+            del sys.modules[name]
 
 
 @pytest.fixture

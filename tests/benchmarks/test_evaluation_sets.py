@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-SETS = BENCHMARKS / "beyond_pointing"
+SETS = Path(__file__).parents[2] / "benchmarks" / "beyond_pointing"
 
 
 @pytest.fixture
-def values(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    import values
-
-    yield values
-    sys.modules.pop("values", None)
+def values(benchmark):
+    return benchmark("values")
 
 
 def rows(name, keys, least):

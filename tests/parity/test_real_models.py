@@ -5,8 +5,6 @@ The sources are fetched once, as benchmarks fetch them; the sentences beside thi
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
 
 import pytest
@@ -21,14 +19,10 @@ SENTENCES = Path(__file__).with_name("sentences.txt").read_text(encoding="utf-8"
 
 
 @pytest.fixture(scope="module")
-def parity():
+def parity(benchmark):
     pytest.importorskip("torch")
     pytest.importorskip("transformers")
-    spec = importlib.util.spec_from_file_location("parity", ROOT / "benchmarks" / "parity.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return benchmark("parity")
 
 
 def source(name: str) -> Path:
