@@ -42,21 +42,34 @@ impl Tensor {
             self.num_params(),
             "out must have the tensor's elements"
         );
-        let (_, k) = self.matrix();
+        self.dequantize_rows(0, out, memory);
+    }
+
+    /// As [`Tensor::dequantize_into`], of the rows from `start` that fill `out`.
+    ///
+    /// # Panics
+    /// If `start` is no multiple of 16, or `out` is no whole rows that there are.
+    pub fn dequantize_rows(&self, start: usize, out: &mut [f32], memory: Memory) {
+        let (n, k) = self.matrix();
         if out.is_empty() {
             return;
         }
+        assert!(
+            start.is_multiple_of(PANEL_ROWS) && out.len().is_multiple_of(k),
+            "whole rows, from a panel's first"
+        );
+        assert!(start + out.len() / k <= n, "rows of the tensor");
         let streamed = memory == Memory::Reused && out.len() >= STREAM_WEIGHTS;
         // Whole panels.
         let rows = (JOB_WEIGHTS / k)
             .next_multiple_of(PANEL_ROWS)
             .max(PANEL_ROWS);
+        let threads = parallel::threads(out.len());
         let jobs = out.chunks_mut(rows * k).enumerate();
-        let threads = parallel::threads(self.num_params());
         let scratch = || Scratch::new(self, k, streamed);
         let done: std::result::Result<(), std::convert::Infallible> =
             parallel::try_each(jobs, threads, scratch, |scratch, (job, out)| {
-                let first = job * rows;
+                let first = start + job * rows;
                 match &self.data {
                     TensorData::Plain { dtype, data } => {
                         let size = dtype.size_bytes();

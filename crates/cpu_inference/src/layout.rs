@@ -32,12 +32,19 @@ pub struct Layout {
 /// The parts of a block; see [`Family`].
 #[derive(Debug, Clone, Serialize)]
 pub struct BlockLayout {
+    /// Before attention, or behind it.
     pub attention_norm: Option<Norm>,
+    /// Of query, key and value, or of all three in one.
     pub qkv: Vec<Layer>,
+    /// Of each head's query and key.
     pub head_norms: Option<[Norm; 2]>,
+    /// Behind attention.
     pub output: Layer,
+    /// Before the feed-forward layer, or behind it.
     pub feed_forward_norm: Norm,
+    /// Gate and up, or both in one, or one alone.
     pub wide: Vec<Layer>,
+    /// Behind those.
     pub down: Layer,
     /// Tokens see those that are at most so far away; `None`: all that they may.
     pub reach: Option<usize>,
@@ -63,8 +70,11 @@ pub struct Table {
 /// A linear layer.
 #[derive(Debug, Clone, Serialize)]
 pub struct Layer {
+    /// Of its tensors, without `.weight` and `.bias`.
     pub name: String,
+    /// Rows of its weights.
     pub outputs: usize,
+    /// Columns of its weights.
     pub inputs: usize,
     /// Else it may be there or not.
     pub needs_bias: bool,
@@ -73,7 +83,9 @@ pub struct Layer {
 /// A norm's scale, and its shift.
 #[derive(Debug, Clone, Serialize)]
 pub struct Norm {
+    /// Of its tensors, without `.weight` and `.bias`.
     pub name: String,
+    /// Numbers of a row.
     pub width: usize,
     /// `None`: it has none.
     pub needs_bias: Option<bool>,

@@ -52,12 +52,13 @@ pub use family::{
     Bias, Checkpoint, Classifier, ConfigKeys, Family, Gguf, NormKind, NormPlace, Part,
 };
 pub use kv_cache::{CachePrecision, KvCache};
-pub use layout::{Layout, TensorKind, TensorSpec};
+pub use layout::{BlockLayout, Layer, Layout, Norm, TensorKind, TensorSpec};
 pub use model::{Model, Watch};
 pub use pass::{Pass, Segment};
 pub use prediction::{Block, PredictionRequest, Predictions};
 pub use prefix_cache::PrefixStats;
 pub use random::Random;
+pub use rotary::{Angles, Rotary};
 pub use sampler::{Choice, Sampler, SamplingSettings};
 pub use session::{Guidance, Session, extend_all, predict_all};
 pub use states::States;

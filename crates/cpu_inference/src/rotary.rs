@@ -14,7 +14,7 @@ const DEFAULT_THETA: f64 = 10_000.0;
 
 /// Frequencies of the rotations of one head.
 #[derive(Debug, Clone)]
-pub(crate) struct Rotary {
+pub struct Rotary {
     /// Radians per position, `[head_dim / 2]`.
     inverse_frequency: Vec<f32>,
     /// Factor on cosine and sine.
@@ -23,14 +23,19 @@ pub(crate) struct Rotary {
 
 /// Cosines and sines of some positions, each `[positions, head_dim / 2]`.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Angles {
-    pub(crate) cos: Vec<f32>,
-    pub(crate) sin: Vec<f32>,
+pub struct Angles {
+    /// Of each position and frequency.
+    pub cos: Vec<f32>,
+    /// As `cos`.
+    pub sin: Vec<f32>,
 }
 
 impl Rotary {
     /// That of the blocks which see everything.
-    pub(crate) fn from_config(config: &ModelConfig) -> Result<Self> {
+    ///
+    /// # Errors
+    /// [`InferenceError::ConfigValue`] or [`InferenceError::Unsupported`].
+    pub fn from_config(config: &ModelConfig) -> Result<Self> {
         Self::with_theta(config, config.rope_theta.unwrap_or(DEFAULT_THETA))
     }
 
@@ -91,7 +96,7 @@ impl Rotary {
     }
 
     /// Fills `angles` with those of `positions`.
-    pub(crate) fn angles(&self, positions: &[u32], angles: &mut Angles) {
+    pub fn angles(&self, positions: &[u32], angles: &mut Angles) {
         let Angles { cos, sin } = angles;
         cos.clear();
         sin.clear();

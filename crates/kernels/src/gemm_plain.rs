@@ -38,8 +38,43 @@ pub fn gemm_plain(
     onto: Onto<'_>,
     out: &mut [f32],
 ) {
-    assert_eq!(x.len(), m * k, "x is [m, k]");
     assert_eq!(w.len(), n * k, "w is [n, k]");
+    multiply_all(pool, (x, m, k), Weights::Outputs(w), n, onto, out);
+}
+
+/// `out[m, n] = x[m, k] · w[k, n]`, onto what there is: what goes back through a layer.
+///
+/// It depends on as little as [`gemm_plain`].
+///
+/// # Panics
+/// If the lengths of `x`, `w`, a bias and `out` do not follow from `m`, `n` and `k`.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the operands of a matrix product with their shape"
+)]
+pub fn gemm_back(
+    pool: &ThreadPool,
+    x: &[f32],
+    m: usize,
+    k: usize,
+    w: &[f32],
+    n: usize,
+    onto: Onto<'_>,
+    out: &mut [f32],
+) {
+    assert_eq!(w.len(), k * n, "w is [k, n]");
+    multiply_all(pool, (x, m, k), Weights::Inputs(w), n, onto, out);
+}
+
+fn multiply_all(
+    pool: &ThreadPool,
+    (x, m, k): (&[f32], usize, usize),
+    w: Weights<'_>,
+    n: usize,
+    onto: Onto<'_>,
+    out: &mut [f32],
+) {
+    assert_eq!(x.len(), m * k, "x is [m, k]");
     assert_eq!(out.len(), m * n, "out is [m, n]");
     onto.check(n);
     let isa = isa();
@@ -65,10 +100,28 @@ pub fn gemm_plain(
     });
 }
 
+/// The right-hand side.
+#[derive(Clone, Copy)]
+enum Weights<'a> {
+    /// `[n, k]`: a row for each output.
+    Outputs(PlainRows<'a>),
+    /// `[k, n]`: a row for each input.
+    Inputs(&'a [f32]),
+}
+
+impl Weights<'_> {
+    const fn bytes(self) -> usize {
+        match self {
+            Self::Outputs(rows) => rows.bytes(),
+            Self::Inputs(values) => size_of_val(values),
+        }
+    }
+}
+
 struct Product<'a> {
     x: &'a [f32],
     k: usize,
-    w: PlainRows<'a>,
+    w: Weights<'a>,
     n: usize,
     onto: Onto<'a>,
     /// A task writes the cells of its rows and panels, and nobody else does.
@@ -121,17 +174,24 @@ impl<'a> Product<'a> {
         packed: &mut [[f32; LANES]],
     ) {
         let (first, last, k, column) = ((panel + p) * LANES, self.n - 1, self.k, columns.start);
-        let place = (P, p);
-        with_values!(self.w, |w| {
-            let rows = PanelRows {
-                w,
-                first,
-                last,
-                k,
-                column,
-            };
-            pack_columns(s, &rows, columns.len(), packed, place);
-        });
+        match self.w {
+            Weights::Outputs(w) => with_values!(w, |w| {
+                let rows = PanelRows {
+                    w,
+                    first,
+                    last,
+                    k,
+                    column,
+                };
+                pack_columns(s, &rows, columns.len(), packed, (P, p));
+            }),
+            Weights::Inputs(w) => {
+                let width = (self.n - first).min(LANES);
+                for (j, place) in columns.zip(packed[p..].iter_mut().step_by(P)) {
+                    s.store(s.load_part(&w[j * self.n + first..][..width]), place);
+                }
+            }
+        }
     }
 
     /// All rows against one packed block.

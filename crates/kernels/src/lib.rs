@@ -34,7 +34,7 @@ pub use attention::{
 };
 pub use compare::{dot_rows, squared_distance_rows};
 pub use error::KernelError;
-pub use gemm_plain::gemm_plain;
+pub use gemm_plain::{gemm_back, gemm_plain};
 pub use gemm_quant::{QuantProduct, gemm_quant, gemm_quant_all};
 pub use isa::{Isa, cpu_features, isa, isa_checked};
 pub use norm::{add_layer_norm, add_rms_norm, layer_norm, rms_norm};

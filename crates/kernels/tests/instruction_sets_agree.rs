@@ -88,6 +88,11 @@ proptest! {
             kernels::gemm_plain(&pool, &x, m, k, weights, n, b.as_deref().into(), &mut out);
             out
         });
+        compare("gemm_back", || {
+            let mut out = vec![f32::NAN; m * n];
+            kernels::gemm_back(&pool, &x, m, k, &w, n, b.as_deref().into(), &mut out);
+            out
+        });
     }
 
     #[test]

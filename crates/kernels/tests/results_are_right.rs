@@ -103,6 +103,22 @@ proptest! {
         }
     }
 
+    #[test]
+    fn gemm_back_is_gemm_plain_of_the_transpose(
+        m in 1_usize..30, n in 1_usize..50, k in 0_usize..600, seed: u64,
+    ) {
+        let mut random = Random(seed);
+        let (x, w, before) = (random.vector(m * k, 1.0), random.vector(n * k, 1.0), random.vector(m * n, 1.0));
+        let turned: Vec<f32> = (0..k * n).map(|at| w[at % n * k + at / n]).collect();
+        let pool = ThreadPool::new(2);
+        for onto in [Onto::Nothing, Onto::Out] {
+            let (mut out, mut back) = (before.clone(), before.clone());
+            kernels::gemm_plain(&pool, &x, m, k, PlainRows::F32(&w), n, onto, &mut out);
+            kernels::gemm_back(&pool, &x, m, k, &turned, n, onto, &mut back);
+            common::assert_same_bits(&back, &out, "back");
+        }
+    }
+
     /// Products side by side, of some of the rows, onto what is there, give the bits that each gives alone.
     #[test]
     fn products_side_by_side_are_those_alone(

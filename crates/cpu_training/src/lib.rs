@@ -1,0 +1,30 @@
+//! Learning on the CPU: forward and backward passes of decoders in single precision, for low-rank factors on a
+//! frozen base that stays as it is stored, and for norms and rows of the embedding.
+//!
+//! A [`Trainer`] adds up gradients batch by batch and takes a step when it is told to. Nothing it computes
+//! depends on the number of threads.
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::expect_used, clippy::float_cmp)
+)]
+
+mod attention;
+mod batch;
+mod block;
+mod buffers;
+mod dropout;
+mod embedding;
+mod error;
+mod feed_forward;
+mod frozen;
+mod head;
+mod linear;
+mod network;
+mod norm;
+mod parameters;
+mod trainer;
+
+pub use batch::Batch;
+pub use error::{Result, TrainingError};
+pub use parameters::{AdamW, Parameter};
+pub use trainer::{Goal, Settings, Trainer};

@@ -1,0 +1,152 @@
+//! A linear layer of the base with low-rank factors: `y = W x + b + scaling · B (A x)`.
+//!
+//! Source: `LoRA`, arXiv:2106.09685.
+
+use kernels::{Onto, PlainRows, ThreadPool};
+
+use crate::buffers::{fit, transposed};
+use crate::dropout::Dropout;
+use crate::frozen::Frozen;
+use crate::parameters::Parameter;
+
+/// A linear layer.
+#[derive(Debug)]
+pub(crate) struct Linear {
+    pub(crate) frozen: Frozen,
+    /// Among all linear layers.
+    pub(crate) index: usize,
+    pub(crate) factors: Option<Factors>,
+}
+
+/// Where among the parameters the factors of a layer are.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Factors {
+    /// `[rank, inputs]`.
+    pub(crate) a: usize,
+    /// `[outputs, rank]`.
+    pub(crate) b: usize,
+    pub(crate) rank: usize,
+}
+
+/// What products need beside their operands.
+pub(crate) struct Context<'a> {
+    pub(crate) pool: &'a ThreadPool,
+    pub(crate) scaling: f32,
+    /// `None`: nothing is left out.
+    pub(crate) dropout: Option<Dropout>,
+    /// Whether the factors count.
+    pub(crate) has_factors: bool,
+    /// The first position of the batch, among those of the step.
+    pub(crate) first_row: usize,
+    pub(crate) scratch: Scratch,
+}
+
+/// Buffers of products, kept from one to the next.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    weights: Vec<f32>,
+    inputs: Vec<f32>,
+    low: Vec<f32>,
+    turned: Vec<f32>,
+    sums: Vec<f32>,
+}
+
+impl Linear {
+    /// Writes `[rows, outputs]` to `y`; returns `scaling · A x`, `[rows, rank]`, which the way back needs.
+    pub(crate) fn forward(
+        &self,
+        context: &mut Context<'_>,
+        parameters: &[Parameter],
+        x: &[f32],
+        y: &mut [f32],
+    ) -> Vec<f32> {
+        let (inputs, outputs) = (self.frozen.inputs(), self.frozen.outputs());
+        let (pool, rows) = (context.pool, x.len() / inputs);
+        let weights = self.frozen.read(&mut context.scratch.weights);
+        let bias = self.frozen.bias.as_deref().into();
+        kernels::gemm_plain(pool, x, rows, inputs, PlainRows::F32(weights), outputs, bias, y);
+        let Some(Factors { a, b, rank }) = self.factors.filter(|_| context.has_factors) else {
+            return Vec::new();
+        };
+        let mut low = vec![0.0; rows * rank];
+        let (a, b) = (&parameters[a].values, &parameters[b].values);
+        let kept = kept(context.dropout, context.first_row, self.index, x, inputs, &mut context.scratch.inputs);
+        kernels::gemm_plain(pool, kept, rows, inputs, PlainRows::F32(a), rank, Onto::Nothing, &mut low);
+        kernels::scale(context.scaling, &mut low);
+        kernels::gemm_plain(pool, &low, rows, rank, PlainRows::F32(b), outputs, Onto::Out, y);
+        low
+    }
+
+    /// Adds to `dx` what the loss changes by with the inputs, and to the factors' gradients.
+    ///
+    /// `x` are the inputs, `low` is what [`forward`](Self::forward) returned, `dy` is `[rows, outputs]`.
+    pub(crate) fn backward(
+        &self,
+        context: &mut Context<'_>,
+        parameters: &mut [Parameter],
+        (x, low): (&[f32], &[f32]),
+        dy: &[f32],
+        dx: &mut [f32],
+    ) {
+        let (inputs, outputs) = (self.frozen.inputs(), self.frozen.outputs());
+        let (pool, rows) = (context.pool, x.len() / inputs);
+        let Scratch {
+            weights,
+            inputs: spare,
+            low: dlow,
+            turned,
+            sums,
+        } = &mut context.scratch;
+        let weights = self.frozen.read(weights);
+        kernels::gemm_back(pool, dy, rows, outputs, weights, inputs, Onto::Out, dx);
+        let Some(Factors { a, b, rank }) = self.factors else {
+            return;
+        };
+        let dlow = fit(dlow, rows * rank);
+        kernels::gemm_back(pool, dy, rows, outputs, &parameters[b].values, rank, Onto::Nothing, dlow);
+        kernels::scale(context.scaling, dlow);
+        // dB, turned: as few rows as the rank is are quicker than as many as there are outputs.
+        transposed(low, rows, turned);
+        let of_b = fit(sums, rank * outputs);
+        kernels::gemm_back(pool, &turned[..rank * rows], rank, rows, dy, outputs, Onto::Nothing, of_b);
+        for (output, gradient) in parameters[b].gradient.chunks_exact_mut(rank).enumerate() {
+            for (r, gradient) in gradient.iter_mut().enumerate() {
+                *gradient += of_b[r * outputs + output];
+            }
+        }
+        let kept = kept(context.dropout, context.first_row, self.index, x, inputs, spare);
+        transposed(dlow, rows, turned);
+        let of_a = &mut parameters[a].gradient;
+        kernels::gemm_back(pool, &turned[..rank * rows], rank, rows, kept, inputs, Onto::Out, of_a);
+        let a = &parameters[a].values;
+        let Some(dropout) = context.dropout else {
+            kernels::gemm_back(pool, dlow, rows, rank, a, inputs, Onto::Out, dx);
+            return;
+        };
+        let through = fit(sums, rows * inputs);
+        kernels::gemm_back(pool, dlow, rows, rank, a, inputs, Onto::Nothing, through);
+        let (first, index) = (context.first_row, self.index);
+        crate::buffers::for_each_row(pool, rows, [through, dx], |row, [through, dx]| {
+            dropout.apply(index, first + row, through);
+            kernels::add(through, dx);
+        });
+    }
+}
+
+/// The inputs of the factors.
+fn kept<'a>(
+    dropout: Option<Dropout>,
+    first_row: usize,
+    layer: usize,
+    x: &'a [f32],
+    width: usize,
+    spare: &'a mut Vec<f32>,
+) -> &'a [f32] {
+    let Some(dropout) = dropout else { return x };
+    let spare = fit(spare, x.len());
+    spare.copy_from_slice(x);
+    for (row, values) in spare.chunks_exact_mut(width).enumerate() {
+        dropout.apply(layer, first_row + row, values);
+    }
+    spare
+}

@@ -1,0 +1,121 @@
+//! A gradient is how fast the loss changes: measured by steps to either side, for every parameter of every family.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::{Case, FAMILIES};
+use cpu_training::{AdamW, Goal};
+
+/// Relative difference that is allowed.
+const TOLERANCE: f64 = 1e-3;
+
+/// The slope of the loss along a parameter's gradient is the length of the gradient.
+fn assert_slopes(case: &Case, goal: Goal<'_>) {
+    let mut trainer = case.trainer();
+    trainer.accumulate(case.batch(), goal, 0, 0).unwrap();
+    let gradients: Vec<Vec<f32>> =
+        trainer.parameters().iter().map(|one| one.gradient.clone()).collect();
+    for (index, gradient) in gradients.iter().enumerate() {
+        let name = trainer.parameters()[index].name.clone();
+        let squares: f64 = gradient.iter().map(|&g| f64::from(g) * f64::from(g)).sum();
+        let length = squares.sqrt();
+        assert!(length > 1e-3, "{}: {name} has no gradient", case.family);
+        let mut at = |distance: f64| {
+            let mut moved = case.parameters.clone();
+            for (value, &g) in moved[index].values.iter_mut().zip(gradient) {
+                *value += (distance * f64::from(g) / length) as f32;
+            }
+            trainer.restore(0, moved).unwrap();
+            trainer.measure(case.batch(), goal).unwrap().0
+        };
+        // Of two distances, so that the third derivative cancels (Richardson).
+        let slope = |near: f64, far: f64, d: f64| (8.0 * near - far) / (12.0 * d);
+        let d = 0.02;
+        let slope = slope(at(d) - at(-d), at(2.0 * d) - at(-2.0 * d), d);
+        assert!(
+            (slope - length).abs() <= TOLERANCE * length,
+            "{}: {name}: slope {slope}, gradient {length}",
+            case.family
+        );
+    }
+}
+
+#[test]
+fn of_the_next_token() {
+    for family in FAMILIES {
+        let case = Case::causal(family);
+        assert_slopes(&case, case.labels());
+    }
+}
+
+#[test]
+fn of_masked_blocks() {
+    for family in FAMILIES {
+        let case = Case::masked(family);
+        assert_slopes(&case, case.labels());
+    }
+}
+
+#[test]
+fn of_the_anchor() {
+    for family in FAMILIES {
+        let case = Case::causal(family);
+        let rows: Vec<usize> = (0..case.weights.len()).filter(|&row| case.weights[row] > 0.0).collect();
+        let states = case.trainer().base_states(case.batch(), &rows).unwrap();
+        let weights = &case.weights;
+        assert_slopes(&case, Goal::Base { states: &states, weights });
+    }
+}
+
+#[test]
+fn of_what_stands_on_stored_integers() {
+    for family in FAMILIES {
+        let case = Case::causal(family).quantised();
+        assert_slopes(&case, case.labels());
+    }
+}
+
+#[test]
+fn dropout_leaves_out_the_same_on_both_ways() {
+    let mut case = Case::causal(FAMILIES[0]);
+    case.settings.dropout = 0.3;
+    // Without the way through the norm, what dropout leaves out of `A x` is all that differs from step to step.
+    let mut trainer = case.trainer();
+    let loss = trainer.accumulate(case.batch(), case.labels(), 0, 7).unwrap();
+    let gradients: Vec<f32> = trainer.parameters().iter().flat_map(|one| one.gradient.clone()).collect();
+    let mut again = case.trainer();
+    assert_eq!(again.accumulate(case.batch(), case.labels(), 0, 7).unwrap().to_bits(), loss.to_bits());
+    let same: Vec<f32> = again.parameters().iter().flat_map(|one| one.gradient.clone()).collect();
+    assert_eq!(gradients, same);
+    let other = case.trainer().accumulate(case.batch(), case.labels(), 0, 8).unwrap();
+    assert_ne!(other.to_bits(), loss.to_bits());
+    // The slope for what is left out by one seed, by steps to either side that leave out the same.
+    let squares: f64 = gradients.iter().map(|&g| f64::from(g) * f64::from(g)).sum();
+    let length = squares.sqrt();
+    let at = |distance: f64| {
+        let mut moved = case.parameters.clone();
+        let mut rest = gradients.iter();
+        for value in moved.iter_mut().flat_map(|one| &mut one.values) {
+            *value += (distance * f64::from(*rest.next().unwrap()) / length) as f32;
+        }
+        let mut trainer = case.trainer();
+        trainer.restore(0, moved).unwrap();
+        trainer.accumulate(case.batch(), case.labels(), 0, 7).unwrap()
+    };
+    let slope = (at(0.005) - at(-0.005)) / 0.01;
+    assert!((slope - length).abs() <= 3e-3 * length, "slope {slope}, gradient {length}");
+}
+
+#[test]
+fn batches_add_up_whatever_the_threads() {
+    let case = Case::causal(FAMILIES[1]);
+    let run = |threads| {
+        let mut trainer = case.trainer_with(threads);
+        for row in 0..2 {
+            trainer.accumulate(case.batch(), case.labels(), row * case.ids.len(), 3).unwrap();
+        }
+        let length = trainer.step(AdamW::default(), 1e-2).unwrap();
+        (length.to_bits(), trainer.parameters().to_vec())
+    };
+    assert_eq!(run(1), run(4));
+}
