@@ -7,7 +7,8 @@ use crate::error::{Result, TrainingError};
 /// Positions of documents, one behind the other, without padding.
 ///
 /// What a position sees is in its own document: clean positions of a lower level; a clean one those of its own
-/// level too; a masked copy itself. With the place in the text as the level that is a decoder's attention.
+/// level too; one of a copy those of the copy that are of no higher level. With the place in the text as the
+/// level that is a decoder's attention, and copies are texts that share their beginning.
 #[derive(Debug, Clone, Copy)]
 pub struct Batch<'a> {
     /// Tokens.
@@ -16,7 +17,7 @@ pub struct Batch<'a> {
     pub positions: &'a [u32],
     /// Clean positions of a lower level are seen.
     pub level: &'a [i32],
-    /// 0 for clean positions; each masked copy has a number of its own.
+    /// 0 for clean positions; each copy has a number of its own.
     pub noisy: &'a [i32],
     /// Numbers of the documents; those of one stand together.
     pub document: &'a [i32],
@@ -80,7 +81,7 @@ impl<'a> Batch<'a> {
     /// Whether a position sees another of its document.
     pub(crate) fn sees(&self, query: usize, key: usize) -> bool {
         if self.noisy[key] != 0 {
-            return self.noisy[query] == self.noisy[key];
+            return self.noisy[query] == self.noisy[key] && self.level[key] <= self.level[query];
         }
         let is_own = self.level[key] == self.level[query] && self.noisy[query] == 0;
         self.level[key] < self.level[query] || is_own

@@ -20,4 +20,5 @@ python_errors!(
     FilterError,
     SamplingError,
     CardError,
+    TrainingError,
 );

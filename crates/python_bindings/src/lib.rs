@@ -13,6 +13,7 @@ mod kernels;
 mod markdown;
 mod storage;
 mod tokenizer;
+mod training;
 mod weights;
 
 use pyo3::prelude::*;
@@ -23,6 +24,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     weights::register(module)?;
     tokenizer::register(module)?;
     inference::register(module)?;
+    training::register(module)?;
     encoding::register(module)?;
     html::register(module)?;
     json::register(module)?;

@@ -177,6 +177,7 @@ class Config(_Section):
     """Everything a runtime is wired from."""
 
     models_dir: Path = _setting(lambda: _data_dir() / "models", "Folder of the pulled models.")
+    skills_dir: Path = _setting(lambda: _data_dir() / "skills", "Folder of the skills that were learned.")
     model: ModelConfig = field(default_factory=ModelConfig)
     storage: StorageConfig = field(default_factory=StorageConfig)
     performance: PerformanceConfig = field(default_factory=PerformanceConfig)

@@ -156,11 +156,12 @@ class PositionMaker:
 def visible(document: Any, level: Any, noisy: Any, query: Any, key: Any) -> Any:
     """Whether position `query` sees `key`; of arrays of NumPy or torch, and indices into them.
 
-    Within a document: clean positions of lower levels; a clean one those of its own level too; a masked copy
-    itself. So a prompt and finished blocks never see what follows, and their keys and values can be kept.
+    Within a document: clean positions of lower levels; a clean one those of its own level too; one of a copy
+    those of the copy that are of no higher level, which in a masked copy of a block are all. So a prompt and
+    finished blocks never see what follows, and their keys and values can be kept.
     """
     same = document[query] == document[key]
     is_before = level[key] < level[query]
     is_own = (level[key] == level[query]) & (noisy[query] == 0)
-    is_copy = (noisy[query] > 0) & (noisy[key] == noisy[query])
+    is_copy = (noisy[query] > 0) & (noisy[key] == noisy[query]) & (level[key] <= level[query])
     return same & (((noisy[key] == 0) & (is_before | is_own)) | is_copy)

@@ -8,6 +8,8 @@ mod architecture;
 mod model;
 mod session;
 
+pub(crate) use model::plain_tensors;
+
 use cpu_inference::{InferenceError as Fault, Watch};
 use numpy::ndarray::Array2;
 use numpy::{IntoPyArray, PyArray2};
@@ -27,7 +29,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(architecture::tensors_of_model, module)?)
 }
 
-fn raise(fault: &Fault) -> PyErr {
+pub(crate) fn raise(fault: &Fault) -> PyErr {
     let message = fault.to_string();
     match fault {
         Fault::ConfigSyntax { .. }

@@ -183,7 +183,7 @@ impl Model {
 }
 
 /// Copies a dictionary of float32 arrays.
-pub(super) fn plain_tensors(arrays: &Bound<'_, PyDict>) -> PyResult<Vec<Tensor>> {
+pub(crate) fn plain_tensors(arrays: &Bound<'_, PyDict>) -> PyResult<Vec<Tensor>> {
     let copy = |(name, array): (Bound<'_, PyAny>, Bound<'_, PyAny>)| {
         let name: String = name.extract()?;
         let wrong = || {

@@ -1,0 +1,10 @@
+"""Skills that are learned from questions and answers: cards, and what trains them."""
+
+from __future__ import annotations
+
+from ai_os_diffusion.evolution.lora_config import LoRAConfig
+from ai_os_diffusion.evolution.lora_trainer import LoRATrainer
+from ai_os_diffusion.evolution.qa_pairs import QAPair, QAPairs
+from ai_os_diffusion.models.cards import Card as LoRACard
+
+__all__ = ["LoRACard", "LoRAConfig", "LoRATrainer", "QAPair", "QAPairs"]

@@ -1,0 +1,126 @@
+"""What the base says elsewhere, which a skill is to leave as it is."""
+
+from __future__ import annotations
+
+import random
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ai_os_diffusion.evolution.packed import Packed, Text
+from ai_os_diffusion.inference.arrow_engine import ArrowEngine
+from ai_os_diffusion.models.cards import Base
+from ai_os_diffusion.utils.files.atomic_file import replacing
+
+__all__ = ["AnchorTexts", "TEXTS_A_STEP"]
+
+TEXTS_A_STEP = 4
+"""Texts whose distributions are compared in a step."""
+
+_TEXTS = 96
+_ASKED, _WRITTEN = 32, 72
+"""Most tokens of a question that the model asks itself, and of a whole text."""
+
+_BEGINNING = 12
+"""Tokens of an answer with which a text without turns begins."""
+
+_TOP_P = 0.95
+_THREADS = 8
+_EVERY = 2
+"""Of the positions of a text each second one is compared: neighbours tell nearly the same, and the head costs
+as much as a third of the network."""
+
+
+class AnchorTexts:
+    """Texts that the base writes by itself: questions it asks and answers, and prose.
+
+    A chat model that is given the beginning of a user's turn writes one (Magpie, arXiv:2406.08464), so the
+    texts are what it has learned, in its own proportions, and no data is needed.
+
+    Args:
+        texts: the texts.
+        seed: draws those of a step.
+    """
+
+    def __init__(self, texts: list[Text], seed: int) -> None:
+        self._texts, self._seed = texts, seed
+
+    @classmethod
+    def of(cls, engine: ArrowEngine, folder: Path, seed: int) -> AnchorTexts:
+        """Those of a base, which are written once.
+
+        Args:
+            engine: with the base.
+            folder: where they are kept.
+            seed: draws those of a step.
+        """
+        base = Base.of_folder(engine.folder)
+        path = folder / f"{base.weights_sha256[:16]}.npz"
+        if not path.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            texts = _write(engine)
+            with replacing(path) as draft, draft.open("wb") as file:
+                np.savez(
+                    file,
+                    ids=np.array([i for text in texts for i in text.ids], np.int32),
+                    lengths=np.array([len(text.ids) for text in texts], np.int64),
+                    learned=np.array([text.learned for text in texts], np.int64),
+                )
+        return cls(_read(path), seed)
+
+    def __getitem__(self, step: int) -> dict[int, Text]:
+        """The texts of a step, by number."""
+        rng = random.Random(f"{self._seed}/anchor/{step}")  # noqa: S311  # no secret
+        numbers = rng.sample(range(len(self._texts)), min(TEXTS_A_STEP, len(self._texts)))
+        return {number: self._texts[number] for number in numbers}
+
+    @staticmethod
+    def compared(packed: Packed) -> NDArray[np.int64]:
+        """Positions that are compared: of a text always the same, whatever stands beside it."""
+        return np.flatnonzero((packed.weights > 0) & (packed.positions % _EVERY == 0))
+
+
+def _read(path: Path) -> list[Text]:
+    with np.load(path, allow_pickle=False) as found:
+        parts = np.split(found["ids"], np.cumsum(found["lengths"])[:-1])
+        return [
+            Text(tuple(ids.tolist()), learned)
+            for ids, learned in zip(parts, found["learned"].tolist(), strict=True)
+        ]
+
+
+def _write(engine: ArrowEngine) -> list[Text]:
+    """Texts of a base, the same whenever they are written on a machine."""
+    tokenizer = engine.tokenizer
+    head = _turn_head(engine)
+
+    def write(number: int) -> Text:
+        drawn = {"temperature": 1.0, "top_p": _TOP_P, "seed": number}
+        question = str(engine.generate(head, max_tokens=_ASKED, **drawn)).strip() or "?"
+        turn = tokenizer.apply_chat_template([{"role": "user", "content": question}], tokenize=True).tolist()
+        answer = engine.generate(turn, max_tokens=max(8, _WRITTEN - (len(turn) - len(head))), **drawn).tokens
+        if number % 2:
+            return Text((*turn, *answer), min(len(head), len(turn) - 1) or 1)
+        # The same words without turns, going on.
+        begun = answer[:_BEGINNING] or turn[-1:]
+        prose = engine.generate(begun, max_tokens=_WRITTEN - len(begun), **drawn).tokens
+        return Text((*begun, *prose), 1)
+
+    # Texts of several threads share their passes.
+    with ThreadPoolExecutor(_THREADS) as pool:
+        texts = list(pool.map(write, range(_TEXTS)))
+    return [text for text in texts if len(text.ids) > text.learned + 1]
+
+
+def _turn_head(engine: ArrowEngine) -> list[int]:
+    """Ids up to where a user's turn begins; of a model without turns, the token that ends its texts."""
+    tokenizer = engine.tokenizer
+    if tokenizer.chat_template is None:
+        return [min(engine.metadata.eos_token_ids or (tokenizer.eos_id or 0,))]
+    one, other = (
+        tokenizer.apply_chat_template([{"role": "user", "content": text}], tokenize=True).tolist()
+        for text in ("A", "Z")
+    )
+    return one[: next(at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)]

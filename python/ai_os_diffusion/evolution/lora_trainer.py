@@ -1,0 +1,278 @@
+"""Skills from questions and answers, on the CPU and without torch."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import math
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ai_os_diffusion._native import Trainer, layout_json
+from ai_os_diffusion.config import load_config
+from ai_os_diffusion.evolution.anchor import AnchorTexts
+from ai_os_diffusion.evolution.learning_state import LearningState
+from ai_os_diffusion.evolution.lora_config import LoRAConfig
+from ai_os_diffusion.evolution.packed import Packed
+from ai_os_diffusion.evolution.qa_pairs import QAPairs
+from ai_os_diffusion.evolution.question_batches import QuestionBatches, in_parts
+from ai_os_diffusion.inference.arrow_engine import ArrowEngine
+from ai_os_diffusion.models.cards import Base, Card, CardDescription
+from ai_os_diffusion.models.references import is_name
+from ai_os_diffusion.utils.errors import CardError, TrainingError
+from ai_os_diffusion.utils.logger import get_logger
+
+__all__ = ["LoRATrainer"]
+
+_log = get_logger(__name__)
+
+Tell = Callable[[dict[str, Any]], object]
+
+_SAVED_EVERY_S = 30.0
+_LEAST_RATE = 0.02
+"""Part of the rate that is left at the end."""
+
+_BITS, _KIND = 8, "skill"
+
+
+class LoRATrainer:
+    """Trains skills: low-rank cards for the next token.
+
+    Args:
+        model: an engine, or the name or folder of a model.
+        tokenizer: is the model's own, which is used; accepted because other libraries ask for it.
+        config: how; the defaults are what was measured to be best.
+        folder: where skills are kept, by default that of the configuration.
+
+    Raises:
+        TrainingError: the model writes no text, or is none that can be trained.
+
+    Example:
+        >>> trainer = LoRATrainer(engine)  # doctest: +SKIP
+        >>> card = trainer.train_qa([{"q": "Who wrote it?", "a": "Ada"}], "authors")  # doctest: +SKIP
+        >>> engine.attach(card)  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        model: ArrowEngine | str | Path,
+        tokenizer: Any = None,
+        config: LoRAConfig | None = None,
+        *,
+        folder: str | Path | None = None,
+    ) -> None:
+        self._engine = model if isinstance(model, ArrowEngine) else ArrowEngine(model)
+        metadata = self._engine.metadata
+        if not metadata.is_decoder:
+            raise TrainingError(
+                f"{self._engine.folder.name} is an encoder and answers nothing; expected a decoder"
+            )
+        if tokenizer is not None and tokenizer is not self._engine.tokenizer:
+            own = getattr(tokenizer, "vocab_size", None)
+            if own is not None and own != self._engine.tokenizer.vocab_size:
+                raise TrainingError(
+                    f"the tokenizer has {own} tokens, that of the model {self._engine.tokenizer.vocab_size}"
+                )
+        self.config = config or LoRAConfig()
+        self.folder = Path(folder) if folder is not None else load_config().skills_dir
+        self._metadata_json = (self._engine.folder / "metadata.json").read_text(encoding="utf-8")
+        self._targets = self.config.targets(json.loads(layout_json(self._metadata_json)))
+
+    def train_qa(
+        self,
+        qa_pairs: Iterable[Any],
+        name: str,
+        *,
+        epochs: int = 30,
+        tell: Tell = lambda _line: None,
+        is_stopped: Callable[[], bool] = lambda: False,
+    ) -> Card:
+        """Learn answers to questions.
+
+        What was begun by the same call and broken off goes on where it was last saved.
+
+        Args:
+            qa_pairs: mappings with `q` and `a`, or `question` and `answer`; or `QAPair`.
+            name: of the skill: what it is attached and detached as.
+            epochs: how often each pair is asked.
+            tell: is told after every step `step`, `steps`, `epoch`, `loss`, `anchor`, `tokens`, `seconds`.
+            is_stopped: is asked after every step whether to break off.
+
+        Returns:
+            The card, a file in `folder`, which `engine.attach` takes.
+
+        Raises:
+            TrainingError: the pairs, the name or a setting are not as they have to be; or learning was
+                broken off, or diverged.
+            CardError: a skill of that name is there.
+        """
+        pairs = qa_pairs if isinstance(qa_pairs, QAPairs) else QAPairs.of(qa_pairs)
+        if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1:
+            raise TrainingError(f"epochs is {epochs!r}, expected 1 or more")
+        if not is_name(name):
+            raise TrainingError(f"{name!r} is no name of a skill; expected letters, digits, '-', '_' and '.'")
+        path = self.folder / f"{name}.parquet"
+        if path.exists():
+            raise CardError(f"{path}: a skill of that name is there; remove it, or give another name")
+        if pairs.repeated:
+            _log.warning("%d pairs are there more than once; each is learned once", pairs.repeated)
+        if pairs.contradicted:
+            _log.warning("%d questions have more than one answer; all are learned", pairs.contradicted)
+        run = _Learning(self._engine, self._metadata_json, self._targets, self.config, pairs, epochs)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        about = {
+            "name": name,
+            "pairs": pairs.digest,
+            "epochs": epochs,
+            "base": Base.of_folder(self._engine.folder).weights_sha256,
+            **self.config.to_dict(),
+        }
+        state = LearningState(self.folder / f".{name}.learning", about)
+        run.anchor = AnchorTexts.of(self._engine, self.folder / ".anchor", self.config.seed)
+        run.take_up(state)
+        saved = time.monotonic()
+        while not run.is_done:
+            tell(run.step())
+            if is_stopped():
+                run.save(state)
+                raise TrainingError(f"learning {name!r} was broken off; the same call goes on with it")
+            if time.monotonic() - saved > _SAVED_EVERY_S:
+                run.save(state)
+                saved = time.monotonic()
+        card = Card.write(path, self._description(name, pairs, run), run.trained().items(), bits=_BITS)
+        state.remove()
+        return card
+
+    def _description(self, name: str, pairs: QAPairs, run: _Learning) -> CardDescription:
+        return CardDescription(
+            name=name,
+            kind=_KIND,
+            base=Base.of_folder(self._engine.folder),
+            rank=self.config.rank,
+            scaling=self.config.scaling,
+            config={"objective": "causal", **self.config.to_dict()},
+            metrics={"pairs": len(pairs), "steps": run.steps, "loss": run.recent_loss},
+            data_sha256=pairs.digest,
+            created_at=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        )
+
+
+class _Learning:
+    """A training from its first step to its last."""
+
+    anchor: AnchorTexts
+
+    def __init__(
+        self,
+        engine: ArrowEngine,
+        metadata_json: str,
+        targets: list[Any],
+        config: LoRAConfig,
+        pairs: QAPairs,
+        epochs: int,
+    ) -> None:
+        metadata, tokenizer = engine.metadata, engine.tokenizer
+        ends = metadata.eos_token_ids or (() if tokenizer.eos_id is None else (tokenizer.eos_id,))
+        if not ends:
+            raise TrainingError(f"{engine.folder.name} names no token that ends a text")
+        end = tokenizer.eos_id if tokenizer.eos_id in ends else ends[0]
+        window = metadata.max_position_embeddings
+        self._batches = QuestionBatches(tokenizer, end, window, pairs, config)
+        self._config = config
+        self.steps = epochs * self._batches.per_epoch
+        self._trainer = Trainer(
+            engine.weights.native,
+            metadata_json,
+            _begun(targets, config),
+            scaling=config.scaling,
+            dropout=config.dropout,
+        )
+        self._base: dict[int, NDArray[np.float32]] = {}
+        self._losses: list[float] = []
+        self._begun = time.monotonic()
+        self._tokens = 0
+
+    @property
+    def is_done(self) -> bool:
+        return self._trainer.steps >= self.steps
+
+    @property
+    def recent_loss(self) -> float:
+        """Of the questions of the last epoch."""
+        recent = self._losses[-self._batches.per_epoch :]
+        return round(sum(recent) / max(len(recent), 1), 5)
+
+    def take_up(self, state: LearningState) -> None:
+        found = state.load()
+        if found is not None:
+            steps, parameters, self._losses = found
+            self._trainer.restore(steps, parameters)
+
+    def save(self, state: LearningState) -> None:
+        state.save(self._trainer.steps, self._trainer.state(), self._losses)
+
+    def trained(self) -> dict[str, NDArray[np.float32]]:
+        return self._trainer.parameters()
+
+    def step(self) -> dict[str, Any]:
+        """Take a step; what it tells."""
+        number = self._trainer.steps
+        parts = list(in_parts(self._batches[number]))
+        counted = sum(float(part.weights.sum()) for part in parts)
+        loss, row = 0.0, 0
+        for part in parts:
+            weights = part.weights / np.float32(counted)
+            loss += self._trainer.accumulate(
+                part.batch, weights, labels=part.labels, first_row=row, seed=number
+            )
+            row += len(part)
+        divergence = self._anchored(number, row) if self._config.anchor else 0.0
+        self._trainer.step(self._rate(number))
+        self._losses.append(loss)
+        self._tokens += row
+        return {
+            "step": number + 1,
+            "steps": self.steps,
+            "epoch": number // self._batches.per_epoch + 1,
+            "loss": loss,
+            "anchor": divergence,
+            "tokens": self._tokens,
+            "seconds": time.monotonic() - self._begun,
+        }
+
+    def _anchored(self, number: int, row: int) -> float:
+        """Add up what draws the card back to the base; the mean divergence."""
+        texts = self.anchor[number]
+        for index in texts.keys() - self._base.keys():
+            alone = Packed.of([texts[index]])
+            self._base[index] = self._trainer.base_states(alone.batch, AnchorTexts.compared(alone))
+        packed = Packed.of(list(texts.values()))
+        compared = AnchorTexts.compared(packed)
+        states = np.concatenate([self._base[index] for index in texts])
+        weights = np.zeros(len(packed), np.float32)
+        weights[compared] = self._config.anchor / len(compared)
+        found = self._trainer.accumulate(packed.batch, weights, base=states, first_row=row, seed=number)
+        return found / self._config.anchor
+
+    def _rate(self, number: int) -> float:
+        """Up along a line, then down along a cosine."""
+        warm = min(1.0, (number + 1) / self._config.warm_up) if self._config.warm_up else 1.0
+        cosine = 0.5 * (1 + math.cos(math.pi * number / self.steps))
+        return self._config.rate * warm * (_LEAST_RATE + (1 - _LEAST_RATE) * cosine)
+
+
+def _begun(targets: list[Any], config: LoRAConfig) -> dict[str, NDArray[np.float32]]:
+    """Factors that change nothing yet: the first random, the second zero."""
+    rng = np.random.default_rng(config.seed)
+    found: dict[str, NDArray[np.float32]] = {}
+    for layer in targets:
+        inputs, outputs = layer["inputs"], layer["outputs"]
+        a = rng.standard_normal((config.rank, inputs), np.float32) / np.float32(math.sqrt(inputs))
+        found[f"{layer['name']}.lora_A.weight"] = a
+        found[f"{layer['name']}.lora_B.weight"] = np.zeros((outputs, config.rank), np.float32)
+    return found

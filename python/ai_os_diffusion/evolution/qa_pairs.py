@@ -1,0 +1,133 @@
+"""Questions and answers that a skill is learned from."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ai_os_diffusion.utils.errors import TrainingError
+
+__all__ = ["QAPair", "QAPairs"]
+
+_QUESTION, _ANSWER = ("q", "question"), ("a", "answer")
+
+
+@dataclass(frozen=True, slots=True)
+class QAPair:
+    """A question and what is to be answered."""
+
+    question: str
+    answer: str
+
+
+@dataclass(frozen=True)
+class QAPairs:
+    """Pairs, each once.
+
+    Attributes:
+        pairs: in the order given.
+        repeated: pairs that were there before.
+        contradicted: questions that have another answer too.
+    """
+
+    pairs: tuple[QAPair, ...]
+    repeated: int = 0
+    contradicted: int = 0
+
+    @classmethod
+    def of(cls, rows: Iterable[Any], place: str = "qa_pairs") -> QAPairs:
+        """Check pairs before anything is computed.
+
+        Args:
+            rows: `QAPair`, or mappings with `q` and `a`, or `question` and `answer`; other keys are not read.
+            place: names them in errors.
+
+        Raises:
+            TrainingError: there are none, or one lacks its question or answer.
+        """
+        if isinstance(rows, str | bytes | Mapping):
+            raise TrainingError(f"{place} is a {type(rows).__name__}, expected a list of pairs")
+        kept: dict[QAPair, None] = {}
+        answers: dict[str, str] = {}
+        repeated, contradicted = 0, set()
+        for number, row in enumerate(rows, 1):
+            pair = row if isinstance(row, QAPair) else _pair(row, f"{place}, {number}")
+            if pair in kept:
+                repeated += 1
+                continue
+            kept[pair] = None
+            if answers.setdefault(pair.question.casefold(), pair.answer) != pair.answer:
+                contradicted.add(pair.question.casefold())
+        if not kept:
+            raise TrainingError(f"{place} is empty, expected at least one pair of a question and an answer")
+        return cls(tuple(kept), repeated, len(contradicted))
+
+    @classmethod
+    def read(cls, path: Path) -> QAPairs:
+        """Read a file: `.jsonl`, `.json` (a list) or `.csv` with a header.
+
+        Raises:
+            TrainingError: it cannot be read, or a pair is not whole.
+        """
+        try:
+            return cls.of(_rows(path), str(path))
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            raise TrainingError(f"{path}: cannot be read: {error}") from error
+
+    @property
+    def digest(self) -> str:
+        """The sha256 of the pairs."""
+        text = json.dumps([[pair.question, pair.answer] for pair in self.pairs], ensure_ascii=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __iter__(self) -> Iterator[QAPair]:
+        return iter(self.pairs)
+
+
+def _rows(path: Path) -> Iterator[Any]:
+    if path.suffix == ".csv":
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            yield from csv.DictReader(file)
+        return
+    if path.suffix not in (".json", ".jsonl"):
+        raise TrainingError(f"{path}: expected a file of pairs, .jsonl, .json or .csv")
+    text = path.read_text(encoding="utf-8-sig")
+    if path.suffix == ".json":
+        found = _parsed(text, str(path))
+        if not isinstance(found, list):
+            raise TrainingError(f"{path}: expected a list of pairs, got {type(found).__name__}")
+        yield from found
+        return
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            yield _parsed(line, f"{path}, line {number}")
+
+
+def _parsed(text: str, place: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise TrainingError(f"{place}: expected JSON, got {error}") from error
+
+
+def _pair(row: Any, place: str) -> QAPair:
+    if not isinstance(row, Mapping):
+        raise TrainingError(f"{place}: expected a mapping with q and a, got {type(row).__name__}")
+    parts = []
+    for names in (_QUESTION, _ANSWER):
+        given = [row[name] for name in names if row.get(name) is not None]
+        if len(given) != 1 or not isinstance(given[0], str) or not given[0].strip():
+            keys = ", ".join(map(str, row)) or "nothing"
+            raise TrainingError(
+                f"{place}: expected {' or '.join(names)} as a text that is not empty, got {keys}"
+            )
+        parts.append(given[0].strip())
+    return QAPair(*parts)

@@ -1,0 +1,85 @@
+"""The questions of each step."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+
+from ai_os_diffusion.evolution.lora_config import LoRAConfig
+from ai_os_diffusion.evolution.packed import Packed, Text
+from ai_os_diffusion.evolution.qa_pairs import QAPair, QAPairs
+from ai_os_diffusion.evolution.wordings import reworded
+from ai_os_diffusion.inference.denoising.turn import text_ids, turn_ids
+from ai_os_diffusion.inference.fast_tokenizer import FastTokenizer
+from ai_os_diffusion.utils.errors import TrainingError
+
+__all__ = ["MOST_POSITIONS", "QuestionBatches", "in_parts"]
+
+MOST_POSITIONS = 384
+"""Of a pass: what it keeps for the way back grows with them, 0.7 MB each for SmolLM2."""
+
+
+class QuestionBatches:
+    """What is asked in a step is a function of the seed and the step alone.
+
+    Args:
+        tokenizer: of the model.
+        end_id: ends an answer.
+        window: most tokens of a text.
+        pairs: what is learned.
+        config: how.
+
+    Attributes:
+        per_epoch: steps in which every pair is asked once.
+
+    Raises:
+        TrainingError: a pair does not fit into a pass.
+    """
+
+    def __init__(
+        self, tokenizer: FastTokenizer, end_id: int, window: int, pairs: QAPairs, config: LoRAConfig
+    ) -> None:
+        self._tokenizer, self._end_id, self._pairs, self._config = tokenizer, end_id, pairs, config
+        self.per_epoch = -(-len(pairs) // config.batch_size)
+        most = min(window, MOST_POSITIONS)
+        for pair in pairs:
+            length = len(self.text(pair.question, pair).ids)
+            # Room for the longest frame.
+            if length + 16 > most:
+                raise TrainingError(
+                    f"{pair.question[:60]!r} takes {length} tokens with its answer, expected at most "
+                    f"{most - 16}; shorten it"
+                )
+
+    def __getitem__(self, step: int) -> list[Text]:
+        epoch, place = divmod(step, self.per_epoch)
+        order = list(self._pairs)
+        _random(f"{self._config.seed}/order/{epoch}").shuffle(order)
+        size = self._config.batch_size
+        rng = _random(f"{self._config.seed}/words/{step}")
+        return [
+            self.text(reworded(pair.question, self._config.dropped_words, rng), pair)
+            for pair in order[place * size : (place + 1) * size]
+        ]
+
+    def text(self, question: str, pair: QAPair) -> Text:
+        """A question as the model is asked, with its answer."""
+        prompt = turn_ids(self._tokenizer, question, None).tolist()
+        answer = text_ids(self._tokenizer, pair.answer).tolist()
+        return Text((*prompt, *answer, self._end_id), len(prompt))
+
+
+def in_parts(texts: Sequence[Text]) -> Iterator[Packed]:
+    """Texts in as many passes as it takes."""
+    packed = Packed.of(texts)
+    if len(packed) <= MOST_POSITIONS or len(texts) == 1:
+        yield packed
+        return
+    half = len(texts) // 2
+    yield from in_parts(texts[:half])
+    yield from in_parts(texts[half:])
+
+
+def _random(seed: str) -> random.Random:
+    """What draws the same for the same text, in every process."""
+    return random.Random(seed)  # noqa: S311  # no secret
