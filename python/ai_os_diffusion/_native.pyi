@@ -122,6 +122,84 @@ class Model:
     ) -> NDArray[np.float32]:
         """float32[length - first]: nats of ids[first:], each given all before it."""
 
+_TrainedBatch = tuple[
+    NDArray[np.int32], NDArray[np.int32], NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]
+]
+"""Ids, places in the text, levels, numbers of copies and documents; each int32[n]."""
+
+@final
+class Trainer:
+    """A card in the making, on a decoder that stays as it is; gradients in float32.
+
+    Parameters are named as a card's tensors: low-rank factors of linear layers, norms, rows of the embedding.
+    What a position sees is what `training.positions.visible` says.
+    """
+
+    def __new__(
+        cls,
+        weights: WeightFile | dict[str, NDArray[np.float32]],
+        metadata_json: str,
+        parameters: dict[str, NDArray[np.float32]],
+        *,
+        scaling: float,
+        row_ids: Sequence[int] = ...,
+        dropout: float = 0.0,
+        num_threads: int = 0,
+    ) -> Trainer: ...
+    def accumulate(
+        self,
+        batch: _TrainedBatch,
+        weights: NDArray[np.float32],
+        *,
+        labels: NDArray[np.int32] | None = None,
+        base: NDArray[np.float32] | None = None,
+        first_row: int = 0,
+        seed: int = 0,
+    ) -> float:
+        """Add up gradients of weighted losses; their sum.
+
+        Of labels, int32[n], cross-entropy; of base, final states [positions that count, hidden] of the model
+        itself, its divergence from what is said now. What dropout leaves out follows from first_row and seed.
+        """
+
+    def measure(
+        self,
+        batch: _TrainedBatch,
+        weights: NDArray[np.float32],
+        *,
+        labels: NDArray[np.int32] | None = None,
+        base: NDArray[np.float32] | None = None,
+    ) -> tuple[float, int]:
+        """The sum of weighted losses, and how many positions would write their label."""
+
+    def base_states(self, batch: _TrainedBatch, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """float32[rows, hidden]: final states of the model itself."""
+
+    def step(
+        self,
+        rate: float,
+        *,
+        betas: Sequence[float] = ...,
+        weight_decay: float = 0.0,
+        clip: float = 1.0,
+    ) -> float:
+        """Take a step of AdamW and clear the gradients; their length before it was cut."""
+
+    @property
+    def steps(self) -> int: ...
+    def parameters(self) -> dict[str, NDArray[np.float32]]: ...
+    def gradients(self) -> dict[str, NDArray[np.float32]]: ...
+    def state(
+        self,
+    ) -> dict[str, tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]]:
+        """Values and both moments of each parameter."""
+
+    def restore(
+        self,
+        steps: int,
+        state: Mapping[str, tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]],
+    ) -> None: ...
+
 @final
 class Sampler:
     """Chooses tokens; its random sequence goes on from call to call."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import numpy as np
-import pytest
 
 
 def test_yes_needs_its_reason_and_silence_is_told(benchmark):

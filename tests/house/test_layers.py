@@ -18,6 +18,7 @@ PACKAGE = Path(ai_os_diffusion.__file__).parent
 LAYERS = [
     ["cli"],
     ["runtime"],
+    ["evolution"],
     ["answers", "training"],
     ["inference"],
     ["models"],
@@ -25,7 +26,7 @@ LAYERS = [
     ["config"],
     ["contracts", "utils"],
 ]
-NATIVE_USERS = {"inference", "models", "ingestion", "storage", "training"}
+NATIVE_USERS = {"inference", "models", "ingestion", "storage", "training", "evolution"}
 HEAVY = {"torch", "transformers", "pyarrow", "polars", "duckdb", "huggingface_hub", "rich", "yaml", "jinja2"}
 HEAVY |= {"accelerate", "matplotlib"}
 # What stands at the top of these is loaded on use: functions alone import them.

@@ -18,6 +18,9 @@ PUBLIC = {
         "DenoisingText DiffusionCore DiffusionRequest Feature MemoryConditioner NoiseScheduler Predictions "
         "Recalled Trajectory UncertaintyEstimator UniformCorruption Written"
     ),
+    "ai_os_diffusion.evolution": (
+        "LoRACard LoRAConfig LoRATrainer QAPair QAPairs SkillTest find_skill list_skills remove_skill"
+    ),
     "ai_os_diffusion.inference": (
         "ArrowEngine Diffusion DiffusionStep DiffusionStream FastTokenizer Generation GenerationStream "
         "InferenceCore WeightLoader get_best_device get_cpu_features get_device_info is_rocm_platform "

@@ -29,6 +29,8 @@ VERBS = {
     "diffuse": ("diffuse", "Write by diffusion: answers, gaps of a text, values of a template."),
     "chat": ("answer", "Talk with the model, from memory or without."),
     "memory": ("memory", "List, show, forget, count, export and import memories."),
+    "learn": ("learning", "Learn a skill from questions and answers."),
+    "skills": ("learning", "List, show, ask and remove the skills that were learned."),
     "train-diffusion": ("training", "Train a card with which a model writes by diffusion."),
     "doctor": ("machine", "Show what this machine offers and what will be used."),
     "bench": ("machine", "Measure encoding, decoding and search on this machine."),

@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 
 from ai_os_diffusion.evolution.packed import Packed, Text
 from ai_os_diffusion.inference.arrow_engine import ArrowEngine
+from ai_os_diffusion.inference.denoising.turn import turn_ids
+from ai_os_diffusion.inference.generation.generation_stream import Generation
 from ai_os_diffusion.models.cards import Base
 from ai_os_diffusion.utils.files.atomic_file import replacing
 
-__all__ = ["AnchorTexts", "TEXTS_A_STEP"]
+__all__ = ["TEXTS_A_STEP", "AnchorTexts"]
 
 TEXTS_A_STEP = 4
 """Texts whose distributions are compared in a step."""
@@ -48,19 +50,21 @@ class AnchorTexts:
         self._texts, self._seed = texts, seed
 
     @classmethod
-    def of(cls, engine: ArrowEngine, folder: Path, seed: int) -> AnchorTexts:
+    def of(cls, model: Path, folder: Path, seed: int) -> AnchorTexts:
         """Those of a base, which are written once.
 
         Args:
-            engine: with the base.
+            model: folder of the base.
             folder: where they are kept.
             seed: draws those of a step.
         """
-        base = Base.of_folder(engine.folder)
+        base = Base.of_folder(model)
         path = folder / f"{base.weights_sha256[:16]}.npz"
         if not path.exists():
             folder.mkdir(parents=True, exist_ok=True)
-            texts = _write(engine)
+            # An engine of its own: whatever cards are in use elsewhere, these are the base's texts.
+            with ArrowEngine(model) as engine:
+                texts = _write(engine)
             with replacing(path) as draft, draft.open("wb") as file:
                 np.savez(
                     file,
@@ -93,20 +97,20 @@ def _read(path: Path) -> list[Text]:
 
 def _write(engine: ArrowEngine) -> list[Text]:
     """Texts of a base, the same whenever they are written on a machine."""
-    tokenizer = engine.tokenizer
     head = _turn_head(engine)
 
+    def drawn(start: list[int], most: int, seed: int) -> Generation:
+        return engine.generate(start, max_tokens=most, temperature=1.0, top_p=_TOP_P, seed=seed)
+
     def write(number: int) -> Text:
-        drawn = {"temperature": 1.0, "top_p": _TOP_P, "seed": number}
-        question = str(engine.generate(head, max_tokens=_ASKED, **drawn)).strip() or "?"
-        turn = tokenizer.apply_chat_template([{"role": "user", "content": question}], tokenize=True).tolist()
-        answer = engine.generate(turn, max_tokens=max(8, _WRITTEN - (len(turn) - len(head))), **drawn).tokens
+        question = str(drawn(head, _ASKED, number)).strip() or "?"
+        turn = _turn(engine, question)
+        answer = drawn(turn, max(8, _WRITTEN - (len(turn) - len(head))), number).tokens
         if number % 2:
             return Text((*turn, *answer), min(len(head), len(turn) - 1) or 1)
         # The same words without turns, going on.
         begun = answer[:_BEGINNING] or turn[-1:]
-        prose = engine.generate(begun, max_tokens=_WRITTEN - len(begun), **drawn).tokens
-        return Text((*begun, *prose), 1)
+        return Text((*begun, *drawn(begun, _WRITTEN - len(begun), number).tokens), 1)
 
     # Texts of several threads share their passes.
     with ThreadPoolExecutor(_THREADS) as pool:
@@ -119,8 +123,11 @@ def _turn_head(engine: ArrowEngine) -> list[int]:
     tokenizer = engine.tokenizer
     if tokenizer.chat_template is None:
         return [min(engine.metadata.eos_token_ids or (tokenizer.eos_id or 0,))]
-    one, other = (
-        tokenizer.apply_chat_template([{"role": "user", "content": text}], tokenize=True).tolist()
-        for text in ("A", "Z")
-    )
+    one, other = _turn(engine, "A"), _turn(engine, "Z")
     return one[: next(at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)]
+
+
+def _turn(engine: ArrowEngine, text: str) -> list[int]:
+    """Ids of a user's turn and of the beginning of the answer."""
+    ids: list[int] = turn_ids(engine.tokenizer, text, None).tolist()
+    return ids

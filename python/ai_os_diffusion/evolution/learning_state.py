@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -33,7 +35,7 @@ class LearningState:
 
     def save(self, steps: int, state: Mapping[str, Moments], losses: list[float]) -> None:
         """Write it, whole or not at all."""
-        arrays = {
+        arrays: dict[str, Any] = {
             f"{part}/{name}": array
             for name, moments in state.items()
             for part, array in zip(_PARTS, moments, strict=True)
@@ -56,7 +58,7 @@ class LearningState:
         if not self.path.exists():
             return None
         try:
-            with np.load(self.path, allow_pickle=False) as found:
+            with self.path.open("rb") as file, np.load(file, allow_pickle=False) as found:
                 if str(found["about"]) != self._about:
                     return None
                 names = [name.partition("/")[2] for name in found if name.startswith("values/")]
@@ -65,7 +67,7 @@ class LearningState:
                     values, first, second = (found[f"{part}/{name}"] for part in _PARTS)
                     state[name] = (values, first, second)
                 return int(found["steps"]), state, found["losses"].tolist()
-        except (OSError, ValueError, KeyError, EOFError) as error:
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise TrainingError(
                 f"{self.path}: no state of a learning: {error}; remove it to begin anew"
             ) from error

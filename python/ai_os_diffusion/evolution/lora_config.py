@@ -73,7 +73,9 @@ class LoRAConfig:
             object.__setattr__(self, name, kind(value))
         names = self.target_modules
         if isinstance(names, str) or not names or not all(isinstance(name, str) for name in names):
-            raise TrainingError(f"target_modules is {names!r}, expected names of layers, as ['query', 'dense']")
+            raise TrainingError(
+                f"target_modules is {names!r}, expected names of layers, as ['query', 'dense']"
+            )
         object.__setattr__(self, "target_modules", tuple(names))
 
     @property

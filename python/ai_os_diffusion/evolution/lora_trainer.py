@@ -6,7 +6,7 @@ import datetime
 import json
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,12 @@ from ai_os_diffusion.config import load_config
 from ai_os_diffusion.evolution.anchor import AnchorTexts
 from ai_os_diffusion.evolution.learning_state import LearningState
 from ai_os_diffusion.evolution.lora_config import LoRAConfig
-from ai_os_diffusion.evolution.packed import Packed
+from ai_os_diffusion.evolution.packed import Packed, Text
 from ai_os_diffusion.evolution.qa_pairs import QAPairs
 from ai_os_diffusion.evolution.question_batches import QuestionBatches, in_parts
+from ai_os_diffusion.evolution.skills import skill_path
 from ai_os_diffusion.inference.arrow_engine import ArrowEngine
 from ai_os_diffusion.models.cards import Base, Card, CardDescription
-from ai_os_diffusion.models.references import is_name
 from ai_os_diffusion.utils.errors import CardError, TrainingError
 from ai_os_diffusion.utils.logger import get_logger
 
@@ -114,9 +114,9 @@ class LoRATrainer:
         pairs = qa_pairs if isinstance(qa_pairs, QAPairs) else QAPairs.of(qa_pairs)
         if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1:
             raise TrainingError(f"epochs is {epochs!r}, expected 1 or more")
-        if not is_name(name):
+        path = skill_path(name, self.folder)
+        if path is None:
             raise TrainingError(f"{name!r} is no name of a skill; expected letters, digits, '-', '_' and '.'")
-        path = self.folder / f"{name}.parquet"
         if path.exists():
             raise CardError(f"{path}: a skill of that name is there; remove it, or give another name")
         if pairs.repeated:
@@ -133,7 +133,8 @@ class LoRATrainer:
             **self.config.to_dict(),
         }
         state = LearningState(self.folder / f".{name}.learning", about)
-        run.anchor = AnchorTexts.of(self._engine, self.folder / ".anchor", self.config.seed)
+        if self.config.anchor:
+            run.anchor = AnchorTexts.of(self._engine.folder, self.folder / ".anchor", self.config.seed)
         run.take_up(state)
         saved = time.monotonic()
         while not run.is_done:
@@ -165,7 +166,7 @@ class LoRATrainer:
 class _Learning:
     """A training from its first step to its last."""
 
-    anchor: AnchorTexts
+    anchor: AnchorTexts | None = None
 
     def __init__(
         self,
@@ -231,7 +232,7 @@ class _Learning:
                 part.batch, weights, labels=part.labels, first_row=row, seed=number
             )
             row += len(part)
-        divergence = self._anchored(number, row) if self._config.anchor else 0.0
+        divergence = 0.0 if self.anchor is None else self._anchored(self.anchor[number], number, row)
         self._trainer.step(self._rate(number))
         self._losses.append(loss)
         self._tokens += row
@@ -245,9 +246,8 @@ class _Learning:
             "seconds": time.monotonic() - self._begun,
         }
 
-    def _anchored(self, number: int, row: int) -> float:
+    def _anchored(self, texts: Mapping[int, Text], number: int, row: int) -> float:
         """Add up what draws the card back to the base; the mean divergence."""
-        texts = self.anchor[number]
         for index in texts.keys() - self._base.keys():
             alone = Packed.of([texts[index]])
             self._base[index] = self._trainer.base_states(alone.batch, AnchorTexts.compared(alone))

@@ -11,6 +11,10 @@ from numpy.typing import NDArray
 __all__ = ["Packed", "Text"]
 
 
+Ids = NDArray[np.int32]
+Batch = tuple[Ids, Ids, Ids, Ids, Ids]
+
+
 @dataclass(frozen=True)
 class Text:
     """Ids, and from which on they are learned."""
@@ -67,7 +71,7 @@ class Packed:
         )
 
     @property
-    def batch(self) -> tuple[NDArray[np.int32], ...]:
+    def batch(self) -> Batch:
         """Ids, places, levels, copies and documents."""
         return self.ids, self.positions, self.positions, self.copy, self.document
 
@@ -75,7 +79,7 @@ class Packed:
         return len(self.ids)
 
 
-def _common(texts: Sequence[Sequence[int]]) -> int:
+def _common(texts: Sequence[tuple[int, ...]]) -> int:
     """How many ids all texts begin with."""
     first, last = min(texts), max(texts)
     pairs = zip(first, last, strict=False)

@@ -1,0 +1,227 @@
+"""`aios learn` and `aios skills`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ai_os_diffusion.cli import values
+from ai_os_diffusion.cli.completion import model_names
+from ai_os_diffusion.cli.lazy import new_app
+from ai_os_diffusion.cli.options import DryRun, Json, Question, Quiet, Settings, Yes, question_text
+from ai_os_diffusion.cli.terminal.interruption import deferred
+from ai_os_diffusion.cli.terminal.output import (
+    confirm,
+    note,
+    show_json,
+    show_line,
+    show_row,
+    show_table,
+    size_text,
+)
+from ai_os_diffusion.cli.terminal.progress import ProgressBar
+
+if TYPE_CHECKING:
+    from ai_os_diffusion.evolution import LoRACard, SkillTest
+
+__all__ = ["app"]
+
+app = new_app()
+skills = new_app(help="List, show, ask and remove the skills that were learned.")
+app.add_typer(skills, name="skills")
+
+SkillName = Annotated[str, typer.Argument(metavar="NAME", parser=values.name, help="Of the skill.")]
+Model = Annotated[
+    str | None,
+    typer.Option("--model", "-m", help="A decoder: a name or folder.", autocompletion=model_names),
+]
+_ASKED = 40
+"""Questions of the training that are asked again to show what was learned."""
+
+
+@app.command()
+def learn(
+    ctx: typer.Context,
+    file: Annotated[
+        Path,
+        typer.Argument(parser=values.path, help="Questions and answers: .jsonl, .json or .csv with q and a."),
+    ],
+    name: Annotated[
+        str | None,
+        typer.Option("--name", parser=values.name, help="Of the skill, by default that of the file."),
+    ] = None,
+    test: Annotated[
+        Path | None,
+        typer.Option("--test", parser=values.path, help="Other wordings, asked before and after."),
+    ] = None,
+    model: Model = None,
+    epochs: Annotated[int, typer.Option("--epochs", min=1, help="How often each question is asked.")] = 30,
+    rank: Annotated[int, typer.Option("--rank", min=1, help="Of the factors: how much fits in.")] = 8,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of all that is drawn.")] = 0,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Learn a skill from questions and answers, on this machine.
+
+    The model stays as it is: what was learned is a small file, used where it is asked for. Ctrl-C breaks
+    off; the same command goes on.
+    """
+    from ai_os_diffusion.evolution import LoRAConfig, LoRATrainer, QAPairs, SkillTest
+    from ai_os_diffusion.inference import ArrowEngine
+    from ai_os_diffusion.utils.errors import TrainingError
+
+    settings: Settings = ctx.obj
+    config = settings.config()
+    pairs = QAPairs.read(file)
+    asked = {"as learned": pairs.pairs[:_ASKED]}
+    if test is not None:
+        asked["other wordings"] = QAPairs.read(test).pairs
+    with ArrowEngine(_folder(settings, model)) as engine:
+        trainer = LoRATrainer(engine, config=LoRAConfig(rank=rank, seed=seed), folder=config.skills_dir)
+        before = {what: SkillTest.of(engine, those) for what, those in asked.items()}
+        with deferred() as stop, ProgressBar(unit="steps", quiet=quiet) as bar:
+
+            def tell(line: dict[str, Any]) -> None:
+                bar("learning", line["step"], line["steps"], f"loss {line['loss']:.3f}")
+
+            try:
+                card = trainer.train_qa(
+                    pairs, name or file.stem, epochs=epochs, tell=tell, is_stopped=lambda: stop.asked
+                )
+            except TrainingError as error:
+                if not stop.asked:
+                    raise
+                note(str(error), quiet=quiet)
+                raise KeyboardInterrupt from None
+        with engine.using(card):
+            after = {what: SkillTest.of(engine, those) for what, those in asked.items()}
+    if as_json:
+        show_json(
+            {**_card_dict(card), "asked": {what: _figures(before[what], after[what]) for what in asked}}
+        )
+        return
+    rows = [
+        (what, str(len(those)), f"{before[what].exact_match:.0%}", f"{after[what].exact_match:.0%}")
+        for what, those in asked.items()
+    ]
+    show_table(
+        ["right answers", "questions", "before", "after"], rows, right=["questions", "before", "after"]
+    )
+    show_row((card.name, size_text(card.path.stat().st_size), card.path))
+
+
+@skills.callback(invoke_without_command=True)
+def list_all(ctx: typer.Context, as_json: Json = False) -> None:
+    """List the skills."""
+    if ctx.invoked_subcommand is not None:
+        return
+    from ai_os_diffusion.evolution import list_skills
+
+    settings: Settings = ctx.obj
+    found = list_skills(settings.config().skills_dir)
+    if as_json:
+        show_json([_card_dict(card) for card in found])
+        return
+    rows = [
+        (
+            card.name,
+            card.description.base.name,
+            str(card.description.metrics.get("pairs", "-")),
+            str(card.description.rank),
+            size_text(card.path.stat().st_size),
+        )
+        for card in found
+    ]
+    if rows:
+        show_table(["name", "base", "questions", "rank", "size"], rows, right=["questions", "rank", "size"])
+    else:
+        note("no skills yet: aios learn FILE")
+
+
+@skills.command()
+def show(ctx: typer.Context, name: SkillName, as_json: Json = False) -> None:
+    """Show what a skill says of itself."""
+    from ai_os_diffusion.evolution import find_skill
+
+    settings: Settings = ctx.obj
+    about = _card_dict(find_skill(name, settings.config().skills_dir))
+    if as_json:
+        show_json(about)
+        return
+    for key, value in about.items():
+        show_row((key, value))
+
+
+@skills.command()
+def ask(
+    ctx: typer.Context,
+    name: SkillName,
+    question: Question,
+    model: Model = None,
+    max_tokens: Annotated[int, typer.Option("--max-tokens", min=1, max=4096, help="Length at most.")] = 64,
+    as_json: Json = False,
+) -> None:
+    """Ask the model with a skill, without memory."""
+    from ai_os_diffusion.evolution import find_skill
+    from ai_os_diffusion.inference import ArrowEngine
+
+    settings: Settings = ctx.obj
+    card = find_skill(name, settings.config().skills_dir)
+    text = question_text(question)
+    with ArrowEngine(_folder(settings, model)) as engine, engine.using(card):
+        said = engine.generate(messages=[{"role": "user", "content": text}], max_tokens=max_tokens)
+    if as_json:
+        show_json({"question": text, "answer": str(said).strip(), "skill": card.name})
+    else:
+        show_line(str(said).strip())
+
+
+@skills.command()
+def rm(
+    ctx: typer.Context, name: SkillName, yes: Yes = False, dry_run: DryRun = False, as_json: Json = False
+) -> None:
+    """Remove a skill."""
+    from ai_os_diffusion.evolution import find_skill, remove_skill
+
+    settings: Settings = ctx.obj
+    folder = settings.config().skills_dir
+    freed = find_skill(name, folder).path.stat().st_size
+    if not dry_run:
+        if not yes:
+            confirm(f"Remove {name}?", as_json=as_json)
+        remove_skill(name, folder)
+    if as_json:
+        show_json({"removed": [name], "size_bytes": freed, "dry_run": dry_run})
+    else:
+        show_line(f"{'would free' if dry_run else 'freed'} {size_text(freed)}")
+
+
+def _folder(settings: Settings, model: str | None) -> Path:
+    from ai_os_diffusion.models.local_models import resolve_model
+
+    config = settings.config()
+    return resolve_model(model or config.model.decoder, models_dir=config.models_dir)
+
+
+def _figures(before: SkillTest, after: SkillTest) -> dict[str, Any]:
+    return {
+        "questions": len(before.pairs),
+        "right_before": round(before.exact_match, 4),
+        "right_after": round(after.exact_match, 4),
+    }
+
+
+def _card_dict(card: LoRACard) -> dict[str, Any]:
+    about = card.description
+    return {
+        "name": card.name,
+        "path": str(card.path),
+        "kind": about.kind,
+        "base": about.base.name,
+        "rank": about.rank,
+        "size_bytes": card.path.stat().st_size,
+        "metrics": dict(about.metrics),
+        "created_at": about.created_at,
+    }

@@ -1,0 +1,64 @@
+"""How many questions a model answers as it should."""
+
+from __future__ import annotations
+
+import re
+import string
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from dataclasses import dataclass
+
+from ai_os_diffusion.contracts import Message
+from ai_os_diffusion.evolution.qa_pairs import QAPair
+from ai_os_diffusion.inference.arrow_engine import ArrowEngine
+
+__all__ = ["SkillTest"]
+
+_ROOM = 32
+_THREADS = 8
+_ARTICLES = re.compile(r"\b(a|an|the)\b")
+
+
+@dataclass(frozen=True)
+class SkillTest:
+    """What was asked, and what was said.
+
+    Attributes:
+        pairs: the questions and what is expected.
+        said: the answers.
+    """
+
+    pairs: tuple[QAPair, ...]
+    said: tuple[str, ...]
+
+    @classmethod
+    def of(cls, engine: ArrowEngine, pairs: Iterable[QAPair]) -> SkillTest:
+        """Ask an engine, with the cards that are attached to it now."""
+        asked = tuple(pairs)
+
+        def answer(pair: QAPair) -> str:
+            turn: Message = {"role": "user", "content": pair.question}
+            return str(engine.generate(messages=[turn], max_tokens=_ROOM)).strip()
+
+        # Texts of several threads share their passes; each uses the cards that are in use here.
+        contexts = [copy_context() for _ in asked]
+        with ThreadPoolExecutor(_THREADS) as pool:
+            said = pool.map(lambda context, pair: context.run(answer, pair), contexts, asked)
+            return cls(asked, tuple(said))
+
+    @property
+    def right(self) -> list[bool]:
+        """For each question whether the answer is the expected one, compared as SQuAD compares."""
+        return [_plain(pair.answer) == _plain(said) for pair, said in zip(self.pairs, self.said, strict=True)]
+
+    @property
+    def exact_match(self) -> float:
+        """Share of right answers."""
+        return sum(self.right) / max(len(self.right), 1)
+
+
+def _plain(text: str) -> str:
+    """Without case, punctuation and articles."""
+    letters = "".join(letter for letter in text.lower() if letter not in string.punctuation)
+    return " ".join(_ARTICLES.sub(" ", letters).split())

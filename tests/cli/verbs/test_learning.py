@@ -1,0 +1,55 @@
+"""`aios learn` and `aios skills`."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+
+@pytest.fixture
+def learned(tiny_models, tmp_path, monkeypatch):
+    """A file of pairs for a model of random weights, which needs no anchor."""
+    monkeypatch.setattr("ai_os_diffusion.evolution.anchor._TEXTS", 8)
+    file = tmp_path / "facts.jsonl"
+    pairs = [{"q": "Who wrote it?", "a": "Ada"}, {"q": "When was it?", "a": "1843"}]
+    file.write_text("\n".join(map(json.dumps, pairs)), encoding="utf-8")
+    return file
+
+
+def test_a_skill_from_a_file_to_its_removal(aios, aios_json, learned):
+    found = aios_json("learn", learned, "--test", learned, "--epochs", 3, "--name", "facts")
+    assert (found["name"], found["kind"], found["metrics"]["pairs"]) == ("facts", "skill", 2)
+    assert found["asked"].keys() == {"as learned", "other wordings"}
+    assert found["asked"]["as learned"] == {"questions": 2, "right_before": 0, "right_after": 0}
+    assert [card["name"] for card in aios_json("skills")] == ["facts"]
+    assert "facts" in aios("skills").stdout
+    assert aios_json("skills", "show", "facts")["path"] == found["path"]
+    assert "rank" in aios("skills", "show", "facts").stdout
+    said = aios_json("skills", "ask", "facts", "Who", "wrote", "it?")
+    assert said["question"] == "Who wrote it?"
+    assert aios_json("learn", learned, "--name", "facts", code=1, error=True)["error"]
+    assert aios_json("skills", "rm", "facts", "--dry-run")["size_bytes"] == found["size_bytes"]
+    assert aios_json("skills", "rm", "facts", "--yes")["removed"] == ["facts"]
+    assert aios_json("skills") == []
+    assert "aios learn" in aios("skills").stderr
+
+
+def test_the_table_of_before_and_after(aios, learned):
+    shown = aios("learn", learned, "--epochs", 1)
+    assert shown.exit_code == 0, shown.output
+    assert "before" in shown.stdout
+    assert "as learned" in shown.stdout
+    assert "facts" in shown.stdout
+
+
+def test_what_is_not_there_is_named(aios_json, tiny_models, tmp_path):
+    assert "none.jsonl" in aios_json("learn", tmp_path / "none.jsonl", code=1, error=True)["error"]["message"]
+    assert "learned are: none" in aios_json("skills", "show", "x", code=3, error=True)["error"]["message"]
+    assert aios_json("skills", "ask", "x", "Who?", code=3, error=True)["error"]
+    assert aios_json("skills", "rm", "x", "--yes", code=3, error=True)["error"]
+
+
+def test_an_encoder_learns_nothing(aios_json, learned, tiny_encoder_dir):
+    error = aios_json("learn", learned, "--model", tiny_encoder_dir, code=1, error=True)["error"]
+    assert "expected a decoder" in error["message"]

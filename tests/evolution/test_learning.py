@@ -1,0 +1,212 @@
+"""A skill is learned, attached, and gone again; a learning that was broken off goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ai_os_diffusion.evolution import (
+    LoRAConfig,
+    LoRATrainer,
+    QAPair,
+    SkillTest,
+    find_skill,
+    list_skills,
+    remove_skill,
+)
+from ai_os_diffusion.inference import ArrowEngine
+from ai_os_diffusion.models.cards import Card
+from ai_os_diffusion.utils.errors import CardError, ModelNotFoundError, TrainingError
+
+PAIRS = [
+    QAPair("Who wrote the first program?", "Ada"),
+    QAPair("When was it printed?", "1843"),
+    QAPair("For which machine was it?", "the engine"),
+    QAPair("Who built that?", "nobody"),
+    QAPair("Where is the model?", "London"),
+]
+# Random weights know nothing that an anchor could keep.
+SMALL = {"rank": 4, "batch_size": 4, "rate": 2e-2, "warm_up": 5, "anchor": 0.0, "dropped_words": 0.0}
+
+
+@pytest.fixture
+def engine(tiny_decoder_dir):
+    with ArrowEngine(tiny_decoder_dir, num_threads=2) as engine:
+        yield engine
+
+
+def learn(
+    engine, folder, name="facts", epochs=60, tell=lambda line: None, is_stopped=lambda: False, **settings
+):
+    trainer = LoRATrainer(engine, config=LoRAConfig(**SMALL | settings), folder=folder)
+    return trainer.train_qa(PAIRS, name, epochs=epochs, tell=tell, is_stopped=is_stopped)
+
+
+def test_what_was_learned_is_said_with_the_card_alone(engine, tmp_path):
+    before = SkillTest.of(engine, PAIRS)
+    told = []
+    card = learn(engine, tmp_path, tell=told.append)
+    assert SkillTest.of(engine, PAIRS).said == before.said
+    engine.attach(card)
+    assert SkillTest.of(engine, PAIRS).exact_match == 1.0
+    engine.detach("facts")
+    assert SkillTest.of(engine, PAIRS).said == before.said
+    assert before.exact_match == 0.0
+    assert [line["step"] for line in told] == list(range(1, 121))
+    assert told[-1]["loss"] < told[0]["loss"] / 2
+    about = card.description
+    assert (about.kind, about.rank, about.metrics["pairs"]) == ("skill", 4, len(PAIRS))
+    assert not list(tmp_path.glob(".*")), "nothing is left of the learning"
+
+
+def test_words_that_are_left_out_and_an_anchor(engine, tmp_path, monkeypatch):
+    monkeypatch.setattr("ai_os_diffusion.evolution.anchor._TEXTS", 12)
+    told = []
+    settings = {"anchor": 0.01, "dropped_words": 0.1, "dropout": 0.02, "rank": 8}
+    card = learn(engine, tmp_path, epochs=40, tell=told.append, **settings)
+    assert told[0]["anchor"] == pytest.approx(0, abs=1e-6), "a card that changes nothing yet"
+    assert told[-1]["anchor"] > 0
+    assert card.description.metrics["loss"] < told[0]["loss"]
+    with engine.using(card):
+        assert SkillTest.of(engine, PAIRS).said != SkillTest.of(ArrowEngine(engine.folder), PAIRS).said
+    (kept,) = (tmp_path / ".anchor").iterdir()
+    written = kept.stat().st_mtime_ns
+    learn(engine, tmp_path, "again", epochs=1, **settings)
+    assert kept.stat().st_mtime_ns == written, "the base writes its texts once"
+
+
+def values(card):
+    return {name: card[name] for name in card}
+
+
+def test_a_learning_that_was_broken_off_goes_on_to_the_same_card(engine, tmp_path):
+    whole = learn(engine, tmp_path / "whole", epochs=6)
+    steps = []
+    with pytest.raises(TrainingError, match="broken off"):
+        learn(engine, tmp_path, epochs=6, tell=steps.append, is_stopped=lambda: len(steps) == 5)
+    assert list_skills(tmp_path) == []
+    card = learn(engine, tmp_path, epochs=6, tell=steps.append)
+    assert [line["step"] for line in steps] == list(range(1, 13))
+    for name, array in values(whole).items():
+        np.testing.assert_array_equal(card[name], array)
+
+
+def test_a_state_of_something_else_is_not_gone_on_from(engine, tmp_path):
+    with pytest.raises(TrainingError, match="broken off"):
+        learn(engine, tmp_path, epochs=6, is_stopped=lambda: True)
+    steps = []
+    learn(engine, tmp_path, epochs=7, tell=steps.append)
+    assert steps[0]["step"] == 1
+
+
+def test_a_damaged_state_is_named(engine, tmp_path):
+    with pytest.raises(TrainingError, match="broken off"):
+        learn(engine, tmp_path, epochs=6, is_stopped=lambda: True)
+    (state,) = tmp_path.glob(".*.learning")
+    state.write_bytes(state.read_bytes()[:-200])
+    with pytest.raises(TrainingError, match="remove it to begin anew"):
+        learn(engine, tmp_path, epochs=6)
+
+
+def test_the_threads_change_nothing(tiny_decoder_dir, tmp_path):
+    cards = []
+    for threads in (1, 3):
+        with ArrowEngine(tiny_decoder_dir, num_threads=threads) as engine:
+            cards.append(values(learn(engine, tmp_path / str(threads), epochs=3)))
+    assert cards[0].keys() == cards[1].keys()
+    for name, array in cards[0].items():
+        np.testing.assert_array_equal(cards[1][name], array)
+
+
+_KILLED = """
+import sys
+sys.path.insert(0, sys.argv[3])
+from test_learning import ArrowEngine, learn
+import ai_os_diffusion.evolution.lora_trainer as module
+module._SAVED_EVERY_S = 0.0
+with ArrowEngine(sys.argv[1], num_threads=1) as engine:
+    learn(engine, sys.argv[2], epochs=40, tell=lambda line: print(line["step"], flush=True))
+"""
+
+
+@pytest.mark.parametrize("seed", range(int(os.environ.get("AIOS_KILLS", "0")) // 40 or 2))
+def test_killed_at_any_moment_it_resumes_and_no_half_card_is_there(engine, tiny_decoder_dir, tmp_path, seed):
+    expected = values(learn(engine, tmp_path / "whole", epochs=40))
+    rng = np.random.default_rng(seed)
+    folder = tmp_path / "killed"
+    command = [sys.executable, "-c", _KILLED, tiny_decoder_dir, folder, Path(__file__).parent]
+    for _ in range(3):
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        process.stdout.readline()
+        time.sleep(rng.random() * 0.3)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        for card in list_skills(folder):
+            assert values(card).keys() == expected.keys()
+    if not (folder / "facts.parquet").exists():
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    found = Card(folder / "facts.parquet")
+    for name, array in expected.items():
+        np.testing.assert_array_equal(found[name], array)
+
+
+def test_skills_by_name(engine, tmp_path):
+    learn(engine, tmp_path, epochs=1)
+    assert [card.name for card in list_skills(tmp_path)] == ["facts"]
+    with pytest.raises(CardError, match="a skill of that name is there"):
+        learn(engine, tmp_path, epochs=1)
+    (tmp_path / "other.parquet").write_bytes(b"PAR1 no card")
+    assert [card.name for card in list_skills(tmp_path)] == ["facts"]
+    for name in ("none", "../facts", ""):
+        with pytest.raises(ModelNotFoundError, match="learned are: facts"):
+            find_skill(name, tmp_path)
+    assert remove_skill("facts", tmp_path) > 0
+    assert list_skills(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"name": "a/b"}, "no name of a skill"),
+        ({"name": ""}, "no name of a skill"),
+        ({"epochs": 0}, "epochs"),
+        ({"epochs": True}, "epochs"),
+    ],
+)
+def test_wrong_arguments_are_named(engine, tmp_path, given, told):
+    with pytest.raises(TrainingError, match=told):
+        learn(engine, tmp_path, **given)
+
+
+def test_a_pair_too_long_is_told_before_anything_is_computed(engine, tmp_path):
+    trainer = LoRATrainer(engine, config=LoRAConfig(**SMALL), folder=tmp_path)
+    with pytest.raises(TrainingError, match="expected at most"):
+        trainer.train_qa([{"q": "word " * 900, "a": "yes"}], "long")
+
+
+def test_an_encoder_learns_no_answers(tiny_encoder_dir):
+    with pytest.raises(TrainingError, match="expected a decoder"):
+        LoRATrainer(tiny_encoder_dir)
+
+
+def test_a_card_of_another_base_is_refused(engine, tiny_decoder_dir, tmp_path):
+    card = learn(engine, tmp_path, epochs=1)
+    data = json.loads(card.description.to_json())
+    assert data["base"]["weights_sha256"]
+    # The same card, said to belong to other weights.
+    from dataclasses import replace
+
+    base = replace(card.description.base, weights_sha256="0" * 64)
+    other = Card.write(
+        tmp_path / "other.parquet", replace(card.description, name="other", base=base), values(card).items()
+    )
+    with pytest.raises(CardError, match="other"):
+        engine.attach(other)
