@@ -67,7 +67,10 @@ impl<'a> Batch<'a> {
                 _ => documents.push(at..at + 1),
             }
         }
-        let mut numbers: Vec<i32> = documents.iter().map(|one| self.document[one.start]).collect();
+        let mut numbers: Vec<i32> = documents
+            .iter()
+            .map(|one| self.document[one.start])
+            .collect();
         numbers.sort_unstable();
         if numbers.windows(2).any(|pair| pair[0] == pair[1]) {
             return fault("a document stands in two places".to_owned());

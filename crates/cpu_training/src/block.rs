@@ -73,16 +73,30 @@ impl Loader<'_> {
                 let rank = self.parameters[a].matrix().0;
                 let expected = [[rank, layer.inputs], [layer.outputs, rank]];
                 let got = [&self.parameters[a].shape, &self.parameters[b].shape];
-                if rank == 0 || got.iter().zip(&expected).any(|(got, want)| got[..] != want[..]) {
-                    return Err(fault(format!("expected factors of {expected:?}, got {got:?}")));
+                if rank == 0
+                    || got
+                        .iter()
+                        .zip(&expected)
+                        .any(|(got, want)| got[..] != want[..])
+                {
+                    return Err(fault(format!(
+                        "expected factors of {expected:?}, got {got:?}"
+                    )));
                 }
                 Some(crate::linear::Factors { a, b, rank })
             }
-            _ => return Err(fault("expected both factors, lora_A and lora_B, got one".to_owned())),
+            _ => {
+                return Err(fault(
+                    "expected both factors, lora_A and lora_B, got one".to_owned(),
+                ));
+            }
         };
-        let frozen = self.tensors.matrix(&layer.name, layer.outputs, layer.inputs)?;
+        let frozen = self
+            .tensors
+            .matrix(&layer.name, layer.outputs, layer.inputs)?;
         if layer.needs_bias && frozen.bias.is_none() {
-            self.tensors.get(&format!("{}.bias", layer.name), &[layer.outputs])?;
+            self.tensors
+                .get(&format!("{}.bias", layer.name), &[layer.outputs])?;
         }
         self.layers += 1;
         Ok(Linear {
@@ -126,13 +140,21 @@ impl Block {
             return Err(unsupported("attention", got, "a layer for each"));
         };
         let [gate, up] = &layout.wide[..] else {
-            return Err(unsupported("feed-forward layer", "no gate of its own", "a gate beside it"));
+            return Err(unsupported(
+                "feed-forward layer",
+                "no gate of its own",
+                "a gate beside it",
+            ));
         };
         let Some(attention_norm) = &layout.attention_norm else {
             return Err(unsupported("block", "no norm before attention", "a norm"));
         };
         if layout.reach.is_some() {
-            return Err(unsupported("attention", "windows", "attention to all before"));
+            return Err(unsupported(
+                "attention",
+                "windows",
+                "attention to all before",
+            ));
         }
         let config = loader.config;
         let head_norms = match &layout.head_norms {
@@ -141,7 +163,11 @@ impl Block {
         };
         Ok(Self {
             attention_norm: loader.norm(attention_norm)?,
-            qkv: [loader.linear(query)?, loader.linear(key)?, loader.linear(value)?],
+            qkv: [
+                loader.linear(query)?,
+                loader.linear(key)?,
+                loader.linear(value)?,
+            ],
             head_norms,
             output: loader.linear(&layout.output)?,
             feed_forward_norm: loader.norm(&layout.feed_forward_norm)?,
@@ -157,7 +183,11 @@ impl Block {
 
     /// Whether anything of it is trained.
     pub(crate) fn is_trained(&self) -> bool {
-        let layers = self.qkv.iter().chain(&self.wide).chain([&self.output, &self.down]);
+        let layers = self
+            .qkv
+            .iter()
+            .chain(&self.wide)
+            .chain([&self.output, &self.down]);
         let norms = [&self.attention_norm, &self.feed_forward_norm];
         let norms = norms.into_iter().chain(self.head_norms.iter().flatten());
         layers.into_iter().any(|layer| layer.factors.is_some())
@@ -177,8 +207,13 @@ impl Block {
         let hidden = stream.len() / rows;
         let before = stream.to_vec();
         let mut entered = vec![0.0; stream.len()];
-        self.attention_norm.forward(pool, parameters, own, stream, &mut entered);
-        let widths = [self.heads.query_width(), self.heads.key_width(), self.heads.key_width()];
+        self.attention_norm
+            .forward(pool, parameters, own, stream, &mut entered);
+        let widths = [
+            self.heads.query_width(),
+            self.heads.key_width(),
+            self.heads.key_width(),
+        ];
         let mut qkv = widths.map(|width| vec![0.0; rows * width]);
         let mut low: [Vec<f32>; 7] = Default::default();
         for (at, (layer, out)) in self.qkv.iter().zip(&mut qkv).enumerate() {
@@ -196,13 +231,18 @@ impl Block {
         }
         let mut attended = vec![0.0; rows * widths[0]];
         let [q, k, v] = &qkv;
-        self.heads.forward(pool, batch, Projected { q, k, v }, &mut attended);
+        self.heads
+            .forward(pool, batch, Projected { q, k, v }, &mut attended);
         let mut delta = vec![0.0; rows * hidden];
-        low[3] = self.output.forward(context, parameters, &attended, &mut delta);
+        low[3] = self
+            .output
+            .forward(context, parameters, &attended, &mut delta);
         kernels::add(&delta, stream);
         let between = stream.to_vec();
-        self.feed_forward_norm.forward(pool, parameters, own, stream, &mut entered);
-        let mut wide = [&self.wide[0], &self.wide[1]].map(|one| vec![0.0; rows * one.frozen.outputs()]);
+        self.feed_forward_norm
+            .forward(pool, parameters, own, stream, &mut entered);
+        let mut wide =
+            [&self.wide[0], &self.wide[1]].map(|one| vec![0.0; rows * one.frozen.outputs()]);
         for (at, (layer, out)) in self.wide.iter().zip(&mut wide).enumerate() {
             low[4 + at] = layer.forward(context, parameters, &entered, out);
         }
@@ -243,23 +283,32 @@ impl Block {
         feed_forward::forward(pool, rows, &gate, &up, &mut gated);
         let mut of_gated = vec![0.0; gate.len()];
         let ways = (&gated[..], &low[6][..]);
-        self.down.backward(context, parameters, ways, gradient, &mut of_gated);
+        self.down
+            .backward(context, parameters, ways, gradient, &mut of_gated);
         feed_forward::backward(pool, rows, &mut gate, &mut up, &of_gated);
         let mut entered = vec![0.0; gradient.len()];
-        self.feed_forward_norm.forward(pool, parameters, true, &between, &mut entered);
+        self.feed_forward_norm
+            .forward(pool, parameters, true, &between, &mut entered);
         let mut of_entered = vec![0.0; gradient.len()];
         for (layer, (low, dy)) in self.wide.iter().zip([(&low[4], &gate), (&low[5], &up)]) {
             layer.backward(context, parameters, (&entered, low), dy, &mut of_entered);
         }
-        self.feed_forward_norm.backward(pool, parameters, &between, &of_entered, gradient);
+        self.feed_forward_norm
+            .backward(pool, parameters, &between, &of_entered, gradient);
         let mut of_attended = vec![0.0; attended.len()];
         let ways = (&attended[..], &low[3][..]);
-        self.output.backward(context, parameters, ways, gradient, &mut of_attended);
+        self.output
+            .backward(context, parameters, ways, gradient, &mut of_attended);
         let mut of_qkv = [&q, &k, &v].map(|one| vec![0.0; one.len()]);
         let [dq, dk, dv] = &mut of_qkv;
-        let gradients = Gradients { q: dq, k: dk, v: dv };
+        let gradients = Gradients {
+            q: dq,
+            k: dk,
+            v: dv,
+        };
         let (q, k, v) = (&q[..], &k[..], &v[..]);
-        self.heads.backward(pool, batch, Projected { q, k, v }, &of_attended, gradients);
+        self.heads
+            .backward(pool, batch, Projected { q, k, v }, &of_attended, gradients);
         for heads in &mut of_qkv[..2] {
             turn(context, rows, heads, &angles.cos, &angles.back);
         }
@@ -270,12 +319,14 @@ impl Block {
                 *gradient = of_plain;
             }
         }
-        self.attention_norm.forward(pool, parameters, true, &before, &mut entered);
+        self.attention_norm
+            .forward(pool, parameters, true, &before, &mut entered);
         of_entered.fill(0.0);
         for (layer, (low, dy)) in self.qkv.iter().zip(low.iter().zip(&of_qkv)) {
             layer.backward(context, parameters, (&entered, low), dy, &mut of_entered);
         }
-        self.attention_norm.backward(pool, parameters, &before, &of_entered, gradient);
+        self.attention_norm
+            .backward(pool, parameters, &before, &of_entered, gradient);
     }
 }
 

@@ -15,7 +15,9 @@ impl Dropout {
     /// `1 / (1 − rate)` the others. The same for the same row, in both directions.
     pub(crate) fn apply(self, layer: usize, row: usize, values: &mut [f32]) {
         let place = (layer as u64) << 32 | row as u64;
-        let mut random = Xoshiro256PlusPlus::seed_from_u64(self.seed ^ place.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        let mut random = Xoshiro256PlusPlus::seed_from_u64(
+            self.seed ^ place.wrapping_mul(0x9E37_79B9_7F4A_7C15),
+        );
         let kept = 1.0 / (1.0 - self.rate);
         // One draw for two numbers.
         let least = (f64::from(self.rate) * f64::from(u32::MAX)) as u32;

@@ -45,6 +45,8 @@ pub enum TrainingError {
         expected: &'static str,
     },
     /// The gradients are no numbers any more.
-    #[error("gradients are not finite; expected numbers: lower the learning rate, nothing was changed")]
+    #[error(
+        "gradients are not finite; expected numbers: lower the learning rate, nothing was changed"
+    )]
     Diverged,
 }

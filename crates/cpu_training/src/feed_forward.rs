@@ -13,7 +13,13 @@ pub(crate) fn forward(pool: &ThreadPool, rows: usize, gate: &[f32], up: &[f32], 
 }
 
 /// Puts the gradients of gate and up in their places, for those of what [`forward`] writes.
-pub(crate) fn backward(pool: &ThreadPool, rows: usize, gate: &mut [f32], up: &mut [f32], dout: &[f32]) {
+pub(crate) fn backward(
+    pool: &ThreadPool,
+    rows: usize,
+    gate: &mut [f32],
+    up: &mut [f32],
+    dout: &[f32],
+) {
     for_each_row(pool, rows, [gate, up], |row, [gate, up]| {
         let dout = &dout[row * gate.len()..][..gate.len()];
         for ((gate, up), dout) in gate.iter_mut().zip(up).zip(dout) {

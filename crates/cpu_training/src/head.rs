@@ -65,7 +65,9 @@ impl Head<'_> {
             let states = &states[rows.start * width..rows.end * width];
             let wanted = match wanted {
                 Wanted::Labels(labels) => Wanted::Labels(&labels[rows.clone()]),
-                Wanted::States(states) => Wanted::States(&states[rows.start * width..rows.end * width]),
+                Wanted::States(states) => {
+                    Wanted::States(&states[rows.start * width..rows.end * width])
+                }
             };
             let part = gradient.as_deref_mut();
             let part = part.map(|all| &mut all[rows.start * width..rows.end * width]);
@@ -133,9 +135,13 @@ impl Head<'_> {
                 gradient: of_rows,
                 ..
             } = &mut parameters[own.parameter];
-            let numbers = values.chunks_exact(width).zip(of_rows.chunks_exact_mut(width));
+            let numbers = values
+                .chunks_exact(width)
+                .zip(of_rows.chunks_exact_mut(width));
             for (&id, (numbers, of_numbers)) in own.ids.iter().zip(numbers) {
-                let pairs = states.chunks_exact(width).zip(gradient.chunks_exact_mut(width));
+                let pairs = states
+                    .chunks_exact(width)
+                    .zip(gradient.chunks_exact_mut(width));
                 for (row, (state, gradient)) in pairs.enumerate() {
                     // What the table itself has there counts no more.
                     let change = std::mem::take(&mut logits[layout.at(row, id as usize)]);
@@ -148,7 +154,16 @@ impl Head<'_> {
             let weights = fit(spare, outputs * width);
             self.weights.read_rows(start, weights);
             let part = &logits[start * layout.rows..][..layout.rows * outputs];
-            kernels::gemm_back(self.pool, part, layout.rows, outputs, weights, width, Onto::Out, gradient);
+            kernels::gemm_back(
+                self.pool,
+                part,
+                layout.rows,
+                outputs,
+                weights,
+                width,
+                Onto::Out,
+                gradient,
+            );
         }
     }
 }
@@ -186,7 +201,16 @@ impl Blocks {
             weights.read_rows(start, read);
             let out = &mut logits[start * self.rows..][..self.rows * outputs];
             let read = PlainRows::F32(read);
-            kernels::gemm_plain(pool, states, self.rows, width, read, outputs, Onto::Nothing, out);
+            kernels::gemm_plain(
+                pool,
+                states,
+                self.rows,
+                width,
+                read,
+                outputs,
+                Onto::Nothing,
+                out,
+            );
         }
     }
 
@@ -214,8 +238,9 @@ impl Blocks {
                 Wanted::Labels(labels) => to_label(parts, labels[row] as usize, weight),
                 Wanted::States(_) => {
                     let blocks = self.blocks();
-                    let targets =
-                        blocks.map(|(start, outputs)| &targets[start * self.rows + row * outputs..][..outputs]);
+                    let targets = blocks.map(|(start, outputs)| {
+                        &targets[start * self.rows + row * outputs..][..outputs]
+                    });
                     (to_targets(parts, targets.collect(), weight), false)
                 }
             };
@@ -223,16 +248,21 @@ impl Blocks {
             let cell = unsafe { each.part(row, 1) };
             cell[0] = found;
         });
-        losses.iter().fold(Found::default(), |sum, &(loss, is_right)| Found {
-            loss: sum.loss + loss,
-            right: sum.right + u64::from(is_right),
-        })
+        losses
+            .iter()
+            .fold(Found::default(), |sum, &(loss, is_right)| Found {
+                loss: sum.loss + loss,
+                right: sum.right + u64::from(is_right),
+            })
     }
 }
 
 /// The largest logit, and the logarithm of the sum of all exponentials.
 fn normaliser<T: std::ops::Deref<Target = [f32]>>(parts: &[T]) -> (f32, f32) {
-    let most = parts.iter().flat_map(|part| part.iter()).fold(f32::NEG_INFINITY, |most, &x| most.max(x));
+    let most = parts
+        .iter()
+        .flat_map(|part| part.iter())
+        .fold(f32::NEG_INFINITY, |most, &x| most.max(x));
     let sum: f64 = parts
         .iter()
         .map(|part| part.iter().map(|&x| (x - most).exp()).sum::<f32>())

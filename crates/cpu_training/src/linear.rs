@@ -64,16 +64,50 @@ impl Linear {
         let (pool, rows) = (context.pool, x.len() / inputs);
         let weights = self.frozen.read(&mut context.scratch.weights);
         let bias = self.frozen.bias.as_deref().into();
-        kernels::gemm_plain(pool, x, rows, inputs, PlainRows::F32(weights), outputs, bias, y);
+        kernels::gemm_plain(
+            pool,
+            x,
+            rows,
+            inputs,
+            PlainRows::F32(weights),
+            outputs,
+            bias,
+            y,
+        );
         let Some(Factors { a, b, rank }) = self.factors.filter(|_| context.has_factors) else {
             return Vec::new();
         };
         let mut low = vec![0.0; rows * rank];
         let (a, b) = (&parameters[a].values, &parameters[b].values);
-        let kept = kept(context.dropout, context.first_row, self.index, x, inputs, &mut context.scratch.inputs);
-        kernels::gemm_plain(pool, kept, rows, inputs, PlainRows::F32(a), rank, Onto::Nothing, &mut low);
+        let kept = kept(
+            context.dropout,
+            context.first_row,
+            self.index,
+            x,
+            inputs,
+            &mut context.scratch.inputs,
+        );
+        kernels::gemm_plain(
+            pool,
+            kept,
+            rows,
+            inputs,
+            PlainRows::F32(a),
+            rank,
+            Onto::Nothing,
+            &mut low,
+        );
         kernels::scale(context.scaling, &mut low);
-        kernels::gemm_plain(pool, &low, rows, rank, PlainRows::F32(b), outputs, Onto::Out, y);
+        kernels::gemm_plain(
+            pool,
+            &low,
+            rows,
+            rank,
+            PlainRows::F32(b),
+            outputs,
+            Onto::Out,
+            y,
+        );
         low
     }
 
@@ -103,21 +137,55 @@ impl Linear {
             return;
         };
         let dlow = fit(dlow, rows * rank);
-        kernels::gemm_back(pool, dy, rows, outputs, &parameters[b].values, rank, Onto::Nothing, dlow);
+        kernels::gemm_back(
+            pool,
+            dy,
+            rows,
+            outputs,
+            &parameters[b].values,
+            rank,
+            Onto::Nothing,
+            dlow,
+        );
         kernels::scale(context.scaling, dlow);
         // dB, turned: as few rows as the rank is are quicker than as many as there are outputs.
         transposed(low, rows, turned);
         let of_b = fit(sums, rank * outputs);
-        kernels::gemm_back(pool, &turned[..rank * rows], rank, rows, dy, outputs, Onto::Nothing, of_b);
+        kernels::gemm_back(
+            pool,
+            &turned[..rank * rows],
+            rank,
+            rows,
+            dy,
+            outputs,
+            Onto::Nothing,
+            of_b,
+        );
         for (output, gradient) in parameters[b].gradient.chunks_exact_mut(rank).enumerate() {
             for (r, gradient) in gradient.iter_mut().enumerate() {
                 *gradient += of_b[r * outputs + output];
             }
         }
-        let kept = kept(context.dropout, context.first_row, self.index, x, inputs, spare);
+        let kept = kept(
+            context.dropout,
+            context.first_row,
+            self.index,
+            x,
+            inputs,
+            spare,
+        );
         transposed(dlow, rows, turned);
         let of_a = &mut parameters[a].gradient;
-        kernels::gemm_back(pool, &turned[..rank * rows], rank, rows, kept, inputs, Onto::Out, of_a);
+        kernels::gemm_back(
+            pool,
+            &turned[..rank * rows],
+            rank,
+            rows,
+            kept,
+            inputs,
+            Onto::Out,
+            of_a,
+        );
         let a = &parameters[a].values;
         let Some(dropout) = context.dropout else {
             kernels::gemm_back(pool, dlow, rows, rank, a, inputs, Onto::Out, dx);

@@ -48,7 +48,11 @@ impl Network {
             expected,
         };
         if !(family.is_decoder && family.is_rotary && family.is_gated) {
-            return Err(unsupported("family", family.name, "a decoder: llama, qwen2, qwen3"));
+            return Err(unsupported(
+                "family",
+                family.name,
+                "a decoder: llama, qwen2, qwen3",
+            ));
         }
         if !["silu", "swish"].contains(&config.hidden_act.as_str()) {
             return Err(unsupported("hidden_act", &config.hidden_act, "silu"));
@@ -61,7 +65,10 @@ impl Network {
             layers: 0,
         };
         let words = tensors.matrix(&layout.words.name, layout.words.rows, layout.words.cols)?;
-        let blocks = layout.blocks.iter().map(|block| Block::load(&mut loader, block));
+        let blocks = layout
+            .blocks
+            .iter()
+            .map(|block| Block::load(&mut loader, block));
         let blocks = blocks.collect::<Result<Vec<_>>>()?;
         let Some(last) = &layout.final_norm else {
             return Err(unsupported("network", "no norm behind its blocks", "one"));
@@ -89,7 +96,10 @@ impl Network {
                     return Err(fault(format!("expected rows of {expected:?}, got {got:?}")));
                 }
                 if let Some(id) = row_ids.iter().find(|&&id| id as usize >= layout.words.rows) {
-                    return Err(fault(format!("row {id} of a table of {}", layout.words.rows)));
+                    return Err(fault(format!(
+                        "row {id} of a table of {}",
+                        layout.words.rows
+                    )));
                 }
                 Some(Rows {
                     ids: row_ids,
@@ -101,7 +111,11 @@ impl Network {
         let first = blocks.iter().position(Block::is_trained);
         let network = Self {
             embedding: Embedding { words, rows },
-            first: if has_rows { 0 } else { first.unwrap_or(blocks.len()) },
+            first: if has_rows {
+                0
+            } else {
+                first.unwrap_or(blocks.len())
+            },
             blocks,
             last,
             head,
@@ -144,7 +158,8 @@ impl Network {
             }
         }
         let mut states = vec![0.0; stream.len()];
-        self.last.forward(context.pool, parameters, own, &stream, &mut states);
+        self.last
+            .forward(context.pool, parameters, own, &stream, &mut states);
         let tape = Tape {
             angles,
             blocks: saved,
@@ -163,11 +178,25 @@ impl Network {
         of_states: &[f32],
     ) {
         let mut gradient = vec![0.0; of_states.len()];
-        self.last.backward(context.pool, parameters, &tape.stream, of_states, &mut gradient);
+        self.last.backward(
+            context.pool,
+            parameters,
+            &tape.stream,
+            of_states,
+            &mut gradient,
+        );
         for (block, saved) in self.blocks[self.first..].iter().zip(tape.blocks).rev() {
-            block.backward(context, parameters, batch, &tape.angles, saved, &mut gradient);
+            block.backward(
+                context,
+                parameters,
+                batch,
+                &tape.angles,
+                saved,
+                &mut gradient,
+            );
         }
-        self.embedding.backward(parameters, batch.batch.ids, &gradient);
+        self.embedding
+            .backward(parameters, batch.batch.ids, &gradient);
     }
 }
 
@@ -177,11 +206,19 @@ fn check_all_used(parameters: &[Parameter], layout: &Layout) -> Result<()> {
     let norm = |norm: &cpu_inference::Norm| format!("{}.weight", norm.name);
     known.extend(layout.final_norm.as_ref().map(norm));
     for block in &layout.blocks {
-        let layers = block.qkv.iter().chain(&block.wide).chain([&block.output, &block.down]);
+        let layers = block
+            .qkv
+            .iter()
+            .chain(&block.wide)
+            .chain([&block.output, &block.down]);
         for layer in layers {
             known.extend(["A", "B"].map(|part| format!("{}.lora_{part}.weight", layer.name)));
         }
-        let norms = block.head_norms.iter().flatten().chain(&block.attention_norm);
+        let norms = block
+            .head_norms
+            .iter()
+            .flatten()
+            .chain(&block.attention_norm);
         known.extend(norms.chain([&block.feed_forward_norm]).map(norm));
     }
     let strange = parameters.iter().find(|one| !known.contains(&one.name));

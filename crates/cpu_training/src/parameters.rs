@@ -96,7 +96,12 @@ impl AdamW {
         for one in parameters {
             let shrunk = if one.shape.len() > 1 { shrunk } else { 1.0 };
             let [means, squares] = &mut one.moments;
-            let numbers = one.values.iter_mut().zip(&mut one.gradient).zip(means).zip(squares);
+            let numbers = one
+                .values
+                .iter_mut()
+                .zip(&mut one.gradient)
+                .zip(means)
+                .zip(squares);
             for (((value, gradient), mean), square) in numbers {
                 let g = *gradient * scale;
                 *mean = first * *mean + (1.0 - first) * g;

@@ -126,7 +126,8 @@ impl Trainer {
     ) -> Result<f64> {
         let rate = self.settings.dropout;
         let dropout = (rate > 0.0).then_some(Dropout { rate, seed });
-        self.pass(batch, goal, dropout, first_row, true).map(|found| found.loss)
+        self.pass(batch, goal, dropout, first_row, true)
+            .map(|found| found.loss)
     }
 
     /// The sum of the weighted losses of a batch, and how many positions would write their label.
@@ -152,7 +153,9 @@ impl Trainer {
             first_row: 0,
             scratch: std::mem::take(&mut self.scratch),
         };
-        let (states, _) = self.network.forward(&mut context, &self.parameters, &checked, false);
+        let (states, _) = self
+            .network
+            .forward(&mut context, &self.parameters, &checked, false);
         self.scratch = context.scratch;
         if let Some(row) = rows.iter().find(|&&row| row >= batch.len()) {
             let detail = format!("position {row} of {}", batch.len());
@@ -183,7 +186,9 @@ impl Trainer {
             first_row,
             scratch: std::mem::take(&mut self.scratch),
         };
-        let (states, tape) = self.network.forward(&mut context, &self.parameters, &checked, is_trained);
+        let (states, tape) =
+            self.network
+                .forward(&mut context, &self.parameters, &checked, is_trained);
         let chosen = rows_of(&states, batch.len(), counted.rows.iter().copied());
         let mut of_chosen = vec![0.0; if is_trained { chosen.len() } else { 0 }];
         let (weights, own) = self.network.head();
@@ -198,13 +203,25 @@ impl Trainer {
             Goal::Base { states, .. } => Wanted::States(states),
         };
         let gradient = is_trained.then_some(&mut of_chosen[..]);
-        let found = head.loss(&mut self.parameters, &chosen, wanted, &counted.weights, gradient);
+        let found = head.loss(
+            &mut self.parameters,
+            &chosen,
+            wanted,
+            &counted.weights,
+            gradient,
+        );
         if is_trained {
             let mut of_states = vec![0.0; states.len()];
             for (&row, gradient) in counted.rows.iter().zip(of_chosen.chunks_exact(width)) {
                 of_states[row * width..][..width].copy_from_slice(gradient);
             }
-            self.network.backward(&mut context, &mut self.parameters, &checked, tape, &of_states);
+            self.network.backward(
+                &mut context,
+                &mut self.parameters,
+                &checked,
+                tape,
+                &of_states,
+            );
         }
         self.scratch = context.scratch;
         Ok(found)
@@ -238,7 +255,11 @@ impl Trainer {
     /// [`TrainingError::Parameter`] if they are not those of this trainer.
     pub fn restore(&mut self, steps: u64, parameters: Vec<Parameter>) -> Result<()> {
         for (own, given) in self.parameters.iter().zip(&parameters) {
-            let lens = [given.values.len(), given.moments[0].len(), given.moments[1].len()];
+            let lens = [
+                given.values.len(),
+                given.moments[0].len(),
+                given.moments[1].len(),
+            ];
             if own.name != given.name || lens != [own.values.len(); 3] {
                 return Err(TrainingError::Parameter {
                     name: given.name.clone(),
@@ -270,12 +291,21 @@ fn counted(batch: Batch<'_>, goal: Goal<'_>, vocab: usize, width: usize) -> Resu
     let fault = |detail| Err(TrainingError::Batch { detail });
     let (Goal::Labels { weights, .. } | Goal::Base { weights, .. }) = goal;
     if weights.len() != batch.len() {
-        return fault(format!("expected {} weights, got {}", batch.len(), weights.len()));
+        return fault(format!(
+            "expected {} weights, got {}",
+            batch.len(),
+            weights.len()
+        ));
     }
-    if let Some(weight) = weights.iter().find(|weight| !(weight.is_finite() && **weight >= 0.0)) {
+    if let Some(weight) = weights
+        .iter()
+        .find(|weight| !(weight.is_finite() && **weight >= 0.0))
+    {
         return fault(format!("a position counts {weight}, expected at least 0"));
     }
-    let rows: Vec<usize> = (0..weights.len()).filter(|&row| weights[row] > 0.0).collect();
+    let rows: Vec<usize> = (0..weights.len())
+        .filter(|&row| weights[row] > 0.0)
+        .collect();
     let weights = rows.iter().map(|&row| weights[row]).collect();
     let labels = match goal {
         Goal::Base { states, .. } if states.len() != rows.len() * width => {
@@ -283,7 +313,11 @@ fn counted(batch: Batch<'_>, goal: Goal<'_>, vocab: usize, width: usize) -> Resu
         }
         Goal::Base { .. } => Vec::new(),
         Goal::Labels { labels, .. } if labels.len() != batch.len() => {
-            return fault(format!("expected {} labels, got {}", batch.len(), labels.len()));
+            return fault(format!(
+                "expected {} labels, got {}",
+                batch.len(),
+                labels.len()
+            ));
         }
         Goal::Labels { labels, .. } => rows.iter().map(|&row| labels[row]).collect(),
     };
@@ -300,5 +334,7 @@ fn counted(batch: Batch<'_>, goal: Goal<'_>, vocab: usize, width: usize) -> Resu
 /// Some rows of `[len, width]`.
 fn rows_of(x: &[f32], len: usize, rows: impl Iterator<Item = usize>) -> Vec<f32> {
     let width = x.len() / len.max(1);
-    rows.flat_map(|row| &x[row * width..(row + 1) * width]).copied().collect()
+    rows.flat_map(|row| &x[row * width..(row + 1) * width])
+        .copied()
+        .collect()
 }

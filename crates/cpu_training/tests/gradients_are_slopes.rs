@@ -13,8 +13,11 @@ const TOLERANCE: f64 = 1e-3;
 fn assert_slopes(case: &Case, goal: Goal<'_>) {
     let mut trainer = case.trainer();
     trainer.accumulate(case.batch(), goal, 0, 0).unwrap();
-    let gradients: Vec<Vec<f32>> =
-        trainer.parameters().iter().map(|one| one.gradient.clone()).collect();
+    let gradients: Vec<Vec<f32>> = trainer
+        .parameters()
+        .iter()
+        .map(|one| one.gradient.clone())
+        .collect();
     for (index, gradient) in gradients.iter().enumerate() {
         let name = trainer.parameters()[index].name.clone();
         let squares: f64 = gradient.iter().map(|&g| f64::from(g) * f64::from(g)).sum();
@@ -60,10 +63,18 @@ fn of_masked_blocks() {
 fn of_the_anchor() {
     for family in FAMILIES {
         let case = Case::causal(family);
-        let rows: Vec<usize> = (0..case.weights.len()).filter(|&row| case.weights[row] > 0.0).collect();
+        let rows: Vec<usize> = (0..case.weights.len())
+            .filter(|&row| case.weights[row] > 0.0)
+            .collect();
         let states = case.trainer().base_states(case.batch(), &rows).unwrap();
         let weights = &case.weights;
-        assert_slopes(&case, Goal::Base { states: &states, weights });
+        assert_slopes(
+            &case,
+            Goal::Base {
+                states: &states,
+                weights,
+            },
+        );
     }
 }
 
@@ -81,13 +92,32 @@ fn dropout_leaves_out_the_same_on_both_ways() {
     case.settings.dropout = 0.3;
     // Without the way through the norm, what dropout leaves out of `A x` is all that differs from step to step.
     let mut trainer = case.trainer();
-    let loss = trainer.accumulate(case.batch(), case.labels(), 0, 7).unwrap();
-    let gradients: Vec<f32> = trainer.parameters().iter().flat_map(|one| one.gradient.clone()).collect();
+    let loss = trainer
+        .accumulate(case.batch(), case.labels(), 0, 7)
+        .unwrap();
+    let gradients: Vec<f32> = trainer
+        .parameters()
+        .iter()
+        .flat_map(|one| one.gradient.clone())
+        .collect();
     let mut again = case.trainer();
-    assert_eq!(again.accumulate(case.batch(), case.labels(), 0, 7).unwrap().to_bits(), loss.to_bits());
-    let same: Vec<f32> = again.parameters().iter().flat_map(|one| one.gradient.clone()).collect();
+    assert_eq!(
+        again
+            .accumulate(case.batch(), case.labels(), 0, 7)
+            .unwrap()
+            .to_bits(),
+        loss.to_bits()
+    );
+    let same: Vec<f32> = again
+        .parameters()
+        .iter()
+        .flat_map(|one| one.gradient.clone())
+        .collect();
     assert_eq!(gradients, same);
-    let other = case.trainer().accumulate(case.batch(), case.labels(), 0, 8).unwrap();
+    let other = case
+        .trainer()
+        .accumulate(case.batch(), case.labels(), 0, 8)
+        .unwrap();
     assert_ne!(other.to_bits(), loss.to_bits());
     // The slope for what is left out by one seed, by steps to either side that leave out the same.
     let squares: f64 = gradients.iter().map(|&g| f64::from(g) * f64::from(g)).sum();
@@ -100,10 +130,15 @@ fn dropout_leaves_out_the_same_on_both_ways() {
         }
         let mut trainer = case.trainer();
         trainer.restore(0, moved).unwrap();
-        trainer.accumulate(case.batch(), case.labels(), 0, 7).unwrap()
+        trainer
+            .accumulate(case.batch(), case.labels(), 0, 7)
+            .unwrap()
     };
     let slope = (at(0.005) - at(-0.005)) / 0.01;
-    assert!((slope - length).abs() <= 3e-3 * length, "slope {slope}, gradient {length}");
+    assert!(
+        (slope - length).abs() <= 3e-3 * length,
+        "slope {slope}, gradient {length}"
+    );
 }
 
 #[test]
@@ -112,7 +147,9 @@ fn batches_add_up_whatever_the_threads() {
     let run = |threads| {
         let mut trainer = case.trainer_with(threads);
         for row in 0..2 {
-            trainer.accumulate(case.batch(), case.labels(), row * case.ids.len(), 3).unwrap();
+            trainer
+                .accumulate(case.batch(), case.labels(), row * case.ids.len(), 3)
+                .unwrap();
         }
         let length = trainer.step(AdamW::default(), 1e-2).unwrap();
         (length.to_bits(), trainer.parameters().to_vec())

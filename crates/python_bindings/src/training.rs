@@ -9,7 +9,9 @@ use arrow_quant::Tensor;
 use cpu_inference::ModelConfig;
 use cpu_training::{AdamW, Batch, Goal, Parameter, Settings, TrainingError as Fault};
 use numpy::ndarray::Array2;
-use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayDyn, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2};
+use numpy::{
+    IntoPyArray, PyArray1, PyArray2, PyArrayDyn, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2,
+};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -70,7 +72,11 @@ impl Asked {
         let wanted = match (labels, base) {
             (Some(labels), None) => Wanted::Labels(unsigned(labels.as_slice()?)),
             (None, Some(states)) => Wanted::Base(states.as_slice()?.to_vec()),
-            _ => return Err(TrainingError::new_err("expected labels or base, one of them")),
+            _ => {
+                return Err(TrainingError::new_err(
+                    "expected labels or base, one of them",
+                ));
+            }
         };
         Ok(Self {
             ids: unsigned(batch.0.as_slice()?),
@@ -129,7 +135,11 @@ impl Trainer {
             dropout,
         };
         let width = config.hidden_size;
-        let threads = if num_threads == 0 { threads::cores() } else { num_threads };
+        let threads = if num_threads == 0 {
+            threads::cores()
+        } else {
+            num_threads
+        };
         let load = |tensors: &[Tensor]| {
             py.detach(|| cpu_training::Trainer::new(&config, tensors, trained, settings, threads))
                 .map_err(|fault| refuse(&fault))
@@ -157,8 +167,11 @@ impl Trainer {
         seed: u64,
     ) -> PyResult<f64> {
         let asked = Asked::new(&batch, &weights, labels.as_ref(), base.as_ref())?;
-        py.detach(|| self.lock().accumulate(asked.batch(), asked.goal(), first_row, seed))
-            .map_err(|fault| refuse(&fault))
+        py.detach(|| {
+            self.lock()
+                .accumulate(asked.batch(), asked.goal(), first_row, seed)
+        })
+        .map_err(|fault| refuse(&fault))
     }
 
     #[pyo3(signature = (batch, weights, *, labels=None, base=None))]
@@ -262,7 +275,9 @@ impl Trainer {
             one.moments = [first.to_vec()?, second.to_vec()?];
             parameters.push(one);
         }
-        self.lock().restore(steps, parameters).map_err(|fault| refuse(&fault))
+        self.lock()
+            .restore(steps, parameters)
+            .map_err(|fault| refuse(&fault))
     }
 }
 

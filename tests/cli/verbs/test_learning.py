@@ -28,7 +28,7 @@ def test_a_skill_from_a_file_to_its_removal(aios, aios_json, learned):
     assert "rank" in aios("skills", "show", "facts").stdout
     said = aios_json("skills", "ask", "facts", "Who", "wrote", "it?")
     assert said["question"] == "Who wrote it?"
-    assert aios_json("learn", learned, "--name", "facts", code=1, error=True)["error"]
+    assert aios_json("learn", learned, "--name", "facts", code=1, error=True)["message"]
     assert aios_json("skills", "rm", "facts", "--dry-run")["size_bytes"] == found["size_bytes"]
     assert aios_json("skills", "rm", "facts", "--yes")["removed"] == ["facts"]
     assert aios_json("skills") == []
@@ -44,12 +44,12 @@ def test_the_table_of_before_and_after(aios, learned):
 
 
 def test_what_is_not_there_is_named(aios_json, tiny_models, tmp_path):
-    assert "none.jsonl" in aios_json("learn", tmp_path / "none.jsonl", code=1, error=True)["error"]["message"]
-    assert "learned are: none" in aios_json("skills", "show", "x", code=3, error=True)["error"]["message"]
-    assert aios_json("skills", "ask", "x", "Who?", code=3, error=True)["error"]
-    assert aios_json("skills", "rm", "x", "--yes", code=3, error=True)["error"]
+    assert "none.jsonl" in aios_json("learn", tmp_path / "none.jsonl", code=1, error=True)["message"]
+    assert "learned are: none" in aios_json("skills", "show", "x", code=3, error=True)["message"]
+    assert aios_json("skills", "ask", "x", "Who?", code=3, error=True)["message"]
+    assert aios_json("skills", "rm", "x", "--yes", code=3, error=True)["message"]
 
 
 def test_an_encoder_learns_nothing(aios_json, learned, tiny_encoder_dir):
-    error = aios_json("learn", learned, "--model", tiny_encoder_dir, code=1, error=True)["error"]
+    error = aios_json("learn", learned, "--model", tiny_encoder_dir, code=1, error=True)
     assert "expected a decoder" in error["message"]

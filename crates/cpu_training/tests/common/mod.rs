@@ -3,8 +3,8 @@
 
 use arrow_quant::{Dtype, Grid, Quantization, Tensor, TensorData, quantize};
 use cpu_inference::{Layout, ModelConfig, TensorKind};
-use kernels::{CodeBits, PlainRows};
 use cpu_training::{Batch, Goal, Parameter, Settings, Trainer};
+use kernels::{CodeBits, PlainRows};
 
 pub const FAMILIES: [&str; 3] = ["llama", "qwen2", "qwen3"];
 const HIDDEN: usize = 32;
@@ -17,12 +17,17 @@ pub struct Random(pub u64);
 
 impl Random {
     pub fn below(&mut self, limit: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         ((self.0 >> 33) as usize) % limit
     }
 
     pub fn vector(&mut self, len: usize, size: f32) -> Vec<f32> {
-        (0..len).map(|_| (self.below(20_001) as f32 / 10_000.0 - 1.0) * size).collect()
+        (0..len)
+            .map(|_| (self.below(20_001) as f32 / 10_000.0 - 1.0) * size)
+            .collect()
     }
 }
 
@@ -44,8 +49,20 @@ pub struct Case {
 }
 
 pub fn plain(name: &str, shape: Vec<usize>, values: &[f32]) -> Tensor {
-    let data = values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>().into();
-    Tensor::new(name, shape, TensorData::Plain { dtype: Dtype::F32, data }).unwrap()
+    let data = values
+        .iter()
+        .flat_map(|value| value.to_le_bytes())
+        .collect::<Vec<u8>>()
+        .into();
+    Tensor::new(
+        name,
+        shape,
+        TensorData::Plain {
+            dtype: Dtype::F32,
+            data,
+        },
+    )
+    .unwrap()
 }
 
 fn config(family: &str) -> ModelConfig {
@@ -73,26 +90,42 @@ impl Case {
             let mut values = random.vector(len, if is_norm { 0.3 } else { 0.25 });
             if is_norm {
                 values.iter_mut().for_each(|value| *value += 1.0);
-                parameters.push(Parameter::new(&spec.name, spec.shape.clone(), values.iter().map(|v| v * 0.9).collect()));
+                parameters.push(Parameter::new(
+                    &spec.name,
+                    spec.shape.clone(),
+                    values.iter().map(|v| v * 0.9).collect(),
+                ));
             }
             if spec.kind == TensorKind::Linear {
                 let layer = spec.name.strip_suffix(".weight").unwrap();
                 let (outputs, inputs) = (spec.shape[0], spec.shape[1]);
                 for (part, shape) in [("lora_A", [RANK, inputs]), ("lora_B", [outputs, RANK])] {
                     let values = random.vector(shape[0] * shape[1], 0.2);
-                    parameters.push(Parameter::new(&format!("{layer}.{part}.weight"), shape.to_vec(), values));
+                    parameters.push(Parameter::new(
+                        &format!("{layer}.{part}.weight"),
+                        shape.to_vec(),
+                        values,
+                    ));
                 }
             }
             tensors.push(plain(&spec.name, spec.shape, &values));
         }
         let rows = random.vector(ROWS.len() * HIDDEN, 0.3);
-        parameters.push(Parameter::new("model.embed_tokens.rows", vec![ROWS.len(), HIDDEN], rows));
+        parameters.push(Parameter::new(
+            "model.embed_tokens.rows",
+            vec![ROWS.len(), HIDDEN],
+            rows,
+        ));
         Self {
             family,
             config,
             tensors,
             parameters,
-            settings: Settings { scaling: 1.7, row_ids: ROWS.to_vec(), dropout: 0.0 },
+            settings: Settings {
+                scaling: 1.7,
+                row_ids: ROWS.to_vec(),
+                dropout: 0.0,
+            },
             ids: Vec::new(),
             positions: Vec::new(),
             level: Vec::new(),
@@ -103,14 +136,26 @@ impl Case {
         }
     }
 
-    fn push(&mut self, id: u32, place: u32, level: i32, noisy: i32, document: i32, goal: Option<u32>) {
+    fn push(
+        &mut self,
+        id: u32,
+        place: u32,
+        level: i32,
+        noisy: i32,
+        document: i32,
+        goal: Option<u32>,
+    ) {
         self.ids.push(id);
         self.positions.push(place);
         self.level.push(level);
         self.noisy.push(noisy);
         self.document.push(document);
         self.goals.push(goal.unwrap_or(0));
-        self.weights.push(if goal.is_some() { 0.3 + 0.1 * place as f32 } else { 0.0 });
+        self.weights.push(if goal.is_some() {
+            0.3 + 0.1 * place as f32
+        } else {
+            0.0
+        });
     }
 
     /// Three texts, of which the next tokens of the second halves are learned.
@@ -119,8 +164,18 @@ impl Case {
         let mut random = Random(5);
         for (document, len) in [7_u32, 12, 5].into_iter().enumerate() {
             for place in 0..len {
-                let id = if place == 1 { ROWS[1] } else { random.below(VOCAB) as u32 };
-                let goal = (place > len / 2).then(|| if place % 2 == 0 { ROWS[0] } else { random.below(VOCAB) as u32 });
+                let id = if place == 1 {
+                    ROWS[1]
+                } else {
+                    random.below(VOCAB) as u32
+                };
+                let goal = (place > len / 2).then(|| {
+                    if place % 2 == 0 {
+                        ROWS[0]
+                    } else {
+                        random.below(VOCAB) as u32
+                    }
+                });
                 case.push(id, place, place as i32, 0, document as i32, goal);
             }
         }
@@ -140,7 +195,14 @@ impl Case {
                 for (place, &id) in (6..).zip(&block) {
                     let is_open = (place + copy) % 2 == 0;
                     let shown = if is_open { ROWS[0] } else { id };
-                    case.push(shown, place, 1, copy as i32, document, is_open.then_some(id));
+                    case.push(
+                        shown,
+                        place,
+                        1,
+                        copy as i32,
+                        document,
+                        is_open.then_some(id),
+                    );
                 }
             }
         }
@@ -152,7 +214,11 @@ impl Case {
         for tensor in &mut self.tensors {
             if tensor.shape.len() == 2 && tensor.name.contains("proj") {
                 let (n, k) = tensor.matrix();
-                let how = Quantization { bits: CodeBits::Int4, group_size: 16, grid: Grid::Minimum };
+                let how = Quantization {
+                    bits: CodeBits::Int4,
+                    group_size: 16,
+                    grid: Grid::Minimum,
+                };
                 let weights = tensor.dequantize();
                 let stored = quantize(PlainRows::F32(&weights), n, k, how, |_| true).unwrap();
                 *tensor = Tensor::new(&tensor.name, vec![n, k], TensorData::Quant(stored)).unwrap();
@@ -172,7 +238,10 @@ impl Case {
     }
 
     pub fn labels(&self) -> Goal<'_> {
-        Goal::Labels { labels: &self.goals, weights: &self.weights }
+        Goal::Labels {
+            labels: &self.goals,
+            weights: &self.weights,
+        }
     }
 
     pub fn trainer(&self) -> Trainer {
@@ -180,6 +249,13 @@ impl Case {
     }
 
     pub fn trainer_with(&self, threads: usize) -> Trainer {
-        Trainer::new(&self.config, &self.tensors, self.parameters.clone(), self.settings.clone(), threads).unwrap()
+        Trainer::new(
+            &self.config,
+            &self.tensors,
+            self.parameters.clone(),
+            self.settings.clone(),
+            threads,
+        )
+        .unwrap()
     }
 }
