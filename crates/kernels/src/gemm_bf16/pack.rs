@@ -12,10 +12,12 @@ use std::mem::transmute;
 use std::ops::Range;
 
 use super::Bf16Weights;
-use crate::simd::{Avx512, LANES, Simd};
+use crate::simd::{Avx512, LANES, Simd, prefetch};
 
 /// Columns of a step.
 pub(super) const STEP: usize = 2 * LANES;
+/// Rows of `w[k, n]` lie too far apart for the CPU to ask for them by itself: we ask so many ahead.
+const AHEAD: usize = 2 * STEP;
 /// Sixteen pairs of brain floats.
 pub(super) type Line = [u32; LANES];
 
@@ -35,48 +37,78 @@ pub(super) fn pack_rows(x: &[f32], rows: Range<usize>, k: usize, block: &mut [Li
     }
 }
 
-/// Writes the columns of steps `steps` of panel `panel`; its sixteen lines of a step are followed by as many of
-/// another panel.
+/// Writes the columns of steps `steps` of panels `panel` and `panel + 1`: of each step, sixteen lines of one, then
+/// sixteen of the other.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
-pub(super) fn pack_panel(
+pub(super) fn pack_panels(
     w: Bf16Weights<'_>,
     (n, k): (usize, usize),
     panel: usize,
     steps: Range<usize>,
     packed: &mut [Line],
 ) {
-    let first = panel * LANES;
-    let width = n.saturating_sub(first).min(LANES);
-    for (step, lines) in steps.zip(packed.chunks_mut(2 * LANES)) {
+    for (step, lines) in steps.zip(packed.chunks_exact_mut(2 * LANES)) {
         let columns = step * STEP..((step + 1) * STEP).min(k);
         match w {
             Bf16Weights::Outputs(w) => {
-                let mut rows = [zero(); LANES];
-                for r in 0..width {
-                    rows[r] = rounded(&w[(first + r) * k..][columns.clone()]);
-                }
-                // SAFETY: this function asks for what AVX-512 stands for; its operations move pairs as they are.
-                let pairs = unsafe { Avx512::assume() }.transpose(rows);
-                for i in 0..LANES {
-                    store(pairs[i], &mut lines[i]);
+                for (p, lines) in lines.chunks_exact_mut(LANES).enumerate() {
+                    pack_outputs(w, k, panel_range(panel + p, n), columns.clone(), lines);
                 }
             }
-            Bf16Weights::Inputs(w) => {
-                let row = |column: usize| {
-                    if column < columns.end && width > 0 {
-                        &w[column * n + first..][..width]
-                    } else {
-                        &[]
-                    }
-                };
-                for i in 0..LANES {
-                    let column = columns.start + 2 * i;
-                    store(
-                        beside(load(row(column)), load(row(column + 1))),
-                        &mut lines[i],
-                    );
-                }
+            Bf16Weights::Inputs(w) => pack_inputs(w, n, panel, columns, lines),
+        }
+    }
+}
+
+/// The outputs of a panel, none where there is no such panel.
+fn panel_range(panel: usize, n: usize) -> Range<usize> {
+    (panel * LANES).min(n)..((panel + 1) * LANES).min(n)
+}
+
+/// One step of a panel of `w[n, k]`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
+fn pack_outputs(
+    w: &[f32],
+    k: usize,
+    outputs: Range<usize>,
+    columns: Range<usize>,
+    lines: &mut [Line],
+) {
+    let mut rows = [_mm512_setzero_ps(); LANES];
+    for (row, output) in rows.iter_mut().zip(outputs) {
+        *row = rounded(&w[output * k..][columns.clone()]);
+    }
+    // SAFETY: this function asks for what AVX-512 stands for; its operations move pairs as they are.
+    let pairs = unsafe { Avx512::assume() }.transpose(rows);
+    for (pairs, line) in pairs.into_iter().zip(lines) {
+        store(pairs, line);
+    }
+}
+
+/// One step of two panels of `w[k, n]`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+fn pack_inputs(w: &[f32], n: usize, panel: usize, columns: Range<usize>, lines: &mut [Line]) {
+    let outputs = [panel_range(panel, n), panel_range(panel + 1, n)];
+    for i in 0..LANES {
+        let column = columns.start + 2 * i;
+        let ahead = w.as_ptr().wrapping_add((column + AHEAD) * n + outputs[0].start);
+        for row in 0..2 {
+            for line in 0..2 {
+                prefetch(ahead.wrapping_add(row * n + line * LANES));
             }
+        }
+        for p in 0..2 {
+            let row = |column: usize| {
+                if column < columns.end {
+                    &w[column * n..][outputs[p].clone()]
+                } else {
+                    &[]
+                }
+            };
+            let pairs = beside(load(row(column)), load(row(column + 1)));
+            store(pairs, &mut lines[p * LANES + i]);
         }
     }
 }
@@ -122,12 +154,6 @@ fn beside(low: __m512, high: __m512) -> __m512 {
 fn pairs(halves: __m512bh) -> __m512 {
     // SAFETY: both are 64 plain bytes, and any bits are a value of either.
     unsafe { transmute::<__m512bh, __m512>(halves) }
-}
-
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn zero() -> __m512 {
-    _mm512_setzero_ps()
 }
 
 #[inline]

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::amx::{Cells, Operands, Tiles};
 use super::dot;
-use super::pack::{Line, STEP, pack_panel, pack_rows};
+use super::pack::{Line, STEP, pack_panels, pack_rows};
 use super::{Bf16Unit, Bf16Weights};
 use crate::ThreadPool;
 use crate::onto::Onto;
@@ -99,10 +99,7 @@ impl<'a> Product<'a> {
             for start in (0..self.steps).step_by(block) {
                 let steps = start..(start + block).min(self.steps);
                 let packed = &mut scratch.pairs()[..2 * LANES * steps.len()];
-                for p in 0..2 {
-                    let lines = &mut packed[p * LANES..];
-                    pack_panel(self.w, (self.n, self.k), panel + p, steps.clone(), lines);
-                }
+                pack_panels(self.w, (self.n, self.k), panel, steps.clone(), packed);
                 for row in rows.clone().step_by(SIDE) {
                     let part = Part {
                         row,
