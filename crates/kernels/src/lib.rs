@@ -9,6 +9,7 @@ mod activation;
 mod attention;
 mod compare;
 mod error;
+mod gemm_bf16;
 mod gemm_plain;
 mod gemm_quant;
 mod isa;
@@ -34,6 +35,7 @@ pub use attention::{
 };
 pub use compare::{dot_rows, squared_distance_rows};
 pub use error::KernelError;
+pub use gemm_bf16::{Bf16Unit, Bf16Weights, gemm_bf16};
 pub use gemm_plain::{gemm_back, gemm_plain};
 pub use gemm_quant::{QuantProduct, gemm_quant, gemm_quant_all};
 pub use isa::{Isa, cpu_features, isa, isa_checked};

@@ -8,16 +8,19 @@ use std::cell::Cell;
 struct Line([u8; 64]);
 
 thread_local! {
-    static KEPT: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
+    /// A buffer for each depth to which they were taken, the outermost last.
+    static KEPT: Cell<Vec<Vec<Line>>> = const { Cell::new(Vec::new()) };
 }
 
 /// Uninitialised in meaning, initialised in fact: holds whatever the last user left.
 pub(crate) struct Scratch(Vec<Line>);
 
 impl Scratch {
-    /// At least `bytes` bytes. A second scratch taken while the first is held is allocated anew.
+    /// At least `bytes` bytes. A second scratch may be taken while the first is held.
     pub(crate) fn take(bytes: usize) -> Self {
-        let mut lines = KEPT.take();
+        let mut kept = KEPT.take();
+        let mut lines = kept.pop().unwrap_or_default();
+        KEPT.set(kept);
         let needed = bytes.div_ceil(64);
         if lines.len() < needed {
             lines.resize(needed, Line([0; 64]));
@@ -28,6 +31,13 @@ impl Scratch {
     /// The whole buffer as vectors of sixteen `f32`.
     pub(crate) fn vectors(&mut self) -> &mut [[f32; 16]] {
         // SAFETY: a line has the size and at least the alignment of sixteen f32, and any bytes are f32.
+        unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast(), self.0.len()) }
+    }
+
+    /// The whole buffer as vectors of sixteen pairs of brain floats.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn pairs(&mut self) -> &mut [[u32; 16]] {
+        // SAFETY: a line has the size and at least the alignment of sixteen u32, and any bytes are u32.
         unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast(), self.0.len()) }
     }
 
@@ -48,12 +58,8 @@ pub fn fit(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        let mine = std::mem::take(&mut self.0);
-        let other = KEPT.replace(Vec::new());
-        KEPT.set(if mine.len() >= other.len() {
-            mine
-        } else {
-            other
-        });
+        let mut kept = KEPT.take();
+        kept.push(std::mem::take(&mut self.0));
+        KEPT.set(kept);
     }
 }

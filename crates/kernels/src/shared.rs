@@ -47,4 +47,15 @@ impl<'a, T> SharedOut<'a, T> {
         // SAFETY: in bounds of the exclusive slice, and the caller keeps parts disjoint.
         unsafe { std::slice::from_raw_parts_mut(self.data.add(start), len) }
     }
+    /// Where element `at` lies, for instructions that go from row to row by themselves.
+    ///
+    /// # Panics
+    /// If there is none.
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    pub(crate) fn address(self, at: usize) -> *mut T {
+        assert!(at < self.len);
+        // SAFETY: in bounds of the slice.
+        unsafe { self.data.add(at) }
+    }
 }
