@@ -131,6 +131,8 @@ _TrainedBatch = tuple[
 class Trainer:
     """A card in the making, on a decoder that stays as it is; gradients in float32.
 
+    Products with the base's weights are of operands rounded to bfloat16, if that is wanted.
+
     Parameters are named as a card's tensors: low-rank factors of linear layers, norms, rows of the embedding.
     What a position sees is what `training.positions.visible` says.
     """
@@ -145,6 +147,7 @@ class Trainer:
         row_ids: Sequence[int] = ...,
         dropout: float = 0.0,
         num_threads: int = 0,
+        brain_floats: bool = False,
     ) -> Trainer: ...
     def accumulate(
         self,

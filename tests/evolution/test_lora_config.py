@@ -59,6 +59,7 @@ def test_a_name_that_is_no_layer_is_told_with_those_there_are(layout):
         ("anchor", -0.1),
         ("dropped_words", 1),
         ("seed", -1),
+        ("precision", "float16"),
         ("target_modules", []),
         ("target_modules", "query"),
         ("target_modules", [3]),

@@ -1,10 +1,11 @@
 //! The head of a decoder and what its logits are to be.
 
-use kernels::{Onto, PlainRows, SharedOut, ThreadPool};
+use kernels::{Onto, SharedOut, ThreadPool};
 
 use crate::buffers::fit;
 use crate::embedding::Rows;
 use crate::frozen::Frozen;
+use crate::linear::Precision;
 use crate::parameters::Parameter;
 
 /// Rows whose logits are held at once: 50 MB for a vocabulary of 49,152.
@@ -15,6 +16,7 @@ const OUTPUTS: usize = 2048;
 /// The head: logits of final states, `[rows, hidden]`.
 pub(crate) struct Head<'a> {
     pub(crate) pool: &'a ThreadPool,
+    pub(crate) precision: Precision,
     pub(crate) weights: &'a Frozen,
     /// Rows of the table that are trained, where it is the head.
     pub(crate) own: Option<&'a Rows>,
@@ -94,7 +96,14 @@ impl Head<'_> {
         } = self.buffers;
         let layout = Blocks { vocab, rows };
         let logits = fit(logits, rows * vocab);
-        layout.logits(self.pool, self.weights, spare, states, logits);
+        layout.logits(
+            self.pool,
+            self.precision,
+            self.weights,
+            spare,
+            states,
+            logits,
+        );
         if let Some(own) = self.own {
             let width = self.weights.inputs();
             let numbers = parameters[own.parameter].values.chunks_exact(width);
@@ -106,7 +115,14 @@ impl Head<'_> {
         }
         if let Wanted::States(states) = wanted {
             let targets = fit(targets, rows * vocab);
-            layout.logits(self.pool, self.weights, spare, states, targets);
+            layout.logits(
+                self.pool,
+                self.precision,
+                self.weights,
+                spare,
+                states,
+                targets,
+            );
         }
         let found = layout.losses(self.pool, logits, &targets[..], wanted, weights);
         if let Some(gradient) = gradient {
@@ -154,16 +170,9 @@ impl Head<'_> {
             let weights = fit(spare, outputs * width);
             self.weights.read_rows(start, weights);
             let part = &logits[start * layout.rows..][..layout.rows * outputs];
-            kernels::gemm_back(
-                self.pool,
-                part,
-                layout.rows,
-                outputs,
-                weights,
-                width,
-                Onto::Out,
-                gradient,
-            );
+            let part = (part, layout.rows, outputs);
+            self.precision
+                .back(self.pool, part, weights, width, gradient);
         }
     }
 }
@@ -190,6 +199,7 @@ impl Blocks {
     fn logits(
         self,
         pool: &ThreadPool,
+        precision: Precision,
         weights: &Frozen,
         spare: &mut Vec<f32>,
         states: &[f32],
@@ -200,17 +210,8 @@ impl Blocks {
             let read = fit(spare, outputs * width);
             weights.read_rows(start, read);
             let out = &mut logits[start * self.rows..][..self.rows * outputs];
-            let read = PlainRows::F32(read);
-            kernels::gemm_plain(
-                pool,
-                states,
-                self.rows,
-                width,
-                read,
-                outputs,
-                Onto::Nothing,
-                out,
-            );
+            let states = (states, self.rows, width);
+            precision.forth(pool, states, read, outputs, Onto::Nothing, out);
         }
     }
 

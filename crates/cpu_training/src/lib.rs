@@ -26,5 +26,6 @@ mod trainer;
 
 pub use batch::Batch;
 pub use error::{Result, TrainingError};
+pub use linear::Precision;
 pub use parameters::{AdamW, Parameter};
 pub use trainer::{Goal, Settings, Trainer};

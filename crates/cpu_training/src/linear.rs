@@ -2,12 +2,65 @@
 //!
 //! Source: `LoRA`, arXiv:2106.09685.
 
-use kernels::{Onto, PlainRows, ThreadPool};
+use kernels::{Bf16Weights, Onto, PlainRows, ThreadPool, gemm_bf16};
 
 use crate::buffers::{fit, transposed};
 use crate::dropout::Dropout;
 use crate::frozen::Frozen;
 use crate::parameters::Parameter;
+
+/// How the products with the base's weights are computed. All else is of single precision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Precision {
+    /// In single precision.
+    Single,
+    /// Of operands rounded to brain floats, summed in single precision.
+    BrainFloat,
+}
+
+impl Precision {
+    /// `y = x · wᵀ`, onto what there is; `x` is `[rows, inputs]`, `w` `[outputs, inputs]`.
+    pub(crate) fn forth(
+        self,
+        pool: &ThreadPool,
+        (x, rows, inputs): (&[f32], usize, usize),
+        weights: &[f32],
+        outputs: usize,
+        onto: Onto<'_>,
+        y: &mut [f32],
+    ) {
+        match self {
+            Self::Single => {
+                let weights = PlainRows::F32(weights);
+                kernels::gemm_plain(pool, x, rows, inputs, weights, outputs, onto, y);
+            }
+            Self::BrainFloat => {
+                let weights = Bf16Weights::Outputs(weights);
+                gemm_bf16(pool, x, rows, inputs, weights, outputs, onto, y);
+            }
+        }
+    }
+
+    /// `dx += dy · w`; `dy` is `[rows, outputs]`, `w` `[outputs, inputs]`.
+    pub(crate) fn back(
+        self,
+        pool: &ThreadPool,
+        (dy, rows, outputs): (&[f32], usize, usize),
+        weights: &[f32],
+        inputs: usize,
+        dx: &mut [f32],
+    ) {
+        match self {
+            Self::Single => {
+                kernels::gemm_back(pool, dy, rows, outputs, weights, inputs, Onto::Out, dx);
+            }
+            Self::BrainFloat => {
+                let weights = Bf16Weights::Inputs(weights);
+                gemm_bf16(pool, dy, rows, outputs, weights, inputs, Onto::Out, dx);
+            }
+        }
+    }
+}
 
 /// A linear layer.
 #[derive(Debug)]
@@ -32,6 +85,7 @@ pub(crate) struct Factors {
 pub(crate) struct Context<'a> {
     pub(crate) pool: &'a ThreadPool,
     pub(crate) scaling: f32,
+    pub(crate) precision: Precision,
     /// `None`: nothing is left out.
     pub(crate) dropout: Option<Dropout>,
     /// Whether the factors count.
@@ -63,17 +117,9 @@ impl Linear {
         let (inputs, outputs) = (self.frozen.inputs(), self.frozen.outputs());
         let (pool, rows) = (context.pool, x.len() / inputs);
         let weights = self.frozen.read(&mut context.scratch.weights);
-        let bias = self.frozen.bias.as_deref().into();
-        kernels::gemm_plain(
-            pool,
-            x,
-            rows,
-            inputs,
-            PlainRows::F32(weights),
-            outputs,
-            bias,
-            y,
-        );
+        let bias: Onto<'_> = self.frozen.bias.as_deref().into();
+        let precision = context.precision;
+        precision.forth(pool, (x, rows, inputs), weights, outputs, bias, y);
         let Some(Factors { a, b, rank }) = self.factors.filter(|_| context.has_factors) else {
             return Vec::new();
         };
@@ -132,7 +178,8 @@ impl Linear {
             sums,
         } = &mut context.scratch;
         let weights = self.frozen.read(weights);
-        kernels::gemm_back(pool, dy, rows, outputs, weights, inputs, Onto::Out, dx);
+        let precision = context.precision;
+        precision.back(pool, (dy, rows, outputs), weights, inputs, dx);
         let Some(Factors { a, b, rank }) = self.factors else {
             return;
         };

@@ -10,7 +10,7 @@ use crate::batch::Batch;
 use crate::dropout::Dropout;
 use crate::error::{Result, TrainingError};
 use crate::head::{Found, Head, HeadBuffers, Wanted};
-use crate::linear::{Context, Scratch};
+use crate::linear::{Context, Precision, Scratch};
 use crate::network::Network;
 use crate::parameters::{AdamW, Parameter};
 
@@ -23,6 +23,8 @@ pub struct Settings {
     pub row_ids: Vec<u32>,
     /// Part of the inputs of factors that is left out, at least 0 and below 1.
     pub dropout: f32,
+    /// Of the products with the base's weights.
+    pub precision: Precision,
 }
 
 /// What positions are to write, and how much each counts; positions that count 0 are not looked at.
@@ -148,6 +150,7 @@ impl Trainer {
         let mut context = Context {
             pool: &self.pool,
             scaling: self.settings.scaling,
+            precision: self.settings.precision,
             dropout: None,
             has_factors: false,
             first_row: 0,
@@ -181,6 +184,7 @@ impl Trainer {
         let mut context = Context {
             pool: &self.pool,
             scaling: self.settings.scaling,
+            precision: self.settings.precision,
             dropout,
             has_factors: true,
             first_row,
@@ -194,6 +198,7 @@ impl Trainer {
         let (weights, own) = self.network.head();
         let mut head = Head {
             pool: &self.pool,
+            precision: self.settings.precision,
             weights,
             own,
             buffers: &mut self.head_buffers,

@@ -4,7 +4,7 @@
 mod common;
 
 use common::{Case, FAMILIES};
-use cpu_training::{AdamW, Goal};
+use cpu_training::{AdamW, Goal, Precision};
 
 /// Relative difference that is allowed.
 const TOLERANCE: f64 = 1e-3;
@@ -155,4 +155,36 @@ fn batches_add_up_whatever_the_threads() {
         (length.to_bits(), trainer.parameters().to_vec())
     };
     assert_eq!(run(1), run(4));
+}
+
+#[test]
+fn brain_floats_come_near_what_single_precision_gives() {
+    for family in FAMILIES {
+        let mut case = Case::causal(family);
+        let run = |case: &Case| {
+            let mut trainer = case.trainer();
+            let loss = trainer
+                .accumulate(case.batch(), case.labels(), 0, 0)
+                .unwrap();
+            let gradients = trainer.parameters().iter().map(|one| one.gradient.clone());
+            (loss, gradients.collect::<Vec<_>>())
+        };
+        let (loss, gradients) = run(&case);
+        case.settings.precision = Precision::BrainFloat;
+        let (rounded, others) = run(&case);
+        assert!(
+            (rounded - loss).abs() < 0.02 * loss,
+            "{family}: {rounded} of {loss}"
+        );
+        assert_ne!(rounded.to_bits(), loss.to_bits());
+        for (one, other) in gradients.iter().zip(&others) {
+            let pairs = one.iter().zip(other);
+            let apart: f32 = pairs.map(|(a, b)| (a - b) * (a - b)).sum();
+            let length: f32 = one.iter().map(|a| a * a).sum();
+            assert!(
+                apart.sqrt() < 0.1 * length.sqrt(),
+                "{family}: {apart} of {length}"
+            );
+        }
+    }
 }

@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use arrow_quant::Tensor;
 use cpu_inference::ModelConfig;
-use cpu_training::{AdamW, Batch, Goal, Parameter, Settings, TrainingError as Fault};
+use cpu_training::{AdamW, Batch, Goal, Parameter, Precision, Settings, TrainingError as Fault};
 use numpy::ndarray::Array2;
 use numpy::{
     IntoPyArray, PyArray1, PyArray2, PyArrayDyn, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2,
@@ -111,7 +111,7 @@ impl Asked {
 #[pymethods]
 impl Trainer {
     #[new]
-    #[pyo3(signature = (weights, metadata_json, parameters, *, scaling, row_ids=Vec::new(), dropout=0.0, num_threads=0))]
+    #[pyo3(signature = (weights, metadata_json, parameters, *, scaling, row_ids=Vec::new(), dropout=0.0, num_threads=0, brain_floats=false))]
     #[allow(clippy::too_many_arguments)] // What Python passes, by name.
     fn new(
         py: Python,
@@ -122,6 +122,7 @@ impl Trainer {
         row_ids: Vec<u32>,
         dropout: f32,
         num_threads: usize,
+        brain_floats: bool,
     ) -> PyResult<Self> {
         active_isa()?;
         let config = ModelConfig::from_json(metadata_json).map_err(|fault| raise(&fault))?;
@@ -133,6 +134,11 @@ impl Trainer {
             scaling,
             row_ids,
             dropout,
+            precision: if brain_floats {
+                Precision::BrainFloat
+            } else {
+                Precision::Single
+            },
         };
         let width = config.hidden_size;
         let threads = if num_threads == 0 {

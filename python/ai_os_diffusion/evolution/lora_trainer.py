@@ -192,6 +192,7 @@ class _Learning:
             _begun(targets, config),
             scaling=config.scaling,
             dropout=config.dropout,
+            brain_floats=config.precision == "bfloat16",
         )
         self._base: dict[int, NDArray[np.float32]] = {}
         self._losses: list[float] = []

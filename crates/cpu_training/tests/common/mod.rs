@@ -3,7 +3,7 @@
 
 use arrow_quant::{Dtype, Grid, Quantization, Tensor, TensorData, quantize};
 use cpu_inference::{Layout, ModelConfig, TensorKind};
-use cpu_training::{Batch, Goal, Parameter, Settings, Trainer};
+use cpu_training::{Batch, Goal, Parameter, Precision, Settings, Trainer};
 use kernels::{CodeBits, PlainRows};
 
 pub const FAMILIES: [&str; 3] = ["llama", "qwen2", "qwen3"];
@@ -125,6 +125,7 @@ impl Case {
                 scaling: 1.7,
                 row_ids: ROWS.to_vec(),
                 dropout: 0.0,
+                precision: Precision::Single,
             },
             ids: Vec::new(),
             positions: Vec::new(),

@@ -93,7 +93,9 @@ fn pack_inputs(w: &[f32], n: usize, panel: usize, columns: Range<usize>, lines: 
     let outputs = [panel_range(panel, n), panel_range(panel + 1, n)];
     for i in 0..LANES {
         let column = columns.start + 2 * i;
-        let ahead = w.as_ptr().wrapping_add((column + AHEAD) * n + outputs[0].start);
+        let ahead = w
+            .as_ptr()
+            .wrapping_add((column + AHEAD) * n + outputs[0].start);
         for row in 0..2 {
             for line in 0..2 {
                 prefetch(ahead.wrapping_add(row * n + line * LANES));
