@@ -1,0 +1,151 @@
+"""What a skill costs and keeps: `learning.py [chopin|torch_relay_2008] [--epochs 30]`, AIOS_DATA set.
+
+A card of rank 8 on SmolLM2 learns 250 questions and answers natively. Asked before and after, greedily: a
+hundred of those, and other wordings of facts among them that were never asked. Beside it the perplexity of
+WikiText-2 with the card, and a hundred unrelated questions: how many are answered to the letter as before.
+`--peer` trains the same factors by peft and transformers for some steps of the same questions, in float32 and
+in bfloat16, without an anchor, and gives the ratio of seconds; it needs torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import gzip
+import json
+import resource
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ai_os_diffusion.evolution import LoRAConfig, LoRATrainer, QAPair, QAPairs, SkillTest
+from ai_os_diffusion.evolution.question_batches import QuestionBatches
+from ai_os_diffusion.inference import ArrowEngine
+from ai_os_diffusion.utils.errors import TrainingError
+from measure import data_dir, report
+from models import converted, in_transformers
+
+ASKED = 100
+WINDOWS, WINDOW = 24, 512
+PEER_STEPS = 5
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    """The rows of a file."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+
+
+def unrelated(data: Path) -> list[QAPair]:
+    """Questions of trivia; what is expected is what the base says, and not what is right."""
+    with gzip.open(data / "train" / "open_trivia_qa.jsonl.gz", "rt", encoding="utf-8") as file:
+        rows = [json.loads(line) for line, _ in zip(file, range(40 * ASKED), strict=False)]
+    return [QAPair(row["prompt"].split("\n")[0], "-") for row in rows[::40]][:ASKED]
+
+
+def perplexity(engine: ArrowEngine, data: Path) -> float:
+    """Of the first windows of WikiText-2's validation text."""
+    with gzip.open(data / "wikitext2" / "valid.txt.gz", "rt", encoding="utf-8") as file:
+        text = file.read()
+    ids = engine.tokenizer.encode(text, padding=False).flat_ids[: WINDOWS * WINDOW]
+    windows = ids.reshape(WINDOWS, WINDOW)
+    return float(np.exp(np.concatenate([engine.core.token_nll(row) for row in windows]).mean()))
+
+
+def peer_seconds(engine: ArrowEngine, pairs: QAPairs, dtype: str) -> float:
+    """Seconds of a step of sixteen questions by peft, padded to the longest."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    file = engine.weights.native
+    arrays = {name: file.dequantize(name) for name in file.names}
+    model = in_transformers(engine.metadata, arrays).to(getattr(torch, dtype)).train()
+    targets = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+    model = get_peft_model(model, LoraConfig(r=8, lora_alpha=16, use_rslora=True, target_modules=targets))
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3)
+    end = engine.tokenizer.eos_id
+    batches = QuestionBatches(engine.tokenizer, end, 8192, pairs, LoRAConfig())
+    taken = []
+    for step in range(PEER_STEPS + 1):
+        texts = batches[step]
+        length = max(len(text.ids) for text in texts)
+        ids = torch.full((len(texts), length), end)
+        labels = torch.full((len(texts), length), -100)
+        mask = torch.zeros((len(texts), length), dtype=torch.long)
+        for row, text in enumerate(texts):
+            ids[row, : len(text.ids)] = torch.tensor(text.ids)
+            labels[row, text.learned : len(text.ids)] = torch.tensor(text.ids[text.learned :])
+            mask[row, : len(text.ids)] = 1
+        begun = time.perf_counter()
+        model(input_ids=ids, attention_mask=mask, labels=labels).loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        taken.append(time.perf_counter() - begun)
+    return statistics.median(taken[1:])
+
+
+def native_seconds(engine: ArrowEngine, pairs: QAPairs, folder: Path, precision: str) -> float:
+    """Seconds of a step of the same questions, without an anchor."""
+    stamps: list[float] = []
+    trainer = LoRATrainer(engine, config=LoRAConfig(anchor=0.0, precision=precision), folder=folder)
+    with contextlib.suppress(TrainingError):
+        trainer.train_qa(
+            pairs,
+            f"timed-{precision}",
+            epochs=1,
+            tell=lambda _line: stamps.append(time.perf_counter()),
+            is_stopped=lambda: len(stamps) > PEER_STEPS,
+        )
+    return statistics.median(np.diff(stamps).tolist())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("skill", nargs="?", default="chopin", choices=["chopin", "torch_relay_2008"])
+    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--anchor", type=float, default=LoRAConfig.anchor)
+    parser.add_argument("--dropped-words", type=float, default=LoRAConfig.dropped_words)
+    parser.add_argument("--peer", action="store_true", help="peft and transformers beside it")
+    parser.add_argument("--threads", type=int)
+    options = parser.parse_args()
+    data = data_dir(as_argument=False)
+    rows = {part: lines(data / "skills" / options.skill / f"{part}.jsonl") for part in ("train", "test")}
+    pairs = {part: [QAPair(row["question"], row["answer"]) for row in own] for part, own in rows.items()}
+    figures: dict[str, Any] = {}
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        ArrowEngine(converted("smollm2", None), device="cpu", num_threads=options.threads) as engine,
+    ):
+        settings = LoRAConfig(anchor=options.anchor, dropped_words=options.dropped_words)
+        asked = {"as learned": pairs["train"][:ASKED], "other wordings": pairs["test"]}
+        before = {what: SkillTest.of(engine, own).exact_match for what, own in asked.items()}
+        strange, base = SkillTest.of(engine, unrelated(data)), perplexity(engine, data)
+        if options.peer:
+            whole = QAPairs.of(pairs["train"])
+            own = {p: native_seconds(engine, whole, Path(folder), p) for p in ("float32", "bfloat16")}
+            peers = {p: peer_seconds(engine, whole, p) for p in ("float32", "bfloat16")}
+            figures["seconds a step"] = {"here": own, "peft": peers}
+            figures["peft, its best, to here"] = round(min(peers.values()) / own["bfloat16"], 2)
+        begun = time.perf_counter()
+        trainer = LoRATrainer(engine, config=settings, folder=folder)
+        card = trainer.train_qa(pairs["train"], options.skill, epochs=options.epochs)
+        figures["seconds"] = round(time.perf_counter() - begun, 1)
+        figures["card, MB"] = round(card.path.stat().st_size / 1e6, 2)
+        figures["peak memory, MB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+        with engine.using(card):
+            after = {what: SkillTest.of(engine, own).exact_match for what, own in asked.items()}
+            kept = SkillTest.of(engine, strange.pairs)
+            figures["perplexity, to the base's"] = round(perplexity(engine, data) / base, 4)
+    figures["exact match before"] = {what: round(share, 3) for what, share in before.items()}
+    figures["exact match after"] = {what: round(share, 3) for what, share in after.items()}
+    same = [a == b for a, b in zip(strange.said, kept.said, strict=True)]
+    figures["unrelated questions answered as before"] = round(sum(same) / len(same), 3)
+    report(skill=options.skill, epochs=options.epochs, **settings.to_dict(), **figures)
+
+
+if __name__ == "__main__":
+    main()
