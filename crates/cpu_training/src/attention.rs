@@ -58,18 +58,16 @@ impl Heads {
     ) {
         let shared = SharedOut::new(out);
         self.for_each_head(pool, batch, |document, key_head| {
-            let mut shares = vec![0.0; document.len()];
+            let mut shares = Vec::with_capacity(document.len());
             for head in self.group(key_head) {
                 for query in document.clone() {
-                    self.shares(batch, x, document, (query, head, key_head), &mut shares);
+                    self.shares(batch, x, (query, head, key_head), &mut shares);
                     let at = query * self.query_width() + head * self.width;
                     // SAFETY: heads and documents of different tasks differ.
                     let out = unsafe { shared.part(at, self.width) };
                     out.fill(0.0);
-                    for (key, &share) in document.clone().zip(&shares) {
-                        if share != 0.0 {
-                            kernels::axpy(share, self.row(x.v, key, key_head), out);
-                        }
+                    for (key, &share) in batch.seen(query).zip(&shares) {
+                        kernels::axpy(share, self.row(x.v, key, key_head), out);
                     }
                 }
             }
@@ -88,29 +86,24 @@ impl Heads {
         let (dq, dk, dv) = (SharedOut::new(q), SharedOut::new(k), SharedOut::new(v));
         let (width, scale) = (self.width, self.scale());
         self.for_each_head(pool, batch, |document, key_head| {
-            let mut shares = vec![0.0; document.len()];
-            let mut changes = vec![0.0; document.len()];
+            let mut shares = Vec::with_capacity(document.len());
+            let mut changes = Vec::with_capacity(document.len());
             for head in self.group(key_head) {
                 for query in document.clone() {
-                    self.shares(batch, x, document, (query, head, key_head), &mut shares);
+                    self.shares(batch, x, (query, head, key_head), &mut shares);
                     let at = query * self.query_width() + head * width;
                     let dout = &dout[at..at + width];
-                    let mut mean = 0.0;
-                    for ((key, &share), change) in document.clone().zip(&shares).zip(&mut changes) {
-                        *change = if share == 0.0 {
-                            0.0
-                        } else {
-                            kernels::dot_f32(dout, self.row(x.v, key, key_head))
-                        };
-                        mean += share * *change;
-                    }
+                    changes.clear();
+                    let keys = batch.seen(query);
+                    changes.extend(
+                        keys.clone()
+                            .map(|key| kernels::dot_f32(dout, self.row(x.v, key, key_head))),
+                    );
+                    let mean = kernels::dot_f32(&shares, &changes);
                     // SAFETY: as in `forward`; the keys' and values' head is this task's alone.
                     let dq = unsafe { dq.part(at, width) };
                     let q = &x.q[at..at + width];
-                    for ((key, &share), &change) in document.clone().zip(&shares).zip(&changes) {
-                        if share == 0.0 {
-                            continue;
-                        }
+                    for (key, (&share, &change)) in keys.zip(shares.iter().zip(&changes)) {
                         let place = key * self.key_width() + key_head * width;
                         // SAFETY: as above.
                         let (dk, dv) = unsafe { (dk.part(place, width), dv.part(place, width)) };
@@ -140,30 +133,18 @@ impl Heads {
         &keys[key * self.key_width() + head * self.width..][..self.width]
     }
 
-    /// The softmax over the keys that a query sees; 0 of those that it does not.
+    /// Fills `shares` with the softmax over the keys that a query sees.
     fn shares(
         self,
         batch: &Checked<'_>,
         x: Projected<'_>,
-        document: &Range<usize>,
         (query, head, key_head): (usize, usize, usize),
-        shares: &mut [f32],
+        shares: &mut Vec<f32>,
     ) {
         let q = &x.q[query * self.query_width() + head * self.width..][..self.width];
-        let mut most = f32::NEG_INFINITY;
-        for (key, share) in document.clone().zip(shares.iter_mut()) {
-            *share = if batch.batch.sees(query, key) {
-                kernels::dot_f32(q, self.row(x.k, key, key_head)) * self.scale()
-            } else {
-                f32::NEG_INFINITY
-            };
-            most = most.max(*share);
-        }
-        let mut sum = 0.0;
-        for share in shares.iter_mut() {
-            *share = (*share - most).exp();
-            sum += *share;
-        }
-        kernels::scale(1.0 / sum, shares);
+        shares.clear();
+        let keys = batch.seen(query).map(|key| self.row(x.k, key, key_head));
+        shares.extend(keys.map(|key| kernels::dot_f32(q, key) * self.scale()));
+        kernels::softmax(shares);
     }
 }

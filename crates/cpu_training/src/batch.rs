@@ -27,6 +27,15 @@ pub struct Batch<'a> {
 pub(crate) struct Checked<'a> {
     pub(crate) batch: Batch<'a>,
     pub(crate) documents: Vec<Range<usize>>,
+    /// Runs of positions that each position sees, ascending.
+    seen: Vec<Vec<Range<usize>>>,
+}
+
+impl Checked<'_> {
+    /// Positions that a position sees, ascending.
+    pub(crate) fn seen(&self, query: usize) -> impl Iterator<Item = usize> + Clone + '_ {
+        self.seen[query].iter().flat_map(Clone::clone)
+    }
 }
 
 impl<'a> Batch<'a> {
@@ -75,14 +84,34 @@ impl<'a> Batch<'a> {
         if numbers.windows(2).any(|pair| pair[0] == pair[1]) {
             return fault("a document stands in two places".to_owned());
         }
+        let of_document = |document: &Range<usize>| {
+            let document = document.clone();
+            document
+                .clone()
+                .map(move |query| self.runs(query, document.clone()))
+        };
+        let seen = documents.iter().flat_map(of_document).collect();
         Ok(Checked {
             batch: self,
             documents,
+            seen,
         })
     }
 
+    /// Runs of positions of its document that a position sees.
+    fn runs(&self, query: usize, document: Range<usize>) -> Vec<Range<usize>> {
+        let mut runs: Vec<Range<usize>> = Vec::new();
+        for key in document.filter(|&key| self.sees(query, key)) {
+            match runs.last_mut() {
+                Some(run) if run.end == key => run.end += 1,
+                _ => runs.push(key..key + 1),
+            }
+        }
+        runs
+    }
+
     /// Whether a position sees another of its document.
-    pub(crate) fn sees(&self, query: usize, key: usize) -> bool {
+    fn sees(&self, query: usize, key: usize) -> bool {
         if self.noisy[key] != 0 {
             return self.noisy[query] == self.noisy[key] && self.level[key] <= self.level[query];
         }
