@@ -71,7 +71,7 @@ fuzz:
 
 reliability: .venv/.test
 	AIOS_CRASH_SEEDS=100 cargo test --release --locked -p arrow_storage --test power_loss --test torn_or_damaged -- --nocapture
-	AIOS_KILLS=2000 AIOS_DAMAGES=2000 $(PY) $(PYTEST) tests/durability
+	AIOS_KILLS=2000 AIOS_DAMAGES=2000 $(PY) $(PYTEST) tests/durability tests/evolution
 	AIOS_HUB_ANSWERS=5000 $(PY) $(PYTEST) tests/models/hub
 	AIOS_DOCUMENTS=3000 AIOS_PDF_MUTATIONS=500 $(PY) $(PYTEST) tests/property tests/ingestion
 

@@ -137,7 +137,7 @@ with ArrowEngine(sys.argv[1], num_threads=1) as engine:
 """
 
 
-@pytest.mark.parametrize("seed", range(int(os.environ.get("AIOS_KILLS", "0")) // 40 or 2))
+@pytest.mark.parametrize("seed", range(int(os.environ.get("AIOS_KILLS", "0")) // 100 or 2))
 def test_killed_at_any_moment_it_resumes_and_no_half_card_is_there(engine, tiny_decoder_dir, tmp_path, seed):
     expected = values(learn(engine, tmp_path / "whole", epochs=40))
     rng = np.random.default_rng(seed)

@@ -102,6 +102,21 @@ proptest! {
         check(&weights, rows, 128, how);
     }
 
+    /// Row by row the weights are the same, in less room where there are few rows.
+    #[test]
+    fn panels_row_by_row(how in settings(), rows in 1_usize..40, seed in prop::collection::vec(weight(), 256)) {
+        let k = if how.group_size == 0 { 37 } else { 2 * how.group_size };
+        let weights: Vec<f32> = seed.iter().copied().cycle().take(rows * k).collect();
+        if let Ok(tensor) = run(&weights, rows, k, how) {
+            let TensorData::Quant(quant) = &tensor.data else { unreachable!("quantised") };
+            let turned = quant.row_major(rows, k);
+            let turned = Tensor::new("w", vec![rows, k], TensorData::Quant(turned)).unwrap();
+            let bits = |tensor: &Tensor| tensor.dequantize().iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+            prop_assert_eq!(bits(&turned), bits(&tensor));
+            prop_assert!(turned.size_bytes() <= tensor.size_bytes());
+        }
+    }
+
     #[test]
     fn packing_is_bijective(n in 1_usize..40, k in 1_usize..70, seed in any::<u64>()) {
         for bits in [CodeBits::Int8, CodeBits::Int4, CodeBits::Int2] {

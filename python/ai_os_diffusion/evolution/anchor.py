@@ -18,7 +18,7 @@ from ai_os_diffusion.utils.files.atomic_file import replacing
 
 __all__ = ["TEXTS_A_STEP", "AnchorTexts"]
 
-TEXTS_A_STEP = 4
+TEXTS_A_STEP = 2
 """Texts whose distributions are compared in a step."""
 
 _TEXTS = 96

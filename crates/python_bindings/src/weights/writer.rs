@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use arrow_quant::{Layout, PlainRows, QuantTensor, Tensor, TensorData};
+use kernels::PANEL_ROWS;
 use numpy::{PyReadonlyArrayDyn, PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -76,7 +77,10 @@ impl WeightWriter {
         let rows = weights.rows()?;
         let writer = self.writer()?;
         watched(py, progress, |watch| {
-            let quant = arrow_quant::quantize(rows, n, k, how, |done| watch(done as u64))?;
+            let mut quant = arrow_quant::quantize(rows, n, k, how, |done| watch(done as u64))?;
+            if n < PANEL_ROWS {
+                quant = quant.row_major(n, k);
+            }
             writer.add(&Tensor {
                 name: name.to_owned(),
                 shape,
