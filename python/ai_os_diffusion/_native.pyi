@@ -19,6 +19,7 @@ __all__ = [
     "Snapshot",
     "Store",
     "Tokenizer",
+    "Trainer",
     "WeightFile",
     "WeightWriter",
     "active_isa",
