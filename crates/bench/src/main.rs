@@ -12,15 +12,18 @@ use std::time::{Duration, Instant};
 
 use half::{bf16, f16};
 use kernels::{
-    Attention, AttentionShape, AttentionSpan, CodeBits, GroupScales, GroupZero, Isa, KeySegment,
-    KeySource, KeyValues, Partials, PlainRows, QuantPanels, QuantRows, Rows, Terms, ThreadPool,
+    Attention, AttentionShape, AttentionSpan, Bf16Unit, Bf16Weights, CodeBits, GroupScales,
+    GroupZero, Isa, KeySegment, KeySource, KeyValues, Partials, PlainRows, QuantPanels, QuantRows,
+    Rows, Terms, ThreadPool,
 };
 
-/// Products `[m, k] · [n, k]ᵀ`: `MiniLM`'s linear layers at 32 sentences, one token of `SmolLM2`'s.
-const SHAPES: [(usize, usize, usize); 6] = [
+/// Products `[m, k] · [n, k]ᵀ`: `MiniLM`'s linear layers at 32 sentences, a step of training and one token of `SmolLM2`'s.
+const SHAPES: [(usize, usize, usize); 8] = [
     (1376, 384, 384),
     (1376, 384, 1536),
     (1376, 1536, 384),
+    (256, 576, 1536),
+    (256, 1536, 576),
     (8, 576, 1536),
     (1, 576, 1536),
     (1, 576, 49152),
@@ -186,6 +189,16 @@ fn products(report: &Report<'_>) {
                     );
                 },
             );
+        }
+        for (name, w) in [
+            ("rows", Bf16Weights::Outputs(&w)),
+            ("back", Bf16Weights::Inputs(&w)),
+        ] {
+            let name = format!("gemm_bf16 {name} {} {m}x{k}x{n}", Bf16Unit::in_use());
+            report.line(&name, 2 * m * n * k, 4 * n * k, || {
+                let onto = kernels::Onto::Nothing;
+                kernels::gemm_bf16(&report.pool, &x, m, k, w, n, onto, black_box(&mut out));
+            });
         }
         for bits in [CodeBits::Int8, CodeBits::Int4, CodeBits::Int2] {
             for group_size in [0, 32] {

@@ -187,8 +187,11 @@ impl<'a> Product<'a> {
             }),
             Weights::Inputs(w) => {
                 let width = (self.n - first).min(LANES);
-                for (j, place) in columns.zip(packed[p..].iter_mut().step_by(P)) {
-                    s.store(s.load_part(&w[j * self.n + first..][..width]), place);
+                for (j, places) in columns.zip(packed.chunks_exact_mut(P)) {
+                    s.store(
+                        s.load_part(&w[j * self.n + first..][..width]),
+                        &mut places[p],
+                    );
                 }
             }
         }

@@ -193,7 +193,7 @@ proptest! {
                             Onto::Bias(_) => at % n == column,
                             Onto::Out => at == cell,
                         };
-                        assert_eq!(!got.is_finite(), spoilt, "{}, {:?}: {} at {}", unit, onto, got, at);
+                        assert_eq!(!got.is_finite(), spoilt, "{unit}, {onto:?}: {got} at {at}");
                     }
                 }
             }
@@ -237,42 +237,19 @@ fn rounding_is_to_nearest_ties_to_even() {
 #[test]
 fn a_product_of_nothing_is_what_it_is_added_to() {
     let pool = ThreadPool::new(2);
+    let (n, bias) = (40, Random(1).vector(40, 1.0));
     on_every_unit(|unit| {
-        let mut out = [3.0; 6];
-        gemm_bf16(
-            &pool,
-            &[],
-            2,
-            0,
-            Bf16Weights::Inputs(&[]),
-            3,
-            Onto::Out,
-            &mut out,
-        );
-        assert_same_bits(&out, &[3.0; 6], unit);
-        let bias = [1.0, 2.0, 3.0];
-        let w = Bf16Weights::Outputs(&[]);
-        gemm_bf16(&pool, &[], 2, 0, w, 3, Onto::Bias(&bias), &mut out);
-        assert_same_bits(&out, &[1.0, 2.0, 3.0, 1.0, 2.0, 3.0], unit);
-        gemm_bf16(
-            &pool,
-            &[],
-            0,
-            5,
-            Bf16Weights::Inputs(&[0.0; 15]),
-            3,
-            Onto::Nothing,
-            &mut [],
-        );
-        gemm_bf16(
-            &pool,
-            &[0.0; 10],
-            2,
-            5,
-            Bf16Weights::Inputs(&[]),
-            0,
-            Onto::Nothing,
-            &mut [],
-        );
+        for w in [Bf16Weights::Inputs(&[]), Bf16Weights::Outputs(&[])] {
+            let mut out = vec![3.0; 2 * n];
+            gemm_bf16(&pool, &[], 2, 0, w, n, Onto::Out, &mut out);
+            assert_same_bits(&out, &vec![3.0; 2 * n], unit);
+            gemm_bf16(&pool, &[], 2, 0, w, n, Onto::Bias(&bias), &mut out);
+            assert_same_bits(&out, &bias.repeat(2), unit);
+            let x = [0.0; 10];
+            gemm_bf16(&pool, &x, 2, 5, w, 0, Onto::Nothing, &mut []);
+        }
+        let w = vec![0.0; 5 * n];
+        let w = Bf16Weights::Inputs(&w);
+        gemm_bf16(&pool, &[], 0, 5, w, n, Onto::Nothing, &mut []);
     });
 }

@@ -12,12 +12,10 @@ use std::mem::transmute;
 use std::ops::Range;
 
 use super::Bf16Weights;
-use crate::simd::{Avx512, LANES, Simd, prefetch};
+use crate::simd::{Avx512, LANES, Simd};
 
 /// Columns of a step.
 pub(super) const STEP: usize = 2 * LANES;
-/// Rows of `w[k, n]` lie too far apart for the CPU to ask for them by itself: we ask so many ahead.
-const AHEAD: usize = 2 * STEP;
 /// Sixteen pairs of brain floats.
 pub(super) type Line = [u32; LANES];
 
@@ -93,14 +91,6 @@ fn pack_inputs(w: &[f32], n: usize, panel: usize, columns: Range<usize>, lines: 
     let outputs = [panel_range(panel, n), panel_range(panel + 1, n)];
     for i in 0..LANES {
         let column = columns.start + 2 * i;
-        let ahead = w
-            .as_ptr()
-            .wrapping_add((column + AHEAD) * n + outputs[0].start);
-        for row in 0..2 {
-            for line in 0..2 {
-                prefetch(ahead.wrapping_add(row * n + line * LANES));
-            }
-        }
         for p in 0..2 {
             let row = |column: usize| {
                 if column < columns.end {

@@ -11,7 +11,7 @@ use crate::onto::Onto;
 use crate::plan::{Plan, few_rows_work};
 use crate::scratch::Scratch;
 use crate::shared::SharedOut;
-use crate::simd::{Avx512, LANES, Simd};
+use crate::simd::{Avx512, LANES, Simd, prefetch};
 
 /// Rows and columns of two by two tiles.
 const SIDE: usize = 2 * LANES;
@@ -41,7 +41,8 @@ pub(super) fn multiply_all(
     // While single precision computes one row, these compute about as many.
     let speed = if unit == Bf16Unit::Tiles { 8 } else { 2 };
     let pool = pool.paying(few_rows_work(m, n * k * size_of::<f32>()) / speed);
-    let row_bytes = steps * size_of::<Line>();
+    // Half of what it is: rounding the weights once more takes longer than rows from beyond L2.
+    let row_bytes = steps * size_of::<Line>() / 2;
     let plan = Plan::new(pool.threads(), (m, row_bytes), (n.div_ceil(LANES), 2), SIDE);
     let product = Product {
         unit,
@@ -151,6 +152,12 @@ impl<'a> Product<'a> {
                 let last = cell + (LANES - 1) * self.n + SIDE - 1;
                 (self.out.address(cell), self.out.address(last)).0
             });
+            // Sums that start from elsewhere would wait for their lines only when they are stored.
+            for row in 0..part.height {
+                for line in 0..2 {
+                    prefetch(blocks[0].wrapping_add(row * self.n + line * LANES));
+                }
+            }
             let stride = self.n * size_of::<f32>();
             let start = match onto {
                 Onto::Nothing => Cells::alike(&[0.0; SIDE]),
