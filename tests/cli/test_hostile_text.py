@@ -42,11 +42,14 @@ def place(tmp_path_factory, tiny_encoder_dir, tiny_decoder_dir, tiny_diffusion_d
         json.dumps({"title": f"T {PAYLOAD}", "text": text}) + "\nno\n"
     )
     (documents / f"binary{NAME}.bin").write_bytes(b"\0\0\1")
+    (folder / "facts.jsonl").write_text(json.dumps({"q": PAYLOAD, PAYLOAD: PAYLOAD}))
+    hostile_skill(folder / "skills", tiny_decoder_dir)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AIOS_")}
     environment |= {
         "HOME": str(folder),
         "AIOS_STORAGE_PATH": str(folder / "store"),
         "AIOS_MODELS_DIR": str(models),
+        "AIOS_SKILLS_DIR": str(folder / "skills"),
         "AIOS_MODEL_ENCODER": str(tiny_encoder_dir),
         "AIOS_MODEL_DECODER": str(tiny_decoder_dir),
         "AIOS_MODEL_DIFFUSION": str(tiny_diffusion_dir),
@@ -54,6 +57,19 @@ def place(tmp_path_factory, tiny_encoder_dir, tiny_decoder_dir, tiny_diffusion_d
         "PYTHONWARNINGS": "ignore",
     }
     return folder, environment
+
+
+def hostile_skill(folder, base):
+    """A skill that says hostile things of itself, and a file that is none."""
+    from ai_os_diffusion.models.cards import Base, Card, CardDescription
+
+    folder.mkdir()
+    own = Base.of_folder(base)
+    own = Base(f"base{PAYLOAD}", own.architecture, own.weights_sha256)
+    about = CardDescription("facts", "skill", own, 0, 1.0, metrics={"pairs": PAYLOAD, PAYLOAD: 1})
+    norm = np.random.default_rng(3).normal(size=32).astype(np.float32)
+    Card.write(folder / "facts.parquet", about, [("model.norm.weight", norm)])
+    (folder / f"no{NAME}.parquet").write_bytes(b"PAR1")
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +169,21 @@ def commands(folder, encoder):
             ["diffuse", PAYLOAD, "--context", folder / NAME],
             ["diffuse", PAYLOAD, "--template", folder / NAME],
             ["diffuse", PAYLOAD, "--sampler", PAYLOAD],
+        ],
+        "learn": [
+            ["learn", folder / NAME],
+            ["learn", folder / f"no{NAME}.jsonl"],
+            ["learn", folder / "facts.jsonl", "--name", PAYLOAD],
+            ["learn", folder / "facts.jsonl", "--model", encoder],
+        ],
+        "skills": [
+            ["skills"],
+            ["skills", "show", "facts"],
+            ["skills", "show", PAYLOAD],
+            ["skills", "ask", "facts", PAYLOAD],
+            ["skills", "rm", "facts"],
+            ["skills", "rm", f"no{NAME}"],
+            ["skills", f"no{PAYLOAD}"],
         ],
         "train-diffusion": [
             ["train-diffusion", "--config", folder / NAME],

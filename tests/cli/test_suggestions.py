@@ -3,7 +3,11 @@ import pytest
 from ai_os_diffusion.cli.lazy import VERBS
 from ai_os_diffusion.cli.suggestions import SYNONYMS, edit_distance, suggestions
 
-MEMORY = ("list", "show", "forget", "compact", "stats", "export", "import")
+GROUPS = {
+    "memory": ("list", "show", "forget", "compact", "stats", "export", "import"),
+    "skills": ("show", "ask", "rm"),
+}
+OWNED = [f"{group} {name}" for group, names in GROUPS.items() for name in names]
 
 
 def slips(word):
@@ -23,12 +27,12 @@ def test_edits_are_counted(one, other, distance):
     assert edit_distance(one, other) == edit_distance(other, one) == distance
 
 
-@pytest.mark.parametrize("verb", [*VERBS, *(f"memory {verb}" for verb in MEMORY)])
+@pytest.mark.parametrize("verb", [*VERBS, *OWNED])
 def test_a_slip_of_one_letter_leads_to_the_verb(verb):
     word = verb.rpartition(" ")[2]
-    words = {*VERBS, *MEMORY, *SYNONYMS}
+    words = {*VERBS, *(name.partition(" ")[2] for name in OWNED), *SYNONYMS}
     for slip in {slip for slip in slips(word) if len(slip) > 1} - words:
-        assert verb in suggestions(slip, VERBS, MEMORY, "memory" if " " in verb else ""), slip
+        assert verb in suggestions(slip, VERBS, GROUPS, verb.partition(" ")[0] if " " in verb else ""), slip
 
 
 @pytest.mark.parametrize(
@@ -41,6 +45,9 @@ def test_a_slip_of_one_letter_leads_to_the_verb(verb):
         (("quant",), "`aios quantize`"),
         (("version",), "`aios --version`"),
         (("memory", "ls"), "`aios memory list`?"),
+        (("teach",), "`aios learn`"),
+        (("skills", "shwo"), "`aios skills show`?"),
+        (("skills", "delete"), "`aios skills rm`?"),
         (("memory", "delete"), "`aios memory forget`?"),
         (("memory", "search"), "`aios recall`?"),
         (("export",), "`aios memory export`?"),

@@ -35,6 +35,8 @@ VERBS = {
     "doctor": ("machine", "Show what this machine offers and what will be used."),
     "bench": ("machine", "Measure encoding, decoding and search on this machine."),
 }
+# Those that have verbs of their own.
+GROUPS = ("memory", "skills")
 # Options of the program itself; they may also stand after the verb.
 GLOBAL_OPTIONS = ("--store", "--models-dir", "--config")
 # Verbs that have one of these names for an option of their own; behind the verb it is theirs.
@@ -52,7 +54,8 @@ class SuggestingGroup(typer.core.TyperGroup):
             from ai_os_diffusion.cli.suggestions import suggestions
 
             group = "" if ctx.parent is None else str(ctx.info_name)
-            near = suggestions(args[0], VERBS, getattr(_command_of("memory"), "commands", {}), group)
+            groups = {owner: _verb(owner).commands for owner in GROUPS}
+            near = suggestions(args[0], VERBS, groups, group)
             if near:
                 meant = " or ".join(f"`aios {verb}`" for verb in near)
                 ctx.fail(f"No such command {args[0]!r}; did you mean {meant}?")
@@ -70,8 +73,7 @@ class LazyGroup(SuggestingGroup):
         """Import the verb's module and return its command."""
         if cmd_name not in VERBS:
             return None
-        command = _command_of(cmd_name)
-        return getattr(command, "commands", {}).get(cmd_name, command)
+        return _verb(cmd_name)
 
     def format_commands(self, _ctx: typer.Context, formatter: Any) -> None:  # type: ignore[override]
         """Write the list of verbs without importing them."""
@@ -94,10 +96,11 @@ class LazyGroup(SuggestingGroup):
             return super().invoke(ctx)
 
 
-def _command_of(verb: str) -> Any:
-    """The command, or group of commands, of the module that holds a verb."""
-    module = importlib.import_module(f"ai_os_diffusion.cli.verbs.{VERBS[verb][0]}")
-    return typer.main.get_command(module.app)
+def _verb(name: str) -> Any:
+    """The command, or group of commands, that a verb is."""
+    module = importlib.import_module(f"ai_os_diffusion.cli.verbs.{VERBS[name][0]}")
+    command: Any = typer.main.get_command(module.app)
+    return getattr(command, "commands", {}).get(name, command)
 
 
 def new_app(**settings: Any) -> typer.Typer:

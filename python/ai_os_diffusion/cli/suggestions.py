@@ -12,15 +12,15 @@ SYNONYMS: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(
         ("search", "find", "query", "lookup", "retrieve", "grep", "similar", "nearest"), ("recall",)
     ),
-    **dict.fromkeys(
-        ("ingest", "index", "insert", "remember", "learn", "put", "save", "store", "upsert"), ("add",)
-    ),
+    **dict.fromkeys(("ingest", "index", "insert", "remember", "put", "save", "store", "upsert"), ("add",)),
     **dict.fromkeys(("answer", "question", "rag", "prompt"), ("ask",)),
     **dict.fromkeys(("talk", "converse", "repl", "run", "generate", "complete"), ("chat", "ask")),
     **dict.fromkeys(("download", "fetch", "install"), ("pull",)),
     **dict.fromkeys(("load",), ("memory import", "pull")),
     **dict.fromkeys(("ls", "dir"), ("memory list", "models")),
-    **dict.fromkeys(("delete", "del", "remove", "erase", "drop"), ("memory forget", "rm")),
+    **dict.fromkeys(("delete", "del", "remove", "erase", "drop"), ("memory forget", "rm", "skills rm")),
+    **dict.fromkeys(("teach", "train", "finetune", "fine-tune", "tune"), ("learn", "train-diffusion")),
+    **dict.fromkeys(("skill", "lora", "adapters", "cards"), ("skills",)),
     **dict.fromkeys(("uninstall", "rmi"), ("rm",)),
     **dict.fromkeys(("cat", "get", "view", "print"), ("memory show", "inspect")),
     **dict.fromkeys(("count", "status", "size", "du"), ("memory stats",)),
@@ -43,21 +43,24 @@ SYNONYMS: Mapping[str, tuple[str, ...]] = {
 
 
 def suggestions(
-    word: str, verbs: Iterable[str], memory_verbs: Iterable[str], group: str = ""
+    word: str, verbs: Iterable[str], groups: Mapping[str, Iterable[str]], group: str = ""
 ) -> tuple[str, ...]:
     """Verbs that somebody may have meant, as they stand after `aios`.
 
     Args:
         word: what was typed.
         verbs: the program's.
-        memory_verbs: those of `memory`.
+        groups: those of verbs that have verbs of their own.
         group: the verb whose subcommand it was to be; its own are preferred.
 
     Returns:
         What other tools call so, or begins so, or is written nearly so; at most three.
     """
     word = word.lower()
-    ours = {name: (f"memory {name}",) for name in memory_verbs} | {verb: (verb,) for verb in verbs}
+    ours: dict[str, tuple[str, ...]] = {verb: (verb,) for verb in verbs}
+    for owner, names in groups.items():
+        for name in names:
+            ours[name] = (*ours.get(name, ()), f"{owner} {name}")
     known = {**SYNONYMS, **ours}
     begun = [names for name, names in ours.items() if word and name.startswith(word)]
     # As rustc has it: one slip in three letters. Lengths that differ by more are no work.
@@ -65,7 +68,7 @@ def suggestions(
     slips = {name: edit_distance(word, name) for name in known if abs(len(name) - len(word)) <= allowed}
     nearest = min(slips.values(), default=allowed + 1)
     near = [known[name] for name, slip in slips.items() if slip == nearest <= allowed]
-    found = [known[word]] if word in known else begun or near
+    found = [known[word]] if word in known else begun + near
     flat = tuple(dict.fromkeys(itertools.chain.from_iterable(found)))
     within = tuple(name for name in flat if group and name.startswith(f"{group} "))
     return (within or flat)[:3]

@@ -46,8 +46,8 @@ class LoRAConfig:
         anchor: how much what the base says elsewhere counts, KL(base ‖ with card); 0 leaves it out.
         dropped_words: part of a question's words that are left out anew each time it is asked: what carries a
             fact to other wordings.
-        precision: of the products with the base's weights, "bfloat16" or "float32", which is the reference and
-            two to four times as slow where the CPU multiplies bfloat16.
+        precision: of the products with the base's weights: "bfloat16", or "float32", which is the reference
+            and slower where the CPU multiplies bfloat16.
         seed: of all that is drawn.
 
     Raises:
