@@ -72,6 +72,8 @@ def test_words_that_are_left_out_and_an_anchor(engine, tmp_path, monkeypatch):
     told = []
     settings = {"anchor": 0.01, "dropped_words": 0.1, "dropout": 0.02, "rank": 8}
     card = learn(engine, tmp_path, epochs=40, tell=told.append, **settings)
+    assert told[:12] == [{"anchor_texts": done, "of": 12} for done in range(1, 13)]
+    told = told[12:]
     assert told[0]["anchor"] == pytest.approx(0, abs=1e-6), "a card that changes nothing yet"
     assert told[-1]["anchor"] > 0
     assert card.description.metrics["loss"] < told[0]["loss"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -50,13 +51,20 @@ class AnchorTexts:
         self._texts, self._seed = texts, seed
 
     @classmethod
-    def of(cls, model: Path, folder: Path, seed: int) -> AnchorTexts:
+    def of(
+        cls,
+        model: Path,
+        folder: Path,
+        seed: int,
+        written: Callable[[int, int], object] = lambda _done, _texts: None,
+    ) -> AnchorTexts:
         """Those of a base, which are written once.
 
         Args:
             model: folder of the base.
             folder: where they are kept.
             seed: draws those of a step.
+            written: is told how many of how many the base has written.
         """
         base = Base.of_folder(model)
         path = folder / f"{base.weights_sha256[:16]}.npz"
@@ -64,7 +72,7 @@ class AnchorTexts:
             folder.mkdir(parents=True, exist_ok=True)
             # An engine of its own: whatever cards are in use elsewhere, these are the base's texts.
             with ArrowEngine(model) as engine:
-                texts = _write(engine)
+                texts = _write(engine, written)
             with replacing(path) as draft, draft.open("wb") as file:
                 np.savez(
                     file,
@@ -95,7 +103,7 @@ def _read(path: Path) -> list[Text]:
         ]
 
 
-def _write(engine: ArrowEngine) -> list[Text]:
+def _write(engine: ArrowEngine, written: Callable[[int, int], object]) -> list[Text]:
     """Texts of a base, the same whenever they are written on a machine."""
     head = _turn_head(engine)
 
@@ -114,7 +122,10 @@ def _write(engine: ArrowEngine) -> list[Text]:
 
     # Texts of several threads share their passes.
     with ThreadPoolExecutor(_THREADS) as pool:
-        texts = list(pool.map(write, range(_TEXTS)))
+        texts = []
+        for text in pool.map(write, range(_TEXTS)):
+            texts.append(text)
+            written(len(texts), _TEXTS)
     return [text for text in texts if len(text.ids) > text.learned + 1]
 
 

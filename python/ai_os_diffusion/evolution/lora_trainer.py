@@ -100,7 +100,8 @@ class LoRATrainer:
             qa_pairs: mappings with `q` and `a`, or `question` and `answer`; or `QAPair`.
             name: of the skill: what it is attached and detached as.
             epochs: how often each pair is asked.
-            tell: is told after every step `step`, `steps`, `epoch`, `loss`, `anchor`, `tokens`, `seconds`.
+            tell: is told after every step `step`, `steps`, `epoch`, `loss`, `anchor`, `tokens`, `seconds`;
+                before the first learning on a base, as it writes its own, `anchor_texts` and `of`.
             is_stopped: is asked after every step whether to break off.
 
         Returns:
@@ -134,7 +135,12 @@ class LoRATrainer:
         }
         state = LearningState(self.folder / f".{name}.learning", about)
         if self.config.anchor:
-            run.anchor = AnchorTexts.of(self._engine.folder, self.folder / ".anchor", self.config.seed)
+            run.anchor = AnchorTexts.of(
+                self._engine.folder,
+                self.folder / ".anchor",
+                self.config.seed,
+                lambda done, texts: tell({"anchor_texts": done, "of": texts}),
+            )
         run.take_up(state)
         saved = time.monotonic()
         while not run.is_done:

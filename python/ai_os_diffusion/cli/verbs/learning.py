@@ -84,7 +84,10 @@ def learn(
         with deferred() as stop, ProgressBar(unit="steps", quiet=quiet) as bar:
 
             def tell(line: dict[str, Any]) -> None:
-                bar("learning", line["step"], line["steps"], f"loss {line['loss']:.3f}")
+                if "anchor_texts" in line:
+                    bar("preparing", line["anchor_texts"], line["of"])
+                else:
+                    bar("learning", line["step"], line["steps"], f"loss {line['loss']:.3f}")
 
             try:
                 card = trainer.train_qa(
