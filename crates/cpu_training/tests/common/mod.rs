@@ -89,7 +89,9 @@ impl Case {
             }
             let mut values = random.vector(len, if is_norm { 0.3 } else { 0.25 });
             if is_norm {
-                values.iter_mut().for_each(|value| *value += 1.0);
+                for value in &mut values {
+                    *value += 1.0;
+                }
                 parameters.push(Parameter::new(
                     &spec.name,
                     spec.shape.clone(),
