@@ -96,14 +96,10 @@ impl Head<'_> {
         } = self.buffers;
         let layout = Blocks { vocab, rows };
         let logits = fit(logits, rows * vocab);
-        layout.logits(
-            self.pool,
-            self.precision,
-            self.weights,
-            spare,
-            states,
-            logits,
-        );
+        let mut score = |states: &[f32], out: &mut [f32]| {
+            layout.logits(self.pool, self.precision, self.weights, spare, states, out);
+        };
+        score(states, logits);
         if let Some(own) = self.own {
             let width = self.weights.inputs();
             let numbers = parameters[own.parameter].values.chunks_exact(width);
@@ -115,14 +111,7 @@ impl Head<'_> {
         }
         if let Wanted::States(states) = wanted {
             let targets = fit(targets, rows * vocab);
-            layout.logits(
-                self.pool,
-                self.precision,
-                self.weights,
-                spare,
-                states,
-                targets,
-            );
+            score(states, targets);
         }
         let found = layout.losses(self.pool, logits, &targets[..], wanted, weights);
         if let Some(gradient) = gradient {

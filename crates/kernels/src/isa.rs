@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::fmt;
 use std::sync::OnceLock;
+use std::thread::LocalKey;
 
 use crate::KernelError;
 
@@ -43,20 +44,29 @@ impl Isa {
     /// # Panics
     /// If this CPU lacks it.
     pub fn scope<R>(self, f: impl FnOnce() -> R) -> R {
-        struct Restore(Option<Isa>);
-        impl Drop for Restore {
-            fn drop(&mut self) {
-                FORCED.set(self.0);
-            }
-        }
         assert!(self <= detect(), "this CPU lacks {self}");
-        let _restore = Restore(FORCED.replace(Some(self)));
-        f()
+        forced(&FORCED, self, f)
     }
 }
 
 thread_local! {
     static FORCED: Cell<Option<Isa>> = const { Cell::new(None) };
+}
+
+/// Calls `f` while `cell` holds `value`; then it holds what it held before, even if `f` panics.
+pub(crate) fn forced<T: Copy + 'static, R>(
+    cell: &'static LocalKey<Cell<Option<T>>>,
+    value: T,
+    f: impl FnOnce() -> R,
+) -> R {
+    struct Restore<T: Copy + 'static>(&'static LocalKey<Cell<Option<T>>>, Option<T>);
+    impl<T: Copy> Drop for Restore<T> {
+        fn drop(&mut self) {
+            self.0.set(self.1);
+        }
+    }
+    let _restore = Restore(cell, cell.replace(Some(value)));
+    f()
 }
 
 /// The instruction set in use: `AIOS_ISA` when it names one this CPU has, else the widest.

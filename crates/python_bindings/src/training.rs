@@ -41,13 +41,18 @@ type State<'py> = (
     Bound<'py, PyArray1<f32>>,
 );
 
-/// A batch with what it is to write, as numbers of Rust.
-struct Asked {
+/// A batch, as numbers of Rust.
+struct Arrays {
     ids: Vec<u32>,
     positions: Vec<u32>,
     level: Vec<i32>,
     noisy: Vec<i32>,
     document: Vec<i32>,
+}
+
+/// A batch with what it is to write.
+struct Asked {
+    arrays: Arrays,
     weights: Vec<f32>,
     wanted: Wanted,
 }
@@ -60,6 +65,28 @@ enum Wanted {
 /// Numbers below zero become too large for any vocabulary or window, and are refused there.
 fn unsigned(values: &[i32]) -> Vec<u32> {
     values.iter().map(|&value| value as u32).collect()
+}
+
+impl Arrays {
+    fn new(batch: &PyBatch<'_>) -> PyResult<Self> {
+        Ok(Self {
+            ids: unsigned(batch.0.as_slice()?),
+            positions: unsigned(batch.1.as_slice()?),
+            level: batch.2.as_slice()?.to_vec(),
+            noisy: batch.3.as_slice()?.to_vec(),
+            document: batch.4.as_slice()?.to_vec(),
+        })
+    }
+
+    fn batch(&self) -> Batch<'_> {
+        Batch {
+            ids: &self.ids,
+            positions: &self.positions,
+            level: &self.level,
+            noisy: &self.noisy,
+            document: &self.document,
+        }
+    }
 }
 
 impl Asked {
@@ -79,24 +106,10 @@ impl Asked {
             }
         };
         Ok(Self {
-            ids: unsigned(batch.0.as_slice()?),
-            positions: unsigned(batch.1.as_slice()?),
-            level: batch.2.as_slice()?.to_vec(),
-            noisy: batch.3.as_slice()?.to_vec(),
-            document: batch.4.as_slice()?.to_vec(),
+            arrays: Arrays::new(batch)?,
             weights: weights.as_slice()?.to_vec(),
             wanted,
         })
-    }
-
-    fn batch(&self) -> Batch<'_> {
-        Batch {
-            ids: &self.ids,
-            positions: &self.positions,
-            level: &self.level,
-            noisy: &self.noisy,
-            document: &self.document,
-        }
     }
 
     fn goal(&self) -> Goal<'_> {
@@ -175,7 +188,7 @@ impl Trainer {
         let asked = Asked::new(&batch, &weights, labels.as_ref(), base.as_ref())?;
         py.detach(|| {
             self.lock()
-                .accumulate(asked.batch(), asked.goal(), first_row, seed)
+                .accumulate(asked.arrays.batch(), asked.goal(), first_row, seed)
         })
         .map_err(|fault| refuse(&fault))
     }
@@ -190,7 +203,7 @@ impl Trainer {
         base: Option<PyReadonlyArray2<'_, f32>>,
     ) -> PyResult<(f64, u64)> {
         let asked = Asked::new(&batch, &weights, labels.as_ref(), base.as_ref())?;
-        py.detach(|| self.lock().measure(asked.batch(), asked.goal()))
+        py.detach(|| self.lock().measure(asked.arrays.batch(), asked.goal()))
             .map_err(|fault| refuse(&fault))
     }
 
@@ -201,18 +214,9 @@ impl Trainer {
         rows: PyReadonlyArray1<'_, i64>,
     ) -> PyResult<Bound<'py, PyArray2<f32>>> {
         let rows: Vec<usize> = rows.as_slice()?.iter().map(|&row| row as usize).collect();
-        let (weights, labels) = (vec![0.0; batch.0.len()?], Vec::new());
-        let asked = Asked {
-            ids: unsigned(batch.0.as_slice()?),
-            positions: unsigned(batch.1.as_slice()?),
-            level: batch.2.as_slice()?.to_vec(),
-            noisy: batch.3.as_slice()?.to_vec(),
-            document: batch.4.as_slice()?.to_vec(),
-            weights,
-            wanted: Wanted::Labels(labels),
-        };
+        let arrays = Arrays::new(&batch)?;
         let states = py
-            .detach(|| self.lock().base_states(asked.batch(), &rows))
+            .detach(|| self.lock().base_states(arrays.batch(), &rows))
             .map_err(|fault| refuse(&fault))?;
         let array = Array2::from_shape_vec((rows.len(), self.width), states);
         let array = array.map_err(|error| TrainingError::new_err(error.to_string()))?;

@@ -24,6 +24,7 @@ from ai_os_diffusion.evolution.question_batches import QuestionBatches, in_parts
 from ai_os_diffusion.evolution.skills import skill_path
 from ai_os_diffusion.inference.arrow_engine import ArrowEngine
 from ai_os_diffusion.models.cards import Base, Card, CardDescription
+from ai_os_diffusion.models.cards.card import A, B
 from ai_os_diffusion.utils.errors import CardError, TrainingError
 from ai_os_diffusion.utils.logger import get_logger
 
@@ -280,6 +281,6 @@ def _begun(targets: list[Any], config: LoRAConfig) -> dict[str, NDArray[np.float
     for layer in targets:
         inputs, outputs = layer["inputs"], layer["outputs"]
         a = rng.standard_normal((config.rank, inputs), np.float32) / np.float32(math.sqrt(inputs))
-        found[f"{layer['name']}.lora_A.weight"] = a
-        found[f"{layer['name']}.lora_B.weight"] = np.zeros((outputs, config.rank), np.float32)
+        found[layer["name"] + A] = a
+        found[layer["name"] + B] = np.zeros((outputs, config.rank), np.float32)
     return found

@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::fmt;
 use std::sync::OnceLock;
 
+use crate::isa::forced;
 use crate::{Isa, isa};
 
 /// A unit that [`gemm_bf16`](crate::gemm_bf16) is written for.
@@ -55,15 +56,8 @@ impl Bf16Unit {
     /// # Panics
     /// If this CPU lacks it.
     pub fn scope<R>(self, f: impl FnOnce() -> R) -> R {
-        struct Restore(Option<Bf16Unit>);
-        impl Drop for Restore {
-            fn drop(&mut self) {
-                FORCED.set(self.0);
-            }
-        }
         assert!(self <= detect(), "this CPU lacks {self}");
-        let _restore = Restore(FORCED.replace(Some(self)));
-        f()
+        forced(&FORCED, self, f)
     }
 }
 
