@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import random
+import re
 import sys
 from pathlib import Path
 
@@ -24,8 +25,8 @@ PLACES = ("London", "Paris", "New York", "Old Harbour", "Green Valley", "Lake To
 def _recipe(monkeypatch):
     monkeypatch.syspath_prepend(str(RECIPE))
     yield
-    for name in ("examples", "notes", "open_data", "judging", "questions", "blend"):
-        sys.modules.pop(name, None)
+    for file in RECIPE.glob("*.py"):
+        sys.modules.pop(file.stem, None)
 
 
 @pytest.fixture(scope="module")
@@ -210,3 +211,61 @@ def test_questions_are_kept_where_the_other_card_answers_them_so(
     )
     writer._asking.close()
     writer._answering.close()
+
+
+@pytest.mark.parametrize(
+    ("question", "context", "answer", "asked_so"),
+    [
+        ("When was it opened?", "The hall was opened in 1931.", "1931", "Was it opened in 1931?"),
+        ("Where did she live?", "She lived near Oslo for years.", "Oslo", "Did she live near Oslo?"),
+        ("Who wrote it?", "Mary Miller wrote it.", "Mary Miller", "Did Mary Miller write it?"),
+        ("Who is the mayor?", "The mayor is Tom Reed.", "Tom Reed", "Is the mayor Tom Reed?"),
+        ("What did they sell?", "They sold maps.", "maps", "Did they sell maps?"),
+        ("How many doors are there?", "It has nine doors.", "nine", "Are there nine doors?"),
+        ("Why did he leave?", "He left since it rained.", "it rained", None),
+        ("When was it sold?", "1931 was the year of its sale.", "1931", None),
+    ],
+)
+def test_questions_for_values_are_asked_for_yes_or_no(data, question, context, answer, asked_so):
+    from verdicts import Verbs, asked
+
+    found = asked(question, context, context.index(answer), Verbs([]))
+    assert (found and found.of(answer)) == asked_so
+
+
+def test_years_and_counts_are_compared(data):
+    from verdicts import Asked
+
+    for seed in range(40):
+        opened, said = Asked("Was it opened", preposition="in").compared("1931", random.Random(seed))
+        word, other = re.fullmatch(r"Was it opened (after|before) (\d+)\?", opened).groups()
+        assert said == (int(other) < 1931 if word == "after" else int(other) > 1931)
+    assert Asked("Did they sell", " maps?").compared("nine", random.Random(0)) is None
+
+
+@pytest.mark.parametrize(
+    ("claim", "question"),
+    [
+        ("the man plays guitar", "Does the man play guitar?"),
+        ("she stopped at the river", "Did she stop at the river?"),
+        ("he carries water", "Does he carry water?"),
+        ("it was sold", "Was it sold?"),
+        ("the man who is tall", None),
+        ("two dogs", None),
+    ],
+)
+def test_claims_become_questions(data, claim, question):
+    from verdicts import Verbs
+
+    verbs = Verbs(2 * ["to play, to stop, to carry, it can play, it can stop, it can carry"])
+    assert verbs.question(claim) == question
+
+
+def test_a_reason_is_the_clause_that_says_it(data):
+    from verdicts import reason
+
+    text = "It rained. The hall, built by monks, was opened in 1931, and burned down later on. Nobody came."
+    begin = text.index("1931")
+    assert reason(text, begin, begin + 4, 100).startswith("The hall, built")
+    assert reason(text, begin, begin + 4, 30) == "was opened in 1931"
+    assert reason(text, begin, begin + 4, 5) == "1931"

@@ -10,44 +10,26 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from notes import FIELDS, Notes
-from open_data import SENTENCE_END, OpenData, sentences
+from notes import Filled, Notes
+from open_data import OpenData, sentences
+from passages import NOT_STATED, answer_of, ask, ask_back, crop, gap_in, join
+from yes_no import YesNo
 
 from ai_os_diffusion.training import Example, Piece
 from ai_os_diffusion.utils.errors import TrainingError
 
 MIXTURE = {
-    "grounded": 0.36,
-    "unanswerable": 0.06,
-    "cloze": 0.07,
-    "yes_no": 0.10,
+    "grounded": 0.34,
+    "unanswerable": 0.05,
+    "cloze": 0.06,
+    "yes_no": 0.15,
     "two_parts": 0.11,
-    "template": 0.11,
-    "task": 0.06,
-    "plain": 0.06,
-    "infill": 0.07,
+    "template": 0.13,
+    "task": 0.05,
+    "plain": 0.05,
+    "infill": 0.06,
 }
 """Share of the positions of a batch that each kind of example takes, where a recipe asks for nothing else."""
-
-NOT_STATED = "not stated"
-
-_CLAIM = re.compile(r"(.+?) (is|are|was|were|has|have|had|can|could|will|would|should|must) (.+)")
-"""A sentence that asks where its verb comes first."""
-
-_NAME_OR_NUMBER = re.compile(
-    r"\b(?:[A-Z][\w'-]+(?:\s+(?:of|the|and|de|von)?\s*[A-Z][\w'-]+)*"
-    r"|\d[\d,.]*(?:\s+(?:percent|million|billion|[a-z]+s))?)\b"
-)
-
-
-def ask(context: str, question: str) -> str:
-    """The prompt of a question about passages."""
-    return f"{context}\n\nQuestion: {question}\nAnswer:"
-
-
-def ask_back(context: str, answer: str) -> str:
-    """The prompt for a question about a passage that has an answer."""
-    return f"{context}\n\nAnswer: {answer}\nQuestion:"
 
 
 class Examples:
@@ -63,6 +45,7 @@ class Examples:
     def __init__(self, folder: str | Path, *, held_out: bool = False) -> None:
         self._data = OpenData(Path(os.path.expandvars(folder)), held_out=held_out)
         self._notes = Notes(itertools.islice(self._data.questions_of, 6000))
+        self._yes_no = YesNo(self._data)
 
     def draw(self, kind: str, rng: random.Random) -> Example:
         """An example of a kind, with the length of its blocks."""
@@ -80,18 +63,18 @@ class Examples:
         """A question and a passage that answers it, in three of ten cases among others."""
         source, row = self._data.draw(rng)
         among_others = rng.random() < 0.3
-        answer = _answer(rng, row)
-        passages = [_crop(rng, row, 700 if among_others else 1500)]
+        answer = answer_of(rng, row)
+        passages = [crop(rng, row, 700 if among_others else 1500)]
         if among_others:
             others = [self._data.other(rng, source, 700) for _ in range(rng.randint(1, 3))]
             passages += [other for other in others if answer.lower() not in other.lower()]
             rng.shuffle(passages)
-        return Example("grounded", ask(_join(rng, passages), row["question"]), (Piece(answer),))
+        return Example("grounded", ask(join(rng, passages), row["question"]), (Piece(answer),))
 
     def question(self, rng: random.Random) -> Example:
         """The question that belongs to an answer: for a card that asks, see `questions.py`."""
         _, row = self._data.draw(rng)
-        prompt = ask_back(_crop(rng, row, 1500), _answer(rng, row))
+        prompt = ask_back(crop(rng, row, 1500), answer_of(rng, row))
         return Example("question", prompt, (Piece(row["question"].strip()),), room=32)
 
     def unanswerable(self, rng: random.Random) -> Example:
@@ -110,7 +93,7 @@ class Examples:
         if rng.random() < 0.3:
             passages.append(self._data.other(rng, source, 500))
         passages = list(filter(is_silent, passages)) or [rng.choice(self._data.prose)[:600]]
-        return Example("unanswerable", ask(_join(rng, passages), row["question"]), (Piece(NOT_STATED),))
+        return Example("unanswerable", ask(join(rng, passages), row["question"]), (Piece(NOT_STATED),))
 
     def cloze(self, rng: random.Random) -> Example:
         """A gap in a sentence of a passage: grounded answers from text that nobody asked about."""
@@ -121,7 +104,7 @@ class Examples:
             begin = rng.randrange(max(1, len(parts) - 6))
             window = parts[begin : begin + rng.randint(3, 8)]
             sentence = rng.choice(window)
-            gap = _gap(rng, sentence)
+            gap = gap_in(rng, sentence)
             if gap is None or len(sentence) > 400:
                 continue
             answer = sentence[slice(*gap)].strip(" .,;:()\"'")
@@ -136,46 +119,7 @@ class Examples:
 
     def yes_no(self, rng: random.Random) -> Example:
         """Whether something is so, with the reason."""
-        if rng.random() < 0.6:
-            return self._claim(rng)
-        _, row = self._data.draw(rng)
-        answer, context = _answer(rng, row), _crop(rng, row, 1200)
-        others = [other for other in self._data.questions_of[row["context"]] if other is not row]
-        wrong = _answer(rng, rng.choice(others)) if others and rng.random() < 0.7 else None
-        if wrong is None:
-            found = [match.group() for match in _NAME_OR_NUMBER.finditer(context)]
-            wrong = rng.choice(found) if found else answer
-        alike = wrong.lower() in answer.lower() or answer.lower() in wrong.lower()
-        is_right = alike or rng.random() < 0.5
-        form = rng.choice(
-            ["{question} Is it {said}?", "Is {said} the answer to: {question}", "{question} {said}, right?"]
-        )
-        question = form.format(question=row["question"].strip(), said=answer if is_right else wrong)
-        written = Piece(f"{'Yes' if is_right else 'No'}: {answer}")
-        return Example("yes_no", ask(context, question), (written,), room=32)
-
-    def _claim(self, rng: random.Random) -> Example:
-        row = rng.choice(self._data.entailment)
-        notes = [
-            row["premise"],
-            *(other["premise"] for other in rng.sample(self._data.entailment, rng.randint(0, 4))),
-        ]
-        rng.shuffle(notes)
-        claim = row["hypothesis"].strip().rstrip(".")
-        asked = _CLAIM.fullmatch(claim)
-        if asked and rng.random() < 0.6:
-            who, verb, what = asked.groups()
-            question = f"{verb.capitalize()} {self._data.within(who)} {what}?"
-        else:
-            form = rng.choice(["Is it true that {}?", "Is this right: {}?", "{}. True or false?", "True? {}"])
-            question = form.format(self._data.within(claim) if form.startswith("Is") else claim)
-        reason = row["premise"].strip().rstrip(".")
-        answer = {"entail": f"Yes: {reason}", "contradict": f"No: {reason}", "neutral": NOT_STATED}[
-            row["label"]
-        ]
-        return Example(
-            "yes_no", ask(rng.choice(["\n", " ", "\n- "]).join(notes), question), (Piece(answer),), room=32
-        )
+        return self._yes_no.draw(rng)
 
     def two_parts(self, rng: random.Random) -> Example:
         """Two questions in one, answered from one passage or from two."""
@@ -189,11 +133,11 @@ class Examples:
                 second = rng.choice(self._data.by_source[source])
                 if not second["answers"] or second["context"] == first["context"]:
                     continue
-                passages = [_crop(rng, first, 700), _crop(rng, second, 700)]
+                passages = [crop(rng, first, 700), crop(rng, second, 700)]
                 if rng.random() < 0.3:
                     passages.append(self._data.other(rng, source, 400))
                 rng.shuffle(passages)
-            answers = [_answer(rng, first), _answer(rng, second)]
+            answers = [answer_of(rng, first), answer_of(rng, second)]
             if sum(map(len, answers)) > 120:
                 continue
             if len(passages) > 1 and rng.random() < 0.25:
@@ -205,7 +149,7 @@ class Examples:
             one, other = first["question"].strip(), second["question"].strip()
             if rng.random() < 0.5:
                 one, other = f"{one.rstrip('?')}, and", other[:1].lower() + other[1:]
-            prompt = ask(_join(rng, passages), f"{one} {other}")
+            prompt = ask(join(rng, passages), f"{one} {other}")
             return Example("two_parts", prompt, (Piece("; ".join(answers)),), room=32)
 
     # Forms, tasks and text.
@@ -213,17 +157,16 @@ class Examples:
     def template(self, rng: random.Random) -> Example:
         """A JSON object whose slots are filled from notes; a slot that they do not fill stays empty."""
         draw = rng.choices([self._asked, self._judged, lambda _: None], [0.4, 0.2, 0.4])[0]
-        notes, values = draw(rng) or self._notes.draw(
+        notes, fields = draw(rng) or self._notes.draw(
             rng, [row["premise"] for row in rng.sample(self._data.entailment, 2)]
         )
         pieces = [Piece("{", written=False)]
-        for index, (name, value) in enumerate(values):
-            is_list = name in FIELDS and FIELDS[name].is_list
-            before, behind = ('["', '"]') if is_list else ('"', '"')
-            opening = f"{', ' if index else ''}{json.dumps(name, ensure_ascii=False)}: {before}"
+        for index, field in enumerate(fields):
+            before, behind = ('["', '"]') if field.is_list else ('"', '"')
+            opening = f"{', ' if index else ''}{json.dumps(field.name, ensure_ascii=False)}: {before}"
             pieces += [
                 Piece(opening, written=False),
-                Piece(value),
+                Piece(field.value),
                 Piece(behind, written=False),
             ]
         pieces.append(Piece("}", written=False))
@@ -232,7 +175,7 @@ class Examples:
         )
         return Example("template", f"{notes}\n\n{asked}", tuple(pieces), room=rng.choice([8, 12, 12, 16]))
 
-    def _asked(self, rng: random.Random) -> tuple[str, list[tuple[str, str]]] | None:
+    def _asked(self, rng: random.Random) -> tuple[str, list[Filled]] | None:
         """Questions as the names of fields."""
         context = rng.choice(self._data.contexts)
         found = [row for row in self._data.questions_of[context] if len(row["answers"][0]["text"]) <= 60]
@@ -240,7 +183,7 @@ class Examples:
             return None
         chosen = rng.sample(found, min(len(found), rng.randint(2, 4)))
         fields = [
-            (row["question"].strip(), _answer(rng, row).replace('"', "'").replace("\\", "/"))
+            (row["question"].strip(), answer_of(rng, row).replace('"', "'").replace("\\", "/"))
             for row in chosen
         ]
         for _ in range(rng.choice([0, 0, 1, 1, 2])):
@@ -250,9 +193,11 @@ class Examples:
         if rng.random() < 0.7:
             fields = [(_name(rng, question), value) for question, value in fields]
         # One name for two values would ask for both in each.
-        return (context, fields) if len(dict(fields)) == len(fields) else None
+        if len(dict(fields)) < len(fields):
+            return None
+        return context, [Filled(*field) for field in fields]
 
-    def _judged(self, rng: random.Random) -> tuple[str, list[tuple[str, str]]]:
+    def _judged(self, rng: random.Random) -> tuple[str, list[Filled]]:
         """What notes say to be so, or not so, or nothing of."""
         rows = rng.sample(self._data.entailment, rng.randint(2, 5))
         fields = {
@@ -262,7 +207,9 @@ class Examples:
             for row in rows[: rng.randint(1, 3)]
         }
         rng.shuffle(rows)
-        return rng.choice(["\n", " ", "\n- "]).join(row["premise"] for row in rows), list(fields.items())
+        return rng.choice(["\n", " ", "\n- "]).join(row["premise"] for row in rows), [
+            Filled(*field) for field in fields.items()
+        ]
 
     def task(self, rng: random.Random) -> Example:
         """An instruction and its answer."""
@@ -307,52 +254,3 @@ def _name(rng: random.Random, text: str, most: int = 3) -> str:
     runs = [words[first : first + count] for first in range(len(words) - count + 1)]
     chosen = rng.choices(runs, [sum(map(len, run)) ** 2 for run in runs])[0]
     return rng.choice(["_", "_", " "]).join(chosen)
-
-
-def _answer(rng: random.Random, row: dict) -> str:
-    text = rng.choice(row["answers"])["text"].strip()
-    return text.rstrip(".,;") or text
-
-
-def _join(rng: random.Random, passages: list[str]) -> str:
-    if len(passages) > 1 and rng.random() < 0.35:
-        passages = [f"[{number}] {passage}" for number, passage in enumerate(passages, 1)]
-    return "\n\n".join(passages)
-
-
-def _crop(rng: random.Random, row: dict, most: int) -> str:
-    """The whole context, or sentences around its answer: about `most` characters at the most."""
-    context, answer = row["context"], row["answers"][0]
-    if len(context) <= most and rng.random() < 0.6:
-        return context
-    cuts = [0, *(match.end() for match in SENTENCE_END.finditer(context)), len(context)]
-    first = max(i for i, cut in enumerate(cuts[:-1]) if cut <= answer["start"])
-    last = next(
-        i for i, cut in enumerate(cuts) if cut >= min(len(context), answer["start"] + len(answer["text"]))
-    )
-    budget = rng.randint(min(300, most), most)
-    while True:
-        grown = [(first - 1, last)] * (first > 0) + [(first, last + 1)] * (last + 1 < len(cuts))
-        grown = [(a, b) for a, b in grown if cuts[b] - cuts[a] <= budget]
-        if not grown:
-            return context[cuts[first] : cuts[last]].strip()
-        first, last = rng.choice(grown)
-
-
-def span(rng: random.Random, sentence: str) -> str | None:
-    """Something in a sentence that a question could be about, where it has any."""
-    gap = _gap(rng, sentence)
-    answer = sentence[slice(*gap)].strip(" .,;:()\"'") if gap else ""
-    return answer if 2 <= len(answer) <= 80 else None
-
-
-def _gap(rng: random.Random, sentence: str) -> tuple[int, int] | None:
-    """Where a name, a number or one to four words stand."""
-    if rng.random() < 0.65:
-        found = [match.span() for match in _NAME_OR_NUMBER.finditer(sentence)]
-        return rng.choice(found) if found else None
-    words = [match.span() for match in re.finditer(r"\S+", sentence)]
-    if len(words) <= 8:
-        return None
-    first = rng.randrange(len(words) - 4)
-    return words[first][0], words[first + rng.randint(1, 4) - 1][1]

@@ -7,56 +7,21 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from fields import FIELDS, Field
+
 _MONTHS = "January February March April May June July August September October November December".split()
+
+_EMPTY = 0.3
+"""Share of the fields that the notes say nothing of."""
 
 
 @dataclass(frozen=True, slots=True)
-class Field:
-    """A field of a form: the kind of its value and sentences that say it."""
+class Filled:
+    """A field of a form, filled; what the notes do not say is empty."""
 
+    name: str
     value: str
-    sentences: tuple[str, ...]
     is_list: bool = False
-
-
-FIELDS = {
-    "name": Field(
-        "name", ("{} is the one to talk to.", "I met {} there.", "Booked by {}.", "Name: {}", "Signed, {}")
-    ),
-    "customer": Field(
-        "name", ("The order came from {}.", "{} ordered it.", "Customer: {}", "Bill it to {}.")
-    ),
-    "contact": Field("name", ("Ask for {}.", "{} will answer questions.", "Contact {} about it.")),
-    "author": Field("name", ("It was written by {}.", "{} wrote it.", "Author: {}")),
-    "place": Field("name", ("We meet at {}.", "It takes place in {}.", "Location: {}", "Come to {}.")),
-    "city": Field(
-        "name", ("They moved to {}.", "The office in {} handles it.", "City: {}", "She lives in {}.")
-    ),
-    "company": Field(
-        "name", ("{} made the offer.", "The supplier is {}.", "Company: {}", "He works for {}.")
-    ),
-    "date": Field("date", ("It is on {}.", "The meeting was moved to {}.", "Date: {}", "On {} we start.")),
-    "due": Field("date", ("It must be paid by {}.", "Due {}.", "The last day to pay is {}.")),
-    "birthday": Field("date", ("Born on {}.", "The birthday is {}.", "Her date of birth: {}")),
-    "deadline": Field(
-        "date", ("Everything has to be in by {}.", "The deadline is {}.", "No later than {}, please.")
-    ),
-    "time": Field("time", ("It starts at {}.", "Doors open at {}.", "At {} sharp.", "Time: {}")),
-    "amount": Field("amount", ("The bill came to {}.", "I paid {}.", "Amount: {}", "That makes {}.")),
-    "price": Field("amount", ("It costs {}.", "The price is {}.", "They ask {} for it.")),
-    "total": Field("amount", ("In total {}.", "Total: {}", "The sum is {}.")),
-    "cost": Field("amount", ("The repair cost {}.", "It will cost about {}.", "Costs: {}")),
-    "count": Field("count", ("There were {} of them.", "{} people came.", "Count: {}")),
-    "quantity": Field("count", ("Please send {} pieces.", "Quantity: {}", "We need {} of these.")),
-    "age": Field("count", ("He is {} years old.", "Age: {}", "At {}, she is the oldest.")),
-    "guests": Field("count", ("A table for {}.", "{} guests are expected.", "Party of {}.")),
-    "phone": Field("phone", ("Call {}.", "Phone: {}", "The number is {}.")),
-    "email": Field("email", ("Write to {}.", "Mail: {}", "The address is {}.")),
-    "code": Field(
-        "code", ("The reference is {}.", "Order number {}.", "Use code {} at the door.", "Ticket {}.")
-    ),
-    "items": Field("word", ("Bring {}.", "We need {}.", "Shopping: {}", "On the list: {}."), is_list=True),
-}
 
 
 class Notes:
@@ -72,52 +37,95 @@ class Notes:
             names.update(re.findall(r"(?<=[a-z,] )[A-Z][a-z]{2,}(?: [A-Z][a-z]{2,})+", text))
             words.update(re.findall(r"(?<=[a-z] )[a-z]{4,12}(?=[ ,.])", text))
         self._names, self._words = sorted(names), sorted(words)
-        self._values: dict[str, Callable[[random.Random], str]] = {
-            "name": lambda rng: rng.choice(self._names),
-            "word": lambda rng: rng.choice(self._words),
-            "date": _date,
-            "time": _time,
+        self._said: dict[str, Callable[[random.Random], tuple[str, str]]] = {
+            "name": lambda rng: _alike(self._name(rng)),
+            "word": lambda rng: _alike(" ".join(rng.choices(self._words, k=rng.choice([1, 1, 2])))),
+            "date": lambda rng: _alike(_date(rng)),
+            "time": lambda rng: _alike(_time(rng)),
             "amount": _amount,
-            "count": lambda rng: str(rng.randint(1, 120)),
-            "phone": lambda rng: f"{rng.randint(100, 999)}{rng.choice('- ')}{rng.randint(1000, 999999)}",
-            "email": self._email,
-            "code": lambda rng: "".join(
-                rng.choices("ABCDEFGHJKLMNPQRSTUVWXYZ0123456789", k=rng.randint(4, 8))
-            ),
-        }
+            "count": lambda rng: _alike(str(rng.randint(1, rng.choice([9, 120, 2000])))),
+            "phone": lambda rng: _alike(_phone(rng)),
+            "email": lambda rng: _alike(self._email(rng)),
+            "code": lambda rng: _alike(_code(rng)),
+        } | {unit: _measure(*spellings) for unit, spellings in _UNITS.items()}
 
-    def draw(self, rng: random.Random, others: list[str]) -> tuple[str, list[tuple[str, str]]]:
+    def draw(self, rng: random.Random, others: list[str]) -> tuple[str, list[Filled]]:
         """Notes as text, and the fields with their values; what the notes do not say is empty.
 
         Args:
             rng: source of randomness.
             others: sentences on other matters; in half of the cases they stand among the notes.
         """
-        asked = rng.sample(list(FIELDS), rng.randint(2, 6))
-        said, values = [], []
-        for name in asked:
-            items = [
-                self._values[FIELDS[name].value](rng)
-                for _ in range(rng.randint(1, 5) if FIELDS[name].is_list else 1)
-            ]
-            if rng.random() < 0.18:
-                values.append((name, ""))
+        drawn = rng.sample(FIELDS, rng.randint(2, 7) + 2)
+        asked, beside = drawn[:-2], drawn[-2 : -2 + rng.choice([0, 0, 1, 2])]
+        clauses, filled, taken = [], [], set()
+        for field in asked:
+            name = rng.choice(field.names)
+            if name in taken:
                 continue
-            text = " and ".join(filter(None, [", ".join(items[:-1]), items[-1]]))
-            said.append(rng.choice(FIELDS[name].sentences).format(text))
-            values.append((name, '", "'.join(items)))
+            taken.add(name)
+            if rng.random() < _EMPTY:
+                filled.append(Filled(name, "", field.is_list))
+                continue
+            clause, value = self._clause(rng, field)
+            clauses.append(clause)
+            filled.append(Filled(name, value, field.is_list))
         # What is said of other fields must not be taken for an answer.
-        beside = rng.sample([field for name, field in FIELDS.items() if name not in asked], rng.randint(0, 1))
-        said += [rng.choice(field.sentences).format(self._values[field.value](rng)) for field in beside]
+        clauses += [self._clause(rng, field)[0] for field in beside]
+        rng.shuffle(clauses)
+        said = _sentences(rng, clauses)
         if rng.random() < 0.5 or not said:
             said += others
-        rng.shuffle(said)
-        rng.shuffle(values)
-        return rng.choice([" ", "\n", "\n- "]).join(said), values
+            rng.shuffle(said)
+        rng.shuffle(filled)
+        return rng.choice([" ", "\n", "\n- "]).join(said), filled
+
+    def _clause(self, rng: random.Random, field: Field) -> tuple[str, str]:
+        """What notes say of a field, and the value that a form then has."""
+        if field.value == "truth":
+            is_so = rng.random() < 0.5
+            return rng.choice(field.clauses if is_so else field.denials), "true" if is_so else "false"
+        drawn = [self._said[field.value](rng) for _ in range(rng.randint(1, 5) if field.is_list else 1)]
+        said = [text for text, _ in drawn]
+        text = " and ".join(filter(None, [", ".join(said[:-1]), said[-1]]))
+        return rng.choice(field.clauses).format(text), '", "'.join(value for _, value in drawn)
+
+    def _name(self, rng: random.Random) -> str:
+        name = rng.choice(self._names)
+        return name if rng.random() < 0.6 else rng.choice(name.split())
 
     def _email(self, rng: random.Random) -> str:
         name = rng.choice(self._names).split()[-1].lower()
         return f"{name}@{rng.choice(self._words)}.{rng.choice(['com', 'org', 'net'])}"
+
+
+def _sentences(rng: random.Random, clauses: list[str]) -> list[str]:
+    """Clauses as sentences, some of which hold several."""
+    said, rest = [], list(clauses)
+    while rest:
+        count = rng.choice([1, 1, 1, 2, 3])
+        text = rng.choice([", ", ", ", " and ", "; "]).join(rest[:count])
+        said.append(text[:1].upper() + text[1:] + rng.choice([".", ".", ".", ""]))
+        rest = rest[count:]
+    return said
+
+
+def _alike(text: str) -> tuple[str, str]:
+    return text, text
+
+
+def _phone(rng: random.Random) -> str:
+    return (
+        f"{rng.choice(['0', '+', ''])}{rng.randint(100, 9999)}{rng.choice('- ')}{rng.randint(1000, 999999)}"
+    )
+
+
+def _code(rng: random.Random) -> str:
+    letters = "ABCDEFGHJKLMNPQRSTUVWXYZ"
+    if rng.random() < 0.5:
+        parts = rng.choices(letters, k=rng.randint(1, 3)), rng.choices("0123456789", k=rng.randint(1, 5))
+        return rng.choice(["", "", "-", " "]).join(map("".join, parts))
+    return "".join(rng.choices(letters + "0123456789", k=rng.randint(4, 8)))
 
 
 def _date(rng: random.Random) -> str:
@@ -141,7 +149,32 @@ def _time(rng: random.Random) -> str:
     )
 
 
-def _amount(rng: random.Random) -> str:
+def _amount(rng: random.Random) -> tuple[str, str]:
+    """As notes say it; most forms want the bare number."""
     number = rng.choice([rng.randint(1, 999), rng.randint(1000, 99999), round(rng.uniform(1, 300), 2)])
-    text = f"{number:,}" if rng.random() < 0.4 else str(number)
-    return rng.choice(["${}", "{} euros", "{} dollars", "£{}", "{} EUR", "€{}"]).format(text)
+    bare = f"{number:.2f}" if isinstance(number, float) or rng.random() < 0.15 else str(number)
+    text = f"{number:,}" if isinstance(number, int) and rng.random() < 0.3 else bare
+    said = rng.choice(["${}", "{} euros", "{} dollars", "£{}", "{} EUR", "€{}", "{}"]).format(text)
+    return said, rng.choice([bare, bare, bare, said])
+
+
+_UNITS = {
+    "kg": ("kg", " kg", " kilos"),
+    "cm": ("cm", " cm", " centimetres"),
+    "km": ("km", " km", " kilometres", " miles"),
+    "degrees": (" degrees", "°", "°C"),
+    "minutes": (" minutes", " min", " mins"),
+    "sqm": (" square metres", " m²", " sqm"),
+    "bar": (" bar",),
+    "percent": ("%", " %", " percent"),
+}
+"""Units, and how notes write them."""
+
+
+def _measure(*units: str) -> Callable[[random.Random], tuple[str, str]]:
+    def draw(rng: random.Random) -> tuple[str, str]:
+        bare = rng.choice([str(rng.randint(1, 400)), f"{rng.uniform(0.1, 99):.1f}"])
+        said = bare + rng.choice(units)
+        return said, rng.choice([bare, bare, bare, said])
+
+    return draw

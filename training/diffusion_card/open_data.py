@@ -53,6 +53,13 @@ def is_held_out(text: str) -> bool:
     return hashlib.blake2b(text.encode(), digest_size=1).digest()[0] % 40 == 0
 
 
+def _is_near(row: dict) -> bool:
+    """Whether a claim speaks of what its premise does: what another scene shows does not contradict."""
+    stems = [word[:4] for word in re.findall(r"\w{4,}", row["hypothesis"].lower())]
+    known = {word[:4] for word in re.findall(r"\w{4,}", row["premise"].lower())}
+    return 2 * sum(stem in known for stem in stems) >= len(stems)
+
+
 def sentences(text: str) -> list[str]:
     """Cut English text at its sentences' ends."""
     return [part.strip() for part in SENTENCE_END.split(text) if part.strip()]
@@ -103,6 +110,7 @@ class OpenData:
             if len(row["premise"]) <= 230
             and is_held_out(row["premise"]) == held_out
             and not row["source"].startswith(_LEFT_OUT_ENTAILMENT)
+            and (row["label"] != "contradict" or _is_near(row))
         ]
 
         self._words = {word for row in self.entailment for word in row["premise"].split() if word.islower()}

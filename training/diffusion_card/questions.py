@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from examples import ask_back, span
 from judging import token_f1
 from open_data import OpenData, is_held_out, sentences
+from passages import ask_back, span
 
 from ai_os_diffusion.inference import ArrowEngine
 from ai_os_diffusion.models.local_models import resolve_model
