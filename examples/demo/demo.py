@@ -155,7 +155,7 @@ def write_by_diffusion(runtime: Runtime) -> None:
     form = engine.diffuse(TO_FILL, template=FORM, memory_guided=True)
     print(f"\n? {TO_FILL}\n{form}")
     for text in (stream.diffusion, form):
-        tokens, seconds = len(text.tokens), text.timings.write_s
+        tokens, seconds = len(text.tokens), sum(text.timings)
         print(f"  {tokens} tokens in {text.steps} passes, {tokens / seconds:.0f} tokens a second")
 
 

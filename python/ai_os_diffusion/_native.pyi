@@ -282,13 +282,15 @@ class Session:
         allowed: Sequence[Sequence[tuple[int, Sequence[int]]]] | None = None,
         guidance: tuple[float, Sequence[Session], Sequence[NDArray[np.int32]]] | None = None,
         places: Sequence[tuple[NDArray[np.int32], int] | None] | None = None,
+        prefix: bool = False,
     ) -> list[_Predictions]:
         """As `predict`, of a block for each session, in one pass.
 
         Of block i, allowed[i] names for some of rows[i], by index, the only tokens that may be chosen. With
         guidance (s, others, blocks) logits are u + s (c - u), u those of blocks[i] behind others[i].
         places[i] are positions of the block's tokens, none for those behind what was read, and how many of
-        them, from the first on, stay behind it as they are in this pass.
+        them, from the first on, stay behind it as they are in this pass. With prefix those that stay see each
+        other and what was read, and not what follows them.
         """
 
     def push(self, id: int) -> None: ...

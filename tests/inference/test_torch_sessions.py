@@ -102,6 +102,36 @@ def test_blocks_are_predicted_as_natively(cores):
             np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-5)
 
 
+def test_a_prompt_is_read_with_its_block_as_before_it(cores):
+    prompts, block = [np.arange(70, dtype=np.int32), ids(9, 8, 7)], ids(1, 1, 30, 1)
+    found = []
+    for core in cores:
+        before, at_once = ([core.session(96) for _ in prompts] for _ in range(2))
+        type(before[0]).prefill_all(before, prompts, causal=False)
+        asked = {
+            "samplers": [_native.Sampler(), _native.Sampler()],
+            "top_k": 3,
+            "forbidden": [1],
+        }
+        rows = [np.array([0, 3])] * 2
+        found.append(type(before[0]).predict_all(before, [block, block], rows, **asked))
+        found.append(
+            type(before[0]).predict_all(
+                at_once,
+                [np.concatenate([prompt, block]) for prompt in prompts],
+                [rows[0] + len(prompt) for prompt in prompts],
+                places=[(ids(), len(prompt)) for prompt in prompts],
+                prefix=True,
+                **asked,
+            )
+        )
+        assert [len(session) for session in at_once] == [70, 3]
+    for other in found[1:]:
+        for mine, theirs in zip(found[0], other, strict=True):
+            for got, expected in zip(theirs[:5], mine[:5], strict=True):
+                np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-5)
+
+
 def test_blocks_of_several_texts_are_one_pass_and_as_natively(cores, monkeypatch):
     generator = np.random.default_rng(5)
     prompts = [generator.integers(2, 250, length, dtype=np.int32) for length in (3, 70, 20, 64, 41)]

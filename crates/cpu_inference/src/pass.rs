@@ -39,7 +39,7 @@ pub enum Segment {
         /// Each row sees itself and the rows before it; else all of them.
         causal: bool,
     },
-    /// The first positions of a cache, which stays as it is.
+    /// The first positions of a cache, and of what this pass appends to it.
     Frozen {
         /// Which cache.
         cache: usize,
@@ -293,10 +293,11 @@ impl Pass {
                     caches.len()
                 )));
             };
-            if len > found.len() {
+            let appended = self.appends().filter(|&(other, ..)| other == cache);
+            let end = found.len() + appended.map(|(_, rows, _)| rows.len()).sum::<usize>();
+            if len > end {
                 return Err(invalid(format!(
-                    "span {index} sees {len} positions of cache {cache}, which has {}",
-                    found.len()
+                    "span {index} sees {len} positions of cache {cache}, which has {end}"
                 )));
             }
         }

@@ -32,6 +32,8 @@ pub struct Block<'a> {
     pub positions: &'a [i32],
     /// Tokens from the first on whose keys and values, as they are in this pass, stay behind what was read.
     pub keep: usize,
+    /// Those that stay see each other and what was read, not what follows them.
+    pub is_prefix: bool,
     /// Rows to predict, ascending.
     pub wanted: &'a [usize],
     /// For some of the wanted rows, by index, all tokens that have part in the distribution.

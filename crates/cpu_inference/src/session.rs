@@ -173,6 +173,7 @@ impl Session {
             ids,
             positions: &[],
             keep: 0,
+            is_prefix: false,
             wanted,
             allowed: &[],
             sampler,
@@ -206,8 +207,12 @@ impl Session {
     /// Adds the tokens of a block to a pass, behind what was read, which is cache number `cache` of the pass.
     fn frame(&self, pass: &mut Pass, cache: usize, ids: &[i32], block: &Block<'_>) -> Range<usize> {
         let len = self.text.cache.len();
+        let prefix = if block.is_prefix { block.keep } else { 0 };
         let apart = [
-            Segment::Frozen { cache, len },
+            Segment::Frozen {
+                cache,
+                len: len + prefix,
+            },
             Segment::Own { causal: false },
         ];
         let behind = [Segment::Appended {
@@ -215,17 +220,27 @@ impl Session {
             causal: false,
             keep: true,
         }];
-        let segments: &[Segment] = if block.keep > 0 { &behind } else { &apart };
-        let rows = pass.span(ids.iter().map(|&id| id as u32), len, segments);
+        let parts: [(Range<usize>, &[Segment]); 2] = if block.keep > prefix {
+            [(0..0, &[]), (0..ids.len(), &behind)]
+        } else {
+            [(0..prefix, &behind), (prefix..ids.len(), &apart)]
+        };
+        let first = pass.rows();
+        for (rows, segments) in parts {
+            if !rows.is_empty() {
+                let position = len + rows.start;
+                pass.span(ids[rows].iter().map(|&id| id as u32), position, segments);
+                if let Some(adapter) = &self.text.adapter {
+                    pass.adapt(adapter);
+                }
+            }
+        }
         let positions = block.positions.iter();
         pass.place(
-            rows.start,
+            first,
             positions.map(|&at| u32::try_from(at).unwrap_or(u32::MAX)),
         );
-        if let Some(adapter) = &self.text.adapter {
-            pass.adapt(adapter);
-        }
-        rows
+        first..pass.rows()
     }
 
     /// Keeps the first `count` tokens of a block that a pass appended; the text had `before` positions.
@@ -395,6 +410,11 @@ pub fn predict_all<'s>(
     let texts = sessions.iter().chain(&*others);
     for (cache, (session, ids)) in texts.zip(ids.iter().chain(other_ids)).enumerate() {
         session.check(ids)?;
+        if ids.is_empty() {
+            return Err(InferenceError::Pass {
+                detail: format!("block {cache} has no rows"),
+            });
+        }
         let block = &blocks[cache % blocks.len()];
         let placed = block.positions.is_empty() || block.positions.len() == ids.len();
         if !placed || block.keep > ids.len() {

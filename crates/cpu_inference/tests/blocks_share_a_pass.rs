@@ -44,6 +44,7 @@ fn block<'a>(
         ids,
         positions: &[],
         keep: 0,
+        is_prefix: false,
         wanted,
         allowed,
         sampler,
@@ -183,6 +184,51 @@ fn what_lies_around_a_block_stays_as_it_was() {
     }
     assert!(ask(&mut text, &turned[70..], &[-1; 20], 0, &inner).is_err());
     assert_eq!(text.tokens().len(), 70);
+}
+
+/// What is read in the pass of its block gives what it gives when it is read before, to the bit.
+#[test]
+fn a_prompt_is_read_in_the_pass_of_its_block() {
+    let model = Arc::new(tiny("llama", 2));
+    let texts = [(90, 16), (1, 32), (130, 5)];
+    let blocks: Vec<Vec<i32>> = texts.iter().map(|one| ids(one.1, 7)).collect();
+    let wanted: Vec<Vec<usize>> = texts.iter().map(|one| (0..one.1).collect()).collect();
+    let mut sessions: Vec<Session> = texts.iter().map(|one| session(&model, one.0)).collect();
+    let predict = |session: &mut Session, i: usize| {
+        session
+            .predict(&blocks[i], &wanted[i], &ALL, &mut Sampler::greedy())
+            .unwrap()
+    };
+    let before: Vec<Predictions> = (0..3).map(|i| predict(&mut sessions[i], i)).collect();
+    let whole: Vec<Vec<i32>> = (0..3)
+        .map(|i| [ids(texts[i].0, texts[i].0 as u64), blocks[i].clone()].concat())
+        .collect();
+    let rows: Vec<Vec<usize>> = texts
+        .iter()
+        .map(|one| (one.0..one.0 + one.1).collect())
+        .collect();
+    let mut samplers: Vec<Sampler> = (0..3).map(|_| Sampler::greedy()).collect();
+    let mut asked: Vec<Block<'_>> = samplers
+        .iter_mut()
+        .enumerate()
+        .map(|(i, sampler)| Block {
+            keep: texts[i].0,
+            is_prefix: true,
+            ..block(&whole[i], &rows[i], &[], sampler)
+        })
+        .collect();
+    let mut fresh: Vec<Session> = (0..3)
+        .map(|_| Session::new(Arc::clone(&model), 200, CachePrecision::F32).unwrap())
+        .collect();
+    let mut borrowed: Vec<&mut Session> = fresh.iter_mut().collect();
+    assert_eq!(
+        predict_all(&mut borrowed, &mut asked, &ALL, None).unwrap(),
+        before
+    );
+    for (i, session) in fresh.iter_mut().enumerate() {
+        assert_eq!(session.tokens().len(), texts[i].0);
+        assert_eq!(predict(session, i), before[i]);
+    }
 }
 
 #[test]

@@ -100,11 +100,11 @@ class Denoiser(Protocol):
     window: int
 
     def read(self, asked: Sequence[Reading]) -> list[Any]:
-        """Read the prompts of several texts, in one pass where that is possible; a `DenoisingText` each."""
+        """Take the prompts of several texts, a `DenoisingText` each; read with their blocks at the latest."""
         ...
 
     def append(self, texts: Sequence[Any], blocks: Sequence[NDArray[np.int32]]) -> None:
-        """Read a finished block behind each text; its tokens see it and each other."""
+        """Take a finished block behind each text, whose tokens see it and each other; read as prompts are."""
         ...
 
     def predict(self, asked: Sequence[Ask]) -> list[Predictions]:

@@ -87,8 +87,8 @@ class Written:
         steps: how often a sampler was told something.
         passes: forward passes of blocks.
         is_ended: whether an end token ended it.
-        read_s: seconds for reading the prompt. write_s: seconds for writing; those of passes that several
-            texts shared count for each.
+        read_s: seconds until the first pass has predicted: a denoiser may read the prompt in it.
+        write_s: seconds for the rest. Those of passes that several texts shared count for each.
     """
 
     canvases: list[Canvas] = field(default_factory=list)
@@ -244,7 +244,10 @@ class _Text:
         canvas.begin_pass()
         self.written.steps += 1
         self.written.passes += not found.is_known
-        self.written.write_s += seconds
+        if self.written.steps == 1:
+            self.written.read_s += seconds
+        else:
+            self.written.write_s += seconds
         ended = False
         try:
             self._rows = self._sampler.send(found)

@@ -66,6 +66,8 @@ class GenerationSession(Protocol):
         forbidden: Sequence[int] | None = None,
         allowed: Sequence[Sequence[tuple[int, Sequence[int]]]] | None = None,
         guidance: tuple[float, Sequence[Any], Sequence[NDArray[np.int32]]] | None = None,
+        places: Sequence[tuple[NDArray[np.int32], int] | None] | None = None,
+        prefix: bool = False,
     ) -> Sequence[_native._Predictions]:
         """As `predict`, of a block for each session; see `_native.Session.predict_all`."""
         ...

@@ -236,7 +236,7 @@ impl Session {
     }
 
     #[staticmethod]
-    #[pyo3(signature = (sessions, ids, rows, samplers, *, top_k=0, forbidden=None, allowed=None, guidance=None, places=None))]
+    #[pyo3(signature = (sessions, ids, rows, samplers, *, top_k=0, forbidden=None, allowed=None, guidance=None, places=None, prefix=false))]
     #[allow(clippy::too_many_arguments)] // What Python passes, by name.
     fn predict_all<'py>(
         py: Python<'py>,
@@ -249,6 +249,7 @@ impl Session {
         allowed: Option<Vec<Allowed>>,
         guidance: Option<(f32, Vec<Bound<'py, Session>>, Vec<Ids<'py>>)>,
         places: Option<Vec<Option<(Ids<'py>, usize)>>>,
+        prefix: bool,
     ) -> PyResult<Vec<Predictions<'py>>> {
         let count = ids.len();
         let allowed = allowed.unwrap_or_else(|| vec![Vec::new(); count]);
@@ -298,6 +299,7 @@ impl Session {
                     ids,
                     positions,
                     keep,
+                    is_prefix: prefix,
                     wanted,
                     allowed,
                     sampler: &mut sampler.inner,

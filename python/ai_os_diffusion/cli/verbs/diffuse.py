@@ -154,7 +154,7 @@ def diffuse(
         note(f"from {where_text(hit.source, hit.line)}", quiet=quiet)
     doubt = "" if written.uncertainty is None else f", sure to {1 - written.uncertainty:.0%}"
     passes = "one pass" if written.steps == 1 else f"{written.steps} passes"
-    note(f"{passes} in {written.timings.write_s * 1000:.0f} ms{doubt}", quiet=quiet)
+    note(f"{passes} in {sum(written.timings) * 1000:.0f} ms{doubt}", quiet=quiet)
 
 
 def _prompt(words: list[str] | None) -> str | None:

@@ -20,12 +20,12 @@ class DiffusionTimings(Timings):
 
     @property
     def read_s(self) -> float:
-        """Reading the prompt."""
+        """Until the first pass has predicted; it may be the one that reads the prompt."""
         return self.prefill_s
 
     @property
     def write_s(self) -> float:
-        """Writing."""
+        """The passes behind it."""
         return self.decode_s
 
 

@@ -90,13 +90,25 @@ class SessionDenoiser:
             return
         is_causal, sessions = self._settings.attention == "causal", [text.session for text in texts]
         if not self._settings.shift:
-            type(sessions[0]).prefill_all(sessions, list(parts), causal=is_causal)
+            self._read_or_wait(texts, parts, is_causal)
             return
         if is_causal:
             # The last sees all others in any case: the pass that predicts reads it.
             type(sessions[0]).prefill_all(sessions, [part[:-1] for part in parts], causal=True)
             parts = [part[-1:] for part in parts]
         self._read_and_predict(texts, parts)
+
+    def _read_or_wait(self, texts: Sequence[_Text], parts: Sequence[Ids], is_causal: bool) -> None:
+        """Read a part behind each text: where it sees itself, in the pass that predicts what follows."""
+        now = [(text, text.unread) for text in texts if len(text.unread)]
+        for text, part in zip(texts, parts, strict=True):
+            waits = not is_causal and not text.is_guided
+            text.unread = part if waits else part[:0]
+            if not waits:
+                now.append((text, part))
+        if now:
+            sessions = [text.session for text, _ in now]
+            type(sessions[0]).prefill_all(sessions, [part for _, part in now], causal=is_causal)
 
     def _read_and_predict(self, texts: Sequence[_Text], parts: Sequence[Ids]) -> None:
         """Read a part behind each text, and predict the token behind it from its last state."""
@@ -123,6 +135,8 @@ class SessionDenoiser:
                     "read, cannot be guided"
                 )
             text.other = self._text(len(reading.unguided) + reading.room, _native.Sampler(), 0)
+            # The prompts differ in length, and the blocks behind them go through a pass together.
+            text.is_guided = text.other.is_guided = True
         return text
 
     def _text(self, room: int, sampler: _native.Sampler, top_k: int) -> _Text:
@@ -154,8 +168,10 @@ class SessionDenoiser:
             allowed=[frame.allowed for frame in frames],
             guidance=(self._scale, others, [frame.other_ids for frame in frames]) if is_guided else None,
             places=[(frame.layout.positions, frame.layout.keep) for frame in frames],
+            prefix=self._settings.attention != "full",
         )
         for frame, one in zip(frames, found, strict=True):
+            frame.text.unread = frame.text.unread[:0]
             frame.found = _predictions(one, frame.text.top_k)
 
 
@@ -189,6 +205,8 @@ class _Text:
         session: keeps keys; where all sees all those that stay while a block is written.
         ids: int32[n], the prompt and finished blocks.
         other: the same text without what its prompt tells.
+        is_guided: there is such another, or it is one.
+        unread: int32[m], the last of `ids`, if they are to be read in the pass that predicts what follows.
         before: of the first position of the next block, where the state that predicts it is no part of its
         passes.
         is_fresh: no pass of the block was computed yet.
@@ -206,6 +224,8 @@ class _Text:
         self.session = session
         self.ids = np.zeros(0, np.int32)
         self.other: _Text | None = None
+        self.is_guided = False
+        self.unread = self.ids
         self.before: Predictions | None = None
         self.is_fresh = True
 
@@ -215,7 +235,8 @@ class _Text:
     def layout(self, block: Ids) -> _Layout:
         """What a pass over a block reads: all that is not kept of what the block sees."""
         if self.settings.attention != "full":
-            return _Layout([block], 0, None)
+            unread = len(self.unread)
+            return _Layout([self.unread, block], unread, None, keep=unread)
         done, end = len(self), len(self) + len(block)
         behind = np.full(self.room - end, self.settings.mask_id, np.int32)
         cache, border = self.settings.cache, done - 1 if done else None

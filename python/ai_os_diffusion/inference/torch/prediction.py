@@ -36,6 +36,7 @@ def predict_all(
     allowed: Sequence[Allowed] | None = None,
     guidance: tuple[float, Sequence[TorchSession], Sequence[Ids]] | None = None,
     places: Sequence[tuple[Ids, int] | None] | None = None,
+    prefix: bool = False,
     logits: bool = False,
 ) -> list[Predictions]:
     """Predict rows of a block behind each session, in as few passes as they fit in.
@@ -69,6 +70,8 @@ def predict_all(
     if any(session.texts is not texts for session in everyone):
         raise ShapeError("pass: expected sessions of one model")
     before = [len(session) for session in everyone]
+    if prefix:
+        _read_prefixes(asked)
     with texts.device.running(f"blocks of {sum(map(len, ids))} tokens"):
         found = _logits_of(texts, asked)
         scores = torch.cat(found[:count])
@@ -130,6 +133,21 @@ class _Asked:
                 f"positions up to {self.positions.max()} do not fit the model's window of {window}; shorten "
                 "the text"
             )
+
+
+def _read_prefixes(asked: Sequence[_Asked]) -> None:
+    """Read the tokens that stay, which do not see what follows them, in a pass of their own."""
+    waiting = [one for one in asked if one.keep]
+    type(asked[0].session).prefill_all(
+        [one.session for one in waiting], [one.ids[: one.keep] for one in waiting], causal=False
+    )
+    for one in waiting:
+        if one.rows and one.rows[0] < one.keep:
+            raise ShapeError(
+                f"pass: rows {one.rows} begin within the {one.keep} tokens that are read before them"
+            )
+        one.ids, one.positions = one.ids[one.keep :], one.positions[one.keep :]
+        one.rows, one.keep = [row - one.keep for row in one.rows], 0
 
 
 def _logits_of(texts: Texts, asked: Sequence[_Asked]) -> list[Tensor]:
