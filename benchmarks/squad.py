@@ -22,15 +22,20 @@ class Question:
     article: str
 
 
+def paragraphs(data: Path) -> list[dict[str, str]]:
+    """All of them: `id`, `title`, `text`."""
+    with gzip.open(data / "squad_dev_a" / "corpus.jsonl.gz", "rt", encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines]
+
+
 def questions(data: Path) -> list[Question]:
     """All of them, in the order of the file."""
-    with gzip.open(data / "squad_dev_a" / "corpus.jsonl.gz", "rt", encoding="utf-8") as lines:
-        paragraphs = {row["id"]: row for row in map(json.loads, lines)}
+    found_by = {row["id"]: row for row in paragraphs(data)}
     with gzip.open(data / "squad_dev_a" / "questions.jsonl.gz", "rt", encoding="utf-8") as lines:
         return [
             Question(row["question"], found["text"], tuple(row["answers"]), found["title"])
             for row in map(json.loads, lines)
-            if (found := paragraphs[row["paragraph_id"]])
+            if (found := found_by[row["paragraph_id"]])
         ]
 
 

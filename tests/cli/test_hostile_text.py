@@ -66,7 +66,9 @@ def hostile_skill(folder, base):
     folder.mkdir()
     own = Base.of_folder(base)
     own = Base(f"base{PAYLOAD}", own.architecture, own.weights_sha256)
-    about = CardDescription("facts", "skill", own, 0, 1.0, metrics={"pairs": PAYLOAD, PAYLOAD: 1})
+    about = CardDescription(
+        "facts", "skill", own, 0, 1.0, config={"examples": [PAYLOAD]}, metrics={"pairs": PAYLOAD, PAYLOAD: 1}
+    )
     norm = np.random.default_rng(3).normal(size=32).astype(np.float32)
     Card.write(folder / "facts.parquet", about, [("model.norm.weight", norm)])
     (folder / f"no{NAME}.parquet").write_bytes(b"PAR1")
@@ -180,7 +182,8 @@ def commands(folder, encoder):
             ["skills"],
             ["skills", "show", "facts"],
             ["skills", "show", PAYLOAD],
-            ["skills", "ask", "facts", PAYLOAD],
+            ["skills", "ask", PAYLOAD],
+            ["skills", "ask", "--skill", "facts", PAYLOAD],
             ["skills", "rm", "facts"],
             ["skills", "rm", f"no{NAME}"],
             ["skills", f"no{PAYLOAD}"],

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from types import SimpleNamespace
+
 import pytest
 
 from ai_os_diffusion.answers.answer import Answer
 from ai_os_diffusion.answers.recall import RecallResult
+from ai_os_diffusion.evolution import Route
 from ai_os_diffusion.runtime.conversation import Conversation, Reply
 from ai_os_diffusion.utils.errors import InferenceError, ModelNotFoundError
 
@@ -23,9 +27,16 @@ class EchoRuntime:
 
     def __init__(self, *, has_store=False, window=1000, remembers=()):
         self.has_store, self.window, self.remembers = has_store, window, remembers
-        self.seen = []
+        self.seen, self.skills, self.routes, self.skill = [], [], {}, None
+
+    @contextmanager
+    def using_skill(self, question):
+        self.skill = self.routes.get(question)
+        yield self.skill
+        self.skill = None
 
     def generate(self, messages, **settings):
+        self.skills.append(self.skill and self.skill.skill)
         self.seen.append(([turn["content"] for turn in messages], settings))
         if sum(len(turn["content"]) for turn in messages) > self.window:
             raise InferenceError("too long")
@@ -55,6 +66,17 @@ def test_the_model_hears_the_turns_before():
         assert (reply.answer, reply.declined) == (None, False)
         assert reply.to_dict()["origin"] == "not from your documents"
     assert runtime.seen[-1] == (["one", "re: one", "two"], {"max_tokens": 7, "temperature": 0.5})
+
+
+def test_the_model_uses_the_skill_that_a_message_belongs_to():
+    runtime = EchoRuntime()
+    boats = SimpleNamespace(name="boats")
+    runtime.routes = {"how deep?": Route(boats, 0.9, 0.5, "deep?"), "hello": Route(None, 0.1, 0.5, "deep?")}
+    conversation = Conversation(runtime)
+    replies = [said(conversation, message) for message in ("how deep?", "hello", "and you?")]
+    assert [reply.skill for reply in replies] == ["boats", None, None]
+    assert [reply.to_dict()["skill"] for reply in replies] == ["boats", None, None]
+    assert runtime.skills == [boats, None, None]
 
 
 def test_old_turns_are_forgotten():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ai_os_diffusion.evolution.lora_config import LoRAConfig
 from ai_os_diffusion.evolution.lora_trainer import LoRATrainer
 from ai_os_diffusion.evolution.qa_pairs import QAPair, QAPairs
+from ai_os_diffusion.evolution.skill_router import Route, SkillRouter
 from ai_os_diffusion.evolution.skill_test import SkillTest
 from ai_os_diffusion.evolution.skills import find_skill, list_skills, remove_skill
 from ai_os_diffusion.models.cards import Card as LoRACard
@@ -15,6 +16,8 @@ __all__ = [
     "LoRATrainer",
     "QAPair",
     "QAPairs",
+    "Route",
+    "SkillRouter",
     "SkillTest",
     "find_skill",
     "list_skills",

@@ -163,7 +163,11 @@ class LoRATrainer:
             base=Base.of_folder(self._engine.folder),
             rank=self.config.rank,
             scaling=self.config.scaling,
-            config={"objective": "causal", **self.config.to_dict()},
+            config={
+                "objective": "causal",
+                **self.config.to_dict(),
+                "examples": pairs.examples(self.config.seed),
+            },
             metrics={"pairs": len(pairs), "steps": run.steps, "loss": run.recent_loss},
             data_sha256=pairs.digest,
             created_at=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),

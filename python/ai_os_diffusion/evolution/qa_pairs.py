@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import random
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,9 @@ from typing import Any
 from ai_os_diffusion.utils.errors import TrainingError
 
 __all__ = ["QAPair", "QAPairs"]
+
+MOST_EXAMPLES = 1000
+"""What a card tells of its questions: a question is nearest to some of them, whatever their number."""
 
 _QUESTION, _ANSWER = ("q", "question"), ("a", "answer")
 
@@ -84,6 +88,13 @@ class QAPairs:
         """The sha256 of the pairs."""
         text = json.dumps([[pair.question, pair.answer] for pair in self.pairs], ensure_ascii=True)
         return hashlib.sha256(text.encode()).hexdigest()
+
+    def examples(self, seed: int) -> list[str]:
+        """Questions that tell what the pairs are about, at most `MOST_EXAMPLES`, drawn by a seed."""
+        questions = list(dict.fromkeys(pair.question for pair in self.pairs))
+        if len(questions) > MOST_EXAMPLES:
+            questions = random.Random(seed).sample(questions, MOST_EXAMPLES)  # noqa: S311  # no secret
+        return questions
 
     def __len__(self) -> int:
         return len(self.pairs)

@@ -31,11 +31,13 @@ class Reply:
         question: the message.
         text: what was said; "" when memory was asked and holds nothing that fits.
         answer: from memory; None when memory was not asked, so that the text is the model's own.
+        skill: that the model used, by its name.
     """
 
     question: str
     text: str
     answer: Answer | None
+    skill: str | None = None
 
     @property
     def declined(self) -> bool:
@@ -51,6 +53,7 @@ class Reply:
             "answer": self.text,
             "from_memory": False,
             "origin": NOT_FROM_DOCUMENTS,
+            "skill": self.skill,
         }
 
 
@@ -58,7 +61,8 @@ class Conversation:
     """Messages and what is said to them.
 
     Where memory is asked, it alone answers: what it cannot answer is declined, never left to the model.
-    Without memory the model speaks of itself, of the latest turns too, and its replies say so.
+    Without memory the model speaks of itself, of the latest turns too, and its replies say so; with the skill
+    that a message belongs to, where one was learned.
 
     Attributes:
         from_memory: whether memory is asked; it is not where there is no store.
@@ -99,12 +103,14 @@ class Conversation:
                 yield Reply(message, event.text, event) if isinstance(event, Answer) else event
             return
         turn: Message = {"role": "user", "content": message}
-        stream = self._begin(turn)
+        with self._runtime.using_skill(message) as route:
+            stream = self._begin(turn)
+        skill = route.skill.name if route is not None and route.skill is not None else None
         yield from stream
         text = str(stream.generation).strip()
         self._history += [turn, {"role": "assistant", "content": text}]
         del self._history[: -2 * _MAX_TURNS]
-        yield Reply(message, text, None)
+        yield Reply(message, text, None, skill)
 
     def _begin(self, turn: Message) -> GenerationStream:
         """Begin a reply; where all turns do not fit the window, the oldest are left behind."""

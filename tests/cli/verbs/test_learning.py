@@ -26,8 +26,12 @@ def test_a_skill_from_a_file_to_its_removal(aios, aios_json, learned):
     assert "facts" in aios("skills").stdout
     assert aios_json("skills", "show", "facts")["path"] == found["path"]
     assert "rank" in aios("skills", "show", "facts").stdout
-    said = aios_json("skills", "ask", "facts", "Who", "wrote", "it?")
-    assert said["question"] == "Who wrote it?"
+    said = aios_json("skills", "ask", "--skill", "facts", "Who", "wrote", "it?")
+    assert (said["question"], said["skill"]) == ("Who wrote it?", "facts")
+    routed = aios_json("skills", "ask", "Who wrote it?")
+    assert (routed["example"], routed["similarity"]) == ("Who wrote it?", pytest.approx(1, abs=1e-3))
+    assert routed["skill"] == ("facts" if routed["similarity"] >= routed["threshold"] else None)
+    assert "nearest to 'Who wrote it?'" in aios("skills", "ask", "Who wrote it?").stderr
     assert aios_json("learn", learned, "--name", "facts", code=1, error=True)["message"]
     assert aios_json("skills", "rm", "facts", "--dry-run")["size_bytes"] == found["size_bytes"]
     assert aios_json("skills", "rm", "facts", "--yes")["removed"] == ["facts"]
@@ -46,7 +50,7 @@ def test_the_table_of_before_and_after(aios, learned):
 def test_what_is_not_there_is_named(aios_json, tiny_models, tmp_path):
     assert "none.jsonl" in aios_json("learn", tmp_path / "none.jsonl", code=1, error=True)["message"]
     assert "learned are: none" in aios_json("skills", "show", "x", code=3, error=True)["message"]
-    assert aios_json("skills", "ask", "x", "Who?", code=3, error=True)["message"]
+    assert aios_json("skills", "ask", "--skill", "x", "Who?", code=3, error=True)["message"]
     assert aios_json("skills", "rm", "x", "--yes", code=3, error=True)["message"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,6 +25,7 @@ from ai_os_diffusion.cli.terminal.output import (
 from ai_os_diffusion.cli.terminal.progress import ProgressBar
 
 if TYPE_CHECKING:
+    from ai_os_diffusion.contracts import Message
     from ai_os_diffusion.evolution import LoRACard, SkillTest
 
 __all__ = ["app"]
@@ -160,25 +162,49 @@ def show(ctx: typer.Context, name: SkillName, as_json: Json = False) -> None:
 @skills.command()
 def ask(
     ctx: typer.Context,
-    name: SkillName,
     question: Question,
+    name: Annotated[
+        str | None,
+        typer.Option("--skill", parser=values.name, help="A skill; else the one it belongs to, if any."),
+    ] = None,
     model: Model = None,
     max_tokens: Annotated[int, typer.Option("--max-tokens", min=1, max=4096, help="Length at most.")] = 64,
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Ask the model with a skill, without memory."""
-    from ai_os_diffusion.evolution import find_skill
-    from ai_os_diffusion.inference import ArrowEngine
+    """Ask the model with the skill that a question belongs to, without memory."""
+    from ai_os_diffusion.evolution import Route, find_skill
+    from ai_os_diffusion.runtime import open_runtime
 
     settings: Settings = ctx.obj
-    card = find_skill(name, settings.config().skills_dir)
-    text = question_text(question)
-    with ArrowEngine(_folder(settings, model)) as engine, engine.using(card):
-        said = engine.generate(messages=[{"role": "user", "content": text}], max_tokens=max_tokens)
+    config = settings.config()
+    card = None if name is None else find_skill(name, config.skills_dir)
+    text, said = question_text(question), ""
+    if model is not None:
+        config = replace(config, model=replace(config.model, decoder=model))
+    with open_runtime(config) as runtime:
+        chosen = runtime.using_skill(text) if card is None else runtime.decoder.using(card)
+        with chosen as found:
+            turn: Message = {"role": "user", "content": text}
+            said = str(runtime.decoder.generate(messages=[turn], max_tokens=max_tokens)).strip()
+    route = found if isinstance(found, Route) else Route(card, 1.0, 0.0, "")
+    used = None if route.skill is None else route.skill.name
     if as_json:
-        show_json({"question": text, "answer": str(said).strip(), "skill": card.name})
-    else:
-        show_line(str(said).strip())
+        show_json(
+            {
+                "question": text,
+                "answer": said,
+                "skill": used,
+                "similarity": round(route.similarity, 4),
+                "threshold": round(route.threshold, 4),
+                "example": route.example,
+            }
+        )
+        return
+    show_line(said)
+    if card is None and route.example:
+        near = f"nearest to {route.example!r}, {route.similarity:.2f} of {route.threshold:.2f} needed"
+        note(f"skill {used}: {near}" if used else f"no skill: {near}", quiet=quiet)
 
 
 @skills.command()

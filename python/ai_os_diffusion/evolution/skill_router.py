@@ -1,0 +1,146 @@
+"""Which skill a question belongs to, if to any."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ai_os_diffusion.evolution.lora_config import LoRAConfig
+from ai_os_diffusion.evolution.wordings import reworded
+from ai_os_diffusion.inference.arrow_engine import ArrowEngine
+from ai_os_diffusion.models.cards import Card
+
+__all__ = ["Route", "SkillRouter"]
+
+Embed = Callable[[Sequence[str]], NDArray[Any]]
+
+_REWORDED = 64
+"""Questions in other words by which the similarities of a skill's own are known."""
+
+_DROPPED = LoRAConfig.dropped_words
+"""Part of their words that is left out, as in learning."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where a question goes, and why.
+
+    Attributes:
+        skill: the skill it belongs to; None where it is like the examples of none.
+        similarity: cosine to the nearest example of the skill that comes nearest.
+        threshold: what the similarity has to reach.
+        example: that example; "" where no skill has any.
+    """
+
+    skill: Card | None
+    similarity: float
+    threshold: float
+    example: str
+
+
+class SkillRouter:
+    """Chooses the skill whose questions are nearest to a question, or none.
+
+    A skill that is used whatever is asked answers everything in its manner. Its card holds the questions that
+    it was learned from. Where the similarity of other questions ends and that of its own in other words
+    begins is found for each skill: where both are equally likely to be mistaken, each taken as normally
+    distributed. The others are the examples of the other skills, and questions on everyday matters
+    (`elsewhere.txt`).
+
+    Args:
+        embed: unit vectors of questions, float32[n, dim].
+        skills: cards; one without examples is never chosen.
+
+    Example:
+        >>> router = SkillRouter(encoder.encode, list_skills(folder))  # doctest: +SKIP
+        >>> with router.using(engine, question) as route:  # doctest: +SKIP
+        ...     answer = engine.generate(messages=[{"role": "user", "content": question}])
+    """
+
+    def __init__(self, embed: Embed, skills: Iterable[Card]) -> None:
+        self._embed = embed
+        examples = {card: _examples(card) for card in skills}
+        vectors = {card: embed(own) for card, own in examples.items() if own}
+        elsewhere = embed(files(__package__).joinpath("elsewhere.txt").read_text("utf-8").split("\n")[:-1])
+        self._skills = [
+            _Examples(
+                card,
+                examples[card],
+                own,
+                _threshold(
+                    _nearest(embed(_in_other_words(examples[card])), own),
+                    _nearest(
+                        np.concatenate(
+                            [elsewhere, *(them for other, them in vectors.items() if other is not card)]
+                        ),
+                        own,
+                    ),
+                ),
+            )
+            for card, own in vectors.items()
+        ]
+
+    def route(self, question: str) -> Route:
+        """Find the skill of a question."""
+        vector = self._embed([question])
+        routes = [skill.route(vector) for skill in self._skills]
+        if not routes:
+            return Route(None, 0.0, 1.0, "")
+        chosen = [route for route in routes if route.skill is not None]
+        return max(chosen or routes, key=lambda route: route.similarity)
+
+    @contextmanager
+    def using(self, engine: ArrowEngine, question: str) -> Iterator[Route]:
+        """Use the skill of a question in a `with` block of this thread, if there is one."""
+        route = self.route(question)
+        if route.skill is None:
+            yield route
+        else:
+            with engine.using(route.skill):
+                yield route
+
+
+@dataclass(frozen=True, slots=True)
+class _Examples:
+    card: Card
+    questions: Sequence[str]
+    vectors: NDArray[Any]
+    threshold: float
+
+    def route(self, vector: NDArray[Any]) -> Route:
+        similarities = (vector @ self.vectors.T)[0]
+        best = int(similarities.argmax())
+        similarity = float(similarities[best])
+        skill = self.card if similarity >= self.threshold else None
+        return Route(skill, similarity, self.threshold, self.questions[best])
+
+
+def _examples(card: Card) -> list[str]:
+    found = card.description.config.get("examples", [])
+    return [text for text in found if isinstance(text, str)] if isinstance(found, list | tuple) else []
+
+
+def _in_other_words(questions: Sequence[str]) -> list[str]:
+    rng = random.Random(0)  # noqa: S311  # no secret
+    each = -(-_REWORDED // len(questions))
+    return [reworded(question, _DROPPED, rng) for question in questions for _ in range(each)]
+
+
+def _nearest(vectors: NDArray[Any], examples: NDArray[Any]) -> NDArray[Any]:
+    """Similarity of each to the nearest example."""
+    nearest: NDArray[Any] = (vectors @ examples.T).max(axis=1)
+    return nearest
+
+
+def _threshold(own: NDArray[Any], others: NDArray[Any]) -> float:
+    """Where a normal distribution of each has as much on its wrong side as the other."""
+    spread, spread_of_others = max(float(own.std()), 1e-3), max(float(others.std()), 1e-3)
+    weighed = float(own.mean()) * spread_of_others + float(others.mean()) * spread
+    return weighed / (spread + spread_of_others)
