@@ -28,6 +28,7 @@ class Examples:
 
     name: str
     config: dict[str, Any] = field(repr=False)
+    created_at: str = ""
 
     @property
     def description(self) -> Examples:

@@ -72,6 +72,9 @@ def hostile_skill(folder, base):
     norm = np.random.default_rng(3).normal(size=32).astype(np.float32)
     Card.write(folder / "facts.parquet", about, [("model.norm.weight", norm)])
     (folder / f"no{NAME}.parquet").write_bytes(b"PAR1")
+    from ai_os_diffusion.evolution import Decision, DecisionLog
+
+    DecisionLog(folder).append(Decision(PAYLOAD, PAYLOAD, (PAYLOAD,), {PAYLOAD: 1.0}, PAYLOAD))
 
 
 @pytest.fixture(scope="module")
@@ -183,6 +186,7 @@ def commands(folder, encoder):
             ["skills", "show", "facts"],
             ["skills", "show", PAYLOAD],
             ["skills", "ask", PAYLOAD],
+            ["skills", "history"],
             ["skills", "ask", "--skill", "facts", PAYLOAD],
             ["skills", "rm", "facts"],
             ["skills", "rm", f"no{NAME}"],

@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import numpy as np
 import pytest
 
 from ai_os_diffusion.evolution import SkillRouter
 from ai_os_diffusion.inference import ArrowEngine
 from ai_os_diffusion.models.cards import Base, Card, CardDescription
+from evolution.letters import embed
 
 HOUSE = ["When was the boiler serviced?", "Who cleaned the gutters?", "Where is the spare key kept?"]
 SHIP = ["Which captain sailed the brig?", "How many masts had the brig?"]
-
-
-def embed(texts):
-    """Unit vectors of words: texts are as near as the words they share."""
-    vectors = np.zeros((len(texts), 512), np.float32)
-    for row, text in zip(vectors, texts, strict=True):
-        for word in "".join(c if c.isalnum() else " " for c in text.lower()).split():
-            row[int.from_bytes(hashlib.blake2b(word.encode(), digest_size=2).digest(), "big") % 512] += len(
-                word
-            )
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
 
 
 @pytest.fixture

@@ -19,8 +19,8 @@ PUBLIC = {
         "Recalled Trajectory UncertaintyEstimator UniformCorruption Written"
     ),
     "ai_os_diffusion.evolution": (
-        "LoRACard LoRAConfig LoRATrainer QAPair QAPairs Route SkillRouter SkillTest find_skill list_skills "
-        "remove_skill"
+        "Decision DecisionLog Gate LoRACard LoRAConfig LoRATrainer QAPair QAPairs Route SkillRouter "
+        "SkillTest Verdict find_skill list_skills remove_skill"
     ),
     "ai_os_diffusion.inference": (
         "ArrowEngine Diffusion DiffusionStep DiffusionStream FastTokenizer Generation GenerationStream "

@@ -27,16 +27,20 @@ class EchoRuntime:
 
     def __init__(self, *, has_store=False, window=1000, remembers=()):
         self.has_store, self.window, self.remembers = has_store, window, remembers
-        self.seen, self.skills, self.routes, self.skill = [], [], {}, None
+        self.seen, self.used, self.routes, self.skill = [], [], {}, None
+
+    @property
+    def skills(self):
+        return SimpleNamespace(using=self.using)
 
     @contextmanager
-    def using_skill(self, question):
+    def using(self, question):
         self.skill = self.routes.get(question)
         yield self.skill
         self.skill = None
 
     def generate(self, messages, **settings):
-        self.skills.append(self.skill and self.skill.skill)
+        self.used.append(self.skill and self.skill.skill)
         self.seen.append(([turn["content"] for turn in messages], settings))
         if sum(len(turn["content"]) for turn in messages) > self.window:
             raise InferenceError("too long")
@@ -76,7 +80,7 @@ def test_the_model_uses_the_skill_that_a_message_belongs_to():
     replies = [said(conversation, message) for message in ("how deep?", "hello", "and you?")]
     assert [reply.skill for reply in replies] == ["boats", None, None]
     assert [reply.to_dict()["skill"] for reply in replies] == ["boats", None, None]
-    assert runtime.skills == [boats, None, None]
+    assert runtime.used == [boats, None, None]
 
 
 def test_old_turns_are_forgotten():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ai_os_diffusion.evolution.decision_log import Decision, DecisionLog
+from ai_os_diffusion.evolution.gate import Gate, Verdict
 from ai_os_diffusion.evolution.lora_config import LoRAConfig
 from ai_os_diffusion.evolution.lora_trainer import LoRATrainer
 from ai_os_diffusion.evolution.qa_pairs import QAPair, QAPairs
@@ -11,6 +13,9 @@ from ai_os_diffusion.evolution.skills import find_skill, list_skills, remove_ski
 from ai_os_diffusion.models.cards import Card as LoRACard
 
 __all__ = [
+    "Decision",
+    "DecisionLog",
+    "Gate",
     "LoRACard",
     "LoRAConfig",
     "LoRATrainer",
@@ -19,6 +24,7 @@ __all__ = [
     "Route",
     "SkillRouter",
     "SkillTest",
+    "Verdict",
     "find_skill",
     "list_skills",
     "remove_skill",

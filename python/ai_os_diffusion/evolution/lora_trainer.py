@@ -16,16 +16,19 @@ from numpy.typing import NDArray
 from ai_os_diffusion._native import Trainer, layout_json
 from ai_os_diffusion.config import load_config
 from ai_os_diffusion.evolution.anchor import AnchorTexts
+from ai_os_diffusion.evolution.decision_log import Decision, DecisionLog
+from ai_os_diffusion.evolution.gate import Gate
 from ai_os_diffusion.evolution.learning_state import LearningState
 from ai_os_diffusion.evolution.lora_config import LoRAConfig
 from ai_os_diffusion.evolution.packed import Packed, Text
-from ai_os_diffusion.evolution.qa_pairs import QAPairs
+from ai_os_diffusion.evolution.qa_pairs import MOST_EXAMPLES, QAPair, QAPairs
 from ai_os_diffusion.evolution.question_batches import QuestionBatches, in_parts
 from ai_os_diffusion.evolution.skills import skill_path
 from ai_os_diffusion.inference.arrow_engine import ArrowEngine
 from ai_os_diffusion.models.cards import Base, Card, CardDescription
 from ai_os_diffusion.models.cards.card import A, B
-from ai_os_diffusion.utils.errors import CardError, TrainingError
+from ai_os_diffusion.utils.errors import CardError, SkillRejectedError, TrainingError
+from ai_os_diffusion.utils.files.atomic_file import sync_path
 from ai_os_diffusion.utils.logger import get_logger
 
 __all__ = ["LoRATrainer"]
@@ -90,6 +93,8 @@ class LoRATrainer:
         name: str,
         *,
         epochs: int = 30,
+        held_out: Iterable[Any] = (),
+        gate: Gate | None = None,
         tell: Tell = lambda _line: None,
         is_stopped: Callable[[], bool] = lambda: False,
     ) -> Card:
@@ -101,6 +106,8 @@ class LoRATrainer:
             qa_pairs: mappings with `q` and `a`, or `question` and `answer`; or `QAPair`.
             name: of the skill: what it is attached and detached as.
             epochs: how often each pair is asked.
+            held_out: pairs in other wordings, which the card is judged by, now and when others are learned.
+            gate: judges the card, which is kept only if it passes, and logs what it decides.
             tell: is told after every step `step`, `steps`, `epoch`, `loss`, `anchor`, `tokens`, `seconds`;
                 before the first learning on a base, as it writes its own, `anchor_texts` and `of`.
             is_stopped: is asked after every step whether to break off.
@@ -112,6 +119,7 @@ class LoRATrainer:
             TrainingError: the pairs, the name or a setting are not as they have to be; or learning was
                 broken off, or diverged.
             CardError: a skill of that name is there.
+            SkillRejectedError: the gate does not let it pass; nothing of it is left.
         """
         pairs = qa_pairs if isinstance(qa_pairs, QAPairs) else QAPairs.of(qa_pairs)
         if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1:
@@ -121,6 +129,7 @@ class LoRATrainer:
             raise TrainingError(f"{name!r} is no name of a skill; expected letters, digits, '-', '_' and '.'")
         if path.exists():
             raise CardError(f"{path}: a skill of that name is there; remove it, or give another name")
+        judged_by = list(QAPairs.of(held_out, "held_out")) if gate or held_out else []
         if pairs.repeated:
             _log.warning("%d pairs are there more than once; each is learned once", pairs.repeated)
         if pairs.contradicted:
@@ -152,11 +161,33 @@ class LoRATrainer:
             if time.monotonic() - saved > _SAVED_EVERY_S:
                 run.save(state)
                 saved = time.monotonic()
-        card = Card.write(path, self._description(name, pairs, run), run.trained().items(), bits=_BITS)
+        described = self._description(name, pairs, judged_by, run)
+        # Under its own name only once it is kept: whoever lists skills in between sees none.
+        draft = path if gate is None else self.folder / f".{name}.candidate"
+        card = Card.write(draft, described, run.trained().items(), bits=_BITS)
+        if gate is not None:
+            try:
+                self._pass(gate, card, judged_by)
+            except SkillRejectedError:
+                draft.unlink()
+                state.remove()
+                raise
+            draft.rename(path)
+            sync_path(self.folder)
+            card = Card(path)
         state.remove()
         return card
 
-    def _description(self, name: str, pairs: QAPairs, run: _Learning) -> CardDescription:
+    def _pass(self, gate: Gate, card: Card, held_out: list[QAPair]) -> None:
+        verdict = gate.judge(card, held_out)
+        decision = "kept" if verdict.is_kept else "rejected"
+        DecisionLog(self.folder).append(Decision(card.name, decision, verdict.faults, verdict.figures))
+        if not verdict.is_kept:
+            raise SkillRejectedError(f"{card.name}: {'; '.join(verdict.faults)}")
+
+    def _description(
+        self, name: str, pairs: QAPairs, held_out: list[QAPair], run: _Learning
+    ) -> CardDescription:
         return CardDescription(
             name=name,
             kind=_KIND,
@@ -167,6 +198,7 @@ class LoRATrainer:
                 "objective": "causal",
                 **self.config.to_dict(),
                 "examples": pairs.examples(self.config.seed),
+                "held_out": [[pair.question, pair.answer] for pair in held_out[:MOST_EXAMPLES]],
             },
             metrics={"pairs": len(pairs), "steps": run.steps, "loss": run.recent_loss},
             data_sha256=pairs.digest,

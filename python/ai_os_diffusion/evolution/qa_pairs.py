@@ -11,12 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ai_os_diffusion.evolution.wordings import reworded
 from ai_os_diffusion.utils.errors import TrainingError
 
 __all__ = ["QAPair", "QAPairs"]
 
 MOST_EXAMPLES = 1000
 """What a card tells of its questions: a question is nearest to some of them, whatever their number."""
+
+OTHER_WORDS = 0.3
+"""Part of the words of a question that is left out where nobody gave it in other words: twice as much as in
+learning."""
 
 _QUESTION, _ANSWER = ("q", "question"), ("a", "answer")
 
@@ -95,6 +100,12 @@ class QAPairs:
         if len(questions) > MOST_EXAMPLES:
             questions = random.Random(seed).sample(questions, MOST_EXAMPLES)  # noqa: S311  # no secret
         return questions
+
+    def in_other_words(self, most: int, seed: int) -> list[QAPair]:
+        """At most so many of the pairs, each with words left out of its question."""
+        rng = random.Random(f"{seed}/held out")  # noqa: S311  # no secret
+        drawn = rng.sample(self.pairs, min(most, len(self.pairs)))
+        return [QAPair(reworded(pair.question, OTHER_WORDS, rng), pair.answer) for pair in drawn]
 
     def __len__(self) -> int:
         return len(self.pairs)

@@ -17,9 +17,12 @@ from ai_os_diffusion.evolution.wordings import reworded
 from ai_os_diffusion.inference.arrow_engine import ArrowEngine
 from ai_os_diffusion.models.cards import Card
 
-__all__ = ["Route", "SkillRouter"]
+__all__ = ["ELSEWHERE", "Embed", "Route", "SkillRouter"]
 
 Embed = Callable[[Sequence[str]], NDArray[Any]]
+
+ELSEWHERE = tuple(files(__package__).joinpath("elsewhere.txt").read_text("utf-8").split("\n")[:-1])
+"""Questions on everyday matters."""
 
 _REWORDED = 64
 """Questions in other words by which the similarities of a skill's own are known."""
@@ -65,10 +68,12 @@ class SkillRouter:
     """
 
     def __init__(self, embed: Embed, skills: Iterable[Card]) -> None:
+        # The latest last: of two that were learned from the same question it knows better.
+        self._cards = tuple(sorted(skills, key=lambda card: card.description.created_at or ""))
         self._embed = embed
-        examples = {card: _examples(card) for card in skills}
+        examples = {card: _examples(card) for card in self._cards}
         vectors = {card: embed(own) for card, own in examples.items() if own}
-        elsewhere = embed(files(__package__).joinpath("elsewhere.txt").read_text("utf-8").split("\n")[:-1])
+        elsewhere = embed(ELSEWHERE)
         self._skills = [
             _Examples(
                 card,
@@ -87,6 +92,11 @@ class SkillRouter:
             for card, own in vectors.items()
         ]
 
+    @property
+    def cards(self) -> tuple[Card, ...]:
+        """Those it was given."""
+        return self._cards
+
     def route(self, question: str) -> Route:
         """Find the skill of a question."""
         vector = self._embed([question])
@@ -94,7 +104,8 @@ class SkillRouter:
         if not routes:
             return Route(None, 0.0, 1.0, "")
         chosen = [route for route in routes if route.skill is not None]
-        return max(chosen or routes, key=lambda route: route.similarity)
+        # Equal to what is told of it.
+        return max(reversed(chosen or routes), key=lambda route: round(route.similarity, 4))
 
     @contextmanager
     def using(self, engine: ArrowEngine, question: str) -> Iterator[Route]:

@@ -103,7 +103,7 @@ class Conversation:
                 yield Reply(message, event.text, event) if isinstance(event, Answer) else event
             return
         turn: Message = {"role": "user", "content": message}
-        with self._runtime.using_skill(message) as route:
+        with self._runtime.skills.using(message) as route:
             stream = self._begin(turn)
         skill = route.skill.name if route is not None and route.skill is not None else None
         yield from stream

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from ai_os_diffusion.answers.answer import Answer
     from ai_os_diffusion.answers.excerpts import Sentence
     from ai_os_diffusion.answers.recall import RecallResult
-    from ai_os_diffusion.evolution import Route, SkillRouter
     from ai_os_diffusion.inference import ArrowEngine
     from ai_os_diffusion.inference.generation.generation_stream import GenerationStream
     from ai_os_diffusion.runtime.encoder import Encoder
     from ai_os_diffusion.runtime.indexing import AddProgress, AddReport
+    from ai_os_diffusion.runtime.skills import Skills
     from ai_os_diffusion.storage import ArrowStorage
 
 __all__ = ["Runtime", "open_runtime"]
@@ -114,30 +114,11 @@ class Runtime:
         return int(self.diffuser.tokenizer.count(text)[0])
 
     @lazy_property
-    def skills(self) -> SkillRouter:
-        """Chooses among the skills that were learned on the decoder, as they are now."""
-        from ai_os_diffusion.evolution import SkillRouter, list_skills
-        from ai_os_diffusion.models.cards import Base
+    def skills(self) -> Skills:
+        """What the decoder was taught."""
+        from ai_os_diffusion.runtime.skills import Skills
 
-        base = Base.of_folder(self.decoder.folder).weights_sha256
-        learned = list_skills(self.config.skills_dir)
-        return SkillRouter(
-            self.encoder.encode_query,
-            [card for card in learned if card.description.base.weights_sha256 == base],
-        )
-
-    def using_skill(self, question: str) -> AbstractContextManager[Route | None]:
-        """Let the decoder use the skill that a question belongs to, in a `with` block of this thread.
-
-        Returns:
-            Gives the block where the question went and why; None where nothing was learned yet.
-
-        Raises:
-            ModelNotFoundError: there are skills, and no encoder to choose among them.
-        """
-        if not any(self.config.skills_dir.glob("*.parquet")):
-            return nullcontext()
-        return self.skills.using(self.decoder, question)
+        return Skills(self)
 
     @lazy_property
     def storage(self) -> ArrowStorage:

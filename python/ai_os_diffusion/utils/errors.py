@@ -20,7 +20,8 @@ DiffusionError
 │   └── DimensionError (ValueError)     a vector does not fit the store
 ├── EvolutionError                      learning, or what was learned, is at fault
 │   ├── CardError                       a card is damaged, or of another base than the model
-│   └── TrainingError                   what is trained on, or a run of training, is at fault
+│   ├── TrainingError                   what is trained on, or a run of training, is at fault
+│   └── SkillRejectedError              what was learned does not help, or harms elsewhere
 └── SamplingError                       sampling settings contradict the model or each other
 
 A message says what happened, what was expected, what was found, and what to do.
@@ -44,6 +45,7 @@ __all__ = [
     "ModelNotFoundError",
     "SamplingError",
     "ShapeError",
+    "SkillRejectedError",
     "StorageError",
     "StoreCorruptedError",
     "StoreLockedError",
@@ -143,3 +145,7 @@ class CardError(EvolutionError):
 
 class TrainingError(EvolutionError):
     """An example, or a run of training that was to go on, is not as it has to be."""
+
+
+class SkillRejectedError(EvolutionError):
+    """What was learned does not help, or harms elsewhere, and was not kept."""

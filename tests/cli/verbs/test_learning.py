@@ -18,7 +18,7 @@ def learned(tiny_models, tmp_path, monkeypatch):
 
 
 def test_a_skill_from_a_file_to_its_removal(aios, aios_json, learned):
-    found = aios_json("learn", learned, "--test", learned, "--epochs", 3, "--name", "facts")
+    found = aios_json("learn", learned, "--test", learned, "--epochs", 3, "--name", "facts", "--no-gate")
     assert (found["name"], found["kind"], found["metrics"]["pairs"]) == ("facts", "skill", 2)
     assert found["asked"].keys() == {"as learned", "other wordings"}
     assert found["asked"]["as learned"] == {"questions": 2, "right_before": 0, "right_after": 0}
@@ -34,17 +34,30 @@ def test_a_skill_from_a_file_to_its_removal(aios, aios_json, learned):
     assert "nearest to 'Who wrote it?'" in aios("skills", "ask", "Who wrote it?").stderr
     assert aios_json("learn", learned, "--name", "facts", code=1, error=True)["message"]
     assert aios_json("skills", "rm", "facts", "--dry-run")["size_bytes"] == found["size_bytes"]
+    assert aios_json("skills", "history") == []
     assert aios_json("skills", "rm", "facts", "--yes")["removed"] == ["facts"]
     assert aios_json("skills") == []
+    assert [one["decision"] for one in aios_json("skills", "history")] == ["removed"]
     assert "aios learn" in aios("skills").stderr
 
 
 def test_the_table_of_before_and_after(aios, learned):
-    shown = aios("learn", learned, "--epochs", 1)
+    shown = aios("learn", learned, "--epochs", 1, "--no-gate")
     assert shown.exit_code == 0, shown.output
     assert "before" in shown.stdout
     assert "as learned" in shown.stdout
     assert "facts" in shown.stdout
+
+
+def test_what_helps_nothing_is_not_kept(aios, aios_json, learned):
+    error = aios_json("learn", learned, "--epochs", 1, code=1, error=True)
+    assert error["type"] == "SkillRejectedError"
+    assert "facts: of 2 questions in other wordings 0 were right before and 0 with it" in error["message"]
+    assert aios_json("skills") == []
+    decided = aios_json("skills", "history")
+    assert [(one["skill"], one["decision"]) for one in decided] == [("facts", "rejected")]
+    assert decided[0]["figures"]["right_after"] == 0
+    assert "rejected" in aios("skills", "history").stdout
 
 
 def test_what_is_not_there_is_named(aios_json, tiny_models, tmp_path):

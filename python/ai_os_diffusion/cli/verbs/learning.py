@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,6 +25,7 @@ from ai_os_diffusion.cli.terminal.output import (
 from ai_os_diffusion.cli.terminal.progress import ProgressBar
 
 if TYPE_CHECKING:
+    from ai_os_diffusion.config import Config
     from ai_os_diffusion.contracts import Message
     from ai_os_diffusion.evolution import LoRACard, SkillTest
 
@@ -56,8 +57,11 @@ def learn(
     ] = None,
     test: Annotated[
         Path | None,
-        typer.Option("--test", parser=values.path, help="Other wordings, asked before and after."),
+        typer.Option("--test", parser=values.path, help="Other wordings, by which it is judged."),
     ] = None,
+    gate: Annotated[
+        bool, typer.Option("--gate/--no-gate", help="Keep it only if it helps, and harms nothing elsewhere.")
+    ] = True,
     model: Model = None,
     epochs: Annotated[int, typer.Option("--epochs", min=1, help="How often each question is asked.")] = 30,
     rank: Annotated[int, typer.Option("--rank", min=1, help="Of the factors: how much fits in.")] = 8,
@@ -67,20 +71,22 @@ def learn(
 ) -> None:
     """Learn a skill from questions and answers, on this machine.
 
-    The model stays as it is: what was learned is a small file, used where it is asked for. Ctrl-C breaks
-    off; the same command goes on.
+    The model stays as it is: what was learned is a small file, used for questions like those it was learned
+    from, and kept if it answers other wordings of them and changes nothing elsewhere. Ctrl-C breaks off; the
+    same command goes on.
     """
     from ai_os_diffusion.evolution import LoRAConfig, LoRATrainer, QAPairs, SkillTest
-    from ai_os_diffusion.inference import ArrowEngine
+    from ai_os_diffusion.runtime import open_runtime
     from ai_os_diffusion.utils.errors import TrainingError
 
     settings: Settings = ctx.obj
-    config = settings.config()
+    config = _with_decoder(settings, model)
     pairs = QAPairs.read(file)
-    asked = {"as learned": pairs.pairs[:_ASKED]}
-    if test is not None:
-        asked["other wordings"] = QAPairs.read(test).pairs
-    with ArrowEngine(_folder(settings, model)) as engine:
+    held_out = pairs.in_other_words(_ASKED, seed) if test is None else QAPairs.read(test).pairs
+    asked = {"as learned": pairs.pairs[:_ASKED], "other wordings": held_out}
+    with open_runtime(config) as runtime:
+        engine = runtime.decoder
+        judges = runtime.skills.gate() if gate else None
         trainer = LoRATrainer(engine, config=LoRAConfig(rank=rank, seed=seed), folder=config.skills_dir)
         before = {what: SkillTest.of(engine, those) for what, those in asked.items()}
         with deferred() as stop, ProgressBar(unit="steps", quiet=quiet) as bar:
@@ -93,7 +99,13 @@ def learn(
 
             try:
                 card = trainer.train_qa(
-                    pairs, name or file.stem, epochs=epochs, tell=tell, is_stopped=lambda: stop.asked
+                    pairs,
+                    name or file.stem,
+                    epochs=epochs,
+                    held_out=held_out,
+                    gate=judges,
+                    tell=tell,
+                    is_stopped=lambda: stop.asked,
                 )
             except TrainingError as error:
                 if not stop.asked:
@@ -177,13 +189,11 @@ def ask(
     from ai_os_diffusion.runtime import open_runtime
 
     settings: Settings = ctx.obj
-    config = settings.config()
+    config = _with_decoder(settings, model)
     card = None if name is None else find_skill(name, config.skills_dir)
     text, said = question_text(question), ""
-    if model is not None:
-        config = replace(config, model=replace(config.model, decoder=model))
     with open_runtime(config) as runtime:
-        chosen = runtime.using_skill(text) if card is None else runtime.decoder.using(card)
+        chosen = runtime.skills.using(text) if card is None else runtime.decoder.using(card)
         with chosen as found:
             turn: Message = {"role": "user", "content": text}
             said = str(runtime.decoder.generate(messages=[turn], max_tokens=max_tokens)).strip()
@@ -208,11 +218,37 @@ def ask(
 
 
 @skills.command()
+def history(ctx: typer.Context, as_json: Json = False) -> None:
+    """List what was decided about skills, and why."""
+    from ai_os_diffusion.evolution import DecisionLog
+
+    settings: Settings = ctx.obj
+    found = DecisionLog(settings.config().skills_dir).read()
+    if as_json:
+        show_json([asdict(decision) for decision in found])
+        return
+    rows = [
+        (
+            decision.decided_at,
+            decision.skill,
+            decision.decision,
+            "; ".join(decision.reasons)
+            or ", ".join(f"{what} {value:.3g}" for what, value in decision.figures.items()),
+        )
+        for decision in found
+    ]
+    if rows:
+        show_table(["when", "skill", "decision", "why"], rows)
+    else:
+        note("nothing was decided yet: aios learn FILE")
+
+
+@skills.command()
 def rm(
     ctx: typer.Context, name: SkillName, yes: Yes = False, dry_run: DryRun = False, as_json: Json = False
 ) -> None:
     """Remove a skill."""
-    from ai_os_diffusion.evolution import find_skill, remove_skill
+    from ai_os_diffusion.evolution import Decision, DecisionLog, find_skill, remove_skill
 
     settings: Settings = ctx.obj
     folder = settings.config().skills_dir
@@ -221,17 +257,16 @@ def rm(
         if not yes:
             confirm(f"Remove {name}?", as_json=as_json)
         remove_skill(name, folder)
+        DecisionLog(folder).append(Decision(name, "removed"))
     if as_json:
         show_json({"removed": [name], "size_bytes": freed, "dry_run": dry_run})
     else:
         show_line(f"{'would free' if dry_run else 'freed'} {size_text(freed)}")
 
 
-def _folder(settings: Settings, model: str | None) -> Path:
-    from ai_os_diffusion.models.local_models import resolve_model
-
+def _with_decoder(settings: Settings, model: str | None) -> Config:
     config = settings.config()
-    return resolve_model(model or config.model.decoder, models_dir=config.models_dir)
+    return config if model is None else replace(config, model=replace(config.model, decoder=model))
 
 
 def _figures(before: SkillTest, after: SkillTest) -> dict[str, Any]:
