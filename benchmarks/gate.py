@@ -1,7 +1,7 @@
 """What a gate lets pass: `gate.py [--useful 10] [--harmful 50]`, AIOS_DATA set; needs `minilm` and `smollm2`.
 
 Facts of `skills/*` that have another wording are learned a few at a time, and judged by those. Useful sets are
-as they are. Harmful ones have the answers of each other, several answers to a question, or words at random.
+as they are; harmful ones have the answers of each other, several answers to a question, or words at random.
 """
 
 from __future__ import annotations
