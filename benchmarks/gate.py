@@ -1,6 +1,6 @@
 """What a gate lets pass: `gate.py [--useful 10] [--harmful 50]`, AIOS_DATA set; needs `minilm` and `smollm2`.
 
-Facts of `skills/*` that have another wording are learned a few at a time, and judged by those. Useful sets are
+Facts of `skills/*` that have another wording are learned eight at a time, judged by that. Useful sets are
 as they are; harmful ones have the answers of each other, several answers to a question, or words at random.
 """
 

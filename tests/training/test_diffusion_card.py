@@ -94,6 +94,14 @@ def test_every_kind_is_drawn_the_same_for_the_same_state(data):
         examples.draw("poem", random.Random(0))
 
 
+def test_a_variable_that_is_not_set_is_named(monkeypatch):
+    from examples import Examples
+
+    monkeypatch.delenv("AIOS_DATA", raising=False)
+    with pytest.raises(TrainingError, match=r"\$AIOS_DATA: the variable is not set"):
+        Examples("$AIOS_DATA")
+
+
 def test_kinds_ask_for_what_is_not_there_too(data):
     from examples import NOT_STATED, Examples
 

@@ -43,7 +43,10 @@ class Examples:
     kinds = MIXTURE
 
     def __init__(self, folder: str | Path, *, held_out: bool = False) -> None:
-        self._data = OpenData(Path(os.path.expandvars(folder)), held_out=held_out)
+        place = os.path.expandvars(folder)
+        if "$" in str(place):
+            raise TrainingError(f"{place}: the variable is not set; expected the folder of the open data")
+        self._data = OpenData(Path(place), held_out=held_out)
         self._notes = Notes(itertools.islice(self._data.questions_of, 6000))
         self._yes_no = YesNo(self._data)
 
