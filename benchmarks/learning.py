@@ -2,7 +2,8 @@
 
 A card of rank 8 on SmolLM2 learns 250 questions and answers natively. Asked before and after, greedily: a
 hundred of those, and other wordings of facts among them that were never asked. Beside it the perplexity of
-WikiText-2 with the card, and a hundred unrelated questions: how many are answered to the letter as before.
+WikiText-2 with the card, and two hundred unrelated questions: how many are answered to the letter as before,
+with the card attached, and where a router chooses whether it is used.
 `--peer` trains the same factors by peft and transformers for some steps of the same questions, in float32 and
 in bfloat16, without an anchor, and gives the ratio of seconds; it needs torch.
 """
@@ -22,14 +23,22 @@ from typing import Any
 
 import numpy as np
 
-from ai_os_diffusion.evolution import LoRAConfig, LoRATrainer, QAPair, QAPairs, SkillTest
+from ai_os_diffusion.evolution import (
+    LoRACard,
+    LoRAConfig,
+    LoRATrainer,
+    QAPair,
+    QAPairs,
+    SkillRouter,
+    SkillTest,
+)
 from ai_os_diffusion.evolution.question_batches import QuestionBatches
 from ai_os_diffusion.inference import ArrowEngine
 from ai_os_diffusion.utils.errors import TrainingError
 from measure import data_dir, report
 from models import converted, in_transformers
 
-ASKED = 100
+ASKED, UNRELATED = 100, 200
 WINDOWS, WINDOW = 24, 512
 PEER_STEPS = 5
 
@@ -42,8 +51,8 @@ def lines(path: Path) -> list[dict[str, Any]]:
 def unrelated(data: Path) -> list[QAPair]:
     """Questions of trivia; what is expected is what the base says, and not what is right."""
     with gzip.open(data / "train" / "open_trivia_qa.jsonl.gz", "rt", encoding="utf-8") as file:
-        rows = [json.loads(line) for line, _ in zip(file, range(40 * ASKED), strict=False)]
-    return [QAPair(row["prompt"].split("\n")[0], "-") for row in rows[::40]][:ASKED]
+        rows = [json.loads(line) for line, _ in zip(file, range(40 * UNRELATED), strict=False)]
+    return [QAPair(row["prompt"].split("\n")[0], "-") for row in rows[::40]]
 
 
 def perplexity(engine: ArrowEngine, data: Path) -> float:
@@ -53,6 +62,17 @@ def perplexity(engine: ArrowEngine, data: Path) -> float:
     ids = engine.tokenizer.encode(text, padding=False).flat_ids[: WINDOWS * WINDOW]
     windows = ids.reshape(WINDOWS, WINDOW)
     return float(np.exp(np.concatenate([engine.core.token_nll(row) for row in windows]).mean()))
+
+
+def routed_as_before(card: LoRACard, strange: SkillTest, same: list[bool]) -> float:
+    """Share of the unrelated questions answered as before, if those that are routed to the card use it."""
+    with ArrowEngine(converted("minilm", None), device="cpu") as encoder:
+        router = SkillRouter(encoder.encode, [card])
+        kept = [
+            is_same or router.route(pair.question).skill is None
+            for pair, is_same in zip(strange.pairs, same, strict=True)
+        ]
+    return round(sum(kept) / len(kept), 3)
 
 
 def peer_seconds(engine: ArrowEngine, pairs: QAPairs, dtype: str) -> float:
@@ -144,6 +164,7 @@ def main() -> None:
     figures["exact match after"] = {what: round(share, 3) for what, share in after.items()}
     same = [a == b for a, b in zip(strange.said, kept.said, strict=True)]
     figures["unrelated questions answered as before"] = round(sum(same) / len(same), 3)
+    figures["the same, routed"] = routed_as_before(card, strange, same)
     report(skill=options.skill, epochs=options.epochs, **settings.to_dict(), **figures)
 
 
