@@ -35,7 +35,7 @@ TO_ANSWER = [
     "how do I make a temporary folder?",
 ]
 UNFITTING = "who won the football world cup in 1998?"
-BOTH_WAYS = ["what is the epoch on Unix?", "how many bits does a UUID have?"]
+BOTH_WAYS = ["what is the epoch on Unix?", "what does HMAC stand for?"]
 INFILL = "He was so {} that he fell asleep at once."
 TO_FILL, FORM = "what is the epoch on Unix?", {"date": str, "author": str}
 
@@ -156,7 +156,8 @@ def write_by_diffusion(runtime: Runtime) -> None:
     print(f"\n? {TO_FILL}\n{form}")
     for text in (stream.diffusion, form):
         tokens, seconds = len(text.tokens), sum(text.timings)
-        print(f"  {tokens} tokens in {text.steps} passes, {tokens / seconds:.0f} tokens a second")
+        what = "a token" if tokens == 1 else f"{tokens} tokens"
+        print(f"  {what} in {text.steps} passes, {tokens / seconds:.0f} tokens a second")
 
 
 def main() -> int:
