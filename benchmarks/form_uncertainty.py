@@ -34,6 +34,13 @@ from writers import template_of
 FITTED = Path(__file__).resolve().parents[1] / "training/diffusion_card/forms.jsonl"
 
 
+LINES = (0.5, 0.45, 0.4, 0.35, 0.3, 0.25, 0.2)
+"""Chances of being wrong above which a value is left out (`max_uncertainty`)."""
+
+EMPTY = 90.0
+"""Per cent of the fields without a value that are to stay empty."""
+
+
 @dataclass(frozen=True, slots=True)
 class Field:
     """A field as it was filled.
@@ -75,6 +82,12 @@ def shares(fields: Sequence[Field], kept: Sequence[bool]) -> dict[str, float]:
     }
 
 
+def believed(fields: Sequence[Field], chances: Sequence[float], line: float) -> dict[str, float]:
+    """Per cent of right fields where what is likelier wrong than a line says is left empty."""
+    each = iter(chances)
+    return shares(fields, [not one.fill or float(next(each)) <= line for one in fields])
+
+
 def main() -> None:
     from ai_os_diffusion.inference import ArrowEngine
 
@@ -105,7 +118,8 @@ def main() -> None:
         options.out.write_text(json.dumps(calibration.to_dict(), indent=2) + "\n", encoding="utf-8")
     estimator = UncertaintyEstimator(calibration)
     chances = [np.array([estimator(one.fill.trajectory, **one.fill.evidence) for one in own]) for own in told]
-    believed = iter(chances[1] <= 0.5)
+    lines = {line: [believed(*both, line) for both in zip(sets, chances, strict=True)] for line in LINES}
+    empty_enough = [line for line, (of_fitted, _) in lines.items() if of_fitted["left_open"] >= EMPTY]
     report(
         fields=[len(own) for own in sets],
         written=[len(own) for own in told],
@@ -114,7 +128,8 @@ def main() -> None:
             round(calibration_error(own, was), 3) for own, was in zip(chances, wrong, strict=True)
         ],
         all_kept=shares(sets[1], [True] * len(sets[1])),
-        believed_kept=shares(sets[1], [not one.fill or bool(next(believed)) for one in sets[1]]),
+        kept_below={str(line): of_test for line, (_, of_test) in lines.items()},
+        line_that_leaves_enough_empty_where_it_was_fitted=max(empty_enough, default=None),
     )
 
 
