@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
@@ -58,7 +59,7 @@ def test_files(tmp_path):
     [
         ("a.jsonl", b'{"q": "Who?", "a": "Ada"}\n{"q"\n', "line 2"),
         ("a.json", b'{"q": "Who?"}', "list of pairs, got dict"),
-        ("a.json", b"[" * 100_000, "expected JSON"),
+        ("a.json", b"[" * 100_000, "nested too deeply"),
         ("a.jsonl", b"\xff\xfe\x00", "cannot be read"),
         ("a.csv", b"x,y\n1,2\n", "q or question"),
         ("a.csv", b'"' + b"x" * 300_000, "cannot be read"),
@@ -74,3 +75,9 @@ def test_files_that_are_none(tmp_path, name, content, told):
 def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(TrainingError, match="cannot be read"):
         QAPairs.read(tmp_path / "none.jsonl")
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "facts.jsonl")
+    with pytest.raises(TrainingError, match="regular file"):
+        QAPairs.read(tmp_path / "facts.jsonl")

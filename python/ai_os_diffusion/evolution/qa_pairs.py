@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
 import random
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,6 +14,7 @@ from typing import Any
 
 from ai_os_diffusion.evolution.wordings import reworded
 from ai_os_diffusion.utils.errors import TrainingError
+from ai_os_diffusion.utils.files.regular_file import parse_json, read_regular
 
 __all__ = ["QAPair", "QAPairs"]
 
@@ -22,6 +24,8 @@ MOST_EXAMPLES = 1000
 OTHER_WORDS = 0.3
 """Part of the words of a question that is left out where nobody gave it in other words: twice as much as in
 learning."""
+
+_MOST_BYTES = 256 << 20
 
 _QUESTION, _ANSWER = ("q", "question"), ("a", "answer")
 
@@ -115,29 +119,21 @@ class QAPairs:
 
 
 def _rows(path: Path) -> Iterator[Any]:
-    if path.suffix == ".csv":
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            yield from csv.DictReader(file)
-        return
-    if path.suffix not in (".json", ".jsonl"):
+    if path.suffix not in (".csv", ".json", ".jsonl"):
         raise TrainingError(f"{path}: expected a file of pairs, .jsonl, .json or .csv")
-    text = path.read_text(encoding="utf-8-sig")
+    text = read_regular(path, _MOST_BYTES, TrainingError).decode("utf-8-sig")
+    if path.suffix == ".csv":
+        yield from csv.DictReader(io.StringIO(text, newline=""))
+        return
     if path.suffix == ".json":
-        found = _parsed(text, str(path))
+        found = parse_json(text, str(path), TrainingError)
         if not isinstance(found, list):
             raise TrainingError(f"{path}: expected a list of pairs, got {type(found).__name__}")
         yield from found
         return
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
-            yield _parsed(line, f"{path}, line {number}")
-
-
-def _parsed(text: str, place: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise TrainingError(f"{place}: expected JSON, got {error}") from error
+            yield parse_json(line, f"{path}, line {number}", TrainingError)
 
 
 def _pair(row: Any, place: str) -> QAPair:
