@@ -32,6 +32,8 @@ def test_a_skill_from_a_file_to_its_removal(aios, aios_json, learned):
     assert (routed["example"], routed["similarity"]) == ("Who wrote it?", pytest.approx(1, abs=1e-3))
     assert routed["skill"] == ("facts" if routed["similarity"] >= routed["threshold"] else None)
     assert "nearest to 'Who wrote it?'" in aios("skills", "ask", "Who wrote it?").stderr
+    talk = aios("chat", "--no-memory", "--max-tokens", "4", input="Who wrote it?\n")
+    assert "with the skill facts" in talk.stderr
     assert aios_json("learn", learned, "--name", "facts", code=1, error=True)["message"]
     assert aios_json("skills", "rm", "facts", "--dry-run")["size_bytes"] == found["size_bytes"]
     assert aios_json("skills", "history") == []

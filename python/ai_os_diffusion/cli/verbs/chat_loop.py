@@ -88,6 +88,8 @@ class ChatLoop:
             show_json_line(reply.to_dict())
         elif reply.answer is None:
             self._show("\n")
+            if reply.skill is not None:
+                note(f"with the skill {reply.skill}")
         elif reply.declined:
             show_line(nothing_fits(reply.answer.nearest, reply.answer.threshold, filtered=False))
         else:
