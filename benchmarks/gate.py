@@ -7,7 +7,6 @@ as they are; harmful ones have the answers of each other, several answers to a q
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import tempfile
 import time
@@ -18,6 +17,7 @@ from typing import Any
 from ai_os_diffusion.evolution import DecisionLog, Gate, LoRAConfig, LoRATrainer, QAPair
 from ai_os_diffusion.inference import ArrowEngine
 from ai_os_diffusion.utils.errors import SkillRejectedError
+from learning import lines
 from measure import data_dir, report
 from models import converted
 
@@ -27,8 +27,7 @@ FACTS = 8
 
 def facts(data: Path) -> list[tuple[QAPair, QAPair]]:
     """Facts as they are learned and as they are asked."""
-    texts = [(data / "skills" / name / "test.jsonl").read_text(encoding="utf-8") for name in SKILLS]
-    rows = [json.loads(line) for text in texts for line in text.split("\n") if line]
+    rows = [row for name in SKILLS for row in lines(data / "skills" / name / "test.jsonl")]
     return [
         (QAPair(row["train_question"], row["answer"]), QAPair(row["question"], row["answer"])) for row in rows
     ]

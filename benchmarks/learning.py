@@ -48,10 +48,10 @@ def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
 
 
-def unrelated(data: Path) -> list[QAPair]:
+def unrelated(data: Path, count: int = UNRELATED) -> list[QAPair]:
     """Questions of trivia; what is expected is what the base says, and not what is right."""
     with gzip.open(data / "train" / "open_trivia_qa.jsonl.gz", "rt", encoding="utf-8") as file:
-        rows = [json.loads(line) for line, _ in zip(file, range(40 * UNRELATED), strict=False)]
+        rows = [json.loads(line) for line, _ in zip(file, range(40 * count), strict=False)]
     return [QAPair(row["prompt"].split("\n")[0], "-") for row in rows[::40]]
 
 

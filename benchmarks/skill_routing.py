@@ -7,14 +7,13 @@ facts are to go to their skill, trivia to none, by `SkillRouter`.
 from __future__ import annotations
 
 import argparse
-import gzip
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ai_os_diffusion.evolution import SkillRouter
 from ai_os_diffusion.inference import ArrowEngine
+from learning import lines, unrelated
 from measure import data_dir, report
 from models import converted
 
@@ -38,15 +37,13 @@ class Examples:
 
 def questions(path: Path) -> list[str]:
     """Those of a file."""
-    return [json.loads(line)["question"] for line in path.read_text(encoding="utf-8").split("\n") if line]
+    return [row["question"] for row in lines(path)]
 
 
 def main() -> None:
     argparse.ArgumentParser(description=__doc__).parse_args()
     data = data_dir(as_argument=False)
-    with gzip.open(data / "train" / "open_trivia_qa.jsonl.gz", "rt", encoding="utf-8") as file:
-        rows = [json.loads(line) for line, _ in zip(file, range(40 * ASKED), strict=False)]
-    trivia = [row["prompt"].split("\n")[0] for row in rows[::40]]
+    trivia = [pair.question for pair in unrelated(data, ASKED)]
     cards = [
         Examples(name, {"examples": questions(data / "skills" / name / "train.jsonl")}) for name in SKILLS
     ]
@@ -54,14 +51,14 @@ def main() -> None:
         router = SkillRouter(encoder.encode, cards)  # type: ignore[arg-type]
         told: dict[str, Any] = {}
         for card in cards:
-            routes = [router.route(one) for one in questions(data / "skills" / card.name / "test.jsonl")]
+            routes = router.routes(questions(data / "skills" / card.name / "test.jsonl"))
             told[card.name] = {
                 "threshold": round(next(r.threshold for r in routes if r.skill is card), 3),
                 "other wordings, to their skill": round(
                     sum(r.skill is card for r in routes) / len(routes), 4
                 ),
             }
-        to_none = [router.route(one).skill is None for one in trivia]
+        to_none = [route.skill is None for route in router.routes(trivia)]
     report(**told, **{"trivia": len(trivia), "to no skill": round(sum(to_none) / len(to_none), 4)})
 
 

@@ -16,8 +16,7 @@ from ai_os_diffusion.evolution import (
     list_skills,
 )
 from ai_os_diffusion.evolution.gate import held_out_of
-from ai_os_diffusion.evolution.skill_router import ELSEWHERE
-from ai_os_diffusion.inference import ArrowEngine
+from ai_os_diffusion.evolution.skill_router import everyday_questions
 from ai_os_diffusion.utils.errors import SkillRejectedError, TrainingError
 from evolution.letters import embed
 
@@ -28,12 +27,6 @@ HOUSE = [
 ]
 # What a model of random weights learns, it learns to the letter.
 SMALL = {"rank": 4, "batch_size": 4, "rate": 2e-2, "warm_up": 5, "anchor": 0.0, "dropped_words": 0.0}
-
-
-@pytest.fixture
-def engine(tiny_decoder_dir):
-    with ArrowEngine(tiny_decoder_dir, num_threads=2) as engine:
-        yield engine
 
 
 def learn(engine, folder, pairs, held_out=None, name="house", epochs=70, skills=()):
@@ -62,7 +55,7 @@ def test_what_helps_is_kept(engine, tmp_path):
         (HOUSE, [QAPair(pair.question, "no") for pair in HOUSE], 70, "0 with it, which is no sure gain"),
         (HOUSE, HOUSE, 1, "0 with it, which is no sure gain"),
         (
-            [QAPair(question, "pot") for question in ELSEWHERE[:6]],
+            [QAPair(question, "pot") for question in everyday_questions()[:6]],
             None,
             70,
             "of 64 everyday questions would be",

@@ -37,12 +37,6 @@ PAIRS = [
 SMALL = {"rank": 4, "batch_size": 4, "rate": 2e-2, "warm_up": 5, "anchor": 0.0, "dropped_words": 0.0}
 
 
-@pytest.fixture
-def engine(tiny_decoder_dir):
-    with ArrowEngine(tiny_decoder_dir, num_threads=2) as engine:
-        yield engine
-
-
 def learn(
     engine, folder, name="facts", epochs=60, tell=lambda line: None, is_stopped=lambda: False, **settings
 ):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ai_os_diffusion.evolution.qa_pairs import QAPair
-from ai_os_diffusion.evolution.skill_router import ELSEWHERE, Embed, SkillRouter
+from ai_os_diffusion.evolution.skill_router import Embed, SkillRouter, everyday_questions
 from ai_os_diffusion.evolution.skill_test import SkillTest
 from ai_os_diffusion.inference.arrow_engine import ArrowEngine
 from ai_os_diffusion.inference.denoising.turn import text_ids, turn_ids
@@ -87,9 +88,11 @@ class Gate:
         without, among = (SkillRouter(self._embed, cards) for cards in (self._skills, [*self._skills, card]))
         figures: dict[str, float] = {}
         faults: list[str] = []
-        before, after = self._asked(without, held_out), self._asked(among, held_out)
+        ways = [_skills_of(router, held_out) for router in (without, among)]
+        before, after = (self._asked(skills, held_out) for skills in ways)
         gain = np.array(after.right, float) - np.array(before.right, float)
-        bits = self._bits(without, among, held_out)
+        nats = [self._nats(skills, held_out) for skills in ways]
+        bits = (nats[0] - nats[1]) / math.log(2)
         figures |= {
             "right_before": before.exact_match,
             "right_after": after.exact_match,
@@ -108,53 +111,42 @@ class Gate:
         faults += self._elsewhere(without, among, card, figures)
         return Verdict(tuple(faults), figures, before, after)
 
-    def _asked(self, router: SkillRouter, pairs: Sequence[QAPair]) -> SkillTest:
-        """Each with the skill that it is routed to."""
+    def _asked(self, skills: Sequence[Card | None], pairs: Sequence[QAPair]) -> SkillTest:
+        """Each with its skill."""
         said = [""] * len(pairs)
-        for skill, numbers in _by_skill(router, pairs).items():
-            those = [pairs[number] for number in numbers]
-            found = self._ask(skill, those)
+        for skill in dict.fromkeys(skills):
+            numbers = [number for number, own in enumerate(skills) if own is skill]
+            with self._with(skill):
+                found = SkillTest.of(self._engine, [pairs[number] for number in numbers])
             for number, text in zip(numbers, found.said, strict=True):
                 said[number] = text
         return SkillTest(tuple(pairs), tuple(said))
 
-    def _ask(self, skill: Card | None, pairs: Sequence[QAPair]) -> SkillTest:
-        if skill is None:
-            return SkillTest.of(self._engine, pairs)
-        with self._engine.using(skill):
-            return SkillTest.of(self._engine, pairs)
-
-    def _bits(self, without: SkillRouter, among: SkillRouter, pairs: Sequence[QAPair]) -> Numbers:
-        """By how many bits each answer is likelier."""
-        before, after = (self._nats(router, pairs) for router in (without, among))
-        return (before - after) / math.log(2)
-
-    def _nats(self, router: SkillRouter, pairs: Sequence[QAPair]) -> Numbers:
-        """Negative log-likelihood of each answer as it is routed."""
-        found = np.zeros(len(pairs))
-        for skill, numbers in _by_skill(router, pairs).items():
-            for number in numbers:
-                found[number] = self._nats_with(skill, pairs[number]).sum()
-        return found
+    def _nats(self, skills: Sequence[Card | None], pairs: Sequence[QAPair]) -> Numbers:
+        """Negative log-likelihood of each answer with its skill."""
+        return np.array(
+            [self._nats_with(skill, pair).sum() for skill, pair in zip(skills, pairs, strict=True)]
+        )
 
     def _nats_with(self, skill: Card | None, pair: QAPair) -> Numbers:
         tokenizer = self._engine.tokenizer
         turn = turn_ids(tokenizer, pair.question, None)
         ids = np.concatenate([turn, text_ids(tokenizer, pair.answer)])
-        if skill is None:
-            nats = self._engine.core.token_nll(ids, len(turn))
-        else:
-            with self._engine.using(skill):
-                nats = self._engine.core.token_nll(ids, len(turn))
-        return np.asarray(nats, np.float64)
+        with self._with(skill):
+            return np.asarray(self._engine.core.token_nll(ids, len(turn)), np.float64)
+
+    def _with(self, skill: Card | None) -> AbstractContextManager[None]:
+        return nullcontext() if skill is None else self._engine.using(skill)
 
     def _others(
         self, without: SkillRouter, among: SkillRouter, card: Card, figures: dict[str, float]
     ) -> list[str]:
         """What other skills can answer, and the card would now be asked."""
         asked = [pair for skill in self._skills for pair in held_out_of(skill)]
-        taken = [pair for pair in asked if among.route(pair.question).skill is card]
-        before, after = (sum(self._asked(router, taken).right) for router in (without, among))
+        taken = _taken(among, card, asked)
+        before, after = (
+            sum(self._asked(_skills_of(router, taken), taken).right) for router in (without, among)
+        )
         lost = (before - after) / max(len(asked), 1)
         figures["lost_of_other_skills"] = lost
         if lost <= _MOST_LOST:
@@ -165,21 +157,23 @@ class Gate:
         self, without: SkillRouter, among: SkillRouter, card: Card, figures: dict[str, float]
     ) -> list[str]:
         """What the model says to everyday questions, as likely as before."""
-        taken = [question for question in ELSEWHERE if among.route(question).skill is card]
-        said = self._asked(without, [QAPair(question, "") for question in taken])
-        pairs = [QAPair(question, text) for question, text in zip(taken, said.said, strict=True) if text]
+        asked = [QAPair(question, "") for question in everyday_questions()]
+        taken = _taken(among, card, asked)
+        skills = _skills_of(without, taken)
         rise, tokens = 0.0, 1
-        for pair in pairs:
-            nats = self._nats_with(without.route(pair.question).skill, pair)
-            rise += float((self._nats_with(card, pair) - nats).sum())
-            tokens += len(nats)
+        for skill, pair, said in zip(skills, taken, self._asked(skills, taken).said, strict=True):
+            if said:
+                answered = QAPair(pair.question, said)
+                nats = self._nats_with(skill, answered)
+                rise += float((self._nats_with(card, answered) - nats).sum())
+                tokens += len(nats)
         # Those that are not routed to it are what they were.
-        mean = rise / tokens * len(taken) / len(ELSEWHERE)
+        mean = rise / tokens * len(taken) / len(asked)
         figures["perplexity_elsewhere"] = math.exp(mean)
         if figures["perplexity_elsewhere"] <= 1 + _MOST_LOST:
             return []
         return [
-            f"{len(taken)} of {len(ELSEWHERE)} everyday questions would be answered by it, and what is said "
+            f"{len(taken)} of {len(asked)} everyday questions would be answered by it, and what is said "
             f"to all has {figures['perplexity_elsewhere']:.3f} times its perplexity"
         ]
 
@@ -201,8 +195,11 @@ def held_out_of(card: Card) -> list[QAPair]:
     ]
 
 
-def _by_skill(router: SkillRouter, pairs: Sequence[QAPair]) -> dict[Card | None, list[int]]:
-    found: dict[Card | None, list[int]] = {}
-    for number, pair in enumerate(pairs):
-        found.setdefault(router.route(pair.question).skill, []).append(number)
-    return found
+def _skills_of(router: SkillRouter, pairs: Sequence[QAPair]) -> list[Card | None]:
+    return [route.skill for route in router.routes([pair.question for pair in pairs])]
+
+
+def _taken(router: SkillRouter, card: Card, pairs: Sequence[QAPair]) -> list[QAPair]:
+    """Those that are routed to a card."""
+    skills = _skills_of(router, pairs)
+    return [pair for pair, skill in zip(pairs, skills, strict=True) if skill is card]

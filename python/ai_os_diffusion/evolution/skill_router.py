@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
@@ -17,12 +17,9 @@ from ai_os_diffusion.evolution.wordings import reworded
 from ai_os_diffusion.inference.arrow_engine import ArrowEngine
 from ai_os_diffusion.models.cards import Card
 
-__all__ = ["ELSEWHERE", "Embed", "Route", "SkillRouter"]
+__all__ = ["Embed", "Route", "SkillRouter", "everyday_questions"]
 
 Embed = Callable[[Sequence[str]], NDArray[Any]]
-
-ELSEWHERE = tuple(files(__package__).joinpath("elsewhere.txt").read_text("utf-8").split("\n")[:-1])
-"""Questions on everyday matters."""
 
 _REWORDED = 64
 """Questions in other words by which the similarities of a skill's own are known."""
@@ -73,7 +70,7 @@ class SkillRouter:
         self._embed = embed
         examples = {card: _examples(card) for card in self._cards}
         vectors = {card: embed(own) for card, own in examples.items() if own}
-        elsewhere = embed(ELSEWHERE)
+        elsewhere = embed(everyday_questions())
         self._skills = [
             _Examples(
                 card,
@@ -99,23 +96,22 @@ class SkillRouter:
 
     def route(self, question: str) -> Route:
         """Find the skill of a question."""
-        vector = self._embed([question])
-        routes = [skill.route(vector) for skill in self._skills]
-        if not routes:
-            return Route(None, 0.0, 1.0, "")
-        chosen = [route for route in routes if route.skill is not None]
-        # Equal to what is told of it.
-        return max(reversed(chosen or routes), key=lambda route: round(route.similarity, 4))
+        return self.routes([question])[0]
+
+    def routes(self, questions: Sequence[str]) -> list[Route]:
+        """Find the skill of each question; they are embedded together."""
+        if not self._skills or not questions:
+            return [Route(None, 0.0, 1.0, "") for _ in questions]
+        vectors = self._embed(questions)
+        by_skill = [skill.routes(vectors) for skill in self._skills]
+        return [_best(routes) for routes in zip(*by_skill, strict=True)]
 
     @contextmanager
     def using(self, engine: ArrowEngine, question: str) -> Iterator[Route]:
         """Use the skill of a question in a `with` block of this thread, if there is one."""
         route = self.route(question)
-        if route.skill is None:
+        with nullcontext() if route.skill is None else engine.using(route.skill):
             yield route
-        else:
-            with engine.using(route.skill):
-                yield route
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,12 +121,30 @@ class _Examples:
     vectors: NDArray[Any]
     threshold: float
 
-    def route(self, vector: NDArray[Any]) -> Route:
-        similarities = (vector @ self.vectors.T)[0]
-        best = int(similarities.argmax())
-        similarity = float(similarities[best])
-        skill = self.card if similarity >= self.threshold else None
-        return Route(skill, similarity, self.threshold, self.questions[best])
+    def routes(self, vectors: NDArray[Any]) -> list[Route]:
+        similarities = vectors @ self.vectors.T
+        nearest = zip(similarities.max(axis=1).tolist(), similarities.argmax(axis=1).tolist(), strict=True)
+        return [
+            Route(
+                self.card if similarity >= self.threshold else None,
+                similarity,
+                self.threshold,
+                self.questions[best],
+            )
+            for similarity, best in nearest
+        ]
+
+
+def _best(routes: Sequence[Route]) -> Route:
+    """Of what each skill says of a question."""
+    chosen = [route for route in routes if route.skill is not None]
+    # Equal to what is told of it.
+    return max(reversed(chosen or routes), key=lambda route: round(route.similarity, 4))
+
+
+def everyday_questions() -> tuple[str, ...]:
+    """Questions on everyday matters, which belong to no skill."""
+    return tuple(files(__package__).joinpath("elsewhere.txt").read_text("utf-8").split("\n")[:-1])
 
 
 def _examples(card: Card) -> list[str]:

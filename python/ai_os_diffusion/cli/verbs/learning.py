@@ -197,22 +197,16 @@ def ask(
         with chosen as found:
             turn: Message = {"role": "user", "content": text}
             said = str(runtime.decoder.generate(messages=[turn], max_tokens=max_tokens)).strip()
-    route = found if isinstance(found, Route) else Route(card, 1.0, 0.0, "")
-    used = None if route.skill is None else route.skill.name
+    route = found if isinstance(found, Route) else None
+    skill = card if route is None else route.skill
+    used = None if skill is None else skill.name
     if as_json:
-        show_json(
-            {
-                "question": text,
-                "answer": said,
-                "skill": used,
-                "similarity": round(route.similarity, 4),
-                "threshold": round(route.threshold, 4),
-                "example": route.example,
-            }
-        )
+        told = {"question": text, "answer": said, "skill": used}
+        why = {name: getattr(route, name, None) for name in ("similarity", "threshold", "example")}
+        show_json(told | {name: round(it, 4) if isinstance(it, float) else it for name, it in why.items()})
         return
     show_line(said)
-    if card is None and route.example:
+    if route is not None and route.example:
         near = f"nearest to {route.example!r}, {route.similarity:.2f} of {route.threshold:.2f} needed"
         note(f"skill {used}: {near}" if used else f"no skill: {near}", quiet=quiet)
 

@@ -138,14 +138,15 @@ class _Asked:
 def _read_prefixes(asked: Sequence[_Asked]) -> None:
     """Read the tokens that stay, which do not see what follows them, in a pass of their own."""
     waiting = [one for one in asked if one.keep]
-    type(asked[0].session).prefill_all(
-        [one.session for one in waiting], [one.ids[: one.keep] for one in waiting], causal=False
-    )
     for one in waiting:
         if one.rows and one.rows[0] < one.keep:
             raise ShapeError(
                 f"pass: rows {one.rows} begin within the {one.keep} tokens that are read before them"
             )
+    type(asked[0].session).prefill_all(
+        [one.session for one in waiting], [one.ids[: one.keep] for one in waiting], causal=False
+    )
+    for one in waiting:
         one.ids, one.positions = one.ids[one.keep :], one.positions[one.keep :]
         one.rows, one.keep = [row - one.keep for row in one.rows], 0
 
