@@ -158,6 +158,15 @@ class UncertaintyEstimator:
     def __init__(self, calibration: Calibration) -> None:
         self.calibration = calibration
 
+    @classmethod
+    def of(cls, config: Mapping[str, Any] | None) -> UncertaintyEstimator | None:
+        """From what a model says of its calibration; None where it says nothing.
+
+        Raises:
+            ConfigurationError: it is none.
+        """
+        return None if config is None else cls(Calibration.of(config))
+
     def __call__(self, trajectory: Trajectory, **evidence: float) -> float:
         """The probability that a text is wrong.
 

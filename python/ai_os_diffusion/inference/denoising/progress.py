@@ -14,10 +14,17 @@ __all__ = ["Progress"]
 
 
 class Progress:
-    """What has been written of a plan so far."""
+    """What has been written of a plan so far.
+
+    Attributes:
+        plan: what is to be written. seed: of what is drawn.
+        written: what is.
+        measured: passes before the first that writes.
+    """
 
     def __init__(self, plan: CanvasPlan, seed: int) -> None:
         self.plan, self.seed, self.written = plan, seed, Written()
+        self.measured = 0
 
     def joined(self, name: str) -> NDArray[Any]:
         """An attribute of all canvases, one behind the other; at first those of the first block."""
