@@ -109,7 +109,6 @@ def learn(
         engine = runtime.decoder
         judges = runtime.skills.gate() if gate else None
         trainer = LoRATrainer(engine, config=learning, folder=config.skills_dir)
-        before = {what: SkillTest.of(engine, those) for what, those in asked.items()}
         with deferred() as stop, ProgressBar(unit="steps", quiet=quiet) as bar:
 
             def tell(line: dict[str, Any]) -> None:
@@ -135,6 +134,8 @@ def learn(
                     raise
                 note(str(error), quiet=quiet)
                 raise KeyboardInterrupt from None
+        # The model is what it was: asked now, nothing was computed for pairs that cannot be learned.
+        before = {what: SkillTest.of(engine, those) for what, those in asked.items()}
         with engine.using(card):
             after = {what: SkillTest.of(engine, those) for what, those in asked.items()}
     if as_json:
