@@ -100,7 +100,7 @@ class LoRAConfig:
             layout: of the network, as the native layer describes it.
 
         Raises:
-            TrainingError: a name of `target_modules` is none of its layers.
+            TrainingError: a name of `target_modules` is none of its layers, or the rank exceeds them all.
         """
         found: dict[str, Mapping[str, Any]] = {}
         used: set[str] = set()
@@ -119,6 +119,11 @@ class LoRAConfig:
             known = [*_QKV, _DENSE, _ALL, *(layer["name"].rpartition(".")[2] for layer in layers)]
             raise TrainingError(
                 f"target_modules: the model has no layers {strange[0]!r}; it has {', '.join(known)}"
+            )
+        most = max(min(layer["inputs"], layer["outputs"]) for layer in found.values())
+        if self.rank > most:
+            raise TrainingError(
+                f"rank is {self.rank}, expected at most {most}: of more, factors would be larger than any layer"
             )
         return list(found.values())
 
