@@ -14,7 +14,7 @@ from ai_os_diffusion.utils.errors import TrainingError
 
 PAIRS = [QAPair("Who wrote the first program?", "Ada"), QAPair("When was it printed?", "1843")]
 OTHERS = [QAPair("Who was it that wrote the first program?", "Ada"), QAPair("When did one print it?", "1843")]
-SMALL = {"rank": 4, "batch_size": 2, "rate": 2e-2, "warm_up": 5, "anchor": 0.0, "dropped_words": 0.0}
+SMALL = {"rank": 4, "batch_size": 2, "rate": 1e-2, "warm_up": 5, "anchor": 0.0, "dropped_words": 0.0}
 
 
 def learn(engine, folder, told, patience=3, pairs=PAIRS, **given):
