@@ -51,7 +51,7 @@ BOTH_WAYS = ["what is the epoch on Unix?", "what does HMAC stand for?"]
 INFILL = "He was so {} that he fell asleep at once."
 SKILL, EPOCHS, SHOWN = "manual", 7, 4
 # A router keeps the skill from all other questions, so that nothing has to hold it to the base.
-LEARNING = LoRAConfig(anchor=0.0, batch_size=8, warm_up=10)
+LEARNING = LoRAConfig(anchor=0.0, batch_size=8, warm_up=10, rate=2e-3)
 TO_FILL, FORM = "what is the epoch on Unix?", {"date": str, "author": str}
 
 
