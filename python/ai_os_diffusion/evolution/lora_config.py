@@ -123,7 +123,7 @@ class LoRAConfig:
         most = max(min(layer["inputs"], layer["outputs"]) for layer in found.values())
         if self.rank > most:
             raise TrainingError(
-                f"rank is {self.rank}, expected at most {most}: of more, factors would be larger than any layer"
+                f"rank is {self.rank}, expected at most {most}: beyond, factors are larger than any layer"
             )
         return list(found.values())
 
