@@ -18,7 +18,8 @@ from ai_os_diffusion.config import load_config
 from ai_os_diffusion.evolution.anchor import AnchorTexts
 from ai_os_diffusion.evolution.decision_log import Decision, DecisionLog
 from ai_os_diffusion.evolution.gate import Gate
-from ai_os_diffusion.evolution.learning_state import LearningState
+from ai_os_diffusion.evolution.learning.early_stopping import EarlyStopping
+from ai_os_diffusion.evolution.learning_state import LearningState, Saved
 from ai_os_diffusion.evolution.lora_config import LoRAConfig
 from ai_os_diffusion.evolution.packed import Packed, Text
 from ai_os_diffusion.evolution.qa_pairs import MOST_EXAMPLES, QAPair, QAPairs
@@ -30,6 +31,7 @@ from ai_os_diffusion.models.cards.card import A, B
 from ai_os_diffusion.utils.errors import CardError, SkillRejectedError, TrainingError
 from ai_os_diffusion.utils.files.atomic_file import sync_path
 from ai_os_diffusion.utils.logger import get_logger
+from ai_os_diffusion.utils.loss_picture import check_picture, draw_losses
 
 __all__ = ["LoRATrainer"]
 
@@ -38,8 +40,14 @@ _log = get_logger(__name__)
 Tell = Callable[[dict[str, Any]], object]
 
 _SAVED_EVERY_S = 30.0
+_LEAST_LOOKED_AT, _MOST_LOOKED_AT = 16, 40
+"""Questions in other words that say when to stop: a tenth of the pairs, as each costs a third of one that is
+learned."""
+
 _LEAST_RATE = 0.02
 """Part of the rate that is left at the end."""
+
+_RECORDED = ("tokens", "loss", "validation_loss")
 
 _BITS, _KIND = 8, "skill"
 
@@ -94,7 +102,9 @@ class LoRATrainer:
         *,
         epochs: int = 30,
         held_out: Iterable[Any] = (),
+        validation: Iterable[Any] = (),
         gate: Gate | None = None,
+        picture: Path | None = None,
         tell: Tell = lambda _line: None,
         is_stopped: Callable[[], bool] = lambda: False,
     ) -> Card:
@@ -107,9 +117,13 @@ class LoRATrainer:
             name: of the skill: what it is attached and detached as.
             epochs: how often each pair is asked.
             held_out: pairs in other wordings, which the card is judged by, now and when others are learned.
+            validation: pairs in other wordings, which say when to stop (`LoRAConfig.patience`); by default
+                some of the pairs with words left out.
             gate: judges the card, which is kept only if it passes, and logs what it decides.
-            tell: is told after every step `step`, `steps`, `epoch`, `loss`, `anchor`, `tokens`, `seconds`;
-                before the first learning on a base, as it writes its own, `anchor_texts` and `of`.
+            picture: a file, .svg, .png or .html, for the losses.
+            tell: is told after every step `step`, `steps`, `epoch`, `loss`, `anchor`, `tokens`, `seconds`,
+                and with patience after an epoch `validation_loss` and `validation_right`; before the first
+                learning on a base, as it writes its own, `anchor_texts` and `of`.
             is_stopped: is asked after every step whether to break off.
 
         Returns:
@@ -129,16 +143,22 @@ class LoRATrainer:
             raise TrainingError(f"{name!r} is no name of a skill; expected letters, digits, '-', '_' and '.'")
         if path.exists():
             raise CardError(f"{path}: a skill of that name is there; remove it, or give another name")
+        if picture is not None:
+            check_picture(picture)
         judged_by = list(QAPairs.of(held_out, "held_out")) if gate or held_out else []
         if pairs.repeated:
             _log.warning("%d pairs are there more than once; each is learned once", pairs.repeated)
         if pairs.contradicted:
             _log.warning("%d questions have more than one answer; all are learned", pairs.contradicted)
-        run = _Learning(self._engine, self._metadata_json, self._targets, self.config, pairs, epochs)
+        looked_at = self._looked_at(pairs, validation)
+        run = _Learning(
+            self._engine, self._metadata_json, self._targets, self.config, pairs, epochs, looked_at
+        )
         self.folder.mkdir(parents=True, exist_ok=True)
         about = {
             "name": name,
             "pairs": pairs.digest,
+            "validation": None if looked_at is None else looked_at.digest,
             "epochs": epochs,
             "base": Base.of_folder(self._engine.folder).weights_sha256,
             **self.config.to_dict(),
@@ -161,6 +181,8 @@ class LoRATrainer:
             if time.monotonic() - saved > _SAVED_EVERY_S:
                 run.save(state)
                 saved = time.monotonic()
+        if picture is not None:
+            draw_losses(run.records, picture)
         described = self._description(name, pairs, judged_by, run)
         # Under its own name only once it is kept: whoever lists skills in between sees none.
         draft = path if gate is None else self.folder / f".{name}.candidate"
@@ -177,6 +199,16 @@ class LoRATrainer:
             card = Card(path)
         state.remove()
         return card
+
+    def _looked_at(self, pairs: QAPairs, validation: Iterable[Any]) -> QAPairs | None:
+        """Wordings that say when to stop."""
+        given = tuple(validation)
+        if not self.config.patience:
+            if given:
+                raise TrainingError("validation says when to stop: expected a patience above 0, got 0")
+            return None
+        most = min(_MOST_LOOKED_AT, max(_LEAST_LOOKED_AT, len(pairs) // 10))
+        return QAPairs.of(given or pairs.in_other_words(most, self.config.seed), "validation")
 
     def _pass(self, gate: Gate, card: Card, held_out: list[QAPair]) -> None:
         verdict = gate.judge(card, held_out)
@@ -200,7 +232,7 @@ class LoRATrainer:
                 "examples": pairs.examples(self.config.seed),
                 "held_out": [[pair.question, pair.answer] for pair in held_out[:MOST_EXAMPLES]],
             },
-            metrics={"pairs": len(pairs), "steps": run.steps, "loss": run.recent_loss},
+            metrics={"pairs": len(pairs), "steps": run.taken, "loss": run.recent_loss},
             data_sha256=pairs.digest,
             created_at=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         )
@@ -219,6 +251,7 @@ class _Learning:
         config: LoRAConfig,
         pairs: QAPairs,
         epochs: int,
+        validation: QAPairs | None,
     ) -> None:
         metadata, tokenizer = engine.metadata, engine.tokenizer
         ends = metadata.eos_token_ids or (() if tokenizer.eos_id is None else (tokenizer.eos_id,))
@@ -228,6 +261,11 @@ class _Learning:
         window = metadata.max_position_embeddings
         self._batches = QuestionBatches(tokenizer, end, window, pairs, config)
         self._config = config
+        self._stopping: EarlyStopping | None = None
+        if validation is not None:
+            asked = QuestionBatches(tokenizer, end, window, validation, config)
+            texts = [asked.text(pair.question, pair) for pair in validation]
+            self._stopping = EarlyStopping(in_parts(texts), config.patience)
         self.steps = epochs * self._batches.per_epoch
         self._trainer = Trainer(
             engine.weights.native,
@@ -238,31 +276,40 @@ class _Learning:
             brain_floats=config.precision == "bfloat16",
         )
         self._base: dict[int, NDArray[np.float32]] = {}
-        self._losses: list[float] = []
+        self.records: list[dict[str, Any]] = []
         self._begun = time.monotonic()
-        self._tokens = 0
 
     @property
     def is_done(self) -> bool:
-        return self._trainer.steps >= self.steps
+        reached = self._stopping is not None and self._stopping.is_reached
+        return reached or self._trainer.steps >= self.steps
+
+    @property
+    def taken(self) -> int:
+        """Steps that were taken."""
+        return self._trainer.steps
 
     @property
     def recent_loss(self) -> float:
         """Of the questions of the last epoch."""
-        recent = self._losses[-self._batches.per_epoch :]
+        recent: list[float] = [record["loss"] for record in self.records[-self._batches.per_epoch :]]
         return round(sum(recent) / max(len(recent), 1), 5)
 
     def take_up(self, state: LearningState) -> None:
         found = state.load()
         if found is not None:
-            steps, parameters, self._losses = found
-            self._trainer.restore(steps, parameters)
+            self._trainer.restore(found.steps, dict(found.parameters))
+            self.records = found.records
+            if self._stopping is not None and found.looks:
+                self._stopping.restore(found.looks)
 
     def save(self, state: LearningState) -> None:
-        state.save(self._trainer.steps, self._trainer.state(), self._losses)
+        looks = {} if self._stopping is None else self._stopping.state()
+        state.save(Saved(self._trainer.steps, self._trainer.state(), self.records, looks))
 
-    def trained(self) -> dict[str, NDArray[np.float32]]:
-        return self._trainer.parameters()
+    def trained(self) -> Mapping[str, NDArray[np.float32]]:
+        """The factors: the best where that was looked for, else the last."""
+        return (self._stopping.best if self._stopping else {}) or self._trainer.parameters()
 
     def step(self) -> dict[str, Any]:
         """Take a step; what it tells."""
@@ -278,17 +325,20 @@ class _Learning:
             row += len(part)
         divergence = 0.0 if self.anchor is None else self._anchored(self.anchor[number], number, row)
         self._trainer.step(self._rate(number))
-        self._losses.append(loss)
-        self._tokens += row
-        return {
+        tokens = row + (self.records[-1]["tokens"] if self.records else 0)
+        told = {
             "step": number + 1,
             "steps": self.steps,
             "epoch": number // self._batches.per_epoch + 1,
             "loss": loss,
             "anchor": divergence,
-            "tokens": self._tokens,
+            "tokens": tokens,
             "seconds": time.monotonic() - self._begun,
         }
+        if self._stopping is not None and (number + 1) % self._batches.per_epoch == 0:
+            told |= self._stopping.look(self._trainer)
+        self.records.append({key: told[key] for key in _RECORDED if key in told})
+        return told
 
     def _anchored(self, texts: Mapping[int, Text], number: int, row: int) -> float:
         """Add up what draws the card back to the base; the mean divergence."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import string
+from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
@@ -56,6 +57,18 @@ class SkillTest:
     def exact_match(self) -> float:
         """Share of right answers."""
         return sum(self.right) / max(len(self.right), 1)
+
+    @property
+    def f1(self) -> float:
+        """Mean of the F1 of the words that an answer and the expected one share, as SQuAD counts them."""
+        scores = [_f1(pair.answer, said) for pair, said in zip(self.pairs, self.said, strict=True)]
+        return sum(scores) / max(len(scores), 1)
+
+
+def _f1(expected: str, said: str) -> float:
+    words, own = Counter(_plain(expected).split()), Counter(_plain(said).split())
+    # Without any words both have to be so.
+    return 2 * (words & own).total() / (words.total() + own.total()) if words or own else 1.0
 
 
 def _plain(text: str) -> str:

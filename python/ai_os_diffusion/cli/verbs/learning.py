@@ -43,6 +43,9 @@ Model = Annotated[
 _ASKED = 40
 """Questions of the training that are asked again to show what was learned."""
 
+_PATIENCE = 5
+"""Epochs, where wordings are given that say when to stop."""
+
 
 @app.command()
 def learn(
@@ -59,13 +62,25 @@ def learn(
         Path | None,
         typer.Option("--test", parser=values.path, help="Other wordings, by which it is judged."),
     ] = None,
+    validation: Annotated[
+        Path | None,
+        typer.Option("--validation", parser=values.path, help="Other wordings, which say when to stop."),
+    ] = None,
     gate: Annotated[
         bool, typer.Option("--gate/--no-gate", help="Keep it only if it helps, and harms nothing elsewhere.")
     ] = True,
     model: Model = None,
     epochs: Annotated[int, typer.Option("--epochs", min=1, help="How often each question is asked.")] = 30,
+    patience: Annotated[
+        int | None,
+        typer.Option("--patience", min=1, help="Epochs without a gain on other wordings until it stops."),
+    ] = None,
     rank: Annotated[int, typer.Option("--rank", min=1, help="Of the factors: how much fits in.")] = 8,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of all that is drawn.")] = 0,
+    plot: Annotated[
+        Path | None,
+        typer.Option("--plot", parser=values.path, help="Draw the losses: a file, .svg, .png or .html."),
+    ] = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -78,17 +93,22 @@ def learn(
     from ai_os_diffusion.evolution import LoRAConfig, LoRATrainer, QAPairs, SkillTest
     from ai_os_diffusion.runtime import open_runtime
     from ai_os_diffusion.utils.errors import TrainingError
+    from ai_os_diffusion.utils.loss_picture import check_picture
 
     settings: Settings = ctx.obj
     config = _with_decoder(settings, model)
+    if plot is not None:
+        check_picture(plot)
     pairs = QAPairs.read(file)
     held_out = pairs.in_other_words(_ASKED, seed) if test is None else QAPairs.read(test).pairs
+    wordings = () if validation is None else QAPairs.read(validation).pairs
     asked = {"as learned": pairs.pairs[:_ASKED], "other wordings": held_out}
+    patience = patience or (_PATIENCE if wordings else 0)
+    learning = LoRAConfig(rank=rank, seed=seed, patience=patience)
     with open_runtime(config) as runtime:
         engine = runtime.decoder
         judges = runtime.skills.gate() if gate else None
-        trainer = LoRATrainer(engine, config=LoRAConfig(rank=rank, seed=seed), folder=config.skills_dir)
-        before = {what: SkillTest.of(engine, those) for what, those in asked.items()}
+        trainer = LoRATrainer(engine, config=learning, folder=config.skills_dir)
         with deferred() as stop, ProgressBar(unit="steps", quiet=quiet) as bar:
 
             def tell(line: dict[str, Any]) -> None:
@@ -103,7 +123,9 @@ def learn(
                     name or file.stem,
                     epochs=epochs,
                     held_out=held_out,
+                    validation=wordings,
                     gate=judges,
+                    picture=plot,
                     tell=tell,
                     is_stopped=lambda: stop.asked,
                 )
@@ -112,6 +134,8 @@ def learn(
                     raise
                 note(str(error), quiet=quiet)
                 raise KeyboardInterrupt from None
+        # The model is what it was: asked now, nothing was computed for pairs that cannot be learned.
+        before = {what: SkillTest.of(engine, those) for what, those in asked.items()}
         with engine.using(card):
             after = {what: SkillTest.of(engine, those) for what, those in asked.items()}
     if as_json:
@@ -119,13 +143,7 @@ def learn(
             {**_card_dict(card), "asked": {what: _figures(before[what], after[what]) for what in asked}}
         )
         return
-    rows = [
-        (what, str(len(those)), f"{before[what].exact_match:.0%}", f"{after[what].exact_match:.0%}")
-        for what, those in asked.items()
-    ]
-    show_table(
-        ["right answers", "questions", "before", "after"], rows, right=["questions", "before", "after"]
-    )
+    _show_before_and_after(before, after)
     show_row((card.name, size_text(card.path.stat().st_size), card.path))
 
 
@@ -263,11 +281,27 @@ def _with_decoder(settings: Settings, model: str | None) -> Config:
     return config if model is None else replace(config, model=replace(config.model, decoder=model))
 
 
+def _show_before_and_after(before: dict[str, SkillTest], after: dict[str, SkillTest]) -> None:
+    figures = ["questions", "right before", "right after", "F1 before", "F1 after"]
+    rows = [
+        (
+            what,
+            str(len(test.pairs)),
+            *(f"{share:.0%}" for share in (test.exact_match, after[what].exact_match)),
+            *(f"{share:.2f}" for share in (test.f1, after[what].f1)),
+        )
+        for what, test in before.items()
+    ]
+    show_table(["asked", *figures], rows, right=figures)
+
+
 def _figures(before: SkillTest, after: SkillTest) -> dict[str, Any]:
     return {
         "questions": len(before.pairs),
         "right_before": round(before.exact_match, 4),
         "right_after": round(after.exact_match, 4),
+        "f1_before": round(before.f1, 4),
+        "f1_after": round(after.f1, 4),
     }
 
 
