@@ -13,7 +13,7 @@ from ai_os_diffusion.contracts import Message
 from ai_os_diffusion.evolution.qa_pairs import QAPair
 from ai_os_diffusion.inference.arrow_engine import ArrowEngine
 
-__all__ = ["SkillTest"]
+__all__ = ["SkillTest", "plain"]
 
 _ROOM = 32
 _THREADS = 8
@@ -50,7 +50,7 @@ class SkillTest:
     @property
     def right(self) -> list[bool]:
         """For each question whether the answer is the expected one, compared as SQuAD compares."""
-        return [_plain(pair.answer) == _plain(said) for pair, said in zip(self.pairs, self.said, strict=True)]
+        return [plain(pair.answer) == plain(said) for pair, said in zip(self.pairs, self.said, strict=True)]
 
     @property
     def exact_match(self) -> float:
@@ -58,7 +58,7 @@ class SkillTest:
         return sum(self.right) / max(len(self.right), 1)
 
 
-def _plain(text: str) -> str:
-    """Without case, punctuation and articles."""
+def plain(text: str) -> str:
+    """A text as SQuAD compares: without case, punctuation and articles."""
     letters = "".join(letter for letter in text.lower() if letter not in string.punctuation)
     return " ".join(_ARTICLES.sub(" ", letters).split())
