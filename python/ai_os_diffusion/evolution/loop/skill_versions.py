@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -125,8 +126,9 @@ class SkillVersions:
         return self._make(_RESTORE, name, target, decision)
 
     def _make(self, operation: str, name: str, version: int, decision: Decision) -> Decision:
-        row = {**decision.to_dict(), "decided_at": decision.decided_at or now()}
-        # As it will be read: the log is asked whether it holds it.
+        inputs = {**decision.inputs, "change": uuid.uuid4().hex}
+        row = {**decision.to_dict(), "decided_at": decision.decided_at or now(), "inputs": inputs}
+        # As it will be read: the log is asked whether it holds just this.
         decided = Decision.of(json.loads(json.dumps(row)))
         change = Change(operation, name, version, _identity(self._live(name)), decided)
         self.work.mkdir(parents=True, exist_ok=True)
