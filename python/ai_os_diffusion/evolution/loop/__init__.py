@@ -10,6 +10,7 @@ from ai_os_diffusion.evolution.loop.evolution_router import (
     Level,
     Situation,
 )
+from ai_os_diffusion.evolution.loop.evolution_status import EvolutionStatus
 from ai_os_diffusion.evolution.loop.evolution_worker import EvolutionRound, EvolutionWorker
 from ai_os_diffusion.evolution.loop.feedback import Feedback, FeedbackQueue
 from ai_os_diffusion.evolution.loop.skill_versions import SkillVersions
@@ -20,6 +21,7 @@ __all__ = [
     "Costs",
     "EvolutionRound",
     "EvolutionRouter",
+    "EvolutionStatus",
     "EvolutionWorker",
     "Feedback",
     "FeedbackQueue",

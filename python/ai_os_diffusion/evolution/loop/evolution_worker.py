@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ai_os_diffusion.evolution.decision_log import Decision, DecisionLog
-from ai_os_diffusion.evolution.gate import Gate, held_out_of, learned_of
+from ai_os_diffusion.evolution.gate import Gate
 from ai_os_diffusion.evolution.learning_state import LearningState
 from ai_os_diffusion.evolution.loop.evolution_router import EvolutionRouter, Level, Situation
 from ai_os_diffusion.evolution.loop.facts import Fact, waiting_facts
 from ai_os_diffusion.evolution.loop.feedback import FeedbackQueue
-from ai_os_diffusion.evolution.loop.lesson import Group, Lesson, grouped, stale_id
+from ai_os_diffusion.evolution.loop.lesson import Group, Lesson, grouped
+from ai_os_diffusion.evolution.loop.skill_proof import SkillProof
 from ai_os_diffusion.evolution.loop.skill_versions import LESSON, SkillVersions
 from ai_os_diffusion.evolution.lora_config import LoRAConfig
 from ai_os_diffusion.evolution.lora_trainer import LoRATrainer
 from ai_os_diffusion.evolution.qa_pairs import QAPair, QAPairs
 from ai_os_diffusion.evolution.question_batches import QuestionBatches
 from ai_os_diffusion.evolution.skill_router import Embed
-from ai_os_diffusion.evolution.skills import list_skills
 from ai_os_diffusion.inference.arrow_engine import ArrowEngine
 from ai_os_diffusion.models.cards import Base, Card
-from ai_os_diffusion.utils.errors import DiffusionError, TrainingError
+from ai_os_diffusion.utils.errors import DiffusionError, SkillsLockedError, TrainingError
 from ai_os_diffusion.utils.logger import get_logger
 
 __all__ = ["EvolutionRound", "EvolutionWorker"]
@@ -35,6 +34,8 @@ _log = get_logger(__name__)
 
 _NUMBER_BYTES = 16
 """Of a number in training: itself, its gradient and two moments, in single precision."""
+
+_LOOKS_EVERY_S = 2.0
 
 Tell = Callable[[dict[str, Any]], object]
 
@@ -88,6 +89,7 @@ class EvolutionWorker:
         self._log, self._queue = DecisionLog(self._folder), FeedbackQueue(self._folder)
         self._base = Base.of_folder(engine.folder)
         self._trainer = self._trainer_of(self._config)
+        self._skills = SkillProof(engine, embed, self._versions, self._router.budget.tries)
 
     def run(
         self, tell: Tell = lambda _line: None, is_stopped: Callable[[], bool] = lambda: False
@@ -114,7 +116,7 @@ class EvolutionWorker:
 
         with self._versions.locked():
             lesson = self._begun()
-            made = [] if lesson is not None else self._proven(stop)
+            made = [] if lesson is not None else self._skills.retire_idle(stop)
             handled: set[str] = set()
             while True:
                 # A round takes a step at least, so that rounds that are too short end too.
@@ -128,25 +130,43 @@ class EvolutionWorker:
                 handled.update(lesson.feedback)
                 lesson = None
 
+    def watch(
+        self,
+        wait: Callable[[float], bool],
+        tell: Tell = lambda _line: None,
+        is_stopped: Callable[[], bool] = lambda: False,
+    ) -> Iterator[EvolutionRound]:
+        """Learn what waits and what comes in, round by round.
+
+        Args:
+            wait: waits for so many seconds; whether to end.
+            tell: as for `run`.
+            is_stopped: as for `run`.
+
+        Yields:
+            What each round did.
+        """
+        seen: object = None
+        while not is_stopped():
+            found = self._queue.state
+            if found != seen:
+                try:
+                    done = self.run(tell, is_stopped)
+                except SkillsLockedError as error:
+                    _log.warning("%s", error)
+                else:
+                    # What was rejected may have another try, and what was broken off goes on.
+                    seen = None if done.decisions or done.is_broken_off else found
+                    yield done
+            if is_stopped() or wait(_LOOKS_EVERY_S):
+                return
+
     def _trainer_of(self, config: LoRAConfig) -> LoRATrainer:
         trainer = LoRATrainer(
             self._engine, config=config, folder=self._versions.work, num_threads=self._num_threads
         )
         trainer.anchors = self._folder / ".anchor"
         return trainer
-
-    def _cards(self) -> tuple[list[Card], list[Card]]:
-        """Skills of this base, and those of a base of this name that is gone."""
-        own, stale = [], []
-        for card in list_skills(self._folder):
-            base = card.description.base
-            if base.weights_sha256 == self._base.weights_sha256:
-                own.append(card)
-            elif base.name == self._base.name:
-                stale.append(card)
-        return own, stale
-
-    # What is learned next.
 
     def _begun(self) -> Lesson | None:
         """What was broken off, if it still makes sense."""
@@ -167,7 +187,7 @@ class EvolutionWorker:
     def _planned(self, handled: set[str], made: list[Decision]) -> Lesson | None:
         """The first thing that is worth learning; what is not, is logged."""
         decisions = self._log.read()
-        own, stale = self._cards()
+        own, stale = self._skills.of_base()
         facts = []
         for fact in waiting_facts(self._queue.read(), decisions):
             if handled.intersection(fact.feedback):
@@ -231,8 +251,6 @@ class EvolutionWorker:
             tries=tries,
         )
 
-    # Learning and judging.
-
     def _learned(self, lesson: Lesson, tell: Tell, stop: Callable[[], bool]) -> Decision | None:
         """Learn and judge; None where it was broken off."""
         lesson.save(self._versions.work / LESSON)
@@ -270,7 +288,7 @@ class EvolutionWorker:
                 if is_broken_off:
                     return None
                 return self._settled(lesson, "rejected", (str(error),), {})
-        own, _ = self._cards()
+        own, _ = self._skills.of_base()
         verdict = Gate(self._engine, self._embed, own, lesson.seed).judge(card, lesson.held_out)
         figures = {**verdict.figures, **_speed(taken, len(pairs), lesson.epochs)}
         decision = "kept" if verdict.is_kept else "rejected"
@@ -296,45 +314,6 @@ class EvolutionWorker:
             made = replace(made, decision="dropped", reasons=(reason,))
         return self._versions.discard(lesson.skill, lesson.version, made)
 
-    # What is here.
-
-    def _proven(self, stop: Callable[[], bool]) -> list[Decision]:
-        """Ask skills again whose surroundings have changed, and retire those that help no more."""
-        made: list[Decision] = []
-        own, stale = self._cards()
-        decisions = self._log.read()
-        for card in stale:
-            tries = sum(
-                one.decision == "rejected" and stale_id(card) in one.inputs.get("feedback", ())
-                for one in decisions
-            )
-            if not learned_of(card) or tries >= self._router.budget.tries:
-                reason = "the base it was learned on is gone, and it cannot be learned anew"
-                made.append(self._versions.retire(card.name, Decision(card.name, "retired", (reason,))))
-        helped = {one.skill for one in decisions if one.decision in ("kept", "proven")}
-        for card in list(own):
-            among = self._digest(own)
-            if card.name not in helped or not held_out_of(card) or _is_proven(card.name, among, decisions):
-                continue
-            if stop():
-                break
-            verdict = Gate(self._engine, self._embed, own).prove(card)
-            inputs = {"among": among}
-            if verdict.is_kept:
-                self._log.append(Decision(card.name, "proven", (), verdict.figures, inputs=inputs))
-                continue
-            retired = Decision(card.name, "retired", verdict.faults, verdict.figures, inputs=inputs)
-            made.append(self._versions.retire(card.name, retired))
-            own.remove(card)
-        return made
-
-    def _digest(self, cards: Sequence[Card]) -> str:
-        """Tells what skills are asked beside each other."""
-        told = sorted(
-            [card.name, card.description.data_sha256, card.description.created_at] for card in cards
-        )
-        return hashlib.sha256(json.dumps([self._base.weights_sha256, told]).encode()).hexdigest()[:16]
-
 
 def _tries(group: Group, decisions: Sequence[Decision]) -> int:
     if group.facts:
@@ -350,13 +329,6 @@ def _is_logged(decision: Decision, decisions: Sequence[Decision]) -> bool:
     inputs = json.dumps(decision.inputs, sort_keys=True)
     return any(
         one.skill == decision.skill and json.dumps(one.inputs, sort_keys=True) == inputs for one in decisions
-    )
-
-
-def _is_proven(skill: str, among: str, decisions: Sequence[Decision]) -> bool:
-    return any(
-        one.skill == skill and one.decision == "proven" and one.inputs.get("among") == among
-        for one in decisions
     )
 
 

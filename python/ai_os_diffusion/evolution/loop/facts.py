@@ -13,7 +13,7 @@ from ai_os_diffusion.evolution.qa_pairs import QAPair, QAPairs
 from ai_os_diffusion.evolution.skill_router import everyday_questions
 from ai_os_diffusion.evolution.skill_test import plain
 
-__all__ = ["Fact", "derived_name", "facts_of", "waiting_facts"]
+__all__ = ["Fact", "derived_name", "facts_of", "waiting_facts", "wording_key"]
 
 _WORDS = re.compile(r"[^\W_]+")
 _NAME_WORDS, _NAME_LETTERS = 2, 40
@@ -72,11 +72,11 @@ def facts_of(feedback: Iterable[Feedback]) -> list[Fact]:
     facts: dict[int, Fact] = {}
     by_wording: dict[str, int] = {}
     for number, one in enumerate(feedback):
-        shared = sorted({by_wording[key] for key in map(_key, one.questions) if key in by_wording})
+        shared = sorted({by_wording[key] for key in map(wording_key, one.questions) if key in by_wording})
         earlier = [facts.pop(other) for other in shared]
         questions: dict[str, str] = {}
         for text in (*(text for fact in earlier for text in fact.questions), *one.questions):
-            questions.setdefault(_key(text), text)
+            questions.setdefault(wording_key(text), text)
         facts[number] = Fact(
             tuple(questions.values()),
             one.answer,
@@ -120,6 +120,11 @@ def derived_name(questions: Sequence[str], taken: Container[str]) -> str:
     return name
 
 
+def wording_key(question: str) -> str:
+    """What tells a wording from another: its words, whatever their case and the spaces between them."""
+    return " ".join(question.casefold().split())
+
+
 def _ids(decision: Decision) -> list[str]:
     found = decision.inputs.get("feedback", ())
     return [name for name in found if isinstance(name, str)] if isinstance(found, list | tuple) else []
@@ -127,7 +132,3 @@ def _ids(decision: Decision) -> list[str]:
 
 def _words(question: str) -> list[str]:
     return _WORDS.findall(question.lower())
-
-
-def _key(question: str) -> str:
-    return " ".join(question.casefold().split())

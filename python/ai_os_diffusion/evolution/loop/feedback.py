@@ -110,6 +110,15 @@ class FeedbackQueue:
         self.path = folder / _FILE
         self._log = AppendedLog(self.path)
 
+    @property
+    def state(self) -> tuple[int, int]:
+        """Changes whenever something comes in."""
+        try:
+            found = self.path.stat()
+        except FileNotFoundError:
+            return (0, 0)
+        return found.st_size, found.st_mtime_ns
+
     def append(self, feedback: Feedback) -> Feedback:
         """Take it in, with a time and an id unless it has them; it is on the disk afterwards."""
         taken = replace(feedback, given_at=feedback.given_at or now(), id=feedback.id or uuid.uuid4().hex)

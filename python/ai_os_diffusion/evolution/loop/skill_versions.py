@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ai_os_diffusion.evolution.decision_log import Decision, DecisionLog, now
+from ai_os_diffusion.evolution.loop.facts import waiting_facts
+from ai_os_diffusion.evolution.loop.feedback import FeedbackQueue
 from ai_os_diffusion.evolution.skills import skill_path, versions_folder
 from ai_os_diffusion.utils.errors import EvolutionError, ModelNotFoundError, SkillsLockedError
 from ai_os_diffusion.utils.files.atomic_file import replacing, sync_path
@@ -78,6 +80,18 @@ class SkillVersions:
             self._recover()
             yield
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether a learning or a change was broken off."""
+        return any((self.work / name).exists() for name in (LESSON, _CHANGE))
+
+    @property
+    def has_work(self) -> bool:
+        """Whether something waits to be learned, or was begun."""
+        return self.has_begun or bool(
+            waiting_facts(FeedbackQueue(self.folder).read(), self._decisions.read())
+        )
+
     def earlier(self, name: str) -> list[int]:
         """Numbers of the versions before, ascending."""
         files = versions_folder(name, self.folder).glob("*.parquet")
@@ -90,6 +104,18 @@ class SkillVersions:
     def next(self, name: str) -> int:
         """The number that a new version gets."""
         return self._above(name) + self._live(name).exists()
+
+    def latest(self) -> str:
+        """The skill that was kept or retired last, of those that can go back.
+
+        Raises:
+            ModelNotFoundError: there is none.
+        """
+        for one in reversed(self._decisions.read()):
+            is_skill = one.decision in ("kept", "retired") and skill_path(one.skill, self.folder) is not None
+            if is_skill and (self.current(one.skill) or self.earlier(one.skill)):
+                return one.skill
+        raise ModelNotFoundError("no skill was kept or retired that could go back; aios skills lists them")
 
     def candidate(self, name: str) -> Path:
         """Where a version lies until it is kept."""
