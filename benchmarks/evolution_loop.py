@@ -169,13 +169,12 @@ def draw(right: list[list[int]], path: Path) -> None:
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width + left + 20}" height="{height + 50}" '
         'font-family="sans-serif" font-size="12">',
-        f'<text x="{left}" y="{height + 44}">round; right of {len(ASKED)} wordings that were never given</text>',
+        f'<text x="{left}" y="{height + 44}">round; right of {len(ASKED)} wordings that nobody gave</text>',
     ]
     for mark in (0, 5, 10, 15, 19, len(ASKED)):
         y = 10 + height * (1 - mark / len(ASKED))
-        parts.append(
-            f'<path d="M{left} {y:.1f}h{width}" stroke="#ddd"/><text x="10" y="{y + 4:.1f}">{mark}</text>'
-        )
+        parts.append(f'<path d="M{left} {y:.1f}h{width}" stroke="#ddd"/>')
+        parts.append(f'<text x="10" y="{y + 4:.1f}">{mark}</text>')
     for seed, rounds in enumerate(right):
         step = width / max(len(rounds) - 1, 1)
         points = " ".join(

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ai_os_diffusion.utils.errors import EvolutionError
 from ai_os_diffusion.utils.files.appended_log import AppendedLog
 
 __all__ = ["Decision", "DecisionLog", "now"]
@@ -22,7 +23,8 @@ class Decision:
     Attributes:
         skill: its name; "" where none is concerned.
         decision: of a gate "kept" or "rejected"; "removed", "rolled back", "retired"; "proven" where a skill
-            was asked again; of an `EvolutionRouter` its level.
+            was asked again and helps; "refused" what cannot be learned, "dropped" what was learned for one
+            that was changed meanwhile; of an `EvolutionRouter` its level.
         reasons: why, in words.
         figures: what was measured, by name.
         decided_at: when, ISO 8601 in UTC.
@@ -66,7 +68,7 @@ class DecisionLog:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / _FILE
-        self._log = AppendedLog(self.path)
+        self._log = AppendedLog(self.path, EvolutionError)
 
     def append(self, decision: Decision) -> None:
         """Add a decision, with the time unless it has one; it is on the disk afterwards."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
 
 import pytest
 
@@ -151,3 +153,19 @@ def test_what_memory_does_not_hold_is_worth_asking_for(aios, aios_json, learner,
     assert "Worth correcting" in aios("evolve", "status").stdout
     aios("evolve", "correct", "who  wrote it?", "Ada")
     assert aios_json("evolve", "status")["uncertain"] == []
+
+
+@pytest.mark.slow
+def test_it_watches_until_ctrl_c(command, aios, learner, tmp_path):
+    aios("evolve", "correct", "Who wrote it?", "Ada", "--skill", "it")
+    args = [*command, "evolve", "run", "--watch", "--epochs", "1", "--json"]
+    process = subprocess.Popen(args, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    first = json.loads(process.stdout.readline())
+    assert (first["skill"], first["decision"]) == ("it", "rejected")
+    aios("evolve", "correct", "When was it?", "1843", "--skill", "other")
+    while json.loads(process.stdout.readline())["skill"] != "other":
+        pass
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate()
+    assert process.returncode == 130
+    assert "Traceback" not in told

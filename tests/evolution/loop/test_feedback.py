@@ -84,11 +84,14 @@ def test_what_is_no_file_is_not_waited_for(tmp_path):
 
 _APPENDING = """
 import sys
+import time
 from pathlib import Path
 from ai_os_diffusion.evolution import Feedback, FeedbackQueue
 queue = FeedbackQueue(Path(sys.argv[1]))
 for number in range(10**6):
     print(queue.append(Feedback(f"{sys.argv[2]} {number}?" + "x" * 5000, "yes")).id, flush=True)
+    # Nobody is promised a turn: who takes the lock again at once may keep others from it.
+    time.sleep(0.002)
 """
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from ai_os_diffusion.evolution.decision_log import now
 from ai_os_diffusion.evolution.skills import skill_path
-from ai_os_diffusion.utils.errors import TrainingError
+from ai_os_diffusion.utils.errors import EvolutionError, TrainingError
 from ai_os_diffusion.utils.files.appended_log import AppendedLog
 
 __all__ = ["Feedback", "FeedbackQueue"]
@@ -108,7 +108,7 @@ class FeedbackQueue:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / _FILE
-        self._log = AppendedLog(self.path)
+        self._log = AppendedLog(self.path, EvolutionError)
 
     @property
     def state(self) -> tuple[int, int]:

@@ -8,10 +8,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ai_os_diffusion.utils.errors import EvolutionError
 from ai_os_diffusion.utils.files.atomic_file import sync_path
 from ai_os_diffusion.utils.files.file_lock import hold
-from ai_os_diffusion.utils.files.regular_file import open_regular
+from ai_os_diffusion.utils.files.regular_file import Raised, open_regular
 from ai_os_diffusion.utils.logger import get_logger
 
 __all__ = ["AppendedLog"]
@@ -28,24 +27,25 @@ class AppendedLog:
 
     Args:
         path: the file.
+        error: class of the error to raise where something else has its name.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, error: Raised) -> None:
+        self.path, self._error = path, error
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Add a row; it is on the disk afterwards.
 
         Raises:
             OSError: it cannot be written.
-            EvolutionError: the name is taken by something else than a file.
+            error: the name is taken by something else than a file.
         """
         line = json.dumps(row, ensure_ascii=False, allow_nan=False).encode("utf-8", "surrogatepass")
         self.path.parent.mkdir(parents=True, exist_ok=True)
         is_new = not self.path.exists()
         if not is_new:
             # A pipe would block whoever opens it.
-            open_regular(self.path, None, EvolutionError).close()
+            open_regular(self.path, None, self._error).close()
         with self.path.open("ab") as file:
             hold(file, waits=True)
             # A line that was torn by a crash ends here, and not in the one behind it.
@@ -64,7 +64,7 @@ class AppendedLog:
                 it is none.
         """
         try:
-            with open_regular(self.path, None, EvolutionError) as file:
+            with open_regular(self.path, None, self._error) as file:
                 lines = file.read().split(b"\n")
         except FileNotFoundError:
             return []
