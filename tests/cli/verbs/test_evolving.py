@@ -158,6 +158,8 @@ def test_what_memory_does_not_hold_is_worth_asking_for(aios, aios_json, learner,
 @pytest.mark.slow
 def test_it_watches_until_ctrl_c(command, aios, learner, tmp_path):
     aios("evolve", "correct", "Who wrote it?", "Ada", "--skill", "it")
+    # Here, so that the base's own texts are there and few.
+    aios("evolve", "run", "--epochs", "1", "--seconds", "0")
     args = [*command, "evolve", "run", "--watch", "--epochs", "1", "--json"]
     process = subprocess.Popen(args, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     first = json.loads(process.stdout.readline())
