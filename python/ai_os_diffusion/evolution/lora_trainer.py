@@ -60,6 +60,10 @@ class LoRATrainer:
         tokenizer: is the model's own, which is used; accepted because other libraries ask for it.
         config: how; the defaults are what was measured to be best.
         folder: where skills are kept, by default that of the configuration.
+        num_threads: of the training; 0 takes the cores there are. The card is the same.
+
+    Attributes:
+        anchors: folder of the texts that bases wrote.
 
     Raises:
         TrainingError: the model writes no text, or is none that can be trained.
@@ -77,6 +81,7 @@ class LoRATrainer:
         config: LoRAConfig | None = None,
         *,
         folder: str | Path | None = None,
+        num_threads: int = 0,
     ) -> None:
         self._engine = model if isinstance(model, ArrowEngine) else ArrowEngine(model)
         metadata = self._engine.metadata
@@ -92,8 +97,15 @@ class LoRATrainer:
                 )
         self.config = config or LoRAConfig()
         self.folder = Path(folder) if folder is not None else load_config().skills_dir
+        self.anchors = self.folder / ".anchor"
+        self._num_threads = num_threads
         self._metadata_json = (self._engine.folder / "metadata.json").read_text(encoding="utf-8")
         self._targets = self.config.targets(json.loads(layout_json(self._metadata_json)))
+
+    @property
+    def parameters(self) -> int:
+        """Numbers that a skill trains."""
+        return sum(self.config.rank * (layer["inputs"] + layer["outputs"]) for layer in self._targets)
 
     def train_qa(
         self,
@@ -152,7 +164,14 @@ class LoRATrainer:
             _log.warning("%d questions have more than one answer; all are learned", pairs.contradicted)
         looked_at = self._looked_at(pairs, validation)
         run = _Learning(
-            self._engine, self._metadata_json, self._targets, self.config, pairs, epochs, looked_at
+            self._engine,
+            self._metadata_json,
+            self._targets,
+            self.config,
+            pairs,
+            epochs,
+            looked_at,
+            self._num_threads,
         )
         self.folder.mkdir(parents=True, exist_ok=True)
         about = {
@@ -167,7 +186,7 @@ class LoRATrainer:
         if self.config.anchor:
             run.anchor = AnchorTexts.of(
                 self._engine.folder,
-                self.folder / ".anchor",
+                self.anchors,
                 self.config.seed,
                 lambda done, texts: tell({"anchor_texts": done, "of": texts}),
             )
@@ -230,6 +249,8 @@ class LoRATrainer:
                 "objective": "causal",
                 **self.config.to_dict(),
                 "examples": pairs.examples(self.config.seed),
+                # All or none: whoever learns the skill anew would lose the rest.
+                "learned": [[pair.question, pair.answer] for pair in pairs if len(pairs) <= MOST_EXAMPLES],
                 "held_out": [[pair.question, pair.answer] for pair in held_out[:MOST_EXAMPLES]],
             },
             metrics={"pairs": len(pairs), "steps": run.taken, "loss": run.recent_loss},
@@ -252,6 +273,7 @@ class _Learning:
         pairs: QAPairs,
         epochs: int,
         validation: QAPairs | None,
+        num_threads: int = 0,
     ) -> None:
         metadata, tokenizer = engine.metadata, engine.tokenizer
         ends = metadata.eos_token_ids or (() if tokenizer.eos_id is None else (tokenizer.eos_id,))
@@ -273,6 +295,7 @@ class _Learning:
             _begun(targets, config),
             scaling=config.scaling,
             dropout=config.dropout,
+            num_threads=num_threads,
             brain_floats=config.precision == "bfloat16",
         )
         self._base: dict[int, NDArray[np.float32]] = {}

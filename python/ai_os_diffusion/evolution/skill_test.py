@@ -14,7 +14,7 @@ from ai_os_diffusion.contracts import Message
 from ai_os_diffusion.evolution.qa_pairs import QAPair
 from ai_os_diffusion.inference.arrow_engine import ArrowEngine
 
-__all__ = ["SkillTest"]
+__all__ = ["SkillTest", "plain"]
 
 _ROOM = 32
 _THREADS = 8
@@ -51,7 +51,7 @@ class SkillTest:
     @property
     def right(self) -> list[bool]:
         """For each question whether the answer is the expected one, compared as SQuAD compares."""
-        return [_plain(pair.answer) == _plain(said) for pair, said in zip(self.pairs, self.said, strict=True)]
+        return [plain(pair.answer) == plain(said) for pair, said in zip(self.pairs, self.said, strict=True)]
 
     @property
     def exact_match(self) -> float:
@@ -66,12 +66,12 @@ class SkillTest:
 
 
 def _f1(expected: str, said: str) -> float:
-    words, own = Counter(_plain(expected).split()), Counter(_plain(said).split())
+    words, own = Counter(plain(expected).split()), Counter(plain(said).split())
     # Without any words both have to be so.
     return 2 * (words & own).total() / (words.total() + own.total()) if words or own else 1.0
 
 
-def _plain(text: str) -> str:
-    """Without case, punctuation and articles."""
+def plain(text: str) -> str:
+    """A text as SQuAD compares: without case, punctuation and articles."""
     letters = "".join(letter for letter in text.lower() if letter not in string.punctuation)
     return " ".join(_ARTICLES.sub(" ", letters).split())

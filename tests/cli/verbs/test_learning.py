@@ -37,10 +37,10 @@ def test_a_skill_from_a_file_to_its_removal(aios, aios_json, learned):
     assert "with the skill facts" in talk.stderr
     assert aios_json("learn", learned, "--name", "facts", code=1, error=True)["message"]
     assert aios_json("skills", "rm", "facts", "--dry-run")["size_bytes"] == found["size_bytes"]
-    assert aios_json("skills", "history") == []
+    assert aios_json("evolve", "history") == []
     assert aios_json("skills", "rm", "facts", "--yes")["removed"] == ["facts"]
     assert aios_json("skills") == []
-    assert [one["decision"] for one in aios_json("skills", "history")] == ["removed"]
+    assert [one["decision"] for one in aios_json("evolve", "history")] == ["removed"]
     assert "aios learn" in aios("skills").stderr
 
 
@@ -68,10 +68,10 @@ def test_what_helps_nothing_is_not_kept(aios, aios_json, learned):
     assert error["type"] == "SkillRejectedError"
     assert "facts: of 2 questions in other wordings 0 were right before and 0 with it" in error["message"]
     assert aios_json("skills") == []
-    decided = aios_json("skills", "history")
+    decided = aios_json("evolve", "history")
     assert [(one["skill"], one["decision"]) for one in decided] == [("facts", "rejected")]
     assert decided[0]["figures"]["right_after"] == 0
-    assert "rejected" in aios("skills", "history").stdout
+    assert "rejected" in aios("evolve", "history").stdout
 
 
 def test_what_is_not_there_is_named(aios_json, tiny_models, tmp_path):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -230,41 +230,16 @@ def ask(
 
 
 @skills.command()
-def history(ctx: typer.Context, as_json: Json = False) -> None:
-    """List what was decided about skills, and why."""
-    from ai_os_diffusion.evolution import DecisionLog
-
-    settings: Settings = ctx.obj
-    found = DecisionLog(settings.config().skills_dir).read()
-    if as_json:
-        show_json([asdict(decision) for decision in found])
-        return
-    rows = [
-        (
-            decision.decided_at,
-            decision.skill,
-            decision.decision,
-            "; ".join(decision.reasons)
-            or ", ".join(f"{what} {value:.3g}" for what, value in decision.figures.items()),
-        )
-        for decision in found
-    ]
-    if rows:
-        show_table(["when", "skill", "decision", "why"], rows)
-    else:
-        note("nothing was decided yet: aios learn FILE")
-
-
-@skills.command()
 def rm(
     ctx: typer.Context, name: SkillName, yes: Yes = False, dry_run: DryRun = False, as_json: Json = False
 ) -> None:
-    """Remove a skill."""
-    from ai_os_diffusion.evolution import Decision, DecisionLog, find_skill, remove_skill
+    """Remove a skill, with the versions before."""
+    from ai_os_diffusion.evolution import Decision, DecisionLog, remove_skill
+    from ai_os_diffusion.evolution.skills import skill_files
 
     settings: Settings = ctx.obj
     folder = settings.config().skills_dir
-    freed = find_skill(name, folder).path.stat().st_size
+    freed = sum(path.stat().st_size for path in skill_files(name, folder))
     if not dry_run:
         if not yes:
             confirm(f"Remove {name}?", as_json=as_json)
