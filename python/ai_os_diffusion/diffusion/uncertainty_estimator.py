@@ -28,12 +28,15 @@ class Trajectory:
     Attributes:
         confidences: float[n], probability of each token when it was committed.
         entropies: float[n], nats of the distribution it was taken from; empty where they are not known.
+        first_entropies: float[m], nats at all positions it might have taken, before any of it was written;
+            empty where it was written from left to right.
         passes: forward passes that wrote it; from left to right one a token.
         revisions: how often a token was taken back or replaced.
     """
 
     confidences: ArrayLike
     entropies: ArrayLike = ()
+    first_entropies: ArrayLike = ()
     passes: int = 0
     revisions: int = 0
 
@@ -60,6 +63,9 @@ class Trajectory:
         if len(entropies):
             found["entropy"] = np.log1p(entropies.sum())
             found["most_entropy"] = np.log1p(entropies.max())
+        first = np.asarray(self.first_entropies, np.float64)
+        if len(first):
+            found["first_entropy"] = np.log1p(first.sum())
         return {name: float(value) for name, value in found.items()}
 
 

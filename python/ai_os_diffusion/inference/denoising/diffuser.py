@@ -241,7 +241,7 @@ class Diffuser:
         ]
         found.fills, found.value, found.steps = fills, value, progress.measured + written.passes
         found.log_confidence = float(np.log(np.maximum(confidence[counted], 1e-30), dtype=np.float64).sum())
-        found.trajectory = trajectory = progress.trajectory(counted)
+        found.trajectory = trajectory = progress.trajectory(counted, plan.gaps)
         found.evidence = {} if plan.context is None else answer_evidence(text, plan.context, self.settings)
         found.uncertainty = (
             self._estimator(trajectory, **found.evidence) if self._estimator and found.evidence else None
@@ -261,7 +261,7 @@ class Diffuser:
         evidence, estimator, fills = progress.plan.fill_evidence, self._fill_estimator, []
         for index, (text, own) in enumerate(zip(self._fills(progress), rows, strict=True)):
             fill = Fill(text)
-            fill.trajectory = progress.trajectory(own)
+            fill.trajectory = progress.trajectory(own, [progress.plan.gaps[index]])
             fill.evidence = evidence(index, text) if evidence and text else {}
             if estimator and fill.evidence:
                 fill.uncertainty = estimator(fill.trajectory, **fill.evidence)

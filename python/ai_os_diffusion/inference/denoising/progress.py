@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -31,11 +32,18 @@ class Progress:
         parts = [getattr(canvas, name) for canvas in self.written.canvases]
         return np.concatenate(parts) if parts else np.zeros(0, np.int32)
 
-    def trajectory(self, rows: NDArray[np.int64]) -> Trajectory:
-        """How what stands in some positions was written."""
+    def trajectory(self, rows: NDArray[np.int64], gaps: Sequence[tuple[int, int]]) -> Trajectory:
+        """How what stands in some positions was written.
+
+        Args:
+            rows: the positions.
+            gaps: first and last + 1 of those that it might have taken.
+        """
+        first = self.joined("first_entropy")
         return Trajectory(
             self.joined("confidence")[rows],
             self.joined("entropy")[rows],
+            np.concatenate([first[begin:end] for begin, end in gaps]),
             self.written.passes,
             int(self.joined("revisions")[rows].sum()),
         )
