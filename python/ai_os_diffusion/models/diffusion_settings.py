@@ -47,6 +47,8 @@ class DiffusionSettings:
     Attributes:
         mask_id: the token of an open position.
         null_id: the token for nothing, which fills what a text leaves of its block; None where there is none.
+        null_odds: by how much the odds of NULL are multiplied where the length of a gap is read off them:
+            gaps of training are not as long as those that are asked for.
         end_ids: tokens that end a text; empty for those of the model.
         attention: what a position sees.
         shift: the state of a position predicts the next one, as in the model it was made from.
@@ -64,6 +66,7 @@ class DiffusionSettings:
 
     mask_id: int
     null_id: int | None = None
+    null_odds: float = 1.0
     end_ids: tuple[int, ...] = ()
     attention: Attention = "prefix"
     shift: bool = False
@@ -114,6 +117,7 @@ class DiffusionSettings:
         return cls(
             mask_id=values.integer("mask_id", low=0, high=last),
             null_id=values.maybe_integer("null_id", high=last),
+            null_odds=values.number("null_odds", cls.null_odds, low=1e-3, high=1e3),
             end_ids=tuple(values.ids("end_ids")) if "end_ids" in values else (),
             attention=attention,
             shift=values.flag("shift", False),

@@ -36,9 +36,9 @@ def encode(text):
     return np.frombuffer(text.encode(), np.uint8).astype(np.int32) % MASK
 
 
-def measured(text, *chances, room=4, least=0):
+def measured(text, *chances, room=4, least=0, odds=1.0):
     plan = infill_plan(np.zeros(0, np.int32), text, encode, SETTINGS, VOCAB, room, least)
-    found = with_gap_lengths(Told(*chances), plan, VOCAB)
+    found = with_gap_lengths(Told(*chances), plan, VOCAB, odds)
     (ids,) = found.blocks
     return [
         (
@@ -53,6 +53,11 @@ def test_a_gap_ends_where_nothing_is_likelier_than_something():
     ((length, may_be_null),) = measured("a {} b", 0.1, 0.45, 0.5, 0.3)
     assert length == 2
     assert may_be_null == [False, False, True, True]
+
+
+def test_gaps_that_are_shorter_than_those_of_training_end_at_smaller_chances():
+    chances = 0.1, 0.45, 0.5, 0.6
+    assert [measured("a {} b", *chances, odds=odds)[0][0] for odds in (0.5, 1.0, 2.0)] == [4, 2, 1]
 
 
 def test_a_gap_that_is_empty_is_written_as_that():

@@ -171,7 +171,9 @@ class Diffuser:
         )
         request = self._request(plan, options, progress.seed)
         if plan.measures and options.num_steps != 1:
-            plan = progress.plan = with_gap_lengths(denoiser, plan, self._core.config.vocab_size)
+            plan = progress.plan = with_gap_lengths(
+                denoiser, plan, self._core.config.vocab_size, self.settings.null_odds
+            )
             progress.measured += 1
             left = int((plan.blocks[0] == self.settings.mask_id).sum())
             request = self._request(plan, options.behind_pass(left), progress.seed)

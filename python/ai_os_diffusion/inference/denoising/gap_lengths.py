@@ -7,35 +7,40 @@ shorter, so that its median can be read off.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ai_os_diffusion.diffusion.denoiser import Ask, Denoiser, Reading
 from ai_os_diffusion.inference.denoising.canvas_plan import CanvasPlan
 
-__all__ = ["with_gap_lengths"]
+__all__ = ["is_over", "with_gap_lengths"]
 
 
-def with_gap_lengths(denoiser: Denoiser, plan: CanvasPlan, vocab_size: int) -> CanvasPlan:
+def with_gap_lengths(denoiser: Denoiser, plan: CanvasPlan, vocab_size: int, odds: float) -> CanvasPlan:
     """A plan of one block whose gaps have the length that is as likely too great as too small.
 
     Args:
         denoiser: has a token for nothing, which stands where a gap is over.
         plan: its gaps as long as they may become; positions that are held to some tokens stay so.
         vocab_size: of the model.
+        odds: by how much those of NULL are multiplied (`DiffusionSettings.null_odds`).
     """
     (ids,) = plan.blocks
     null_id = denoiser.null_id
     assert null_id is not None
     rows = np.concatenate([np.arange(*gap) for gap in plan.gaps])
-    (text,) = denoiser.read([Reading(plan.prompt, len(ids), top_k=1)])
+    # So many tokens can be as likely as one that ends a gap, and no more.
+    (text,) = denoiser.read([Reading(plan.prompt, len(ids), top_k=math.floor(1 + odds))])
     (found,) = denoiser.predict([Ask(text, ids, rows)])
-    is_over = (found.top_ids[:, 0] == null_id) & (found.top_confidence[:, 0] >= 0.5)
-    ids, allowed, first = ids.copy(), dict(plan.allowed), 0
+    chance = np.where(found.top_ids == null_id, found.top_confidence, 0).sum(axis=1)
+    ends, ids, allowed, first = is_over(chance, odds), ids.copy(), dict(plan.allowed), 0
     something = np.delete(np.arange(vocab_size, dtype=np.int32), null_id)
     for begin, end in plan.gaps:
-        own = is_over[first : first + end - begin]
+        own = ends[first : first + end - begin]
         first += end - begin
         held = sum((0, row) in plan.allowed for row in range(begin, end))
         length = max(int(own.argmax()) if own.any() else len(own), held)
@@ -43,3 +48,9 @@ def with_gap_lengths(denoiser: Denoiser, plan: CanvasPlan, vocab_size: int) -> C
         ids[begin + max(length, 1) : end] = null_id
         allowed |= {(0, row): something for row in range(begin, begin + length)}
     return replace(plan, blocks=(ids,), allowed=allowed)
+
+
+def is_over(chance: NDArray[Any], odds: float) -> NDArray[np.bool_]:
+    """Where nothing is likelier than something, by chances of NULL whose odds are multiplied."""
+    found: NDArray[np.bool_] = chance * odds >= 1 - chance
+    return found
