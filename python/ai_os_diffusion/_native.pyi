@@ -135,7 +135,8 @@ class Trainer:
     Products with the base's weights are of operands rounded to bfloat16, if that is wanted.
 
     Parameters are named as a card's tensors: low-rank factors of linear layers, norms, rows of the embedding.
-    What a position sees is what `training.positions.visible` says.
+    What a position sees is what `training.positions.visible` says. A card beneath, with its scaling and the
+    tokens whose rows it brings, belongs to what the model itself says, and stays as it is.
     """
 
     def __new__(
@@ -149,6 +150,7 @@ class Trainer:
         dropout: float = 0.0,
         num_threads: int = 0,
         brain_floats: bool = False,
+        beneath: tuple[WeightFile, float, Sequence[int]] | None = None,
     ) -> Trainer: ...
     def accumulate(
         self,

@@ -26,6 +26,7 @@ mod trainer;
 
 pub use batch::Batch;
 pub use error::{Result, TrainingError};
+pub use frozen::{Base, Beneath};
 pub use linear::Precision;
 pub use parameters::{AdamW, Parameter};
 pub use trainer::{Goal, Settings, Trainer};

@@ -2,13 +2,13 @@
 
 use std::fmt;
 
-use arrow_quant::Tensor;
 use cpu_inference::ModelConfig;
 use kernels::ThreadPool;
 
 use crate::batch::Batch;
 use crate::dropout::Dropout;
 use crate::error::{Result, TrainingError};
+use crate::frozen::Base;
 use crate::head::{Found, Head, HeadBuffers, Wanted};
 use crate::linear::{Context, Precision, Scratch};
 use crate::network::Network;
@@ -75,7 +75,7 @@ impl Trainer {
     /// Every error of [`TrainingError`] but those of a batch.
     pub fn new(
         config: &ModelConfig,
-        tensors: &[Tensor],
+        base: Base<'_>,
         parameters: Vec<Parameter>,
         settings: Settings,
         threads: usize,
@@ -97,7 +97,7 @@ impl Trainer {
                 });
             }
         }
-        let network = Network::load(config, tensors, &parameters, settings.row_ids.clone())?;
+        let network = Network::load(config, base, &parameters, settings.row_ids.clone())?;
         Ok(Self {
             network,
             parameters,

@@ -7,7 +7,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use arrow_quant::Tensor;
 use cpu_inference::ModelConfig;
-use cpu_training::{AdamW, Batch, Goal, Parameter, Precision, Settings, TrainingError as Fault};
+use cpu_training::{
+    AdamW, Base, Batch, Beneath, Goal, Parameter, Precision, Settings, TrainingError as Fault,
+};
 use numpy::ndarray::Array2;
 use numpy::{
     IntoPyArray, PyArray1, PyArray2, PyArrayDyn, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2,
@@ -124,7 +126,7 @@ impl Asked {
 #[pymethods]
 impl Trainer {
     #[new]
-    #[pyo3(signature = (weights, metadata_json, parameters, *, scaling, row_ids=Vec::new(), dropout=0.0, num_threads=0, brain_floats=false))]
+    #[pyo3(signature = (weights, metadata_json, parameters, *, scaling, row_ids=Vec::new(), dropout=0.0, num_threads=0, brain_floats=false, beneath=None))]
     #[allow(clippy::too_many_arguments)] // What Python passes, by name.
     fn new(
         py: Python,
@@ -136,6 +138,7 @@ impl Trainer {
         dropout: f32,
         num_threads: usize,
         brain_floats: bool,
+        beneath: Option<(PyRef<'_, WeightFile>, f32, Vec<u32>)>,
     ) -> PyResult<Self> {
         active_isa()?;
         let config = ModelConfig::from_json(metadata_json).map_err(|fault| raise(&fault))?;
@@ -159,8 +162,17 @@ impl Trainer {
         } else {
             num_threads
         };
+        let card = beneath.as_ref().map(|(file, scaling, row_ids)| Beneath {
+            tensors: file.file.tensors(),
+            scaling: *scaling,
+            row_ids,
+        });
         let load = |tensors: &[Tensor]| {
-            py.detach(|| cpu_training::Trainer::new(&config, tensors, trained, settings, threads))
+            let base = Base {
+                tensors,
+                beneath: card,
+            };
+            py.detach(|| cpu_training::Trainer::new(&config, base, trained, settings, threads))
                 .map_err(|fault| refuse(&fault))
         };
         let inner = match weights.cast::<WeightFile>() {

@@ -20,13 +20,15 @@ from ai_os_diffusion.evolution.decision_log import Decision, DecisionLog
 from ai_os_diffusion.evolution.gate import Gate
 from ai_os_diffusion.evolution.learning_state import LearningState
 from ai_os_diffusion.evolution.lora_config import LoRAConfig
-from ai_os_diffusion.evolution.packed import Packed, Text
+from ai_os_diffusion.evolution.objectives.masked_batches import MaskedBatches
+from ai_os_diffusion.evolution.packed import Text
 from ai_os_diffusion.evolution.qa_pairs import MOST_EXAMPLES, QAPair, QAPairs
-from ai_os_diffusion.evolution.question_batches import QuestionBatches, in_parts
+from ai_os_diffusion.evolution.question_batches import QuestionBatches
 from ai_os_diffusion.evolution.skills import skill_path
 from ai_os_diffusion.inference.arrow_engine import ArrowEngine
 from ai_os_diffusion.models.cards import Base, Card, CardDescription
 from ai_os_diffusion.models.cards.card import A, B
+from ai_os_diffusion.models.cards.description import DIFFUSION
 from ai_os_diffusion.utils.errors import CardError, SkillRejectedError, TrainingError
 from ai_os_diffusion.utils.files.atomic_file import sync_path
 from ai_os_diffusion.utils.logger import get_logger
@@ -43,18 +45,22 @@ _LEAST_RATE = 0.02
 
 _BITS, _KIND = 8, "skill"
 
+_OBJECTIVES = ("causal", DIFFUSION)
+
 
 class LoRATrainer:
-    """Trains skills: low-rank cards for the next token.
+    """Trains skills: low-rank cards for the next token, or for writing by diffusion.
 
     Args:
         model: an engine, or the name or folder of a model.
         tokenizer: is the model's own, which is used; accepted because other libraries ask for it.
         config: how; the defaults are what was measured to be best.
         folder: where skills are kept, by default that of the configuration.
+        objective: "causal", the next token; or "diffusion", masked answers, on the card with which the model
+            writes by diffusion: it stays as it is, and what is learned is attached beside it.
 
     Raises:
-        TrainingError: the model writes no text, or is none that can be trained.
+        TrainingError: the model writes no text, or not in that way, or is none that can be trained.
 
     Example:
         >>> trainer = LoRATrainer(engine)  # doctest: +SKIP
@@ -69,6 +75,7 @@ class LoRATrainer:
         config: LoRAConfig | None = None,
         *,
         folder: str | Path | None = None,
+        objective: str = "causal",
     ) -> None:
         self._engine = model if isinstance(model, ArrowEngine) else ArrowEngine(model)
         metadata = self._engine.metadata
@@ -76,6 +83,10 @@ class LoRATrainer:
             raise TrainingError(
                 f"{self._engine.folder.name} is an encoder and answers nothing; expected a decoder"
             )
+        if objective not in _OBJECTIVES:
+            raise TrainingError(f"objective is {objective!r}, expected {' or '.join(map(repr, _OBJECTIVES))}")
+        self.objective = objective
+        self._beneath = _card_of_diffusion(self._engine) if objective == DIFFUSION else None
         if tokenizer is not None and tokenizer is not self._engine.tokenizer:
             own = getattr(tokenizer, "vocab_size", None)
             if own is not None and own != self._engine.tokenizer.vocab_size:
@@ -134,7 +145,15 @@ class LoRATrainer:
             _log.warning("%d pairs are there more than once; each is learned once", pairs.repeated)
         if pairs.contradicted:
             _log.warning("%d questions have more than one answer; all are learned", pairs.contradicted)
-        run = _Learning(self._engine, self._metadata_json, self._targets, self.config, pairs, epochs)
+        run = _Learning(
+            self._engine,
+            self._metadata_json,
+            self._targets,
+            self.config,
+            self._objective_of(pairs),
+            self._beneath,
+            epochs,
+        )
         self.folder.mkdir(parents=True, exist_ok=True)
         about = {
             "name": name,
@@ -142,6 +161,8 @@ class LoRATrainer:
             "epochs": epochs,
             "base": Base.of_folder(self._engine.folder).weights_sha256,
             **self.config.to_dict(),
+            "objective": self.objective,
+            **self._learned_on,
         }
         state = LearningState(self.folder / f".{name}.learning", about)
         if self.config.anchor:
@@ -178,6 +199,25 @@ class LoRATrainer:
         state.remove()
         return card
 
+    @property
+    def _learned_on(self) -> dict[str, Any]:
+        """The card that the new one is attached beside, as it names it."""
+        card = self._beneath
+        return {} if card is None else {"learned_on": {"name": card.name, "sha256": card.sha256}}
+
+    def _objective_of(self, pairs: QAPairs) -> QuestionBatches | MaskedBatches:
+        engine = self._engine
+        metadata, tokenizer = engine.metadata, engine.tokenizer
+        ends = metadata.eos_token_ids or (() if tokenizer.eos_id is None else (tokenizer.eos_id,))
+        if not ends:
+            raise TrainingError(f"{engine.folder.name} names no token that ends a text")
+        end = tokenizer.eos_id if tokenizer.eos_id in ends else ends[0]
+        window = metadata.max_position_embeddings
+        if self._beneath is None:
+            return QuestionBatches(tokenizer, end, window, pairs, self.config)
+        settings = engine.diffusion_settings
+        return MaskedBatches(tokenizer, settings, end, window, pairs, self.config)
+
     def _pass(self, gate: Gate, card: Card, held_out: list[QAPair]) -> None:
         verdict = gate.judge(card, held_out)
         decision = "kept" if verdict.is_kept else "rejected"
@@ -195,7 +235,8 @@ class LoRATrainer:
             rank=self.config.rank,
             scaling=self.config.scaling,
             config={
-                "objective": "causal",
+                "objective": self.objective,
+                **self._learned_on,
                 **self.config.to_dict(),
                 "examples": pairs.examples(self.config.seed),
                 "held_out": [[pair.question, pair.answer] for pair in held_out[:MOST_EXAMPLES]],
@@ -217,17 +258,11 @@ class _Learning:
         metadata_json: str,
         targets: list[Any],
         config: LoRAConfig,
-        pairs: QAPairs,
+        batches: QuestionBatches | MaskedBatches,
+        beneath: Card | None,
         epochs: int,
     ) -> None:
-        metadata, tokenizer = engine.metadata, engine.tokenizer
-        ends = metadata.eos_token_ids or (() if tokenizer.eos_id is None else (tokenizer.eos_id,))
-        if not ends:
-            raise TrainingError(f"{engine.folder.name} names no token that ends a text")
-        end = tokenizer.eos_id if tokenizer.eos_id in ends else ends[0]
-        window = metadata.max_position_embeddings
-        self._batches = QuestionBatches(tokenizer, end, window, pairs, config)
-        self._config = config
+        self._batches, self._config = batches, config
         self.steps = epochs * self._batches.per_epoch
         self._trainer = Trainer(
             engine.weights.native,
@@ -236,6 +271,9 @@ class _Learning:
             scaling=config.scaling,
             dropout=config.dropout,
             brain_floats=config.precision == "bfloat16",
+            beneath=None
+            if beneath is None
+            else (beneath.native, beneath.description.scaling, beneath.description.row_ids),
         )
         self._base: dict[int, NDArray[np.float32]] = {}
         self._losses: list[float] = []
@@ -267,7 +305,7 @@ class _Learning:
     def step(self) -> dict[str, Any]:
         """Take a step; what it tells."""
         number = self._trainer.steps
-        parts = list(in_parts(self._batches[number]))
+        parts = list(self._batches.parts(number))
         counted = sum(float(part.weights.sum()) for part in parts)
         loss, row = 0.0, 0
         for part in parts:
@@ -293,10 +331,9 @@ class _Learning:
     def _anchored(self, texts: Mapping[int, Text], number: int, row: int) -> float:
         """Add up what draws the card back to the base; the mean divergence."""
         for index in texts.keys() - self._base.keys():
-            alone = Packed.of([texts[index]])
-            self._base[index] = self._trainer.base_states(alone.batch, AnchorTexts.compared(alone))
-        packed = Packed.of(list(texts.values()))
-        compared = AnchorTexts.compared(packed)
+            alone, compared = self._batches.anchored({index: texts[index]})
+            self._base[index] = self._trainer.base_states(alone.batch, compared)
+        packed, compared = self._batches.anchored(texts)
         states = np.concatenate([self._base[index] for index in texts])
         weights = np.zeros(len(packed), np.float32)
         weights[compared] = self._config.anchor / len(compared)
@@ -308,6 +345,22 @@ class _Learning:
         warm = min(1.0, (number + 1) / self._config.warm_up) if self._config.warm_up else 1.0
         cosine = 0.5 * (1 + math.cos(math.pi * number / self.steps))
         return self._config.rate * warm * (_LEAST_RATE + (1 - _LEAST_RATE) * cosine)
+
+
+def _card_of_diffusion(engine: ArrowEngine) -> Card:
+    """The card with which an engine writes by diffusion.
+
+    Raises:
+        TrainingError: there is none, or a part of it.
+    """
+    cards = [one for one in engine.core.cards.in_use(DIFFUSION).cards if one[0].description.kind == DIFFUSION]
+    if len(cards) != 1 or cards[0][1] != 1:
+        found = ", ".join(f"{card.name} at weight {weight:g}" for card, weight in cards) or "none"
+        raise TrainingError(
+            f"{engine.folder.name}: skills of the mode {DIFFUSION!r} are learned on one card of that kind at "
+            f"weight 1; attached: {found}; attach one, or take a model that has one, as smollm2-diffusion"
+        )
+    return cards[0][0]
 
 
 def _begun(targets: list[Any], config: LoRAConfig) -> dict[str, NDArray[np.float32]]:

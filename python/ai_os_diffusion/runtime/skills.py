@@ -26,7 +26,15 @@ class Skills:
 
     @lazy_property
     def router(self) -> SkillRouter:
-        """Chooses among those that are here when it is first asked for."""
+        """Chooses among those for the next token that are here when it is first asked for."""
+        return self._router("ar")
+
+    @lazy_property
+    def diffusion_router(self) -> SkillRouter:
+        """As `router`, among those with which the decoder writes by diffusion."""
+        return self._router("diffusion")
+
+    def _router(self, mode: str) -> SkillRouter:
         from ai_os_diffusion.evolution import SkillRouter, list_skills
         from ai_os_diffusion.models.cards import Base
 
@@ -34,17 +42,29 @@ class Skills:
         learned = list_skills(self._runtime.config.skills_dir)
         return SkillRouter(
             self._runtime.encoder.encode_query,
-            [card for card in learned if card.description.base.weights_sha256 == base],
+            [
+                card
+                for card in learned
+                if card.description.base.weights_sha256 == base and card.description.mode in (None, mode)
+            ],
         )
 
-    def gate(self) -> Gate:
-        """Judges what is learned, beside the skills that are here."""
+    def _of_mode(self, mode: str) -> SkillRouter:
+        return self.diffusion_router if mode == "diffusion" else self.router
+
+    def gate(self, mode: str = "ar") -> Gate:
+        """Judges what is learned for a mode, beside the skills that are here."""
         from ai_os_diffusion.evolution import Gate
 
-        return Gate(self._runtime.decoder, self._runtime.encoder.encode_query, self.router.cards)
+        decoder, encoder = self._runtime.decoder, self._runtime.encoder
+        return Gate(decoder, encoder.encode_query, self._of_mode(mode).cards, mode=mode)
 
-    def using(self, question: str) -> AbstractContextManager[Route | None]:
+    def using(self, question: str, mode: str = "ar") -> AbstractContextManager[Route | None]:
         """Let the decoder use the skill that a question belongs to, in a `with` block of this thread.
+
+        Args:
+            question: what is asked.
+            mode: how the decoder writes: "ar" or "diffusion".
 
         Returns:
             Gives the block where the question went and why; None where nothing was learned yet.
@@ -54,4 +74,4 @@ class Skills:
         """
         if not any(self._runtime.config.skills_dir.glob("*.parquet")):
             return nullcontext()
-        return self.router.using(self._runtime.decoder, question)
+        return self._of_mode(mode).using(self._runtime.decoder, question)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -40,6 +41,20 @@ Model = Annotated[
     str | None,
     typer.Option("--model", "-m", help="A decoder: a name or folder.", autocompletion=model_names),
 ]
+
+
+class SkillMode(str, Enum):
+    """How the model writes."""
+
+    AR = "ar"
+    DIFFUSION = "diffusion"
+
+
+Mode = Annotated[
+    SkillMode,
+    typer.Option("--mode", help="How it writes: token by token, or by diffusion, as smollm2-diffusion can."),
+]
+_OBJECTIVES = {SkillMode.AR: "causal", SkillMode.DIFFUSION: "diffusion"}
 _ASKED = 40
 """Questions of the training that are asked again to show what was learned."""
 
@@ -63,6 +78,7 @@ def learn(
         bool, typer.Option("--gate/--no-gate", help="Keep it only if it helps, and harms nothing elsewhere.")
     ] = True,
     model: Model = None,
+    mode: Mode = SkillMode.AR,
     epochs: Annotated[int, typer.Option("--epochs", min=1, help="How often each question is asked.")] = 30,
     rank: Annotated[int, typer.Option("--rank", min=1, help="Of the factors: how much fits in.")] = 8,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of all that is drawn.")] = 0,
@@ -86,9 +102,14 @@ def learn(
     asked = {"as learned": pairs.pairs[:_ASKED], "other wordings": held_out}
     with open_runtime(config) as runtime:
         engine = runtime.decoder
-        judges = runtime.skills.gate() if gate else None
-        trainer = LoRATrainer(engine, config=LoRAConfig(rank=rank, seed=seed), folder=config.skills_dir)
-        before = {what: SkillTest.of(engine, those) for what, those in asked.items()}
+        judges = runtime.skills.gate(mode.value) if gate else None
+        trainer = LoRATrainer(
+            engine,
+            config=LoRAConfig(rank=rank, seed=seed),
+            folder=config.skills_dir,
+            objective=_OBJECTIVES[mode],
+        )
+        before = {what: SkillTest.of(engine, those, mode.value) for what, those in asked.items()}
         with deferred() as stop, ProgressBar(unit="steps", quiet=quiet) as bar:
 
             def tell(line: dict[str, Any]) -> None:
@@ -113,7 +134,7 @@ def learn(
                 note(str(error), quiet=quiet)
                 raise KeyboardInterrupt from None
         with engine.using(card):
-            after = {what: SkillTest.of(engine, those) for what, those in asked.items()}
+            after = {what: SkillTest.of(engine, those, mode.value) for what, those in asked.items()}
     if as_json:
         show_json(
             {**_card_dict(card), "asked": {what: _figures(before[what], after[what]) for what in asked}}
@@ -180,6 +201,7 @@ def ask(
         typer.Option("--skill", parser=values.name, help="A skill; else the one it belongs to, if any."),
     ] = None,
     model: Model = None,
+    mode: Mode = SkillMode.AR,
     max_tokens: Annotated[int, typer.Option("--max-tokens", min=1, max=4096, help="Length at most.")] = 64,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -193,10 +215,14 @@ def ask(
     card = None if name is None else find_skill(name, config.skills_dir)
     text, said = question_text(question), ""
     with open_runtime(config) as runtime:
-        chosen = runtime.skills.using(text) if card is None else runtime.decoder.using(card)
+        engine = runtime.decoder
+        chosen = runtime.skills.using(text, mode.value) if card is None else engine.using(card)
         with chosen as found:
-            turn: Message = {"role": "user", "content": text}
-            said = str(runtime.decoder.generate(messages=[turn], max_tokens=max_tokens)).strip()
+            if mode is SkillMode.DIFFUSION:
+                said = str(engine.diffuse(text, max_tokens=max_tokens)).strip()
+            else:
+                turn: Message = {"role": "user", "content": text}
+                said = str(engine.generate(messages=[turn], max_tokens=max_tokens)).strip()
     route = found if isinstance(found, Route) else None
     skill = card if route is None else route.skill
     used = None if skill is None else skill.name
@@ -277,6 +303,7 @@ def _card_dict(card: LoRACard) -> dict[str, Any]:
         "name": card.name,
         "path": str(card.path),
         "kind": about.kind,
+        "mode": about.mode,
         "base": about.base.name,
         "rank": about.rank,
         "size_bytes": card.path.stat().st_size,
