@@ -50,7 +50,7 @@ impl Network {
             return Err(unsupported(
                 "family",
                 family.name,
-                "a decoder: llama, qwen2, qwen3",
+                "a decoder with a gate: llama, qwen2, qwen3",
             ));
         }
         if !["silu", "swish"].contains(&config.hidden_act.as_str()) {
@@ -202,7 +202,7 @@ impl Network {
 }
 
 /// Refuses parameters that nothing of the network uses.
-fn check_all_used(parameters: &[Parameter], known: &[String]) -> Result<()> {
+pub(crate) fn check_all_used(parameters: &[Parameter], known: &[String]) -> Result<()> {
     let strange = parameters.iter().find(|one| !known.contains(&one.name));
     strange.map_or(Ok(()), |one| {
         Err(TrainingError::Parameter {

@@ -62,6 +62,7 @@ struct Asked {
 enum Wanted {
     Labels(Vec<u32>),
     Base(Vec<f32>),
+    States(Vec<f32>),
 }
 
 /// Numbers below zero become too large for any vocabulary or window, and are refused there.
@@ -119,6 +120,7 @@ impl Asked {
         match &self.wanted {
             Wanted::Labels(labels) => Goal::Labels { labels, weights },
             Wanted::Base(states) => Goal::Base { states, weights },
+            Wanted::States(gradient) => Goal::States { gradient },
         }
     }
 }
@@ -219,6 +221,42 @@ impl Trainer {
             .map_err(|fault| refuse(&fault))
     }
 
+    #[pyo3(signature = (batch, gradient, *, first_row=0, seed=0))]
+    fn accumulate_states(
+        &self,
+        py: Python,
+        batch: PyBatch<'_>,
+        gradient: PyReadonlyArray2<'_, f32>,
+        first_row: usize,
+        seed: u64,
+    ) -> PyResult<f64> {
+        let asked = Asked {
+            arrays: Arrays::new(&batch)?,
+            weights: Vec::new(),
+            wanted: Wanted::States(gradient.as_slice()?.to_vec()),
+        };
+        py.detach(|| {
+            self.lock()
+                .accumulate(asked.arrays.batch(), asked.goal(), first_row, seed)
+        })
+        .map_err(|fault| refuse(&fault))
+    }
+
+    #[pyo3(signature = (batch, *, first_row=0, seed=0))]
+    fn states<'py>(
+        &self,
+        py: Python<'py>,
+        batch: PyBatch<'_>,
+        first_row: usize,
+        seed: u64,
+    ) -> PyResult<Bound<'py, PyArray2<f32>>> {
+        let arrays = Arrays::new(&batch)?;
+        let states = py
+            .detach(|| self.lock().states(arrays.batch(), first_row, seed))
+            .map_err(|fault| refuse(&fault))?;
+        self.rows(py, arrays.ids.len(), states)
+    }
+
     fn base_states<'py>(
         &self,
         py: Python<'py>,
@@ -230,9 +268,7 @@ impl Trainer {
         let states = py
             .detach(|| self.lock().base_states(arrays.batch(), &rows))
             .map_err(|fault| refuse(&fault))?;
-        let array = Array2::from_shape_vec((rows.len(), self.width), states);
-        let array = array.map_err(|error| TrainingError::new_err(error.to_string()))?;
-        Ok(array.into_pyarray(py))
+        self.rows(py, rows.len(), states)
     }
 
     #[pyo3(signature = (rate, *, betas=[0.9, 0.98], weight_decay=0.0, clip=1.0))]
@@ -304,6 +340,17 @@ impl Trainer {
 }
 
 impl Trainer {
+    fn rows<'py>(
+        &self,
+        py: Python<'py>,
+        rows: usize,
+        states: Vec<f32>,
+    ) -> PyResult<Bound<'py, PyArray2<f32>>> {
+        let array = Array2::from_shape_vec((rows, self.width), states);
+        let array = array.map_err(|error| TrainingError::new_err(error.to_string()))?;
+        Ok(array.into_pyarray(py))
+    }
+
     fn lock(&self) -> MutexGuard<'_, cpu_training::Trainer> {
         // A panic inside is raised in Python; what it left is not used again by anything that matters.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)

@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-import datetime
-import json
-import math
 import time
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ai_os_diffusion._native import Trainer, layout_json
-from ai_os_diffusion.config import load_config
+from ai_os_diffusion._native import Trainer
 from ai_os_diffusion.evolution.anchor import AnchorTexts
 from ai_os_diffusion.evolution.decision_log import Decision, DecisionLog
 from ai_os_diffusion.evolution.gate import Gate
 from ai_os_diffusion.evolution.learning_state import LearningState
 from ai_os_diffusion.evolution.lora_config import LoRAConfig
+from ai_os_diffusion.evolution.objectives.beginnings import new_factors, rate_of
 from ai_os_diffusion.evolution.objectives.masked_batches import MaskedBatches
+from ai_os_diffusion.evolution.objectives.skill_trainer import BITS, CONTRASTIVE, SkillTrainer, Tell, go_on
 from ai_os_diffusion.evolution.packed import Text
 from ai_os_diffusion.evolution.qa_pairs import MOST_EXAMPLES, QAPair, QAPairs
 from ai_os_diffusion.evolution.question_batches import QuestionBatches
-from ai_os_diffusion.evolution.skills import skill_path
 from ai_os_diffusion.inference.arrow_engine import ArrowEngine
-from ai_os_diffusion.models.cards import Base, Card, CardDescription
-from ai_os_diffusion.models.cards.card import A, B
-from ai_os_diffusion.models.cards.description import DIFFUSION
-from ai_os_diffusion.utils.errors import CardError, SkillRejectedError, TrainingError
+from ai_os_diffusion.models.cards import Card
+from ai_os_diffusion.utils.errors import SkillRejectedError, TrainingError
 from ai_os_diffusion.utils.files.atomic_file import sync_path
 from ai_os_diffusion.utils.logger import get_logger
 
@@ -37,66 +31,27 @@ __all__ = ["LoRATrainer"]
 
 _log = get_logger(__name__)
 
-Tell = Callable[[dict[str, Any]], object]
 
-_SAVED_EVERY_S = 30.0
-_LEAST_RATE = 0.02
-"""Part of the rate that is left at the end."""
-
-_BITS, _KIND = 8, "skill"
-
-_OBJECTIVES = ("causal", DIFFUSION)
-
-
-class LoRATrainer:
-    """Trains skills: low-rank cards for the next token, or for writing by diffusion.
+class LoRATrainer(SkillTrainer):
+    """Trains skills: low-rank cards for the next token, for writing by diffusion, or for finding texts.
 
     Args:
         model: an engine, or the name or folder of a model.
         tokenizer: is the model's own, which is used; accepted because other libraries ask for it.
         config: how; the defaults are what was measured to be best.
         folder: where skills are kept, by default that of the configuration.
-        objective: "causal", the next token; or "diffusion", masked answers, on the card with which the model
-            writes by diffusion: it stays as it is, and what is learned is attached beside it.
+        objective: of a decoder "causal", the next token, which is the default; or "diffusion", masked
+            answers, on the card with which it writes by diffusion: that stays as it is, and what is learned
+            is attached beside it. Of an encoder "contrastive".
 
     Raises:
-        TrainingError: the model writes no text, or not in that way, or is none that can be trained.
+        TrainingError: the model does not do that, or is none that can be trained.
 
     Example:
         >>> trainer = LoRATrainer(engine)  # doctest: +SKIP
         >>> card = trainer.train_qa([{"q": "Who wrote it?", "a": "Ada"}], "authors")  # doctest: +SKIP
         >>> engine.attach(card)  # doctest: +SKIP
     """
-
-    def __init__(
-        self,
-        model: ArrowEngine | str | Path,
-        tokenizer: Any = None,
-        config: LoRAConfig | None = None,
-        *,
-        folder: str | Path | None = None,
-        objective: str = "causal",
-    ) -> None:
-        self._engine = model if isinstance(model, ArrowEngine) else ArrowEngine(model)
-        metadata = self._engine.metadata
-        if not metadata.is_decoder:
-            raise TrainingError(
-                f"{self._engine.folder.name} is an encoder and answers nothing; expected a decoder"
-            )
-        if objective not in _OBJECTIVES:
-            raise TrainingError(f"objective is {objective!r}, expected {' or '.join(map(repr, _OBJECTIVES))}")
-        self.objective = objective
-        self._beneath = _card_of_diffusion(self._engine) if objective == DIFFUSION else None
-        if tokenizer is not None and tokenizer is not self._engine.tokenizer:
-            own = getattr(tokenizer, "vocab_size", None)
-            if own is not None and own != self._engine.tokenizer.vocab_size:
-                raise TrainingError(
-                    f"the tokenizer has {own} tokens, that of the model {self._engine.tokenizer.vocab_size}"
-                )
-        self.config = config or LoRAConfig()
-        self.folder = Path(folder) if folder is not None else load_config().skills_dir
-        self._metadata_json = (self._engine.folder / "metadata.json").read_text(encoding="utf-8")
-        self._targets = self.config.targets(json.loads(layout_json(self._metadata_json)))
 
     def train_qa(
         self,
@@ -132,14 +87,13 @@ class LoRATrainer:
             CardError: a skill of that name is there.
             SkillRejectedError: the gate does not let it pass; nothing of it is left.
         """
+        if self.objective == CONTRASTIVE:
+            raise TrainingError(
+                f"{self._engine.folder.name} is an encoder and answers nothing; expected a decoder, or "
+                "train_pairs"
+            )
         pairs = qa_pairs if isinstance(qa_pairs, QAPairs) else QAPairs.of(qa_pairs)
-        if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1:
-            raise TrainingError(f"epochs is {epochs!r}, expected 1 or more")
-        path = skill_path(name, self.folder)
-        if path is None:
-            raise TrainingError(f"{name!r} is no name of a skill; expected letters, digits, '-', '_' and '.'")
-        if path.exists():
-            raise CardError(f"{path}: a skill of that name is there; remove it, or give another name")
+        path = self._path_of(name, epochs)
         judged_by = list(QAPairs.of(held_out, "held_out")) if gate or held_out else []
         if pairs.repeated:
             _log.warning("%d pairs are there more than once; each is learned once", pairs.repeated)
@@ -155,16 +109,7 @@ class LoRATrainer:
             epochs,
         )
         self.folder.mkdir(parents=True, exist_ok=True)
-        about = {
-            "name": name,
-            "pairs": pairs.digest,
-            "epochs": epochs,
-            "base": Base.of_folder(self._engine.folder).weights_sha256,
-            **self.config.to_dict(),
-            "objective": self.objective,
-            **self._learned_on,
-        }
-        state = LearningState(self.folder / f".{name}.learning", about)
+        state = self._state(name, pairs.digest, epochs)
         if self.config.anchor:
             run.anchor = AnchorTexts.of(
                 self._engine.folder,
@@ -172,20 +117,16 @@ class LoRATrainer:
                 self.config.seed,
                 lambda done, texts: tell({"anchor_texts": done, "of": texts}),
             )
-        run.take_up(state)
-        saved = time.monotonic()
-        while not run.is_done:
-            tell(run.step())
-            if is_stopped():
-                run.save(state)
-                raise TrainingError(f"learning {name!r} was broken off; the same call goes on with it")
-            if time.monotonic() - saved > _SAVED_EVERY_S:
-                run.save(state)
-                saved = time.monotonic()
-        described = self._description(name, pairs, judged_by, run)
+        go_on(run, state, name, tell, is_stopped)
+        examples = {
+            "examples": pairs.examples(self.config.seed),
+            "held_out": [[pair.question, pair.answer] for pair in judged_by[:MOST_EXAMPLES]],
+        }
+        data = (len(pairs), pairs.digest)
+        described = self._description(name, data, examples, run.steps, run.recent_loss)
         # Under its own name only once it is kept: whoever lists skills in between sees none.
         draft = path if gate is None else self.folder / f".{name}.candidate"
-        card = Card.write(draft, described, run.trained().items(), bits=_BITS)
+        card = Card.write(draft, described, run.trained().items(), bits=BITS)
         if gate is not None:
             try:
                 self._pass(gate, card, judged_by)
@@ -198,12 +139,6 @@ class LoRATrainer:
             card = Card(path)
         state.remove()
         return card
-
-    @property
-    def _learned_on(self) -> dict[str, Any]:
-        """The card that the new one is attached beside, as it names it."""
-        card = self._beneath
-        return {} if card is None else {"learned_on": {"name": card.name, "sha256": card.sha256}}
 
     def _objective_of(self, pairs: QAPairs) -> QuestionBatches | MaskedBatches:
         engine = self._engine
@@ -224,27 +159,6 @@ class LoRATrainer:
         DecisionLog(self.folder).append(Decision(card.name, decision, verdict.faults, verdict.figures))
         if not verdict.is_kept:
             raise SkillRejectedError(f"{card.name}: {'; '.join(verdict.faults)}")
-
-    def _description(
-        self, name: str, pairs: QAPairs, held_out: list[QAPair], run: _Learning
-    ) -> CardDescription:
-        return CardDescription(
-            name=name,
-            kind=_KIND,
-            base=Base.of_folder(self._engine.folder),
-            rank=self.config.rank,
-            scaling=self.config.scaling,
-            config={
-                "objective": self.objective,
-                **self._learned_on,
-                **self.config.to_dict(),
-                "examples": pairs.examples(self.config.seed),
-                "held_out": [[pair.question, pair.answer] for pair in held_out[:MOST_EXAMPLES]],
-            },
-            metrics={"pairs": len(pairs), "steps": run.steps, "loss": run.recent_loss},
-            data_sha256=pairs.digest,
-            created_at=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        )
 
 
 class _Learning:
@@ -267,7 +181,7 @@ class _Learning:
         self._trainer = Trainer(
             engine.weights.native,
             metadata_json,
-            _begun(targets, config),
+            new_factors(targets, config),
             scaling=config.scaling,
             dropout=config.dropout,
             brain_floats=config.precision == "bfloat16",
@@ -315,7 +229,7 @@ class _Learning:
             )
             row += len(part)
         divergence = 0.0 if self.anchor is None else self._anchored(self.anchor[number], number, row)
-        self._trainer.step(self._rate(number))
+        self._trainer.step(rate_of(self._config, number, self.steps))
         self._losses.append(loss)
         self._tokens += row
         return {
@@ -339,37 +253,3 @@ class _Learning:
         weights[compared] = self._config.anchor / len(compared)
         found = self._trainer.accumulate(packed.batch, weights, base=states, first_row=row, seed=number)
         return found / self._config.anchor
-
-    def _rate(self, number: int) -> float:
-        """Up along a line, then down along a cosine."""
-        warm = min(1.0, (number + 1) / self._config.warm_up) if self._config.warm_up else 1.0
-        cosine = 0.5 * (1 + math.cos(math.pi * number / self.steps))
-        return self._config.rate * warm * (_LEAST_RATE + (1 - _LEAST_RATE) * cosine)
-
-
-def _card_of_diffusion(engine: ArrowEngine) -> Card:
-    """The card with which an engine writes by diffusion.
-
-    Raises:
-        TrainingError: there is none, or a part of it.
-    """
-    cards = [one for one in engine.core.cards.in_use(DIFFUSION).cards if one[0].description.kind == DIFFUSION]
-    if len(cards) != 1 or cards[0][1] != 1:
-        found = ", ".join(f"{card.name} at weight {weight:g}" for card, weight in cards) or "none"
-        raise TrainingError(
-            f"{engine.folder.name}: skills of the mode {DIFFUSION!r} are learned on one card of that kind at "
-            f"weight 1; attached: {found}; attach one, or take a model that has one, as smollm2-diffusion"
-        )
-    return cards[0][0]
-
-
-def _begun(targets: list[Any], config: LoRAConfig) -> dict[str, NDArray[np.float32]]:
-    """Factors that change nothing yet: the first random, the second zero."""
-    rng = np.random.default_rng(config.seed)
-    found: dict[str, NDArray[np.float32]] = {}
-    for layer in targets:
-        inputs, outputs = layer["inputs"], layer["outputs"]
-        a = rng.standard_normal((config.rank, inputs), np.float32) / np.float32(math.sqrt(inputs))
-        found[layer["name"] + A] = a
-        found[layer["name"] + B] = np.zeros((outputs, config.rank), np.float32)
-    return found

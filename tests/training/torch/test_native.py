@@ -158,7 +158,7 @@ def with_card(file, card):
             tensors[f"{owner}.weight"] = tensors[f"{owner}.weight"] + about.scaling * change
         elif name.endswith(".rows"):
             tensors[name.replace(".rows", ".weight")][list(about.row_ids)] = card[name]
-        elif not part:
+        elif ".lora_" not in name:
             tensors[name] = card[name]
     return tensors
 

@@ -1,6 +1,8 @@
 //! Small decoders of random weights, and batches for them.
 #![allow(dead_code, clippy::unwrap_used)]
 
+pub mod encoders;
+
 use arrow_quant::{Dtype, Grid, Quantization, Tensor, TensorData, quantize};
 use cpu_inference::{Layout, ModelConfig, TensorKind};
 use cpu_training::{Base, Batch, Beneath, Goal, Parameter, Precision, Settings, Trainer};
