@@ -20,7 +20,7 @@ PUBLIC = {
     ),
     "ai_os_diffusion.evolution": (
         "Decision DecisionLog Gate LoRACard LoRAConfig LoRATrainer QAPair QAPairs Route SkillRouter "
-        "SkillTest Verdict find_skill list_skills remove_skill"
+        "SkillTest TextPairs Verdict find_skill list_skills remove_skill"
     ),
     "ai_os_diffusion.inference": (
         "ArrowEngine Diffusion DiffusionStep DiffusionStream FastTokenizer Generation GenerationStream "

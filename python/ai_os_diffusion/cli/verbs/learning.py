@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from enum import Enum
 from pathlib import Path
@@ -28,7 +30,7 @@ from ai_os_diffusion.cli.terminal.progress import ProgressBar
 if TYPE_CHECKING:
     from ai_os_diffusion.config import Config
     from ai_os_diffusion.contracts import Message
-    from ai_os_diffusion.evolution import LoRACard, SkillTest
+    from ai_os_diffusion.evolution import LoRACard, LoRAConfig, SkillTest
 
 __all__ = ["app"]
 
@@ -40,6 +42,12 @@ SkillName = Annotated[str, typer.Argument(metavar="NAME", parser=values.name, he
 Model = Annotated[
     str | None,
     typer.Option("--model", "-m", help="A decoder: a name or folder.", autocompletion=model_names),
+]
+Learner = Annotated[
+    str | None,
+    typer.Option(
+        "--model", "-m", help="A decoder; or an encoder, which learns to find.", autocompletion=model_names
+    ),
 ]
 
 
@@ -77,9 +85,12 @@ def learn(
     gate: Annotated[
         bool, typer.Option("--gate/--no-gate", help="Keep it only if it helps, and harms nothing elsewhere.")
     ] = True,
-    model: Model = None,
+    model: Learner = None,
     mode: Mode = SkillMode.AR,
-    epochs: Annotated[int, typer.Option("--epochs", min=1, help="How often each question is asked.")] = 30,
+    epochs: Annotated[
+        int | None,
+        typer.Option("--epochs", min=1, help="How often each pair is shown: 30; to an encoder 3."),
+    ] = None,
     rank: Annotated[int, typer.Option("--rank", min=1, help="Of the factors: how much fits in.")] = 8,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of all that is drawn.")] = 0,
     quiet: Quiet = False,
@@ -89,14 +100,17 @@ def learn(
 
     The model stays as it is: what was learned is a small file, used for questions like those it was learned
     from, and kept if it answers other wordings of them and changes nothing elsewhere. Ctrl-C breaks off; the
-    same command goes on.
+    same command goes on. An encoder learns which texts its queries are to find, and is not judged by a gate.
     """
     from ai_os_diffusion.evolution import LoRAConfig, LoRATrainer, QAPairs, SkillTest
     from ai_os_diffusion.runtime import open_runtime
-    from ai_os_diffusion.utils.errors import TrainingError
 
     settings: Settings = ctx.obj
     config = _with_decoder(settings, model)
+    own = LoRAConfig(rank=rank, seed=seed)
+    if model is not None and _is_encoder(model, config):
+        _learn_pairs(file, test, model, (name or file.stem, epochs or 3), own, config, quiet, as_json)
+        return
     pairs = QAPairs.read(file)
     held_out = pairs.in_other_words(_ASKED, seed) if test is None else QAPairs.read(test).pairs
     asked = {"as learned": pairs.pairs[:_ASKED], "other wordings": held_out}
@@ -105,34 +119,15 @@ def learn(
         judges = runtime.skills.gate(mode.value) if gate else None
         trainer = LoRATrainer(
             engine,
-            config=LoRAConfig(rank=rank, seed=seed),
+            config=own,
             folder=config.skills_dir,
             objective=_OBJECTIVES[mode],
         )
         before = {what: SkillTest.of(engine, those, mode.value) for what, those in asked.items()}
-        with deferred() as stop, ProgressBar(unit="steps", quiet=quiet) as bar:
-
-            def tell(line: dict[str, Any]) -> None:
-                if "anchor_texts" in line:
-                    bar("preparing", line["anchor_texts"], line["of"])
-                else:
-                    bar("learning", line["step"], line["steps"], f"loss {line['loss']:.3f}")
-
-            try:
-                card = trainer.train_qa(
-                    pairs,
-                    name or file.stem,
-                    epochs=epochs,
-                    held_out=held_out,
-                    gate=judges,
-                    tell=tell,
-                    is_stopped=lambda: stop.asked,
-                )
-            except TrainingError as error:
-                if not stop.asked:
-                    raise
-                note(str(error), quiet=quiet)
-                raise KeyboardInterrupt from None
+        with _learning(quiet) as told:
+            card = trainer.train_qa(
+                pairs, name or file.stem, epochs=epochs or 30, held_out=held_out, gate=judges, **told
+            )
         with engine.using(card):
             after = {what: SkillTest.of(engine, those, mode.value) for what, those in asked.items()}
     if as_json:
@@ -287,6 +282,75 @@ def rm(
 def _with_decoder(settings: Settings, model: str | None) -> Config:
     config = settings.config()
     return config if model is None else replace(config, model=replace(config.model, decoder=model))
+
+
+def _is_encoder(model: str, config: Config) -> bool:
+    from ai_os_diffusion.models.local_models import resolve_model
+    from ai_os_diffusion.models.metadata import ModelMetadata
+
+    folder = resolve_model(model, models_dir=config.models_dir)
+    return not ModelMetadata.from_folder(folder).is_decoder
+
+
+def _learn_pairs(
+    file: Path,
+    test: Path | None,
+    model: str,
+    asked: tuple[str, int],
+    own: LoRAConfig,
+    config: Config,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """What an encoder learns; `asked` is the name of the skill, and the epochs."""
+    from ai_os_diffusion.evolution import LoRATrainer, TextPairs
+    from ai_os_diffusion.runtime import open_runtime
+
+    name, epochs = asked
+    parts = {"as learned": TextPairs.read(file)}
+    parts |= {} if test is None else {"other pairs": TextPairs.read(test)}
+    with open_runtime(replace(config, model=replace(config.model, decoder=model))) as runtime:
+        engine = runtime.decoder
+        trainer = LoRATrainer(engine, config=own, folder=config.skills_dir)
+        before = {what: pairs.found_by(engine) for what, pairs in parts.items()}
+        with _learning(quiet) as told:
+            card = trainer.train_pairs(parts["as learned"], name, epochs=epochs, **told)
+        with engine.using(card):
+            after = {what: pairs.found_by(engine) for what, pairs in parts.items()}
+    if as_json:
+        figures = {
+            what: {"queries": len(pairs), "found_before": before[what], "found_after": after[what]}
+            for what, pairs in parts.items()
+        }
+        show_json({**_card_dict(card), "asked": figures})
+        return
+    rows = [
+        (what, str(len(pairs)), f"{before[what]:.0%}", f"{after[what]:.0%}") for what, pairs in parts.items()
+    ]
+    show_table(["found first", "queries", "before", "after"], rows, right=["queries", "before", "after"])
+    show_row((card.name, size_text(card.path.stat().st_size), card.path))
+
+
+@contextmanager
+def _learning(quiet: bool) -> Iterator[dict[str, Any]]:
+    """A progress bar, and Ctrl-C that ends a training with its step: what a training is told of them."""
+    from ai_os_diffusion.utils.errors import TrainingError
+
+    with deferred() as stop, ProgressBar(unit="steps", quiet=quiet) as bar:
+
+        def tell(line: dict[str, Any]) -> None:
+            if "anchor_texts" in line:
+                bar("preparing", line["anchor_texts"], line["of"])
+            else:
+                bar("learning", line["step"], line["steps"], f"loss {line['loss']:.3f}")
+
+        try:
+            yield {"tell": tell, "is_stopped": lambda: stop.asked}
+        except TrainingError as error:
+            if not stop.asked:
+                raise
+            note(str(error), quiet=quiet)
+            raise KeyboardInterrupt from None
 
 
 def _figures(before: SkillTest, after: SkillTest) -> dict[str, Any]:

@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ai_os_diffusion.evolution.qa_pairs import rows_of
+from ai_os_diffusion.inference.arrow_engine import ArrowEngine
 from ai_os_diffusion.utils.errors import TrainingError
 
 __all__ = ["TextPairs"]
@@ -63,6 +66,14 @@ class TextPairs:
             TrainingError: it cannot be read, or a pair is not whole.
         """
         return cls.of(rows_of(path), str(path))
+
+    def found_by(self, engine: ArrowEngine) -> float:
+        """Share of the queries that an encoder finds nearest to their own text, among all texts."""
+        places = {text: number for number, text in enumerate(dict.fromkeys(text for _, text in self.pairs))}
+        queries = engine.encode_query([query for query, _ in self.pairs])
+        nearest = engine.similarity(queries, engine.encode_document(list(places))).argmax(axis=1)
+        own = [places[text] for _, text in self.pairs]
+        return float(np.mean(nearest == np.array(own)))
 
     @property
     def digest(self) -> str:
