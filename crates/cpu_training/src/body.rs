@@ -13,8 +13,8 @@ use crate::parameters::Parameter;
 
 /// What is computed, both ways.
 pub(crate) enum Body {
-    Decoder(Network),
-    Encoder(Encoder),
+    Decoder(Box<Network>),
+    Encoder(Box<Encoder>),
 }
 
 /// What the way back needs of the way forth.
@@ -31,9 +31,11 @@ impl Body {
         row_ids: Vec<u32>,
     ) -> Result<Self> {
         if Layout::of(config)?.family.is_decoder {
-            return Network::load(config, base, parameters, row_ids).map(Self::Decoder);
+            let network = Network::load(config, base, parameters, row_ids)?;
+            return Ok(Self::Decoder(Box::new(network)));
         }
-        Encoder::load(config, base, parameters).map(Self::Encoder)
+        let encoder = Encoder::load(config, base, parameters)?;
+        Ok(Self::Encoder(Box::new(encoder)))
     }
 
     /// The head of a decoder, and the trained rows of it.

@@ -361,7 +361,7 @@ fn counted(batch: Batch<'_>, goal: Goal<'_>, vocab: usize, width: usize) -> Resu
         Goal::Base { states, .. } if states.len() != rows.len() * width => {
             return fault(format!("expected states of {} positions", rows.len()));
         }
-        Goal::Base { .. } => Vec::new(),
+        Goal::Base { .. } | Goal::States { .. } => Vec::new(),
         Goal::Labels { labels, .. } if labels.len() != batch.len() => {
             return fault(format!(
                 "expected {} labels, got {}",
@@ -370,7 +370,6 @@ fn counted(batch: Batch<'_>, goal: Goal<'_>, vocab: usize, width: usize) -> Resu
             ));
         }
         Goal::Labels { labels, .. } => rows.iter().map(|&row| labels[row]).collect(),
-        Goal::States { .. } => Vec::new(),
     };
     if let Some(label) = labels.iter().find(|&&label| label as usize >= vocab) {
         return fault(format!("label {label} of a vocabulary of {vocab}"));

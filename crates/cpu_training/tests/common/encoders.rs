@@ -46,7 +46,9 @@ impl EncoderCase {
             let len: usize = spec.shape.iter().product();
             let mut values = random.vector(len, 0.4);
             if spec.name.contains("LayerNorm.weight") {
-                values.iter_mut().for_each(|value| *value += 1.0);
+                for value in &mut values {
+                    *value += 1.0;
+                }
             }
             if spec.kind == TensorKind::Linear {
                 let layer = spec.name.strip_suffix(".weight").unwrap();
