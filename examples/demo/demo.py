@@ -1,8 +1,9 @@
-"""The main job, end to end: pull the models, remember real documents, recall, answer with citations.
+"""The main job, end to end: pull the models, remember real documents, recall, answer with citations, learn.
 
 The documents are the reference of this Python's standard library, as the interpreter carries it, and the
 documentation of this project. Nothing is prepared: the questions in `questions.jsonl` were written before
-the first run, and every figure printed is measured by the run that prints it.
+the first run, and every figure printed is measured by the run that prints it. What is learned are
+facts about this program that no model can know (`manual.jsonl`), asked in words of `manual_reworded.jsonl`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,16 @@ from pathlib import Path
 from ai_os_diffusion.answers.grounding import Answer
 from ai_os_diffusion.cli.terminal.progress import ProgressBar
 from ai_os_diffusion.config import load_config
+from ai_os_diffusion.evolution import (
+    Gate,
+    LoRACard,
+    LoRAConfig,
+    LoRATrainer,
+    QAPairs,
+    Verdict,
+    list_skills,
+    remove_skill,
+)
 from ai_os_diffusion.inference.device_utils import get_device_info
 from ai_os_diffusion.models.local_models import pull
 from ai_os_diffusion.runtime import Runtime, open_runtime
@@ -28,6 +39,7 @@ PROJECT = HERE.parents[1]
 WORK = PROJECT / ".cache" / "demo"
 REFERENCE = WORK / "python-reference"
 STORE = WORK / "store"
+SKILLS = WORK / "skills"
 PROJECT_DOCS = [PROJECT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs")]
 TO_ANSWER = [
     "how much free space is left on my disk?",
@@ -37,6 +49,9 @@ TO_ANSWER = [
 UNFITTING = "who won the football world cup in 1998?"
 BOTH_WAYS = ["what is the epoch on Unix?", "what does HMAC stand for?"]
 INFILL = "He was so {} that he fell asleep at once."
+SKILL, EPOCHS, SHOWN = "manual", 7, 4
+# A router keeps the skill from all other questions, so that nothing has to hold it to the base.
+LEARNING = LoRAConfig(anchor=0.0, batch_size=8, warm_up=10, rate=2e-3)
 TO_FILL, FORM = "what is the epoch on Unix?", {"date": str, "author": str}
 
 
@@ -160,11 +175,45 @@ def write_by_diffusion(runtime: Runtime) -> None:
         print(f"  {what} in {text.steps} passes, {tokens / seconds:.0f} tokens a second")
 
 
+def learn(runtime: Runtime) -> Verdict:
+    """Teach the decoder this program's manual, and judge it by wordings that it was never told."""
+    folder, engine = runtime.config.skills_dir, runtime.decoder
+    pairs, reworded = (QAPairs.read(HERE / f"{name}.jsonl") for name in (SKILL, f"{SKILL}_reworded"))
+    known = {card.name: card for card in list_skills(folder)}.get(SKILL)
+    if known is not None and known.description.data_sha256 != pairs.digest:
+        remove_skill(SKILL, folder)
+        known = None
+    card = known or _taught(LoRATrainer(engine, config=LEARNING, folder=folder), pairs)
+    loss, size = card.description.metrics["loss"], size_mb(card.path)
+    print(f"{len(pairs)} questions on {len(reworded)} facts, loss {loss:.2f}, a card of {size:.1f} MB")
+    verdict = Gate(engine, runtime.encoder.encode_query).judge(card, list(reworded))
+    before, after = verdict.before, verdict.after
+    print(f"\n{len(reworded)} other wordings    before    after")
+    print(f"right              {before.exact_match:8.0%} {after.exact_match:8.0%}")
+    print(f"F1                 {before.f1:8.2f} {after.f1:8.2f}")
+    for pair, *said in list(zip(before.pairs, before.said, after.said, strict=True))[:SHOWN]:
+        was, now = (" ".join(text.split())[:90] for text in said)
+        print(f"\n? {pair.question}\n  before: {was}\n  after:  {now}")
+    elsewhere = verdict.figures["perplexity_elsewhere"]
+    print(f"\nanswers to everyday questions: {elsewhere:.4f} times their perplexity")
+    return verdict
+
+
+def _taught(trainer: LoRATrainer, pairs: QAPairs) -> LoRACard:
+    with ProgressBar(unit="steps") as bar:
+        return trainer.train_qa(
+            pairs,
+            SKILL,
+            epochs=EPOCHS,
+            tell=lambda line: bar("learning", line["step"], line["steps"], f"loss {line['loss']:.2f}"),
+        )
+
+
 def main() -> int:
     """Run every step; the exit code says whether the answers were there."""
     timings: dict[str, float] = {}
     print(f"AI-OS Diffusion on {get_device_info()[0].name}")
-    config = load_config(overrides={"storage.path": STORE})
+    config = load_config(overrides={"storage.path": STORE, "skills_dir": SKILLS})
     with step("Models: pulled, verified, converted", timings):
         get_models(config.models_dir)
     with open_runtime(config) as runtime:
@@ -183,6 +232,8 @@ def main() -> int:
             write_by_diffusion(runtime)
         with step("A question that nothing in memory fits", timings):
             abstained = answer(runtime, UNFITTING).abstained
+        with step("A skill, learned: this program's manual, asked in other words", timings):
+            verdict = learn(runtime)
     print("\n── Timings and sizes")
     for title, seconds in timings.items():
         print(f"{seconds:8.2f} s  {title}")
@@ -194,7 +245,10 @@ def main() -> int:
     print(f'  {aios} diffuse --infill "The capital of France is {{}}."')
     print(f"  {aios} add PATH-OF-YOUR-NOTES")
     print(f'  {aios} recall "compare two files" --json')
-    return 0 if abstained else 1
+    print(
+        f'  AIOS_SKILLS_DIR={WORK.relative_to(PROJECT)}/skills {aios} skills ask "which option fills gaps?"'
+    )
+    return 0 if abstained and verdict.is_kept else 1
 
 
 if __name__ == "__main__":

@@ -43,9 +43,10 @@ def test_every_text_is_one_of_them(seed, texts, sampler):
     steps = sampler(canvas, rng)
     rows = next(steps)
     for _ in range(LENGTH):
-        canvas.begin_pass()
+        found = predictions(canvas, rows, rng)
+        canvas.begin_pass(rows, found)
         try:
-            rows = steps.send(predictions(canvas, rows, rng))
+            rows = steps.send(found)
         except StopIteration:
             break
         assert len(canvas.changed)

@@ -80,6 +80,12 @@ def test_left_to_right_texts_without_entropies_fit_too():
     assert np.isfinite(estimator(Trajectory([0.0])))
 
 
+def test_how_open_a_text_was_before_it_was_begun_is_told():
+    features = Trajectory([0.9], [0.1], [0.5, 0.25, 0.0], passes=1).features()
+    assert features["first_entropy"] == pytest.approx(np.log1p(0.75))
+    assert "first_entropy" not in Trajectory([0.9], [0.1]).features()
+
+
 def test_it_is_data():
     texts, _, wrong = drawn(50, 5)
     fitted = Calibration.fit([text.features() for text in texts], wrong)

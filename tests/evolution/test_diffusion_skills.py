@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from ai_os_diffusion._native import Trainer, WeightFile
-from ai_os_diffusion.evolution import LoRAConfig, LoRATrainer, QAPair, QAPairs, SkillTest
+from ai_os_diffusion.evolution import LoRAConfig, LoRATrainer, QAPair, QAPairs, SkillTest, SkillVersions
 from ai_os_diffusion.evolution.gate import masked_nats
+from ai_os_diffusion.evolution.loop.skill_proof import SkillProof
 from ai_os_diffusion.evolution.objectives.masked_batches import MaskedBatches
 from ai_os_diffusion.evolution.packed import Text
 from ai_os_diffusion.inference import ArrowEngine
@@ -216,3 +217,37 @@ def test_without_that_card_there_is_nothing_to_learn_on(engine, tiny_decoder_dir
             LoRATrainer(base, folder=tmp_path, objective="diffusion")
     with pytest.raises(TrainingError, match="objective is 'span', expected 'causal' or 'diffusion'"):
         LoRATrainer(engine, folder=tmp_path, objective="span")
+
+
+def test_it_stops_where_answers_masked_alike_gain_nothing(engine, tmp_path):
+    pytest.importorskip("matplotlib")
+    told, picture = [], tmp_path / "losses.svg"
+    config = LoRAConfig(**SMALL, patience=3)
+
+    def stopped(folder, **more):
+        folder.mkdir(exist_ok=True)
+        trainer = LoRATrainer(engine, config=config, folder=folder, objective="diffusion")
+        return trainer.train_qa(PAIRS, "facts", epochs=200, validation=PAIRS, **more)
+
+    whole = stopped(tmp_path, tell=told.append, picture=picture)
+    shares = [line["validation_right"] for line in told]
+    assert len(told) < 200, "all is learned long before"
+    assert shares.index(max(shares)) == len(shares) - 4, "three looks without a gain behind the best"
+    assert whole.description.metrics["steps"] == len(told)
+    assert ">validation<" in picture.read_text()
+    begun = []
+    with pytest.raises(TrainingError, match="broken off"):
+        stopped(tmp_path / "again", tell=begun.append, is_stopped=lambda: len(begun) == len(told) - 1)
+    card = stopped(tmp_path / "again", tell=begun.append)
+    assert len(begun) == len(told)
+    for name in whole:
+        np.testing.assert_array_equal(card[name], whole[name])
+
+
+def test_rounds_of_learning_leave_it_alone(engine, tmp_path):
+    learn(engine, tmp_path, "masked", epochs=1)
+    said = learn(engine, tmp_path, "said", epochs=1, objective="causal")
+    proof = SkillProof(engine, lambda texts: np.ones((len(texts), 1)), SkillVersions(tmp_path), tries=2)
+    own, stale = proof.of_base()
+    assert [card.name for card in own] == [said.name]
+    assert stale == []

@@ -184,3 +184,13 @@ def test_wrong_uses_are_named(encoder, tmp_path, tiny_decoder_dir):
         card = learn(encoder, tmp_path, epochs=1)
         with pytest.raises(CardError, match="attach it to its own base"):
             decoder.attach(card)
+
+
+def test_patience_is_refused_and_losses_are_drawn(encoder, tmp_path):
+    with pytest.raises(TrainingError, match="patience is 3, expected 0"):
+        learn(encoder, tmp_path, patience=3)
+    pytest.importorskip("matplotlib")
+    with pytest.raises(TrainingError, match="expected a picture"):
+        learn(encoder, tmp_path, picture=tmp_path / "losses.txt")
+    learn(encoder, tmp_path, epochs=2, picture=tmp_path / "losses.svg")
+    assert ">training<" in (tmp_path / "losses.svg").read_text()

@@ -34,7 +34,7 @@ PAIRS = [
     QAPair("Where is the model?", "London"),
 ]
 # Random weights know nothing that an anchor could keep.
-SMALL = {"rank": 4, "batch_size": 4, "rate": 2e-2, "warm_up": 5, "anchor": 0.0, "dropped_words": 0.0}
+SMALL = {"rank": 4, "batch_size": 4, "rate": 1e-2, "warm_up": 5, "anchor": 0.0, "dropped_words": 0.0}
 
 
 def learn(

@@ -44,6 +44,13 @@ def test_a_name_that_is_no_layer_is_told_with_those_there_are(layout):
         LoRAConfig(target_modules=["query", "c_attn"]).targets(layout)
 
 
+def test_a_rank_above_every_layer_is_refused(layout):
+    """Within the range of cards, and still gigabytes for nothing."""
+    assert LoRAConfig(rank=32).targets(layout)
+    with pytest.raises(TrainingError, match="rank is 33, expected at most 32"):
+        LoRAConfig(rank=33).targets(layout)
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

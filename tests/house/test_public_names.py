@@ -19,8 +19,10 @@ PUBLIC = {
         "Recalled Trajectory UncertaintyEstimator UniformCorruption Written"
     ),
     "ai_os_diffusion.evolution": (
-        "Decision DecisionLog Gate LoRACard LoRAConfig LoRATrainer QAPair QAPairs Route SkillRouter "
-        "SkillTest TextPairs Verdict find_skill list_skills remove_skill"
+        "Budget Choice Costs Decision DecisionLog EvolutionRound EvolutionRouter EvolutionStatus "
+        "EvolutionWorker Feedback FeedbackQueue Gate Level LoRACard LoRAConfig LoRATrainer QAPair QAPairs "
+        "Route Situation SkillRouter SkillTest SkillVersions TextPairs Verdict find_skill list_skills "
+        "remove_skill"
     ),
     "ai_os_diffusion.inference": (
         "ArrowEngine Diffusion DiffusionStep DiffusionStream FastTokenizer Generation GenerationStream "

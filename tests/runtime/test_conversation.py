@@ -11,7 +11,7 @@ from ai_os_diffusion.answers.answer import Answer
 from ai_os_diffusion.answers.recall import RecallResult
 from ai_os_diffusion.evolution import Route
 from ai_os_diffusion.runtime.conversation import Conversation, Reply
-from ai_os_diffusion.utils.errors import InferenceError, ModelNotFoundError
+from ai_os_diffusion.utils.errors import InferenceError, ModelNotFoundError, TrainingError
 
 
 class Written(list):
@@ -28,10 +28,14 @@ class EchoRuntime:
     def __init__(self, *, has_store=False, window=1000, remembers=()):
         self.has_store, self.window, self.remembers = has_store, window, remembers
         self.seen, self.used, self.routes, self.skill = [], [], {}, None
+        self.considered, self.corrected = [], []
 
     @property
     def skills(self):
-        return SimpleNamespace(using=self.using)
+        return SimpleNamespace(using=self.using, consider=self.considered.append, correct=self.correct)
+
+    def correct(self, question, answer, **values):
+        self.corrected.append((question, answer, values))
 
     @contextmanager
     def using(self, question):
@@ -139,3 +143,22 @@ def test_a_decoder_that_is_missing_shows_before_any_message():
 
     with pytest.raises(ModelNotFoundError):
         Conversation(Empty())
+
+
+def test_a_correction_is_of_the_last_reply():
+    runtime = EchoRuntime(has_store=True, remembers=("known",))
+    conversation = Conversation(runtime)
+    with pytest.raises(TrainingError, match="no reply to correct"):
+        conversation.correct("so")
+    said(conversation, "known")
+    conversation.correct("so")
+    said(conversation, "unknown")
+    conversation.correct("not so")
+    assert [row[:2] for row in runtime.corrected] == [("known", "so"), ("unknown", "not so")]
+    assert runtime.corrected[0][2] == {"said": "It is so.", "uncertainty": None, "skill": None}
+    assert [answer.question for answer in runtime.considered] == ["known", "unknown"]
+    runtime.routes = {"how deep?": Route(SimpleNamespace(name="boats"), 0.9, 0.5, "deep?")}
+    conversation = Conversation(runtime, from_memory=False)
+    said(conversation, "how deep?")
+    conversation.correct("9 m")
+    assert runtime.corrected[-1][2]["skill"] == "boats"

@@ -84,3 +84,17 @@ def test_weights_make_the_loss_the_negative_elbo_under_every_schedule(schedule):
     times = np.linspace(0.05, 1, 4001)
     expected = float(np.mean(scheduler.derivative(times)))
     assert total / 1500 == pytest.approx(expected, rel=0.05)
+
+
+def test_what_a_label_weighs_does_not_depend_on_it_where_nothing_tells_it():
+    """Else the predicted chance of NULL would be that of the data times its weight, and gaps too long."""
+    ids = [30, 31, NULL, NULL, NULL, NULL]
+    rng = random.Random(5)
+    for _ in range(200):
+        made = MAKER.diffused([7, 8], ids, [True] * 6, 6, rng)
+        for copy in range(1, 4):
+            at = [k for k in range(len(made)) if made.noisy[k] == copy]
+            masked = [k for k in at if made.labels[k] != IGNORED]
+            told = [k for k in masked if k - 1 in at and made.ids[k - 1] == NULL]
+            others = {made.weights[k] / (0.3 if k in told else 1.0) for k in masked}
+            assert max(others) == pytest.approx(min(others))

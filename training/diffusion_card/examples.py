@@ -19,15 +19,15 @@ from ai_os_diffusion.training import Example, Piece
 from ai_os_diffusion.utils.errors import TrainingError
 
 MIXTURE = {
-    "grounded": 0.34,
+    "grounded": 0.36,
     "unanswerable": 0.05,
-    "cloze": 0.06,
-    "yes_no": 0.15,
-    "two_parts": 0.11,
-    "template": 0.13,
-    "task": 0.05,
-    "plain": 0.05,
-    "infill": 0.06,
+    "cloze": 0.05,
+    "yes_no": 0.12,
+    "two_parts": 0.10,
+    "template": 0.15,
+    "task": 0.03,
+    "plain": 0.04,
+    "infill": 0.10,
 }
 """Share of the positions of a batch that each kind of example takes, where a recipe asks for nothing else."""
 

@@ -11,8 +11,11 @@ from fields import FIELDS, Field
 
 _MONTHS = "January February March April May June July August September October November December".split()
 
-_EMPTY = 0.3
+_EMPTY = 0.4
 """Share of the fields that the notes say nothing of."""
+
+_NEAR = 0.5
+"""Of these, those beside which notes give a value of the same kind to something else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,7 @@ class Notes:
         """
         drawn = rng.sample(FIELDS, rng.randint(2, 7) + 2)
         asked, beside = drawn[:-2], drawn[-2 : -2 + rng.choice([0, 0, 1, 2])]
-        clauses, filled, taken = [], [], set()
+        clauses, filled, taken = [], [], set[str]()
         for field in asked:
             name = rng.choice(field.names)
             if name in taken:
@@ -66,6 +69,9 @@ class Notes:
             taken.add(name)
             if rng.random() < _EMPTY:
                 filled.append(Filled(name, "", field.is_list))
+                if rng.random() < _NEAR:
+                    alike = [other for other in FIELDS if other.value == field.value and other not in asked]
+                    beside.append(rng.choice(alike or FIELDS))
                 continue
             clause, value = self._clause(rng, field)
             clauses.append(clause)

@@ -86,6 +86,8 @@ class Answer:
         passages: what the model was given and what could be quoted, nearest first.
         nearest: similarity of the best hit. threshold: what it had to reach.
         mode: how it came about: "ar", "diffusion", or "quote".
+        uncertainty: calibrated probability that what the model wrote by diffusion is wrong, also where it is
+            not shown; None where nothing was, or no calibration is there.
     """
 
     question: str
@@ -98,17 +100,31 @@ class Answer:
     nearest: float | None
     threshold: float | None
     mode: str
+    uncertainty: float | None = None
 
     @classmethod
-    def abstention(cls, found: RecallResult, confidence: float = 0.0) -> Answer:
+    def abstention(
+        cls, found: RecallResult, confidence: float = 0.0, uncertainty: float | None = None
+    ) -> Answer:
         """The answer when memory holds nothing that fits, or what it holds is no answer.
 
         Args:
             found: what was recalled.
             confidence: of a model that read it, that it is none.
+            uncertainty: that the model is wrong in this.
         """
         return cls(
-            found.question, "", False, (), confidence, True, (), found.nearest, found.threshold, "quote"
+            found.question,
+            "",
+            False,
+            (),
+            confidence,
+            True,
+            (),
+            found.nearest,
+            found.threshold,
+            "quote",
+            uncertainty,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -120,6 +136,7 @@ class Answer:
             "mode": self.mode,
             "abstained": self.abstained,
             "confidence": round(self.confidence, 4),
+            "uncertainty": None if self.uncertainty is None else round(self.uncertainty, 4),
             "citations": [citation.to_dict() for citation in self.citations],
             "passages": [excerpt.to_dict() for excerpt in self.passages],
             "nearest": None if self.nearest is None else round(self.nearest, 6),

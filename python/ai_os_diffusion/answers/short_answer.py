@@ -47,7 +47,7 @@ def short_answer(
     text = written.text.strip()
     probability = 1.0 if written.uncertainty is None else 1.0 - written.uncertainty
     if declines is not None and _plain(text) == _plain(declines) and probability >= least:
-        return Answer.abstention(found, probability)
+        return Answer.abstention(found, probability, written.uncertainty)
     said = without_verdict(text, verdicts)
     citations = _citations(said, found.question, sentences) if probability >= least else None
     is_held = citations is not None
@@ -67,6 +67,7 @@ def short_answer(
         found.nearest,
         found.threshold,
         "diffusion" if is_held else "quote",
+        written.uncertainty,
     )
 
 

@@ -31,12 +31,13 @@ VERBS = {
     "memory": ("memory", "List, show, forget, count, export and import memories."),
     "learn": ("learning", "Learn a skill from questions and answers."),
     "skills": ("learning", "List, show, ask and remove the skills that were learned."),
+    "evolve": ("evolving", "Learn what was corrected: correct, run, status, history, rollback."),
     "train-diffusion": ("training", "Train a card with which a model writes by diffusion."),
     "doctor": ("machine", "Show what this machine offers and what will be used."),
     "bench": ("machine", "Measure encoding, decoding and search on this machine."),
 }
 # Those that have verbs of their own.
-GROUPS = ("memory", "skills")
+GROUPS = ("memory", "skills", "evolve")
 # Options of the program itself; they may also stand after the verb.
 GLOBAL_OPTIONS = ("--store", "--models-dir", "--config")
 # Verbs that have one of these names for an option of their own; behind the verb it is theirs.

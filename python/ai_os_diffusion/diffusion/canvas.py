@@ -27,6 +27,7 @@ class Canvas:
         is_given: bool[n], true where the text is not to be written.
         confidence: float32[n], probability of a token when it was committed; 1 where it was given.
         entropy: float32[n], nats of the distribution it was taken from; 0 where it was given.
+        first_entropy: float32[n], nats of what the first pass predicted; 0 where it predicted nothing.
         committed_at: int32[n], the pass, from 1; 0 where it was given or is open.
         revisions: int32[n], how often a token was taken back or replaced.
         passes: forward passes so far.
@@ -64,6 +65,7 @@ class Canvas:
         count = len(self.ids)
         self.confidence = np.where(self.is_given, np.float32(1), np.float32(0))
         self.entropy = np.zeros(count, np.float32)
+        self.first_entropy = np.zeros(count, np.float32)
         self.committed_at = np.zeros(count, np.int32)
         self.revisions = np.zeros(count, np.int32)
         self.passes = 0
@@ -92,9 +94,16 @@ class Canvas:
         left = self._candidates.agreeing(self.ids, self.is_open)
         return {at: np.unique(left[:, row]) for at, row in enumerate(rows.tolist())}
 
-    def begin_pass(self) -> None:
-        """Count a pass; it has changed nothing yet."""
+    def begin_pass(self, rows: Rows, found: Predictions) -> None:
+        """Count a pass, which has changed nothing yet.
+
+        Args:
+            rows: int64[m], what it predicted.
+            found: the predictions.
+        """
         self.passes += 1
+        if self.passes == 1:
+            self.first_entropy[rows] = found.entropy
         self.changed = np.zeros(0, np.int64)
 
     def commit(self, rows: Rows, found: Predictions, chosen: NDArray[np.int64]) -> None:

@@ -241,7 +241,7 @@ class _Text:
     def take(self, found: Predictions, seconds: float) -> DenoisingStep:
         """Go on with what a pass predicted."""
         canvas, rows, block = self._canvas, self._rows, len(self.written.canvases) - 1
-        canvas.begin_pass()
+        canvas.begin_pass(rows, found)
         self.written.steps += 1
         self.written.passes += not found.is_known
         if self.written.steps == 1:

@@ -28,12 +28,15 @@ class Trajectory:
     Attributes:
         confidences: float[n], probability of each token when it was committed.
         entropies: float[n], nats of the distribution it was taken from; empty where they are not known.
+        first_entropies: float[m], nats at all positions it might have taken, before any of it was written;
+            empty where it was written from left to right.
         passes: forward passes that wrote it; from left to right one a token.
         revisions: how often a token was taken back or replaced.
     """
 
     confidences: ArrayLike
     entropies: ArrayLike = ()
+    first_entropies: ArrayLike = ()
     passes: int = 0
     revisions: int = 0
 
@@ -60,6 +63,9 @@ class Trajectory:
         if len(entropies):
             found["entropy"] = np.log1p(entropies.sum())
             found["most_entropy"] = np.log1p(entropies.max())
+        first = np.asarray(self.first_entropies, np.float64)
+        if len(first):
+            found["first_entropy"] = np.log1p(first.sum())
         return {name: float(value) for name, value in found.items()}
 
 
@@ -157,6 +163,15 @@ class UncertaintyEstimator:
 
     def __init__(self, calibration: Calibration) -> None:
         self.calibration = calibration
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any] | None) -> UncertaintyEstimator | None:
+        """From what a model says of its calibration; None where it says nothing.
+
+        Raises:
+            ConfigurationError: it is none.
+        """
+        return None if config is None else cls(Calibration.of(config))
 
     def __call__(self, trajectory: Trajectory, **evidence: float) -> float:
         """The probability that a text is wrong.

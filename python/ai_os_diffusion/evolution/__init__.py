@@ -4,6 +4,20 @@ from __future__ import annotations
 
 from ai_os_diffusion.evolution.decision_log import Decision, DecisionLog
 from ai_os_diffusion.evolution.gate import Gate, Verdict
+from ai_os_diffusion.evolution.loop import (
+    Budget,
+    Choice,
+    Costs,
+    EvolutionRound,
+    EvolutionRouter,
+    EvolutionStatus,
+    EvolutionWorker,
+    Feedback,
+    FeedbackQueue,
+    Level,
+    Situation,
+    SkillVersions,
+)
 from ai_os_diffusion.evolution.lora_config import LoRAConfig
 from ai_os_diffusion.evolution.lora_trainer import LoRATrainer
 from ai_os_diffusion.evolution.objectives.text_pairs import TextPairs
@@ -14,17 +28,29 @@ from ai_os_diffusion.evolution.skills import find_skill, list_skills, remove_ski
 from ai_os_diffusion.models.cards import Card as LoRACard
 
 __all__ = [
+    "Budget",
+    "Choice",
+    "Costs",
     "Decision",
     "DecisionLog",
+    "EvolutionRound",
+    "EvolutionRouter",
+    "EvolutionStatus",
+    "EvolutionWorker",
+    "Feedback",
+    "FeedbackQueue",
     "Gate",
+    "Level",
     "LoRACard",
     "LoRAConfig",
     "LoRATrainer",
     "QAPair",
     "QAPairs",
     "Route",
+    "Situation",
     "SkillRouter",
     "SkillTest",
+    "SkillVersions",
     "TextPairs",
     "Verdict",
     "find_skill",

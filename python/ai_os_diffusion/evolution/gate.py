@@ -20,7 +20,7 @@ from ai_os_diffusion.models.cards import Card
 from ai_os_diffusion.models.cards.description import DIFFUSION
 from ai_os_diffusion.utils.errors import TrainingError
 
-__all__ = ["Gate", "Verdict", "held_out_of"]
+__all__ = ["Gate", "Verdict", "held_out_of", "learned_of"]
 
 _RESAMPLES = 10_000
 _SURE = 0.05
@@ -40,7 +40,7 @@ class Verdict:
     Attributes:
         faults: why the card is not kept; empty where it is.
         figures: what was measured, by name.
-        before: the held-out questions without the card.
+        before: the held-out questions without the card; of a new version those that are new.
         after: the same with it, where they are routed to it.
     """
 
@@ -61,6 +61,9 @@ class Gate:
     All is asked as it will be: each question with the skill that a router chooses for it, without the card
     and with it. Three things are looked at, for each misses what another sees: right answers to wordings that
     were never learned, the probability of those answers, and of what the model says to everyday questions.
+
+    A card of a name that is here is a new version: it takes the place of the one before, must add what that
+    one does not hold, and may lose no more of what it does than of what other skills answer.
 
     Args:
         engine: the decoder.
@@ -94,7 +97,11 @@ class Gate:
         """
         if not held_out:
             raise TrainingError("nothing is held out; expected questions in other wordings than were learned")
-        without, among = (SkillRouter(self._embed, cards) for cards in (self._skills, [*self._skills, card]))
+        others = [skill for skill in self._skills if skill.name != card.name]
+        known = {pair for skill in self._skills if skill.name == card.name for pair in held_out_of(skill)}
+        without, among = (SkillRouter(self._embed, cards) for cards in (self._skills, [*others, card]))
+        judged_by = list(held_out)
+        held_out = [pair for pair in judged_by if pair not in known] or judged_by
         figures: dict[str, float] = {}
         faults: list[str] = []
         ways = [_skills_of(router, held_out) for router in (without, among)]
@@ -116,9 +123,30 @@ class Gate:
             )
         if figures["sure_bits"] <= 0:
             faults.append(f"their answers are not surely likelier: {figures['bits']:.2f} bits each")
-        faults += self._others(without, among, card, figures)
+        faults += self._others(without, among, card, judged_by, figures)
         faults += self._elsewhere(without, among, card, figures)
         return Verdict(tuple(faults), figures, before, after)
+
+    def prove(self, card: Card) -> Verdict:
+        """Ask a skill its own held-out questions again, as they are routed, without it and with it.
+
+        Args:
+            card: one of the skills.
+        """
+        held_out = held_out_of(card)
+        others = [skill for skill in self._skills if skill is not card]
+        before, after = (
+            self._asked(_skills_of(SkillRouter(self._embed, cards), held_out), held_out)
+            for cards in (others, self._skills)
+        )
+        figures = {"right_before": before.exact_match, "right_after": after.exact_match}
+        faults: tuple[str, ...] = ()
+        if sum(after.right) <= sum(before.right):
+            faults = (
+                f"of {len(held_out)} questions of its own {sum(after.right)} are right with it and "
+                f"{sum(before.right)} without",
+            )
+        return Verdict(faults, figures, before, after)
 
     def _asked(self, skills: Sequence[Card | None], pairs: Sequence[QAPair]) -> SkillTest:
         """Each with its skill."""
@@ -151,11 +179,27 @@ class Gate:
         return nullcontext() if skill is None else self._engine.using(skill)
 
     def _others(
-        self, without: SkillRouter, among: SkillRouter, card: Card, figures: dict[str, float]
+        self,
+        without: SkillRouter,
+        among: SkillRouter,
+        card: Card,
+        held_out: Sequence[QAPair],
+        figures: dict[str, float],
     ) -> list[str]:
-        """What other skills can answer, and the card would now be asked."""
-        asked = [pair for skill in self._skills for pair in held_out_of(skill)]
-        taken = _taken(among, card, asked)
+        """What other skills and the version before can answer, and the card would now be asked."""
+        asked = [
+            pair
+            for skill in self._skills
+            for pair in held_out_of(skill)
+            if skill.name != card.name or pair in held_out
+        ]
+        # What it was taught to answer otherwise is no loss.
+        taught = {pair.question.casefold(): pair.answer for pair in held_out}
+        asked = [pair for pair in asked if taught.get(pair.question.casefold(), pair.answer) == pair.answer]
+        moved = zip(_skills_of(without, asked), _skills_of(among, asked), asked, strict=True)
+        taken = [
+            pair for old, new, pair in moved if new is card or (old is not None and old.name == card.name)
+        ]
         before, after = (
             sum(self._asked(_skills_of(router, taken), taken).right) for router in (without, among)
         )
@@ -212,7 +256,16 @@ def masked_nats(engine: ArrowEngine, question: str, answer: NDArray[np.int32]) -
 
 def held_out_of(card: Card) -> list[QAPair]:
     """The questions that a card was judged by."""
-    found = card.description.config.get("held_out", [])
+    return _pairs(card, "held_out")
+
+
+def learned_of(card: Card) -> list[QAPair]:
+    """The questions and answers that a card was learned from; none where it does not hold them all."""
+    return _pairs(card, "learned")
+
+
+def _pairs(card: Card, key: str) -> list[QAPair]:
+    found = card.description.config.get(key, [])
     rows: Sequence[Any] = found if isinstance(found, list | tuple) else ()
     return [
         QAPair(*row)

@@ -6,6 +6,7 @@ import json
 import zipfile
 import zlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,29 @@ from numpy.typing import NDArray
 from ai_os_diffusion.utils.errors import TrainingError
 from ai_os_diffusion.utils.files.atomic_file import replacing
 
-__all__ = ["LearningState"]
+__all__ = ["LearningState", "Saved"]
 
 Moments = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
 
 _PARTS = ("values", "first", "second")
+_LOOKS = "looks/"
+
+
+@dataclass(frozen=True)
+class Saved:
+    """How far a learning was.
+
+    Attributes:
+        steps: that were taken.
+        parameters: values and moments, by name.
+        records: what the steps told, for the losses and their picture.
+        looks: what `EarlyStopping` keeps; empty where it was not asked.
+    """
+
+    steps: int
+    parameters: Mapping[str, Moments]
+    records: list[dict[str, Any]]
+    looks: Mapping[str, NDArray[Any]]
 
 
 class LearningState:
@@ -33,24 +52,25 @@ class LearningState:
     def __init__(self, path: Path, about: Mapping[str, Any]) -> None:
         self.path, self._about = path, json.dumps(about, sort_keys=True)
 
-    def save(self, steps: int, state: Mapping[str, Moments], losses: list[float]) -> None:
+    def save(self, saved: Saved) -> None:
         """Write it, whole or not at all."""
         arrays: dict[str, Any] = {
             f"{part}/{name}": array
-            for name, moments in state.items()
+            for name, moments in saved.parameters.items()
             for part, array in zip(_PARTS, moments, strict=True)
         }
+        arrays |= {_LOOKS + name: array for name, array in saved.looks.items()}
         with replacing(self.path) as draft, draft.open("wb") as file:
             np.savez(
                 file,
                 about=np.array(self._about),
-                steps=np.array(steps),
-                losses=np.array(losses, np.float64),
+                steps=np.array(saved.steps),
+                records=np.array(json.dumps(saved.records)),
                 **arrays,
             )
 
-    def load(self) -> tuple[int, dict[str, Moments], list[float]] | None:
-        """Steps, parameters and losses; None where nothing, or something else, was begun.
+    def load(self) -> Saved | None:
+        """How far it was; None where nothing, or something else, was begun.
 
         Raises:
             TrainingError: the file is damaged.
@@ -66,7 +86,8 @@ class LearningState:
                 for name in names:
                     values, first, second = (found[f"{part}/{name}"] for part in _PARTS)
                     state[name] = (values, first, second)
-                return int(found["steps"]), state, found["losses"].tolist()
+                looks = {name.removeprefix(_LOOKS): found[name] for name in found if name.startswith(_LOOKS)}
+                return Saved(int(found["steps"]), state, json.loads(str(found["records"])), looks)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise TrainingError(
                 f"{self.path}: no state of a learning: {error}; remove it to begin anew"

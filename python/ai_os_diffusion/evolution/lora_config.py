@@ -25,6 +25,7 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "warm_up": (0, 1 << 31),
     "anchor": (0, 1e6),
     "dropped_words": (0, 0.9),
+    "patience": (0, 1 << 31),
     "seed": (0, (1 << 63) - 1),
 }
 
@@ -46,6 +47,8 @@ class LoRAConfig:
         anchor: how much what the base says elsewhere counts, KL(base ‖ with card); 0 leaves it out.
         dropped_words: part of a question's words that are left out anew each time it is asked: what carries a
             fact to other wordings.
+        patience: epochs without a gain on other wordings (`validation` of `train_qa`) after which learning
+            stops; the card is the best one. 0 learns to the end and keeps the last.
         precision: of the products with the base's weights: "bfloat16", or "float32", which is the reference
             and slower where the CPU multiplies bfloat16.
         seed: of all that is drawn.
@@ -64,6 +67,7 @@ class LoRAConfig:
     warm_up: int = 20
     anchor: float = 5.0
     dropped_words: float = 0.15
+    patience: int = 0
     precision: str = "bfloat16"
     seed: int = 0
 
@@ -96,7 +100,7 @@ class LoRAConfig:
             layout: of the network, as the native layer describes it.
 
         Raises:
-            TrainingError: a name of `target_modules` is none of its layers.
+            TrainingError: a name of `target_modules` is none of its layers, or the rank exceeds them all.
         """
         found: dict[str, Mapping[str, Any]] = {}
         used: set[str] = set()
@@ -115,6 +119,11 @@ class LoRAConfig:
             known = [*_QKV, _DENSE, _ALL, *(layer["name"].rpartition(".")[2] for layer in layers)]
             raise TrainingError(
                 f"target_modules: the model has no layers {strange[0]!r}; it has {', '.join(known)}"
+            )
+        most = max(min(layer["inputs"], layer["outputs"]) for layer in found.values())
+        if self.rank > most:
+            raise TrainingError(
+                f"rank is {self.rank}, expected at most {most}: beyond, factors are larger than any layer"
             )
         return list(found.values())
 

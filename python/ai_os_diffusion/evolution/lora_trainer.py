@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,8 @@ from ai_os_diffusion._native import Trainer
 from ai_os_diffusion.evolution.anchor import AnchorTexts
 from ai_os_diffusion.evolution.decision_log import Decision, DecisionLog
 from ai_os_diffusion.evolution.gate import Gate
-from ai_os_diffusion.evolution.learning_state import LearningState
+from ai_os_diffusion.evolution.learning.early_stopping import EarlyStopping
+from ai_os_diffusion.evolution.learning_state import LearningState, Saved
 from ai_os_diffusion.evolution.lora_config import LoRAConfig
 from ai_os_diffusion.evolution.objectives.beginnings import new_factors, rate_of
 from ai_os_diffusion.evolution.objectives.masked_batches import MaskedBatches
@@ -26,10 +28,17 @@ from ai_os_diffusion.models.cards import Card
 from ai_os_diffusion.utils.errors import SkillRejectedError, TrainingError
 from ai_os_diffusion.utils.files.atomic_file import sync_path
 from ai_os_diffusion.utils.logger import get_logger
+from ai_os_diffusion.utils.loss_picture import check_picture, draw_losses
 
 __all__ = ["LoRATrainer"]
 
 _log = get_logger(__name__)
+
+_LEAST_LOOKED_AT, _MOST_LOOKED_AT = 16, 40
+"""Questions in other words that say when to stop: a tenth of the pairs, as each costs a third of one that is
+learned."""
+
+_RECORDED = ("tokens", "loss", "validation_loss")
 
 
 class LoRATrainer(SkillTrainer):
@@ -43,6 +52,10 @@ class LoRATrainer(SkillTrainer):
         objective: of a decoder "causal", the next token, which is the default; or "diffusion", masked
             answers, on the card with which it writes by diffusion: that stays as it is, and what is learned
             is attached beside it. Of an encoder "contrastive".
+        num_threads: of the training; 0 takes the cores there are. The card is the same.
+
+    Attributes:
+        anchors: folder of the texts that bases wrote.
 
     Raises:
         TrainingError: the model does not do that, or is none that can be trained.
@@ -60,7 +73,9 @@ class LoRATrainer(SkillTrainer):
         *,
         epochs: int = 30,
         held_out: Iterable[Any] = (),
+        validation: Iterable[Any] = (),
         gate: Gate | None = None,
+        picture: Path | None = None,
         tell: Tell = lambda _line: None,
         is_stopped: Callable[[], bool] = lambda: False,
     ) -> Card:
@@ -73,9 +88,13 @@ class LoRATrainer(SkillTrainer):
             name: of the skill: what it is attached and detached as.
             epochs: how often each pair is asked.
             held_out: pairs in other wordings, which the card is judged by, now and when others are learned.
+            validation: pairs in other wordings, which say when to stop (`LoRAConfig.patience`); by default
+                some of the pairs with words left out.
             gate: judges the card, which is kept only if it passes, and logs what it decides.
-            tell: is told after every step `step`, `steps`, `epoch`, `loss`, `anchor`, `tokens`, `seconds`;
-                before the first learning on a base, as it writes its own, `anchor_texts` and `of`.
+            picture: a file, .svg, .png or .html, for the losses.
+            tell: is told after every step `step`, `steps`, `epoch`, `loss`, `anchor`, `tokens`, `seconds`,
+                and with patience after an epoch `validation_loss` and `validation_right`; before the first
+                learning on a base, as it writes its own, `anchor_texts` and `of`.
             is_stopped: is asked after every step whether to break off.
 
         Returns:
@@ -94,11 +113,14 @@ class LoRATrainer(SkillTrainer):
             )
         pairs = qa_pairs if isinstance(qa_pairs, QAPairs) else QAPairs.of(qa_pairs)
         path = self._path_of(name, epochs)
+        if picture is not None:
+            check_picture(picture)
         judged_by = list(QAPairs.of(held_out, "held_out")) if gate or held_out else []
         if pairs.repeated:
             _log.warning("%d pairs are there more than once; each is learned once", pairs.repeated)
         if pairs.contradicted:
             _log.warning("%d questions have more than one answer; all are learned", pairs.contradicted)
+        looked_at = self._looked_at(pairs, validation)
         run = _Learning(
             self._engine,
             self._metadata_json,
@@ -107,23 +129,29 @@ class LoRATrainer(SkillTrainer):
             self._objective_of(pairs),
             self._beneath,
             epochs,
+            self._stopping(looked_at),
+            self._num_threads,
         )
         self.folder.mkdir(parents=True, exist_ok=True)
-        state = self._state(name, pairs.digest, epochs)
+        state = self._state(name, pairs.digest, epochs, "" if looked_at is None else looked_at.digest)
         if self.config.anchor:
             run.anchor = AnchorTexts.of(
                 self._engine.folder,
-                self.folder / ".anchor",
+                self.anchors,
                 self.config.seed,
                 lambda done, texts: tell({"anchor_texts": done, "of": texts}),
             )
         go_on(run, state, name, tell, is_stopped)
+        if picture is not None:
+            draw_losses(run.records, picture)
         examples = {
             "examples": pairs.examples(self.config.seed),
+            # All or none: whoever learns the skill anew would lose the rest.
+            "learned": [[pair.question, pair.answer] for pair in pairs if len(pairs) <= MOST_EXAMPLES],
             "held_out": [[pair.question, pair.answer] for pair in judged_by[:MOST_EXAMPLES]],
         }
         data = (len(pairs), pairs.digest)
-        described = self._description(name, data, examples, run.steps, run.recent_loss)
+        described = self._description(name, data, examples, run.taken, run.recent_loss)
         # Under its own name only once it is kept: whoever lists skills in between sees none.
         draft = path if gate is None else self.folder / f".{name}.candidate"
         card = Card.write(draft, described, run.trained().items(), bits=BITS)
@@ -153,6 +181,21 @@ class LoRATrainer(SkillTrainer):
         settings = engine.diffusion_settings
         return MaskedBatches(tokenizer, settings, end, window, pairs, self.config)
 
+    def _looked_at(self, pairs: QAPairs, validation: Iterable[Any]) -> QAPairs | None:
+        """Wordings that say when to stop."""
+        given = tuple(validation)
+        if not self.config.patience:
+            if given:
+                raise TrainingError("validation says when to stop: expected a patience above 0, got 0")
+            return None
+        most = min(_MOST_LOOKED_AT, max(_LEAST_LOOKED_AT, len(pairs) // 10))
+        return QAPairs.of(given or pairs.in_other_words(most, self.config.seed), "validation")
+
+    def _stopping(self, looked_at: QAPairs | None) -> EarlyStopping | None:
+        if looked_at is None:
+            return None
+        return EarlyStopping(self._objective_of(looked_at).looked_at(), self.config.patience)
+
     def _pass(self, gate: Gate, card: Card, held_out: list[QAPair]) -> None:
         verdict = gate.judge(card, held_out)
         decision = "kept" if verdict.is_kept else "rejected"
@@ -175,8 +218,10 @@ class _Learning:
         batches: QuestionBatches | MaskedBatches,
         beneath: Card | None,
         epochs: int,
+        stopping: EarlyStopping | None,
+        num_threads: int,
     ) -> None:
-        self._batches, self._config = batches, config
+        self._batches, self._config, self._stopping = batches, config, stopping
         self.steps = epochs * self._batches.per_epoch
         self._trainer = Trainer(
             engine.weights.native,
@@ -184,37 +229,47 @@ class _Learning:
             new_factors(targets, config),
             scaling=config.scaling,
             dropout=config.dropout,
+            num_threads=num_threads,
             brain_floats=config.precision == "bfloat16",
             beneath=None
             if beneath is None
             else (beneath.native, beneath.description.scaling, beneath.description.row_ids),
         )
         self._base: dict[int, NDArray[np.float32]] = {}
-        self._losses: list[float] = []
+        self.records: list[dict[str, Any]] = []
         self._begun = time.monotonic()
-        self._tokens = 0
 
     @property
     def is_done(self) -> bool:
-        return self._trainer.steps >= self.steps
+        reached = self._stopping is not None and self._stopping.is_reached
+        return reached or self._trainer.steps >= self.steps
+
+    @property
+    def taken(self) -> int:
+        """Steps that were taken."""
+        return self._trainer.steps
 
     @property
     def recent_loss(self) -> float:
         """Of the questions of the last epoch."""
-        recent = self._losses[-self._batches.per_epoch :]
+        recent: list[float] = [record["loss"] for record in self.records[-self._batches.per_epoch :]]
         return round(sum(recent) / max(len(recent), 1), 5)
 
     def take_up(self, state: LearningState) -> None:
         found = state.load()
         if found is not None:
-            steps, parameters, self._losses = found
-            self._trainer.restore(steps, parameters)
+            self._trainer.restore(found.steps, dict(found.parameters))
+            self.records = found.records
+            if self._stopping is not None and found.looks:
+                self._stopping.restore(found.looks)
 
     def save(self, state: LearningState) -> None:
-        state.save(self._trainer.steps, self._trainer.state(), self._losses)
+        looks = {} if self._stopping is None else self._stopping.state()
+        state.save(Saved(self._trainer.steps, self._trainer.state(), self.records, looks))
 
-    def trained(self) -> dict[str, NDArray[np.float32]]:
-        return self._trainer.parameters()
+    def trained(self) -> Mapping[str, NDArray[np.float32]]:
+        """The factors: the best where that was looked for, else the last."""
+        return (self._stopping.best if self._stopping else {}) or self._trainer.parameters()
 
     def step(self) -> dict[str, Any]:
         """Take a step; what it tells."""
@@ -230,17 +285,20 @@ class _Learning:
             row += len(part)
         divergence = 0.0 if self.anchor is None else self._anchored(self.anchor[number], number, row)
         self._trainer.step(rate_of(self._config, number, self.steps))
-        self._losses.append(loss)
-        self._tokens += row
-        return {
+        tokens = row + (self.records[-1]["tokens"] if self.records else 0)
+        told = {
             "step": number + 1,
             "steps": self.steps,
             "epoch": number // self._batches.per_epoch + 1,
             "loss": loss,
             "anchor": divergence,
-            "tokens": self._tokens,
+            "tokens": tokens,
             "seconds": time.monotonic() - self._begun,
         }
+        if self._stopping is not None and (number + 1) % self._batches.per_epoch == 0:
+            told |= self._stopping.look(self._trainer)
+        self.records.append({key: told[key] for key in _RECORDED if key in told})
+        return told
 
     def _anchored(self, texts: Mapping[int, Text], number: int, row: int) -> float:
         """Add up what draws the card back to the base; the mean divergence."""

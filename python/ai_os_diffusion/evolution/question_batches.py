@@ -73,6 +73,10 @@ class QuestionBatches:
         """The passes of a step."""
         return in_parts(self[step])
 
+    def looked_at(self) -> Iterator[Packed]:
+        """The pairs as they were given: what says when to stop."""
+        return in_parts([self.text(pair.question, pair) for pair in self._pairs])
+
     def anchored(self, texts: Mapping[int, Text]) -> tuple[Packed, NDArray[np.int64]]:
         """Texts of the base, and the positions that are compared: of a text always the same.
 

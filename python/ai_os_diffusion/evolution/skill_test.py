@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import string
+from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
@@ -14,7 +15,7 @@ from ai_os_diffusion.evolution.qa_pairs import QAPair
 from ai_os_diffusion.inference.arrow_engine import ArrowEngine
 from ai_os_diffusion.models.cards.description import DIFFUSION
 
-__all__ = ["SkillTest"]
+__all__ = ["SkillTest", "plain"]
 
 _ROOM = 32
 _THREADS = 8
@@ -59,15 +60,27 @@ class SkillTest:
     @property
     def right(self) -> list[bool]:
         """For each question whether the answer is the expected one, compared as SQuAD compares."""
-        return [_plain(pair.answer) == _plain(said) for pair, said in zip(self.pairs, self.said, strict=True)]
+        return [plain(pair.answer) == plain(said) for pair, said in zip(self.pairs, self.said, strict=True)]
 
     @property
     def exact_match(self) -> float:
         """Share of right answers."""
         return sum(self.right) / max(len(self.right), 1)
 
+    @property
+    def f1(self) -> float:
+        """Mean of the F1 of the words that an answer and the expected one share, as SQuAD counts them."""
+        scores = [_f1(pair.answer, said) for pair, said in zip(self.pairs, self.said, strict=True)]
+        return sum(scores) / max(len(scores), 1)
 
-def _plain(text: str) -> str:
-    """Without case, punctuation and articles."""
+
+def _f1(expected: str, said: str) -> float:
+    words, own = Counter(plain(expected).split()), Counter(plain(said).split())
+    # Without any words both have to be so.
+    return 2 * (words & own).total() / (words.total() + own.total()) if words or own else 1.0
+
+
+def plain(text: str) -> str:
+    """A text as SQuAD compares: without case, punctuation and articles."""
     letters = "".join(letter for letter in text.lower() if letter not in string.punctuation)
     return " ".join(_ARTICLES.sub(" ", letters).split())

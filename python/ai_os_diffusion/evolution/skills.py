@@ -10,7 +10,7 @@ from ai_os_diffusion.utils.errors import DiffusionError, ModelNotFoundError
 from ai_os_diffusion.utils.files.atomic_file import sync_path
 from ai_os_diffusion.utils.logger import get_logger
 
-__all__ = ["find_skill", "list_skills", "remove_skill", "skill_path"]
+__all__ = ["find_skill", "list_skills", "remove_skill", "skill_files", "skill_path", "versions_folder"]
 
 _log = get_logger(__name__)
 _ENDING = ".parquet"
@@ -47,14 +47,40 @@ def find_skill(name: str, folder: Path) -> Card:
     return Card(path)
 
 
-def remove_skill(name: str, folder: Path) -> int:
-    """Remove a skill; the bytes that this frees.
+def versions_folder(name: str, folder: Path) -> Path:
+    """Where versions of a skill lie that are in use no more, as `NUMBER.parquet`."""
+    return folder / ".versions" / name
+
+
+def skill_files(name: str, folder: Path) -> list[Path]:
+    """The files of a skill: its card, and those of versions before.
 
     Raises:
         ModelNotFoundError: there is none.
     """
-    path = find_skill(name, folder).path
-    size = path.stat().st_size
-    path.unlink()
-    sync_path(folder)
+    path = skill_path(name, folder)
+    earlier = [] if path is None else sorted(versions_folder(name, folder).glob(f"*{_ENDING}"))
+    # What was retired has versions before alone.
+    return (
+        earlier
+        if path is not None and earlier and not path.is_file()
+        else [
+            find_skill(name, folder).path,
+            *earlier,
+        ]
+    )
+
+
+def remove_skill(name: str, folder: Path) -> int:
+    """Remove a skill with all its versions; the bytes that this frees.
+
+    Raises:
+        ModelNotFoundError: there is none.
+    """
+    size = 0
+    # The card first: a version before never takes its place.
+    for path in skill_files(name, folder):
+        size += path.stat().st_size
+        path.unlink()
+        sync_path(path.parent)
     return size

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from ai_os_diffusion.answers.answer import Answer
 from ai_os_diffusion.contracts import Message
-from ai_os_diffusion.utils.errors import InferenceError
+from ai_os_diffusion.utils.errors import InferenceError, TrainingError
 
 if TYPE_CHECKING:
+    from ai_os_diffusion.evolution import Feedback
     from ai_os_diffusion.inference.generation.generation_stream import GenerationStream
     from ai_os_diffusion.runtime.runtime import Runtime
 
@@ -66,6 +67,7 @@ class Conversation:
 
     Attributes:
         from_memory: whether memory is asked; it is not where there is no store.
+        last: the latest reply.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class Conversation:
         self._max_tokens = max_tokens
         self._sampling = sampling
         self._history: list[Message] = []
+        self.last: Reply | None = None
 
     def reply(self, message: str) -> Iterator[str | Reply]:
         """Answer a message.
@@ -100,7 +103,12 @@ class Conversation:
         """
         if self.from_memory:
             for event in self._runtime.ask_stream(message, max_tokens=self._max_tokens):
-                yield Reply(message, event.text, event) if isinstance(event, Answer) else event
+                if isinstance(event, Answer):
+                    self._runtime.skills.consider(event)
+                    self.last = Reply(message, event.text, event)
+                    yield self.last
+                else:
+                    yield event
             return
         turn: Message = {"role": "user", "content": message}
         with self._runtime.skills.using(message) as route:
@@ -110,7 +118,22 @@ class Conversation:
         text = str(stream.generation).strip()
         self._history += [turn, {"role": "assistant", "content": text}]
         del self._history[: -2 * _MAX_TURNS]
-        yield Reply(message, text, None, skill)
+        self.last = Reply(message, text, None, skill)
+        yield self.last
+
+    def correct(self, answer: str) -> Feedback:
+        """Take in the right answer to the last message; the next round of learning learns it.
+
+        Raises:
+            TrainingError: nothing was said yet, or the answer is empty or too long.
+        """
+        if self.last is None:
+            raise TrainingError("there is no reply to correct yet; ask something first")
+        said = self.last
+        uncertainty = None if said.answer is None else said.answer.uncertainty
+        return self._runtime.skills.correct(
+            said.question, answer, said=said.text, uncertainty=uncertainty, skill=said.skill
+        )
 
     def _begin(self, turn: Message) -> GenerationStream:
         """Begin a reply; where all turns do not fit the window, the oldest are left behind."""

@@ -108,13 +108,10 @@ class PositionMaker:
         out = Positions()
         for k, i in enumerate(whole):
             if k + 1 < len(whole) and learned[k + 1]:
-                out.add(i, whole[k + 1], self._weight(whole[k + 1]), k, k, 0)
+                out.add(i, whole[k + 1], 1.0, k, k, 0)
             else:
                 out.add(i, IGNORED, 0.0, k, k, 0)
         return out
-
-    def _weight(self, label: int) -> float:
-        return self._noise.null_weight if label == self._special.null else 1.0
 
     def _masked(
         self,
@@ -131,7 +128,8 @@ class PositionMaker:
 
         A short canvas is copied several times, at times spread evenly (antithetic sampling): the prompt, most
         of the work, is computed once for all of them. A masked position weighs what it does in the negative
-        ELBO, 1/t for the linear schedule (MDLM, arXiv:2406.07524).
+        ELBO, 1/t for the linear schedule (MDLM, arXiv:2406.07524). Behind a NULL that is seen it weighs
+        `null_weight` of that: only NULL follows there. A weight of NULL as such would make it less likely.
         """
         copies = self._noise.copies if base and len(starts) <= 2 else 1
         offset, noisy, least = rng.random(), itertools.count(1), self._noise.least_time
@@ -147,7 +145,9 @@ class PositionMaker:
                 own = next(noisy)
                 for k in span:
                     if k in masked:
-                        weight = self._weight(ids[k]) * loss_weight / copies
+                        weight = loss_weight / copies
+                        if k - 1 in span and k - 1 not in masked and ids[k - 1] == self._special.null:
+                            weight *= self._noise.null_weight
                         out.add(self._special.mask, ids[k], weight, base + k, levels[number], own)
                     else:
                         out.add(ids[k], IGNORED, 0.0, base + k, levels[number], own)

@@ -125,7 +125,7 @@ class NoiseSettings:
         schedule: of `NoiseScheduler`.
         least_time: times are drawn from here to 1: the weight of a loss stays bounded.
         copies: masked copies of a short answer, at times spread evenly, behind one prompt.
-        null_weight: of NULL among the labels; what fills a block is soon learned.
+        null_weight: of NULL behind one that is seen, where nothing else follows.
         causal_weight: of the next token beside the masked ones, for the objective "both".
     """
 

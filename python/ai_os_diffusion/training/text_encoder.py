@@ -97,7 +97,7 @@ class TextEncoder:
 
         A written piece among given ones gets `room` positions, or `extra` more than it needs; one that ends
         the turn is filled to a multiple of `block`. What is over holds NULL. Of a text that is not masked
-        nothing is over.
+        nothing is over, and what stands behind a written piece is written as far as it tells that this ends.
 
         Returns:
             Ids, and for each whether it is written.
@@ -105,12 +105,14 @@ class TextEncoder:
         null, end = self.special.null, self.special.end[0]
         ids: list[int] = []
         written: list[bool] = []
+        is_behind = False
         for piece in example.pieces:
             found = self.encode(piece.text) if piece.text else []
             if piece.written and example.has_gaps and self._masks:
                 found += [null] * (max(example.room, len(found) + extra) - len(found))
             ids += found
-            written += [piece.written] * len(found)
+            written += [piece.written or (is_behind and not at) for at in range(len(found))]
+            is_behind = not self._masks and (piece.written or (is_behind and not found))
         if example.ends:
             # Behind given pieces the end of the turn is no news.
             over = 0 if example.has_gaps or not self._masks else -(len(ids) + 1) % block

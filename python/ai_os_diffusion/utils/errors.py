@@ -21,7 +21,8 @@ DiffusionError
 ├── EvolutionError                      learning, or what was learned, is at fault
 │   ├── CardError                       a card is damaged, or of another base than the model
 │   ├── TrainingError                   what is trained on, or a run of training, is at fault
-│   └── SkillRejectedError              what was learned does not help, or harms elsewhere
+│   ├── SkillRejectedError              what was learned does not help, or harms elsewhere
+│   └── SkillsLockedError               another process is learning
 └── SamplingError                       sampling settings contradict the model or each other
 
 A message says what happened, what was expected, what was found, and what to do.
@@ -46,6 +47,7 @@ __all__ = [
     "SamplingError",
     "ShapeError",
     "SkillRejectedError",
+    "SkillsLockedError",
     "StorageError",
     "StoreCorruptedError",
     "StoreLockedError",
@@ -149,3 +151,7 @@ class TrainingError(EvolutionError):
 
 class SkillRejectedError(EvolutionError):
     """What was learned does not help, or harms elsewhere, and was not kept."""
+
+
+class SkillsLockedError(EvolutionError):
+    """Another process changes the skills."""

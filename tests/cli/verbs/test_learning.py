@@ -21,7 +21,8 @@ def test_a_skill_from_a_file_to_its_removal(aios, aios_json, learned):
     found = aios_json("learn", learned, "--test", learned, "--epochs", 3, "--name", "facts", "--no-gate")
     assert (found["name"], found["kind"], found["metrics"]["pairs"]) == ("facts", "skill", 2)
     assert found["asked"].keys() == {"as learned", "other wordings"}
-    assert found["asked"]["as learned"] == {"questions": 2, "right_before": 0, "right_after": 0}
+    shares = dict.fromkeys(["right_before", "right_after", "f1_before", "f1_after"], 0)
+    assert found["asked"]["as learned"] == {"questions": 2, **shares}
     assert [card["name"] for card in aios_json("skills")] == ["facts"]
     assert "facts" in aios("skills").stdout
     assert aios_json("skills", "show", "facts")["path"] == found["path"]
@@ -36,10 +37,10 @@ def test_a_skill_from_a_file_to_its_removal(aios, aios_json, learned):
     assert "with the skill facts" in talk.stderr
     assert aios_json("learn", learned, "--name", "facts", code=1, error=True)["message"]
     assert aios_json("skills", "rm", "facts", "--dry-run")["size_bytes"] == found["size_bytes"]
-    assert aios_json("skills", "history") == []
+    assert aios_json("evolve", "history") == []
     assert aios_json("skills", "rm", "facts", "--yes")["removed"] == ["facts"]
     assert aios_json("skills") == []
-    assert [one["decision"] for one in aios_json("skills", "history")] == ["removed"]
+    assert [one["decision"] for one in aios_json("evolve", "history")] == ["removed"]
     assert "aios learn" in aios("skills").stderr
 
 
@@ -51,15 +52,26 @@ def test_the_table_of_before_and_after(aios, learned):
     assert "facts" in shown.stdout
 
 
+def test_wordings_that_say_when_to_stop_and_a_picture(aios_json, learned, tmp_path):
+    pytest.importorskip("matplotlib")
+    plot = tmp_path / "losses.html"
+    found = aios_json("learn", learned, "--epochs", 9, "--no-gate", "--validation", learned, "--plot", plot)
+    # Random weights learn nothing in so few steps: five looks behind the first.
+    assert found["metrics"]["steps"] == 6
+    assert "validation" in plot.read_text(encoding="utf-8")
+    error = aios_json("learn", learned, "--name", "other", "--plot", tmp_path / "a.pdf", code=1, error=True)
+    assert "expected a picture" in error["message"]
+
+
 def test_what_helps_nothing_is_not_kept(aios, aios_json, learned):
     error = aios_json("learn", learned, "--epochs", 1, code=1, error=True)
     assert error["type"] == "SkillRejectedError"
     assert "facts: of 2 questions in other wordings 0 were right before and 0 with it" in error["message"]
     assert aios_json("skills") == []
-    decided = aios_json("skills", "history")
+    decided = aios_json("evolve", "history")
     assert [(one["skill"], one["decision"]) for one in decided] == [("facts", "rejected")]
     assert decided[0]["figures"]["right_after"] == 0
-    assert "rejected" in aios("skills", "history").stdout
+    assert "rejected" in aios("evolve", "history").stdout
 
 
 def test_what_is_not_there_is_named(aios_json, tiny_models, tmp_path):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 __all__ = ["Deferral", "deferred", "hear", "leave", "pass_over", "was_heard"]
 
 _INTERRUPTED = 130
+_PIECE_S = 0.1
 _heard = False
 
 
@@ -54,6 +56,14 @@ class Deferral:
 
     def __init__(self) -> None:
         self.asked = False
+
+    def wait(self, time_s: float) -> bool:
+        """Wait for so long, or until somebody asks; whether somebody did."""
+        end = time.monotonic() + time_s
+        while not self.asked and (left := end - time.monotonic()) > 0:
+            # A signal that is handled here does not end a sleep.
+            time.sleep(min(left, _PIECE_S))
+        return self.asked
 
 
 @contextmanager

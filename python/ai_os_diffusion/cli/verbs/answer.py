@@ -77,6 +77,7 @@ def ask(
         )
         for event in events:
             if isinstance(event, Answer):
+                runtime.skills.consider(event)
                 _end(event, filtered=condition is not None, quiet=quiet, as_json=as_json)
             elif not as_json:
                 shown.write(event)
@@ -105,10 +106,11 @@ def chat(
 ) -> None:
     """Talk with the model, from memory or without.
 
-    Ctrl-C stops an answer, Ctrl-D ends. What memory holds is answered from it, with citations; what it does
-    not hold is declined. Without memory the model speaks of itself, marked as not from your documents. One
-    message a line; through a pipe, one that cannot be answered is reported, the next one is taken, and the
-    exit code tells of it. --json writes a line for each.
+    Ctrl-C stops an answer, Ctrl-D ends; /correct ANSWER tells the right answer to the last message. What
+    memory holds is answered from it, with citations; what it does not hold is declined. Without memory the
+    model speaks of itself, marked as not from your documents. One message a line; through a pipe, one that
+    cannot be answered is reported, the next one is taken, and the exit code tells of it. --json writes a
+    line for each.
     """
     from ai_os_diffusion.cli.verbs.chat_loop import ChatLoop
     from ai_os_diffusion.runtime.conversation import Conversation

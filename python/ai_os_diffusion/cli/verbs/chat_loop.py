@@ -9,12 +9,14 @@ from ai_os_diffusion.cli.terminal.citations import nothing_fits, show_citations
 from ai_os_diffusion.cli.terminal.interruption import pass_over
 from ai_os_diffusion.cli.terminal.output import ShownAnswer, note, show_json_line, show_line
 from ai_os_diffusion.cli.terminal.standard_input import is_interactive, prompted_lines, read_lines, to_text
-from ai_os_diffusion.utils.errors import InferenceError, IngestError
+from ai_os_diffusion.utils.errors import InferenceError, IngestError, TrainingError
 
 if TYPE_CHECKING:
     from ai_os_diffusion.runtime.conversation import Conversation, Reply
 
 __all__ = ["ChatLoop"]
+
+_CORRECT = "/correct"
 
 
 class ChatLoop:
@@ -40,14 +42,16 @@ class ChatLoop:
         """
         interactive = is_interactive()
         if interactive:
-            note("Ctrl-C stops an answer, Ctrl-D ends.")
+            note(f"Ctrl-C stops an answer, Ctrl-D ends; {_CORRECT} ANSWER tells the right one.")
         ended = ExitCode.OK
         for given in prompted_lines() if interactive else read_lines():
             try:
                 message = to_text(given).strip()
-                if message and (code := self._answer(message)) is not ExitCode.OK:
+                if message.split(maxsplit=1)[:1] == [_CORRECT]:
+                    self._correct(message.removeprefix(_CORRECT))
+                elif message and (code := self._answer(message)) is not ExitCode.OK:
                     ended = code
-            except (InferenceError, IngestError) as error:
+            except (InferenceError, IngestError, TrainingError) as error:
                 ended = exit_code(error)
                 self._tell_error(given, error)
             except KeyboardInterrupt:
@@ -82,6 +86,13 @@ class ChatLoop:
                 return ExitCode.ABSTAINED if event.declined else ExitCode.OK
             self._show(event)
         raise AssertionError("a conversation ends each message with a reply")
+
+    def _correct(self, answer: str) -> None:
+        taken = self._conversation.correct(answer)
+        if self._as_json:
+            show_json_line({"corrected": taken.question, "answer": taken.answer})
+        else:
+            note(f"{taken.answer!r} is the answer to {taken.question!r}; aios evolve run learns it")
 
     def _end(self, reply: Reply) -> None:
         if self._as_json:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -62,9 +62,11 @@ Mode = Annotated[
     SkillMode,
     typer.Option("--mode", help="How it writes: token by token, or by diffusion, as smollm2-diffusion can."),
 ]
-_OBJECTIVES = {SkillMode.AR: "causal", SkillMode.DIFFUSION: "diffusion"}
 _ASKED = 40
 """Questions of the training that are asked again to show what was learned."""
+
+_PATIENCE = 5
+"""Epochs, where wordings are given that say when to stop."""
 
 
 @app.command()
@@ -82,6 +84,10 @@ def learn(
         Path | None,
         typer.Option("--test", parser=values.path, help="Other wordings, by which it is judged."),
     ] = None,
+    validation: Annotated[
+        Path | None,
+        typer.Option("--validation", parser=values.path, help="Other wordings, which say when to stop."),
+    ] = None,
     gate: Annotated[
         bool, typer.Option("--gate/--no-gate", help="Keep it only if it helps, and harms nothing elsewhere.")
     ] = True,
@@ -91,8 +97,16 @@ def learn(
         int | None,
         typer.Option("--epochs", min=1, help="How often each pair is shown: 30; to an encoder 3."),
     ] = None,
+    patience: Annotated[
+        int | None,
+        typer.Option("--patience", min=1, help="Epochs without a gain on other wordings until it stops."),
+    ] = None,
     rank: Annotated[int, typer.Option("--rank", min=1, help="Of the factors: how much fits in.")] = 8,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of all that is drawn.")] = 0,
+    plot: Annotated[
+        Path | None,
+        typer.Option("--plot", parser=values.path, help="Draw the losses: a file, .svg, .png or .html."),
+    ] = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -104,30 +118,41 @@ def learn(
     """
     from ai_os_diffusion.evolution import LoRAConfig, LoRATrainer, QAPairs, SkillTest
     from ai_os_diffusion.runtime import open_runtime
+    from ai_os_diffusion.utils.loss_picture import check_picture
 
     settings: Settings = ctx.obj
     config = _with_decoder(settings, model)
-    own = LoRAConfig(rank=rank, seed=seed)
+    if plot is not None:
+        check_picture(plot)
+    patience = patience or (0 if validation is None else _PATIENCE)
+    own = LoRAConfig(rank=rank, seed=seed, patience=patience)
+    objective = None if mode is SkillMode.AR else mode.value
     if model is not None and _is_encoder(model, config):
-        _learn_pairs(file, test, model, (name or file.stem, epochs or 3), own, config, quiet, as_json)
+        parts = {"as learned": file} if test is None else {"as learned": file, "other pairs": test}
+        how = {"name": name or file.stem, "epochs": epochs or 3, "picture": plot}
+        _learn_pairs(parts, own, objective, config, how, quiet, as_json)
         return
     pairs = QAPairs.read(file)
     held_out = pairs.in_other_words(_ASKED, seed) if test is None else QAPairs.read(test).pairs
+    wordings = () if validation is None else QAPairs.read(validation).pairs
     asked = {"as learned": pairs.pairs[:_ASKED], "other wordings": held_out}
     with open_runtime(config) as runtime:
         engine = runtime.decoder
         judges = runtime.skills.gate(mode.value) if gate else None
-        trainer = LoRATrainer(
-            engine,
-            config=own,
-            folder=config.skills_dir,
-            objective=_OBJECTIVES[mode],
-        )
-        before = {what: SkillTest.of(engine, those, mode.value) for what, those in asked.items()}
+        trainer = LoRATrainer(engine, config=own, folder=config.skills_dir, objective=objective)
         with _learning(quiet) as told:
             card = trainer.train_qa(
-                pairs, name or file.stem, epochs=epochs or 30, held_out=held_out, gate=judges, **told
+                pairs,
+                name or file.stem,
+                epochs=epochs or 30,
+                held_out=held_out,
+                validation=wordings,
+                gate=judges,
+                picture=plot,
+                **told,
             )
+        # The model is what it was: asked now, nothing was computed for pairs that cannot be learned.
+        before = {what: SkillTest.of(engine, those, mode.value) for what, those in asked.items()}
         with engine.using(card):
             after = {what: SkillTest.of(engine, those, mode.value) for what, those in asked.items()}
     if as_json:
@@ -135,13 +160,7 @@ def learn(
             {**_card_dict(card), "asked": {what: _figures(before[what], after[what]) for what in asked}}
         )
         return
-    rows = [
-        (what, str(len(those)), f"{before[what].exact_match:.0%}", f"{after[what].exact_match:.0%}")
-        for what, those in asked.items()
-    ]
-    show_table(
-        ["right answers", "questions", "before", "after"], rows, right=["questions", "before", "after"]
-    )
+    _show_before_and_after(before, after)
     show_row((card.name, size_text(card.path.stat().st_size), card.path))
 
 
@@ -233,41 +252,16 @@ def ask(
 
 
 @skills.command()
-def history(ctx: typer.Context, as_json: Json = False) -> None:
-    """List what was decided about skills, and why."""
-    from ai_os_diffusion.evolution import DecisionLog
-
-    settings: Settings = ctx.obj
-    found = DecisionLog(settings.config().skills_dir).read()
-    if as_json:
-        show_json([asdict(decision) for decision in found])
-        return
-    rows = [
-        (
-            decision.decided_at,
-            decision.skill,
-            decision.decision,
-            "; ".join(decision.reasons)
-            or ", ".join(f"{what} {value:.3g}" for what, value in decision.figures.items()),
-        )
-        for decision in found
-    ]
-    if rows:
-        show_table(["when", "skill", "decision", "why"], rows)
-    else:
-        note("nothing was decided yet: aios learn FILE")
-
-
-@skills.command()
 def rm(
     ctx: typer.Context, name: SkillName, yes: Yes = False, dry_run: DryRun = False, as_json: Json = False
 ) -> None:
-    """Remove a skill."""
-    from ai_os_diffusion.evolution import Decision, DecisionLog, find_skill, remove_skill
+    """Remove a skill, with the versions before."""
+    from ai_os_diffusion.evolution import Decision, DecisionLog, remove_skill
+    from ai_os_diffusion.evolution.skills import skill_files
 
     settings: Settings = ctx.obj
     folder = settings.config().skills_dir
-    freed = find_skill(name, folder).path.stat().st_size
+    freed = sum(path.stat().st_size for path in skill_files(name, folder))
     if not dry_run:
         if not yes:
             confirm(f"Remove {name}?", as_json=as_json)
@@ -293,28 +287,25 @@ def _is_encoder(model: str, config: Config) -> bool:
 
 
 def _learn_pairs(
-    file: Path,
-    test: Path | None,
-    model: str,
-    asked: tuple[str, int],
+    files: dict[str, Path],
     own: LoRAConfig,
+    objective: str | None,
     config: Config,
+    how: dict[str, Any],
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """What an encoder learns; `asked` is the name of the skill, and the epochs."""
+    """What an encoder learns from the first file; `how` is what `train_pairs` takes."""
     from ai_os_diffusion.evolution import LoRATrainer, TextPairs
     from ai_os_diffusion.runtime import open_runtime
 
-    name, epochs = asked
-    parts = {"as learned": TextPairs.read(file)}
-    parts |= {} if test is None else {"other pairs": TextPairs.read(test)}
-    with open_runtime(replace(config, model=replace(config.model, decoder=model))) as runtime:
+    parts = {what: TextPairs.read(file) for what, file in files.items()}
+    with open_runtime(config) as runtime:
         engine = runtime.decoder
-        trainer = LoRATrainer(engine, config=own, folder=config.skills_dir)
-        before = {what: pairs.found_by(engine) for what, pairs in parts.items()}
+        trainer = LoRATrainer(engine, config=own, folder=config.skills_dir, objective=objective)
         with _learning(quiet) as told:
-            card = trainer.train_pairs(parts["as learned"], name, epochs=epochs, **told)
+            card = trainer.train_pairs(parts["as learned"], **how, **told)
+        before = {what: pairs.found_by(engine) for what, pairs in parts.items()}
         with engine.using(card):
             after = {what: pairs.found_by(engine) for what, pairs in parts.items()}
     if as_json:
@@ -353,11 +344,27 @@ def _learning(quiet: bool) -> Iterator[dict[str, Any]]:
             raise KeyboardInterrupt from None
 
 
+def _show_before_and_after(before: dict[str, SkillTest], after: dict[str, SkillTest]) -> None:
+    figures = ["questions", "right before", "right after", "F1 before", "F1 after"]
+    rows = [
+        (
+            what,
+            str(len(test.pairs)),
+            *(f"{share:.0%}" for share in (test.exact_match, after[what].exact_match)),
+            *(f"{share:.2f}" for share in (test.f1, after[what].f1)),
+        )
+        for what, test in before.items()
+    ]
+    show_table(["asked", *figures], rows, right=figures)
+
+
 def _figures(before: SkillTest, after: SkillTest) -> dict[str, Any]:
     return {
         "questions": len(before.pairs),
         "right_before": round(before.exact_match, 4),
         "right_after": round(after.exact_match, 4),
+        "f1_before": round(before.f1, 4),
+        "f1_after": round(after.f1, 4),
     }
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ai_os_diffusion._native import Trainer
-from ai_os_diffusion.evolution.learning_state import LearningState
+from ai_os_diffusion.evolution.learning_state import LearningState, Saved
 from ai_os_diffusion.evolution.lora_config import LoRAConfig
 from ai_os_diffusion.evolution.objectives.beginnings import new_factors, rate_of
 from ai_os_diffusion.evolution.objectives.text_pairs import TextPairs
@@ -47,9 +47,11 @@ class ContrastiveLearning:
         config: how.
         pairs: what is learned.
         epochs: how often each pair is shown.
+        num_threads: 0 takes the cores there are.
 
     Attributes:
         steps: of the whole training.
+        records: `tokens` and `loss` of the steps so far.
 
     Raises:
         TrainingError: the encoder makes vectors in a way that is not trained here.
@@ -64,6 +66,7 @@ class ContrastiveLearning:
         config: LoRAConfig,
         pairs: TextPairs,
         epochs: int,
+        num_threads: int = 0,
     ) -> None:
         metadata = engine.metadata
         if metadata.pooling not in _POOLINGS or not metadata.include_prompt:
@@ -94,10 +97,11 @@ class ContrastiveLearning:
             new_factors(targets, config),
             scaling=config.scaling,
             dropout=config.dropout,
+            num_threads=num_threads,
             brain_floats=config.precision == "bfloat16",
         )
-        self._losses: list[float] = []
-        self._tokens, self._begun = 0, time.monotonic()
+        self.records: list[dict[str, Any]] = []
+        self._begun = time.monotonic()
 
     @property
     def is_done(self) -> bool:
@@ -107,19 +111,19 @@ class ContrastiveLearning:
     @property
     def recent_loss(self) -> float:
         """Of the last epoch."""
-        recent = self._losses[-self._per_epoch :]
+        recent: list[float] = [record["loss"] for record in self.records[-self._per_epoch :]]
         return round(sum(recent) / max(len(recent), 1), 5)
 
     def take_up(self, state: LearningState) -> None:
         """Go on where a state is."""
         found = state.load()
         if found is not None:
-            steps, parameters, self._losses = found
-            self._trainer.restore(steps, parameters)
+            self._trainer.restore(found.steps, dict(found.parameters))
+            self.records = found.records
 
     def save(self, state: LearningState) -> None:
         """Write how far it is."""
-        state.save(self._trainer.steps, self._trainer.state(), self._losses)
+        state.save(Saved(self._trainer.steps, self._trainer.state(), self.records, looks={}))
 
     def trained(self) -> dict[str, Floats]:
         """The factors."""
@@ -149,14 +153,14 @@ class ContrastiveLearning:
             self._trainer.accumulate_states(batch, spread, first_row=row, seed=number)
             row += len(spread)
         self._trainer.step(rate_of(self._config, number, self.steps))
-        self._losses.append(loss)
-        self._tokens += row
+        tokens = row + (self.records[-1]["tokens"] if self.records else 0)
+        self.records.append({"tokens": tokens, "loss": loss})
         return {
             "step": number + 1,
             "steps": self.steps,
             "epoch": number // self._per_epoch + 1,
             "loss": loss,
-            "tokens": self._tokens,
+            "tokens": tokens,
             "seconds": time.monotonic() - self._begun,
         }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,15 +85,16 @@ class MaskedBatches:
         drawn(f"{self._config.seed}/order/{epoch}").shuffle(order)
         size = self._config.batch_size
         rng = drawn(f"{self._config.seed}/words/{step}")
-        waiting: list[Positions] = []
-        for pair in order[place * size : (place + 1) * size]:
-            question = reworded(pair.question, self._config.dropped_words, rng)
-            made = self._document(question, pair, rng)
-            if waiting and sum(map(len, waiting)) + len(made) > MOST_POSITIONS:
-                yield Packed.of_documents(waiting)
-                waiting = []
-            waiting.append(made)
-        yield Packed.of_documents(waiting)
+        chosen = order[place * size : (place + 1) * size]
+        return _in_parts(
+            self._document(reworded(pair.question, self._config.dropped_words, rng), pair, rng)
+            for pair in chosen
+        )
+
+    def looked_at(self) -> Iterator[Packed]:
+        """The pairs as they were given, always masked alike: what says when to stop."""
+        rng = drawn(f"{self._config.seed}/looked at")
+        return _in_parts(self._document(pair.question, pair, rng) for pair in self._pairs)
 
     def anchored(self, texts: Mapping[int, Text]) -> tuple[Packed, NDArray[np.int64]]:
         """Texts of the base, each always masked alike, and the positions that are compared.
@@ -122,3 +123,14 @@ class MaskedBatches:
     ) -> Positions:
         made = self._maker.both if self._settings.attention == "causal" else self._maker.diffused
         return made(prompt, ids, list(written), self._settings.block_length, rng)
+
+
+def _in_parts(documents: Iterable[Positions]) -> Iterator[Packed]:
+    """Texts in as many passes as it takes."""
+    waiting: list[Positions] = []
+    for made in documents:
+        if waiting and sum(map(len, waiting)) + len(made) > MOST_POSITIONS:
+            yield Packed.of_documents(waiting)
+            waiting = []
+        waiting.append(made)
+    yield Packed.of_documents(waiting)

@@ -21,6 +21,7 @@ from ai_os_diffusion.models.cards import Base, Card, CardDescription
 from ai_os_diffusion.models.cards.description import DIFFUSION
 from ai_os_diffusion.utils.errors import CardError, TrainingError
 from ai_os_diffusion.utils.logger import get_logger
+from ai_os_diffusion.utils.loss_picture import check_picture, draw_losses
 
 __all__ = ["BITS", "CONTRASTIVE", "SkillTrainer", "Tell", "go_on"]
 
@@ -70,6 +71,7 @@ class SkillTrainer:
         *,
         folder: str | Path | None = None,
         objective: str | None = None,
+        num_threads: int = 0,
     ) -> None:
         self._engine = model if isinstance(model, ArrowEngine) else ArrowEngine(model)
         known: Sequence[str] = _OF_DECODERS if self._engine.metadata.is_decoder else (CONTRASTIVE,)
@@ -88,8 +90,15 @@ class SkillTrainer:
                 )
         self.config = config or LoRAConfig()
         self.folder = Path(folder) if folder is not None else load_config().skills_dir
+        self.anchors = self.folder / ".anchor"
+        self._num_threads = num_threads
         self._metadata_json = (self._engine.folder / "metadata.json").read_text(encoding="utf-8")
         self._targets = self.config.targets(json.loads(layout_json(self._metadata_json)))
+
+    @property
+    def parameters(self) -> int:
+        """Numbers that a skill trains."""
+        return sum(self.config.rank * (layer["inputs"] + layer["outputs"]) for layer in self._targets)
 
     def train_pairs(
         self,
@@ -97,18 +106,21 @@ class SkillTrainer:
         name: str,
         *,
         epochs: int = 3,
+        picture: Path | None = None,
         tell: Tell = lambda _line: None,
         is_stopped: Callable[[], bool] = lambda: False,
     ) -> Card:
         """Learn which texts an encoder is to find for which queries.
 
         Each query is told apart from the texts of all others of its step: `batch_size` says how many. Anchor
-        and dropped words of `config` are for answers and count nothing here. What was broken off goes on.
+        and dropped words of `config` are for answers and count nothing here; patience is refused. What was
+        broken off goes on.
 
         Args:
             pairs: of texts; or mappings with `query` and `positive`; or `TextPairs`.
             name: of the skill: what it is attached and detached as.
             epochs: how often each pair is shown.
+            picture: a file, .svg, .png or .html, for the losses.
             tell: is told after every step `step`, `steps`, `epoch`, `loss`, `tokens`, `seconds`.
             is_stopped: is asked after every step whether to break off.
 
@@ -123,16 +135,31 @@ class SkillTrainer:
             raise TrainingError(
                 f"{self._engine.folder.name} is a decoder and finds nothing; expected an encoder, or train_qa"
             )
+        if self.config.patience:
+            raise TrainingError(
+                f"patience is {self.config.patience}, expected 0, and no validation: an encoder learns "
+                "as many epochs as it is told"
+            )
         checked = pairs if isinstance(pairs, TextPairs) else TextPairs.of(pairs)
         path = self._path_of(name, epochs)
+        if picture is not None:
+            check_picture(picture)
         if checked.repeated:
             _log.warning("%d pairs are there more than once; each is learned once", checked.repeated)
         run = ContrastiveLearning(
-            self._engine, self._metadata_json, self._targets, self.config, checked, epochs
+            self._engine,
+            self._metadata_json,
+            self._targets,
+            self.config,
+            checked,
+            epochs,
+            self._num_threads,
         )
         self.folder.mkdir(parents=True, exist_ok=True)
         state = self._state(name, checked.digest, epochs)
         go_on(run, state, name, tell, is_stopped)
+        if picture is not None:
+            draw_losses(run.records, picture)
         data = (len(checked), checked.digest)
         described = self._description(name, data, {}, run.steps, run.recent_loss)
         card = Card.write(path, described, run.trained().items(), bits=BITS)
@@ -150,11 +177,12 @@ class SkillTrainer:
             raise CardError(f"{path}: a skill of that name is there; remove it, or give another name")
         return path
 
-    def _state(self, name: str, digest: str, epochs: int) -> LearningState:
+    def _state(self, name: str, digest: str, epochs: int, validation: str = "") -> LearningState:
         """How far the same learning has come."""
         about = {
             "name": name,
             "pairs": digest,
+            "validation": validation,
             "epochs": epochs,
             "base": Base.of_folder(self._engine.folder).weights_sha256,
             **self.config.to_dict(),

@@ -34,6 +34,7 @@ class CanvasPlan:
             the gap and what stands in it.
         may_be_empty: for each gap whether nothing need stand in it; empty for none.
         memories: what the prompt was told from memory.
+        measures: find out by a pass how long its gaps are before they are written.
         by_token: write one token a pass unless told otherwise: given text behind a gap is no answer's end.
         is_valid: whether what stands in the gaps is what was asked for.
         fallback: what is written where it is not.
@@ -51,6 +52,7 @@ class CanvasPlan:
     fill_evidence: Callable[[int, str], dict[str, float]] | None = None
     may_be_empty: tuple[bool, ...] = ()
     memories: tuple[Recalled, ...] = ()
+    measures: bool = False
     by_token: bool = False
     is_valid: Callable[[list[str]], bool] = lambda fills: True  # noqa: ARG005
     fallback: CanvasPlan | None = None

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from ai_os_diffusion.contracts import Message
 from ai_os_diffusion.diffusion import (
-    Calibration,
     DiffusionCore,
     DiffusionRequest,
     UncertaintyEstimator,
@@ -34,6 +33,7 @@ from ai_os_diffusion.inference.denoising.diffusion_text import (
 from ai_os_diffusion.inference.denoising.forms.slot_tokens import SlotTokens
 from ai_os_diffusion.inference.denoising.forms.template import Template
 from ai_os_diffusion.inference.denoising.forms.template_plan import template_plan
+from ai_os_diffusion.inference.denoising.gap_lengths import with_gap_lengths
 from ai_os_diffusion.inference.denoising.infill_plan import infill_plan
 from ai_os_diffusion.inference.denoising.progress import Progress
 from ai_os_diffusion.inference.denoising.session_denoiser import SessionDenoiser
@@ -78,8 +78,8 @@ class Diffuser:
     ) -> None:
         self._core, self._cards, self._tokenizer, self.settings = core, cards, tokenizer, settings
         self.end_ids = frozenset(settings.end_ids) or end_ids
-        self._estimator = _estimator(settings.uncertainty)
-        self._fill_estimator = _estimator(settings.fill_uncertainty)
+        self._estimator = UncertaintyEstimator.of(settings.uncertainty)
+        self._fill_estimator = UncertaintyEstimator.of(settings.fill_uncertainty)
 
     def plan(
         self,
@@ -170,6 +170,11 @@ class Diffuser:
             filters=options.filters,
         )
         request = self._request(plan, options, progress.seed)
+        if plan.measures and options.num_steps != 1:
+            plan = progress.plan = with_gap_lengths(denoiser, plan, self._core.config.vocab_size)
+            progress.measured += 1
+            left = int((plan.blocks[0] == self.settings.mask_id).sum())
+            request = self._request(plan, options.behind_pass(left), progress.seed)
         starts = np.cumsum([0, *map(len, plan.blocks)])
         canvas = self._shown(np.concatenate(plan.blocks))
         for step in DiffusionCore(denoiser).stream(request, progress.written):
@@ -234,9 +239,9 @@ class Diffuser:
             ][: options.alternatives]
             for row in kept
         ]
-        found.fills, found.value, found.steps = fills, value, written.passes
+        found.fills, found.value, found.steps = fills, value, progress.measured + written.passes
         found.log_confidence = float(np.log(np.maximum(confidence[counted], 1e-30), dtype=np.float64).sum())
-        found.trajectory = trajectory = progress.trajectory(counted)
+        found.trajectory = trajectory = progress.trajectory(counted, plan.gaps)
         found.evidence = {} if plan.context is None else answer_evidence(text, plan.context, self.settings)
         found.uncertainty = (
             self._estimator(trajectory, **found.evidence) if self._estimator and found.evidence else None
@@ -256,7 +261,7 @@ class Diffuser:
         evidence, estimator, fills = progress.plan.fill_evidence, self._fill_estimator, []
         for index, (text, own) in enumerate(zip(self._fills(progress), rows, strict=True)):
             fill = Fill(text)
-            fill.trajectory = progress.trajectory(own)
+            fill.trajectory = progress.trajectory(own, [progress.plan.gaps[index]])
             fill.evidence = evidence(index, text) if evidence and text else {}
             if estimator and fill.evidence:
                 fill.uncertainty = estimator(fill.trajectory, **fill.evidence)
@@ -386,10 +391,6 @@ class Diffuser:
             None if id == self.settings.mask_id else "" if id in nothing else self._token(id)
             for id in ids.tolist()
         ]
-
-
-def _estimator(calibration: Mapping[str, Any] | None) -> UncertaintyEstimator | None:
-    return None if calibration is None else UncertaintyEstimator(Calibration.of(calibration))
 
 
 _NO_IDS = np.zeros(0, np.int32)

@@ -138,6 +138,10 @@ class DiffusionOptions:
         chosen = next((one for one in CACHES if one == self.cache), settings.cache)
         return replace(settings, cache=chosen)
 
+    def behind_pass(self, left: int) -> DiffusionOptions:
+        """What is left of the settings behind a pass that wrote nothing, with `left` open positions."""
+        return self if self.num_steps is None else replace(self, num_steps=min(self.num_steps - 1, left))
+
     def sampler_of(
         self, settings: DiffusionSettings, blocks: Sequence[NDArray[np.int32]], *, by_token: bool
     ) -> Callable[[int], Sampler]:

@@ -62,5 +62,6 @@ def infill_plan(
         result,
         stops=False,
         by_token=True,
+        measures=settings.null_id is not None and min_fill < room,
         allowed=allowed,
     )

@@ -23,7 +23,6 @@ from ai_os_diffusion.models.metadata import ModelMetadata
 from ai_os_diffusion.training.batches import Batches, validation_batches
 from ai_os_diffusion.training.card_file import CardFile
 from ai_os_diffusion.training.journal import Journal
-from ai_os_diffusion.training.loss_picture import draw_losses
 from ai_os_diffusion.training.recipe import Recipe
 from ai_os_diffusion.training.samples import write_samples
 from ai_os_diffusion.training.settings import OptimizerSettings
@@ -33,6 +32,7 @@ from ai_os_diffusion.training.torch.checkpoint import Checkpoint
 from ai_os_diffusion.training.torch.network import TrainedDecoder
 from ai_os_diffusion.training.torch.objective import DistillationLoss, TokenLoss
 from ai_os_diffusion.utils.errors import DeviceError, TrainingError
+from ai_os_diffusion.utils.loss_picture import draw_losses
 
 __all__ = ["Trainer", "learning_rate", "load_card"]
 
