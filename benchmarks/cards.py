@@ -3,13 +3,17 @@
 Random factors for every linear layer, int8, of the ranks in `RANKS`. MiniLM encodes 32 sentences; SmolLM2
 reads 256 tokens, fills a block of 16 behind them, and writes tokens behind them. Then eight texts, all with
 one card or each with its own: 32 tokens of each read in common passes, and a token of each at a time.
-Figures are ratios of medians of interleaved runs; `work` is how many times the multiplications of the linear
-layers there are with a card, below which no ratio of a long pass can be.
+`swap_ms` is how long it takes until another card of rank 8 is in use in the place of one: from a file never
+used before, and as one of the last. Other figures are ratios of medians of interleaved runs; `work` is how
+many times the multiplications of the linear layers there are with a card, below which no ratio of a long pass
+can be.
 """
 
 from __future__ import annotations
 
+import statistics
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -120,6 +124,30 @@ def together(engine, cards: list[Path]) -> dict[str, Callable[[], object]]:
     return {"prefill 8 x 32": prefill, "decode 8 x 8": decode}
 
 
+def swap_ms(engine, files: list[Path]) -> dict[str, float]:
+    """Milliseconds from one card to another, medians: from a file, and back to one of the last."""
+    from ai_os_diffusion.models.cards import Card
+
+    taken: dict[str, list[float]] = {"from its file": [], "again": []}
+    engine.attach(last := Card(files[0]))
+    used = [last]
+
+    def swap(what: str, open_card) -> None:
+        nonlocal last
+        begun = time.perf_counter()
+        engine.detach(last.name)
+        engine.attach(card := open_card())
+        taken[what].append(1000 * (time.perf_counter() - begun))
+        used.append(last := card)
+
+    for file in files[1:]:
+        swap("from its file", lambda file=file: Card(file))
+    for card in used[-2:] * REPEATS:
+        swap("again", lambda card=card: card)
+    engine.detach(last.name)
+    return {what: round(statistics.median(times), 2) for what, times in taken.items()}
+
+
 def main() -> None:
     from ai_os_diffusion.inference import ArrowEngine
 
@@ -134,6 +162,10 @@ def main() -> None:
         base = {"encode 32": encoding(plain), **writing(without)}
         carded = {name: {"none": run} for name, run in base.items()}
         shared = engine("smollm2", None)
+        swapped = {}
+        for one in (plain, without):
+            others = [random_card(one, Path(folder), RANKS[0], seed) for seed in range(9)]
+            swapped[one.folder.name] = swap_ms(one, others)
         for rank in RANKS:
             encoder, decoder = engine("minilm", None), engine("smollm2", None)
             encoder.attach(random_card(encoder, Path(folder), rank))
@@ -152,6 +184,7 @@ def main() -> None:
         multiplications = {one.folder.name: work(one) for one in (plain, without)}
     report(
         threads=THREADS,
+        swap_ms=swapped,
         work=multiplications,
         ratio_to_no_card=costs,
         ratio_of_eight_cards_to_one=eight,

@@ -130,12 +130,13 @@ _TrainedBatch = tuple[
 
 @final
 class Trainer:
-    """A card in the making, on a decoder that stays as it is; gradients in float32.
+    """A card in the making, on a decoder or an encoder that stays as it is; gradients in float32.
 
     Products with the base's weights are of operands rounded to bfloat16, if that is wanted.
 
     Parameters are named as a card's tensors: low-rank factors of linear layers, norms, rows of the embedding.
-    What a position sees is what `training.positions.visible` says.
+    What a position sees is what `training.positions.visible` says. A card beneath, with its scaling and the
+    tokens whose rows it brings, belongs to what the model itself says, and stays as it is.
     """
 
     def __new__(
@@ -149,6 +150,7 @@ class Trainer:
         dropout: float = 0.0,
         num_threads: int = 0,
         brain_floats: bool = False,
+        beneath: tuple[WeightFile, float, Sequence[int]] | None = None,
     ) -> Trainer: ...
     def accumulate(
         self,
@@ -175,6 +177,22 @@ class Trainer:
         base: NDArray[np.float32] | None = None,
     ) -> tuple[float, int]:
         """The sum of weighted losses, and how many positions would write their label."""
+
+    def accumulate_states(
+        self,
+        batch: _TrainedBatch,
+        gradient: NDArray[np.float32],
+        *,
+        first_row: int = 0,
+        seed: int = 0,
+    ) -> float:
+        """Add up gradients of a loss that changes by gradient[n, hidden] with the final states.
+
+        Returns the states times that gradient.
+        """
+
+    def states(self, batch: _TrainedBatch, *, first_row: int = 0, seed: int = 0) -> NDArray[np.float32]:
+        """float32[n, hidden]: final states with what is trained, as `accumulate_states` has them."""
 
     def base_states(self, batch: _TrainedBatch, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """float32[rows, hidden]: final states of the model itself."""

@@ -126,7 +126,7 @@ _KILLED = """
 import sys
 sys.path.insert(0, sys.argv[3])
 from test_learning import ArrowEngine, learn
-import ai_os_diffusion.evolution.lora_trainer as module
+import ai_os_diffusion.evolution.objectives.skill_trainer as module
 module._SAVED_EVERY_S = 0.0
 with ArrowEngine(sys.argv[1], num_threads=1) as engine:
     learn(engine, sys.argv[2], epochs=40, tell=lambda line: print(line["step"], flush=True))
@@ -188,9 +188,9 @@ def test_a_pair_too_long_is_told_before_anything_is_computed(engine, tmp_path):
         trainer.train_qa([{"q": "word " * 900, "a": "yes"}], "long")
 
 
-def test_an_encoder_learns_no_answers(tiny_encoder_dir):
-    with pytest.raises(TrainingError, match="expected a decoder"):
-        LoRATrainer(tiny_encoder_dir)
+def test_an_encoder_learns_no_answers(tiny_encoder_dir, tmp_path):
+    with pytest.raises(TrainingError, match="expected a decoder, or train_pairs"):
+        LoRATrainer(tiny_encoder_dir, folder=tmp_path).train_qa(PAIRS, "facts")
 
 
 def test_a_card_of_another_base_is_refused(engine, tiny_decoder_dir, tmp_path):

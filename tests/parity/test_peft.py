@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from ai_os_diffusion.evolution import LoRAConfig, LoRATrainer
 from ai_os_diffusion.inference import ArrowEngine
 from ai_os_diffusion.models.cards import convert_card, export_peft
 from ai_os_diffusion.models.convert import convert_model
@@ -36,8 +38,17 @@ ADAPTERS: dict[str, dict[str, Any]] = {
 }
 
 
-def network(folder: Path, kind: str = "LlamaForCausalLM", **changes: Any) -> Path:
-    """A network of random weights, saved by transformers, and what it converts to in `ours`."""
+def network(
+    folder: Path, kind: str = "LlamaForCausalLM", tokenizer: Path | None = None, **changes: Any
+) -> Path:
+    """A network of random weights, saved by transformers, and what it converts to in `ours`.
+
+    Args:
+        folder: for both.
+        kind: class of transformers.
+        tokenizer: folder of a model whose tokenizer it takes.
+        **changes: of its configuration.
+    """
     import torch
     import transformers
 
@@ -52,12 +63,14 @@ def network(folder: Path, kind: str = "LlamaForCausalLM", **changes: Any) -> Pat
         "initializer_range": 0.3,
         "pad_token_id": 0,
     }
-    name = kind.partition("For")[0]
+    name = kind.partition("For")[0].removesuffix("Model")
     config = getattr(transformers, f"{name}Config")(**{**sizes, **changes})
     # The network alone has no head that the converter would not know.
     whole = kind if kind.endswith("CausalLM") else f"{name}Model"
     getattr(transformers, whole)(config).save_pretrained(folder / "theirs")
     (folder / "theirs" / "tokenizer.json").write_bytes(FILES["tokenizer.json"])
+    for name in ("tokenizer.json", "tokenizer_config.json") if tokenizer else ():
+        (folder / "theirs" / name).write_bytes((tokenizer / name).read_bytes())
     convert_model(folder / "theirs", folder / "ours", quantize="fp32")
     return folder
 
@@ -130,6 +143,91 @@ def test_a_head_that_labels_tokens(tmp_path: Path) -> None:
         engine.attach(card)
         found = engine.core.head_scores((IDS, np.array([0, len(IDS)])), "classifier")
     np.testing.assert_allclose(found, logits(theirs), atol=1e-4)
+
+
+def test_a_skill_that_was_learned_goes_to_peft_and_comes_back(tmp_path: Path, tiny_decoder_dir: Path) -> None:
+    import transformers
+
+    sizes = json.loads((tiny_decoder_dir / "metadata.json").read_text())
+    folder = network(tmp_path, tokenizer=tiny_decoder_dir, vocab_size=sizes["vocab_size"], eos_token_id=2)
+    settings = LoRAConfig(rank=4, batch_size=2, rate=2e-2, warm_up=0, anchor=0.0)
+    pairs = [{"q": "Who?", "a": "Ada"}, {"q": "When?", "a": "1843"}]
+    with ArrowEngine(folder / "ours") as engine:
+        before = engine.core.logits(IDS)
+        skill = LoRATrainer(engine, config=settings, folder=tmp_path / "skills").train_qa(
+            pairs, "facts", epochs=20
+        )
+        engine.attach(skill)
+        expected = engine.core.logits(IDS)
+        engine.detach("facts")
+        assert np.abs(expected - before).max() > 0.1
+        base = transformers.LlamaForCausalLM.from_pretrained(folder / "theirs")
+        theirs = peft.PeftModel.from_pretrained(base, export_peft(skill, tmp_path / "out")).eval()
+        np.testing.assert_allclose(logits(theirs), expected, atol=1e-4)
+        theirs.save_pretrained(tmp_path / "again")
+        engine.attach(convert_card(tmp_path / "again", tmp_path / "back.parquet", base=folder / "ours"))
+        np.testing.assert_allclose(engine.core.logits(IDS), expected, atol=1e-4)
+
+
+def test_what_an_encoder_learned_goes_to_peft_and_comes_back(tmp_path: Path, tiny_encoder_dir: Path) -> None:
+    import torch
+    import transformers
+
+    sizes = json.loads((tiny_encoder_dir / "metadata.json").read_text())
+    folder = network(tmp_path, "BertModel", tokenizer=tiny_encoder_dir, vocab_size=sizes["vocab_size"])
+    pairs = [("who wrote it", "ada"), ("when", "in 1843"), ("where", "london")]
+    settings = LoRAConfig(rank=4, batch_size=3, rate=2e-2, warm_up=0)
+    batch = IDS, np.array([0, len(IDS)])
+    with ArrowEngine(folder / "ours") as engine:
+        engine.metadata = replace(engine.metadata, pooling="mean")
+        before = np.concatenate(engine.core.token_states(batch))
+        trainer = LoRATrainer(engine, config=settings, folder=tmp_path / "skills")
+        skill = trainer.train_pairs(pairs, "near", epochs=20)
+        engine.attach(skill)
+        expected = np.concatenate(engine.core.token_states(batch))
+        engine.detach("near")
+        assert np.abs(expected - before).max() > 0.1
+        base = transformers.BertModel.from_pretrained(folder / "theirs")
+        theirs = peft.PeftModel.from_pretrained(base, export_peft(skill, tmp_path / "out")).eval()
+        with torch.no_grad():
+            found = theirs(input_ids=torch.tensor(IDS[None].astype(np.int64))).last_hidden_state[0]
+        np.testing.assert_allclose(found.numpy(), expected, atol=1e-4)
+        theirs.save_pretrained(tmp_path / "again")
+        engine.attach(convert_card(tmp_path / "again", tmp_path / "back.parquet", base=folder / "ours"))
+        np.testing.assert_allclose(np.concatenate(engine.core.token_states(batch)), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("settings", [{}, {"use_rslora": True, "rank_pattern": {"query": 2}}])
+def test_an_adapter_of_an_encoder_gives_its_states_and_comes_back(
+    tmp_path: Path, settings: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    import torch
+    import transformers
+
+    folder = network(tmp_path, "BertModel")
+    theirs = adapted(folder, "BertModel", target_modules=["query", "key", "value", "dense"], **settings)
+    card = convert_card(folder / "adapter", tmp_path / "card.parquet", base=folder / "ours")
+    # peft gave the pooler factors too, behind the states, and is told that they are left out.
+    assert any("pooler.dense.lora_A" in name for name, _ in theirs.named_modules())
+    assert not any("pooler" in name for name in card)
+    assert "'pooler.dense' are left out" in caplog.text
+    batch = IDS, np.array([0, 11, len(IDS)])
+
+    def states(model: Any) -> np.ndarray:
+        rows = [torch.tensor(part[None].astype(np.int64)) for part in (IDS[:11], IDS[11:])]
+        with torch.no_grad():
+            found = [model(input_ids=row).last_hidden_state[0].numpy() for row in rows]
+        return np.concatenate(found)
+
+    expected = states(theirs)
+    with ArrowEngine(folder / "ours") as engine:
+        before = np.concatenate(engine.core.token_states(batch))
+        engine.attach(card)
+        np.testing.assert_allclose(np.concatenate(engine.core.token_states(batch)), expected, atol=1e-4)
+    assert np.abs(expected - before).max() > 0.1
+    base = transformers.BertModel.from_pretrained(folder / "theirs")
+    back = peft.PeftModel.from_pretrained(base, export_peft(card, tmp_path / "back")).eval()
+    np.testing.assert_allclose(states(back), expected, atol=1e-4)
 
 
 REFUSED: dict[str, dict[str, Any]] = {

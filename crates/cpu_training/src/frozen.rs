@@ -2,22 +2,61 @@
 
 use arrow_quant::{Memory, Tensor};
 use cpu_inference::InferenceError;
+use kernels::ThreadPool;
 
 use crate::buffers::fit;
-use crate::error::Result;
+use crate::error::{Result, TrainingError};
+use crate::linear::Precision;
+
+/// What a card is trained on: a model, and a card beneath the trained one where the model works with it.
+#[derive(Debug, Clone, Copy)]
+pub struct Base<'a> {
+    /// Of the model.
+    pub tensors: &'a [Tensor],
+    /// Is as little written as the model.
+    pub beneath: Option<Beneath<'a>>,
+}
+
+/// A card that stays as it is: low-rank factors, norms, rows of the embedding.
+#[derive(Debug, Clone, Copy)]
+pub struct Beneath<'a> {
+    /// Named as a card's tensors.
+    pub tensors: &'a [Tensor],
+    /// Factor of every product of two factors.
+    pub scaling: f32,
+    /// Tokens whose rows of the embedding it brings.
+    pub row_ids: &'a [u32],
+}
 
 /// Weights `[outputs, inputs]`, and a bias where there is one.
 #[derive(Debug)]
 pub(crate) struct Frozen {
     weight: Tensor,
     pub(crate) bias: Option<Vec<f32>>,
+    low: Option<LowRank>,
+    /// Rows that stand in the place of the base's, by their number.
+    rows: Vec<(usize, Vec<f32>)>,
+}
+
+/// Factors of a card beneath, as they are stored.
+#[derive(Debug)]
+struct LowRank {
+    /// `[rank, inputs]`.
+    a: Tensor,
+    /// `[outputs, rank]`.
+    b: Tensor,
+    scaling: f32,
+}
+
+/// Buffers of weights that are read.
+#[derive(Debug, Default)]
+pub(crate) struct Reading {
+    weights: Vec<f32>,
+    a: Vec<f32>,
+    b: Vec<f32>,
 }
 
 impl Frozen {
-    pub(crate) const fn new(weight: Tensor, bias: Option<Vec<f32>>) -> Self {
-        Self { weight, bias }
-    }
-
     pub(crate) fn outputs(&self) -> usize {
         self.weight.matrix().0
     }
@@ -26,25 +65,52 @@ impl Frozen {
         self.weight.matrix().1
     }
 
-    /// The weights, `[outputs, inputs]`.
-    pub(crate) fn read<'a>(&self, scratch: &'a mut Vec<f32>) -> &'a [f32] {
-        let out = fit(scratch, self.weight.num_params());
+    /// The weights, `[outputs, inputs]`, with what a card beneath adds.
+    ///
+    /// Added up each time they are read: beside the products of a few hundred positions that is little, and
+    /// the base need not be held twice.
+    pub(crate) fn read<'a>(
+        &self,
+        pool: &ThreadPool,
+        precision: Precision,
+        buffers: &'a mut Reading,
+    ) -> &'a [f32] {
+        let out = fit(&mut buffers.weights, self.weight.num_params());
         self.weight.dequantize_into(out, Memory::Reused);
+        if let Some(LowRank { a, b, scaling }) = &self.low {
+            let (outputs, rank) = b.matrix();
+            let first = fit(&mut buffers.a, a.num_params());
+            a.dequantize_into(first, Memory::Reused);
+            let second = fit(&mut buffers.b, b.num_params());
+            b.dequantize_into(second, Memory::Reused);
+            kernels::scale(*scaling, second);
+            precision.back(pool, (second, outputs, rank), first, self.inputs(), out);
+        }
         out
     }
 
     /// Rows from `start`, a multiple of 16, as many as fill `out`.
     pub(crate) fn read_rows(&self, start: usize, out: &mut [f32]) {
         self.weight.dequantize_rows(start, out, Memory::Reused);
+        let width = self.inputs();
+        let end = start + out.len() / width;
+        for (row, values) in &self.rows {
+            if (start..end).contains(row) {
+                out[(row - start) * width..][..width].copy_from_slice(values);
+            }
+        }
     }
 }
 
-/// The base's tensors by name.
-pub(crate) struct Tensors<'a>(pub(crate) &'a [Tensor]);
+/// The base's tensors by name, with those that a card beneath puts in their place.
+pub(crate) struct Tensors<'a>(pub(crate) Base<'a>);
 
 impl Tensors<'_> {
     pub(crate) fn find(&self, name: &str) -> Option<&Tensor> {
-        self.0.iter().find(|tensor| tensor.name == name)
+        let named = |tensors: &[Tensor]| tensors.iter().position(|tensor| tensor.name == name);
+        let replaced = self.0.beneath.map(|card| card.tensors);
+        let of = |tensors| named(tensors).map(|at| &tensors[at]);
+        replaced.and_then(of).or_else(|| of(self.0.tensors))
     }
 
     /// A tensor of that shape.
@@ -72,6 +138,51 @@ impl Tensors<'_> {
             Some(_) => Some(self.get(&bias, &[outputs])?.dequantize()),
             None => None,
         };
-        Ok(Frozen::new(weight.clone(), bias))
+        Ok(Frozen {
+            weight: weight.clone(),
+            bias,
+            low: self.low(name, outputs, inputs)?,
+            rows: self.rows(name, inputs)?,
+        })
+    }
+
+    fn low(&self, name: &str, outputs: usize, inputs: usize) -> Result<Option<LowRank>> {
+        let Some(card) = self.0.beneath else {
+            return Ok(None);
+        };
+        let [a, b] = ["A", "B"].map(|part| format!("{name}.lora_{part}.weight"));
+        let Some(first) = self.find(&a) else {
+            return Ok(None);
+        };
+        let rank = first.shape.first().copied().unwrap_or(0);
+        Ok(Some(LowRank {
+            a: self.get(&a, &[rank, inputs])?.clone(),
+            b: self.get(&b, &[outputs, rank])?.clone(),
+            scaling: card.scaling,
+        }))
+    }
+
+    fn rows(&self, name: &str, width: usize) -> Result<Vec<(usize, Vec<f32>)>> {
+        let rows = format!("{name}.rows");
+        let Some(card) = self.0.beneath.filter(|_| self.find(&rows).is_some()) else {
+            return Ok(Vec::new());
+        };
+        let values = self.get(&rows, &[card.row_ids.len(), width])?.dequantize();
+        let numbers = card.row_ids.iter().map(|&id| id as usize);
+        let values = values.chunks_exact(width).map(<[f32]>::to_vec);
+        Ok(numbers.zip(values).collect())
+    }
+
+    /// Refuses a card beneath of which something would be left out.
+    pub(crate) fn check_all_used(&self, is_known: impl Fn(&str) -> bool) -> Result<()> {
+        let mut names = self.0.beneath.iter().flat_map(|card| card.tensors);
+        let strange = names.find(|tensor| !is_known(&tensor.name));
+        strange.map_or(Ok(()), |tensor| {
+            Err(TrainingError::Unsupported {
+                feature: "card beneath",
+                got: tensor.name.clone(),
+                expected: "factors of the layers of blocks, norms and rows of the embedding",
+            })
+        })
     }
 }

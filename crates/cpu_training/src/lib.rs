@@ -1,4 +1,4 @@
-//! Learning on the CPU: forward and backward passes of decoders in single precision, for low-rank factors on a
+//! Learning on the CPU: forward and backward passes of decoders and encoders in single precision, for low-rank factors on a
 //! frozen base that stays as it is stored, and for norms and rows of the embedding.
 //!
 //! A [`Trainer`] adds up gradients batch by batch and takes a step when it is told to. Nothing it computes
@@ -8,16 +8,20 @@
     allow(clippy::unwrap_used, clippy::expect_used, clippy::float_cmp)
 )]
 
+mod activation;
 mod attention;
 mod batch;
 mod block;
+mod body;
 mod buffers;
 mod dropout;
 mod embedding;
+mod encoder;
 mod error;
 mod feed_forward;
 mod frozen;
 mod head;
+mod layer_norm;
 mod linear;
 mod network;
 mod norm;
@@ -26,6 +30,7 @@ mod trainer;
 
 pub use batch::Batch;
 pub use error::{Result, TrainingError};
+pub use frozen::{Base, Beneath};
 pub use linear::Precision;
 pub use parameters::{AdamW, Parameter};
 pub use trainer::{Goal, Settings, Trainer};

@@ -6,7 +6,7 @@ use kernels::{Bf16Weights, Onto, PlainRows, ThreadPool, gemm_bf16};
 
 use crate::buffers::{fit, transposed};
 use crate::dropout::Dropout;
-use crate::frozen::Frozen;
+use crate::frozen::{Frozen, Reading};
 use crate::parameters::Parameter;
 
 /// How the products with the base's weights are computed. All else is of single precision.
@@ -98,7 +98,7 @@ pub(crate) struct Context<'a> {
 /// Buffers of products, kept from one to the next.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
-    weights: Vec<f32>,
+    weights: Reading,
     inputs: Vec<f32>,
     low: Vec<f32>,
     turned: Vec<f32>,
@@ -116,9 +116,10 @@ impl Linear {
     ) -> Vec<f32> {
         let (inputs, outputs) = (self.frozen.inputs(), self.frozen.outputs());
         let (pool, rows) = (context.pool, x.len() / inputs);
-        let weights = self.frozen.read(&mut context.scratch.weights);
-        let bias: Onto<'_> = self.frozen.bias.as_deref().into();
         let precision = context.precision;
+        let buffers = &mut context.scratch.weights;
+        let weights = self.frozen.read(pool, precision, buffers);
+        let bias: Onto<'_> = self.frozen.bias.as_deref().into();
         precision.forth(pool, (x, rows, inputs), weights, outputs, bias, y);
         let Some(Factors { a, b, rank }) = self.factors.filter(|_| context.has_factors) else {
             return Vec::new();
@@ -177,8 +178,8 @@ impl Linear {
             turned,
             sums,
         } = &mut context.scratch;
-        let weights = self.frozen.read(weights);
         let precision = context.precision;
+        let weights = self.frozen.read(pool, precision, weights);
         precision.back(pool, (dy, rows, outputs), weights, inputs, dx);
         let Some(Factors { a, b, rank }) = self.factors else {
             return;

@@ -1,13 +1,12 @@
 //! A decoder, forth and back.
 
-use arrow_quant::Tensor;
 use cpu_inference::{Layout, ModelConfig, Rotary};
 
 use crate::batch::Checked;
 use crate::block::{Angles, Block, Loader, Saved};
 use crate::embedding::{Embedding, Rows};
 use crate::error::{Result, TrainingError};
-use crate::frozen::{Frozen, Tensors};
+use crate::frozen::{Base, Frozen, Tensors};
 use crate::linear::Context;
 use crate::norm::Norm;
 use crate::parameters::Parameter;
@@ -36,7 +35,7 @@ pub(crate) struct Tape {
 impl Network {
     pub(crate) fn load(
         config: &ModelConfig,
-        tensors: &[Tensor],
+        base: Base<'_>,
         parameters: &[Parameter],
         row_ids: Vec<u32>,
     ) -> Result<Self> {
@@ -51,13 +50,13 @@ impl Network {
             return Err(unsupported(
                 "family",
                 family.name,
-                "a decoder: llama, qwen2, qwen3",
+                "a decoder with a gate: llama, qwen2, qwen3",
             ));
         }
         if !["silu", "swish"].contains(&config.hidden_act.as_str()) {
             return Err(unsupported("hidden_act", &config.hidden_act, "silu"));
         }
-        let tensors = Tensors(tensors);
+        let tensors = Tensors(base);
         let mut loader = Loader {
             config,
             tensors: &tensors,
@@ -121,7 +120,9 @@ impl Network {
             head,
             rotary: Rotary::from_config(config)?,
         };
-        check_all_used(parameters, &layout)?;
+        let known = names(&layout);
+        check_all_used(parameters, &known)?;
+        tensors.check_all_used(|name| known.iter().any(|one| one == name))?;
         Ok(network)
     }
 
@@ -201,7 +202,18 @@ impl Network {
 }
 
 /// Refuses parameters that nothing of the network uses.
-fn check_all_used(parameters: &[Parameter], layout: &Layout) -> Result<()> {
+pub(crate) fn check_all_used(parameters: &[Parameter], known: &[String]) -> Result<()> {
+    let strange = parameters.iter().find(|one| !known.contains(&one.name));
+    strange.map_or(Ok(()), |one| {
+        Err(TrainingError::Parameter {
+            name: one.name.clone(),
+            detail: "the base has nothing of that name".to_owned(),
+        })
+    })
+}
+
+/// What of a card the network uses.
+fn names(layout: &Layout) -> Vec<String> {
     let mut known = vec![format!("{}.rows", layout.words.name)];
     let norm = |norm: &cpu_inference::Norm| format!("{}.weight", norm.name);
     known.extend(layout.final_norm.as_ref().map(norm));
@@ -221,11 +233,5 @@ fn check_all_used(parameters: &[Parameter], layout: &Layout) -> Result<()> {
             .chain(&block.attention_norm);
         known.extend(norms.chain([&block.feed_forward_norm]).map(norm));
     }
-    let strange = parameters.iter().find(|one| !known.contains(&one.name));
-    strange.map_or(Ok(()), |one| {
-        Err(TrainingError::Parameter {
-            name: one.name.clone(),
-            detail: "the base has nothing of that name".to_owned(),
-        })
-    })
+    known
 }

@@ -2,16 +2,16 @@
 
 use std::fmt;
 
-use arrow_quant::Tensor;
 use cpu_inference::ModelConfig;
 use kernels::ThreadPool;
 
 use crate::batch::Batch;
+use crate::body::Body;
 use crate::dropout::Dropout;
 use crate::error::{Result, TrainingError};
+use crate::frozen::Base;
 use crate::head::{Found, Head, HeadBuffers, Wanted};
 use crate::linear::{Context, Precision, Scratch};
-use crate::network::Network;
 use crate::parameters::{AdamW, Parameter};
 
 /// How what is trained is used.
@@ -44,11 +44,16 @@ pub enum Goal<'a> {
         /// `[positions]`.
         weights: &'a [f32],
     },
+    /// What lowers a loss that is computed elsewhere, as of vectors that are made of final states.
+    States {
+        /// What that loss changes by with the final states, `[positions, hidden]`.
+        gradient: &'a [f32],
+    },
 }
 
 /// A card in the making, on a base that stays as it is.
 pub struct Trainer {
-    network: Network,
+    body: Body,
     parameters: Vec<Parameter>,
     settings: Settings,
     steps: u64,
@@ -75,7 +80,7 @@ impl Trainer {
     /// Every error of [`TrainingError`] but those of a batch.
     pub fn new(
         config: &ModelConfig,
-        tensors: &[Tensor],
+        base: Base<'_>,
         parameters: Vec<Parameter>,
         settings: Settings,
         threads: usize,
@@ -97,9 +102,9 @@ impl Trainer {
                 });
             }
         }
-        let network = Network::load(config, tensors, &parameters, settings.row_ids.clone())?;
+        let body = Body::load(config, base, &parameters, settings.row_ids.clone())?;
         Ok(Self {
-            network,
+            body,
             parameters,
             settings,
             steps: 0,
@@ -146,25 +151,46 @@ impl Trainer {
     /// # Errors
     /// [`TrainingError::Batch`].
     pub fn base_states(&mut self, batch: Batch<'_>, rows: &[usize]) -> Result<Vec<f32>> {
-        let checked = batch.checked(self.vocab, self.window)?;
-        let mut context = Context {
-            pool: &self.pool,
-            scaling: self.settings.scaling,
-            precision: self.settings.precision,
-            dropout: None,
-            has_factors: false,
-            first_row: 0,
-            scratch: std::mem::take(&mut self.scratch),
-        };
-        let (states, _) = self
-            .network
-            .forward(&mut context, &self.parameters, &checked, false);
-        self.scratch = context.scratch;
+        let states = self.run(batch, None, false)?;
         if let Some(row) = rows.iter().find(|&&row| row >= batch.len()) {
             let detail = format!("position {row} of {}", batch.len());
             return Err(TrainingError::Batch { detail });
         }
         Ok(rows_of(&states, batch.len(), rows.iter().copied()))
+    }
+
+    /// Final states with what is trained, `[positions, hidden]`, as [`accumulate`](Self::accumulate) has them
+    /// of the same seed.
+    ///
+    /// # Errors
+    /// [`TrainingError::Batch`].
+    pub fn states(&mut self, batch: Batch<'_>, first_row: usize, seed: u64) -> Result<Vec<f32>> {
+        let rate = self.settings.dropout;
+        let dropout = (rate > 0.0).then_some(Dropout { rate, seed });
+        self.run(batch, dropout.map(|dropout| (dropout, first_row)), true)
+    }
+
+    fn run(
+        &mut self,
+        batch: Batch<'_>,
+        dropout: Option<(Dropout, usize)>,
+        has_factors: bool,
+    ) -> Result<Vec<f32>> {
+        let checked = batch.checked(self.vocab, self.window)?;
+        let mut context = Context {
+            pool: &self.pool,
+            scaling: self.settings.scaling,
+            precision: self.settings.precision,
+            dropout: dropout.map(|(dropout, _)| dropout),
+            has_factors,
+            first_row: dropout.map_or(0, |(_, row)| row),
+            scratch: std::mem::take(&mut self.scratch),
+        };
+        let (states, _) = self
+            .body
+            .forward(&mut context, &self.parameters, &checked, false);
+        self.scratch = context.scratch;
+        Ok(states)
     }
 
     fn pass(
@@ -176,10 +202,18 @@ impl Trainer {
         is_trained: bool,
     ) -> Result<Found> {
         let checked = batch.checked(self.vocab, self.window)?;
-        let width = self.network.embedding.words.inputs();
+        let width = self.body.width();
         let counted = counted(batch, goal, self.vocab, width)?;
-        if counted.rows.is_empty() {
-            return Ok(Found::default());
+        match goal {
+            Goal::States { gradient } if gradient.len() != batch.len() * width => {
+                let detail = format!("expected gradients of {} positions of {width}", batch.len());
+                return Err(TrainingError::Batch { detail });
+            }
+            Goal::States { .. } => {}
+            _ if counted.rows.is_empty() => return Ok(Found::default()),
+            _ => {
+                self.body.head()?;
+            }
         }
         let mut context = Context {
             pool: &self.pool,
@@ -191,36 +225,44 @@ impl Trainer {
             scratch: std::mem::take(&mut self.scratch),
         };
         let (states, tape) =
-            self.network
+            self.body
                 .forward(&mut context, &self.parameters, &checked, is_trained);
-        let chosen = rows_of(&states, batch.len(), counted.rows.iter().copied());
-        let mut of_chosen = vec![0.0; if is_trained { chosen.len() } else { 0 }];
-        let (weights, own) = self.network.head();
-        let mut head = Head {
-            pool: &self.pool,
-            precision: self.settings.precision,
-            weights,
-            own,
-            buffers: &mut self.head_buffers,
-        };
-        let wanted = match goal {
-            Goal::Labels { .. } => Wanted::Labels(&counted.labels),
-            Goal::Base { states, .. } => Wanted::States(states),
-        };
-        let gradient = is_trained.then_some(&mut of_chosen[..]);
-        let found = head.loss(
-            &mut self.parameters,
-            &chosen,
-            wanted,
-            &counted.weights,
-            gradient,
-        );
-        if is_trained {
-            let mut of_states = vec![0.0; states.len()];
-            for (&row, gradient) in counted.rows.iter().zip(of_chosen.chunks_exact(width)) {
-                of_states[row * width..][..width].copy_from_slice(gradient);
+        let mut of_states = vec![0.0; if is_trained { states.len() } else { 0 }];
+        let found = match goal {
+            Goal::States { gradient } => {
+                if is_trained {
+                    of_states.copy_from_slice(gradient);
+                }
+                let pairs = states.iter().zip(gradient);
+                let loss = pairs.map(|(&x, &g)| f64::from(x) * f64::from(g)).sum();
+                Found { loss, right: 0 }
             }
-            self.network.backward(
+            Goal::Labels { .. } | Goal::Base { .. } => {
+                let chosen = rows_of(&states, batch.len(), counted.rows.iter().copied());
+                let mut of_chosen = vec![0.0; if is_trained { chosen.len() } else { 0 }];
+                let (weights, own) = self.body.head()?;
+                let mut head = Head {
+                    pool: &self.pool,
+                    precision: self.settings.precision,
+                    weights,
+                    own,
+                    buffers: &mut self.head_buffers,
+                };
+                let wanted = match goal {
+                    Goal::Base { states, .. } => Wanted::States(states),
+                    _ => Wanted::Labels(&counted.labels),
+                };
+                let gradient = is_trained.then_some(&mut of_chosen[..]);
+                let weights = &counted.weights;
+                let found = head.loss(&mut self.parameters, &chosen, wanted, weights, gradient);
+                for (&row, gradient) in counted.rows.iter().zip(of_chosen.chunks_exact(width)) {
+                    of_states[row * width..][..width].copy_from_slice(gradient);
+                }
+                found
+            }
+        };
+        if is_trained {
+            self.body.backward(
                 &mut context,
                 &mut self.parameters,
                 &checked,
@@ -286,6 +328,7 @@ impl Trainer {
 }
 
 /// Positions that count.
+#[derive(Default)]
 struct Counted {
     rows: Vec<usize>,
     labels: Vec<u32>,
@@ -294,7 +337,9 @@ struct Counted {
 
 fn counted(batch: Batch<'_>, goal: Goal<'_>, vocab: usize, width: usize) -> Result<Counted> {
     let fault = |detail| Err(TrainingError::Batch { detail });
-    let (Goal::Labels { weights, .. } | Goal::Base { weights, .. }) = goal;
+    let (Goal::Labels { weights, .. } | Goal::Base { weights, .. }) = goal else {
+        return Ok(Counted::default());
+    };
     if weights.len() != batch.len() {
         return fault(format!(
             "expected {} weights, got {}",
@@ -316,7 +361,7 @@ fn counted(batch: Batch<'_>, goal: Goal<'_>, vocab: usize, width: usize) -> Resu
         Goal::Base { states, .. } if states.len() != rows.len() * width => {
             return fault(format!("expected states of {} positions", rows.len()));
         }
-        Goal::Base { .. } => Vec::new(),
+        Goal::Base { .. } | Goal::States { .. } => Vec::new(),
         Goal::Labels { labels, .. } if labels.len() != batch.len() => {
             return fault(format!(
                 "expected {} labels, got {}",

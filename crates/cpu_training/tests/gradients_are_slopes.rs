@@ -87,6 +87,54 @@ fn of_what_stands_on_stored_integers() {
 }
 
 #[test]
+fn of_what_stands_on_a_card() {
+    for family in FAMILIES {
+        let case = Case::masked(family).on_a_card();
+        assert_slopes(&case, case.labels());
+        let case = Case::masked(family).quantised().on_a_card();
+        assert_slopes(&case, case.labels());
+    }
+}
+
+#[test]
+fn a_card_beneath_is_as_one_that_was_added_to_the_base() {
+    for family in FAMILIES {
+        let case = Case::masked(family).on_a_card();
+        let run = |case: &Case| {
+            let mut trainer = case.trainer();
+            let loss = trainer
+                .accumulate(case.batch(), case.labels(), 0, 0)
+                .unwrap();
+            let rows: Vec<usize> = (0..case.ids.len()).collect();
+            let states = trainer.base_states(case.batch(), &rows).unwrap();
+            (loss, states)
+        };
+        let (loss, states) = run(&case);
+        let (merged, others) = run(&case.clone().merged());
+        let without = Case::masked(family);
+        assert!((loss - merged).abs() < 1e-5 * loss, "{loss}, {merged}");
+        assert!((loss - run(&without).0).abs() > 1e-3 * loss);
+        for (one, other) in states.iter().zip(&others) {
+            assert!((one - other).abs() < 1e-4, "{one}, {other}");
+        }
+    }
+}
+
+#[test]
+fn a_card_beneath_that_would_be_left_out_is_refused() {
+    let mut case = Case::masked(FAMILIES[0]).on_a_card();
+    case.beneath
+        .push(common::plain("reader.weight", vec![2, 32], &[0.0; 64]));
+    let fault = case.try_trainer().unwrap_err().to_string();
+    assert!(fault.contains("reader.weight"), "{fault}");
+    let mut case = Case::masked(FAMILIES[0]).on_a_card();
+    case.beneath
+        .retain(|one| !one.name.ends_with("q_proj.lora_B.weight"));
+    let fault = case.try_trainer().unwrap_err().to_string();
+    assert!(fault.contains("q_proj.lora_B.weight"), "{fault}");
+}
+
+#[test]
 fn dropout_leaves_out_the_same_on_both_ways() {
     let mut case = Case::causal(FAMILIES[0]);
     case.settings.dropout = 0.3;

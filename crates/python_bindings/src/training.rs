@@ -7,7 +7,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use arrow_quant::Tensor;
 use cpu_inference::ModelConfig;
-use cpu_training::{AdamW, Batch, Goal, Parameter, Precision, Settings, TrainingError as Fault};
+use cpu_training::{
+    AdamW, Base, Batch, Beneath, Goal, Parameter, Precision, Settings, TrainingError as Fault,
+};
 use numpy::ndarray::Array2;
 use numpy::{
     IntoPyArray, PyArray1, PyArray2, PyArrayDyn, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2,
@@ -60,6 +62,7 @@ struct Asked {
 enum Wanted {
     Labels(Vec<u32>),
     Base(Vec<f32>),
+    States(Vec<f32>),
 }
 
 /// Numbers below zero become too large for any vocabulary or window, and are refused there.
@@ -117,6 +120,7 @@ impl Asked {
         match &self.wanted {
             Wanted::Labels(labels) => Goal::Labels { labels, weights },
             Wanted::Base(states) => Goal::Base { states, weights },
+            Wanted::States(gradient) => Goal::States { gradient },
         }
     }
 }
@@ -124,7 +128,7 @@ impl Asked {
 #[pymethods]
 impl Trainer {
     #[new]
-    #[pyo3(signature = (weights, metadata_json, parameters, *, scaling, row_ids=Vec::new(), dropout=0.0, num_threads=0, brain_floats=false))]
+    #[pyo3(signature = (weights, metadata_json, parameters, *, scaling, row_ids=Vec::new(), dropout=0.0, num_threads=0, brain_floats=false, beneath=None))]
     #[allow(clippy::too_many_arguments)] // What Python passes, by name.
     fn new(
         py: Python,
@@ -136,6 +140,7 @@ impl Trainer {
         dropout: f32,
         num_threads: usize,
         brain_floats: bool,
+        beneath: Option<(PyRef<'_, WeightFile>, f32, Vec<u32>)>,
     ) -> PyResult<Self> {
         active_isa()?;
         let config = ModelConfig::from_json(metadata_json).map_err(|fault| raise(&fault))?;
@@ -159,8 +164,17 @@ impl Trainer {
         } else {
             num_threads
         };
+        let card = beneath.as_ref().map(|(file, scaling, row_ids)| Beneath {
+            tensors: file.file.tensors(),
+            scaling: *scaling,
+            row_ids,
+        });
         let load = |tensors: &[Tensor]| {
-            py.detach(|| cpu_training::Trainer::new(&config, tensors, trained, settings, threads))
+            let base = Base {
+                tensors,
+                beneath: card,
+            };
+            py.detach(|| cpu_training::Trainer::new(&config, base, trained, settings, threads))
                 .map_err(|fault| refuse(&fault))
         };
         let inner = match weights.cast::<WeightFile>() {
@@ -207,6 +221,42 @@ impl Trainer {
             .map_err(|fault| refuse(&fault))
     }
 
+    #[pyo3(signature = (batch, gradient, *, first_row=0, seed=0))]
+    fn accumulate_states(
+        &self,
+        py: Python,
+        batch: PyBatch<'_>,
+        gradient: PyReadonlyArray2<'_, f32>,
+        first_row: usize,
+        seed: u64,
+    ) -> PyResult<f64> {
+        let asked = Asked {
+            arrays: Arrays::new(&batch)?,
+            weights: Vec::new(),
+            wanted: Wanted::States(gradient.as_slice()?.to_vec()),
+        };
+        py.detach(|| {
+            self.lock()
+                .accumulate(asked.arrays.batch(), asked.goal(), first_row, seed)
+        })
+        .map_err(|fault| refuse(&fault))
+    }
+
+    #[pyo3(signature = (batch, *, first_row=0, seed=0))]
+    fn states<'py>(
+        &self,
+        py: Python<'py>,
+        batch: PyBatch<'_>,
+        first_row: usize,
+        seed: u64,
+    ) -> PyResult<Bound<'py, PyArray2<f32>>> {
+        let arrays = Arrays::new(&batch)?;
+        let states = py
+            .detach(|| self.lock().states(arrays.batch(), first_row, seed))
+            .map_err(|fault| refuse(&fault))?;
+        self.rows(py, arrays.ids.len(), states)
+    }
+
     fn base_states<'py>(
         &self,
         py: Python<'py>,
@@ -218,9 +268,7 @@ impl Trainer {
         let states = py
             .detach(|| self.lock().base_states(arrays.batch(), &rows))
             .map_err(|fault| refuse(&fault))?;
-        let array = Array2::from_shape_vec((rows.len(), self.width), states);
-        let array = array.map_err(|error| TrainingError::new_err(error.to_string()))?;
-        Ok(array.into_pyarray(py))
+        self.rows(py, rows.len(), states)
     }
 
     #[pyo3(signature = (rate, *, betas=[0.9, 0.98], weight_decay=0.0, clip=1.0))]
@@ -292,6 +340,17 @@ impl Trainer {
 }
 
 impl Trainer {
+    fn rows<'py>(
+        &self,
+        py: Python<'py>,
+        rows: usize,
+        states: Vec<f32>,
+    ) -> PyResult<Bound<'py, PyArray2<f32>>> {
+        let array = Array2::from_shape_vec((rows, self.width), states);
+        let array = array.map_err(|error| TrainingError::new_err(error.to_string()))?;
+        Ok(array.into_pyarray(py))
+    }
+
     fn lock(&self) -> MutexGuard<'_, cpu_training::Trainer> {
         // A panic inside is raised in Python; what it left is not used again by anything that matters.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)

@@ -1,4 +1,4 @@
-"""Skills that are learned from questions and answers: cards, and what trains them."""
+"""Skills that are learned from questions and answers, or pairs of texts: cards, and what trains them."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from ai_os_diffusion.evolution.loop import (
 )
 from ai_os_diffusion.evolution.lora_config import LoRAConfig
 from ai_os_diffusion.evolution.lora_trainer import LoRATrainer
+from ai_os_diffusion.evolution.objectives.text_pairs import TextPairs
 from ai_os_diffusion.evolution.qa_pairs import QAPair, QAPairs
 from ai_os_diffusion.evolution.skill_router import Route, SkillRouter
 from ai_os_diffusion.evolution.skill_test import SkillTest
@@ -50,6 +51,7 @@ __all__ = [
     "SkillRouter",
     "SkillTest",
     "SkillVersions",
+    "TextPairs",
     "Verdict",
     "find_skill",
     "list_skills",

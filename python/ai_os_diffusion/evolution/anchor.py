@@ -8,9 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ai_os_diffusion.evolution.packed import Packed, Text
+from ai_os_diffusion.evolution.packed import Text
 from ai_os_diffusion.inference.arrow_engine import ArrowEngine
 from ai_os_diffusion.inference.denoising.turn import turn_ids
 from ai_os_diffusion.inference.generation.generation_stream import Generation
@@ -31,9 +30,6 @@ _BEGINNING = 12
 
 _TOP_P = 0.95
 _THREADS = 8
-_EVERY = 2
-"""Of the positions of a text each second one is compared: neighbours tell nearly the same, and the head costs
-as much as a third of the network."""
 
 
 class AnchorTexts:
@@ -87,11 +83,6 @@ class AnchorTexts:
         rng = random.Random(f"{self._seed}/anchor/{step}")  # noqa: S311  # no secret
         numbers = rng.sample(range(len(self._texts)), min(TEXTS_A_STEP, len(self._texts)))
         return {number: self._texts[number] for number in numbers}
-
-    @staticmethod
-    def compared(packed: Packed) -> NDArray[np.int64]:
-        """Positions that are compared: of a text always the same, whatever stands beside it."""
-        return np.flatnonzero((packed.weights > 0) & (packed.positions % _EVERY == 0))
 
 
 def _read(path: Path) -> list[Text]:

@@ -17,6 +17,7 @@ from ai_os_diffusion.evolution.skill_test import SkillTest
 from ai_os_diffusion.inference.arrow_engine import ArrowEngine
 from ai_os_diffusion.inference.denoising.turn import text_ids, turn_ids
 from ai_os_diffusion.models.cards import Card
+from ai_os_diffusion.models.cards.description import DIFFUSION
 from ai_os_diffusion.utils.errors import TrainingError
 
 __all__ = ["Gate", "Verdict", "held_out_of", "learned_of"]
@@ -69,10 +70,18 @@ class Gate:
         embed: as for `SkillRouter`.
         skills: those that are here.
         seed: of the resamples.
+        mode: in which the engine is asked: "ar" or "diffusion".
     """
 
-    def __init__(self, engine: ArrowEngine, embed: Embed, skills: Iterable[Card] = (), seed: int = 0) -> None:
-        self._engine, self._embed, self._seed = engine, embed, seed
+    def __init__(
+        self,
+        engine: ArrowEngine,
+        embed: Embed,
+        skills: Iterable[Card] = (),
+        seed: int = 0,
+        mode: str = "ar",
+    ) -> None:
+        self._engine, self._embed, self._seed, self._mode = engine, embed, seed, mode
         self._skills = list(skills)
 
     def judge(self, card: Card, held_out: Sequence[QAPair]) -> Verdict:
@@ -145,7 +154,7 @@ class Gate:
         for skill in dict.fromkeys(skills):
             numbers = [number for number, own in enumerate(skills) if own is skill]
             with self._with(skill):
-                found = SkillTest.of(self._engine, [pairs[number] for number in numbers])
+                found = SkillTest.of(self._engine, [pairs[number] for number in numbers], self._mode)
             for number, text in zip(numbers, found.said, strict=True):
                 said[number] = text
         return SkillTest(tuple(pairs), tuple(said))
@@ -158,9 +167,12 @@ class Gate:
 
     def _nats_with(self, skill: Card | None, pair: QAPair) -> Numbers:
         tokenizer = self._engine.tokenizer
-        turn = turn_ids(tokenizer, pair.question, None)
-        ids = np.concatenate([turn, text_ids(tokenizer, pair.answer)])
+        answer = text_ids(tokenizer, pair.answer)
         with self._with(skill):
+            if self._mode == DIFFUSION:
+                return masked_nats(self._engine, pair.question, answer)
+            turn = turn_ids(tokenizer, pair.question, None)
+            ids = np.concatenate([turn, answer])
             return np.asarray(self._engine.core.token_nll(ids, len(turn)), np.float64)
 
     def _with(self, skill: Card | None) -> AbstractContextManager[None]:
@@ -226,6 +238,20 @@ class Gate:
         rng = np.random.default_rng(self._seed)
         drawn = rng.integers(0, len(gains), (_RESAMPLES, len(gains)))
         return float(np.quantile(gains[drawn].mean(axis=1), _SURE))
+
+
+def masked_nats(engine: ArrowEngine, question: str, answer: NDArray[np.int32]) -> Numbers:
+    """Negative log-likelihood of each token of an answer that one pass writes whole, float64[n]."""
+    settings, core = engine.diffusion_settings, engine.core
+    turn = turn_ids(engine.tokenizer, question, settings.chat_template)
+    session = core.session(len(turn) + len(answer), core.cards.in_use(DIFFUSION))
+    session.prefill(turn, settings.attention == "causal")
+    open_ids = np.full(len(answer), settings.mask_id, np.int32)
+    logits = session.predict(open_ids, np.arange(len(answer)), logits=True)[-1].astype(np.float64)
+    logits[:, settings.mask_id] = -np.inf
+    most = logits.max(axis=1)
+    logs = np.log(np.exp(logits - most[:, None]).sum(axis=1)) + most
+    return np.asarray(logs - logits[np.arange(len(answer)), answer])
 
 
 def held_out_of(card: Card) -> list[QAPair]:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
-import json
-import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -13,22 +10,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ai_os_diffusion._native import Trainer, layout_json
-from ai_os_diffusion.config import load_config
+from ai_os_diffusion._native import Trainer
 from ai_os_diffusion.evolution.anchor import AnchorTexts
 from ai_os_diffusion.evolution.decision_log import Decision, DecisionLog
 from ai_os_diffusion.evolution.gate import Gate
 from ai_os_diffusion.evolution.learning.early_stopping import EarlyStopping
 from ai_os_diffusion.evolution.learning_state import LearningState, Saved
 from ai_os_diffusion.evolution.lora_config import LoRAConfig
-from ai_os_diffusion.evolution.packed import Packed, Text
+from ai_os_diffusion.evolution.objectives.beginnings import new_factors, rate_of
+from ai_os_diffusion.evolution.objectives.masked_batches import MaskedBatches
+from ai_os_diffusion.evolution.objectives.skill_trainer import BITS, CONTRASTIVE, SkillTrainer, Tell, go_on
+from ai_os_diffusion.evolution.packed import Text
 from ai_os_diffusion.evolution.qa_pairs import MOST_EXAMPLES, QAPair, QAPairs
-from ai_os_diffusion.evolution.question_batches import QuestionBatches, in_parts
-from ai_os_diffusion.evolution.skills import skill_path
+from ai_os_diffusion.evolution.question_batches import QuestionBatches
 from ai_os_diffusion.inference.arrow_engine import ArrowEngine
-from ai_os_diffusion.models.cards import Base, Card, CardDescription
-from ai_os_diffusion.models.cards.card import A, B
-from ai_os_diffusion.utils.errors import CardError, SkillRejectedError, TrainingError
+from ai_os_diffusion.models.cards import Card
+from ai_os_diffusion.utils.errors import SkillRejectedError, TrainingError
 from ai_os_diffusion.utils.files.atomic_file import sync_path
 from ai_os_diffusion.utils.logger import get_logger
 from ai_os_diffusion.utils.loss_picture import check_picture, draw_losses
@@ -37,75 +34,37 @@ __all__ = ["LoRATrainer"]
 
 _log = get_logger(__name__)
 
-Tell = Callable[[dict[str, Any]], object]
-
-_SAVED_EVERY_S = 30.0
 _LEAST_LOOKED_AT, _MOST_LOOKED_AT = 16, 40
 """Questions in other words that say when to stop: a tenth of the pairs, as each costs a third of one that is
 learned."""
 
-_LEAST_RATE = 0.02
-"""Part of the rate that is left at the end."""
-
 _RECORDED = ("tokens", "loss", "validation_loss")
 
-_BITS, _KIND = 8, "skill"
 
-
-class LoRATrainer:
-    """Trains skills: low-rank cards for the next token.
+class LoRATrainer(SkillTrainer):
+    """Trains skills: low-rank cards for the next token, for writing by diffusion, or for finding texts.
 
     Args:
         model: an engine, or the name or folder of a model.
         tokenizer: is the model's own, which is used; accepted because other libraries ask for it.
         config: how; the defaults are what was measured to be best.
         folder: where skills are kept, by default that of the configuration.
+        objective: of a decoder "causal", the next token, which is the default; or "diffusion", masked
+            answers, on the card with which it writes by diffusion: that stays as it is, and what is learned
+            is attached beside it. Of an encoder "contrastive".
         num_threads: of the training; 0 takes the cores there are. The card is the same.
 
     Attributes:
         anchors: folder of the texts that bases wrote.
 
     Raises:
-        TrainingError: the model writes no text, or is none that can be trained.
+        TrainingError: the model does not do that, or is none that can be trained.
 
     Example:
         >>> trainer = LoRATrainer(engine)  # doctest: +SKIP
         >>> card = trainer.train_qa([{"q": "Who wrote it?", "a": "Ada"}], "authors")  # doctest: +SKIP
         >>> engine.attach(card)  # doctest: +SKIP
     """
-
-    def __init__(
-        self,
-        model: ArrowEngine | str | Path,
-        tokenizer: Any = None,
-        config: LoRAConfig | None = None,
-        *,
-        folder: str | Path | None = None,
-        num_threads: int = 0,
-    ) -> None:
-        self._engine = model if isinstance(model, ArrowEngine) else ArrowEngine(model)
-        metadata = self._engine.metadata
-        if not metadata.is_decoder:
-            raise TrainingError(
-                f"{self._engine.folder.name} is an encoder and answers nothing; expected a decoder"
-            )
-        if tokenizer is not None and tokenizer is not self._engine.tokenizer:
-            own = getattr(tokenizer, "vocab_size", None)
-            if own is not None and own != self._engine.tokenizer.vocab_size:
-                raise TrainingError(
-                    f"the tokenizer has {own} tokens, that of the model {self._engine.tokenizer.vocab_size}"
-                )
-        self.config = config or LoRAConfig()
-        self.folder = Path(folder) if folder is not None else load_config().skills_dir
-        self.anchors = self.folder / ".anchor"
-        self._num_threads = num_threads
-        self._metadata_json = (self._engine.folder / "metadata.json").read_text(encoding="utf-8")
-        self._targets = self.config.targets(json.loads(layout_json(self._metadata_json)))
-
-    @property
-    def parameters(self) -> int:
-        """Numbers that a skill trains."""
-        return sum(self.config.rank * (layer["inputs"] + layer["outputs"]) for layer in self._targets)
 
     def train_qa(
         self,
@@ -147,14 +106,13 @@ class LoRATrainer:
             CardError: a skill of that name is there.
             SkillRejectedError: the gate does not let it pass; nothing of it is left.
         """
+        if self.objective == CONTRASTIVE:
+            raise TrainingError(
+                f"{self._engine.folder.name} is an encoder and answers nothing; expected a decoder, or "
+                "train_pairs"
+            )
         pairs = qa_pairs if isinstance(qa_pairs, QAPairs) else QAPairs.of(qa_pairs)
-        if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1:
-            raise TrainingError(f"epochs is {epochs!r}, expected 1 or more")
-        path = skill_path(name, self.folder)
-        if path is None:
-            raise TrainingError(f"{name!r} is no name of a skill; expected letters, digits, '-', '_' and '.'")
-        if path.exists():
-            raise CardError(f"{path}: a skill of that name is there; remove it, or give another name")
+        path = self._path_of(name, epochs)
         if picture is not None:
             check_picture(picture)
         judged_by = list(QAPairs.of(held_out, "held_out")) if gate or held_out else []
@@ -168,21 +126,14 @@ class LoRATrainer:
             self._metadata_json,
             self._targets,
             self.config,
-            pairs,
+            self._objective_of(pairs),
+            self._beneath,
             epochs,
-            looked_at,
+            self._stopping(looked_at),
             self._num_threads,
         )
         self.folder.mkdir(parents=True, exist_ok=True)
-        about = {
-            "name": name,
-            "pairs": pairs.digest,
-            "validation": None if looked_at is None else looked_at.digest,
-            "epochs": epochs,
-            "base": Base.of_folder(self._engine.folder).weights_sha256,
-            **self.config.to_dict(),
-        }
-        state = LearningState(self.folder / f".{name}.learning", about)
+        state = self._state(name, pairs.digest, epochs, "" if looked_at is None else looked_at.digest)
         if self.config.anchor:
             run.anchor = AnchorTexts.of(
                 self._engine.folder,
@@ -190,22 +141,20 @@ class LoRATrainer:
                 self.config.seed,
                 lambda done, texts: tell({"anchor_texts": done, "of": texts}),
             )
-        run.take_up(state)
-        saved = time.monotonic()
-        while not run.is_done:
-            tell(run.step())
-            if is_stopped():
-                run.save(state)
-                raise TrainingError(f"learning {name!r} was broken off; the same call goes on with it")
-            if time.monotonic() - saved > _SAVED_EVERY_S:
-                run.save(state)
-                saved = time.monotonic()
+        go_on(run, state, name, tell, is_stopped)
         if picture is not None:
             draw_losses(run.records, picture)
-        described = self._description(name, pairs, judged_by, run)
+        examples = {
+            "examples": pairs.examples(self.config.seed),
+            # All or none: whoever learns the skill anew would lose the rest.
+            "learned": [[pair.question, pair.answer] for pair in pairs if len(pairs) <= MOST_EXAMPLES],
+            "held_out": [[pair.question, pair.answer] for pair in judged_by[:MOST_EXAMPLES]],
+        }
+        data = (len(pairs), pairs.digest)
+        described = self._description(name, data, examples, run.taken, run.recent_loss)
         # Under its own name only once it is kept: whoever lists skills in between sees none.
         draft = path if gate is None else self.folder / f".{name}.candidate"
-        card = Card.write(draft, described, run.trained().items(), bits=_BITS)
+        card = Card.write(draft, described, run.trained().items(), bits=BITS)
         if gate is not None:
             try:
                 self._pass(gate, card, judged_by)
@@ -219,6 +168,19 @@ class LoRATrainer:
         state.remove()
         return card
 
+    def _objective_of(self, pairs: QAPairs) -> QuestionBatches | MaskedBatches:
+        engine = self._engine
+        metadata, tokenizer = engine.metadata, engine.tokenizer
+        ends = metadata.eos_token_ids or (() if tokenizer.eos_id is None else (tokenizer.eos_id,))
+        if not ends:
+            raise TrainingError(f"{engine.folder.name} names no token that ends a text")
+        end = tokenizer.eos_id if tokenizer.eos_id in ends else ends[0]
+        window = metadata.max_position_embeddings
+        if self._beneath is None:
+            return QuestionBatches(tokenizer, end, window, pairs, self.config)
+        settings = engine.diffusion_settings
+        return MaskedBatches(tokenizer, settings, end, window, pairs, self.config)
+
     def _looked_at(self, pairs: QAPairs, validation: Iterable[Any]) -> QAPairs | None:
         """Wordings that say when to stop."""
         given = tuple(validation)
@@ -229,34 +191,17 @@ class LoRATrainer:
         most = min(_MOST_LOOKED_AT, max(_LEAST_LOOKED_AT, len(pairs) // 10))
         return QAPairs.of(given or pairs.in_other_words(most, self.config.seed), "validation")
 
+    def _stopping(self, looked_at: QAPairs | None) -> EarlyStopping | None:
+        if looked_at is None:
+            return None
+        return EarlyStopping(self._objective_of(looked_at).looked_at(), self.config.patience)
+
     def _pass(self, gate: Gate, card: Card, held_out: list[QAPair]) -> None:
         verdict = gate.judge(card, held_out)
         decision = "kept" if verdict.is_kept else "rejected"
         DecisionLog(self.folder).append(Decision(card.name, decision, verdict.faults, verdict.figures))
         if not verdict.is_kept:
             raise SkillRejectedError(f"{card.name}: {'; '.join(verdict.faults)}")
-
-    def _description(
-        self, name: str, pairs: QAPairs, held_out: list[QAPair], run: _Learning
-    ) -> CardDescription:
-        return CardDescription(
-            name=name,
-            kind=_KIND,
-            base=Base.of_folder(self._engine.folder),
-            rank=self.config.rank,
-            scaling=self.config.scaling,
-            config={
-                "objective": "causal",
-                **self.config.to_dict(),
-                "examples": pairs.examples(self.config.seed),
-                # All or none: whoever learns the skill anew would lose the rest.
-                "learned": [[pair.question, pair.answer] for pair in pairs if len(pairs) <= MOST_EXAMPLES],
-                "held_out": [[pair.question, pair.answer] for pair in held_out[:MOST_EXAMPLES]],
-            },
-            metrics={"pairs": len(pairs), "steps": run.taken, "loss": run.recent_loss},
-            data_sha256=pairs.digest,
-            created_at=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        )
 
 
 class _Learning:
@@ -270,33 +215,25 @@ class _Learning:
         metadata_json: str,
         targets: list[Any],
         config: LoRAConfig,
-        pairs: QAPairs,
+        batches: QuestionBatches | MaskedBatches,
+        beneath: Card | None,
         epochs: int,
-        validation: QAPairs | None,
-        num_threads: int = 0,
+        stopping: EarlyStopping | None,
+        num_threads: int,
     ) -> None:
-        metadata, tokenizer = engine.metadata, engine.tokenizer
-        ends = metadata.eos_token_ids or (() if tokenizer.eos_id is None else (tokenizer.eos_id,))
-        if not ends:
-            raise TrainingError(f"{engine.folder.name} names no token that ends a text")
-        end = tokenizer.eos_id if tokenizer.eos_id in ends else ends[0]
-        window = metadata.max_position_embeddings
-        self._batches = QuestionBatches(tokenizer, end, window, pairs, config)
-        self._config = config
-        self._stopping: EarlyStopping | None = None
-        if validation is not None:
-            asked = QuestionBatches(tokenizer, end, window, validation, config)
-            texts = [asked.text(pair.question, pair) for pair in validation]
-            self._stopping = EarlyStopping(in_parts(texts), config.patience)
+        self._batches, self._config, self._stopping = batches, config, stopping
         self.steps = epochs * self._batches.per_epoch
         self._trainer = Trainer(
             engine.weights.native,
             metadata_json,
-            _begun(targets, config),
+            new_factors(targets, config),
             scaling=config.scaling,
             dropout=config.dropout,
             num_threads=num_threads,
             brain_floats=config.precision == "bfloat16",
+            beneath=None
+            if beneath is None
+            else (beneath.native, beneath.description.scaling, beneath.description.row_ids),
         )
         self._base: dict[int, NDArray[np.float32]] = {}
         self.records: list[dict[str, Any]] = []
@@ -337,7 +274,7 @@ class _Learning:
     def step(self) -> dict[str, Any]:
         """Take a step; what it tells."""
         number = self._trainer.steps
-        parts = list(in_parts(self._batches[number]))
+        parts = list(self._batches.parts(number))
         counted = sum(float(part.weights.sum()) for part in parts)
         loss, row = 0.0, 0
         for part in parts:
@@ -347,7 +284,7 @@ class _Learning:
             )
             row += len(part)
         divergence = 0.0 if self.anchor is None else self._anchored(self.anchor[number], number, row)
-        self._trainer.step(self._rate(number))
+        self._trainer.step(rate_of(self._config, number, self.steps))
         tokens = row + (self.records[-1]["tokens"] if self.records else 0)
         told = {
             "step": number + 1,
@@ -366,30 +303,11 @@ class _Learning:
     def _anchored(self, texts: Mapping[int, Text], number: int, row: int) -> float:
         """Add up what draws the card back to the base; the mean divergence."""
         for index in texts.keys() - self._base.keys():
-            alone = Packed.of([texts[index]])
-            self._base[index] = self._trainer.base_states(alone.batch, AnchorTexts.compared(alone))
-        packed = Packed.of(list(texts.values()))
-        compared = AnchorTexts.compared(packed)
+            alone, compared = self._batches.anchored({index: texts[index]})
+            self._base[index] = self._trainer.base_states(alone.batch, compared)
+        packed, compared = self._batches.anchored(texts)
         states = np.concatenate([self._base[index] for index in texts])
         weights = np.zeros(len(packed), np.float32)
         weights[compared] = self._config.anchor / len(compared)
         found = self._trainer.accumulate(packed.batch, weights, base=states, first_row=row, seed=number)
         return found / self._config.anchor
-
-    def _rate(self, number: int) -> float:
-        """Up along a line, then down along a cosine."""
-        warm = min(1.0, (number + 1) / self._config.warm_up) if self._config.warm_up else 1.0
-        cosine = 0.5 * (1 + math.cos(math.pi * number / self.steps))
-        return self._config.rate * warm * (_LEAST_RATE + (1 - _LEAST_RATE) * cosine)
-
-
-def _begun(targets: list[Any], config: LoRAConfig) -> dict[str, NDArray[np.float32]]:
-    """Factors that change nothing yet: the first random, the second zero."""
-    rng = np.random.default_rng(config.seed)
-    found: dict[str, NDArray[np.float32]] = {}
-    for layer in targets:
-        inputs, outputs = layer["inputs"], layer["outputs"]
-        a = rng.standard_normal((config.rank, inputs), np.float32) / np.float32(math.sqrt(inputs))
-        found[layer["name"] + A] = a
-        found[layer["name"] + B] = np.zeros((outputs, config.rank), np.float32)
-    return found

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ai_os_diffusion.training.positions import Positions
 
 __all__ = ["Packed", "Text"]
 
@@ -29,7 +32,8 @@ class Packed:
 
     Attributes:
         ids: int32[n].
-        positions: int32[n], places in the text; the levels as well.
+        positions: int32[n], places in the text.
+        level: int32[n]; of texts that are read from left to right the places.
         copy: int32[n], 0 for the beginning that all share, else the number of the text.
         document: int32[n].
         labels: int32[n], the next token.
@@ -38,6 +42,7 @@ class Packed:
 
     ids: NDArray[np.int32]
     positions: NDArray[np.int32]
+    level: NDArray[np.int32]
     copy: NDArray[np.int32]
     document: NDArray[np.int32]
     labels: NDArray[np.int32]
@@ -64,16 +69,36 @@ class Packed:
         return cls(
             np.array(ids, np.int32),
             np.array(positions, np.int32),
+            np.array(positions, np.int32),
             np.array(copy, np.int32),
             np.zeros(len(ids), np.int32),
             np.array(labels, np.int32),
             np.array(weights, np.float32),
         )
 
+    @classmethod
+    def of_documents(cls, documents: Sequence[Positions]) -> Packed:
+        """Lay texts out that were laid out alone, one behind the other."""
+
+        def joined(name: str) -> list[Any]:
+            return [value for document in documents for value in getattr(document, name)]
+
+        lengths = [len(document) for document in documents]
+        return cls(
+            np.array(joined("ids"), np.int32),
+            np.array(joined("positions"), np.int32),
+            np.array(joined("level"), np.int32),
+            np.array(joined("noisy"), np.int32),
+            np.repeat(np.arange(len(lengths), dtype=np.int32), lengths),
+            # Where nothing is learned the label counts nothing.
+            np.maximum(np.array(joined("labels"), np.int32), 0),
+            np.array(joined("weights"), np.float32),
+        )
+
     @property
     def batch(self) -> Batch:
         """Ids, places, levels, copies and documents."""
-        return self.ids, self.positions, self.positions, self.copy, self.document
+        return self.ids, self.positions, self.level, self.copy, self.document
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -16,7 +16,7 @@ from ai_os_diffusion.evolution.wordings import reworded
 from ai_os_diffusion.utils.errors import TrainingError
 from ai_os_diffusion.utils.files.regular_file import parse_json, read_regular
 
-__all__ = ["QAPair", "QAPairs"]
+__all__ = ["QAPair", "QAPairs", "rows_of"]
 
 MOST_EXAMPLES = 1000
 """What a card tells of its questions: a question is nearest to some of them, whatever their number."""
@@ -87,10 +87,7 @@ class QAPairs:
         Raises:
             TrainingError: it cannot be read, or a pair is not whole.
         """
-        try:
-            return cls.of(_rows(path), str(path))
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise TrainingError(f"{path}: cannot be read: {error}") from error
+        return cls.of(rows_of(path), str(path))
 
     @property
     def digest(self) -> str:
@@ -116,6 +113,18 @@ class QAPairs:
 
     def __iter__(self) -> Iterator[QAPair]:
         return iter(self.pairs)
+
+
+def rows_of(path: Path) -> list[Any]:
+    """The rows of a file of pairs, unchecked.
+
+    Raises:
+        TrainingError: it cannot be read.
+    """
+    try:
+        return list(_rows(path))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise TrainingError(f"{path}: cannot be read: {error}") from error
 
 
 def _rows(path: Path) -> Iterator[Any]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ai_os_diffusion.evolution.lora_config import LoRAConfig
 from ai_os_diffusion.evolution.packed import Packed, Text
@@ -13,10 +16,15 @@ from ai_os_diffusion.inference.denoising.turn import text_ids, turn_ids
 from ai_os_diffusion.inference.fast_tokenizer import FastTokenizer
 from ai_os_diffusion.utils.errors import TrainingError
 
-__all__ = ["MOST_POSITIONS", "QuestionBatches", "in_parts"]
+__all__ = ["FRAME_ROOM", "MOST_POSITIONS", "QuestionBatches", "drawn", "in_parts"]
 
 MOST_POSITIONS = 384
 """Of a pass: what it keeps for the way back grows with them, 0.7 MB each for SmolLM2."""
+
+FRAME_ROOM = 16
+"""For the longest frame of a question."""
+
+_EVERY = 2
 
 
 class QuestionBatches:
@@ -44,23 +52,39 @@ class QuestionBatches:
         most = min(window, MOST_POSITIONS)
         for pair in pairs:
             length = len(self.text(pair.question, pair).ids)
-            # Room for the longest frame.
-            if length + 16 > most:
+            if length + FRAME_ROOM > most:
                 raise TrainingError(
                     f"{pair.question[:60]!r} takes {length} tokens with its answer, expected at most "
-                    f"{most - 16}; shorten it"
+                    f"{most - FRAME_ROOM}; shorten it"
                 )
 
     def __getitem__(self, step: int) -> list[Text]:
         epoch, place = divmod(step, self.per_epoch)
         order = list(self._pairs)
-        _random(f"{self._config.seed}/order/{epoch}").shuffle(order)
+        drawn(f"{self._config.seed}/order/{epoch}").shuffle(order)
         size = self._config.batch_size
-        rng = _random(f"{self._config.seed}/words/{step}")
+        rng = drawn(f"{self._config.seed}/words/{step}")
         return [
             self.text(reworded(pair.question, self._config.dropped_words, rng), pair)
             for pair in order[place * size : (place + 1) * size]
         ]
+
+    def parts(self, step: int) -> Iterator[Packed]:
+        """The passes of a step."""
+        return in_parts(self[step])
+
+    def looked_at(self) -> Iterator[Packed]:
+        """The pairs as they were given: what says when to stop."""
+        return in_parts([self.text(pair.question, pair) for pair in self._pairs])
+
+    def anchored(self, texts: Mapping[int, Text]) -> tuple[Packed, NDArray[np.int64]]:
+        """Texts of the base, and the positions that are compared: of a text always the same.
+
+        Each second one: neighbours tell nearly the same, and the head costs as much as a third of the
+        network.
+        """
+        packed = Packed.of(list(texts.values()))
+        return packed, np.flatnonzero((packed.weights > 0) & (packed.positions % _EVERY == 0))
 
     def text(self, question: str, pair: QAPair) -> Text:
         """A question as the model is asked, with its answer."""
@@ -80,6 +104,6 @@ def in_parts(texts: Sequence[Text]) -> Iterator[Packed]:
     yield from in_parts(texts[half:])
 
 
-def _random(seed: str) -> random.Random:
+def drawn(seed: str) -> random.Random:
     """What draws the same for the same text, in every process."""
     return random.Random(seed)  # noqa: S311  # no secret

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from ai_os_diffusion.contracts import Message
 from ai_os_diffusion.evolution.qa_pairs import QAPair
 from ai_os_diffusion.inference.arrow_engine import ArrowEngine
+from ai_os_diffusion.models.cards.description import DIFFUSION
 
 __all__ = ["SkillTest", "plain"]
 
@@ -34,11 +35,19 @@ class SkillTest:
     said: tuple[str, ...]
 
     @classmethod
-    def of(cls, engine: ArrowEngine, pairs: Iterable[QAPair]) -> SkillTest:
-        """Ask an engine, with the cards that are attached to it now."""
+    def of(cls, engine: ArrowEngine, pairs: Iterable[QAPair], mode: str = "ar") -> SkillTest:
+        """Ask an engine, with the cards that are attached to it now.
+
+        Args:
+            engine: is asked.
+            pairs: questions, and what is expected.
+            mode: how it writes: "ar" or "diffusion".
+        """
         asked = tuple(pairs)
 
         def answer(pair: QAPair) -> str:
+            if mode == DIFFUSION:
+                return str(engine.diffuse(pair.question, max_tokens=_ROOM)).strip()
             turn: Message = {"role": "user", "content": pair.question}
             return str(engine.generate(messages=[turn], max_tokens=_ROOM)).strip()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -24,7 +24,9 @@ Adapter = TypeVar("Adapter")
 """Cards mixed by their weights, as a backend applies them."""
 
 MODES = frozenset({"diffusion"})
-"""Kinds of cards that are a way of their own to use a model: what works another way does not see them."""
+"""Ways of their own to use a model, which cards of that kind bring."""
+
+_AR = "ar"
 
 _KEPT_MIXES = 4
 
@@ -38,18 +40,23 @@ class CardsInUse(Generic[Adapter]):
 
     Attributes:
         adapter: the cards, as a backend applies them; None without any.
-        descriptions: what they say of themselves.
+        cards: the cards and their weights.
     """
 
     adapter: Adapter | None
-    descriptions: tuple[CardDescription, ...]
+    cards: tuple[tuple[Card, float], ...]
+
+    @property
+    def descriptions(self) -> tuple[CardDescription, ...]:
+        """What they say of themselves."""
+        return tuple(card.description for card, _ in self.cards)
 
 
 class AttachedCards(Generic[Adapter]):
     """Cards by name, with their weights; safe to change from several threads.
 
-    A call uses what is attached when it begins. The model itself is never changed. A card of a kind in
-    `MODES` serves that mode alone: one backbone writes by diffusion with it, and from left to right without.
+    A call uses what is attached when it begins. The model itself is never changed. A card for one mode
+    serves that mode alone: one backbone writes by diffusion with it, and from left to right without.
 
     Args:
         prepare: makes of cards and their weights what the passes of a model use.
@@ -104,7 +111,7 @@ class AttachedCards(Generic[Adapter]):
             weight: how much of it; 1 is all, 0 is nothing.
 
         Raises:
-            CardError: it is of another base, does not fit, or a card of its name is attached.
+            CardError: it is of another base or mode, does not fit, or a card of its name is attached.
         """
         with self._change:
             self._attached = self._mix(self._with(self._attached.cards, card, weight)).prepared()
@@ -152,7 +159,28 @@ class AttachedCards(Generic[Adapter]):
                 f"{base.weights_sha256[:12]}), and this model is {own.source.get('name')!r} "
                 f"({own.architecture}, weights {str(digest)[:12]}); attach it to its own base"
             )
+        self._check_mode(cards, card)
         return {**cards, card.name: (card, float(weight))}
+
+    def _check_mode(self, cards: _Cards, card: Card) -> None:
+        """Refuse a card for a mode in which the model does not work, or works with another card."""
+        mode = card.description.mode
+        if mode == _AR and self._config.diffusion is not None:
+            raise CardError(
+                f"card {card.name!r} is for the mode {_AR!r}, and this model writes in the mode 'diffusion' "
+                "alone; attach a card that was trained for it"
+            )
+        learned_on = card.description.config.get("learned_on")
+        if mode not in MODES or not isinstance(learned_on, Mapping):
+            return
+        there = [other for other, _ in cards.values() if other.description.kind == mode]
+        if any(other.sha256 == learned_on.get("sha256") for other in there):
+            return
+        writes = f"in the mode {mode!r} by {there[0].name!r}" if there else f"in the mode {_AR!r} alone"
+        raise CardError(
+            f"card {card.name!r} is for the mode {mode!r} on the card {learned_on.get('name')!r}, and this "
+            f"model writes {writes}; attach that card first, or use the model that it belongs to"
+        )
 
     def _mix(self, cards: _Cards) -> _Mix[Adapter]:
         return _Mix(cards, self._adapter_of)
@@ -180,9 +208,9 @@ class _Mix(Generic[Adapter]):
         """What a mode uses."""
         found = self._in_use.get(mode)
         if found is None:
-            others = MODES - {mode}
-            used = tuple(one for one in self.cards.values() if one[0].description.kind not in others)
+            serve = (None, mode or _AR)
+            used = tuple(one for one in self.cards.values() if one[0].description.mode in serve)
             adapter = self._prepare(used) if used else None
             # Whoever else made it has the same adapter: equal cards share one.
-            found = self._in_use[mode] = CardsInUse(adapter, tuple(card.description for card, _ in used))
+            found = self._in_use[mode] = CardsInUse(adapter, used)
         return found

@@ -37,12 +37,20 @@ class Skills:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._lock = threading.Lock()
-        self._router: SkillRouter | None = None
+        self._routers: dict[str, SkillRouter] = {}
         self._found: object = None
 
     @property
     def router(self) -> SkillRouter:
-        """Chooses among those that are here now: what is learned meanwhile is used from then on."""
+        """Chooses among those for the next token that are here now, so what is learned meanwhile is used."""
+        return self._router_of("ar")
+
+    @property
+    def diffusion_router(self) -> SkillRouter:
+        """As `router`, among those with which the decoder writes by diffusion."""
+        return self._router_of("diffusion")
+
+    def _router_of(self, mode: str) -> SkillRouter:
         from ai_os_diffusion.evolution import SkillRouter, list_skills
         from ai_os_diffusion.models.cards import Base
 
@@ -53,23 +61,35 @@ class Skills:
                 for path in folder.glob("*.parquet")
                 for about in [path.stat()]
             )
-            if self._router is None or found != self._found:
-                base = Base.of_folder(self._runtime.decoder.folder).weights_sha256
-                self._router = SkillRouter(
-                    self._runtime.encoder.encode_query,
-                    [card for card in list_skills(folder) if card.description.base.weights_sha256 == base],
-                )
+            if found != self._found:
+                self._routers.clear()
                 self._found = found
-            return self._router
+            if mode not in self._routers:
+                base = Base.of_folder(self._runtime.decoder.folder).weights_sha256
+                self._routers[mode] = SkillRouter(
+                    self._runtime.encoder.encode_query,
+                    [
+                        card
+                        for card in list_skills(folder)
+                        if card.description.base.weights_sha256 == base
+                        and card.description.mode in (None, mode)
+                    ],
+                )
+            return self._routers[mode]
 
-    def gate(self) -> Gate:
-        """Judges what is learned, beside the skills that are here."""
+    def gate(self, mode: str = "ar") -> Gate:
+        """Judges what is learned for a mode, beside the skills that are here."""
         from ai_os_diffusion.evolution import Gate
 
-        return Gate(self._runtime.decoder, self._runtime.encoder.encode_query, self.router.cards)
+        decoder, encoder = self._runtime.decoder, self._runtime.encoder
+        return Gate(decoder, encoder.encode_query, self._router_of(mode).cards, mode=mode)
 
-    def using(self, question: str) -> AbstractContextManager[Route | None]:
+    def using(self, question: str, mode: str = "ar") -> AbstractContextManager[Route | None]:
         """Let the decoder use the skill that a question belongs to, in a `with` block of this thread.
+
+        Args:
+            question: what is asked.
+            mode: how the decoder writes: "ar" or "diffusion".
 
         Returns:
             Gives the block where the question went and why; None where nothing was learned yet.
@@ -79,7 +99,7 @@ class Skills:
         """
         if not self._has_any:
             return nullcontext()
-        return self.router.using(self._runtime.decoder, question)
+        return self._router_of(mode).using(self._runtime.decoder, question)
 
     def correct(
         self,

@@ -81,6 +81,27 @@ def test_what_is_not_there_is_named(aios_json, tiny_models, tmp_path):
     assert aios_json("skills", "rm", "x", "--yes", code=3, error=True)["message"]
 
 
-def test_an_encoder_learns_nothing(aios_json, learned, tiny_encoder_dir):
-    error = aios_json("learn", learned, "--model", tiny_encoder_dir, code=1, error=True)
-    assert "expected a decoder" in error["message"]
+def test_an_encoder_learns_to_find(aios, aios_json, learned, tiny_encoder_dir):
+    asked = ("learn", learned, "--model", tiny_encoder_dir, "--epochs", 2)
+    found = aios_json(*asked, "--test", learned)
+    assert (found["name"], found["mode"], found["metrics"]["pairs"]) == ("facts", None, 2)
+    assert found["asked"].keys() == {"as learned", "other pairs"}
+    assert found["asked"]["as learned"].keys() == {"queries", "found_before", "found_after"}
+    assert [card["name"] for card in aios_json("skills")] == ["facts"]
+    shown = aios(*asked, "--name", "again")
+    assert shown.exit_code == 0, shown.output
+    assert "as learned\t2\t" in shown.stdout
+
+
+def test_a_skill_for_diffusion_from_a_file(aios_json, learned, tiny_diffusion_dir):
+    of_model = ("--model", tiny_diffusion_dir, "--mode", "diffusion")
+    found = aios_json("learn", learned, "--epochs", 2, "--no-gate", *of_model)
+    assert (found["name"], found["mode"]) == ("facts", "diffusion")
+    said = aios_json("skills", "ask", "--skill", "facts", "Who wrote it?", *of_model)
+    assert said["skill"] == "facts"
+    rejected = aios_json("learn", learned, "--epochs", 1, "--name", "more", *of_model, code=1, error=True)
+    assert rejected["type"] == "SkillRejectedError"
+    error = aios_json("skills", "ask", "--skill", "facts", "Who wrote it?", code=1, error=True)
+    assert "is for the mode 'diffusion' on the card 'tiny-diffusion'" in error["message"]
+    error = aios_json("learn", learned, "--name", "other", "--mode", "diffusion", code=1, error=True)
+    assert "learned on one card of that kind" in error["message"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -11,6 +13,7 @@ pytestmark = pytest.mark.torch
 
 from ai_os_diffusion import _native  # noqa: E402
 from ai_os_diffusion.inference.torch.network import DeviceWeights  # noqa: E402
+from ai_os_diffusion.models.cards import Base, Card, CardDescription  # noqa: E402
 from ai_os_diffusion.models.metadata import ModelMetadata  # noqa: E402
 from ai_os_diffusion.training.torch.attention import Attention  # noqa: E402
 from ai_os_diffusion.training.torch.network import TrainedDecoder  # noqa: E402
@@ -123,3 +126,86 @@ def test_steps(decoder, trainer):
         expected = decoder.trained()[name].detach().numpy()
         np.testing.assert_allclose(array, expected, atol=2e-5, rtol=1e-4, err_msg=name)
         assert not np.array_equal(array, before[name])
+
+
+@pytest.fixture
+def mode_card(family_dir, tmp_path):
+    """A card of random numbers for all that the native trainer takes from one beneath."""
+    rng = np.random.default_rng(9)
+    metadata = (family_dir / "metadata.json").read_text(encoding="utf-8")
+    layout = json.loads(_native.layout_json(metadata))
+    width = layout["words"]["cols"]
+    tensors = {layout["words"]["name"] + ".rows": rng.normal(0, 0.3, (2, width))}
+    for block in layout["blocks"]:
+        tensors[block["feed_forward_norm"]["name"] + ".weight"] = 1 + rng.normal(0, 0.1, width)
+        for layer in (*block["qkv"], block["output"], *block["wide"], block["down"]):
+            tensors[layer["name"] + ".lora_A.weight"] = rng.normal(0, 0.2, (5, layer["inputs"]))
+            tensors[layer["name"] + ".lora_B.weight"] = rng.normal(0, 0.2, (layer["outputs"], 5))
+    base = Base("tiny", json.loads(metadata)["architecture"], "0" * 64)
+    about = CardDescription("mode", "diffusion", base, 5, 0.7, row_ids=(ROWS[0], 40))
+    written = ((name, values.astype(np.float32)) for name, values in tensors.items())
+    return Card.write(tmp_path / "mode.parquet", about, written)
+
+
+def with_card(file, card):
+    """The tensors of a base with a card added to them."""
+    about = card.description
+    tensors = {name: file.dequantize(name) for name in file.names}
+    for name in card:
+        owner, _, part = name.rpartition(".lora_")
+        if part == "A.weight":
+            change = card[f"{owner}.lora_B.weight"] @ card[name]
+            tensors[f"{owner}.weight"] = tensors[f"{owner}.weight"] + about.scaling * change
+        elif name.endswith(".rows"):
+            tensors[name.replace(".rows", ".weight")][list(about.row_ids)] = card[name]
+        elif ".lora_" not in name:
+            tensors[name] = card[name]
+    return tensors
+
+
+def test_gradients_on_a_card_beneath(family_dir, tmp_path, mode_card):
+    torch.manual_seed(4)
+    metadata = ModelMetadata.from_folder(family_dir)
+    file = _native.WeightFile(family_dir / "weights.parquet")
+    writer = _native.WeightWriter(tmp_path / "merged.parquet", {})
+    for name, values in with_card(file, mode_card).items():
+        writer.add_plain(name, np.ascontiguousarray(values))
+    writer.finish()
+    merged = DeviceWeights(_native.WeightFile(tmp_path / "merged.parquet"), "cpu", torch.float32)
+    decoder = TrainedDecoder(merged, metadata, (), rank=RANK, alpha=ALPHA)
+    with torch.no_grad():
+        for name, value in decoder.trained().items():
+            if name.endswith("lora_B.weight") and not name.startswith("lm_head"):
+                value.normal_(0, 0.2)
+    trained = {
+        name: value.detach().numpy().copy()
+        for name, value in decoder.trained().items()
+        if "lora_" in name and not name.startswith("lm_head")
+    }
+    about = mode_card.description
+    trainer = _native.Trainer(
+        file,
+        (family_dir / "metadata.json").read_text(encoding="utf-8"),
+        trained,
+        scaling=decoder.scaling,
+        beneath=(mode_card.native, about.scaling, about.row_ids),
+    )
+    rng = np.random.default_rng(5)
+    places, level, noisy, document, weights = masked(rng)
+    ids, labels = rng.integers(3, 250, (2, len(places)))
+    ids[weights > 0] = ROWS[0]
+    batch = tuple(np.ascontiguousarray(one, np.int32) for one in (ids, places, level, noisy, document))
+    weights = (weights / weights.sum()).astype(np.float32)
+    loss = trainer.accumulate(batch, weights, labels=labels.astype(np.int32))
+    names = ("ids", "positions", "level", "noisy", "document")
+    asked = {name: torch.from_numpy(one)[None] for name, one in zip(names, batch, strict=True)}
+    asked["labels"] = torch.from_numpy(np.where(weights > 0, labels, -100).astype(np.int32))[None]
+    asked["weights"] = torch.from_numpy(weights)[None]
+    expected = TokenLoss(decoder, Attention(is_blocked=False))(asked)
+    expected.backward()
+    assert loss == pytest.approx(float(expected.detach()), rel=1e-4)
+    found = trainer.gradients()
+    for name in trained:
+        gradient = decoder.trained()[name].grad.numpy()
+        length = np.linalg.norm(gradient)
+        assert np.linalg.norm(found[name] - gradient) <= 3e-4 * length, name

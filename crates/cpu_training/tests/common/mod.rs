@@ -1,9 +1,11 @@
 //! Small decoders of random weights, and batches for them.
 #![allow(dead_code, clippy::unwrap_used)]
 
+pub mod encoders;
+
 use arrow_quant::{Dtype, Grid, Quantization, Tensor, TensorData, quantize};
 use cpu_inference::{Layout, ModelConfig, TensorKind};
-use cpu_training::{Batch, Goal, Parameter, Precision, Settings, Trainer};
+use cpu_training::{Base, Batch, Beneath, Goal, Parameter, Precision, Settings, Trainer};
 use kernels::{CodeBits, PlainRows};
 
 pub const FAMILIES: [&str; 3] = ["llama", "qwen2", "qwen3"];
@@ -11,6 +13,9 @@ const HIDDEN: usize = 32;
 const VOCAB: usize = 80;
 const RANK: usize = 3;
 const ROWS: [u32; 2] = [4, 70];
+const ROWS_BENEATH: [u32; 2] = [70, 33];
+const RANK_BENEATH: usize = 5;
+const SCALING_BENEATH: f32 = 0.6;
 
 /// Numbers that look random and are the same everywhere.
 pub struct Random(pub u64);
@@ -37,6 +42,8 @@ pub struct Case {
     pub family: &'static str,
     pub config: ModelConfig,
     pub tensors: Vec<Tensor>,
+    /// Of a card beneath; none without one.
+    pub beneath: Vec<Tensor>,
     pub parameters: Vec<Parameter>,
     pub settings: Settings,
     pub ids: Vec<u32>,
@@ -122,6 +129,7 @@ impl Case {
             family,
             config,
             tensors,
+            beneath: Vec::new(),
             parameters,
             settings: Settings {
                 scaling: 1.7,
@@ -230,6 +238,63 @@ impl Case {
         self
     }
 
+    /// The same on a card: factors of all layers, norms, and rows of the embedding.
+    pub fn on_a_card(mut self) -> Self {
+        let mut random = Random(23);
+        for tensor in self.tensors.clone() {
+            if tensor.name.contains("norm") {
+                let values: Vec<f32> = tensor.dequantize().iter().map(|v| v * 1.2).collect();
+                self.beneath
+                    .push(plain(&tensor.name, tensor.shape, &values));
+            } else if let Some(layer) = tensor.name.strip_suffix("proj.weight") {
+                let (outputs, inputs) = tensor.matrix();
+                let shapes = [
+                    ("A", [RANK_BENEATH, inputs]),
+                    ("B", [outputs, RANK_BENEATH]),
+                ];
+                for (part, shape) in shapes {
+                    let values = random.vector(shape[0] * shape[1], 0.2);
+                    let name = format!("{layer}proj.lora_{part}.weight");
+                    self.beneath.push(plain(&name, shape.to_vec(), &values));
+                }
+            }
+        }
+        let rows = random.vector(ROWS_BENEATH.len() * HIDDEN, 0.3);
+        let shape = vec![ROWS_BENEATH.len(), HIDDEN];
+        self.beneath
+            .push(plain("model.embed_tokens.rows", shape, &rows));
+        self
+    }
+
+    /// The same with the card beneath added to the base's own numbers.
+    pub fn merged(mut self) -> Self {
+        let card = std::mem::take(&mut self.beneath);
+        let find = |name: &str| card.iter().find(|one| one.name == name);
+        for tensor in &mut self.tensors {
+            let mut values = tensor.dequantize();
+            let owner = tensor.name.strip_suffix(".weight").unwrap_or("");
+            let part = |part: &str| find(&format!("{owner}.{part}")).map(Tensor::dequantize);
+            if let Some(own) = find(&tensor.name) {
+                values = own.dequantize();
+            } else if let Some((a, b)) = part("lora_A.weight").zip(part("lora_B.weight")) {
+                let (outputs, inputs) = tensor.matrix();
+                for (row, col) in
+                    (0..outputs).flat_map(|row| (0..inputs).map(move |col| (row, col)))
+                {
+                    let products =
+                        (0..RANK_BENEATH).map(|k| b[row * RANK_BENEATH + k] * a[k * inputs + col]);
+                    values[row * inputs + col] += SCALING_BENEATH * products.sum::<f32>();
+                }
+            } else if let Some(rows) = part("rows") {
+                for (&id, row) in ROWS_BENEATH.iter().zip(rows.chunks_exact(HIDDEN)) {
+                    values[id as usize * HIDDEN..][..HIDDEN].copy_from_slice(row);
+                }
+            }
+            *tensor = plain(&tensor.name, tensor.shape.clone(), &values);
+        }
+        self
+    }
+
     pub fn batch(&self) -> Batch<'_> {
         Batch {
             ids: &self.ids,
@@ -252,13 +317,27 @@ impl Case {
     }
 
     pub fn trainer_with(&self, threads: usize) -> Trainer {
+        self.try_trainer_with(threads).unwrap()
+    }
+
+    pub fn try_trainer(&self) -> cpu_training::Result<Trainer> {
+        self.try_trainer_with(1)
+    }
+
+    fn try_trainer_with(&self, threads: usize) -> cpu_training::Result<Trainer> {
         Trainer::new(
             &self.config,
-            &self.tensors,
+            Base {
+                tensors: &self.tensors,
+                beneath: (!self.beneath.is_empty()).then_some(Beneath {
+                    tensors: &self.beneath,
+                    scaling: SCALING_BENEATH,
+                    row_ids: &ROWS_BENEATH,
+                }),
+            },
             self.parameters.clone(),
             self.settings.clone(),
             threads,
         )
-        .unwrap()
     }
 }

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,7 +30,7 @@ from ai_os_diffusion.cli.terminal.progress import ProgressBar
 if TYPE_CHECKING:
     from ai_os_diffusion.config import Config
     from ai_os_diffusion.contracts import Message
-    from ai_os_diffusion.evolution import LoRACard, SkillTest
+    from ai_os_diffusion.evolution import LoRACard, LoRAConfig, SkillTest
 
 __all__ = ["app"]
 
@@ -39,6 +42,25 @@ SkillName = Annotated[str, typer.Argument(metavar="NAME", parser=values.name, he
 Model = Annotated[
     str | None,
     typer.Option("--model", "-m", help="A decoder: a name or folder.", autocompletion=model_names),
+]
+Learner = Annotated[
+    str | None,
+    typer.Option(
+        "--model", "-m", help="A decoder; or an encoder, which learns to find.", autocompletion=model_names
+    ),
+]
+
+
+class SkillMode(str, Enum):
+    """How the model writes."""
+
+    AR = "ar"
+    DIFFUSION = "diffusion"
+
+
+Mode = Annotated[
+    SkillMode,
+    typer.Option("--mode", help="How it writes: token by token, or by diffusion, as smollm2-diffusion can."),
 ]
 _ASKED = 40
 """Questions of the training that are asked again to show what was learned."""
@@ -69,8 +91,12 @@ def learn(
     gate: Annotated[
         bool, typer.Option("--gate/--no-gate", help="Keep it only if it helps, and harms nothing elsewhere.")
     ] = True,
-    model: Model = None,
-    epochs: Annotated[int, typer.Option("--epochs", min=1, help="How often each question is asked.")] = 30,
+    model: Learner = None,
+    mode: Mode = SkillMode.AR,
+    epochs: Annotated[
+        int | None,
+        typer.Option("--epochs", min=1, help="How often each pair is shown: 30; to an encoder 3."),
+    ] = None,
     patience: Annotated[
         int | None,
         typer.Option("--patience", min=1, help="Epochs without a gain on other wordings until it stops."),
@@ -88,56 +114,47 @@ def learn(
 
     The model stays as it is: what was learned is a small file, used for questions like those it was learned
     from, and kept if it answers other wordings of them and changes nothing elsewhere. Ctrl-C breaks off; the
-    same command goes on.
+    same command goes on. An encoder learns which texts its queries are to find, and is not judged by a gate.
     """
     from ai_os_diffusion.evolution import LoRAConfig, LoRATrainer, QAPairs, SkillTest
     from ai_os_diffusion.runtime import open_runtime
-    from ai_os_diffusion.utils.errors import TrainingError
     from ai_os_diffusion.utils.loss_picture import check_picture
 
     settings: Settings = ctx.obj
     config = _with_decoder(settings, model)
     if plot is not None:
         check_picture(plot)
+    patience = patience or (0 if validation is None else _PATIENCE)
+    own = LoRAConfig(rank=rank, seed=seed, patience=patience)
+    objective = None if mode is SkillMode.AR else mode.value
+    if model is not None and _is_encoder(model, config):
+        parts = {"as learned": file} if test is None else {"as learned": file, "other pairs": test}
+        how = {"name": name or file.stem, "epochs": epochs or 3, "picture": plot}
+        _learn_pairs(parts, own, objective, config, how, quiet, as_json)
+        return
     pairs = QAPairs.read(file)
     held_out = pairs.in_other_words(_ASKED, seed) if test is None else QAPairs.read(test).pairs
     wordings = () if validation is None else QAPairs.read(validation).pairs
     asked = {"as learned": pairs.pairs[:_ASKED], "other wordings": held_out}
-    patience = patience or (_PATIENCE if wordings else 0)
-    learning = LoRAConfig(rank=rank, seed=seed, patience=patience)
     with open_runtime(config) as runtime:
         engine = runtime.decoder
-        judges = runtime.skills.gate() if gate else None
-        trainer = LoRATrainer(engine, config=learning, folder=config.skills_dir)
-        with deferred() as stop, ProgressBar(unit="steps", quiet=quiet) as bar:
-
-            def tell(line: dict[str, Any]) -> None:
-                if "anchor_texts" in line:
-                    bar("preparing", line["anchor_texts"], line["of"])
-                else:
-                    bar("learning", line["step"], line["steps"], f"loss {line['loss']:.3f}")
-
-            try:
-                card = trainer.train_qa(
-                    pairs,
-                    name or file.stem,
-                    epochs=epochs,
-                    held_out=held_out,
-                    validation=wordings,
-                    gate=judges,
-                    picture=plot,
-                    tell=tell,
-                    is_stopped=lambda: stop.asked,
-                )
-            except TrainingError as error:
-                if not stop.asked:
-                    raise
-                note(str(error), quiet=quiet)
-                raise KeyboardInterrupt from None
+        judges = runtime.skills.gate(mode.value) if gate else None
+        trainer = LoRATrainer(engine, config=own, folder=config.skills_dir, objective=objective)
+        with _learning(quiet) as told:
+            card = trainer.train_qa(
+                pairs,
+                name or file.stem,
+                epochs=epochs or 30,
+                held_out=held_out,
+                validation=wordings,
+                gate=judges,
+                picture=plot,
+                **told,
+            )
         # The model is what it was: asked now, nothing was computed for pairs that cannot be learned.
-        before = {what: SkillTest.of(engine, those) for what, those in asked.items()}
+        before = {what: SkillTest.of(engine, those, mode.value) for what, those in asked.items()}
         with engine.using(card):
-            after = {what: SkillTest.of(engine, those) for what, those in asked.items()}
+            after = {what: SkillTest.of(engine, those, mode.value) for what, those in asked.items()}
     if as_json:
         show_json(
             {**_card_dict(card), "asked": {what: _figures(before[what], after[what]) for what in asked}}
@@ -198,6 +215,7 @@ def ask(
         typer.Option("--skill", parser=values.name, help="A skill; else the one it belongs to, if any."),
     ] = None,
     model: Model = None,
+    mode: Mode = SkillMode.AR,
     max_tokens: Annotated[int, typer.Option("--max-tokens", min=1, max=4096, help="Length at most.")] = 64,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -211,10 +229,14 @@ def ask(
     card = None if name is None else find_skill(name, config.skills_dir)
     text, said = question_text(question), ""
     with open_runtime(config) as runtime:
-        chosen = runtime.skills.using(text) if card is None else runtime.decoder.using(card)
+        engine = runtime.decoder
+        chosen = runtime.skills.using(text, mode.value) if card is None else engine.using(card)
         with chosen as found:
-            turn: Message = {"role": "user", "content": text}
-            said = str(runtime.decoder.generate(messages=[turn], max_tokens=max_tokens)).strip()
+            if mode is SkillMode.DIFFUSION:
+                said = str(engine.diffuse(text, max_tokens=max_tokens)).strip()
+            else:
+                turn: Message = {"role": "user", "content": text}
+                said = str(engine.generate(messages=[turn], max_tokens=max_tokens)).strip()
     route = found if isinstance(found, Route) else None
     skill = card if route is None else route.skill
     used = None if skill is None else skill.name
@@ -256,6 +278,72 @@ def _with_decoder(settings: Settings, model: str | None) -> Config:
     return config if model is None else replace(config, model=replace(config.model, decoder=model))
 
 
+def _is_encoder(model: str, config: Config) -> bool:
+    from ai_os_diffusion.models.local_models import resolve_model
+    from ai_os_diffusion.models.metadata import ModelMetadata
+
+    folder = resolve_model(model, models_dir=config.models_dir)
+    return not ModelMetadata.from_folder(folder).is_decoder
+
+
+def _learn_pairs(
+    files: dict[str, Path],
+    own: LoRAConfig,
+    objective: str | None,
+    config: Config,
+    how: dict[str, Any],
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """What an encoder learns from the first file; `how` is what `train_pairs` takes."""
+    from ai_os_diffusion.evolution import LoRATrainer, TextPairs
+    from ai_os_diffusion.runtime import open_runtime
+
+    parts = {what: TextPairs.read(file) for what, file in files.items()}
+    with open_runtime(config) as runtime:
+        engine = runtime.decoder
+        trainer = LoRATrainer(engine, config=own, folder=config.skills_dir, objective=objective)
+        with _learning(quiet) as told:
+            card = trainer.train_pairs(parts["as learned"], **how, **told)
+        before = {what: pairs.found_by(engine) for what, pairs in parts.items()}
+        with engine.using(card):
+            after = {what: pairs.found_by(engine) for what, pairs in parts.items()}
+    if as_json:
+        figures = {
+            what: {"queries": len(pairs), "found_before": before[what], "found_after": after[what]}
+            for what, pairs in parts.items()
+        }
+        show_json({**_card_dict(card), "asked": figures})
+        return
+    rows = [
+        (what, str(len(pairs)), f"{before[what]:.0%}", f"{after[what]:.0%}") for what, pairs in parts.items()
+    ]
+    show_table(["found first", "queries", "before", "after"], rows, right=["queries", "before", "after"])
+    show_row((card.name, size_text(card.path.stat().st_size), card.path))
+
+
+@contextmanager
+def _learning(quiet: bool) -> Iterator[dict[str, Any]]:
+    """A progress bar, and Ctrl-C that ends a training with its step: what a training is told of them."""
+    from ai_os_diffusion.utils.errors import TrainingError
+
+    with deferred() as stop, ProgressBar(unit="steps", quiet=quiet) as bar:
+
+        def tell(line: dict[str, Any]) -> None:
+            if "anchor_texts" in line:
+                bar("preparing", line["anchor_texts"], line["of"])
+            else:
+                bar("learning", line["step"], line["steps"], f"loss {line['loss']:.3f}")
+
+        try:
+            yield {"tell": tell, "is_stopped": lambda: stop.asked}
+        except TrainingError as error:
+            if not stop.asked:
+                raise
+            note(str(error), quiet=quiet)
+            raise KeyboardInterrupt from None
+
+
 def _show_before_and_after(before: dict[str, SkillTest], after: dict[str, SkillTest]) -> None:
     figures = ["questions", "right before", "right after", "F1 before", "F1 after"]
     rows = [
@@ -286,6 +374,7 @@ def _card_dict(card: LoRACard) -> dict[str, Any]:
         "name": card.name,
         "path": str(card.path),
         "kind": about.kind,
+        "mode": about.mode,
         "base": about.base.name,
         "rank": about.rank,
         "size_bytes": card.path.stat().st_size,

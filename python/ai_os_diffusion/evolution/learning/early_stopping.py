@@ -30,6 +30,7 @@ class EarlyStopping:
 
     def __init__(self, parts: Iterable[Packed], patience: int) -> None:
         self._parts, self._patience = list(parts), patience
+        self._weight = sum(float(part.weights.sum()) for part in self._parts)
         self._tokens = sum(int(np.count_nonzero(part.weights)) for part in self._parts)
         self._best: dict[str, NDArray[np.float32]] = {}
         self._right, self._since = -1, 0
@@ -54,7 +55,7 @@ class EarlyStopping:
         # Of equals the latest: it was learned longer, at a lower rate.
         if right >= self._right:
             self._best, self._right = trainer.parameters(), right
-        return {"validation_loss": loss / self._tokens, "validation_right": right / self._tokens}
+        return {"validation_loss": loss / self._weight, "validation_right": right / self._tokens}
 
     def state(self) -> dict[str, NDArray[Any]]:
         """What a learning needs to go on as if it had not been broken off."""

@@ -14,6 +14,7 @@ from ai_os_diffusion.evolution.skill_router import Embed
 from ai_os_diffusion.evolution.skills import list_skills
 from ai_os_diffusion.inference.arrow_engine import ArrowEngine
 from ai_os_diffusion.models.cards import Base, Card
+from ai_os_diffusion.models.cards.description import DIFFUSION
 
 __all__ = ["SkillProof"]
 
@@ -34,9 +35,12 @@ class SkillProof:
         self._log = DecisionLog(versions.folder)
 
     def of_base(self) -> tuple[list[Card], list[Card]]:
-        """Skills of the decoder, and those of one of its name that is gone."""
+        """Skills of the decoder for the next token, and those of one of its name that is gone."""
         own, stale = [], []
         for card in list_skills(self._versions.folder):
+            # Rounds ask token by token: there a skill for writing by diffusion helps nobody.
+            if card.description.mode == DIFFUSION:
+                continue
             base = card.description.base
             if base.weights_sha256 == self._base.weights_sha256:
                 own.append(card)

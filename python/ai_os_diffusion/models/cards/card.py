@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 
 from ai_os_diffusion._native import WeightFile, WeightWriter
 from ai_os_diffusion.models.cards.description import CardDescription
+from ai_os_diffusion.models.contents import sha256_of
 from ai_os_diffusion.models.convert.source import Codes, bfloat16_to_float32
 from ai_os_diffusion.utils.errors import CardError, ModelNotFoundError
+from ai_os_diffusion.utils.lazy_property import lazy_property
 
 __all__ = ["ROWS", "A", "B", "Card", "Tensor", "layer_of"]
 
@@ -79,6 +81,11 @@ class Card:
     def name(self) -> str:
         """What it is attached and detached as."""
         return self.description.name
+
+    @lazy_property
+    def sha256(self) -> str:
+        """Digest of its file, by which another card names it."""
+        return sha256_of(self.path)
 
     @property
     def layers(self) -> list[str]:

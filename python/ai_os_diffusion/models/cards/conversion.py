@@ -34,11 +34,15 @@ from ai_os_diffusion.models.cards.peft import (
 )
 from ai_os_diffusion.models.convert.safetensors import read_metadata, read_safetensors
 from ai_os_diffusion.models.convert.source import Codes, SourceTensor
+from ai_os_diffusion.models.family import family_of
 from ai_os_diffusion.models.metadata import ModelMetadata
 from ai_os_diffusion.models.untrusted_values import UntrustedValues
 from ai_os_diffusion.utils.errors import CardError, ModelLoadError
+from ai_os_diffusion.utils.logger import get_logger
 
 __all__ = ["convert_card"]
+
+_log = get_logger(__name__)
 
 _SCALE = ".scale"
 
@@ -87,7 +91,7 @@ def convert_card(
     file = path / WEIGHTS_FILE if path.is_dir() else path
     there: Iterable[SourceTensor] = read_safetensors(file, integers=True)
     if settings is not None:
-        there = _of_adapter(file, there, settings)
+        there = _of_adapter(file, _without_unused(file, there, base_folder, shapes), settings)
     tensors = _named(file, there, shapes)
     found = {
         "name": target.stem,
@@ -138,6 +142,27 @@ def _said(file: Path) -> dict[str, Any]:
     told = {"scaling", "alpha", "rank", "use_rslora", "row_ids"}
     found["config"] = {key: value for key, value in values.items() if key not in told}
     return found
+
+
+def _without_unused(
+    file: Path, tensors: Iterable[SourceTensor], base: Path, shapes: Mapping[str, Any]
+) -> Iterator[SourceTensor]:
+    """What an adapter brings but factors of layers that the base was converted without.
+
+    `peft` gives some to the pooler of an encoder, which its states do not go through.
+    """
+    unused = tuple(family_of(ModelMetadata.from_folder(base).architecture).checkpoint["unused"])
+    left_out = set()
+    for tensor in tensors:
+        layer = layer_of(tensor.name.removeprefix(PREFIX)) or ""
+        # Inside another network it has one name more in front.
+        names = (layer, layer.partition(".")[2])
+        if f"{layer}.weight" not in shapes and any(name.startswith(unused) for name in names):
+            left_out.add(layer)
+            continue
+        yield tensor
+    for layer in sorted(left_out):
+        _log.warning("%s: its factors of %r are left out: no state of the base goes through it", file, layer)
 
 
 def _of_adapter(

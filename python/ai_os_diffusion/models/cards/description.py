@@ -13,11 +13,17 @@ from ai_os_diffusion.models.untrusted_values import UntrustedValues, shown
 from ai_os_diffusion.utils.errors import CardError, ModelLoadError
 from ai_os_diffusion.utils.files.regular_file import parse_json
 
-__all__ = ["MAX_RANK", "Base", "CardDescription"]
+__all__ = ["DIFFUSION", "MAX_RANK", "Base", "CardDescription"]
 
 FORMAT_VERSION = 1
 
 MAX_RANK = 4096
+
+DIFFUSION = "diffusion"
+"""A mode, and the kind of the card that makes a model write in it."""
+
+_MODES = {"causal": "ar", DIFFUSION: DIFFUSION}
+"""What a skill serves by what it was trained for; of others nothing is known, and they serve all."""
 
 
 def description_json(values: Mapping[str, Any], place: str) -> str:
@@ -97,6 +103,13 @@ class CardDescription:
     metrics: Mapping[str, Any] = field(default_factory=dict)
     data_sha256: str | None = None
     created_at: str | None = None
+
+    @property
+    def mode(self) -> str | None:
+        """The one way to use a model that the card serves: "ar" or "diffusion"; None for all of them."""
+        if self.kind == DIFFUSION:
+            return DIFFUSION
+        return _MODES.get(str(self.config.get("objective")))
 
     def to_json(self) -> str:
         """As it stands in the file.

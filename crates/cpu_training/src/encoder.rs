@@ -1,0 +1,320 @@
+//! An encoder, forth and back: tables, then blocks with a norm behind each of their halves.
+
+use cpu_inference::{BlockLayout, Layout, ModelConfig, NormPlace};
+
+use crate::activation::Activation;
+use crate::attention::{Gradients, Heads, Projected};
+use crate::batch::Checked;
+use crate::block::Loader;
+use crate::embedding::Embedding;
+use crate::error::{Result, TrainingError};
+use crate::frozen::{Base, Tensors};
+use crate::layer_norm::LayerNorm;
+use crate::linear::{Context, Linear};
+use crate::parameters::Parameter;
+
+/// A network with its base.
+#[derive(Debug)]
+pub(crate) struct Encoder {
+    words: Embedding,
+    /// Of the first type, and of the positions, `[window, hidden]`, the first at `offset`.
+    type_row: Vec<f32>,
+    positions: Vec<f32>,
+    offset: usize,
+    norm: LayerNorm,
+    blocks: Vec<Block>,
+    activation: Activation,
+    heads: Heads,
+    /// The first block that the way back has to reach.
+    first: usize,
+}
+
+#[derive(Debug)]
+struct Block {
+    qkv: [Linear; 3],
+    output: Linear,
+    attention_norm: LayerNorm,
+    wide: Linear,
+    down: Linear,
+    feed_forward_norm: LayerNorm,
+}
+
+/// What the way back needs of the way forth through a block.
+pub(crate) struct Saved {
+    entered: Vec<f32>,
+    qkv: [Vec<f32>; 3],
+    attended: Vec<f32>,
+    /// Before each norm.
+    sums: [Vec<f32>; 2],
+    /// Behind the first norm.
+    between: Vec<f32>,
+    /// Before the activation.
+    wide: Vec<f32>,
+    /// Of query, key, value, output, wide and down, what their first factors give.
+    low: [Vec<f32>; 6],
+}
+
+impl Encoder {
+    pub(crate) fn load(
+        config: &ModelConfig,
+        base: Base<'_>,
+        parameters: &[Parameter],
+    ) -> Result<Self> {
+        let layout = Layout::of(config)?;
+        let family = layout.family;
+        let known = family.norm_place == NormPlace::After && !family.is_rotary && !family.is_gated;
+        let (true, Some(positions), Some(norm)) =
+            (known, &layout.positions, &layout.embedding_norm)
+        else {
+            return Err(TrainingError::Unsupported {
+                feature: "family",
+                got: family.name.to_owned(),
+                expected: "an encoder with norms behind its layers: bert, roberta",
+            });
+        };
+        let tensors = Tensors(base);
+        let mut loader = Loader {
+            config,
+            tensors: &tensors,
+            parameters,
+            layers: 0,
+        };
+        let blocks = layout.blocks.iter();
+        let blocks = blocks.map(|block| Block::load(&mut loader, block));
+        let blocks = blocks.collect::<Result<Vec<_>>>()?;
+        let table = |name: &str, shape: [usize; 2]| {
+            let found = tensors.get(&format!("{name}.weight"), &shape);
+            found.map(arrow_quant::Tensor::dequantize)
+        };
+        let words = &layout.words;
+        let type_row = match &layout.types {
+            Some(types) => table(&types.name, [types.rows, types.cols])?[..types.cols].to_vec(),
+            None => vec![0.0; words.cols],
+        };
+        let encoder = Self {
+            words: Embedding {
+                words: tensors.matrix(&words.name, words.rows, words.cols)?,
+                rows: None,
+            },
+            type_row,
+            positions: table(&positions.name, [positions.rows, positions.cols])?,
+            offset: config.position_offset,
+            norm: LayerNorm::load(&tensors, norm, config.norm_eps)?,
+            first: blocks
+                .iter()
+                .position(Block::is_trained)
+                .unwrap_or(blocks.len()),
+            blocks,
+            activation: Activation::parse(&config.hidden_act)?,
+            heads: Heads {
+                queries: config.num_heads,
+                keys: config.kv_heads(),
+                width: config.head_width(),
+            },
+        };
+        let known = layout.blocks.iter().flat_map(factors).collect::<Vec<_>>();
+        crate::network::check_all_used(parameters, &known)?;
+        tensors.check_all_used(|name| known.iter().any(|one| one == name))?;
+        Ok(encoder)
+    }
+
+    pub(crate) fn width(&self) -> usize {
+        self.type_row.len()
+    }
+
+    /// Final states, `[positions, hidden]`; what is needed to come back, if it is asked for.
+    pub(crate) fn forward(
+        &self,
+        context: &mut Context<'_>,
+        parameters: &[Parameter],
+        batch: &Checked<'_>,
+        keeps_tape: bool,
+    ) -> (Vec<f32>, Vec<Saved>) {
+        let width = self.width();
+        let own = context.has_factors;
+        let mut sums = self.words.forward(parameters, own, batch.batch.ids);
+        let places = batch.batch.positions.iter();
+        for (sum, &place) in sums.chunks_exact_mut(width).zip(places) {
+            let place = place as usize + self.offset;
+            kernels::add(&self.positions[place * width..][..width], sum);
+            kernels::add(&self.type_row, sum);
+        }
+        let mut stream = vec![0.0; sums.len()];
+        self.norm.forward(context.pool, &sums, &mut stream);
+        let mut tape = Vec::new();
+        for (index, block) in self.blocks.iter().enumerate() {
+            let (states, saved) = self.through(block, context, parameters, batch, stream);
+            stream = states;
+            if keeps_tape && index >= self.first {
+                tape.push(saved);
+            }
+        }
+        (stream, tape)
+    }
+
+    fn through(
+        &self,
+        block: &Block,
+        context: &mut Context<'_>,
+        parameters: &[Parameter],
+        batch: &Checked<'_>,
+        entered: Vec<f32>,
+    ) -> (Vec<f32>, Saved) {
+        let (pool, rows, len) = (context.pool, batch.batch.len(), entered.len());
+        let mut low: [Vec<f32>; 6] = Default::default();
+        let mut qkv = [0; 3].map(|_| vec![0.0; len]);
+        for (at, (layer, out)) in block.qkv.iter().zip(&mut qkv).enumerate() {
+            low[at] = layer.forward(context, parameters, &entered, out);
+        }
+        let mut attended = vec![0.0; len];
+        let [q, k, v] = &qkv;
+        self.heads
+            .forward(pool, batch, Projected { q, k, v }, &mut attended);
+        let mut first = vec![0.0; len];
+        low[3] = block
+            .output
+            .forward(context, parameters, &attended, &mut first);
+        kernels::add(&entered, &mut first);
+        let mut between = vec![0.0; len];
+        block.attention_norm.forward(pool, &first, &mut between);
+        let mut wide = vec![0.0; rows * block.wide.frozen.outputs()];
+        low[4] = block.wide.forward(context, parameters, &between, &mut wide);
+        let mut active = vec![0.0; wide.len()];
+        self.activation.forward(pool, rows, &wide, &mut active);
+        let mut second = vec![0.0; len];
+        low[5] = block
+            .down
+            .forward(context, parameters, &active, &mut second);
+        kernels::add(&between, &mut second);
+        let mut left = vec![0.0; len];
+        block.feed_forward_norm.forward(pool, &second, &mut left);
+        let saved = Saved {
+            entered,
+            qkv,
+            attended,
+            sums: [first, second],
+            between,
+            wide,
+            low,
+        };
+        (left, saved)
+    }
+
+    /// Adds to the gradients of the parameters what those of the final states make of them.
+    pub(crate) fn backward(
+        &self,
+        context: &mut Context<'_>,
+        parameters: &mut [Parameter],
+        batch: &Checked<'_>,
+        tape: Vec<Saved>,
+        of_states: &[f32],
+    ) {
+        let mut gradient = of_states.to_vec();
+        for (block, saved) in self.blocks[self.first..].iter().zip(tape).rev() {
+            gradient = self.back_through(block, context, parameters, batch, &saved, gradient);
+        }
+    }
+
+    /// The gradient of the stream before a block, from that behind it.
+    fn back_through(
+        &self,
+        block: &Block,
+        context: &mut Context<'_>,
+        parameters: &mut [Parameter],
+        batch: &Checked<'_>,
+        saved: &Saved,
+        mut gradient: Vec<f32>,
+    ) -> Vec<f32> {
+        let (pool, rows) = (context.pool, batch.batch.len());
+        let [first, second] = &saved.sums;
+        let low = &saved.low;
+        block
+            .feed_forward_norm
+            .backward(pool, second, &mut gradient);
+        let mut active = vec![0.0; saved.wide.len()];
+        self.activation
+            .forward(pool, rows, &saved.wide, &mut active);
+        let mut of_wide = vec![0.0; active.len()];
+        let ways = (&active[..], &low[5][..]);
+        block
+            .down
+            .backward(context, parameters, ways, &gradient, &mut of_wide);
+        self.activation
+            .backward(pool, rows, &saved.wide, &mut of_wide);
+        // Beside the layers the stream goes on as it is.
+        let mut of_between = gradient;
+        let ways = (&saved.between[..], &low[4][..]);
+        block
+            .wide
+            .backward(context, parameters, ways, &of_wide, &mut of_between);
+        block.attention_norm.backward(pool, first, &mut of_between);
+        let mut of_attended = vec![0.0; saved.attended.len()];
+        let ways = (&saved.attended[..], &low[3][..]);
+        block
+            .output
+            .backward(context, parameters, ways, &of_between, &mut of_attended);
+        let [q, k, v] = &saved.qkv;
+        let mut of_qkv = [q, k, v].map(|one| vec![0.0; one.len()]);
+        let [dq, dk, dv] = &mut of_qkv;
+        let gradients = Gradients {
+            q: dq,
+            k: dk,
+            v: dv,
+        };
+        self.heads
+            .backward(pool, batch, Projected { q, k, v }, &of_attended, gradients);
+        let mut of_entered = of_between;
+        for (layer, (low, dy)) in block.qkv.iter().zip(low.iter().zip(&of_qkv)) {
+            let ways = (&saved.entered[..], &low[..]);
+            layer.backward(context, parameters, ways, dy, &mut of_entered);
+        }
+        of_entered
+    }
+}
+
+impl Block {
+    fn load(loader: &mut Loader<'_>, layout: &BlockLayout) -> Result<Self> {
+        let unsupported = |feature, got: &str, expected| TrainingError::Unsupported {
+            feature,
+            got: got.to_owned(),
+            expected,
+        };
+        let [query, key, value] = &layout.qkv[..] else {
+            let got = "one layer for queries, keys and values";
+            return Err(unsupported("attention", got, "a layer for each"));
+        };
+        let ([wide], None) = (&layout.wide[..], layout.reach) else {
+            let got = "a gate, or windows of attention";
+            return Err(unsupported("block", got, "neither"));
+        };
+        let Some(attention_norm) = &layout.attention_norm else {
+            return Err(unsupported("block", "no norm behind attention", "a norm"));
+        };
+        let eps = loader.config.norm_eps;
+        Ok(Self {
+            qkv: [
+                loader.linear(query)?,
+                loader.linear(key)?,
+                loader.linear(value)?,
+            ],
+            output: loader.linear(&layout.output)?,
+            attention_norm: LayerNorm::load(loader.tensors, attention_norm, eps)?,
+            wide: loader.linear(wide)?,
+            down: loader.linear(&layout.down)?,
+            feed_forward_norm: LayerNorm::load(loader.tensors, &layout.feed_forward_norm, eps)?,
+        })
+    }
+
+    fn is_trained(&self) -> bool {
+        let others = [&self.output, &self.wide, &self.down];
+        let mut layers = self.qkv.iter().chain(others);
+        layers.any(|layer| layer.factors.is_some())
+    }
+}
+
+/// Names of the factors that a block can have.
+fn factors(block: &BlockLayout) -> impl Iterator<Item = String> + '_ {
+    let layers = block.qkv.iter().chain(&block.wide);
+    let layers = layers.chain([&block.output, &block.down]);
+    layers.flat_map(|layer| ["A", "B"].map(|part| format!("{}.lora_{part}.weight", layer.name)))
+}

@@ -1,0 +1,42 @@
+"""Where every training of a skill begins, and how its rate goes on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ai_os_diffusion.evolution.lora_config import LoRAConfig
+from ai_os_diffusion.models.cards.card import A, B
+
+__all__ = ["new_factors", "rate_of"]
+
+_LEAST_RATE = 0.02
+"""Part of the rate that is left at the end."""
+
+
+def new_factors(targets: Iterable[Mapping[str, Any]], config: LoRAConfig) -> dict[str, NDArray[np.float32]]:
+    """Factors that change nothing yet, by their names: the first random, the second zero.
+
+    Args:
+        targets: layers, as `LoRAConfig.targets` names them.
+        config: rank and seed.
+    """
+    rng = np.random.default_rng(config.seed)
+    found: dict[str, NDArray[np.float32]] = {}
+    for layer in targets:
+        inputs, outputs = layer["inputs"], layer["outputs"]
+        a = rng.standard_normal((config.rank, inputs), np.float32) / np.float32(math.sqrt(inputs))
+        found[layer["name"] + A] = a
+        found[layer["name"] + B] = np.zeros((outputs, config.rank), np.float32)
+    return found
+
+
+def rate_of(config: LoRAConfig, step: int, steps: int) -> float:
+    """The learning rate of a step, from 0: up along a line, then down along a cosine."""
+    warm = min(1.0, (step + 1) / config.warm_up) if config.warm_up else 1.0
+    cosine = 0.5 * (1 + math.cos(math.pi * step / steps))
+    return config.rate * warm * (_LEAST_RATE + (1 - _LEAST_RATE) * cosine)
