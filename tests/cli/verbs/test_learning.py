@@ -91,6 +91,12 @@ def test_an_encoder_learns_to_find(aios, aios_json, learned, tiny_encoder_dir):
     shown = aios(*asked, "--name", "again")
     assert shown.exit_code == 0, shown.output
     assert "as learned\t2\t" in shown.stdout
+    for own, message in (
+        (("--validation", learned), "patience is 5, expected 0, and no validation"),
+        (("--mode", "diffusion"), "objective is 'diffusion', expected 'contrastive'"),
+    ):
+        error = aios_json(*asked, "--name", "other", *own, code=1, error=True)
+        assert message in error["message"]
 
 
 def test_a_skill_for_diffusion_from_a_file(aios_json, learned, tiny_diffusion_dir):
