@@ -1,9 +1,9 @@
 """How long gaps are, as the first pass of a card tells: `gap_lengths.py CARD [--gaps 240] [--out FILE]`.
 
 Gaps of 1 to 6 tokens, each length as often, in texts that the recipe never trains on (`train/valid.jsonl.gz`
-of AIOS_DATA). In half of the texts the odds are fitted by which those of NULL are multiplied, so that a gap
-is over with the chance that they give: how long gaps were in training is not how long they are here. Measured
-on the other half, with those odds and without: lengths within one token, too long and too short.
+of AIOS_DATA). In half of the texts the odds are fitted by which those of NULL are multiplied, so that lengths
+are right on the mean: how long gaps were in training is not how long they are here. Measured on the other
+half, with those odds and without: lengths within one token, too long and too short.
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ from measure import data_dir, report
 from models import card_file, converted
 
 _ROOM, _TOLD, _WORDS = 8, 64, 40
-_ROUNDS = 50
 
 
 def texts(data: Path, count: int) -> list[str]:
@@ -50,25 +49,27 @@ def chances(engine: Any, bench: Bench, gaps: Sequence[Gap]) -> NDArray[np.float6
     for gap in gaps:
         text = GappedText.parse(f"{gap.before}{{}}{gap.after}", bench.encode, settings.mask_id, _ROOM)
         (read,) = denoiser.read([Reading(np.zeros(0, np.int32), len(text.ids), top_k=_TOLD)])
-        (told,) = denoiser.predict([Ask(read, text.ids, np.arange(*text.gaps[0]))])
-        found.append(np.where(told.top_ids == settings.null_id, told.top_confidence, 0).sum(axis=1))
+        (row,) = denoiser.predict([Ask(read, text.ids, np.arange(*text.gaps[0]))])
+        found.append(np.where(row.top_ids == settings.null_id, row.top_confidence, 0).sum(axis=1))
     return np.clip(np.array(found, np.float64), 1e-6, 1 - 1e-6)
 
 
+def told(chance: NDArray[np.float64], odds: float) -> NDArray[np.int64]:
+    """Lengths by chances and odds, int64[n]."""
+    own = is_over(chance, odds)
+    return np.where(own.any(axis=1), own.argmax(axis=1), _ROOM)
+
+
 def fitted(chance: NDArray[np.float64], lengths: NDArray[np.int64]) -> float:
-    """The odds by which those of NULL are multiplied: of greatest likelihood, by Newton's method."""
-    over = np.arange(_ROOM) >= lengths[:, None]
-    logits, shift = np.log(chance / (1 - chance)), 0.0
-    for _ in range(_ROUNDS):
-        own = 1 / (1 + np.exp(-logits - shift))
-        shift += float((over - own).sum() / (own * (1 - own)).sum())
-    return float(np.exp(shift))
+    """The odds by which those of NULL are multiplied: with them lengths are right on the mean."""
+    turning = np.unique((1 - chance) / chance)
+    off = [abs(told(chance, odds).mean() - lengths.mean()) for odds in turning]
+    return float(turning[int(np.argmin(off))])
 
 
 def judged(chance: NDArray[np.float64], lengths: NDArray[np.int64], odds: float) -> dict[str, float]:
     """Per cent of gaps."""
-    own = is_over(chance, odds)
-    off = np.where(own.any(axis=1), own.argmax(axis=1), _ROOM) - lengths
+    off = told(chance, odds) - lengths
     return {
         name: round(100 * float(share.mean()), 1)
         for name, share in (
