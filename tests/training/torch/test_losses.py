@@ -101,7 +101,8 @@ def test_the_loss_of_a_batch_is_that_of_the_engine_with_the_card(
 def as_skill(folder):
     """The card of a run as one that serves whatever the core is asked, not diffusion alone."""
     card = Card(folder / "card.parquet")
-    about = replace(card.description, kind="skill")
+    config = {name: value for name, value in card.description.config.items() if name != "objective"}
+    about = replace(card.description, kind="skill", config=config)
     return Card.write(folder / "skill.parquet", about, [(name, card[name]) for name in card])
 
 
