@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -21,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from measure import data_dir, report
-from models import card_file, converted
+from models import card_file, converted, is_given
 from squad import Question, judged, paragraphs, questions
 
 # How the cards of training/diffusion_card are trained; it stands in a card once it was converted.
@@ -57,9 +56,7 @@ def main() -> None:
     parser.add_argument("--extractive", action="store_true", help="hold answers to spans of the paragraph")
     parser.add_argument("--retrieved", type=int, metavar="N", help="on the nearest N of all paragraphs")
     options = parser.parse_args()
-    if options.card is None or not options.card.exists():
-        print(f"skipped: {Path(sys.argv[0]).name} needs a diffusion card for smollm2 as its argument")
-        print(json.dumps({"benchmark": "diffusion_card", "skipped": "no card"}))
+    if not is_given(options.card, "diffusion card for smollm2"):
         return
     # Those that the recipe judges its cards by.
     asked = random.Random(0).sample(questions(data_dir(as_argument=False)), options.questions)

@@ -11,9 +11,7 @@ at threshold 0.9, at one token a pass, and from left to right.
 from __future__ import annotations
 
 import argparse
-import json
 import random
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -31,7 +29,7 @@ from ai_os_diffusion.inference.denoising.session_denoiser import SessionDenoiser
 from ai_os_diffusion.models.diffusion_settings import DiffusionSettings
 from diffusion_card import ABOUT, TRAINED
 from measure import data_dir, report
-from models import card_file, converted
+from models import card_file, converted, is_given
 from squad import Question, judged, questions
 from writers import LeftToRight, prompt_of
 
@@ -144,9 +142,7 @@ def main() -> None:
     parser.add_argument("--timed", type=int, default=100, help="questions for the speeds; 0 leaves them out")
     parser.add_argument("--threads", type=int, help="of a forward pass; by default one for each core")
     options = parser.parse_args()
-    if options.card is None or not options.card.exists():
-        print(f"skipped: {Path(sys.argv[0]).name} needs a diffusion card for smollm2 as its argument")
-        print(json.dumps({"benchmark": "diffusion_curve", "skipped": "no card"}))
+    if not is_given(options.card, "diffusion card for smollm2"):
         return
     asked = random.Random(0).sample(questions(data_dir(as_argument=False)), 500)
     base = converted("smollm2", None)

@@ -10,9 +10,7 @@ windows from left to right. Nats and perplexity are per model token.
 from __future__ import annotations
 
 import argparse
-import json
 import math
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -24,7 +22,7 @@ from numpy.typing import NDArray
 
 from diffusion_card import ABOUT, TRAINED
 from measure import data_dir, report
-from models import card_file, converted
+from models import card_file, converted, is_given
 from parity import wikitext
 
 WINDOW = 512
@@ -77,9 +75,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, help="of a forward pass; by default one for each core")
     options = parser.parse_args()
-    if options.card is None or not options.card.exists():
-        print(f"skipped: {Path(sys.argv[0]).name} needs a diffusion card for smollm2 as its argument")
-        print(json.dumps({"benchmark": "elbo", "skipped": "no card"}))
+    if not is_given(options.card, "diffusion card for smollm2"):
         return
     text = wikitext(data_dir(as_argument=False))
     base = converted("smollm2", None)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from answers import lines_of
 from beyond_pointing import SETS
 from diffusion_card import ABOUT
 from measure import report
-from models import card_file, converted
+from models import card_file, converted, is_given
 from uncertainty import auroc, calibration_error
 from values import is_empty, same_value
 from writers import template_of
@@ -97,9 +96,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int)
     parser.add_argument("--out", type=Path, help="write the calibration, as a card's config holds it")
     options = parser.parse_args()
-    if options.card is None or not options.card.exists():
-        print(f"skipped: {Path(sys.argv[0]).name} needs a diffusion card for smollm2 as its argument")
-        print(json.dumps({"benchmark": "form_uncertainty", "skipped": "no card"}))
+    if not is_given(options.card, "diffusion card for smollm2"):
         return
     base = converted("smollm2", None)
     with (

@@ -12,7 +12,6 @@ import argparse
 import gzip
 import json
 import random
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,7 +27,7 @@ from ai_os_diffusion.inference.denoising.session_denoiser import SessionDenoiser
 from diffusion_card import ABOUT
 from infill import Bench, Gap, drawn
 from measure import data_dir, report
-from models import card_file, converted
+from models import card_file, converted, is_given
 
 _ROOM, _TOLD, _WORDS = 8, 64, 40
 
@@ -90,9 +89,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int)
     parser.add_argument("--out", type=Path, help="write the odds, as a card's config holds them")
     options = parser.parse_args()
-    if options.card is None or not options.card.exists():
-        print(f"skipped: {Path(sys.argv[0]).name} needs a diffusion card for smollm2 as its argument")
-        print(json.dumps({"benchmark": "gap_lengths", "skipped": "no card"}))
+    if not is_given(options.card, "diffusion card for smollm2"):
         return
     base = converted("smollm2", None)
     with (

@@ -10,9 +10,7 @@ length is not told. Perplexity is that of the completed text under the decoder w
 from __future__ import annotations
 
 import argparse
-import json
 import random
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -26,7 +24,7 @@ from numpy.typing import NDArray
 from answers import lines_of
 from diffusion_card import ABOUT
 from measure import report
-from models import card_file, converted
+from models import card_file, converted, is_given
 from values import words
 
 TEXTS = Path(__file__).resolve().parent / "beyond_pointing" / "infill.jsonl"
@@ -158,9 +156,7 @@ def main() -> None:
     parser.add_argument("--room", type=int, default=8, help="tokens of a gap whose length is not told")
     parser.add_argument("--threads", type=int, help="of a forward pass; by default one for each core")
     options = parser.parse_args()
-    if options.card is None or not options.card.exists():
-        print(f"skipped: {Path(sys.argv[0]).name} needs a diffusion card for smollm2 as its argument")
-        print(json.dumps({"benchmark": "infill", "skipped": "no card"}))
+    if not is_given(options.card, "diffusion card for smollm2"):
         return
     gaps = [
         Gap(row["before"].rstrip(), " " + row["gap"], row["after"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,16 @@ def card_file(given: Path, base: Path, folder: Path, about: Mapping[str, Any]) -
     if source.suffix == ".parquet":
         return source
     return convert_card(source, folder / f"{about['kind']}.parquet", base=base, about=about).path
+
+
+def is_given(card: Path | None, what: str) -> bool:
+    """Whether a card is there; else it is said that one is needed, and that nothing is measured."""
+    if card is not None and card.exists():
+        return True
+    program = Path(sys.argv[0])
+    print(f"skipped: {program.name} needs a {what} as its argument")
+    print(json.dumps({"benchmark": program.stem, "skipped": "no card"}))
+    return False
 
 
 def in_transformers(data: Any, arrays: Mapping[str, Any]) -> Any:

@@ -8,8 +8,6 @@ how well the relevance at [CLS] and the margin over "no answer" tell the paragra
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 import tempfile
 import time
 from dataclasses import dataclass
@@ -19,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from measure import data_dir, report
-from models import card_file, converted
+from models import card_file, converted, is_given
 from squad import Question, judged, questions
 
 HEAD = "qa_outputs"
@@ -153,9 +151,7 @@ def main() -> None:
     parser.add_argument("card", type=Path, nargs="?", help="a card, its source, or the folder of that")
     parser.add_argument("--questions", type=int, default=2500)
     options = parser.parse_args()
-    if options.card is None or not options.card.exists():
-        print(f"skipped: {Path(sys.argv[0]).name} needs a reader card for minilm as its argument")
-        print(json.dumps({"benchmark": "reader_card", "skipped": "no card"}))
+    if not is_given(options.card, "reader card for minilm"):
         return
     asked = questions(data_dir(as_argument=False))[: options.questions]
     bases = {precision: converted("minilm", precision) for precision in ("int8", "fp32")}

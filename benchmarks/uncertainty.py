@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -26,7 +25,7 @@ from numpy.typing import NDArray
 from ai_os_diffusion.diffusion import Calibration, Trajectory, UncertaintyEstimator
 from diffusion_card import ABOUT
 from measure import data_dir, report
-from models import card_file, converted
+from models import card_file, converted, is_given
 from squad import Question, normalised, questions
 
 _BINS = 10
@@ -91,9 +90,7 @@ def main() -> None:
     parser.add_argument("--questions", type=int, default=700, help="of each half")
     parser.add_argument("--out", type=Path, help="write the calibration, as a card's config holds it")
     options = parser.parse_args()
-    if options.card is None or not options.card.exists():
-        print(f"skipped: {Path(sys.argv[0]).name} needs a diffusion card for smollm2 as its argument")
-        print(json.dumps({"benchmark": "uncertainty", "skipped": "no card"}))
+    if not is_given(options.card, "diffusion card for smollm2"):
         return
     sides = halves(questions(data_dir(as_argument=False)), options.questions)
     base = converted("smollm2", None)

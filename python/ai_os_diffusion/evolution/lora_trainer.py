@@ -17,7 +17,7 @@ from ai_os_diffusion.evolution.gate import Gate
 from ai_os_diffusion.evolution.learning.early_stopping import EarlyStopping
 from ai_os_diffusion.evolution.learning_state import LearningState, Saved
 from ai_os_diffusion.evolution.lora_config import LoRAConfig
-from ai_os_diffusion.evolution.objectives.beginnings import new_factors, rate_of
+from ai_os_diffusion.evolution.objectives.beginnings import mean_loss, new_factors, rate_of
 from ai_os_diffusion.evolution.objectives.masked_batches import MaskedBatches
 from ai_os_diffusion.evolution.objectives.skill_trainer import BITS, CONTRASTIVE, SkillTrainer, Tell, go_on
 from ai_os_diffusion.evolution.packed import Text
@@ -252,8 +252,7 @@ class _Learning:
     @property
     def recent_loss(self) -> float:
         """Of the questions of the last epoch."""
-        recent: list[float] = [record["loss"] for record in self.records[-self._batches.per_epoch :]]
-        return round(sum(recent) / max(len(recent), 1), 5)
+        return mean_loss(self.records, self._batches.per_epoch)
 
     def take_up(self, state: LearningState) -> None:
         found = state.load()

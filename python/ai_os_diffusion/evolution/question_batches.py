@@ -16,7 +16,7 @@ from ai_os_diffusion.inference.denoising.turn import text_ids, turn_ids
 from ai_os_diffusion.inference.fast_tokenizer import FastTokenizer
 from ai_os_diffusion.utils.errors import TrainingError
 
-__all__ = ["FRAME_ROOM", "MOST_POSITIONS", "QuestionBatches", "drawn", "in_parts"]
+__all__ = ["FRAME_ROOM", "MOST_POSITIONS", "QuestionBatches", "asked_in", "drawn", "in_parts"]
 
 MOST_POSITIONS = 384
 """Of a pass: what it keeps for the way back grows with them, 0.7 MB each for SmolLM2."""
@@ -59,15 +59,8 @@ class QuestionBatches:
                 )
 
     def __getitem__(self, step: int) -> list[Text]:
-        epoch, place = divmod(step, self.per_epoch)
-        order = list(self._pairs)
-        drawn(f"{self._config.seed}/order/{epoch}").shuffle(order)
-        size = self._config.batch_size
-        rng = drawn(f"{self._config.seed}/words/{step}")
-        return [
-            self.text(reworded(pair.question, self._config.dropped_words, rng), pair)
-            for pair in order[place * size : (place + 1) * size]
-        ]
+        chosen, rng = asked_in(step, self._pairs, self._config)
+        return [self.text(reworded(pair.question, self._config.dropped_words, rng), pair) for pair in chosen]
 
     def parts(self, step: int) -> Iterator[Packed]:
         """The passes of a step."""
@@ -91,6 +84,15 @@ class QuestionBatches:
         prompt = turn_ids(self._tokenizer, question, None).tolist()
         answer = text_ids(self._tokenizer, pair.answer).tolist()
         return Text((*prompt, *answer, self._end_id), len(prompt))
+
+
+def asked_in(step: int, pairs: QAPairs, config: LoRAConfig) -> tuple[list[QAPair], random.Random]:
+    """The pairs of a step, in the order of its epoch, and what draws their words."""
+    size = config.batch_size
+    epoch, place = divmod(step, -(-len(pairs) // size))
+    order = list(pairs)
+    drawn(f"{config.seed}/order/{epoch}").shuffle(order)
+    return order[place * size : (place + 1) * size], drawn(f"{config.seed}/words/{step}")
 
 
 def in_parts(texts: Sequence[Text]) -> Iterator[Packed]:

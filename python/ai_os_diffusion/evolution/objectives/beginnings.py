@@ -1,9 +1,9 @@
-"""Where every training of a skill begins, and how its rate goes on."""
+"""Where every training of a skill begins, how its rate goes on, and what its loss is at the end."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ai_os_diffusion.evolution.lora_config import LoRAConfig
 from ai_os_diffusion.models.cards.card import A, B
 
-__all__ = ["new_factors", "rate_of"]
+__all__ = ["mean_loss", "new_factors", "rate_of"]
 
 _LEAST_RATE = 0.02
 """Part of the rate that is left at the end."""
@@ -40,3 +40,9 @@ def rate_of(config: LoRAConfig, step: int, steps: int) -> float:
     warm = min(1.0, (step + 1) / config.warm_up) if config.warm_up else 1.0
     cosine = 0.5 * (1 + math.cos(math.pi * step / steps))
     return config.rate * warm * (_LEAST_RATE + (1 - _LEAST_RATE) * cosine)
+
+
+def mean_loss(records: Sequence[Mapping[str, Any]], steps: int) -> float:
+    """Of the last steps; 0 where none was taken."""
+    recent: list[float] = [record["loss"] for record in records[-steps:]]
+    return round(sum(recent) / max(len(recent), 1), 5)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ai_os_diffusion._native import Trainer
 from ai_os_diffusion.evolution.learning_state import LearningState, Saved
 from ai_os_diffusion.evolution.lora_config import LoRAConfig
-from ai_os_diffusion.evolution.objectives.beginnings import new_factors, rate_of
+from ai_os_diffusion.evolution.objectives.beginnings import mean_loss, new_factors, rate_of
 from ai_os_diffusion.evolution.objectives.text_pairs import TextPairs
 from ai_os_diffusion.evolution.question_batches import drawn
 from ai_os_diffusion.inference.arrow_engine import ArrowEngine
@@ -111,8 +111,7 @@ class ContrastiveLearning:
     @property
     def recent_loss(self) -> float:
         """Of the last epoch."""
-        recent: list[float] = [record["loss"] for record in self.records[-self._per_epoch :]]
-        return round(sum(recent) / max(len(recent), 1), 5)
+        return mean_loss(self.records, self._per_epoch)
 
     def take_up(self, state: LearningState) -> None:
         """Go on where a state is."""

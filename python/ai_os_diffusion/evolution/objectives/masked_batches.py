@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ai_os_diffusion.evolution.lora_config import LoRAConfig
 from ai_os_diffusion.evolution.packed import Packed, Text
 from ai_os_diffusion.evolution.qa_pairs import QAPair, QAPairs
-from ai_os_diffusion.evolution.question_batches import FRAME_ROOM, MOST_POSITIONS, drawn
+from ai_os_diffusion.evolution.question_batches import FRAME_ROOM, MOST_POSITIONS, asked_in, drawn
 from ai_os_diffusion.evolution.wordings import reworded
 from ai_os_diffusion.inference.denoising.turn import text_ids, turn_ids
 from ai_os_diffusion.inference.fast_tokenizer import FastTokenizer
@@ -80,12 +80,7 @@ class MaskedBatches:
 
     def parts(self, step: int) -> Iterator[Packed]:
         """The passes of a step."""
-        epoch, place = divmod(step, self.per_epoch)
-        order = list(self._pairs)
-        drawn(f"{self._config.seed}/order/{epoch}").shuffle(order)
-        size = self._config.batch_size
-        rng = drawn(f"{self._config.seed}/words/{step}")
-        chosen = order[place * size : (place + 1) * size]
+        chosen, rng = asked_in(step, self._pairs, self._config)
         return _in_parts(
             self._document(reworded(pair.question, self._config.dropped_words, rng), pair, rng)
             for pair in chosen

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ai_os_diffusion.diffusion.denoiser import Ask, Denoiser, Reading
 from ai_os_diffusion.inference.denoising.canvas_plan import CanvasPlan
+from ai_os_diffusion.inference.denoising.gaps import anything_but
 
 __all__ = ["is_over", "with_gap_lengths"]
 
@@ -38,7 +39,7 @@ def with_gap_lengths(denoiser: Denoiser, plan: CanvasPlan, vocab_size: int, odds
     (found,) = denoiser.predict([Ask(text, ids, rows)])
     chance = np.where(found.top_ids == null_id, found.top_confidence, 0).sum(axis=1)
     ends, ids, allowed, first = is_over(chance, odds), ids.copy(), dict(plan.allowed), 0
-    something = np.delete(np.arange(vocab_size, dtype=np.int32), null_id)
+    something = anything_but(null_id, vocab_size)
     for begin, end in plan.gaps:
         own = ends[first : first + end - begin]
         first += end - begin

@@ -10,9 +10,14 @@ from numpy.typing import NDArray
 
 from ai_os_diffusion.utils.errors import SamplingError
 
-__all__ = ["GAP", "GappedText"]
+__all__ = ["GAP", "GappedText", "anything_but"]
 
 GAP = "{}"
+
+
+def anything_but(null_id: int, vocab_size: int) -> NDArray[np.int32]:
+    """All tokens that are something: what a position is held to that may not stay empty."""
+    return np.delete(np.arange(vocab_size, dtype=np.int32), null_id)
 
 
 @dataclass(frozen=True)

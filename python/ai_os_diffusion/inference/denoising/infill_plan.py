@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ai_os_diffusion.inference.denoising.canvas_plan import CanvasPlan
-from ai_os_diffusion.inference.denoising.gaps import GappedText
+from ai_os_diffusion.inference.denoising.gaps import GappedText, anything_but
 from ai_os_diffusion.models.diffusion_settings import DiffusionSettings
 from ai_os_diffusion.utils.errors import SamplingError
 
@@ -49,7 +49,7 @@ def infill_plan(
         raise SamplingError(f"min_fill is {min_fill}, expected at most {room}, the room of a gap (max_fill)")
     allowed: dict[tuple[int, int], Ids] = {}
     if min_fill and settings.null_id is not None:
-        something = np.delete(np.arange(vocab_size, dtype=np.int32), settings.null_id)
+        something = anything_but(settings.null_id, vocab_size)
         allowed = {(0, begin + at): something for begin, _ in gapped.gaps for at in range(min_fill)}
 
     def result(fills: list[str]) -> tuple[str, Any]:
