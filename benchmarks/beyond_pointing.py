@@ -3,7 +3,8 @@
 Cards are safetensors files, converted here as `aios convert` does, or cards. Each answers the sets of
 `beyond_pointing/`, which were written before the first run: yes or no with the reason, answers put together
 from two passages, forms filled from notes. "yes_no" asks in the words that cards are trained with ("True or
-false?"), "yes_no_plain" as people do. `--causal` is a card for the next token, trained on what the diffusion
+false?"), "yes_no_plain" as people do. `--sets squad`, with AIOS_DATA, is what pointing can answer: 500 questions
+of `squad_dev_a` on their own paragraph. `--causal` is a card for the next token, trained on what the diffusion
 card was trained on; `--base` the decoder as it is. Values are compared by `values.py`.
 """
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import random
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,8 +22,9 @@ from typing import Any
 
 from answers import lines_of
 from diffusion_card import ABOUT
-from measure import report
+from measure import data_dir, report
 from models import card_file, converted
+from squad import judged, questions
 from values import holds, is_declined, same_value, words
 from writers import ByDiffusion, LeftToRight, Pointing, Writer, Wrote
 
@@ -92,6 +95,9 @@ def measured(writer: Writer, names: Sequence[str], limit: int | None, keep: Call
     """Figures of a writer on each set."""
     figures: dict[str, dict[str, float]] = {}
     for name in names:
+        if name == "squad":
+            figures[name] = on_squad(writer, limit)
+            continue
         rows = lines_of(SETS / f"{name.removesuffix('_plain')}.jsonl")[:limit]
         marks: list[Marks] = []
         wrote: list[Wrote] = []
@@ -106,13 +112,24 @@ def measured(writer: Writer, names: Sequence[str], limit: int | None, keep: Call
                 own = [judge(row, wrote[-1].value)]
             marks += own
             keep(set=name, id=row["id"], said=wrote[-1].value, marks=own)
-        figures[name] = {
-            **shares(marks),
-            "passes": round(sum(one.passes for one in wrote) / len(wrote), 2),
-            "read_ms": round(1e3 * sum(one.read_s for one in wrote) / len(wrote), 1),
-            "write_ms": round(1e3 * sum(one.write_s for one in wrote) / len(wrote), 1),
-        }
+        figures[name] = {**shares(marks), **costs(wrote)}
     return figures
+
+
+def on_squad(writer: Writer, limit: int | None) -> dict[str, float]:
+    """Exact match and F1 of the 500 questions that cards are judged by, on their own paragraph."""
+    asked = random.Random(0).sample(questions(data_dir(as_argument=False)), 500)[:limit]
+    wrote = [writer.answer([one.paragraph], one.text) for one in asked]
+    return {**judged(asked, [one.value for one in wrote]), **costs(wrote)}
+
+
+def costs(wrote: Sequence[Wrote]) -> dict[str, float]:
+    """Means of a text."""
+    return {
+        "passes": round(sum(one.passes for one in wrote) / len(wrote), 2),
+        "read_ms": round(1e3 * sum(one.read_s for one in wrote) / len(wrote), 1),
+        "write_ms": round(1e3 * sum(one.write_s for one in wrote) / len(wrote), 1),
+    }
 
 
 def writers(options: argparse.Namespace, folder: Path) -> Iterator[tuple[str, Writer]]:
