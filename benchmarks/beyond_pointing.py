@@ -3,9 +3,9 @@
 Cards are safetensors files, converted here as `aios convert` does, or cards. Each answers the sets of
 `beyond_pointing/`, which were written before the first run: yes or no with the reason, answers put together
 from two passages, forms filled from notes. "yes_no" asks in the words that cards are trained with ("True or
-false?"), "yes_no_plain" as people do. `--sets squad`, with AIOS_DATA, is what pointing can answer: 500 questions
-of `squad_dev_a` on their own paragraph. `--causal` is a card for the next token, trained on what the diffusion
-card was trained on; `--base` the decoder as it is. Values are compared by `values.py`.
+false?"), "yes_no_plain" as people do. `--sets squad`, with AIOS_DATA, is what pointing can answer: 500
+questions of `squad_dev_a` on their own paragraph. `--causal` is a card for the next token, trained on what
+the diffusion card was trained on; `--base` the decoder as it is. Values are compared by `values.py`.
 """
 
 from __future__ import annotations

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import gzip
 import json
-import re
-import string
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from ai_os_diffusion.utils.answer_match import plain, word_f1
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,27 +38,14 @@ def questions(data: Path) -> list[Question]:
         ]
 
 
-def normalised(text: str) -> str:
-    """As SQuAD compares: no case, punctuation, articles."""
-    text = "".join(c for c in text.lower() if c not in string.punctuation)
-    return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
-
-
-def token_f1(said: str, answer: str) -> float:
-    """Harmonic mean of precision and recall over words."""
-    ours, theirs = normalised(said).split(), normalised(answer).split()
-    shared = sum((Counter(ours) & Counter(theirs)).values())
-    return 2 * shared / (len(ours) + len(theirs)) if shared else float(ours == theirs)
-
-
 def judged(asked: Sequence[Question], said: Sequence[str]) -> dict[str, float]:
     """Exact match and F1 in per cent, of each question the better of its answers."""
     exact = [
-        any(normalised(text) == normalised(answer) for answer in question.answers)
+        any(plain(text) == plain(answer) for answer in question.answers)
         for question, text in zip(asked, said, strict=True)
     ]
     f1 = [
-        max(token_f1(text, answer) for answer in question.answers)
+        max(word_f1(text, answer) for answer in question.answers)
         for question, text in zip(asked, said, strict=True)
     ]
     return {

@@ -23,10 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ai_os_diffusion.diffusion import Calibration, Trajectory, UncertaintyEstimator
+from ai_os_diffusion.utils.answer_match import plain
 from diffusion_card import ABOUT
 from measure import data_dir, report
 from models import card_file, converted, is_given
-from squad import Question, normalised, questions
+from squad import Question, questions
 
 _BINS = 10
 
@@ -50,7 +51,7 @@ def calibration_error(chances: NDArray[np.float64], wrong: NDArray[np.bool_]) ->
 
 def is_wrong(question: Question, said: str) -> bool:
     """Whether an answer equals none that counts."""
-    return all(normalised(said) != normalised(answer) for answer in question.answers)
+    return all(plain(said) != plain(answer) for answer in question.answers)
 
 
 def halves(asked: Sequence[Question], count: int) -> tuple[list[Question], list[Question]]:

@@ -169,10 +169,8 @@ def test_a_blend_is_the_mean_and_speaks_for_the_last(tiny_decoder_dir, tmp_path)
 
 def test_every_kind_is_judged(tiny_decoder_dir, data, tmp_path):
     from examples import Examples
-    from judging import judge, token_f1, write
+    from judging import judge, write
 
-    assert token_f1("the Old bridge", "old bridge!") == 1
-    assert token_f1("one two", "two three") == 0.5
     with ArrowEngine(tiny_decoder_dir, device="cpu") as engine:
         engine.attach(a_card(tmp_path / "c.parquet", tiny_decoder_dir, np.ones(32, np.float32)))
         examples = Examples(data)

@@ -9,9 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import re
-import string
-from collections import Counter
 from pathlib import Path
 
 from examples import Examples
@@ -19,22 +16,10 @@ from examples import Examples
 from ai_os_diffusion.inference import ArrowEngine
 from ai_os_diffusion.models.local_models import resolve_model
 from ai_os_diffusion.training import Example
+from ai_os_diffusion.utils.answer_match import plain, word_f1
 
 KINDS = {"grounded": 16, "unanswerable": 16, "yes_no": 32, "two_parts": 32, "template": 16}
 """Kinds that are judged, and the positions of an answer."""
-
-
-def normalised(text: str) -> str:
-    """As SQuAD compares: no case, punctuation, articles."""
-    text = "".join(c for c in text.lower() if c not in string.punctuation)
-    return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
-
-
-def token_f1(said: str, answer: str) -> float:
-    """Harmonic mean of precision and recall over words."""
-    ours, theirs = normalised(said).split(), normalised(answer).split()
-    shared = sum((Counter(ours) & Counter(theirs)).values())
-    return 2 * shared / (len(ours) + len(theirs)) if shared else float(ours == theirs)
 
 
 def write(engine: ArrowEngine, example: Example, room: int) -> list[str]:
@@ -62,9 +47,9 @@ def judge(engine: ArrowEngine, examples: Examples, count: int) -> dict[str, floa
             )
         ]
         full = [(said, text) for said, text in slots if text]
-        found[kind] = _percent([normalised(said) == normalised(text) for said, text in full])
+        found[kind] = _percent([plain(said) == plain(text) for said, text in full])
         if kind in ("grounded", "yes_no", "two_parts"):
-            found[f"{kind}_f1"] = _percent([token_f1(said, text) for said, text in full])
+            found[f"{kind}_f1"] = _percent([word_f1(said, text) for said, text in full])
         if kind == "yes_no":
             found["verdict"] = _percent([_verdict(said) == _verdict(text) for said, text in full])
         if kind == "template":
@@ -74,7 +59,7 @@ def judge(engine: ArrowEngine, examples: Examples, count: int) -> dict[str, floa
 
 def _verdict(answer: str) -> str:
     """The word before the reason."""
-    return normalised(answer.partition(":")[0])
+    return plain(answer.partition(":")[0])
 
 
 def _percent(values: list[float]) -> float:

@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from judging import token_f1
 from open_data import OpenData, is_held_out, sentences
 from passages import ask_back, span
 
@@ -30,6 +29,7 @@ from ai_os_diffusion.inference import ArrowEngine
 from ai_os_diffusion.models.local_models import resolve_model
 from ai_os_diffusion.training import Recipe
 from ai_os_diffusion.training.text_encoder import TextEncoder
+from ai_os_diffusion.utils.answer_match import word_f1
 
 AGREES = 0.8
 """Least F1 of what the second card answers with the answer that was asked about."""
@@ -82,7 +82,7 @@ class Questions:
         question = str(asked).strip()
         if not question.endswith("?"):
             return None
-        if token_f1(str(self._answering.diffuse(question, context=passage)), answer) < AGREES:
+        if word_f1(str(self._answering.diffuse(question, context=passage)), answer) < AGREES:
             return None
         return {
             "question": question,

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import string
-from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
@@ -14,12 +11,12 @@ from ai_os_diffusion.contracts import Message
 from ai_os_diffusion.evolution.qa_pairs import QAPair
 from ai_os_diffusion.inference.arrow_engine import ArrowEngine
 from ai_os_diffusion.models.cards.description import DIFFUSION
+from ai_os_diffusion.utils.answer_match import plain, word_f1
 
-__all__ = ["SkillTest", "plain"]
+__all__ = ["SkillTest"]
 
 _ROOM = 32
 _THREADS = 8
-_ARTICLES = re.compile(r"\b(a|an|the)\b")
 
 
 @dataclass(frozen=True)
@@ -70,17 +67,5 @@ class SkillTest:
     @property
     def f1(self) -> float:
         """Mean of the F1 of the words that an answer and the expected one share, as SQuAD counts them."""
-        scores = [_f1(pair.answer, said) for pair, said in zip(self.pairs, self.said, strict=True)]
+        scores = [word_f1(said, pair.answer) for pair, said in zip(self.pairs, self.said, strict=True)]
         return sum(scores) / max(len(scores), 1)
-
-
-def _f1(expected: str, said: str) -> float:
-    words, own = Counter(plain(expected).split()), Counter(plain(said).split())
-    # Without any words both have to be so.
-    return 2 * (words & own).total() / (words.total() + own.total()) if words or own else 1.0
-
-
-def plain(text: str) -> str:
-    """A text as SQuAD compares: without case, punctuation and articles."""
-    letters = "".join(letter for letter in text.lower() if letter not in string.punctuation)
-    return " ".join(_ARTICLES.sub(" ", letters).split())

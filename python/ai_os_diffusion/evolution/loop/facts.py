@@ -11,7 +11,7 @@ from ai_os_diffusion.evolution.decision_log import Decision
 from ai_os_diffusion.evolution.loop.feedback import Feedback
 from ai_os_diffusion.evolution.qa_pairs import QAPair, QAPairs
 from ai_os_diffusion.evolution.skill_router import everyday_questions
-from ai_os_diffusion.evolution.skill_test import plain
+from ai_os_diffusion.utils.answer_match import plain
 
 __all__ = ["Fact", "derived_name", "facts_of", "waiting_facts", "wording_key"]
 

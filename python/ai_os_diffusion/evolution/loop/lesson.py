@@ -15,9 +15,9 @@ from ai_os_diffusion.evolution.gate import held_out_of, learned_of
 from ai_os_diffusion.evolution.loop.facts import Fact, derived_name
 from ai_os_diffusion.evolution.qa_pairs import QAPair, QAPairs
 from ai_os_diffusion.evolution.skill_router import Embed, SkillRouter
-from ai_os_diffusion.evolution.skill_test import plain
 from ai_os_diffusion.evolution.skills import skill_path
 from ai_os_diffusion.models.cards import Card
+from ai_os_diffusion.utils.answer_match import plain
 from ai_os_diffusion.utils.errors import EvolutionError
 from ai_os_diffusion.utils.files.atomic_file import replacing
 from ai_os_diffusion.utils.files.regular_file import read_json
