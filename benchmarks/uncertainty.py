@@ -1,4 +1,4 @@
-"""How well a diffusion card knows when it is wrong: `uncertainty.py CARD [--out CALIBRATION.json]`.
+"""How well a diffusion card knows when it is wrong: `uncertainty.py CARD [--processes 8] [--out FILE]`.
 
 Questions of `squad_dev_a` (AIOS_DATA) on their own paragraph, by `engine.diffuse`, and a quarter as many on
 another one of their article that does not answer them. An answer is wrong when it equals none of the accepted
@@ -12,12 +12,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import random
 import tempfile
 import time
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +33,14 @@ from models import card_file, converted, is_given
 from squad import Question, questions
 
 _BINS = 10
+
+
+class Answer(NamedTuple):
+    """What was said, and what is known of its being right."""
+
+    text: str
+    trajectory: Trajectory
+    evidence: dict[str, float]
 
 
 def auroc(scores: NDArray[np.float64], labels: NDArray[np.bool_]) -> float:
@@ -54,55 +65,84 @@ def is_wrong(question: Question, said: str) -> bool:
     return all(plain(said) != plain(answer) for answer in question.answers)
 
 
-def halves(asked: Sequence[Question], count: int) -> tuple[list[Question], list[Question]]:
-    """`count` questions to fit to and as many to measure on, of different paragraphs."""
+def halves(asked: Sequence[Question], count: int | None) -> tuple[list[Question], list[Question]]:
+    """Questions to fit to and to measure on, of different paragraphs, and some that nothing answers."""
     paragraphs = sorted({one.paragraph for one in asked})
     random.Random(0).shuffle(paragraphs)
     first = set(paragraphs[: len(paragraphs) // 2])
     drawn = random.Random(1).sample(asked, len(asked))
-    sides = ([one for one in drawn if (one.paragraph in first) == side] for side in (True, False))
-    fitted, measured = (side[:count] + unanswered(side[count:], asked, count // 4) for side in sides)
-    return fitted, measured
+    fitted, measured = ([one for one in drawn if (one.paragraph in first) == side] for side in (True, False))
+    return with_unanswered(fitted, count), with_unanswered(measured, count)
 
 
-def unanswered(drawn: Sequence[Question], asked: Sequence[Question], count: int) -> list[Question]:
-    """Questions on another paragraph of their article in which no answer of theirs stands."""
+def with_unanswered(asked: Sequence[Question], count: int | None) -> list[Question]:
+    """The first questions, and a quarter as many on another paragraph in which no answer of theirs stands.
+
+    Both are of the same article, and the paragraph of one of the questions.
+    """
     others: dict[str, set[str]] = {}
     for one in asked:
         others.setdefault(one.article, set()).add(one.paragraph)
     rng = random.Random(2)
-    found = []
-    for one in drawn:
+    kept, found = list(asked[:count]), []
+    for one in rng.sample(asked, len(asked)):
         silent = [
             text
             for text in sorted(others[one.article])
             if not any(answer.lower() in text.lower() for answer in one.answers)
         ]
-        if silent and len(found) < count:
+        if silent and len(found) < len(kept) // 4:
             found.append(replace(one, paragraph=rng.choice(silent), answers=(ABOUT["config"]["declines"],)))
-    return found
+    return kept + found
+
+
+def answers_of(card: Path, asked: Sequence[Question], threads: int | None) -> tuple[list[Answer], float]:
+    """What a card says, and the seconds it took."""
+    from ai_os_diffusion.inference import ArrowEngine
+
+    base = converted("smollm2", None)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        ArrowEngine(base, device="cpu", num_threads=threads) as engine,
+    ):
+        engine.attach(card_file(card, base, Path(folder), ABOUT))
+        begun = time.perf_counter()
+        written = [engine.diffuse(one.text, context=one.paragraph) for one in asked]
+        seconds = time.perf_counter() - begun
+    return [Answer(one.text, one.trajectory, one.evidence) for one in written], seconds
+
+
+def answers_by(
+    processes: int, card: Path, asked: Sequence[Question], threads: int | None
+) -> tuple[list[Answer], float]:
+    """The same by several processes, each with an engine of its own."""
+    if processes == 1:
+        return answers_of(card, asked, threads)
+    parts = [asked[number::processes] for number in range(processes)]
+    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+        found = list(pool.map(answers_of, [card] * processes, parts, [threads] * processes))
+    said: list[Answer | None] = [None] * len(asked)
+    for number, (own, _) in enumerate(found):
+        said[number::processes] = own
+    return [one for one in said if one is not None], sum(seconds for _, seconds in found)
 
 
 def main() -> None:
-    from ai_os_diffusion.inference import ArrowEngine
-
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("card", type=Path, nargs="?", help="a card, its source, or the folder of that")
-    parser.add_argument("--questions", type=int, default=700, help="of each half")
+    parser.add_argument("--questions", type=int, help="of each half; by default all")
+    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--threads", type=int, help="of each process; by default one for each core")
     parser.add_argument("--out", type=Path, help="write the calibration, as a card's config holds it")
     options = parser.parse_args()
     if not is_given(options.card, "diffusion card for smollm2"):
         return
     sides = halves(questions(data_dir(as_argument=False)), options.questions)
-    base = converted("smollm2", None)
-    with tempfile.TemporaryDirectory() as folder, ArrowEngine(base, device="cpu") as engine:
-        engine.attach(card_file(options.card, base, Path(folder), ABOUT))
-        begun = time.perf_counter()
-        written = [[engine.diffuse(one.text, context=one.paragraph) for one in side] for side in sides]
-        writing_s = time.perf_counter() - begun
+    said, writing_s = answers_by(options.processes, options.card, [*sides[0], *sides[1]], options.threads)
+    written = said[: len(sides[0])], said[len(sides[0]) :]
     wrong = [
-        np.array([is_wrong(question, text) for question, text in zip(side, said, strict=True)])
-        for side, said in zip(sides, written, strict=True)
+        np.array([is_wrong(question, one.text) for question, one in zip(side, own, strict=True)])
+        for side, own in zip(sides, written, strict=True)
     ]
     fitted = [one.trajectory.features() | one.evidence for one in written[0]]
     calibration = Calibration.fit(fitted, wrong[0].tolist())
@@ -113,7 +153,7 @@ def main() -> None:
     if options.out:
         options.out.write_text(json.dumps(calibration.to_dict(), indent=2) + "\n", encoding="utf-8")
     products = np.array([product(one.trajectory) for one in written[1]])
-    answerable = np.arange(len(sides[1])) < options.questions
+    answerable = np.array([one.answers != (ABOUT["config"]["declines"],) for one in sides[1]])
     report(
         questions=[len(side) for side in sides],
         wrong=[round(float(side.mean()), 3) for side in wrong],
