@@ -2,10 +2,11 @@
 
 Questions of `squad_dev_a` (AIOS_DATA) on their own paragraph, by `engine.diffuse`, and a quarter as many on
 another one of their article that does not answer them. An answer is wrong when it equals none of the accepted
-ones as SQuAD compares; where nothing answers, declining is right. The calibration is fitted to the questions
-of half of the paragraphs and measured on those of the other half, all of them and the answerable alone: AUROC
-of ranking wrong answers, and the expected calibration error over ten bins of equal size (arXiv:1706.04599).
-Beside it the negative log-product of the confidences alone, and the time that the estimate takes.
+ones as SQuAD compares; where nothing answers, declining is right. A calibration is fitted to the questions of
+each half of the paragraphs and measured on those of the other, all of them and the answerable alone: AUROC of
+ranking wrong answers, and the expected calibration error over ten bins of equal size (arXiv:1706.04599), the
+mean of both. Beside it the negative log-product of the confidences alone, and the time of the estimate.
+--out writes one that is fitted to all.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ def is_wrong(question: Question, said: str) -> bool:
 
 
 def halves(asked: Sequence[Question], count: int | None) -> tuple[list[Question], list[Question]]:
-    """Questions to fit to and to measure on, of different paragraphs, and some that nothing answers."""
+    """Questions of each half of the paragraphs, and some that nothing answers."""
     paragraphs = sorted({one.paragraph for one in asked})
     random.Random(0).shuffle(paragraphs)
     first = set(paragraphs[: len(paragraphs) // 2])
@@ -130,7 +131,7 @@ def answers_by(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("card", type=Path, nargs="?", help="a card, its source, or the folder of that")
-    parser.add_argument("--questions", type=int, help="of each half; by default all")
+    parser.add_argument("--questions", type=int, help="answerable ones of each half; by default all")
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--threads", type=int, help="of each process; by default one for each core")
     parser.add_argument("--out", type=Path, help="write the calibration, as a card's config holds it")
@@ -144,26 +145,52 @@ def main() -> None:
         np.array([is_wrong(question, one.text) for question, one in zip(side, own, strict=True)])
         for side, own in zip(sides, written, strict=True)
     ]
-    fitted = [one.trajectory.features() | one.evidence for one in written[0]]
-    calibration = Calibration.fit(fitted, wrong[0].tolist())
-    estimator = UncertaintyEstimator(calibration)
-    begun = time.perf_counter()
-    chances = np.array([estimator(one.trajectory, **one.evidence) for one in written[1]])
-    estimating_s = time.perf_counter() - begun
+    folds = [
+        measured(written[at], wrong[at], fit(written[1 - at], wrong[1 - at]), sides[at]) for at in (0, 1)
+    ]
     if options.out:
-        options.out.write_text(json.dumps(calibration.to_dict(), indent=2) + "\n", encoding="utf-8")
-    products = np.array([product(one.trajectory) for one in written[1]])
-    answerable = np.array([one.answers != (ABOUT["config"]["declines"],) for one in sides[1]])
+        whole = fit([*written[0], *written[1]], np.concatenate(wrong))
+        options.out.write_text(json.dumps(whole.to_dict(), indent=2) + "\n", encoding="utf-8")
     report(
         questions=[len(side) for side in sides],
         wrong=[round(float(side.mean()), 3) for side in wrong],
-        auroc=round(auroc(chances, wrong[1]), 4),
-        auroc_answerable=round(auroc(chances[answerable], wrong[1][answerable]), 4),
-        auroc_answerable_of_the_product_alone=round(auroc(products[answerable], wrong[1][answerable]), 4),
-        calibration_error=round(calibration_error(chances, wrong[1]), 4),
-        calibration_error_answerable=round(calibration_error(chances[answerable], wrong[1][answerable]), 4),
-        cost=round(1 + estimating_s / writing_s * sum(map(len, sides)) / len(sides[1]), 5),
+        **{name: round(float(np.mean([fold[name] for fold in folds])), 4) for name in folds[0]},
+        cost=round(1 + estimating_s(said, fit(written[0], wrong[0])) / writing_s, 5),
     )
+
+
+def fit(said: Sequence[Answer], wrong: NDArray[np.bool_]) -> Calibration:
+    """The calibration of answers that were judged."""
+    return Calibration.fit([one.trajectory.features() | one.evidence for one in said], wrong.tolist())
+
+
+def measured(
+    said: Sequence[Answer],
+    wrong: NDArray[np.bool_],
+    calibration: Calibration,
+    asked: Sequence[Question],
+) -> dict[str, float]:
+    """Figures of a calibration on answers that it was not fitted to."""
+    estimator = UncertaintyEstimator(calibration)
+    chances = np.array([estimator(one.trajectory, **one.evidence) for one in said])
+    products = np.array([product(one.trajectory) for one in said])
+    answerable = np.array([one.answers != (ABOUT["config"]["declines"],) for one in asked])
+    return {
+        "auroc": auroc(chances, wrong),
+        "auroc_answerable": auroc(chances[answerable], wrong[answerable]),
+        "auroc_answerable_of_the_product_alone": auroc(products[answerable], wrong[answerable]),
+        "calibration_error": calibration_error(chances, wrong),
+        "calibration_error_answerable": calibration_error(chances[answerable], wrong[answerable]),
+    }
+
+
+def estimating_s(said: Sequence[Answer], calibration: Calibration) -> float:
+    """Seconds that the estimate of all takes."""
+    estimator = UncertaintyEstimator(calibration)
+    begun = time.perf_counter()
+    for one in said:
+        estimator(one.trajectory, **one.evidence)
+    return time.perf_counter() - begun
 
 
 def product(trajectory: Trajectory) -> float:
