@@ -20,9 +20,9 @@ PUBLIC = {
     ),
     "ai_os_diffusion.evolution": (
         "Budget Choice Costs Decision DecisionLog EvolutionRound EvolutionRouter EvolutionStatus "
-        "EvolutionWorker Feedback FeedbackQueue Gate Level LoRACard LoRAConfig LoRATrainer QAPair QAPairs "
-        "Route Situation SkillRouter SkillTest SkillVersions TextPairs Verdict find_skill list_skills "
-        "remove_skill"
+        "EvolutionWorker Feedback FeedbackQueue Gate Level LoRACard LoRAConfig LoRALinear LoRATrainer "
+        "QAPair QAPairs Route Situation SkillRouter SkillTest SkillVersions TextPairs Verdict find_skill "
+        "list_skills remove_skill"
     ),
     "ai_os_diffusion.inference": (
         "ArrowEngine Diffusion DiffusionStep DiffusionStream FastTokenizer Generation GenerationStream "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ai_os_diffusion.evolution.decision_log import Decision, DecisionLog
 from ai_os_diffusion.evolution.gate import Gate, Verdict
+from ai_os_diffusion.evolution.learning.lora_linear import LoRALinear
 from ai_os_diffusion.evolution.loop import (
     Budget,
     Choice,
@@ -43,6 +44,7 @@ __all__ = [
     "Level",
     "LoRACard",
     "LoRAConfig",
+    "LoRALinear",
     "LoRATrainer",
     "QAPair",
     "QAPairs",

@@ -95,6 +95,15 @@ def convert(
             help="JSON of what the card says of itself: kind, row_ids, config, licence, metrics.",
         ),
     ] = None,
+    fuse: Annotated[
+        str | None,
+        typer.Option(
+            "--fuse",
+            parser=values.name,
+            help="Make a skill, by name or the file of its card, part of the weights of SOURCE, a pulled "
+            "name or a model folder. What it changes is stored in float32, or as --quantize says.",
+        ),
+    ] = None,
     diffusion: Annotated[
         list[str] | None,
         typer.Option(
@@ -113,6 +122,8 @@ def convert(
     What is written appears whole or not at all.
     """
     if base is not None:
+        if fuse is not None:
+            raise typer.BadParameter("it makes a model, and --base a card; give one", param_hint="--fuse")
         if diffusion:
             raise typer.BadParameter("it is for models; a card says so in --about", param_hint="--diffusion")
         folder = resolved(ctx, base)
@@ -123,7 +134,10 @@ def convert(
     if about is not None:
         raise typer.BadParameter("it describes a card; name its model with --base", param_hint="--about")
     settings = _settings(diffusion or [])
-    _convert(source, out, quantize, group_size, settings, force=force, quiet=quiet, as_json=as_json)
+    card = None
+    if fuse is not None:
+        source, card = resolved(ctx, str(source)), _card_named(ctx, fuse)
+    _convert(source, out, quantize, group_size, settings, card, force=force, quiet=quiet, as_json=as_json)
 
 
 @app.command()
@@ -146,7 +160,7 @@ def quantize(
 
     Best from a model that holds its original numbers: quantising what is quantised already loses twice.
     """
-    _convert(resolved(ctx, model), out, to, group_size, {}, force=force, quiet=quiet, as_json=as_json)
+    _convert(resolved(ctx, model), out, to, group_size, {}, None, force=force, quiet=quiet, as_json=as_json)
 
 
 @app.command()
@@ -259,6 +273,16 @@ def _convert_card(
     note(f"belongs to {card.description.base.name}", quiet=quiet)
 
 
+def _card_named(ctx: typer.Context, given: str) -> Path:
+    """The file of a card, by its path or as the name of a skill."""
+    from ai_os_diffusion.evolution import find_skill
+
+    if Path(given).is_file():
+        return Path(given)
+    settings: Settings = ctx.obj
+    return find_skill(given, settings.config().skills_dir).path
+
+
 def _settings(given: list[str]) -> dict[str, Any]:
     """Names and values of `name=value`; a value is JSON, or a text as it stands."""
     found: dict[str, Any] = {}
@@ -279,6 +303,7 @@ def _convert(
     storage: Storage | None,
     group_size: int | None,
     diffusion: dict[str, Any],
+    fuse: Path | None,
     *,
     force: bool,
     quiet: bool,
@@ -293,6 +318,7 @@ def _convert(
             quantize=storage.value if storage else None,
             group_size=group_size,
             diffusion=diffusion,
+            fuse=fuse,
             overwrite=force,
             progress=lambda done, total: bar("converting", done, total),
         )

@@ -52,9 +52,6 @@ Context = str | Sequence[str]
 
 _ASKED = "Fill in the template."
 
-_LIKELIER_WRONG = 0.5
-"""Chance of being wrong above which a value that nobody asked to keep is worth less than none."""
-
 
 class Diffuser:
     """What `ArrowEngine.diffuse` does.
@@ -220,9 +217,8 @@ class Diffuser:
         plan, written = progress.plan, progress.written
         rows = self._rows(progress)
         fills = self._judged(progress, [own for _, own in rows])
-        most = _LIKELIER_WRONG if options.max_uncertainty is None else options.max_uncertainty
         believed = [
-            "" if may_be_empty and (fill.uncertainty or 0.0) > most else fill
+            "" if may_be_empty and (fill.uncertainty or 0.0) > options.believed else fill
             for fill, may_be_empty in zip_longest(fills, plan.may_be_empty)
         ]
         is_whole = len(written.canvases) == len(plan.blocks) and not progress.joined("is_open").any()

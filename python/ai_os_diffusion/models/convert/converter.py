@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import compress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,9 @@ from ai_os_diffusion.utils.cpu_info import memory_bytes
 from ai_os_diffusion.utils.errors import ConfigurationError, ModelLoadError, ModelNotFoundError
 from ai_os_diffusion.utils.files.atomic_folder import read_consistently, restore_folder
 from ai_os_diffusion.utils.wording import counted
+
+if TYPE_CHECKING:
+    from ai_os_diffusion.models.cards.card import Card
 
 __all__ = ["ConvertReport", "Progress", "convert_model"]
 
@@ -82,6 +85,7 @@ def convert_model(
     licence: str | None = None,
     origin: Mapping[str, Any] | None = None,
     diffusion: Mapping[str, Any] | None = None,
+    fuse: Card | str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> ConvertReport:
     """Write a model folder from a Hugging Face folder, a GGUF file or another model folder.
@@ -104,6 +108,8 @@ def convert_model(
         origin: further entries of the record of the source, in place of those found out here.
         diffusion: how the model writes by diffusion, by the names of `DiffusionSettings`, in place of what
             the source says.
+        fuse: a skill of the source, which is a model folder: it becomes part of the weights. Those that it
+            changes are stored in float32, unless `quantize` says how.
         progress: told how far it is.
 
     Returns:
@@ -114,10 +120,11 @@ def convert_model(
         ModelLoadError: the source is missing or cannot be run, or `out` exists.
         WeightError: the source's weights are damaged or incomplete, or hold NaN or infinities.
         TokenizerError: the tokenizer cannot be rebuilt or opened.
+        CardError: the card is of another model, or is more than weights can hold.
     """
     source_path, target = Path(source), Path(out).absolute()
     # A model folder may be exchanged meanwhile; what is opened keeps its weights.
-    opened, description = read_consistently(source_path, lambda: _described(source_path))
+    opened, description = read_consistently(source_path, lambda: _described(source_path, fuse))
     metadata = description.metadata
     encoder = metadata["model_type"] == "encoder"
     if diffusion or "diffusion" in metadata:
@@ -195,9 +202,17 @@ def _digest(files: Mapping[str, str]) -> str:
     return hashlib.sha256("\n".join(weights).encode()).hexdigest()
 
 
-def _described(path: Path) -> tuple[Source, Description]:
-    opened = _open(path)
+def _described(path: Path, fuse: Card | str | os.PathLike[str] | None) -> tuple[Source, Description]:
+    opened = _open(path) if fuse is None else _fused(path, fuse)
     return opened, opened.describe()
+
+
+def _fused(path: Path, fuse: Card | str | os.PathLike[str]) -> Source:
+    from ai_os_diffusion.models.cards.card import Card
+    from ai_os_diffusion.models.convert.fused import FusedFolder
+
+    restore_folder(path)
+    return FusedFolder(path, fuse if isinstance(fuse, Card) else Card(fuse))
 
 
 def _open(path: Path) -> Source:
