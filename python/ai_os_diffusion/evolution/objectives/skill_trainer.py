@@ -11,8 +11,10 @@ from typing import Any, Protocol
 
 from ai_os_diffusion._native import layout_json
 from ai_os_diffusion.config import load_config
+from ai_os_diffusion.evolution.learning.trainer_choice import AnyTrainer, TrainerChoice
 from ai_os_diffusion.evolution.learning_state import LearningState
 from ai_os_diffusion.evolution.lora_config import LoRAConfig
+from ai_os_diffusion.evolution.objectives.beginnings import new_factors
 from ai_os_diffusion.evolution.objectives.contrastive_learning import ContrastiveLearning
 from ai_os_diffusion.evolution.objectives.text_pairs import TextPairs
 from ai_os_diffusion.evolution.skills import skill_path
@@ -72,7 +74,10 @@ class SkillTrainer:
         folder: str | Path | None = None,
         objective: str | None = None,
         num_threads: int = 0,
+        trainer: str | None = None,
+        device: str = "cpu",
     ) -> None:
+        self._choice = TrainerChoice.of(trainer, device)
         self._engine = model if isinstance(model, ArrowEngine) else ArrowEngine(model)
         known: Sequence[str] = _OF_DECODERS if self._engine.metadata.is_decoder else (CONTRASTIVE,)
         self.objective = known[0] if objective is None else objective
@@ -94,6 +99,17 @@ class SkillTrainer:
         self._num_threads = num_threads
         self._metadata_json = (self._engine.folder / "metadata.json").read_text(encoding="utf-8")
         self._targets = self.config.targets(json.loads(layout_json(self._metadata_json)))
+
+    def _new_trainer(self) -> AnyTrainer:
+        """A trainer whose card changes nothing yet."""
+        return self._choice.new_trainer(
+            self._engine,
+            self._metadata_json,
+            new_factors(self._targets, self.config),
+            self.config,
+            self._beneath,
+            self._num_threads,
+        )
 
     @property
     def parameters(self) -> int:
@@ -146,15 +162,7 @@ class SkillTrainer:
             check_picture(picture)
         if checked.repeated:
             _log.warning("%d pairs are there more than once; each is learned once", checked.repeated)
-        run = ContrastiveLearning(
-            self._engine,
-            self._metadata_json,
-            self._targets,
-            self.config,
-            checked,
-            epochs,
-            self._num_threads,
-        )
+        run = ContrastiveLearning(self._engine, self._new_trainer(), self.config, checked, epochs)
         self.folder.mkdir(parents=True, exist_ok=True)
         state = self._state(name, checked.digest, epochs)
         go_on(run, state, name, tell, is_stopped)
@@ -188,6 +196,7 @@ class SkillTrainer:
             **self.config.to_dict(),
             "objective": self.objective,
             **self._learned_on,
+            **self._choice.described,
         }
         return LearningState(self.folder / f".{name}.learning", about)
 
