@@ -198,6 +198,7 @@ def commands(folder, encoder):
             ["evolve", "status"],
             ["evolve", "status", "--plot", folder / f"{NAME}.html"],
             ["evolve", "run", "--seconds", "0", "--epochs", "1"],
+            ["evolve", "run", "--device", PAYLOAD],
             ["evolve", "history"],
             ["evolve", "rollback", PAYLOAD],
             ["evolve", "rollback"],

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
-from ai_os_diffusion.evolution import LoRAConfig, LoRATrainer, QAPair, SkillTest
+from ai_os_diffusion.evolution import LoRAConfig, LoRATrainer, QAPair, SkillTest, list_skills
 from ai_os_diffusion.inference import ArrowEngine
 from ai_os_diffusion.models.cards.card import A, B
 from ai_os_diffusion.utils.errors import TrainingError
@@ -123,3 +127,42 @@ def test_a_learning_that_was_broken_off_goes_on_to_the_same_card(engine, tmp_pat
         learn(tmp_path / "other", is_stopped=lambda: True)
     learn(tmp_path / "other", "native", tell=steps.append)
     assert steps[0]["step"] == 1
+
+
+RUN = """
+import sys
+from pathlib import Path
+import ai_os_diffusion.evolution.anchor as anchor
+from ai_os_diffusion.evolution import LoRAConfig, LoRATrainer
+anchor._TEXTS = 8
+decoder, diffusion, encoder, out = sys.argv[1:]
+PAIRS = [{"q": q, "a": a} for q, a in [("Who wrote it?", "Ada"), ("When?", "1843"), ("What for?", "engines")]]
+TEXTS = [("who wrote it", "ada lovelace"), ("when", "1843"), ("for what", "an engine"), ("where", "london")]
+common = {"rank": 4, "batch_size": 3, "rate": 1e-2, "warm_up": 2, "precision": "float32", "dropout": 0.2}
+told = []
+for model, settings in ((decoder, {"patience": 9}), (diffusion, {"anchor": 0.0}), (encoder, {})):
+    objective = "diffusion" if model == diffusion else None
+    learner = LoRATrainer(model, config=LoRAConfig(**common, **settings), folder=out, trainer="torch",
+                          objective=objective)
+    learn = learner.train_pairs if model == encoder else learner.train_qa
+    card = learn(TEXTS if model == encoder else PAIRS, Path(model).name, epochs=5, tell=told.append)
+    assert card.description.metrics["steps"] == (10 if model == encoder else 5)
+assert bool(told) == learner.processes.is_first, "the first process tells, and no other"
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.torch
+def test_two_processes_learn_what_one_does(tiny_decoder_dir, tiny_diffusion_dir, tiny_encoder_dir, tmp_path):
+    pytest.importorskip("accelerate")
+    (tmp_path / "run.py").write_text(RUN)
+    models = [tiny_decoder_dir, tiny_diffusion_dir, tiny_encoder_dir]
+    two = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    for out, launched in (("one", []), ("two", two)):
+        command = [sys.executable, *launched, tmp_path / "run.py", *models, tmp_path / out]
+        subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True)
+    cards = [{card.name: card for card in list_skills(tmp_path / out)} for out in ("one", "two")]
+    assert cards[0].keys() == cards[1].keys() == {model.name for model in models}
+    for name, card in cards[0].items():
+        assert_alike(cards[1][name], card)
+    assert not list((tmp_path / "two").glob(".*.learning"))

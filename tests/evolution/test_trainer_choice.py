@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 import sys
 
@@ -45,6 +46,18 @@ def test_without_torch_the_extra_is_named(engine, tmp_path, monkeypatch):
     for asked in ({"device": "cuda"}, {"trainer": "torch"}):
         with pytest.raises(TrainingError, match=r"pip install 'ai-os-diffusion\[train\]'"):
             LoRATrainer(engine, folder=tmp_path, **asked)
+
+
+def test_several_processes_are_for_torch(engine, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(TrainingError, match="2 processes were begun"):
+        LoRATrainer(engine, folder=tmp_path)
+    present = importlib.util.find_spec
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name: None if name == "accelerate" else present("json")
+    )
+    with pytest.raises(TrainingError, match="need accelerate"):
+        LoRATrainer(engine, folder=tmp_path, trainer="torch")
 
 
 def test_learning_natively_imports_no_torch(tiny_decoder_dir, tmp_path):

@@ -49,6 +49,8 @@ class LoRATrainer(SkillTrainer):
 
     Attributes:
         anchors: folder of the texts that bases wrote.
+        processes: those that learn together, where `torchrun` began several: each makes the same calls, and
+            the first writes, tells, and has the gate judge.
 
     Raises:
         TrainingError: the model does not do that, or is none that can be trained; or torch is missing.
@@ -126,15 +128,14 @@ class LoRATrainer(SkillTrainer):
         self.folder.mkdir(parents=True, exist_ok=True)
         state = self._state(name, pairs.digest, epochs, "" if looked_at is None else looked_at.digest)
         if self.config.anchor:
-            run.anchor = AnchorTexts.of(
-                self._engine.folder,
-                self.anchors,
-                self.config.seed,
-                lambda done, texts: tell({"anchor_texts": done, "of": texts}),
-            )
-        go_on(run, state, name, tell, is_stopped)
-        if picture is not None:
-            draw_losses(run.records, picture)
+            with self.processes.first_ahead():
+                run.anchor = AnchorTexts.of(
+                    self._engine.folder,
+                    self.anchors,
+                    self.config.seed,
+                    lambda done, texts: tell({"anchor_texts": done, "of": texts}),
+                )
+        go_on(run, state, name, tell, is_stopped, self.processes)
         examples = {
             "examples": pairs.examples(self.config.seed),
             # All or none: whoever learns the skill anew would lose the rest.
@@ -143,21 +144,28 @@ class LoRATrainer(SkillTrainer):
         }
         data = (len(pairs), pairs.digest)
         described = self._description(name, data, examples, run.taken, run.recent_loss)
-        # Under its own name only once it is kept: whoever lists skills in between sees none.
-        draft = path if gate is None else self.folder / f".{name}.candidate"
-        card = Card.write(draft, described, run.trained().items(), bits=BITS)
-        if gate is not None:
-            try:
-                self._pass(gate, card, judged_by)
-            except SkillRejectedError:
-                draft.unlink()
-                state.remove()
-                raise
-            draft.rename(path)
-            sync_path(self.folder)
-            card = Card(path)
-        state.remove()
-        return card
+        with self.processes.first_ahead():
+            if not self.processes.is_first:
+                if not path.exists():
+                    raise SkillRejectedError(f"{name}: not kept, as the first process says")
+                return Card(path)
+            if picture is not None:
+                draw_losses(run.records, picture)
+            # Under its own name only once it is kept: whoever lists skills in between sees none.
+            draft = path if gate is None else self.folder / f".{name}.candidate"
+            card = Card.write(draft, described, run.trained().items(), bits=BITS)
+            if gate is not None:
+                try:
+                    self._pass(gate, card, judged_by)
+                except SkillRejectedError:
+                    draft.unlink()
+                    state.remove()
+                    raise
+                draft.rename(path)
+                sync_path(self.folder)
+                card = Card(path)
+            state.remove()
+            return card
 
     def _objective_of(self, pairs: QAPairs) -> QuestionBatches | MaskedBatches:
         engine = self._engine

@@ -272,6 +272,37 @@ def test_encoders(tiny_encoder_dir, dropout):
         ours.accumulate(batch, np.ones(len(ids), np.float32), labels=ids)
 
 
+@pytest.mark.parametrize("laid_out", [causal, masked])
+@pytest.mark.parametrize("size", [2, 3, 30])
+def test_shares_of_processes_are_the_whole(pair, laid_out, size):
+    """Whatever part of a batch each computes, their gradients add up to those of one."""
+
+    class Member:
+        def __init__(self, number):
+            self.number, self.size, self.device = number, size, torch.device("cpu")
+
+        def add_up(self, tensor):
+            pass
+
+    whole, first = pair(dropout=0.2)[0], pair(dropout=0.2)[0]
+    batch, weights, labels = asked(laid_out)
+    rows = np.flatnonzero(weights)
+    base = whole.base_states(batch, rows) + np.float32(0.1)
+    losses = [0.0, 0.0]
+    for trainer, place, members in ((whole, 0, [None]), (first, 1, map(Member, range(size)))):
+        for trainer._team in members:
+            losses[place] += float(trainer.accumulate(batch, weights, labels=labels, first_row=3, seed=2))
+            losses[place] += float(trainer.accumulate(batch, weights, base=base, first_row=3, seed=2))
+            losses[place] += float(trainer.accumulate_states(batch, states_like(batch), seed=2))
+            losses[place] += trainer.measure(batch, weights, labels=labels)[0]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    assert_same_gradients(first, whole)
+
+
+def states_like(batch):
+    return np.random.default_rng(1).normal(0, 0.1, (len(batch[0]), 32)).astype(np.float32)
+
+
 def test_what_is_wrong_is_named(family_dir, tiny_encoder_dir):
     file, metadata, layout = of_folder(family_dir)
     name = layout["blocks"][0]["down"]["name"]

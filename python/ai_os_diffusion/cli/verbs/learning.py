@@ -150,6 +150,8 @@ def learn(
                 picture=plot,
                 **told,
             )
+        if not learner.processes.is_first:
+            return
         # The model is what it was: asked now, nothing was computed for pairs that cannot be learned.
         before = {what: SkillTest.of(engine, those, mode.value) for what, those in asked.items()}
         with engine.using(card):
@@ -193,8 +195,11 @@ def _learn_pairs(
     parts = {what: TextPairs.read(file) for what, file in files.items()}
     with open_runtime(config) as runtime:
         engine = runtime.decoder
+        learner = LoRATrainer(engine, **on)
         with _learning(quiet) as told:
-            card = LoRATrainer(engine, **on).train_pairs(parts["as learned"], **how, **told)
+            card = learner.train_pairs(parts["as learned"], **how, **told)
+        if not learner.processes.is_first:
+            return
         before = {what: pairs.found_by(engine) for what, pairs in parts.items()}
         with engine.using(card):
             after = {what: pairs.found_by(engine) for what, pairs in parts.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, Union
@@ -15,10 +16,12 @@ from ai_os_diffusion.evolution.lora_config import LoRAConfig
 from ai_os_diffusion.evolution.question_batches import MOST_POSITIONS
 from ai_os_diffusion.inference.arrow_engine import ArrowEngine
 from ai_os_diffusion.models.cards import Card
+from ai_os_diffusion.training.processes import Processes
 from ai_os_diffusion.utils.errors import TrainingError
 
 if TYPE_CHECKING:
     from ai_os_diffusion.training.torch.card_trainer import CardTrainer
+    from ai_os_diffusion.training.torch.team import Team
 
 __all__ = ["AnyTrainer", "TrainerChoice"]
 
@@ -26,6 +29,9 @@ AnyTrainer: TypeAlias = Union[Trainer, "CardTrainer"]
 
 _TRAINERS = ("native", "torch")
 _DEVICES = ("cpu", "cuda", "auto")
+
+_SEVERAL = "WORLD_SIZE"
+"""Where torchrun says how many processes it began."""
 
 _POSITIONS_OF_A_GPU = 4096
 """Of a pass: a step in one."""
@@ -66,7 +72,24 @@ class TrainerChoice:
             )
         if trainer == "torch" and not has_torch:
             raise TrainingError("the trainer 'torch' needs torch: pip install 'ai-os-diffusion[train]'")
+        if (several := os.environ.get(_SEVERAL, "1")) != "1":
+            if trainer == "native":
+                raise TrainingError(f"{several} processes were begun; expected one, or the trainer 'torch'")
+            if importlib.util.find_spec("accelerate") is None:
+                raise TrainingError("several processes need accelerate: pip install 'ai-os-diffusion[train]'")
         return cls(trainer, device)
+
+    @property
+    def processes(self) -> Processes:
+        """Those that learn together: what torchrun began, else this one."""
+        return self._team() or Processes()
+
+    def _team(self) -> Team | None:
+        if os.environ.get(_SEVERAL, "1") == "1" or self.trainer == "native":
+            return None
+        from ai_os_diffusion.training.torch.team import Team
+
+        return Team(self.device)
 
     @property
     def positions(self) -> int:

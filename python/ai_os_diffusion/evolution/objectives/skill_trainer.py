@@ -21,6 +21,7 @@ from ai_os_diffusion.evolution.skills import skill_path
 from ai_os_diffusion.inference.arrow_engine import ArrowEngine
 from ai_os_diffusion.models.cards import Base, Card, CardDescription
 from ai_os_diffusion.models.cards.description import DIFFUSION
+from ai_os_diffusion.training.processes import Processes
 from ai_os_diffusion.utils.errors import CardError, TrainingError
 from ai_os_diffusion.utils.logger import get_logger
 from ai_os_diffusion.utils.loss_picture import check_picture, draw_losses
@@ -78,6 +79,7 @@ class SkillTrainer:
         device: str = "cpu",
     ) -> None:
         self._choice = TrainerChoice.of(trainer, device)
+        self.processes = self._choice.processes
         self._engine = model if isinstance(model, ArrowEngine) else ArrowEngine(model)
         known: Sequence[str] = _OF_DECODERS if self._engine.metadata.is_decoder else (CONTRASTIVE,)
         self.objective = known[0] if objective is None else objective
@@ -165,14 +167,17 @@ class SkillTrainer:
         run = ContrastiveLearning(self._engine, self._new_trainer(), self.config, checked, epochs)
         self.folder.mkdir(parents=True, exist_ok=True)
         state = self._state(name, checked.digest, epochs)
-        go_on(run, state, name, tell, is_stopped)
-        if picture is not None:
-            draw_losses(run.records, picture)
-        data = (len(checked), checked.digest)
-        described = self._description(name, data, {}, run.steps, run.recent_loss)
-        card = Card.write(path, described, run.trained().items(), bits=BITS)
-        state.remove()
-        return card
+        go_on(run, state, name, tell, is_stopped, self.processes)
+        with self.processes.first_ahead():
+            if not self.processes.is_first:
+                return Card(path)
+            if picture is not None:
+                draw_losses(run.records, picture)
+            data = (len(checked), checked.digest)
+            described = self._description(name, data, {}, run.steps, run.recent_loss)
+            card = Card.write(path, described, run.trained().items(), bits=BITS)
+            state.remove()
+            return card
 
     def _path_of(self, name: str, epochs: int) -> Path:
         """Where a skill of that name will be."""
@@ -248,16 +253,20 @@ def go_on(
     name: str,
     tell: Tell,
     is_stopped: Callable[[], bool],
+    processes: Processes,
 ) -> None:
-    """Take all steps that are left, and write now and then how far it is."""
+    """Take all steps that are left, and write now and then how far it is; the first process does both."""
     run.take_up(state)
     saved = time.monotonic()
     while not run.is_done:
-        tell(run.step())
-        if is_stopped():
-            run.save(state)
+        told = run.step()
+        if processes.is_first:
+            tell(told)
+        if processes.agreed(is_stopped()):
+            if processes.is_first:
+                run.save(state)
             raise TrainingError(f"learning {name!r} was broken off; the same call goes on with it")
-        if time.monotonic() - saved > _SAVED_EVERY_S:
+        if processes.is_first and time.monotonic() - saved > _SAVED_EVERY_S:
             run.save(state)
             saved = time.monotonic()
 

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from ai_os_diffusion.inference.torch.network import DeviceWeights
 from ai_os_diffusion.models.cards.card import ROWS, A, B
 from ai_os_diffusion.models.metadata import ModelMetadata
 from ai_os_diffusion.training.torch.attention import Attention
+from ai_os_diffusion.training.torch.card_batch import Batch, Counted, Share, check_batch
 from ai_os_diffusion.training.torch.dropout import kept_inputs
 from ai_os_diffusion.training.torch.encoder import TrainedEncoder
 from ai_os_diffusion.training.torch.flat_adamw import FlatAdamW, Moments
@@ -28,13 +29,14 @@ from ai_os_diffusion.training.torch.network import TrainedDecoder
 from ai_os_diffusion.training.torch.objective import in_parts
 from ai_os_diffusion.utils.errors import DeviceError, TrainingError
 
+if TYPE_CHECKING:
+    from ai_os_diffusion.training.torch.team import Team
+
 __all__ = ["CardTrainer"]
 
 Tensor = Any
 Ids = NDArray[np.int32]
 Floats = NDArray[np.float32]
-Batch = tuple[Ids, Ids, Ids, Ids, Ids]
-"""Ids, places in the text, levels, numbers of copies and documents, as `_native.Trainer` takes them."""
 
 _HEAD_ROWS = 1024
 """Positions whose logits are held at a time."""
@@ -63,6 +65,8 @@ class CardTrainer:
             to block are float32.
         beneath: a card, its scaling and the tokens of its rows, which belongs to what the model itself says.
         device: "cpu" or "cuda".
+        team: processes that take the same calls, each of which computes its share of every batch; gradients
+            are added up at a step.
 
     Raises:
         DeviceError: the device is not there.
@@ -83,12 +87,13 @@ class CardTrainer:
         brain_floats: bool = False,
         beneath: tuple[_native.WeightFile, float, Sequence[int]] | None = None,
         device: str = "cpu",
+        team: Team | None = None,
     ) -> None:
         if device == "cuda" and not torch.cuda.is_available():
             raise DeviceError("device 'cuda' was asked for, and torch sees no GPU; expected one, or 'cpu'")
         if not 0 <= dropout < 1:
             raise TrainingError(f"dropout is {dropout}, expected at least 0 and below 1")
-        self._device = torch.device(device)
+        self._device, self._team = torch.device(device) if team is None else team.device, team
         if device == "cuda":
             # What cuBLAS needs to give the same numbers each time; read when it is first used.
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -147,29 +152,30 @@ class CardTrainer:
         Raises:
             TrainingError: the batch is not as it has to be.
         """
-        goal = self._goal(batch, weights, labels, base)
-        if not len(goal[0]):
-            return torch.zeros((), device=self._device)
-        with self._deterministic(), self._dropped(len(weights), first_row, seed):
-            loss = self._loss(self._states(batch)[goal[0]], *goal[1:])
-            loss.backward()
-        return loss.detach()
+        own, goal = self._goal(batch, weights, labels, base)
+        loss = torch.zeros((), device=self._device)
+        if len(goal[0]):
+            with self._deterministic(), self._dropped(first_row + own.kept, seed):
+                found = self._loss(self._states(own.batch)[goal[0]], *goal[1:])
+                found.backward()
+            loss += found.detach()
+        return self._of_all(loss)
 
     @torch.no_grad()
     def measure(
         self, batch: Batch, weights: Floats, *, labels: Ids | None = None, base: Floats | None = None
     ) -> tuple[float, int]:
         """The sum of weighted losses, and how many positions would write their label."""
-        rows, wanted, counted = self._goal(batch, weights, labels, base)
-        if not len(rows):
-            return 0.0, 0
-        states = self._states(batch)[rows]
-        loss = float(self._loss(states, wanted, counted))
-        if base is not None:
-            return loss, 0
-        pieces = zip(states.split(_HEAD_ROWS), wanted.split(_HEAD_ROWS), strict=True)
-        right = [(self._network.logits(own).argmax(-1) == labelled).sum() for own, labelled in pieces]
-        return loss, int(torch.stack(right).sum())
+        own, (rows, wanted, counted) = self._goal(batch, weights, labels, base)
+        found = torch.zeros(2, dtype=torch.float64, device=self._device)
+        if len(rows):
+            states = self._states(own.batch)[rows]
+            found[0] += self._loss(states, wanted, counted)
+            if base is None:
+                for part, labelled in zip(states.split(_HEAD_ROWS), wanted.split(_HEAD_ROWS), strict=True):
+                    found[1] += (self._network.logits(part).argmax(-1) == labelled).sum()
+        loss, right = self._of_all(found).tolist()
+        return loss, int(right)
 
     def accumulate_states(self, batch: Batch, gradient: Floats, *, first_row: int = 0, seed: int = 0) -> Any:
         """Add up gradients of a loss that changes by gradient [n, width] with the final states.
@@ -177,25 +183,32 @@ class CardTrainer:
         Returns:
             The states times that gradient, float32[].
         """
-        self._check(batch)
-        if gradient.shape != (len(batch[0]), self._width):
-            raise TrainingError(f"batch: expected gradients of {len(batch[0])} positions of {self._width}")
-        with self._deterministic(), self._dropped(len(gradient), first_row, seed):
-            loss = (self._states(batch).float() * self._sent(gradient)).sum()
-            loss.backward()
-        return loss.detach()
+        own, loss = self._share(batch, gradients=gradient), torch.zeros((), device=self._device)
+        if gradient.shape[1:] != (self._width,):
+            raise TrainingError(f"batch: expected gradients of {self._width} numbers")
+        if len(own.kept):
+            counted = self._sent(gradient[own.kept] * own.is_own[:, None])
+            with self._deterministic(), self._dropped(first_row + own.kept, seed):
+                found = (self._states(own.batch).float() * counted).sum()
+                found.backward()
+            loss += found.detach()
+        return self._of_all(loss)
 
     @torch.no_grad()
     def states(self, batch: Batch, *, first_row: int = 0, seed: int = 0) -> Floats:
         """float32[n, width]: final states with what is trained, as `accumulate_states` has them."""
-        self._check(batch)
-        with self._dropped(len(batch[0]), first_row, seed):
-            return _array(self._states(batch))
+        own = self._share(batch)
+        found = torch.zeros((len(batch[0]), self._width), device=self._device)
+        if len(own.kept):
+            with self._dropped(first_row + own.kept, seed):
+                states = self._states(own.batch).float()
+            found[self._sent(own.kept[own.is_own])] = states[self._sent(own.is_own)]
+        return _array(self._of_all(found))
 
     @torch.no_grad()
     def base_states(self, batch: Batch, rows: NDArray[np.int64]) -> Floats:
         """float32[rows, width]: final states of the model itself."""
-        self._check(batch)
+        check_batch(batch, self._vocab, self._window)
         if len(rows) and not 0 <= rows.min() <= rows.max() < len(batch[0]):
             raise TrainingError(f"batch: position {rows.max()} of {len(batch[0])}")
         if self._untouched is None:
@@ -215,6 +228,7 @@ class CardTrainer:
         Raises:
             TrainingError: they are no numbers; nothing is changed.
         """
+        self._of_all(self._optimizer.gradients)
         length: float = self._optimizer.step(rate, betas=betas, weight_decay=weight_decay, clip=clip)
         return length
 
@@ -223,7 +237,7 @@ class CardTrainer:
         return self._optimizer.arrays("values")
 
     def gradients(self) -> dict[str, Floats]:
-        """What was added up since the last step, by name."""
+        """What was added up since the last step, by name; by this process."""
         return self._optimizer.arrays("gradients")
 
     def state(self) -> dict[str, Moments]:
@@ -268,53 +282,41 @@ class CardTrainer:
             scores = network.embedding if network.head is None else network.head.weight
         return F.linear(states, scores)
 
+    def _share(self, batch: Batch, **others: NDArray[Any] | None) -> Share:
+        """What this process computes of a batch, which is checked."""
+        check_batch(batch, self._vocab, self._window, **others)
+        if self._team is None:
+            return Share.whole(batch)
+        return Share.of(batch, self._team.number, self._team.size)
+
+    def _of_all(self, found: Tensor) -> Tensor:
+        """The sum of all processes', in its place."""
+        if self._team is not None:
+            self._team.add_up(found)
+        return found
+
     def _goal(
         self, batch: Batch, weights: Floats, labels: Ids | None, base: Floats | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Positions that count, what they are to write or the base's states there, and their weights."""
-        self._check(batch)
+    ) -> tuple[Share, tuple[Tensor, Tensor, Tensor]]:
+        """What is computed here; and what counts of it, as `Counted` has it, on the device."""
+        own = self._share(batch, weights=weights, labels=labels)
         if not self._is_decoder:
             raise TrainingError("batch: an encoder writes no tokens; expected gradients of its states")
-        if (labels is None) == (base is None):
-            raise TrainingError("expected labels or base, one of them")
-        if len(weights) != len(batch[0]):
-            raise TrainingError(f"batch: expected {len(batch[0])} weights, got {len(weights)}")
-        if not (np.isfinite(weights) & (weights >= 0)).all():
-            raise TrainingError("batch: a position counts less than 0, or what is no number")
-        rows = np.flatnonzero(weights > 0)
-        wanted: NDArray[Any]
-        if base is not None:
-            if base.shape != (len(rows), self._width):
-                raise TrainingError(f"batch: expected states of {len(rows)} positions")
-            wanted = base
-        else:
-            assert labels is not None
-            if len(labels) != len(weights) or (labels[rows] < 0).any() or (labels[rows] >= self._vocab).any():
-                raise TrainingError(f"batch: expected {len(weights)} labels of a vocabulary of {self._vocab}")
-            wanted = labels[rows].astype(np.int64)
-        return self._sent(rows), self._sent(wanted), self._sent(weights[rows])
-
-    def _check(self, batch: Batch) -> None:
-        """Refuse a batch here: on a GPU an index out of range would end the process's use of it."""
-        ids, positions, *_ = batch
-        if {len(part) for part in batch} != {len(ids)} or not len(ids):
-            raise TrainingError(f"batch: expected the same number of everything, above 0, got {len(ids)} ids")
-        for what, part, most in (("token", ids, self._vocab), ("position", positions, self._window)):
-            if part.min() < 0 or part.max() >= most:
-                raise TrainingError(f"batch: {what} {part.max()}, expected at least 0 and below {most}")
+        found = Counted.of(own, weights, labels, base, (self._vocab, self._width))
+        return own, (self._sent(found.rows), self._sent(found.wanted), self._sent(found.weights))
 
     def _sent(self, array: NDArray[Any]) -> Tensor:
         """An array on the device."""
         return torch.from_numpy(np.ascontiguousarray(array)).to(self._device, non_blocking=True)
 
     @contextmanager
-    def _dropped(self, length: int, first_row: int, seed: int) -> Iterator[None]:
-        """Leave inputs of factors out, as of `length` positions from `first_row` on."""
+    def _dropped(self, places: NDArray[np.int64], seed: int) -> Iterator[None]:
+        """Leave inputs of factors out, as of positions of the step by their numbers."""
         by_width: dict[int, list[tuple[int, Linear]]] = {}
         for number, layer in enumerate(_linears(self._network) if self._dropout else ()):
             if layer.a is not None:
                 by_width.setdefault(layer.inputs, []).append((number, layer))
-        rows = torch.arange(first_row, first_row + length, device=self._device)
+        rows = self._sent(places)
         for width, layers in by_width.items():
             kept = kept_inputs([number for number, _ in layers], rows, width, self._dropout, seed)
             for (_, layer), own in zip(layers, kept, strict=True):
