@@ -23,7 +23,7 @@ from ai_os_diffusion.training.torch.card_batch import Batch, Counted, Share, che
 from ai_os_diffusion.training.torch.dropout import kept_inputs
 from ai_os_diffusion.training.torch.encoder import TrainedEncoder
 from ai_os_diffusion.training.torch.flat_adamw import FlatAdamW, Moments
-from ai_os_diffusion.training.torch.layers import Linear
+from ai_os_diffusion.training.torch.layers import Linear, rounded
 from ai_os_diffusion.training.torch.merged_weights import MergedWeights
 from ai_os_diffusion.training.torch.network import TrainedDecoder
 from ai_os_diffusion.training.torch.objective import in_parts
@@ -61,8 +61,9 @@ class CardTrainer:
         row_ids: tokens whose rows of the embedding are trained.
         dropout: part of the inputs of factors that is left out, as the native trainer leaves it out.
         num_threads: on a CPU; 0 takes as many as torch does.
-        brain_floats: products of bfloat16, the results too; factors, norms, the head and what goes from block
-            to block are float32.
+        brain_floats: products with the base's weights are of operands rounded to bfloat16. On a GPU their
+            results, attention and the products of factors are bfloat16 too, but the head is of float32; so
+            are always norms, and what goes from block to block.
         beneath: a card, its scaling and the tokens of its rows, which belongs to what the model itself says.
         device: "cpu" or "cuda".
         team: processes that take the same calls, each of which computes its share of every batch; gradients
@@ -105,14 +106,15 @@ class CardTrainer:
         self._weights = DeviceWeights(
             weights if beneath is None else MergedWeights(weights, *beneath),
             self._device,
-            torch.bfloat16 if brain_floats else torch.float32,
+            torch.bfloat16 if brain_floats and device == "cuda" else torch.float32,
         )
         self._optimizer = FlatAdamW(parameters, self._device)
         values, self._row_ids = self._optimizer.values, list(row_ids)
+        how: dict[str, Any] = {"scaling": scaling, "is_rounded": brain_floats and device == "cpu"}
         made: Any = (
-            TrainedDecoder(self._weights, config, values, tuple(row_ids), scaling=scaling, is_beside=True)
+            TrainedDecoder(self._weights, config, values, tuple(row_ids), is_beside=True, **how)
             if self._is_decoder
-            else TrainedEncoder(self._weights, config, values, scaling=scaling)
+            else TrainedEncoder(self._weights, config, values, **how)
         )
         self._network = made
         self._optimizer.bind(made.trained())
@@ -279,8 +281,10 @@ class CardTrainer:
     def _base_logits(self, states: Tensor) -> Tensor:
         network, scores = self._network, self._base_scores
         if scores is None:
-            scores = network.embedding if network.head is None else network.head.weight
-        return F.linear(states, scores)
+            scores = network.scores if network.head is None else network.head.weight
+        if scores is None:
+            scores = network.embedding
+        return F.linear(rounded(states) if network.is_rounded else states, scores)
 
     def _share(self, batch: Batch, **others: NDArray[Any] | None) -> Share:
         """What this process computes of a batch, which is checked."""

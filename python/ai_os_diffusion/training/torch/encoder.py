@@ -32,6 +32,7 @@ class EncoderBlock(nn.Module):
         config: ModelMetadata,
         trained: Trained,
         scaling: float,
+        is_rounded: bool,
     ) -> None:
         super().__init__()
         self.head_dim, self.dtype = config.head_dim, weights.dtype
@@ -43,7 +44,7 @@ class EncoderBlock(nn.Module):
             )
 
         def linear(layer: Mapping[str, Any]) -> Linear:
-            return Linear(weights, layer, trained, scaling, is_beside=True)
+            return Linear(weights, layer, trained, scaling, is_beside=True, is_rounded=is_rounded)
 
         self.qkv, self.wide = (nn.ModuleList(map(linear, layout[part])) for part in ("qkv", "wide"))
         self.output, self.down = linear(layout["output"]), linear(layout["down"])
@@ -70,6 +71,7 @@ class TrainedEncoder(nn.Module):
         config: of the base.
         values: the factors, by name.
         scaling: of their products.
+        is_rounded: as `Linear` has it.
 
     Raises:
         ModelLoadError: the model is no encoder, or of a family that training does not know.
@@ -77,7 +79,13 @@ class TrainedEncoder(nn.Module):
     """
 
     def __init__(
-        self, weights: DeviceWeights, config: ModelMetadata, values: Mapping[str, Tensor], *, scaling: float
+        self,
+        weights: DeviceWeights,
+        config: ModelMetadata,
+        values: Mapping[str, Tensor],
+        *,
+        scaling: float,
+        is_rounded: bool = False,
     ) -> None:
         super().__init__()
         layout, trained = json.loads(_native.layout_json(config.to_json())), Trained(values)
@@ -100,7 +108,7 @@ class TrainedEncoder(nn.Module):
         self.register_buffer("places", places, persistent=False)
         self.norm = LayerNorm(weights, layout["embedding_norm"], config.norm_eps)
         self.blocks = nn.ModuleList(
-            EncoderBlock(weights, block, config, trained, scaling) for block in layout["blocks"]
+            EncoderBlock(weights, block, config, trained, scaling, is_rounded) for block in layout["blocks"]
         )
         trained.check_all_taken()
         self._trained = trained.parameters

@@ -13,7 +13,7 @@ from ai_os_diffusion.inference.torch.network import DeviceWeights
 from ai_os_diffusion.models.cards.card import A, B
 from ai_os_diffusion.utils.errors import ModelLoadError, TrainingError
 
-__all__ = ["LayerNorm", "Linear", "RmsNorm", "Trained", "projected"]
+__all__ = ["LayerNorm", "Linear", "RmsNorm", "Trained", "projected", "rounded"]
 
 Tensor = Any
 
@@ -89,6 +89,8 @@ class Linear(nn.Module):
             brain floats needs; else they are added to the weights first: over the positions of a large batch
             one product is far less work for memory than three thin ones.
         dtype: of frozen weights, by default that of the products.
+        is_rounded: round operands to brain floats, and multiply and sum in float32, as the native trainer
+            does: few CPUs multiply brain floats themselves.
 
     Attributes:
         kept: bool[n, inputs], which inputs of the factors beside are not left out; None leaves none out.
@@ -104,10 +106,12 @@ class Linear(nn.Module):
         *,
         is_beside: bool = False,
         dtype: Any = None,
+        is_rounded: bool = False,
     ) -> None:
         super().__init__()
         self.name, self.scaling, self.is_beside = layer["name"], scaling, is_beside
         self.outputs, self.inputs = layer["outputs"], layer["inputs"]
+        self.is_rounded = is_rounded
         self.kept: Tensor = None
         self.kept_scaling = 1.0
         dtype = dtype or weights.dtype
@@ -116,6 +120,8 @@ class Linear(nn.Module):
             own = trained.take(name, shape)
             if own is None:
                 frozen = weights.exact(name).to(dtype) if part == "weight" or name in weights else None
+                if is_rounded and part == "weight":
+                    frozen = rounded(frozen)
                 self.register_buffer(part, frozen, persistent=False)
             else:
                 self.register_parameter(part, own)
@@ -149,9 +155,15 @@ def projected(x: Tensor, linears: Iterable[Linear]) -> tuple[Tensor, ...]:
     """[..., inputs] to [..., outputs] of each, in one product with their weights."""
     layers = list(linears)
     weights = [layer.whole(x.dtype) for layer in layers]
-    out = F.linear(x, weights[0] if len(weights) == 1 else torch.cat(weights))
+    operand = rounded(x) if layers[0].is_rounded else x
+    out = F.linear(operand, weights[0] if len(weights) == 1 else torch.cat(weights))
     parts = out.split([layer.outputs for layer in layers], -1)
     return tuple(layer.completed(x, part) for part, layer in zip(parts, layers, strict=True))
+
+
+def rounded(x: Tensor) -> Tensor:
+    """To the nearest brain floats, as float32."""
+    return x.bfloat16().float()
 
 
 class RmsNorm(nn.Module):

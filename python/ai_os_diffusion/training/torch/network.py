@@ -18,7 +18,7 @@ from ai_os_diffusion.inference.torch.network import DeviceWeights
 from ai_os_diffusion.inference.torch.rotary_frequencies import rotary_frequencies
 from ai_os_diffusion.models.cards.card import ROWS, A, B
 from ai_os_diffusion.models.metadata import ModelMetadata
-from ai_os_diffusion.training.torch.layers import Linear, RmsNorm, Trained, projected
+from ai_os_diffusion.training.torch.layers import Linear, RmsNorm, Trained, projected, rounded
 from ai_os_diffusion.utils.errors import ModelLoadError
 
 __all__ = ["Attend", "TrainedDecoder"]
@@ -90,6 +90,7 @@ class TrainedDecoder(nn.Module):
         is_beside: factors stand beside their layers, and logits are products of float32; else factors are
             added to the weights first, and logits are of the type of all others.
         recompute: compute blocks again for the backward pass.
+        is_rounded: as `Linear` has it, of the head too.
 
     Attributes:
         rows_name: of the trained rows, as a card names them.
@@ -110,16 +111,18 @@ class TrainedDecoder(nn.Module):
         scaling: float,
         is_beside: bool = False,
         recompute: bool = False,
+        is_rounded: bool = False,
     ) -> None:
         super().__init__()
         layout, trained = _layout(config), Trained(values)
         family, words = layout["family"], layout["words"]
         self.dtype, self.recompute, self.scaling = weights.dtype, recompute, scaling
+        self.is_rounded = is_rounded
         self.is_beside = is_beside
         self.rows_name = words["name"] + ROWS
 
         def linear(layer: Mapping[str, Any]) -> Linear:
-            return Linear(weights, layer, trained, scaling, is_beside=is_beside)
+            return Linear(weights, layer, trained, scaling, is_beside=is_beside, is_rounded=is_rounded)
 
         name = f"{words['name']}.weight"
         self.register_buffer(
@@ -134,7 +137,9 @@ class TrainedDecoder(nn.Module):
         exact = torch.float32 if is_beside else None
         self.head = None
         if head is not None:
-            self.head = Linear(weights, head, trained, scaling, is_beside=is_beside, dtype=exact)
+            self.head = Linear(
+                weights, head, trained, scaling, is_beside=is_beside, dtype=exact, is_rounded=is_rounded
+            )
         self.scores_name = name if head is None else f"{head['name']}.weight"
         embedding = trained.take(name, [words["rows"], words["cols"]])
         self.scores: Tensor = None
@@ -142,9 +147,9 @@ class TrainedDecoder(nn.Module):
             self.embedding = embedding
         else:
             self.register_buffer("embedding", weights.exact(name), persistent=False)
-            if head is None and not is_beside:
+            if head is None and (is_rounded or not is_beside):
                 # Products with it are of the type of all others, and rounded once.
-                self.scores = self.embedding.to(weights.dtype)
+                self.scores = rounded(self.embedding) if is_rounded else self.embedding.to(weights.dtype)
         trained.check_all_taken()
         self._trained = trained.parameters
         frequencies, self.rotary_factor = rotary_frequencies(config)
@@ -219,7 +224,7 @@ class TrainedDecoder(nn.Module):
         if self.head is not None:
             return self.head(states).float()
         scores = self.embedding.to(states.dtype) if self.scores is None else self.scores
-        found = F.linear(states, scores).float()
+        found = F.linear(rounded(states) if self.is_rounded else states, scores).float()
         if self.rows is None:
             return found
         return found.index_copy(-1, self.card_rows, F.linear(states, self.rows.to(states.dtype)).float())
