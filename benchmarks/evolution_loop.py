@@ -1,10 +1,11 @@
 """What stays learned while more is learned: `evolution_loop.py [--rounds 40] [--seeds 5] [--plot FILE.svg]`.
 
-Needs `minilm` and `smollm2`, and AIOS_DATA for the skills between. First the loop once: a question the model
-cannot answer, what it says, the correction, what it says to another wording. Then five facts that no model
-knows come back from a person, each in four wordings, and in every round others: a skill of the data, every
-third time with answers that are wrong, and every fifth round one of the five facts again. After each round
-twenty wordings that nobody gave are asked, each with the skill that it is routed to.
+Needs `minilm` and `smollm2`, and AIOS_DATA for the skills between; `--device cuda` learns and asks on a GPU.
+First the loop once: a question the model cannot answer, what it says, the correction, what it says to another
+wording. Then five facts that no model knows come back from a person, each in four wordings, and in every
+round others: a skill of the data, every third time with answers that are wrong, and every fifth round one of
+the five facts again. After each round twenty wordings that nobody gave are asked, each with the skill
+that it is routed to.
 """
 
 from __future__ import annotations
@@ -192,6 +193,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--anchor", type=float, default=LoRAConfig.anchor)
     parser.add_argument("--plot", type=Path)
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda", "auto"])
     options = parser.parse_args()
     known = known_facts(data_dir(as_argument=False))
     begun = time.perf_counter()
@@ -199,8 +201,8 @@ def main() -> None:
     kept = rejected = 0
     with (
         tempfile.TemporaryDirectory() as place,
-        ArrowEngine(converted("smollm2", None), device="cpu") as engine,
-        ArrowEngine(converted("minilm", None), device="cpu") as encoder,
+        ArrowEngine(converted("smollm2", None), device=options.device) as engine,
+        ArrowEngine(converted("minilm", None), device=options.device) as encoder,
     ):
         anchors = Path(place, "anchors")
         for seed in range(options.seeds):
@@ -209,7 +211,9 @@ def main() -> None:
             if anchors.exists():
                 shutil.copytree(anchors, folder / ".anchor")
             config = LoRAConfig(seed=1000 * seed, anchor=options.anchor)
-            worker = EvolutionWorker(engine, encoder.encode, folder, config=config, epochs=options.epochs)
+            worker = EvolutionWorker(
+                engine, encoder.encode, folder, config=config, epochs=options.epochs, device=options.device
+            )
             first = say(engine, encoder, folder, ASKED[:1])
             print(f"seed {seed}, before: {ASKED[0].question} {first.said[0]!r}", flush=True)
             for number in range(len(FACTS)):

@@ -2,6 +2,7 @@
 
 Facts of `skills/*` that have another wording are learned eight at a time, judged by that. Useful sets are
 as they are; harmful ones have the answers of each other, several answers to a question, or words at random.
+`--device cuda` learns, asks and judges on a GPU.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ def main() -> None:
     parser.add_argument("--useful", type=int, default=10)
     parser.add_argument("--harmful", type=int, default=50)
     parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda", "auto"])
     options = parser.parse_args()
     known, rng = facts(data_dir(as_argument=False)), random.Random(0)
     kinds = ["useful"] * options.useful
@@ -59,11 +61,11 @@ def main() -> None:
     begun = time.perf_counter()
     with (
         tempfile.TemporaryDirectory() as folder,
-        ArrowEngine(converted("smollm2", None), device="cpu") as engine,
-        ArrowEngine(converted("minilm", None), device="cpu") as encoder,
+        ArrowEngine(converted("smollm2", None), device=options.device) as engine,
+        ArrowEngine(converted("minilm", None), device=options.device) as encoder,
     ):
         gate = Gate(engine, encoder.encode)
-        trainer = LoRATrainer(engine, config=LoRAConfig(), folder=folder)
+        trainer = LoRATrainer(engine, config=LoRAConfig(), folder=folder, device=options.device)
         for number, kind in enumerate(kinds):
             drawn = rng.sample(known, FACTS)
             learned, held_out = ([pair[side] for pair in drawn] for side in (0, 1))

@@ -1,9 +1,11 @@
 """What a skill costs and keeps: `learning.py [chopin|torch_relay_2008] [--epochs 30]`, AIOS_DATA set.
 
-A card of rank 8 on SmolLM2 learns 250 questions and answers natively. Asked before and after, greedily: a
-hundred of those, and other wordings of facts among them that were never asked. Beside it the perplexity of
-WikiText-2 with the card, and two hundred unrelated questions: how many are answered to the letter as before,
-with the card attached, and where a router chooses whether it is used.
+A card of rank 8 on SmolLM2 learns 250 questions and answers, natively; with `--device cuda` by torch on a
+GPU, where it is also asked. `--trainers native torch` has both learn, one behind the other. Asked before and
+after, greedily: a hundred of those, and other wordings of facts among them that were never asked. Beside it
+the perplexity of WikiText-2 with the card, and two hundred unrelated questions: how many are answered to the
+letter as before, with the card attached, and where a router chooses whether it is used.
+`--seeds 3` learns with several and gives the mean too.
 `--peer` trains the same factors by peft and transformers for some steps of the same questions, in float32 and
 in bfloat16, without an anchor, and gives the ratio of seconds; it needs torch.
 """
@@ -18,6 +20,7 @@ import resource
 import statistics
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +126,28 @@ def native_seconds(engine: ArrowEngine, pairs: QAPairs, folder: Path, precision:
     return statistics.median(np.diff(stamps).tolist())
 
 
+def scores(
+    engine: ArrowEngine,
+    card: LoRACard,
+    asked: dict[str, list[QAPair]],
+    strange: SkillTest,
+    base: float,
+    data: Path,
+) -> dict[str, float]:
+    """What a card knows, and what it keeps: shares, and the perplexity to that of the base."""
+    with engine.using(card):
+        after = {what: SkillTest.of(engine, own).exact_match for what, own in asked.items()}
+        kept = SkillTest.of(engine, strange.pairs)
+        nearly = perplexity(engine, data) / base
+    same = [a == b for a, b in zip(strange.said, kept.said, strict=True)]
+    return {
+        **{f"exact match, {what}": round(share, 3) for what, share in after.items()},
+        "perplexity, to the base's": round(nearly, 4),
+        "unrelated questions answered as before": round(sum(same) / len(same), 3),
+        "the same, routed": routed_as_before(card, strange, same),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("skill", nargs="?", default="chopin", choices=["chopin", "torch_relay_2008"])
@@ -131,18 +156,22 @@ def main() -> None:
     parser.add_argument("--dropped-words", type=float, default=LoRAConfig.dropped_words)
     parser.add_argument("--peer", action="store_true", help="peft and transformers beside it")
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda", "auto"])
+    parser.add_argument("--trainers", nargs="+", choices=["native", "torch"], help="by default the device's")
+    parser.add_argument("--seeds", type=int, default=1)
     options = parser.parse_args()
     data = data_dir(as_argument=False)
     rows = {part: lines(data / "skills" / options.skill / f"{part}.jsonl") for part in ("train", "test")}
     pairs = {part: [QAPair(row["question"], row["answer"]) for row in own] for part, own in rows.items()}
+    settings = LoRAConfig(anchor=options.anchor, dropped_words=options.dropped_words)
     figures: dict[str, Any] = {}
     with (
         tempfile.TemporaryDirectory() as folder,
-        ArrowEngine(converted("smollm2", None), device="cpu", num_threads=options.threads) as engine,
+        ArrowEngine(converted("smollm2", None), device=options.device, num_threads=options.threads) as engine,
     ):
-        settings = LoRAConfig(anchor=options.anchor, dropped_words=options.dropped_words)
         asked = {"as learned": pairs["train"][:ASKED], "other wordings": pairs["test"]}
         before = {what: SkillTest.of(engine, own).exact_match for what, own in asked.items()}
+        figures["exact match before"] = {what: round(share, 3) for what, share in before.items()}
         strange, base = SkillTest.of(engine, unrelated(data)), perplexity(engine, data)
         if options.peer:
             whole = QAPairs.of(pairs["train"])
@@ -150,22 +179,33 @@ def main() -> None:
             peers = {p: peer_seconds(engine, whole, p) for p in ("float32", "bfloat16")}
             figures["seconds a step"] = {"here": own, "peft": peers}
             figures["peft, its best, to here"] = round(min(peers.values()) / own["bfloat16"], 2)
-        begun = time.perf_counter()
-        trainer = LoRATrainer(engine, config=settings, folder=folder)
-        card = trainer.train_qa(pairs["train"], options.skill, epochs=options.epochs)
-        figures["seconds"] = round(time.perf_counter() - begun, 1)
-        figures["card, MB"] = round(card.path.stat().st_size / 1e6, 2)
+        for trainer in options.trainers or [None]:
+            # The native one computes on the CPU, wherever it is asked.
+            device = "cpu" if trainer == "native" else options.device
+            found = []
+            for seed in range(options.seeds):
+                config = replace(settings, seed=seed)
+                learner = LoRATrainer(engine, config=config, folder=folder, trainer=trainer, device=device)
+                stamps = [time.perf_counter()]
+                card = learner.train_qa(
+                    pairs["train"],
+                    f"{options.skill}-{trainer}-{seed}",
+                    epochs=options.epochs,
+                    tell=lambda _line, stamps=stamps: stamps.append(time.perf_counter()),
+                )
+                found.append(
+                    {
+                        "seconds": round(time.perf_counter() - stamps[0], 1),
+                        "seconds a step": round(statistics.median(np.diff(stamps).tolist()), 4),
+                        "card, MB": round(card.path.stat().st_size / 1e6, 2),
+                        **scores(engine, card, asked, strange, base, data),
+                    }
+                )
+                print(f"{trainer or 'default'}, seed {seed}: {found[-1]}", flush=True)
+            means = {name: round(statistics.fmean(own[name] for own in found), 4) for name in found[0]}
+            figures[trainer or "learned"] = means if options.seeds == 1 else {**means, "by seed": found}
         figures["peak memory, MB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-        with engine.using(card):
-            after = {what: SkillTest.of(engine, own).exact_match for what, own in asked.items()}
-            kept = SkillTest.of(engine, strange.pairs)
-            figures["perplexity, to the base's"] = round(perplexity(engine, data) / base, 4)
-    figures["exact match before"] = {what: round(share, 3) for what, share in before.items()}
-    figures["exact match after"] = {what: round(share, 3) for what, share in after.items()}
-    same = [a == b for a, b in zip(strange.said, kept.said, strict=True)]
-    figures["unrelated questions answered as before"] = round(sum(same) / len(same), 3)
-    figures["the same, routed"] = routed_as_before(card, strange, same)
-    report(skill=options.skill, epochs=options.epochs, **settings.to_dict(), **figures)
+    report(skill=options.skill, epochs=options.epochs, device=options.device, **settings.to_dict(), **figures)
 
 
 if __name__ == "__main__":

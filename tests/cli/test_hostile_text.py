@@ -179,6 +179,7 @@ def commands(folder, encoder):
             ["learn", folder / NAME],
             ["learn", folder / f"no{NAME}.jsonl"],
             ["learn", folder / "facts.jsonl", "--name", PAYLOAD],
+            ["learn", folder / "facts.jsonl", "--trainer", PAYLOAD, "--device", PAYLOAD],
             ["learn", folder / "facts.jsonl", "--model", encoder],
         ],
         "skills": [
@@ -197,6 +198,7 @@ def commands(folder, encoder):
             ["evolve", "status"],
             ["evolve", "status", "--plot", folder / f"{NAME}.html"],
             ["evolve", "run", "--seconds", "0", "--epochs", "1"],
+            ["evolve", "run", "--device", PAYLOAD],
             ["evolve", "history"],
             ["evolve", "rollback", PAYLOAD],
             ["evolve", "rollback"],

@@ -128,11 +128,10 @@ def test_equal_texts_are_no_negatives_of_each_other():
     assert min(alone, twin) > 0
 
 
-def test_pooling_by_the_first_token(encoder, tmp_path, tiny_encoder_dir):
-    metadata = (tiny_encoder_dir / "metadata.json").read_text(encoding="utf-8")
+def test_pooling_by_the_first_token(encoder, tmp_path):
     encoder.metadata = replace(encoder.metadata, pooling="cls")
     trainer = LoRATrainer(encoder, config=LoRAConfig(**SMALL), folder=tmp_path)
-    run = ContrastiveLearning(encoder, metadata, trainer._targets, trainer.config, TextPairs.of(PAIRS), 20)
+    run = ContrastiveLearning(encoder, trainer._new_trainer(), trainer.config, TextPairs.of(PAIRS), 20)
     losses = []
     while not run.is_done:
         losses.append(run.step()["loss"])

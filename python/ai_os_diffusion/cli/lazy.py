@@ -30,7 +30,7 @@ VERBS = {
     "chat": ("answer", "Talk with the model, from memory or without."),
     "memory": ("memory", "List, show, forget, count, export and import memories."),
     "learn": ("learning", "Learn a skill from questions and answers."),
-    "skills": ("learning", "List, show, ask and remove the skills that were learned."),
+    "skills": ("skills", "List, show, ask and remove the skills that were learned."),
     "evolve": ("evolving", "Learn what was corrected: correct, run, status, history, rollback."),
     "train-diffusion": ("training", "Train a card with which a model writes by diffusion."),
     "doctor": ("machine", "Show what this machine offers and what will be used."),

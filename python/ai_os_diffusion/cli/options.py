@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from ai_os_diffusion.runtime import Runtime
 
 __all__ = [
+    "Device",
     "DryRun",
     "Filter",
     "Json",
@@ -60,6 +62,14 @@ MinSimilarity = Annotated[
         "--min-similarity", min=-1, max=1, callback=values.finite, help="Cosine the best must reach."
     ),
 ]
+
+
+class Device(str, Enum):
+    """Where training computes."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
 
 
 class Settings:

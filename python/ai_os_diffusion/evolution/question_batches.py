@@ -62,9 +62,9 @@ class QuestionBatches:
         chosen, rng = asked_in(step, self._pairs, self._config)
         return [self.text(reworded(pair.question, self._config.dropped_words, rng), pair) for pair in chosen]
 
-    def parts(self, step: int) -> Iterator[Packed]:
-        """The passes of a step."""
-        return in_parts(self[step])
+    def parts(self, step: int, most: int = MOST_POSITIONS) -> Iterator[Packed]:
+        """The passes of a step, of so many positions at most."""
+        return in_parts(self[step], most)
 
     def looked_at(self) -> Iterator[Packed]:
         """The pairs as they were given: what says when to stop."""
@@ -95,15 +95,15 @@ def asked_in(step: int, pairs: QAPairs, config: LoRAConfig) -> tuple[list[QAPair
     return order[place * size : (place + 1) * size], drawn(f"{config.seed}/words/{step}")
 
 
-def in_parts(texts: Sequence[Text]) -> Iterator[Packed]:
+def in_parts(texts: Sequence[Text], most: int = MOST_POSITIONS) -> Iterator[Packed]:
     """Texts in as many passes as it takes."""
     packed = Packed.of(texts)
-    if len(packed) <= MOST_POSITIONS or len(texts) == 1:
+    if len(packed) <= most or len(texts) == 1:
         yield packed
         return
     half = len(texts) // 2
-    yield from in_parts(texts[:half])
-    yield from in_parts(texts[half:])
+    yield from in_parts(texts[:half], most)
+    yield from in_parts(texts[half:], most)
 
 
 def drawn(seed: str) -> random.Random:

@@ -132,12 +132,15 @@ class Skills:
         given = Feedback(question, answer, said, uncertainty, tuple(wordings), skill)
         return FeedbackQueue(self._runtime.config.skills_dir).append(given)
 
-    def worker(self, *, epochs: int = 30, budget: Budget | None = None) -> EvolutionWorker:
+    def worker(
+        self, *, epochs: int = 30, budget: Budget | None = None, device: str = "cpu"
+    ) -> EvolutionWorker:
         """Learns what waits, on the runtime's decoder.
 
         Args:
             epochs: how often each question is asked.
             budget: how far it may go.
+            device: where it learns: "cpu", "cuda" or "auto".
         """
         from ai_os_diffusion.evolution import EvolutionRouter, EvolutionWorker
 
@@ -148,6 +151,7 @@ class Skills:
             runtime.config.skills_dir,
             epochs=epochs,
             router=EvolutionRouter(budget=budget),
+            device=device,
         )
 
     @contextmanager

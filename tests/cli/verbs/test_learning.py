@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 
 import pytest
@@ -111,3 +112,16 @@ def test_a_skill_for_diffusion_from_a_file(aios_json, learned, tiny_diffusion_di
     assert "is for the mode 'diffusion' on the card 'tiny-diffusion'" in error["message"]
     error = aios_json("learn", learned, "--name", "other", "--mode", "diffusion", code=1, error=True)
     assert "learned on one card of that kind" in error["message"]
+
+
+def test_another_trainer(aios_json, learned):
+    error = aios_json("learn", learned, "--device", "cuda", "--trainer", "native", code=1, error=True)
+    assert "the native trainer computes on the CPU" in error["message"]
+    if importlib.util.find_spec("torch") is None:
+        error = aios_json("learn", learned, "--trainer", "torch", code=1, error=True)
+        assert "pip install 'ai-os-diffusion[train]'" in error["message"]
+        return
+    for name, trainer in (("ours", "native"), ("theirs", "torch")):
+        asked = ("--epochs", 2, "--name", name, "--trainer", trainer, "--no-gate")
+        found = aios_json("learn", learned, *asked)
+        assert found["metrics"]["steps"] == 2

@@ -27,7 +27,7 @@ def decoder(family_dir):
     torch.manual_seed(3)
     metadata = ModelMetadata.from_folder(family_dir)
     weights = DeviceWeights(_native.WeightFile(family_dir / "weights.parquet"), "cpu", torch.float32)
-    decoder = TrainedDecoder(weights, metadata, ROWS, rank=RANK, alpha=ALPHA)
+    decoder = TrainedDecoder.begun(weights, metadata, ROWS, rank=RANK, alpha=ALPHA)
     with torch.no_grad():
         for name, value in decoder.trained().items():
             # Factors of a head of its own are the torch trainer's alone.
@@ -172,7 +172,7 @@ def test_gradients_on_a_card_beneath(family_dir, tmp_path, mode_card):
         writer.add_plain(name, np.ascontiguousarray(values))
     writer.finish()
     merged = DeviceWeights(_native.WeightFile(tmp_path / "merged.parquet"), "cpu", torch.float32)
-    decoder = TrainedDecoder(merged, metadata, (), rank=RANK, alpha=ALPHA)
+    decoder = TrainedDecoder.begun(merged, metadata, (), rank=RANK, alpha=ALPHA)
     with torch.no_grad():
         for name, value in decoder.trained().items():
             if name.endswith("lora_B.weight") and not name.startswith("lm_head"):

@@ -9,7 +9,7 @@ import typer
 
 from ai_os_diffusion.cli import values
 from ai_os_diffusion.cli.lazy import new_app
-from ai_os_diffusion.cli.options import Json, Quiet, Settings, Yes, question_text
+from ai_os_diffusion.cli.options import Device, Json, Quiet, Settings, Yes, question_text
 from ai_os_diffusion.cli.terminal.interruption import deferred
 from ai_os_diffusion.cli.terminal.output import (
     confirm,
@@ -78,6 +78,9 @@ def run(
         bool, typer.Option("--watch", help="Go on with what comes in, of low priority, until Ctrl-C.")
     ] = False,
     epochs: Annotated[int, typer.Option("--epochs", min=1, help="How often each question is asked.")] = 30,
+    device: Annotated[
+        Device, typer.Option("--device", help="Where it learns; auto takes a GPU if torch sees one.")
+    ] = Device.CPU,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -93,7 +96,7 @@ def run(
     with settings.runtime() as runtime:
         if watch:
             lower_priority()
-        worker = runtime.skills.worker(epochs=epochs, budget=Budget(seconds=seconds))
+        worker = runtime.skills.worker(epochs=epochs, budget=Budget(seconds=seconds), device=device.value)
         with deferred() as stop, ProgressBar(unit="steps", quiet=quiet) as bar:
 
             def tell(line: dict[str, Any]) -> None:

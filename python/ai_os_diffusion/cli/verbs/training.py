@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,7 +9,7 @@ import typer
 
 from ai_os_diffusion.cli import values
 from ai_os_diffusion.cli.lazy import new_app
-from ai_os_diffusion.cli.options import Json, Quiet, Settings
+from ai_os_diffusion.cli.options import Device, Json, Quiet, Settings
 from ai_os_diffusion.cli.terminal.interruption import deferred
 from ai_os_diffusion.cli.terminal.output import note, show_json_line, show_row, size_text
 from ai_os_diffusion.cli.terminal.progress import ProgressBar
@@ -18,14 +17,6 @@ from ai_os_diffusion.cli.terminal.progress import ProgressBar
 __all__ = ["app"]
 
 app = new_app()
-
-
-class Device(str, Enum):
-    """Where training computes."""
-
-    AUTO = "auto"
-    CPU = "cpu"
-    CUDA = "cuda"
 
 
 @app.command("train-diffusion")

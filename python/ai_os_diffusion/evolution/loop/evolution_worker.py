@@ -64,6 +64,8 @@ class EvolutionWorker:
         epochs: how often each question is asked.
         router: decides whether to learn.
         num_threads: of trainings; 0 takes the cores there are.
+        trainer: of skills, as `LoRATrainer` takes it.
+        device: where trainings compute, as `LoRATrainer` takes it.
 
     Example:
         >>> worker = EvolutionWorker(engine, encoder.encode, folder)  # doctest: +SKIP
@@ -81,10 +83,13 @@ class EvolutionWorker:
         epochs: int = 30,
         router: EvolutionRouter | None = None,
         num_threads: int = 0,
+        trainer: str | None = None,
+        device: str = "cpu",
     ) -> None:
+        self._on: dict[str, Any] = {"num_threads": num_threads, "trainer": trainer, "device": device}
         self._engine, self._embed, self._folder = engine, embed, Path(folder)
         self._config, self._epochs = config or LoRAConfig(), epochs
-        self._router, self._num_threads = router or EvolutionRouter(), num_threads
+        self._router = router or EvolutionRouter()
         self._versions = SkillVersions(self._folder)
         self._log, self._queue = DecisionLog(self._folder), FeedbackQueue(self._folder)
         self._base = Base.of_folder(engine.folder)
@@ -162,9 +167,7 @@ class EvolutionWorker:
                 return
 
     def _trainer_of(self, config: LoRAConfig) -> LoRATrainer:
-        trainer = LoRATrainer(
-            self._engine, config=config, folder=self._versions.work, num_threads=self._num_threads
-        )
+        trainer = LoRATrainer(self._engine, config=config, folder=self._versions.work, **self._on)
         trainer.anchors = self._folder / ".anchor"
         return trainer
 

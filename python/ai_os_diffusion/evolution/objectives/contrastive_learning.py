@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ai_os_diffusion._native import Trainer
+from ai_os_diffusion.evolution.learning.trainer_choice import AnyTrainer
 from ai_os_diffusion.evolution.learning_state import LearningState, Saved
 from ai_os_diffusion.evolution.lora_config import LoRAConfig
-from ai_os_diffusion.evolution.objectives.beginnings import mean_loss, new_factors, rate_of
+from ai_os_diffusion.evolution.objectives.beginnings import mean_loss, rate_of
 from ai_os_diffusion.evolution.objectives.text_pairs import TextPairs
 from ai_os_diffusion.evolution.question_batches import drawn
 from ai_os_diffusion.inference.arrow_engine import ArrowEngine
@@ -42,12 +42,10 @@ class ContrastiveLearning:
 
     Args:
         engine: the encoder; texts get its prompts, and are cut where it cuts them.
-        metadata_json: of its folder.
-        targets: layers that get factors.
+        trainer: of the card, at its beginning.
         config: how.
         pairs: what is learned.
         epochs: how often each pair is shown.
-        num_threads: 0 takes the cores there are.
 
     Attributes:
         steps: of the whole training.
@@ -55,18 +53,15 @@ class ContrastiveLearning:
 
     Raises:
         TrainingError: the encoder makes vectors in a way that is not trained here.
-        ModelLoadError: it is of a family that is not trained here.
     """
 
     def __init__(
         self,
         engine: ArrowEngine,
-        metadata_json: str,
-        targets: Sequence[Mapping[str, Any]],
+        trainer: AnyTrainer,
         config: LoRAConfig,
         pairs: TextPairs,
         epochs: int,
-        num_threads: int = 0,
     ) -> None:
         metadata = engine.metadata
         if metadata.pooling not in _POOLINGS or not metadata.include_prompt:
@@ -91,15 +86,7 @@ class ContrastiveLearning:
             whole = [prompt + text for text in texts]
             ids, starts = engine.tokenizer.encode_ragged(whole, metadata.max_seq_length)
             self._ids.append(np.split(ids, starts[1:-1]))
-        self._trainer = Trainer(
-            engine.weights.native,
-            metadata_json,
-            new_factors(targets, config),
-            scaling=config.scaling,
-            dropout=config.dropout,
-            num_threads=num_threads,
-            brain_floats=config.precision == "bfloat16",
-        )
+        self._trainer = trainer
         self.records: list[dict[str, Any]] = []
         self._begun = time.monotonic()
 

@@ -78,13 +78,14 @@ class MaskedBatches:
                     f"expected at most {most}, and {window} in a text; shorten it"
                 )
 
-    def parts(self, step: int) -> Iterator[Packed]:
-        """The passes of a step."""
+    def parts(self, step: int, most: int = MOST_POSITIONS) -> Iterator[Packed]:
+        """The passes of a step, of so many positions at most."""
         chosen, rng = asked_in(step, self._pairs, self._config)
-        return _in_parts(
+        documents = (
             self._document(reworded(pair.question, self._config.dropped_words, rng), pair, rng)
             for pair in chosen
         )
+        return _in_parts(documents, most)
 
     def looked_at(self) -> Iterator[Packed]:
         """The pairs as they were given, always masked alike: what says when to stop."""
@@ -120,11 +121,11 @@ class MaskedBatches:
         return made(prompt, ids, list(written), self._settings.block_length, rng)
 
 
-def _in_parts(documents: Iterable[Positions]) -> Iterator[Packed]:
+def _in_parts(documents: Iterable[Positions], most: int = MOST_POSITIONS) -> Iterator[Packed]:
     """Texts in as many passes as it takes."""
     waiting: list[Positions] = []
     for made in documents:
-        if waiting and sum(map(len, waiting)) + len(made) > MOST_POSITIONS:
+        if waiting and sum(map(len, waiting)) + len(made) > most:
             yield Packed.of_documents(waiting)
             waiting = []
         waiting.append(made)

@@ -11,14 +11,17 @@ from typing import Any, Protocol
 
 from ai_os_diffusion._native import layout_json
 from ai_os_diffusion.config import load_config
+from ai_os_diffusion.evolution.learning.trainer_choice import AnyTrainer, TrainerChoice
 from ai_os_diffusion.evolution.learning_state import LearningState
 from ai_os_diffusion.evolution.lora_config import LoRAConfig
+from ai_os_diffusion.evolution.objectives.beginnings import new_factors
 from ai_os_diffusion.evolution.objectives.contrastive_learning import ContrastiveLearning
 from ai_os_diffusion.evolution.objectives.text_pairs import TextPairs
 from ai_os_diffusion.evolution.skills import skill_path
 from ai_os_diffusion.inference.arrow_engine import ArrowEngine
 from ai_os_diffusion.models.cards import Base, Card, CardDescription
 from ai_os_diffusion.models.cards.description import DIFFUSION
+from ai_os_diffusion.training.processes import Processes
 from ai_os_diffusion.utils.errors import CardError, TrainingError
 from ai_os_diffusion.utils.logger import get_logger
 from ai_os_diffusion.utils.loss_picture import check_picture, draw_losses
@@ -72,7 +75,11 @@ class SkillTrainer:
         folder: str | Path | None = None,
         objective: str | None = None,
         num_threads: int = 0,
+        trainer: str | None = None,
+        device: str = "cpu",
     ) -> None:
+        self._choice = TrainerChoice.of(trainer, device)
+        self.processes = self._choice.processes
         self._engine = model if isinstance(model, ArrowEngine) else ArrowEngine(model)
         known: Sequence[str] = _OF_DECODERS if self._engine.metadata.is_decoder else (CONTRASTIVE,)
         self.objective = known[0] if objective is None else objective
@@ -94,6 +101,17 @@ class SkillTrainer:
         self._num_threads = num_threads
         self._metadata_json = (self._engine.folder / "metadata.json").read_text(encoding="utf-8")
         self._targets = self.config.targets(json.loads(layout_json(self._metadata_json)))
+
+    def _new_trainer(self) -> AnyTrainer:
+        """A trainer whose card changes nothing yet."""
+        return self._choice.new_trainer(
+            self._engine,
+            self._metadata_json,
+            new_factors(self._targets, self.config),
+            self.config,
+            self._beneath,
+            self._num_threads,
+        )
 
     @property
     def parameters(self) -> int:
@@ -146,25 +164,20 @@ class SkillTrainer:
             check_picture(picture)
         if checked.repeated:
             _log.warning("%d pairs are there more than once; each is learned once", checked.repeated)
-        run = ContrastiveLearning(
-            self._engine,
-            self._metadata_json,
-            self._targets,
-            self.config,
-            checked,
-            epochs,
-            self._num_threads,
-        )
+        run = ContrastiveLearning(self._engine, self._new_trainer(), self.config, checked, epochs)
         self.folder.mkdir(parents=True, exist_ok=True)
         state = self._state(name, checked.digest, epochs)
-        go_on(run, state, name, tell, is_stopped)
-        if picture is not None:
-            draw_losses(run.records, picture)
-        data = (len(checked), checked.digest)
-        described = self._description(name, data, {}, run.steps, run.recent_loss)
-        card = Card.write(path, described, run.trained().items(), bits=BITS)
-        state.remove()
-        return card
+        go_on(run, state, name, tell, is_stopped, self.processes)
+        with self.processes.first_ahead():
+            if not self.processes.is_first:
+                return Card(path)
+            if picture is not None:
+                draw_losses(run.records, picture)
+            data = (len(checked), checked.digest)
+            described = self._description(name, data, {}, run.steps, run.recent_loss)
+            card = Card.write(path, described, run.trained().items(), bits=BITS)
+            state.remove()
+            return card
 
     def _path_of(self, name: str, epochs: int) -> Path:
         """Where a skill of that name will be."""
@@ -188,6 +201,7 @@ class SkillTrainer:
             **self.config.to_dict(),
             "objective": self.objective,
             **self._learned_on,
+            **self._choice.described,
         }
         return LearningState(self.folder / f".{name}.learning", about)
 
@@ -239,16 +253,20 @@ def go_on(
     name: str,
     tell: Tell,
     is_stopped: Callable[[], bool],
+    processes: Processes,
 ) -> None:
-    """Take all steps that are left, and write now and then how far it is."""
+    """Take all steps that are left, and write now and then how far it is; the first process does both."""
     run.take_up(state)
     saved = time.monotonic()
     while not run.is_done:
-        tell(run.step())
-        if is_stopped():
-            run.save(state)
+        told = run.step()
+        if processes.is_first:
+            tell(told)
+        if processes.agreed(is_stopped()):
+            if processes.is_first:
+                run.save(state)
             raise TrainingError(f"learning {name!r} was broken off; the same call goes on with it")
-        if time.monotonic() - saved > _SAVED_EVERY_S:
+        if processes.is_first and time.monotonic() - saved > _SAVED_EVERY_S:
             run.save(state)
             saved = time.monotonic()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -16,7 +16,9 @@ from ai_os_diffusion import _native
 from ai_os_diffusion.inference.decoder_layers import activation
 from ai_os_diffusion.inference.torch.network import DeviceWeights
 from ai_os_diffusion.inference.torch.rotary_frequencies import rotary_frequencies
+from ai_os_diffusion.models.cards.card import ROWS, A, B
 from ai_os_diffusion.models.metadata import ModelMetadata
+from ai_os_diffusion.training.torch.layers import Linear, RmsNorm, Trained, projected, rounded
 from ai_os_diffusion.utils.errors import ModelLoadError
 
 __all__ = ["Attend", "TrainedDecoder"]
@@ -29,84 +31,6 @@ _ROW_NOISE = 0.02
 """By which new rows of the embedding differ from the mean of all, about as rows of trained ones do."""
 
 
-class Linear(nn.Module):
-    """`W x + b + scaling · B (A x)`; W is frozen, or there are no factors.
-
-    The factors of rank-stabilised LoRA begin at no change: B is zero (arXiv:2106.09685).
-    """
-
-    def __init__(self, weights: DeviceWeights, name: str, rank: int, scaling: float) -> None:
-        super().__init__()
-        self.name, self.scaling = name, scaling
-        weight = weights.exact(f"{name}.weight")
-        bias = weights.exact(f"{name}.bias") if f"{name}.bias" in weights else None
-        if rank:
-            self.register_buffer("weight", weight.to(weights.dtype), persistent=False)
-            self.register_buffer("bias", None if bias is None else bias.to(weights.dtype), persistent=False)
-            # Drawn where it is the same on every device.
-            a = torch.randn(rank, weight.shape[1]) / math.sqrt(weight.shape[1])
-            self.a = nn.Parameter(a.to(weight.device))
-            self.b = nn.Parameter(weight.new_zeros(weight.shape[0], rank))
-        else:
-            self.weight = nn.Parameter(weight)
-            self.bias = None if bias is None else nn.Parameter(bias)
-            self.a = self.b = None
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[..., inputs] to [..., outputs] in the type of `x`."""
-        return F.linear(x, self.merged(x.dtype), None if self.bias is None else self.bias.to(x.dtype))
-
-    def merged(self, dtype: Any) -> Tensor:
-        """W + scaling · B A, [outputs, inputs].
-
-        Over the positions of a batch one product of this is far less work for memory than three thin ones.
-        """
-        weight = self.weight.to(dtype)
-        if self.a is None:
-            return weight
-        return torch.addmm(weight, self.b.to(dtype), self.a.to(dtype), alpha=self.scaling)
-
-    def trained(self) -> Iterator[tuple[str, Tensor]]:
-        """What is trained, by the names of a card or of a model."""
-        if self.a is not None:
-            yield f"{self.name}.lora_A.weight", self.a
-            yield f"{self.name}.lora_B.weight", self.b
-            return
-        yield f"{self.name}.weight", self.weight
-        if self.bias is not None:
-            yield f"{self.name}.bias", self.bias
-
-
-def _projected(x: Tensor, linears: Iterable[Linear]) -> tuple[Tensor, ...]:
-    """[..., inputs] to [..., outputs] of each, in one product."""
-    layers = list(linears)
-    out = F.linear(x, torch.cat([layer.merged(x.dtype) for layer in layers]))
-    parts = out.split([len(layer.weight) for layer in layers], -1)
-    return tuple(
-        part if layer.bias is None else part + layer.bias.to(x.dtype)
-        for part, layer in zip(parts, layers, strict=True)
-    )
-
-
-class RmsNorm(nn.Module):
-    """Root mean square norm of float32, to the type of the products."""
-
-    def __init__(self, weights: DeviceWeights, layout: Mapping[str, Any], eps: float) -> None:
-        super().__init__()
-        if layout["needs_bias"] is not None:
-            raise ModelLoadError(f"norm {layout['name']!r} is a layer norm; training knows those of decoders")
-        self.name, self.eps, self.dtype = layout["name"], eps, weights.dtype
-        self.weight = nn.Parameter(weights.exact(f"{self.name}.weight"))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[..., width] to the same."""
-        return (F.rms_norm(x.float(), (x.shape[-1],), eps=self.eps) * self.weight).to(self.dtype)
-
-    def trained(self) -> Iterator[tuple[str, Tensor]]:
-        """As of `Linear`."""
-        yield f"{self.name}.weight", self.weight
-
-
 class Block(nn.Module):
     """Attention and a feed-forward layer, with a norm before each, as the layout of a family says."""
 
@@ -116,17 +40,18 @@ class Block(nn.Module):
         layout: Mapping[str, Any],
         family: Mapping[str, Any],
         config: ModelMetadata,
-        factors: tuple[int, float],
+        trained: Trained,
+        linear: Callable[[Mapping[str, Any]], Linear],
     ) -> None:
         super().__init__()
         self.head_dim, self.is_gated = config.head_dim, family["is_gated"]
         self.activation = activation(config.hidden_act)
 
         def linears(part: list[Mapping[str, Any]]) -> nn.ModuleList:
-            return nn.ModuleList(Linear(weights, layer["name"], *factors) for layer in part)
+            return nn.ModuleList(map(linear, part))
 
         def norms(part: list[Mapping[str, Any]]) -> nn.ModuleList:
-            return nn.ModuleList(RmsNorm(weights, norm, config.norm_eps) for norm in part)
+            return nn.ModuleList(RmsNorm(weights, norm, config.norm_eps, trained) for norm in part)
 
         self.before_attention, self.before_feed_forward = norms(
             [layout["attention_norm"], layout["feed_forward_norm"]]
@@ -142,13 +67,13 @@ class Block(nn.Module):
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, attend: Attend, mask: Any) -> Tensor:
         """float32[b, n, width] to the same; `cos` and `sin` are [b, 1, n, head_dim / 2]."""
         h = self.before_attention(x)
-        q, k, v = (heads.unflatten(-1, (-1, self.head_dim)) for heads in _projected(h, self.qkv))
+        q, k, v = (heads.unflatten(-1, (-1, self.head_dim)) for heads in projected(h, self.qkv))
         if self.head_norms:
             q, k = self.head_norms[0](q), self.head_norms[1](k)
         q, k, v = (heads.transpose(1, 2) for heads in (q, k, v))
         seen = attend(_rotated(q, cos, sin), _rotated(k, cos, sin), v, mask)
         x = x + self.output(seen.transpose(1, 2).flatten(2)).float()
-        wide = _projected(self.before_feed_forward(x), self.wide)
+        wide = projected(self.before_feed_forward(x), self.wide)
         wide = self.activation(wide[0]) * wide[1] if self.is_gated else self.activation(wide[0])
         return x + self.down(wide).float()
 
@@ -159,17 +84,81 @@ class TrainedDecoder(nn.Module):
     Args:
         weights: of the base; their type is that of products.
         config: of the base.
-        card_rows: tokens whose rows of the embedding are the card's: MASK and NULL, or none.
-        rank: of the factors of all linear layers; 0 trains all weights in their place.
-        alpha: they are scaled by alpha / sqrt(rank).
+        values: what is trained, as `Trained` takes it.
+        card_rows: tokens whose rows of the embedding are trained: MASK and NULL, or none.
+        scaling: of the products of factors.
+        is_beside: factors stand beside their layers, and logits are products of float32; else factors are
+            added to the weights first, and logits are of the type of all others.
         recompute: compute blocks again for the backward pass.
+        is_rounded: as `Linear` has it, of the head too.
+
+    Attributes:
+        rows_name: of the trained rows, as a card names them.
+        scores_name: of the weights that make logits.
 
     Raises:
         ModelLoadError: the model is no decoder, or of a family that training does not know.
+        TrainingError: it has nothing of a name in `values`, or of another shape.
     """
 
     def __init__(
         self,
+        weights: DeviceWeights,
+        config: ModelMetadata,
+        values: Mapping[str, Tensor],
+        card_rows: tuple[int, ...] = (),
+        *,
+        scaling: float,
+        is_beside: bool = False,
+        recompute: bool = False,
+        is_rounded: bool = False,
+    ) -> None:
+        super().__init__()
+        layout, trained = _layout(config), Trained(values)
+        family, words = layout["family"], layout["words"]
+        self.dtype, self.recompute, self.scaling = weights.dtype, recompute, scaling
+        self.is_rounded = is_rounded
+        self.is_beside = is_beside
+        self.rows_name = words["name"] + ROWS
+
+        def linear(layer: Mapping[str, Any]) -> Linear:
+            return Linear(weights, layer, trained, scaling, is_beside=is_beside, is_rounded=is_rounded)
+
+        name = f"{words['name']}.weight"
+        self.register_buffer(
+            "card_rows", torch.tensor(card_rows, dtype=torch.long, device=weights.device), persistent=False
+        )
+        self.rows: Tensor = trained.take(self.rows_name, [len(card_rows), words["cols"]])
+        self.blocks = nn.ModuleList(
+            Block(weights, block, family, config, trained, linear) for block in layout["blocks"]
+        )
+        self.last = RmsNorm(weights, layout["final_norm"], config.norm_eps, trained)
+        head = _head(layout, weights, config)
+        exact = torch.float32 if is_beside else None
+        self.head = None
+        if head is not None:
+            self.head = Linear(
+                weights, head, trained, scaling, is_beside=is_beside, dtype=exact, is_rounded=is_rounded
+            )
+        self.scores_name = name if head is None else f"{head['name']}.weight"
+        embedding = trained.take(name, [words["rows"], words["cols"]])
+        self.scores: Tensor = None
+        if embedding is not None:
+            self.embedding = embedding
+        else:
+            self.register_buffer("embedding", weights.exact(name), persistent=False)
+            if head is None and (is_rounded or not is_beside):
+                # Products with it are of the type of all others, and rounded once.
+                self.scores = rounded(self.embedding) if is_rounded else self.embedding.to(weights.dtype)
+        trained.check_all_taken()
+        self._trained = trained.parameters
+        frequencies, self.rotary_factor = rotary_frequencies(config)
+        frequencies = torch.from_numpy(frequencies).float().to(weights.device)
+        self.register_buffer("frequencies", frequencies, persistent=False)
+
+    @classmethod
+    def begun(
+        cls,
         weights: DeviceWeights,
         config: ModelMetadata,
         card_rows: tuple[int, ...],
@@ -177,34 +166,42 @@ class TrainedDecoder(nn.Module):
         rank: int,
         alpha: float = 16.0,
         recompute: bool = False,
-    ) -> None:
-        super().__init__()
+    ) -> TrainedDecoder:
+        """One that changes nothing yet, by torch's random numbers.
+
+        Args:
+            weights: as for the class.
+            config: as for the class.
+            card_rows: as for the class.
+            rank: of the factors of all linear layers, beside which norms and rows are trained; 0 trains all
+                weights, and rows.
+            alpha: factors are scaled by alpha / sqrt(rank).
+            recompute: as for the class.
+        """
         layout = _layout(config)
-        family, words = layout["family"], layout["words"]["name"]
-        self.dtype, self.recompute, self.rank = weights.dtype, recompute, rank
-        self.scaling = alpha / math.sqrt(rank) if rank else 1.0
-        factors = rank, self.scaling
+        words = layout["words"]["name"]
         embedding = weights.exact(f"{words}.weight")
-        self.rows_name, self.words_name = f"{words}.rows", f"{words}.weight"
-        self.register_buffer("card_rows", torch.tensor(card_rows, device=embedding.device), persistent=False)
-        noise = torch.randn(len(card_rows), embedding.shape[1]).to(embedding)
-        self.rows: Tensor = nn.Parameter(embedding.mean(0) + _ROW_NOISE * noise) if card_rows else None
-        self.blocks = nn.ModuleList(
-            Block(weights, block, family, config, factors) for block in layout["blocks"]
-        )
-        self.last = RmsNorm(weights, layout["final_norm"], config.norm_eps)
-        name, tied = family["head"], config.tied_embeddings
-        is_tied = f"{name}.weight" not in weights if tied is None else tied
-        self.head = None if is_tied else Linear(weights, name, *factors)
-        if rank:
-            self.register_buffer("embedding", embedding, persistent=False)
-            # Products with it are of the type of all others, and rounded once.
-            self.register_buffer("scores", embedding.to(weights.dtype) if is_tied else None, persistent=False)
-        else:
-            self.embedding, self.scores = nn.Parameter(embedding), None
-        frequencies, self.rotary_factor = rotary_frequencies(config)
-        frequencies = torch.from_numpy(frequencies).float().to(embedding.device)
-        self.register_buffer("frequencies", frequencies, persistent=False)
+        values: dict[str, Tensor] = {}
+        if card_rows:
+            # Drawn where it is the same on every device.
+            noise = torch.randn(len(card_rows), embedding.shape[1]).to(embedding)
+            values[words + ROWS] = embedding.mean(0) + _ROW_NOISE * noise
+        head = _head(layout, weights, config)
+        for layer in [*_linears(layout), *([] if head is None else [head])]:
+            name = layer["name"]
+            if not rank:
+                parts = (f"{name}.{part}" for part in ("weight", "bias"))
+                values.update((part, weights.exact(part)) for part in parts if part in weights)
+                continue
+            # The factors of rank-stabilised LoRA begin at no change: B is zero (arXiv:2106.09685).
+            a = torch.randn(rank, layer["inputs"]) / math.sqrt(layer["inputs"])
+            values[name + A] = a.to(embedding.device)
+            values[name + B] = embedding.new_zeros(layer["outputs"], rank)
+        values.update((name, weights.exact(name)) for name in _norms(layout))
+        if not rank:
+            values[f"{words}.weight"] = embedding
+        scaling = alpha / math.sqrt(rank) if rank else 1.0
+        return cls(weights, config, values, card_rows, scaling=scaling, recompute=recompute)
 
     def forward(self, ids: Tensor, positions: Tensor, attend: Attend, mask: Any) -> Tensor:
         """int64[b, n] to states [b, n, width] of the products' type, after the last norm."""
@@ -222,23 +219,42 @@ class TrainedDecoder(nn.Module):
 
     def logits(self, states: Tensor) -> Tensor:
         """[..., width] to float32[..., vocabulary]."""
+        if self.is_beside:
+            states = states.float()
         if self.head is not None:
             return self.head(states).float()
         scores = self.embedding.to(states.dtype) if self.scores is None else self.scores
-        found = F.linear(states, scores).float()
+        found = F.linear(rounded(states) if self.is_rounded else states, scores).float()
         if self.rows is None:
             return found
         return found.index_copy(-1, self.card_rows, F.linear(states, self.rows.to(states.dtype)).float())
 
     def trained(self) -> dict[str, Tensor]:
-        """What is trained, by the names of a card's file, or of a model's with all weights."""
-        found = {} if self.rows is None else {self.rows_name: self.rows}
-        for module in self.modules():
-            if isinstance(module, Linear | RmsNorm):
-                found.update(module.trained())
-        if not self.rank:
-            found[self.words_name] = self.embedding
-        return found
+        """What is trained, by the names of a card's file, or of a model's."""
+        return dict(self._trained)
+
+
+def _head(layout: Any, weights: DeviceWeights, config: ModelMetadata) -> Mapping[str, Any] | None:
+    """The head, as a layer; None where it is the embedding."""
+    name, words = layout["family"]["head"], layout["words"]
+    is_tied = config.tied_embeddings
+    if f"{name}.weight" not in weights if is_tied is None else is_tied:
+        return None
+    return {"name": name, "outputs": words["rows"], "inputs": words["cols"]}
+
+
+def _linears(layout: Any) -> Iterator[Mapping[str, Any]]:
+    """The linear layers of all blocks."""
+    for block in layout["blocks"]:
+        yield from (*block["qkv"], *block["wide"], block["output"], block["down"])
+
+
+def _norms(layout: Any) -> Iterator[str]:
+    """The names of all norms' weights."""
+    for block in layout["blocks"]:
+        norms = (block["attention_norm"], block["feed_forward_norm"], *(block["head_norms"] or ()))
+        yield from (f"{norm['name']}.weight" for norm in norms)
+    yield f"{layout['final_norm']['name']}.weight"
 
 
 def _layout(config: ModelMetadata) -> Any:

@@ -14,7 +14,7 @@ from ai_os_diffusion.training.positions import IGNORED
 from ai_os_diffusion.training.torch.attention import Attention
 from ai_os_diffusion.training.torch.network import TrainedDecoder
 
-__all__ = ["DistillationLoss", "TokenLoss"]
+__all__ = ["DistillationLoss", "TokenLoss", "in_parts"]
 
 Tensor = Any
 Batch = Mapping[str, Tensor]
@@ -43,7 +43,7 @@ class TokenLoss(nn.Module):
         def part(h: Tensor, y: Tensor, w: Tensor) -> Tensor:
             return (F.cross_entropy(self.decoder.logits(h), y, reduction="none") * w).sum()
 
-        return _in_parts(part, states[chosen], labels, weights) / weights.sum().clamp_min(1e-6)
+        return in_parts(part, states[chosen], labels, weights) / weights.sum().clamp_min(1e-6)
 
 
 class DistillationLoss(nn.Module):
@@ -85,7 +85,7 @@ class DistillationLoss(nn.Module):
             theirs = teacher.logits(target).log_softmax(-1)
             return (F.kl_div(theirs, ours, reduction="none", log_target=True).sum(-1) * w).sum()
 
-        return _in_parts(part, states[chosen], targets, weights) / weights.sum().clamp_min(1e-6)
+        return in_parts(part, states[chosen], targets, weights) / weights.sum().clamp_min(1e-6)
 
     @torch.no_grad()
     def _targets(self, batch: Batch, mask: Any) -> Tensor:
@@ -148,7 +148,7 @@ def _share(copy: Tensor, confidence: Tensor, is_open: Tensor, share: float) -> T
     return taken & is_open
 
 
-def _in_parts(part: Callable[..., Tensor], states: Tensor, *others: Tensor) -> Tensor:
+def in_parts(part: Callable[..., Tensor], states: Tensor, *others: Tensor) -> Tensor:
     """The sum of `part` over all rows, whose logits are made again for the backward pass."""
     pieces = zip(*(tensor.split(_HEAD_ROWS) for tensor in (states, *others)), strict=True)
     return sum(

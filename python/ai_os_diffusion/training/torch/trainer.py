@@ -174,7 +174,7 @@ class Trainer:
         weights = DeviceWeights(
             WeightFile(self._base / "weights.parquet"), self._device, getattr(torch, dtype)
         )
-        return TrainedDecoder(
+        return TrainedDecoder.begun(
             weights,
             ModelMetadata.from_folder(self._base),
             self._rows,

@@ -1,0 +1,203 @@
+"""Layers that learn: what is trained of each is told by name, the rest is frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ai_os_diffusion.inference.torch.network import DeviceWeights
+from ai_os_diffusion.models.cards.card import A, B
+from ai_os_diffusion.utils.errors import ModelLoadError, TrainingError
+
+__all__ = ["LayerNorm", "Linear", "RmsNorm", "Trained", "projected", "rounded"]
+
+Tensor = Any
+
+
+class Trained:
+    """What of a network is trained.
+
+    Args:
+        values: tensors by name, on the device: low-rank factors of linear layers and rows of the embedding,
+            as a card names them; or weights, biases and norms in the place of the base's.
+
+    Attributes:
+        parameters: by the same names, those that layers have taken.
+    """
+
+    def __init__(self, values: Mapping[str, Tensor]) -> None:
+        self._values = values
+        self.parameters: dict[str, Tensor] = {}
+
+    def take(self, name: str, shape: list[int]) -> Tensor:
+        """A parameter; None where it is not trained.
+
+        Raises:
+            TrainingError: it has another shape.
+        """
+        value = self._values.get(name)
+        if value is None:
+            return None
+        if list(value.shape) != shape:
+            raise TrainingError(f"{name!r} cannot be trained: expected {shape}, got {list(value.shape)}")
+        self.parameters[name] = nn.Parameter(value)
+        return self.parameters[name]
+
+    def factors(self, layer: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+        """A [rank, inputs] and B [outputs, rank] of a layer; None and None where it has none.
+
+        Raises:
+            TrainingError: there is one of them, or it has another shape.
+        """
+        first, second = (self._values.get(layer["name"] + part) for part in (A, B))
+        if first is None and second is None:
+            return None, None
+        if first is None or second is None or first.ndim != 2 or not len(first):
+            raise TrainingError(
+                f"{layer['name']!r} cannot be trained: expected both factors, lora_A and lora_B"
+            )
+        rank = len(first)
+        return (
+            self.take(layer["name"] + A, [rank, layer["inputs"]]),
+            self.take(layer["name"] + B, [layer["outputs"], rank]),
+        )
+
+    def check_all_taken(self) -> None:
+        """Refuse what no layer has taken.
+
+        Raises:
+            TrainingError: there is such a tensor.
+        """
+        for name in self._values:
+            if name not in self.parameters:
+                raise TrainingError(f"{name!r} cannot be trained: the base has nothing of that name")
+
+
+class Linear(nn.Module):
+    """`W x + b + scaling · B (A x)`, low-rank adaptation (arXiv:2106.09685).
+
+    Args:
+        weights: of the base; their type is that of the products.
+        layer: its name, outputs and inputs.
+        trained: what is.
+        scaling: of the product of its factors.
+        is_beside: compute with the factors beside the frozen weights, which a small change of weights in
+            brain floats needs; else they are added to the weights first: over the positions of a large batch
+            one product is far less work for memory than three thin ones.
+        dtype: of frozen weights, by default that of the products.
+        is_rounded: round operands to brain floats, and multiply and sum in float32, as the native trainer
+            does: few CPUs multiply brain floats themselves.
+
+    Attributes:
+        kept: bool[n, inputs], which inputs of the factors beside are not left out; None leaves none out.
+        kept_scaling: by which those are multiplied.
+    """
+
+    def __init__(
+        self,
+        weights: DeviceWeights,
+        layer: Mapping[str, Any],
+        trained: Trained,
+        scaling: float,
+        *,
+        is_beside: bool = False,
+        dtype: Any = None,
+        is_rounded: bool = False,
+    ) -> None:
+        super().__init__()
+        self.name, self.scaling, self.is_beside = layer["name"], scaling, is_beside
+        self.outputs, self.inputs = layer["outputs"], layer["inputs"]
+        self.is_rounded = is_rounded
+        self.kept: Tensor = None
+        self.kept_scaling = 1.0
+        dtype = dtype or weights.dtype
+        for part, shape in (("weight", [self.outputs, self.inputs]), ("bias", [self.outputs])):
+            name = f"{self.name}.{part}"
+            own = trained.take(name, shape)
+            if own is None:
+                frozen = weights.exact(name).to(dtype) if part == "weight" or name in weights else None
+                if is_rounded and part == "weight":
+                    frozen = rounded(frozen)
+                self.register_buffer(part, frozen, persistent=False)
+            else:
+                self.register_parameter(part, own)
+        self.a, self.b = trained.factors(layer)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., inputs] to [..., outputs] in the type of `x`."""
+        return projected(x, [self])[0]
+
+    def whole(self, dtype: Any) -> Tensor:
+        """[outputs, inputs]: the weights, with the factors that are not beside them."""
+        weight = self.weight.to(dtype)
+        if self.a is None or self.is_beside:
+            return weight
+        return torch.addmm(weight, self.b.to(dtype), self.a.to(dtype), alpha=self.scaling)
+
+    def completed(self, x: Tensor, out: Tensor) -> Tensor:
+        """`out` [..., outputs], the product of `x` with `whole`, with the bias and the factors beside."""
+        if self.bias is not None:
+            out = out + self.bias.to(x.dtype)
+        if self.a is None or not self.is_beside:
+            return out
+        scaling = self.scaling
+        if self.kept is not None:
+            x, scaling = x * self.kept, scaling * self.kept_scaling
+        low = F.linear(x, self.a.to(x.dtype))
+        return out + F.linear(low, self.b.to(x.dtype)) * scaling
+
+
+def projected(x: Tensor, linears: Iterable[Linear]) -> tuple[Tensor, ...]:
+    """[..., inputs] to [..., outputs] of each, in one product with their weights."""
+    layers = list(linears)
+    weights = [layer.whole(x.dtype) for layer in layers]
+    operand = rounded(x) if layers[0].is_rounded else x
+    out = F.linear(operand, weights[0] if len(weights) == 1 else torch.cat(weights))
+    parts = out.split([layer.outputs for layer in layers], -1)
+    return tuple(layer.completed(x, part) for part, layer in zip(parts, layers, strict=True))
+
+
+def rounded(x: Tensor) -> Tensor:
+    """To the nearest brain floats, as float32."""
+    return x.bfloat16().float()
+
+
+class RmsNorm(nn.Module):
+    """Root mean square norm of float32, to the type of the products."""
+
+    def __init__(
+        self, weights: DeviceWeights, layout: Mapping[str, Any], eps: float, trained: Trained
+    ) -> None:
+        super().__init__()
+        if layout["needs_bias"] is not None:
+            raise ModelLoadError(f"norm {layout['name']!r} is a layer norm; training knows those of decoders")
+        self.eps, self.dtype = eps, weights.dtype
+        name = f"{layout['name']}.weight"
+        own = trained.take(name, [layout["width"]])
+        if own is None:
+            self.register_buffer("weight", weights.exact(name), persistent=False)
+        else:
+            self.weight = own
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., width] to the same."""
+        return (F.rms_norm(x.float(), (x.shape[-1],), eps=self.eps) * self.weight).to(self.dtype)
+
+
+class LayerNorm(nn.Module):
+    """Layer norm of float32, frozen."""
+
+    def __init__(self, weights: DeviceWeights, layout: Mapping[str, Any], eps: float) -> None:
+        super().__init__()
+        self.eps, name = eps, layout["name"]
+        self.register_buffer("weight", weights.exact(f"{name}.weight"), persistent=False)
+        bias = weights.exact(f"{name}.bias") if f"{name}.bias" in weights else None
+        self.register_buffer("bias", bias, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """float32[..., width] to the same."""
+        return F.layer_norm(x, (x.shape[-1],), self.weight, self.bias, self.eps)
