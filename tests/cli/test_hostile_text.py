@@ -168,7 +168,15 @@ def commands(folder, encoder):
         ],
         "ask": [["ask", f"where do turtles swim? {PAYLOAD}", "--min-similarity", "-1", "--max-tokens", "8"]],
         "chat": [["chat", "--no-memory", "--temperature", "2", "--seed", "1"], ["chat", "--min", PAYLOAD]],
+        "generate": [
+            ["generate", PAYLOAD, "--max-tokens", "8"],
+            ["generate", "x", "--max-tokens", "4", "--banned", "x", "--required", f"a{PAYLOAD}b"],
+            ["generate", "x", "--matches", f"[{PAYLOAD}"],
+            ["generate", "x", "--schema", folder / NAME],
+            ["generate", "x", "--required", PAYLOAD, "--banned", PAYLOAD],
+        ],
         "diffuse": [
+            ["diffuse", "x", "--required", f"a{PAYLOAD}b", "--max-tokens", "8"],
             ["diffuse", f"where do turtles swim? {PAYLOAD}", "--memory", "--max-tokens", "8"],
             ["diffuse", "--infill", f"Turtles {PAYLOAD} swim {{}} {PAYLOAD}.", "--max-fill", "3"],
             ["diffuse", PAYLOAD, "--context", folder / NAME],

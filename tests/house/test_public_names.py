@@ -25,9 +25,12 @@ PUBLIC = {
         "list_skills remove_skill"
     ),
     "ai_os_diffusion.inference": (
-        "ArrowEngine Diffusion DiffusionStep DiffusionStream FastTokenizer Generation GenerationStream "
-        "InferenceCore WeightLoader get_best_device get_cpu_features get_device_info is_rocm_platform "
-        "is_vulkan_available print_device_info"
+        "ArrowEngine Banned Diffusion DiffusionStep DiffusionStream FastTokenizer FollowsSchema Generation "
+        "GenerationStream InferenceCore Matches Required WeightLoader get_best_device get_cpu_features "
+        "get_device_info is_rocm_platform is_vulkan_available print_device_info"
+    ),
+    "ai_os_diffusion.inference.constraints": (
+        "Banned Constraint ConstraintSet FollowsSchema Matches Required"
     ),
     "ai_os_diffusion.models.convert": "ConvertReport convert_model",
     "ai_os_diffusion.inference.device_utils": (

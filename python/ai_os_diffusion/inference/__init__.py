@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ai_os_diffusion.inference.arrow_engine import ArrowEngine
+    from ai_os_diffusion.inference.constraints import Banned, FollowsSchema, Matches, Required
     from ai_os_diffusion.inference.denoising.diffusion_text import Diffusion, DiffusionStep, DiffusionStream
     from ai_os_diffusion.inference.device_utils import (
         get_best_device,
@@ -26,13 +27,17 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ArrowEngine",
+    "Banned",
     "Diffusion",
     "DiffusionStep",
     "DiffusionStream",
     "FastTokenizer",
+    "FollowsSchema",
     "Generation",
     "GenerationStream",
     "InferenceCore",
+    "Matches",
+    "Required",
     "WeightLoader",
     "get_best_device",
     "get_cpu_features",
@@ -44,6 +49,10 @@ __all__ = [
 
 _HOMES = {
     "ArrowEngine": "arrow_engine",
+    "Banned": "constraints",
+    "FollowsSchema": "constraints",
+    "Matches": "constraints",
+    "Required": "constraints",
     "Diffusion": "denoising.diffusion_text",
     "DiffusionStep": "denoising.diffusion_text",
     "DiffusionStream": "denoising.diffusion_text",

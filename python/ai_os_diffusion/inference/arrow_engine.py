@@ -312,10 +312,9 @@ class ArrowEngine(DiffusingEngine):
             seed: same seed, same text on one machine; by default drawn anew and reported.
             stream: return an iterator of text pieces in place of the whole text.
             mode: "ar", one token after the other; or "diffusion", as `diffuse` writes, the prompt continued
-            as it
-                stands: repetition_penalty has no meaning then, and settings of `DiffuseOptions` have.
-            **options: the same by the names of transformers, see `TransformersOptions`. What has no
-                meaning here is refused by name.
+                as it stands: repetition_penalty has no meaning then, and settings of `DiffuseOptions` have.
+            **options: what the text has to satisfy, see `ConstraintOptions`; and the same by the names of
+                transformers, see `TransformersOptions`. What has no meaning here is refused by name.
 
         Returns:
             A `Generation`, which is a `str`, in mode "diffusion" a `Diffusion`, which is one; or a
@@ -325,6 +324,7 @@ class ArrowEngine(DiffusingEngine):
             InferenceError: the model is an encoder, does not write in that mode, or the prompt leaves no room
                 in its window.
             SamplingError: a setting is out of range or not supported.
+            ConstraintError: no text that was drawn satisfies the constraints.
         """
         # Whoever embeds does not wait for what writes.
         from ai_os_diffusion.inference.generation.generation_options import resolve_options

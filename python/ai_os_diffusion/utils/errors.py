@@ -9,6 +9,7 @@ DiffusionError
 │   ├── TokenizerError                  text or a tokenizer file cannot be used
 │   │   └── TokenizerFileError          a tokenizer file is damaged, or not one
 │   ├── WeightError                     a weight file is damaged, unknown or inconsistent
+│   ├── ConstraintError                 no text that was drawn is what it has to be
 │   ├── DeviceError                     a device was asked for that is not there
 │   └── ShapeError (ValueError)         arrays disagree on an axis
 ├── IngestError                         a document cannot be read
@@ -30,9 +31,12 @@ A message says what happened, what was expected, what was found, and what to do.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 __all__ = [
     "CardError",
     "ConfigurationError",
+    "ConstraintError",
     "DeviceError",
     "DiffusionError",
     "DimensionError",
@@ -92,6 +96,25 @@ class TokenizerFileError(TokenizerError):
 
 class WeightError(InferenceError):
     """A weight file is damaged, of an unknown version, or inconsistent."""
+
+
+class ConstraintError(InferenceError):
+    """No text that was drawn satisfies all constraints.
+
+    Attributes:
+        text: the one that violates fewest.
+        violations: what it violates.
+        attempts: how many were drawn.
+    """
+
+    def __init__(self, text: str, violations: Sequence[str], attempts: int) -> None:
+        """Take what was drawn."""
+        self.text, self.violations, self.attempts = text, list(violations), attempts
+        said = "; ".join(self.violations)
+        super().__init__(
+            f"none of {attempts} texts satisfies the constraints, the nearest one: {said}. Allow more tokens "
+            "or attempts, ask for it in the prompt, or ask for less; the error holds the text"
+        )
 
 
 class DeviceError(InferenceError):

@@ -12,13 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ai_os_diffusion.contracts import Message
-from ai_os_diffusion.diffusion import (
-    DiffusionCore,
-    DiffusionRequest,
-    UncertaintyEstimator,
-    Written,
-)
+from ai_os_diffusion.diffusion import DiffusionCore, DiffusionRequest, UncertaintyEstimator, Written
 from ai_os_diffusion.inference.attached_cards import CardsInUse
+from ai_os_diffusion.inference.constraints.constrained_denoiser import constrained
 from ai_os_diffusion.inference.denoising.answer_evidence import answer_evidence
 from ai_os_diffusion.inference.denoising.canvas_plan import CanvasPlan
 from ai_os_diffusion.inference.denoising.diffusion_options import DiffusionOptions
@@ -179,7 +175,8 @@ class Diffuser:
             request = self._request(plan, options.behind_pass(left), progress.seed)
         starts = np.cumsum([0, *map(len, plan.blocks)])
         canvas = self._shown(np.concatenate(plan.blocks))
-        for step in DiffusionCore(denoiser).stream(request, progress.written):
+        held = constrained(denoiser, self._tokenizer, options.drawing, stops=plan.stops)
+        for step in DiffusionCore(held).stream(request, progress.written):
             start = int(starts[step.block])
             canvas[start : start + len(step.canvas)] = self._shown(step.canvas)
             yield DiffusionStep(

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from ai_os_diffusion.diffusion import Condition, MemoryConditioner
+    from ai_os_diffusion.inference.constraints import Constraint
     from ai_os_diffusion.inference.denoising.canvas_plan import CanvasPlan
     from ai_os_diffusion.inference.denoising.diffuser import Diffuser
     from ai_os_diffusion.inference.denoising.diffusion_options import DiffusionOptions
@@ -61,6 +62,10 @@ class DiffuseOptions(TypedDict, total=False):
         top_p: draw from the fewest tokens that together have this probability.
         top_k: draw from this many tokens; 0 is all.
         min_p: leave out tokens less probable than this fraction of the most probable one.
+        constraints: what the text has to satisfy, see `ConstraintOptions`; with gaps the text and what fills
+            them. A template holds to its schema by itself.
+        energy: as there.
+        attempts: as there.
     """
 
     num_steps: int | None
@@ -80,6 +85,9 @@ class DiffuseOptions(TypedDict, total=False):
     top_p: float
     top_k: int
     min_p: float
+    constraints: Constraint | Sequence[Constraint] | None
+    energy: float | None
+    attempts: int | None
 
 
 class DiffusingEngine(ABC):
@@ -152,11 +160,22 @@ class DiffusingEngine(ABC):
         Raises:
             InferenceError: the model does not write by diffusion.
             SamplingError: a setting is out of range, or two contradict each other.
+            ConstraintError: no text satisfies the constraints.
         """
         diffuser, plan, settings = self._planned(
             prompt, context, infill, template, max_fill, modality, options, memory_guided=memory_guided
         )
-        return diffuser.write(plan, settings)
+        drawing, seed = settings.drawing, settings.own_seed
+        if drawing is None:
+            return diffuser.write(plan, settings)
+
+        def attempt(number: int, energy: float) -> Diffusion:
+            own = replace(settings, seed=(seed + number) % (1 << 64), energy=energy)
+            written = diffuser.write(plan, own)
+            written.attempts = number + 1
+            return written
+
+        return drawing.drawn(attempt)
 
     def diffuse_stream(
         self,
@@ -170,7 +189,12 @@ class DiffusingEngine(ABC):
         memory_guided: bool = False,
         **options: Unpack[DiffuseOptions],
     ) -> DiffusionStream:
-        """As `diffuse`, pass by pass: an iterator of `DiffusionStep`; its `diffusion` is the result."""
+        """As `diffuse`, pass by pass: an iterator of `DiffusionStep`; its `diffusion` is the result.
+
+        A text with constraints may have to be drawn again, so it has no stream.
+        """
+        if options.get("constraints") is not None:
+            raise SamplingError("a text with constraints may be drawn again, and has no stream; call diffuse")
         diffuser, plan, settings = self._planned(
             prompt, context, infill, template, max_fill, modality, options, memory_guided=memory_guided
         )
@@ -191,6 +215,10 @@ class DiffusingEngine(ABC):
         if modality not in _MODALITIES:
             raise SamplingError(f"modality is {modality!r}, expected one of {', '.join(_MODALITIES)}")
         diffuser, checked = self._diffuser(options)
+        if checked.drawing is not None and template is not None:
+            raise SamplingError(
+                "a template is held to its schema, and to nothing else; leave constraints out"
+            )
         if not memory_guided:
             return diffuser, diffuser.plan(prompt, context, infill, template, max_fill, checked), checked
         condition = self._condition(prompt, context)
@@ -223,6 +251,14 @@ class DiffusingEngine(ABC):
             others.pop(name) for name in ("seed", "max_tokens", "temperature", "stop")
         )
         options = resolve_options(prompt, most, temperature, stop, others)
+        if options.drawing is not None:
+            raise SamplingError(
+                "constraints: a text that continues a prompt by diffusion has none; use mode='ar', or diffuse"
+            )
+        if options.guidance_scale != 1:
+            raise SamplingError(
+                "guidance_scale: what continues a prompt by diffusion has none; use mode='ar', or diffuse"
+            )
         if filters["repetition_penalty"] != 1:
             raise SamplingError(
                 f"repetition_penalty is {filters['repetition_penalty']!r}, expected 1 in mode='diffusion': "

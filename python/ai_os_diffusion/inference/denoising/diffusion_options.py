@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ai_os_diffusion.diffusion import NoiseScheduler, samplers
 from ai_os_diffusion.diffusion.samplers import Sampler
+from ai_os_diffusion.inference.constraints.constraint_set import Drawing
 from ai_os_diffusion.models.diffusion_settings import CACHES, DiffusionSettings
 from ai_os_diffusion.utils.errors import SamplingError
 
@@ -60,6 +61,9 @@ class DiffusionOptions:
     top_p: float = 1.0
     top_k: int = 0
     min_p: float = 0.0
+    constraints: Any = None
+    energy: float | None = None
+    attempts: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("num_steps", "max_tokens", "block_length"):
@@ -103,6 +107,20 @@ class DiffusionOptions:
                 f"num_steps is {self.num_steps}, and {self.sampler or 'threshold'!r} takes as many "
                 f"passes as it takes; leave one out, or choose one of {', '.join(_IN_STEPS)}"
             )
+
+        if self.drawing is not None and self.extractive:
+            raise SamplingError(
+                "extractive holds an answer to its context, constraints to something else; give one"
+            )
+
+    @property
+    def drawing(self) -> Drawing | None:
+        """What the text has to satisfy.
+
+        Raises:
+            SamplingError: constraints contradict each other, or a setting of theirs is out of range.
+        """
+        return Drawing.of(self.constraints, self.energy, self.attempts)
 
     @property
     def believed(self) -> float:

@@ -9,14 +9,23 @@ from typing import Any, Literal, TypedDict
 import numpy as np
 
 from ai_os_diffusion.contracts import Message
+from ai_os_diffusion.inference.constraints.constraint import Constraint
+from ai_os_diffusion.inference.constraints.constraint_set import Drawing
 from ai_os_diffusion.utils.errors import SamplingError
 
-__all__ = ["DIFFUSION", "GenerationOptions", "ModeOptions", "TransformersOptions", "resolve_options"]
+__all__ = [
+    "DIFFUSION",
+    "ConstraintOptions",
+    "GenerationOptions",
+    "ModeOptions",
+    "TransformersOptions",
+    "resolve_options",
+]
 
 DIFFUSION = ("num_steps", "block_length", "sampler", "threshold", "cache", "alternatives")
 """Names of arguments that mode "diffusion" takes."""
 
-_MAX_TOKENS = 256
+_MAX_TOKENS, _MOST_GUIDANCE = 256, 100.0
 
 # Of these, only the value that changes nothing.
 _ONLY: Mapping[str, tuple[Any, ...]] = {
@@ -33,7 +42,6 @@ _ONLY: Mapping[str, tuple[Any, ...]] = {
     "eta_cutoff": (0.0, None),
     "penalty_alpha": (None,),
     "diversity_penalty": (0.0, None),
-    "guidance_scale": (1.0, None),
     "min_length": (0, None),
     "min_new_tokens": (0, None),
 }
@@ -50,10 +58,10 @@ _INSTEAD: Mapping[str, str] = {
     "return_dict_in_generate": "the result is a str with `tokens`, `logprobs` and `finish_reason`",
     "logits_processor": "filter by temperature, top_p, top_k and min_p",
     "stopping_criteria": "pass stop strings, or leave the loop of a stream",
-    "prefix_allowed_tokens_fn": "tokens cannot be ruled out",
-    "bad_words_ids": "tokens cannot be ruled out",
-    "suppress_tokens": "tokens cannot be ruled out",
-    "force_words_ids": "tokens cannot be forced",
+    "prefix_allowed_tokens_fn": "pass constraints=[Matches(...)]",
+    "bad_words_ids": "pass constraints=[Banned(...)]",
+    "suppress_tokens": "pass constraints=[Banned(...)]",
+    "force_words_ids": "pass constraints=[Required(...)]",
     "max_time": "leave the loop of a stream",
     "assistant_model": "there is no speculative decoding",
     "past_key_values": "open a session with `engine.core.session`",
@@ -72,6 +80,10 @@ class TransformersOptions(TypedDict, total=False):
         input_ids: ids of the prompt.
         inputs: the same.
         attention_mask: 1 for ids, 0 for padding.
+        guidance_scale: above 1 leads further away from what would be written behind the negative prompt; 1,
+            the default, not at all. It takes two passes a token.
+        negative_prompt_ids: ids of that prompt, or a text or messages; by default the last token of the
+            prompt, so that what leads is all that was asked.
     """
 
     max_new_tokens: int | None
@@ -82,9 +94,28 @@ class TransformersOptions(TypedDict, total=False):
     input_ids: Any
     inputs: Any
     attention_mask: Any
+    guidance_scale: float | None
+    negative_prompt_ids: Any
 
 
-class ModeOptions(TransformersOptions, total=False):
+class ConstraintOptions(TypedDict, total=False):
+    """What a text has to satisfy.
+
+    Attributes:
+        constraints: one or several of `Banned`, `Required`, `Matches` and `FollowsSchema`. A text that
+            violates one is drawn again, and when none satisfies them all, a `ConstraintError` says what is
+            wrong with the nearest. A stream has the whole text as its one piece.
+        energy: what a violation takes off the score of a token, in nats, by default 32; four times as much
+            with each attempt that follows.
+        attempts: texts to draw at most, by default 4. Where tokens are drawn, each has the next seed.
+    """
+
+    constraints: Constraint | Sequence[Constraint] | None
+    energy: float | None
+    attempts: int | None
+
+
+class ModeOptions(TransformersOptions, ConstraintOptions, total=False):
     """Further arguments of `generate`: by the names of transformers, and those of mode "diffusion".
 
     Attributes:
@@ -131,6 +162,9 @@ class ResolvedOptions:
         stop: ends the text at a string.
         end_ids: end the text at a token; None is the model's.
         attention_mask: of ids.
+        drawing: what the text has to satisfy.
+        guidance_scale: of a prompt against the negative one.
+        negative_prompt: that; None is the last token of the prompt.
     """
 
     prompt: Any
@@ -140,6 +174,9 @@ class ResolvedOptions:
     stop: str | Sequence[str] | None
     end_ids: Collection[int] | None
     attention_mask: Any
+    drawing: Drawing | None = None
+    guidance_scale: float = 1.0
+    negative_prompt: Any = None
 
 
 def resolve_options(
@@ -181,11 +218,14 @@ def resolve_options(
         _one("stop", stop, "stop_strings", given("stop_strings")),
         _end_ids(given("eos_token_id")),
         given("attention_mask"),
+        Drawing.of(given("constraints"), given("energy"), given("attempts")),
+        _guidance_scale(given("guidance_scale"), given("negative_prompt_ids")),
+        given("negative_prompt_ids"),
     )
 
 
 def _check_meaning(name: str, value: Any) -> None:
-    if name in TransformersOptions.__annotations__:
+    if name in TransformersOptions.__annotations__ or name in ConstraintOptions.__annotations__:
         return
     if name in _ONLY:
         if value not in _ONLY[name]:
@@ -196,6 +236,16 @@ def _check_meaning(name: str, value: Any) -> None:
         raise TypeError(f"generate() got an unexpected keyword argument {name!r}")
     elif value is not None and value is not False:
         raise SamplingError(f"{name} is not supported; {_INSTEAD[name]}")
+
+
+def _guidance_scale(value: Any, negative_prompt: Any) -> float:
+    if value is None or value == 1:
+        if negative_prompt is not None:
+            raise SamplingError("negative_prompt_ids belongs to guidance_scale; give one other than 1")
+        return 1.0
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _MOST_GUIDANCE:
+        raise SamplingError(f"guidance_scale is {value!r}, expected 0 to {_MOST_GUIDANCE}")
+    return float(value)
 
 
 def _one(name: str, value: Any, alias: str, other: Any) -> Any:

@@ -46,6 +46,7 @@ class Generation(str):
         logprobs: natural log-probability of each of `tokens` under the model's own distribution,
             before temperature and filters.
         seed: repeats the text when passed again.
+        attempts: texts that were drawn until one satisfied the constraints; 1 without any.
     """
 
     tokens: list[int]
@@ -54,6 +55,7 @@ class Generation(str):
     timings: Timings
     logprobs: list[float]
     seed: int
+    attempts: int = 1
 
     @property
     def text(self) -> str:

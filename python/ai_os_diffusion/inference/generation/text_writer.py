@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,18 +11,26 @@ from numpy.typing import NDArray
 
 from ai_os_diffusion import _native
 from ai_os_diffusion.contracts import Message
+from ai_os_diffusion.inference.constraints.constraint_set import GROWTH
+from ai_os_diffusion.inference.constraints.token_texts import TokenTexts
 from ai_os_diffusion.inference.fast_tokenizer import FastTokenizer
+from ai_os_diffusion.inference.generation.constrained_session import ConstrainedSession
+from ai_os_diffusion.inference.generation.constrained_stream import ConstrainedStream
 from ai_os_diffusion.inference.generation.generation_options import ResolvedOptions
 from ai_os_diffusion.inference.generation.generation_stream import (
     GenerationRequest,
     GenerationStream,
     StopStrings,
 )
+from ai_os_diffusion.inference.generation.guided_session import GuidedSession
 from ai_os_diffusion.inference.inference_core import InferenceCore
 from ai_os_diffusion.inference.ragged import as_ragged
 from ai_os_diffusion.utils.errors import InferenceError, SamplingError
 
 __all__ = ["PreparedText", "TextWriter"]
+
+_CANDIDATES = 256
+"""Most likely tokens that are looked at for a place in the first attempt."""
 
 
 class PreparedText(NamedTuple):
@@ -84,15 +92,59 @@ class TextWriter:
                 "generate(..., mode='diffusion') or diffuse(...)"
             )
         prepared = self.prepare(options, messages, seed)
+        if options.drawing is None:
+            return self._begun(prepared, options, filters)
+        texts = TokenTexts(self._tokenizer)
+        return ConstrainedStream(
+            options.drawing,
+            lambda attempt, energy: self._begun(prepared, options, filters, (texts, attempt, energy)),
+        )
+
+    def _begun(
+        self,
+        prepared: PreparedText,
+        options: ResolvedOptions,
+        filters: Mapping[str, Any],
+        attempt: tuple[TokenTexts, int, float] | None = None,
+    ) -> GenerationStream:
+        """Begin a text, or an attempt: texts of tokens, its number and its weight of energies."""
         if not 0 <= filters["top_k"] < 1 << 32:
             raise SamplingError(f"top_k is {filters['top_k']}, expected 0, which is all tokens, or more")
-        sampler = _native.Sampler(temperature=options.temperature, seed=prepared.seed, **filters)
+        seed = prepared.seed if attempt is None else (prepared.seed + attempt[1]) % (1 << 64)
+        sampler = _native.Sampler(temperature=options.temperature, seed=seed, **filters)
         end_ids = self._end_ids if options.end_ids is None else options.end_ids
-        request = GenerationRequest(
-            prepared.ids, sampler, prepared.room, prepared.stop, end_ids, prepared.seed
-        )
-        session = self._core.session(len(prepared.ids) + prepared.room)
+        # What holds text back for a stop string belongs to one text.
+        stop = StopStrings(options.stop)
+        request = GenerationRequest(prepared.ids, sampler, prepared.room, stop, end_ids, seed)
+        session = self._session(prepared, options)
+        if attempt is not None and options.drawing is not None:
+            session = ConstrainedSession(
+                session,
+                options.drawing.constraints,
+                attempt[0],
+                self._tokenizer.special_ids,
+                end_ids,
+                prepared.room,
+                energy=attempt[2],
+                candidates=_CANDIDATES * GROWTH ** attempt[1],
+            )
         return GenerationStream(session, self._tokenizer, request)
+
+    def _session(self, prepared: PreparedText, options: ResolvedOptions) -> Any:
+        """An empty session for the text, and where it is guided one more."""
+        session = self._core.session(len(prepared.ids) + prepared.room)
+        if options.guidance_scale == 1:
+            return session
+        negative = options.negative_prompt
+        unguided = prepared.ids[-1:] if negative is None else self._prompt_ids(negative, None, None)
+        window = self._core.config.max_position_embeddings
+        if not 0 < len(unguided) <= window - prepared.room:
+            raise SamplingError(
+                f"the negative prompt has {len(unguided)} tokens, expected 1 to {window - prepared.room}: "
+                f"{prepared.room} more are to fit into the model's window"
+            )
+        other = self._core.session(len(unguided) + prepared.room)
+        return GuidedSession(session, other, unguided, options.guidance_scale)
 
     def prepare(
         self, options: ResolvedOptions, messages: Sequence[Message] | None, seed: int | None

@@ -27,6 +27,9 @@ class Template:
             tuple of texts to choose from), to further such mappings, or a JSON schema of an object. As JSON
             has it: names of types ("string" or "str"), `["string"]` for a list, several texts to choose from.
 
+    Attributes:
+        form: what is given of it, and the slots.
+
     Raises:
         SamplingError: it has no slots, or asks for what no slot can hold.
     """
@@ -34,8 +37,8 @@ class Template:
     def __init__(self, form: Mapping[str, Any]) -> None:
         if not isinstance(form, Mapping) or not form:
             raise SamplingError(f"template is {form!r}, expected names with their types, or a JSON schema")
-        self._form = form_of_schema(form) if is_schema(form) else _from_types(form, ())
-        self.slots = tuple(slots_of(self._form))
+        self.form = form_of_schema(form) if is_schema(form) else _from_types(form, ())
+        self.slots = tuple(slots_of(self.form))
         if not 0 < len(self.slots) <= _MOST_SLOTS:
             raise SamplingError(
                 f"template: expected at least one value to be found and {_MOST_SLOTS} at most, got "
@@ -45,7 +48,7 @@ class Template:
     def pieces(self) -> list[str]:
         """The text of the object around its slots, as a model reads it: every value in quotation marks."""
         pieces = [""]
-        write(self._form, pieces)
+        write(self.form, pieces)
         return pieces
 
     def value(self, written: Sequence[str]) -> dict[str, Any]:
@@ -55,7 +58,7 @@ class Template:
             SamplingError: a value is not of its type.
         """
         values = iter([slot.value(text) for slot, text in zip(self.slots, written, strict=True)])
-        found: dict[str, Any] = filled(self._form, values)
+        found: dict[str, Any] = filled(self.form, values)
         return found
 
 
