@@ -113,6 +113,7 @@ def speeds(
     for at, one in enumerate(asked):
         ours = {
             "threshold 0.9": engine.diffuse(one.text, context=one.paragraph, threshold=0.9),
+            "threshold 0.5": engine.diffuse(one.text, context=one.paragraph, threshold=0.5),
             "one token a pass": engine.diffuse(one.text, context=one.paragraph, num_steps=BLOCK),
         }
         taken = {name: (said.timings.write_s, said.steps) for name, said in ours.items()}
