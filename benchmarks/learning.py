@@ -154,6 +154,8 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--anchor", type=float, default=LoRAConfig.anchor)
     parser.add_argument("--dropped-words", type=float, default=LoRAConfig.dropped_words)
+    parser.add_argument("--rank", type=int, default=LoRAConfig.rank)
+    parser.add_argument("--selected", type=float, default=LoRAConfig.selected)
     parser.add_argument("--peer", action="store_true", help="peft and transformers beside it")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda", "auto"])
@@ -163,7 +165,12 @@ def main() -> None:
     data = data_dir(as_argument=False)
     rows = {part: lines(data / "skills" / options.skill / f"{part}.jsonl") for part in ("train", "test")}
     pairs = {part: [QAPair(row["question"], row["answer"]) for row in own] for part, own in rows.items()}
-    settings = LoRAConfig(anchor=options.anchor, dropped_words=options.dropped_words)
+    settings = LoRAConfig(
+        rank=options.rank,
+        selected=options.selected,
+        anchor=options.anchor,
+        dropped_words=options.dropped_words,
+    )
     figures: dict[str, Any] = {}
     with (
         tempfile.TemporaryDirectory() as folder,

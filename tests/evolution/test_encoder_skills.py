@@ -188,6 +188,8 @@ def test_wrong_uses_are_named(encoder, tmp_path, tiny_decoder_dir):
 def test_patience_is_refused_and_losses_are_drawn(encoder, tmp_path):
     with pytest.raises(TrainingError, match="patience is 3, expected 0"):
         learn(encoder, tmp_path, patience=3)
+    with pytest.raises(TrainingError, match=r"selected is 0\.5, expected 1"):
+        learn(encoder, tmp_path, selected=0.5)
     pytest.importorskip("matplotlib")
     with pytest.raises(TrainingError, match="expected a picture"):
         learn(encoder, tmp_path, picture=tmp_path / "losses.txt")

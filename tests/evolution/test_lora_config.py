@@ -67,6 +67,8 @@ def test_a_rank_above_every_layer_is_refused(layout):
         ("dropped_words", 1),
         ("seed", -1),
         ("precision", "float16"),
+        ("selected", 0),
+        ("selected", 1.5),
         ("target_modules", []),
         ("target_modules", "query"),
         ("target_modules", [3]),

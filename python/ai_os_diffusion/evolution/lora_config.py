@@ -18,6 +18,7 @@ _DENSE = "dense"
 _PRECISIONS = ("bfloat16", "float32")
 _RANGES: Mapping[str, tuple[float, float]] = {
     "rank": (1, MAX_RANK),
+    "selected": (1e-6, 1),
     "alpha": (1e-6, 1e6),
     "dropout": (0, 0.99),
     "rate": (1e-9, 1),
@@ -40,6 +41,9 @@ class LoRAConfig:
         dropout: part of the inputs of the factors that each step leaves out.
         target_modules: layers that get factors: "query", "key", "value"; "dense", any other linear layer of a
             block; "all-linear"; or the last part of a layer's name, as "q_proj".
+        selected: part of the numbers that factors of all those layers would have. Below 1 the layers alone
+            get factors whose weights the answers are most sensitive to, as many as fit: few, of a high rank.
+            It is for answers, and not for encoders.
         use_rslora: scale by the root of the rank (arXiv:2312.03732).
         rate: learning rate, at its highest.
         batch_size: questions of a step.
@@ -61,6 +65,7 @@ class LoRAConfig:
     alpha: float = 16.0
     dropout: float = 0.0
     target_modules: Sequence[str] = (*_QKV, _DENSE)
+    selected: float = 1.0
     use_rslora: bool = True
     rate: float = 1e-3
     batch_size: int = 16

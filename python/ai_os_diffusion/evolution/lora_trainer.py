@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from ai_os_diffusion.evolution.decision_log import Decision, DecisionLog
 from ai_os_diffusion.evolution.gate import Gate
 from ai_os_diffusion.evolution.learning.early_stopping import EarlyStopping
 from ai_os_diffusion.evolution.learning.question_learning import QuestionLearning
+from ai_os_diffusion.evolution.learning.sensitive_layers import layer_sensitivities, most_sensitive
 from ai_os_diffusion.evolution.objectives.masked_batches import MaskedBatches
 from ai_os_diffusion.evolution.objectives.skill_trainer import BITS, CONTRASTIVE, SkillTrainer, Tell, go_on
 from ai_os_diffusion.evolution.qa_pairs import MOST_EXAMPLES, QAPair, QAPairs
@@ -28,6 +30,9 @@ _log = get_logger(__name__)
 _LEAST_LOOKED_AT, _MOST_LOOKED_AT = 16, 40
 """Questions in other words that say when to stop: a tenth of the pairs, as each costs a third of one that is
 learned."""
+
+_MOST_SAMPLES, _PROBED_RANK = 32, 16
+"""Answers that say which layers are trained, and of the factors that measure it."""
 
 
 class LoRATrainer(SkillTrainer):
@@ -118,7 +123,7 @@ class LoRATrainer(SkillTrainer):
             _log.warning("%d questions have more than one answer; all are learned", pairs.contradicted)
         looked_at = self._looked_at(pairs, validation)
         run = QuestionLearning(
-            self._new_trainer(),
+            self._new_trainer(self._selected(pairs)),
             self.config,
             self._objective_of(pairs),
             epochs,
@@ -179,6 +184,21 @@ class LoRATrainer(SkillTrainer):
             return QuestionBatches(tokenizer, end, window, pairs, self.config)
         settings = engine.diffusion_settings
         return MaskedBatches(tokenizer, settings, end, window, pairs, self.config)
+
+    def _selected(self, pairs: QAPairs) -> list[Mapping[str, Any]]:
+        """The layers that get factors."""
+        if self.config.selected == 1:
+            return self._targets
+        given = list(pairs)
+        most = min(_MOST_SAMPLES, len(given))
+        samples = [QAPairs.of([given[len(given) * at // most]]) for at in range(most)]
+        config = replace(self.config, rank=min(self.config.rank, _PROBED_RANK), dropout=0.0)
+        found = layer_sensitivities(
+            self._new_trainer(self._targets, config),
+            (self._objective_of(one).looked_at() for one in samples),
+            self._targets,
+        )
+        return most_sensitive(self._targets, found, self.config.selected)
 
     def _looked_at(self, pairs: QAPairs, validation: Iterable[Any]) -> QAPairs | None:
         """Wordings that say when to stop."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from pathlib import Path
 
 import pytest
 
@@ -93,6 +94,7 @@ def test_an_encoder_learns_to_find(aios, aios_json, learned, tiny_encoder_dir):
     assert shown.exit_code == 0, shown.output
     assert "as learned\t2\t" in shown.stdout
     for own, message in (
+        (("--selective", "--rank", 16), "selected is 0.5, expected 1"),
         (("--validation", learned), "patience is 5, expected 0, and no validation"),
         (("--mode", "diffusion"), "objective is 'diffusion', expected 'contrastive'"),
     ):
@@ -125,3 +127,12 @@ def test_another_trainer(aios_json, learned):
         asked = ("--epochs", 2, "--name", name, "--trainer", trainer, "--no-gate")
         found = aios_json("learn", learned, *asked)
         assert found["metrics"]["steps"] == 2
+
+
+def test_a_few_layers_of_a_high_rank(aios_json, learned):
+    found = aios_json("learn", learned, "--epochs", 2, "--no-gate", "--selective", "--rank", 16)
+    assert found["rank"] == 16
+    with Path(found["path"]).open("rb") as file:
+        assert file.read(4) == b"PAR1"
+    usual = aios_json("learn", learned, "--epochs", 2, "--no-gate", "--name", "usual")
+    assert usual["rank"] == 8

@@ -51,6 +51,9 @@ class Trainer(str, Enum):
 _ASKED = 40
 """Questions of the training that are asked again to show what was learned."""
 
+_SELECTIVE_RANK = 64
+"""With which few layers are trained: as many as have no more numbers than all of the usual rank."""
+
 _PATIENCE = 5
 """Epochs, where wordings are given that say when to stop."""
 
@@ -87,7 +90,14 @@ def learn(
         int | None,
         typer.Option("--patience", min=1, help="Epochs without a gain on other wordings until it stops."),
     ] = None,
-    rank: Annotated[int, typer.Option("--rank", min=1, help="Of the factors: how much fits in.")] = 8,
+    rank: Annotated[
+        int | None,
+        typer.Option("--rank", min=1, help="Of the factors: how much fits in; 8, selective 64."),
+    ] = None,
+    selective: Annotated[
+        bool,
+        typer.Option("--selective", help="Train the layers alone that matter most here, as much of each."),
+    ] = False,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of all that is drawn.")] = 0,
     device: Annotated[
         Device, typer.Option("--device", help="Where it learns; auto takes a GPU if torch sees one.")
@@ -118,7 +128,9 @@ def learn(
     if plot is not None:
         check_picture(plot)
     patience = patience or (0 if validation is None else _PATIENCE)
-    own = LoRAConfig(rank=rank, seed=seed, patience=patience)
+    rank = rank or (_SELECTIVE_RANK if selective else LoRAConfig.rank)
+    selected = min(1.0, LoRAConfig.rank / rank) if selective else 1.0
+    own = LoRAConfig(rank=rank, selected=selected, seed=seed, patience=patience)
     on: dict[str, Any] = {
         "config": own,
         "folder": config.skills_dir,

@@ -102,21 +102,30 @@ class SkillTrainer:
         self._metadata_json = (self._engine.folder / "metadata.json").read_text(encoding="utf-8")
         self._targets = self.config.targets(json.loads(layout_json(self._metadata_json)))
 
-    def _new_trainer(self) -> AnyTrainer:
-        """A trainer whose card changes nothing yet."""
+    def _new_trainer(
+        self, layers: Sequence[Mapping[str, Any]] | None = None, config: LoRAConfig | None = None
+    ) -> AnyTrainer:
+        """A trainer whose card changes nothing yet.
+
+        Args:
+            layers: that get factors, by default all of the configuration.
+            config: by default the own.
+        """
+        config = config or self.config
         return self._choice.new_trainer(
             self._engine,
             self._metadata_json,
-            new_factors(self._targets, self.config),
-            self.config,
+            new_factors(self._targets if layers is None else layers, config),
+            config,
             self._beneath,
             self._num_threads,
         )
 
     @property
     def parameters(self) -> int:
-        """Numbers that a skill trains."""
-        return sum(self.config.rank * (layer["inputs"] + layer["outputs"]) for layer in self._targets)
+        """Numbers that a skill trains, at most."""
+        rank, part = self.config.rank, self.config.selected
+        return int(part * sum(rank * (layer["inputs"] + layer["outputs"]) for layer in self._targets))
 
     def train_pairs(
         self,
@@ -131,8 +140,8 @@ class SkillTrainer:
         """Learn which texts an encoder is to find for which queries.
 
         Each query is told apart from the texts of all others of its step: `batch_size` says how many. Anchor
-        and dropped words of `config` are for answers and count nothing here; patience is refused. What was
-        broken off goes on.
+        and dropped words of `config` are for answers and count nothing here; patience and `selected` are
+        refused. What was broken off goes on.
 
         Args:
             pairs: of texts; or mappings with `query` and `positive`; or `TextPairs`.
@@ -157,6 +166,10 @@ class SkillTrainer:
             raise TrainingError(
                 f"patience is {self.config.patience}, expected 0, and no validation: an encoder learns "
                 "as many epochs as it is told"
+            )
+        if self.config.selected < 1:
+            raise TrainingError(
+                f"selected is {self.config.selected}, expected 1: the layers of an encoder are not chosen"
             )
         checked = pairs if isinstance(pairs, TextPairs) else TextPairs.of(pairs)
         path = self._path_of(name, epochs)

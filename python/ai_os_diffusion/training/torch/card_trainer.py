@@ -239,8 +239,8 @@ class CardTrainer:
         return self._optimizer.arrays("values")
 
     def gradients(self) -> dict[str, Floats]:
-        """What was added up since the last step, by name; by this process."""
-        return self._optimizer.arrays("gradients")
+        """What was added up since the last step, by name."""
+        return self._optimizer.named(self._of_all(self._optimizer.gradients.clone()))
 
     def state(self) -> dict[str, Moments]:
         """Values and both moments of each parameter."""

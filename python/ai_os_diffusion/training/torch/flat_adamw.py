@@ -58,8 +58,12 @@ class FlatAdamW:
         return self._flat["gradients"]
 
     def arrays(self, part: str) -> dict[str, Floats]:
-        """What `part` names, "values" or "gradients", by name and in the shapes of the parameters."""
-        whole = self._flat[part].detach().cpu().numpy()
+        """What `part` names, "values", "first" or "second", by name and in the shapes of the parameters."""
+        return self.named(self._flat[part])
+
+    def named(self, numbers: Tensor) -> dict[str, Floats]:
+        """float32[numbers] by name and in the shapes of the parameters."""
+        whole = numbers.detach().cpu().numpy()
         found = np.split(whole, np.cumsum([math.prod(shape) for shape in self._shapes.values()])[:-1])
         return {
             name: array.reshape(shape).copy()
