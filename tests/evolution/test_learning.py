@@ -44,6 +44,32 @@ def learn(
     return trainer.train_qa(PAIRS, name, epochs=epochs, tell=tell, is_stopped=is_stopped)
 
 
+def test_two_do_not_learn_one_skill_at_the_same_time(engine, tmp_path):
+    refused = []
+
+    def tell(line):
+        if line["step"] == 2:
+            with pytest.raises(TrainingError, match="'facts' is being learned by another") as error:
+                learn(engine, tmp_path)
+            refused.append(error)
+            # Another name is another learning.
+            learn(engine, tmp_path, "others", epochs=1)
+
+    learn(engine, tmp_path, epochs=2, tell=tell)
+    assert len(refused) == 1
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["facts.parquet", "others.parquet"]
+    with pytest.raises(CardError, match="a skill of that name is there"):
+        learn(engine, tmp_path)
+
+
+def test_what_was_broken_off_can_be_learned_by_another(engine, tmp_path):
+    with pytest.raises(TrainingError, match="was broken off"):
+        learn(engine, tmp_path, epochs=2, is_stopped=lambda: True)
+    assert [file.name for file in tmp_path.iterdir()] == [".facts.learning"]
+    learn(engine, tmp_path, epochs=2)
+    assert [file.name for file in tmp_path.iterdir()] == ["facts.parquet"]
+
+
 def test_what_was_learned_is_said_with_the_card_alone(engine, tmp_path):
     before = SkillTest.of(engine, PAIRS)
     told = []

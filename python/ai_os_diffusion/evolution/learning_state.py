@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import zipfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ai_os_diffusion.utils.errors import TrainingError
 from ai_os_diffusion.utils.files.atomic_file import replacing
+from ai_os_diffusion.utils.files.file_lock import hold
 
 __all__ = ["LearningState", "Saved"]
 
@@ -51,6 +53,39 @@ class LearningState:
 
     def __init__(self, path: Path, about: Mapping[str, Any]) -> None:
         self.path, self._about = path, json.dumps(about, sort_keys=True)
+        self._lock: IO[bytes] | None = None
+
+    def hold(self) -> None:
+        """Be the only one that learns this, until `release` or `remove`, or the end of the process.
+
+        Raises:
+            TrainingError: another process does.
+        """
+        path = self._lock_path
+        file = path.open("ab")
+        # Who held it may have removed the file between its opening and its locking here.
+        if not (
+            hold(file, waits=False)
+            and path.exists()
+            and os.path.samestat(os.fstat(file.fileno()), path.stat())
+        ):
+            file.close()
+            raise TrainingError(
+                f"{self.path.name.removeprefix('.').removesuffix('.learning')!r} is being learned by another "
+                "process; wait until it has ended, or give another name"
+            )
+        self._lock = file
+
+    def release(self) -> None:
+        """Let others go on with it."""
+        if self._lock is not None:
+            self._lock_path.unlink(missing_ok=True)
+            self._lock.close()
+            self._lock = None
+
+    @property
+    def _lock_path(self) -> Path:
+        return self.path.with_name(f"{self.path.name}.lock")
 
     def save(self, saved: Saved) -> None:
         """Write it, whole or not at all."""
@@ -96,3 +131,4 @@ class LearningState:
     def remove(self) -> None:
         """Forget it."""
         self.path.unlink(missing_ok=True)
+        self.release()

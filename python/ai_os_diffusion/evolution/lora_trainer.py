@@ -14,7 +14,7 @@ from ai_os_diffusion.evolution.learning.early_stopping import EarlyStopping
 from ai_os_diffusion.evolution.learning.question_learning import QuestionLearning
 from ai_os_diffusion.evolution.learning.sensitive_layers import layer_sensitivities, most_sensitive
 from ai_os_diffusion.evolution.objectives.masked_batches import MaskedBatches
-from ai_os_diffusion.evolution.objectives.skill_trainer import BITS, CONTRASTIVE, SkillTrainer, Tell, go_on
+from ai_os_diffusion.evolution.objectives.skill_trainer import BITS, CONTRASTIVE, SkillTrainer, Tell
 from ai_os_diffusion.evolution.qa_pairs import MOST_EXAMPLES, QAPair, QAPairs
 from ai_os_diffusion.evolution.question_batches import QuestionBatches
 from ai_os_diffusion.models.cards import Card
@@ -140,7 +140,7 @@ class LoRATrainer(SkillTrainer):
                     self.config.seed,
                     lambda done, texts: tell({"anchor_texts": done, "of": texts}),
                 )
-        go_on(run, state, name, tell, is_stopped, self.processes)
+        self._go_on(run, state, name, epochs, tell, is_stopped)
         examples = {
             "examples": pairs.examples(self.config.seed),
             # All or none: whoever learns the skill anew would lose the rest.

@@ -180,7 +180,7 @@ class SkillTrainer:
         run = ContrastiveLearning(self._engine, self._new_trainer(), self.config, checked, epochs)
         self.folder.mkdir(parents=True, exist_ok=True)
         state = self._state(name, checked.digest, epochs)
-        go_on(run, state, name, tell, is_stopped, self.processes)
+        self._go_on(run, state, name, epochs, tell, is_stopped)
         with self.processes.first_ahead():
             if not self.processes.is_first:
                 return Card(path)
@@ -191,6 +191,26 @@ class SkillTrainer:
             card = Card.write(path, described, run.trained().items(), bits=BITS)
             state.remove()
             return card
+
+    def _go_on(
+        self,
+        run: Run,
+        state: LearningState,
+        name: str,
+        epochs: int,
+        tell: Tell,
+        is_stopped: Callable[[], bool],
+    ) -> None:
+        """Take all steps that are left, as the only one; others wait until the state is removed."""
+        if self.processes.is_first:
+            state.hold()
+        try:
+            # It may have been learned by another process since it was looked for.
+            self._path_of(name, epochs)
+            go_on(run, state, name, tell, is_stopped, self.processes)
+        except BaseException:
+            state.release()
+            raise
 
     def _path_of(self, name: str, epochs: int) -> Path:
         """Where a skill of that name will be."""
