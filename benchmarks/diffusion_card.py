@@ -1,7 +1,6 @@
 """What a diffusion card answers on SmolLM2: `diffusion_card.py CARD [--questions 500] [--retrieved 3]`.
 
-CARD is its safetensors file, converted here as `aios convert` does, or the card itself, whose threshold is
-its own. Questions of `squad_dev_a` (AIOS_DATA) on their own paragraph, by `engine.diffuse(question,
+CARD is its safetensors file, converted here as `aios convert` does, or the card itself. Questions of `squad_dev_a` (AIOS_DATA) on their own paragraph, by `engine.diffuse(question,
 context=paragraph)`: the prompt is read once, its tokens seeing each other; behind it a block is filled, each
 pass committing what it is sure of (arXiv:2505.22618). With --retrieved N on none of their own but on the
 N of all 913 whose embeddings by MiniLM are nearest to the question's; how often it is among them is told.
@@ -65,12 +64,13 @@ def main() -> None:
     if options.retrieved:
         texts = [row["text"] for row in paragraphs(data_dir(as_argument=False))]
         contexts = nearest(asked, texts, options.retrieved)
-    about = ABOUT | {"config": TRAINED | {"threshold": options.threshold}}
     with tempfile.TemporaryDirectory() as folder, ArrowEngine(base, device="cpu") as engine:
-        engine.attach(card_file(options.card, base, Path(folder), about))
+        engine.attach(card_file(options.card, base, Path(folder), ABOUT))
         begun = time.perf_counter()
         written = [
-            engine.diffuse(one.text, context=found, extractive=options.extractive)
+            engine.diffuse(
+                one.text, context=found, extractive=options.extractive, threshold=options.threshold
+            )
             for one, found in zip(asked, contexts, strict=True)
         ]
         seconds = time.perf_counter() - begun

@@ -34,6 +34,7 @@ from squad import Question, judged, questions
 from writers import LeftToRight, prompt_of
 
 STEPS = (1, 2, 4, 8, 16, 32)
+TIMED = (0.5, 0.7, 0.9)
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 BLOCK = 16
 LONGEST = 32
@@ -112,8 +113,10 @@ def speeds(
     passes: dict[str, int] = {}
     for at, one in enumerate(asked):
         ours = {
-            "threshold 0.9": engine.diffuse(one.text, context=one.paragraph, threshold=0.9),
-            "threshold 0.5": engine.diffuse(one.text, context=one.paragraph, threshold=0.5),
+            **{
+                f"threshold {threshold}": engine.diffuse(one.text, context=one.paragraph, threshold=threshold)
+                for threshold in TIMED
+            },
             "one token a pass": engine.diffuse(one.text, context=one.paragraph, num_steps=BLOCK),
         }
         taken = {name: (said.timings.write_s, said.steps) for name, said in ours.items()}
