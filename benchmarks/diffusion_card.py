@@ -1,9 +1,10 @@
 """What a diffusion card answers on SmolLM2: `diffusion_card.py CARD [--questions 500] [--retrieved 3]`.
 
-CARD is its safetensors file, converted here as `aios convert` does, or the card itself. Questions of `squad_dev_a` (AIOS_DATA) on their own paragraph, by `engine.diffuse(question,
-context=paragraph)`: the prompt is read once, its tokens seeing each other; behind it a block is filled, each
-pass committing what it is sure of (arXiv:2505.22618). With --retrieved N on none of their own but on the
-N of all 913 whose embeddings by MiniLM are nearest to the question's; how often it is among them is told.
+CARD is its safetensors file, converted here as `aios convert` does, or the card itself. Questions of
+`squad_dev_a` (AIOS_DATA) on their own paragraph, by `engine.diffuse(question, context=paragraph)`: the prompt
+is read once, its tokens seeing each other; behind it a block is filled, each pass committing what it is sure
+of (arXiv:2505.22618). With --retrieved N on none of their own but on the N of all 913 whose embeddings by
+MiniLM are nearest to the question's; how often it is among them is told.
 """
 
 from __future__ import annotations

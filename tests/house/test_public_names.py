@@ -19,10 +19,10 @@ PUBLIC = {
         "Recalled Trajectory UncertaintyEstimator UniformCorruption Written"
     ),
     "ai_os_diffusion.evolution": (
-        "Budget Choice Costs Decision DecisionLog EvolutionRound EvolutionRouter EvolutionStatus "
-        "EvolutionWorker Feedback FeedbackQueue Gate Level LoRACard LoRAConfig LoRALinear LoRATrainer "
-        "QAPair QAPairs Route Situation SkillRouter SkillTest SkillVersions TextPairs Verdict find_skill "
-        "list_skills remove_skill"
+        "Budget Choice Consolidation Costs Decision DecisionLog EvolutionRound EvolutionRouter "
+        "EvolutionStatus EvolutionWorker Feedback FeedbackQueue Gate Level LoRACard LoRAConfig LoRALinear "
+        "LoRATrainer QAPair QAPairs Route Situation SkillRouter SkillTest SkillVersions TextPairs Verdict "
+        "find_skill list_skills remove_skill"
     ),
     "ai_os_diffusion.inference": (
         "ArrowEngine Banned Diffusion DiffusionStep DiffusionStream FastTokenizer FollowsSchema Generation "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ai_os_diffusion.evolution.consolidation.consolidation import Consolidation
 from ai_os_diffusion.evolution.decision_log import Decision, DecisionLog
 from ai_os_diffusion.evolution.gate import Gate, Verdict
 from ai_os_diffusion.evolution.learning.lora_linear import LoRALinear
@@ -31,6 +32,7 @@ from ai_os_diffusion.models.cards import Card as LoRACard
 __all__ = [
     "Budget",
     "Choice",
+    "Consolidation",
     "Costs",
     "Decision",
     "DecisionLog",

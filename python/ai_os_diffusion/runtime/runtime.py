@@ -84,8 +84,10 @@ class Runtime:
 
     @lazy_property
     def decoder(self) -> ArrowEngine:
-        """The model that answers."""
-        return self._engine(self.config.model.decoder)
+        """The model that answers: the version of it that is used."""
+        from ai_os_diffusion.models.model_versions import ModelVersions
+
+        return self._engine(ModelVersions(self.config.models_dir).current(self.config.model.decoder))
 
     @lazy_property
     def diffuser(self) -> ArrowEngine:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ai_os_diffusion.answers.answer import Answer
     from ai_os_diffusion.evolution import (
         Budget,
+        Consolidation,
         EvolutionWorker,
         Feedback,
         Gate,
@@ -151,6 +152,27 @@ class Skills:
             runtime.config.skills_dir,
             epochs=epochs,
             router=EvolutionRouter(budget=budget),
+            device=device,
+        )
+
+    def consolidation(self, *, epochs: int = 10, device: str = "cpu") -> Consolidation:
+        """Teaches the decoder itself what its skills know, and makes a version of it.
+
+        Args:
+            epochs: how often each question is asked.
+            device: where it learns: "cpu", "cuda" or "auto".
+        """
+        from ai_os_diffusion.evolution import Consolidation
+        from ai_os_diffusion.models.model_versions import ModelVersions
+
+        runtime, config = self._runtime, self._runtime.config
+        return Consolidation(
+            runtime.decoder,
+            runtime.encoder.encode_query,
+            config.skills_dir,
+            ModelVersions(config.models_dir),
+            config.model.decoder,
+            epochs=epochs,
             device=device,
         )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,17 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ai_os_diffusion._native import WeightWriter
 from ai_os_diffusion.models.cards import Base, Card, CardDescription
 from ai_os_diffusion.models.cards.card import ROWS
-from ai_os_diffusion.models.contents import contents_of, sha256_of
-from ai_os_diffusion.models.convert.arrow import ArrowFolder
+from ai_os_diffusion.models.contents import sha256_of
+from ai_os_diffusion.models.convert.plain_model import write_plain_model
 from ai_os_diffusion.models.diffusion_settings import DiffusionSettings
 from ai_os_diffusion.models.metadata import ModelMetadata
 from ai_os_diffusion.training.example_files import example_paths
 from ai_os_diffusion.training.recipe import Recipe
 from ai_os_diffusion.training.text_encoder import SpecialIds
-from ai_os_diffusion.utils.files.atomic_folder import replacing_folder
 
 __all__ = ["CardFile", "data_digest"]
 
@@ -64,7 +61,8 @@ class CardFile:
         if self.recipe.method == "full":
             base = out / "model"
             own = {name: array for name, array in trained.items() if name.endswith(ROWS)}
-            self._write_model(base, {name: array for name, array in trained.items() if name not in own})
+            weights = {name: array for name, array in trained.items() if name not in own}
+            write_plain_model(base, self.base, weights, self.recipe.name)
         description = CardDescription(
             name=self.recipe.name,
             kind="skill" if self.recipe.objective == "causal" else "diffusion",
@@ -111,27 +109,6 @@ class CardFile:
             **card.config,
             **told,
         }
-
-    def _write_model(self, folder: Path, weights: Arrays) -> None:
-        described = ArrowFolder(self.base).describe()
-        with replacing_folder(folder) as draft:
-            for name, content in described.files.items():
-                (draft / name).write_bytes(content)
-            writer = WeightWriter(draft / "weights.parquet", {"writer": "ai-os-diffusion"}, 1)
-            try:
-                for name, array in weights.items():
-                    writer.add_plain(name, array)
-                writer.finish()
-            finally:
-                writer.abort()
-            origin = {"name": self.recipe.name, "trained_from": described.metadata.get("source")}
-            metadata = {
-                **described.metadata,
-                "source": {**origin, "weights_sha256": sha256_of(draft / "weights.parquet")},
-                "contents": contents_of(draft),
-            }
-            document = json.dumps(metadata, ensure_ascii=False, indent=2)
-            (draft / "metadata.json").write_text(document + "\n", encoding="utf-8")
 
 
 def data_digest(recipe: Recipe) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import signal
 import subprocess
@@ -171,3 +172,18 @@ def test_it_watches_until_ctrl_c(command, aios, learner, tmp_path):
     _, told = process.communicate()
     assert process.returncode == 130
     assert "Traceback" not in told
+
+
+def test_versions_of_the_model(aios, aios_json, tiny_models):
+    found = aios_json("evolve", "model")
+    assert found["version"] == found["model"]
+    assert found["versions"] == [found["model"]]
+    assert "in use" in aios("evolve", "model").stdout
+    assert aios_json("evolve", "model", found["model"]) == found
+    error = aios_json("evolve", "model", "none.1", code=3, error=True)
+    assert "is no version of" in error["message"]
+    if importlib.util.find_spec("torch") is None:
+        assert "needs torch" in aios_json("evolve", "consolidate", code=1, error=True)["message"]
+    else:
+        error = aios_json("evolve", "consolidate", code=1, error=True)
+        assert "expected skills that hold what they learned" in error["message"]

@@ -21,6 +21,7 @@ from ai_os_diffusion.cli.terminal.output import (
     show_table,
 )
 from ai_os_diffusion.cli.terminal.progress import ProgressBar
+from ai_os_diffusion.cli.verbs.learning import told_learning
 
 if TYPE_CHECKING:
     from ai_os_diffusion.evolution import Decision, EvolutionStatus
@@ -196,6 +197,54 @@ def rollback(
             confirm(f"Roll {skill} back?", as_json=as_json)
         decision = versions.rollback(skill)
     _show_decision(decision, as_json=as_json)
+
+
+@evolve.command()
+def consolidate(
+    ctx: typer.Context,
+    epochs: Annotated[int, typer.Option("--epochs", min=1, help="How often each question is asked.")] = 10,
+    device: Annotated[
+        Device, typer.Option("--device", help="Where it learns; auto takes a GPU if torch sees one.")
+    ] = Device.CPU,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Teach the model itself what its skills know, and use that version if it is no worse anywhere.
+
+    All weights are trained, which takes torch; the model so far stays as it is, and `aios evolve model` goes
+    back to it. Ctrl-C breaks off; the same command goes on.
+    """
+    settings: Settings = ctx.obj
+    with settings.runtime() as runtime:
+        consolidation = runtime.skills.consolidation(epochs=epochs, device=device.value)
+        with told_learning(quiet) as told:
+            decision = consolidation.run(**told)
+    _show_decision(decision, as_json=as_json)
+
+
+@evolve.command()
+def model(
+    ctx: typer.Context,
+    version: Annotated[
+        str | None,
+        typer.Argument(metavar="[VERSION]", parser=values.name, help="That is used from now on."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List the versions of the model that answers, or use another: the model's own name goes back to it."""
+    from ai_os_diffusion.models.model_versions import ModelVersions
+
+    settings: Settings = ctx.obj
+    config = settings.config()
+    versions, own = ModelVersions(config.models_dir), config.model.decoder
+    if version is not None:
+        versions.use(own, version)
+    current = versions.current(own)
+    if as_json:
+        show_json({"model": own, "version": current, "versions": versions.names(own)})
+        return
+    for name in versions.names(own):
+        show_row((name, "in use" if name == current else ""))
 
 
 def _show_decision(decision: Decision, *, as_json: bool, in_lines: bool = False) -> None:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ai_os_diffusion.config import Config
     from ai_os_diffusion.evolution import SkillTest
 
-__all__ = ["app"]
+__all__ = ["app", "told_learning"]
 
 app = new_app()
 
@@ -151,7 +151,7 @@ def learn(
         engine = runtime.decoder
         judges = runtime.skills.gate(mode.value) if gate else None
         learner = LoRATrainer(engine, **on)
-        with _learning(quiet) as told:
+        with told_learning(quiet) as told:
             card = learner.train_qa(
                 pairs,
                 name or file.stem,
@@ -208,7 +208,7 @@ def _learn_pairs(
     with open_runtime(config) as runtime:
         engine = runtime.decoder
         learner = LoRATrainer(engine, **on)
-        with _learning(quiet) as told:
+        with told_learning(quiet) as told:
             card = learner.train_pairs(parts["as learned"], **how, **told)
         if not learner.processes.is_first:
             return
@@ -230,7 +230,7 @@ def _learn_pairs(
 
 
 @contextmanager
-def _learning(quiet: bool) -> Iterator[dict[str, Any]]:
+def told_learning(quiet: bool) -> Iterator[dict[str, Any]]:
     """A progress bar, and Ctrl-C that ends a training with its step: what a training is told of them."""
     from ai_os_diffusion.utils.errors import TrainingError
 

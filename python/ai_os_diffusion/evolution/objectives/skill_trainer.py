@@ -287,10 +287,11 @@ def go_on(
     tell: Tell,
     is_stopped: Callable[[], bool],
     processes: Processes,
+    saved_every_s: float | None = None,
 ) -> None:
     """Take all steps that are left, and write now and then how far it is; the first process does both."""
     run.take_up(state)
-    saved = time.monotonic()
+    saved, every_s = time.monotonic(), _SAVED_EVERY_S if saved_every_s is None else saved_every_s
     while not run.is_done:
         told = run.step()
         if processes.is_first:
@@ -299,7 +300,7 @@ def go_on(
             if processes.is_first:
                 run.save(state)
             raise TrainingError(f"learning {name!r} was broken off; the same call goes on with it")
-        if processes.is_first and time.monotonic() - saved > _SAVED_EVERY_S:
+        if processes.is_first and time.monotonic() - saved > every_s:
             run.save(state)
             saved = time.monotonic()
 

@@ -1,0 +1,1 @@
+"""Skills that become part of the model: a new version of it."""
