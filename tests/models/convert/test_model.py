@@ -351,6 +351,12 @@ def test_an_existing_model_is_replaced_only_when_asked(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "source"]
 
 
+def _kept(path: Path) -> tuple[int, ...]:
+    """What a file is; when it was last read is nobody's loss."""
+    found = path.lstat()
+    return found.st_mode, found.st_ino, found.st_size, found.st_mtime_ns
+
+
 @pytest.mark.parametrize("kind", ["pipe", "file", "link", "folder"])
 def test_only_the_folder_of_a_model_is_replaced(tmp_path: Path, kind: str) -> None:
     write_bert(tmp_path / "source")
@@ -364,10 +370,10 @@ def test_only_the_folder_of_a_model_is_replaced(tmp_path: Path, kind: str) -> No
     else:
         out.mkdir()
         (out / "letters.txt").write_text("mine")
-    before = out.lstat()
+    before = _kept(out)
     with pytest.raises(ModelLoadError, match=r"out: expected "):
         convert_model(tmp_path / "source", out, overwrite=True)
-    assert out.lstat() == before
+    assert _kept(out) == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "source"]
 
 
