@@ -159,7 +159,7 @@ class Examples:
 
     def template(self, rng: random.Random) -> Example:
         """A JSON object whose slots are filled from notes; a slot that they do not fill stays empty."""
-        draw = rng.choices([self._asked, self._judged, lambda _: None], [0.4, 0.2, 0.4])[0]
+        draw = rng.choices([self.asked_form, self._judged, lambda _: None], [0.4, 0.2, 0.4])[0]
         notes, fields = draw(rng) or self._notes.draw(
             rng, [row["premise"] for row in rng.sample(self._data.entailment, 2)]
         )
@@ -178,7 +178,7 @@ class Examples:
         )
         return Example("template", f"{notes}\n\n{asked}", tuple(pieces), room=rng.choice([8, 12, 12, 16]))
 
-    def _asked(self, rng: random.Random) -> tuple[str, list[Filled]] | None:
+    def asked_form(self, rng: random.Random) -> tuple[str, list[Filled]] | None:
         """Questions as the names of fields."""
         context = rng.choice(self._data.contexts)
         found = [row for row in self._data.questions_of[context] if len(row["answers"][0]["text"]) <= 60]
