@@ -146,7 +146,7 @@ def diffuse(
             "--max-uncertainty",
             min=0.0,
             max=1.0,
-            help="Leave values of the template empty that are likelier wrong than this: 0.5, or 1 for none.",
+            help="Leave values of the template empty that are likelier wrong than this.",
         ),
     ] = None,
     max_tokens: Annotated[

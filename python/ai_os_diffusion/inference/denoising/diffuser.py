@@ -214,8 +214,9 @@ class Diffuser:
         plan, written = progress.plan, progress.written
         rows = self._rows(progress)
         fills = self._judged(progress, [own for _, own in rows])
+        most = 1.0 if options.max_uncertainty is None else options.max_uncertainty
         believed = [
-            "" if may_be_empty and (fill.uncertainty or 0.0) > options.believed else fill
+            "" if may_be_empty and (fill.uncertainty or 0.0) > most else fill
             for fill, may_be_empty in zip_longest(fills, plan.may_be_empty)
         ]
         is_whole = len(written.canvases) == len(plan.blocks) and not progress.joined("is_open").any()

@@ -51,8 +51,7 @@ class DiffuseOptions(TypedDict, total=False):
             knows how to.
         may_decline: of an extractive answer; False where it is known to stand there.
         max_uncertainty: leave values of a template empty, where they may be, whose probability of being wrong
-            is above this: by default 0.5, those likelier wrong than right, where the model has a calibration
-            for them; 1 keeps all that was written.
+            is above this; None, the default, keeps all that was written.
         min_fill: tokens that each gap of `infill` holds at least; as many as `max_fill` where its length is
             known.
         cache: of a model in which all of a text sees all: "none" reads the whole text in every pass; "prefix"

@@ -123,11 +123,6 @@ class DiffusionOptions:
         return Drawing.of(self.constraints, self.energy, self.attempts)
 
     @property
-    def believed(self) -> float:
-        """Chance of being wrong up to which a value of a template is kept: by default the likelier right."""
-        return 0.5 if self.max_uncertainty is None else self.max_uncertainty
-
-    @property
     def own_seed(self) -> int:
         """The seed, or one drawn anew."""
         return int.from_bytes(os.urandom(4), "little") if self.seed is None else self.seed
