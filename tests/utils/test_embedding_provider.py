@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
 
@@ -197,6 +198,25 @@ with CachedEmbeddingProvider(Fixed(), sys.argv[1], fingerprint="shared") as cach
         got = cache.encode([str(number + offset), str(number)])
         assert got[:, 0].tolist() == [number + offset, number]
 """
+
+
+def test_a_file_that_another_is_just_opening_is_waited_for(tmp_path, monkeypatch):
+    refusals = iter(["database is locked"] * 3)
+
+    class Busy(sqlite3.Connection):
+        def execute(self, sql, *values):
+            if "journal_mode" in sql and (why := next(refusals, None)):
+                raise sqlite3.OperationalError(why)
+            return super().execute(sql, *values)
+
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda *given, **named: connect(*given, factory=Busy, **named))
+    with CachedEmbeddingProvider(Counting(), tmp_path / "cache.sqlite") as cache:
+        assert cache.encode(["1"]).shape == (1, 6)
+    assert next(refusals, None) is None
+    refusals = iter(["disk I/O error"])
+    with pytest.raises(InferenceError, match="disk I/O error"):
+        CachedEmbeddingProvider(Counting(), tmp_path / "other.sqlite")
 
 
 def test_processes_share_a_cache(tmp_path):

@@ -6,6 +6,7 @@ import hashlib
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,9 @@ __all__ = ["CachedEmbeddingProvider"]
 _TABLE = "CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, vector BLOB NOT NULL) WITHOUT ROWID"
 _ASKED = 500
 """Keys of one query; SQLite takes at least 999 variables."""
+
+_PATIENCE_S, _PAUSE_S = 30.0, 0.01
+"""How long another process is waited for, and how often it is looked for."""
 
 
 class CachedEmbeddingProvider:
@@ -53,9 +57,9 @@ class CachedEmbeddingProvider:
         try:
             # Autocommit: each statement is a transaction of its own, so no process waits for another's.
             self._base = sqlite3.connect(
-                self._path, timeout=30, check_same_thread=False, isolation_level=None
+                self._path, timeout=_PATIENCE_S, check_same_thread=False, isolation_level=None
             )
-            self._base.execute("PRAGMA journal_mode=WAL")
+            _write_ahead(self._base)
             self._base.execute("PRAGMA synchronous=NORMAL")
             self._base.execute(_TABLE)
         except sqlite3.Error as error:
@@ -168,3 +172,20 @@ class _Guard:
     ) -> None:
         if isinstance(error, sqlite3.Error):
             raise InferenceError(f"{self._path}: the embedding cache failed: {error}") from error
+
+
+def _write_ahead(base: sqlite3.Connection) -> None:
+    """Let readers and a writer go on beside each other.
+
+    SQLite waits for locks, but not where two that open a new file both change its mode: one is told at once
+    that it is locked.
+    """
+    until = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            base.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > until:
+                raise
+            time.sleep(_PAUSE_S)
