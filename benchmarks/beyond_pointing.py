@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import random
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,7 +23,7 @@ from answers import lines_of
 from diffusion_card import ABOUT
 from measure import data_dir, report
 from models import card_file, converted
-from squad import judged, questions
+from squad import card_questions, judged
 from values import holds, is_declined, same_value, words
 from writers import ByDiffusion, LeftToRight, Pointing, Writer, Wrote
 
@@ -118,7 +117,7 @@ def measured(writer: Writer, names: Sequence[str], limit: int | None, keep: Call
 
 def on_squad(writer: Writer, limit: int | None) -> dict[str, float]:
     """Exact match and F1 of the 500 questions that cards are judged by, on their own paragraph."""
-    asked = random.Random(0).sample(questions(data_dir(as_argument=False)), 500)[:limit]
+    asked = card_questions(data_dir(as_argument=False))[:limit]
     wrote = [writer.answer([one.paragraph], one.text) for one in asked]
     return {**judged(asked, [one.value for one in wrote]), **costs(wrote)}
 

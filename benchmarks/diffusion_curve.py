@@ -11,7 +11,6 @@ at threshold 0.9, at one token a pass, and from left to right.
 from __future__ import annotations
 
 import argparse
-import random
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -30,7 +29,7 @@ from ai_os_diffusion.models.diffusion_settings import DiffusionSettings
 from diffusion_card import ABOUT, TRAINED
 from measure import data_dir, report
 from models import card_file, converted, is_given
-from squad import Question, judged, questions
+from squad import Question, card_questions, judged
 from writers import LeftToRight, prompt_of
 
 STEPS = (1, 2, 4, 8, 16, 32)
@@ -148,7 +147,7 @@ def main() -> None:
     options = parser.parse_args()
     if not is_given(options.card, "diffusion card for smollm2"):
         return
-    asked = random.Random(0).sample(questions(data_dir(as_argument=False)), 500)
+    asked = card_questions(data_dir(as_argument=False))
     base = converted("smollm2", None)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))

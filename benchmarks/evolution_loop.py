@@ -125,19 +125,7 @@ ASKED = [QAPair(question, answer) for answer, _, asked in FACTS for question in 
 
 def say(engine: ArrowEngine, encoder: ArrowEngine, folder: Path, pairs: Sequence[QAPair]) -> SkillTest:
     """Ask questions, each with the skill that it is routed to."""
-    routes = SkillRouter(encoder.encode, list_skills(folder)).routes([pair.question for pair in pairs])
-    said = [""] * len(pairs)
-    for skill in {route.skill for route in routes}:
-        own = [number for number, route in enumerate(routes) if route.skill is skill]
-        asked = [pairs[number] for number in own]
-        if skill is None:
-            found = SkillTest.of(engine, asked)
-        else:
-            with engine.using(skill):
-                found = SkillTest.of(engine, asked)
-        for number, text in zip(own, found.said, strict=True):
-            said[number] = text
-    return SkillTest(tuple(pairs), tuple(said))
+    return SkillTest.routed(engine, SkillRouter(encoder.encode, list_skills(folder)), pairs)
 
 
 def give(folder: Path, number: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,11 @@ def questions(data: Path) -> list[Question]:
             for row in map(json.loads, lines)
             if (found := found_by[row["paragraph_id"]])
         ]
+
+
+def card_questions(data: Path) -> list[Question]:
+    """The 500 that cards of the recipe are judged by."""
+    return random.Random(0).sample(questions(data), 500)
 
 
 def judged(asked: Sequence[Question], said: Sequence[str]) -> dict[str, float]:

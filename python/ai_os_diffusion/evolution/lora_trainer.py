@@ -16,7 +16,7 @@ from ai_os_diffusion.evolution.learning.sensitive_layers import layer_sensitivit
 from ai_os_diffusion.evolution.objectives.masked_batches import MaskedBatches
 from ai_os_diffusion.evolution.objectives.skill_trainer import BITS, CONTRASTIVE, SkillTrainer, Tell
 from ai_os_diffusion.evolution.qa_pairs import MOST_EXAMPLES, QAPair, QAPairs
-from ai_os_diffusion.evolution.question_batches import QuestionBatches
+from ai_os_diffusion.evolution.question_batches import QuestionBatches, end_of
 from ai_os_diffusion.models.cards import Card
 from ai_os_diffusion.utils.errors import SkillRejectedError, TrainingError
 from ai_os_diffusion.utils.files.atomic_file import sync_path
@@ -175,10 +175,7 @@ class LoRATrainer(SkillTrainer):
     def _objective_of(self, pairs: QAPairs) -> QuestionBatches | MaskedBatches:
         engine = self._engine
         metadata, tokenizer = engine.metadata, engine.tokenizer
-        ends = metadata.eos_token_ids or (() if tokenizer.eos_id is None else (tokenizer.eos_id,))
-        if not ends:
-            raise TrainingError(f"{engine.folder.name} names no token that ends a text")
-        end = tokenizer.eos_id if tokenizer.eos_id in ends else ends[0]
+        end = end_of(engine)
         window = metadata.max_position_embeddings
         if self._beneath is None:
             return QuestionBatches(tokenizer, end, window, pairs, self.config)

@@ -12,11 +12,12 @@ from ai_os_diffusion.evolution.lora_config import LoRAConfig
 from ai_os_diffusion.evolution.packed import Packed, Text
 from ai_os_diffusion.evolution.qa_pairs import QAPair, QAPairs
 from ai_os_diffusion.evolution.wordings import reworded
+from ai_os_diffusion.inference.arrow_engine import ArrowEngine
 from ai_os_diffusion.inference.denoising.turn import text_ids, turn_ids
 from ai_os_diffusion.inference.fast_tokenizer import FastTokenizer
 from ai_os_diffusion.utils.errors import TrainingError
 
-__all__ = ["FRAME_ROOM", "MOST_POSITIONS", "QuestionBatches", "asked_in", "drawn", "in_parts"]
+__all__ = ["FRAME_ROOM", "MOST_POSITIONS", "QuestionBatches", "asked_in", "drawn", "end_of", "in_parts"]
 
 MOST_POSITIONS = 384
 """Of a pass: what it keeps for the way back grows with them, 0.7 MB each for SmolLM2."""
@@ -109,3 +110,16 @@ def in_parts(texts: Sequence[Text], most: int = MOST_POSITIONS) -> Iterator[Pack
 def drawn(seed: str) -> random.Random:
     """What draws the same for the same text, in every process."""
     return random.Random(seed)  # noqa: S311  # no secret
+
+
+def end_of(engine: ArrowEngine) -> int:
+    """The token that ends an answer: the tokenizer's own where it is one that ends the model's texts.
+
+    Raises:
+        TrainingError: there is none.
+    """
+    own = engine.tokenizer.eos_id
+    ends = engine.metadata.eos_token_ids or (() if own is None else (own,))
+    if not ends:
+        raise TrainingError(f"{engine.folder.name} names no token that ends a text")
+    return own if own is not None and own in ends else ends[0]

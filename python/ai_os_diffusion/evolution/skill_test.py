@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from contextvars import copy_context
 from dataclasses import dataclass
 
 from ai_os_diffusion.contracts import Message
 from ai_os_diffusion.evolution.qa_pairs import QAPair
+from ai_os_diffusion.evolution.skill_router import SkillRouter
 from ai_os_diffusion.inference.arrow_engine import ArrowEngine
 from ai_os_diffusion.models.cards.description import DIFFUSION
 from ai_os_diffusion.utils.answer_match import plain, word_f1
@@ -53,6 +55,26 @@ class SkillTest:
         with ThreadPoolExecutor(_THREADS) as pool:
             said = pool.map(lambda context, pair: context.run(answer, pair), contexts, asked)
             return cls(asked, tuple(said))
+
+    @classmethod
+    def routed(cls, engine: ArrowEngine, router: SkillRouter, pairs: Iterable[QAPair]) -> SkillTest:
+        """Ask an engine each question with the skill that it is routed to, or none.
+
+        Args:
+            engine: is asked.
+            router: of its skills.
+            pairs: questions, and what is expected.
+        """
+        asked = tuple(pairs)
+        routes = router.routes([pair.question for pair in asked])
+        said = [""] * len(asked)
+        for skill in dict.fromkeys(route.skill for route in routes):
+            numbers = [number for number, route in enumerate(routes) if route.skill is skill]
+            with nullcontext() if skill is None else engine.using(skill):
+                found = cls.of(engine, [asked[number] for number in numbers])
+            for number, text in zip(numbers, found.said, strict=True):
+                said[number] = text
+        return cls(asked, tuple(said))
 
     @property
     def right(self) -> list[bool]:

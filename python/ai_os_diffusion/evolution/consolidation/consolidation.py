@@ -20,7 +20,7 @@ from ai_os_diffusion.evolution.loop.skill_versions import SkillVersions
 from ai_os_diffusion.evolution.lora_config import LoRAConfig
 from ai_os_diffusion.evolution.objectives.skill_trainer import Tell, go_on
 from ai_os_diffusion.evolution.qa_pairs import QAPairs
-from ai_os_diffusion.evolution.question_batches import QuestionBatches
+from ai_os_diffusion.evolution.question_batches import QuestionBatches, end_of
 from ai_os_diffusion.evolution.skill_router import Embed, SkillRouter
 from ai_os_diffusion.evolution.skills import list_skills
 from ai_os_diffusion.inference.arrow_engine import ArrowEngine
@@ -161,12 +161,8 @@ class Consolidation:
         self, state: LearningState, plain: Path, version: str, tell: Tell, is_stopped: Callable[[], bool]
     ) -> None:
         engine, tokenizer = self._engine, self._engine.tokenizer
-        ends = engine.metadata.eos_token_ids or (() if tokenizer.eos_id is None else (tokenizer.eos_id,))
-        if not ends:
-            raise TrainingError(f"{engine.folder.name} names no token that ends a text")
-        end = tokenizer.eos_id if tokenizer.eos_id in ends else ends[0]
         window = engine.metadata.max_position_embeddings
-        batches = QuestionBatches(tokenizer, end, window, self._pairs, self._config)
+        batches = QuestionBatches(tokenizer, end_of(engine), window, self._pairs, self._config)
         weights = engine.weights.native
         parameters = {name: weights.dequantize(name) for name in weights.names}
         metadata_json = (engine.folder / "metadata.json").read_text(encoding="utf-8")

@@ -48,7 +48,7 @@ class ModelGate:
             held_out: wordings of what all skills were taught, which none learned from.
         """
         alone, after = SkillTest.of(self._engine, held_out), SkillTest.of(engine, held_out)
-        before = self._with_skills(held_out)
+        before = SkillTest.routed(self._engine, self._router, held_out)
         lost = (sum(before.right) - sum(after.right)) / len(held_out)
         rise, divergence = self._elsewhere(engine)
         figures = {
@@ -74,22 +74,6 @@ class ModelGate:
                 f"most {_MOST_DIVERGED}"
             )
         return Verdict(tuple(faults), figures, before, after)
-
-    def _with_skills(self, pairs: Sequence[QAPair]) -> SkillTest:
-        """Each question with the skill that it is routed to."""
-        routes = self._router.routes([pair.question for pair in pairs])
-        said = [""] * len(pairs)
-        for skill in dict.fromkeys(route.skill for route in routes):
-            numbers = [number for number, route in enumerate(routes) if route.skill is skill]
-            asked = [pairs[number] for number in numbers]
-            if skill is None:
-                found = SkillTest.of(self._engine, asked)
-            else:
-                with self._engine.using(skill):
-                    found = SkillTest.of(self._engine, asked)
-            for number, text in zip(numbers, found.said, strict=True):
-                said[number] = text
-        return SkillTest(tuple(pairs), tuple(said))
 
     def _elsewhere(self, engine: ArrowEngine) -> tuple[float, float]:
         """By how much the perplexity of what was said to everyday questions rises, and KL(before ‖ after)."""
