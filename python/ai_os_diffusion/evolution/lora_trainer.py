@@ -139,6 +139,8 @@ class LoRATrainer(SkillTrainer):
                     self.anchors,
                     self.config.seed,
                     lambda done, texts: tell({"anchor_texts": done, "of": texts}),
+                    # A card that writes by diffusion only answers.
+                    is_asked=self._beneath is not None,
                 )
         self._go_on(run, state, name, epochs, tell, is_stopped)
         examples = {
