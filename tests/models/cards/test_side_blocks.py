@@ -115,12 +115,8 @@ def test_from_safetensors(tiny_decoder_dir, tmp_path):
 
 def test_neither_weights_nor_adapters_hold_it(engine, tmp_path):
     card = write_control(engine, tmp_path)
-    with pytest.raises(
-        CardError, match=r"side blocks behind model\.layers\.0, model\.layers\.1, which"
-    ):
+    with pytest.raises(CardError, match=r"side blocks behind model\.layers\.0, model\.layers\.1, which"):
         convert_model(engine.folder, tmp_path / "fused", fuse=card)
-    with pytest.raises(
-        CardError, match=r"4 tensors beside its factors, such as 'model"
-    ):
+    with pytest.raises(CardError, match=r"4 tensors beside its factors, such as 'model"):
         export_peft(card, tmp_path / "peft")
     assert {path.name for path in tmp_path.iterdir()} == {"control.parquet"}
