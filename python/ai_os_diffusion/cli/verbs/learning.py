@@ -62,6 +62,9 @@ _ASKED = 40
 _SELECTIVE_RANK = 64
 """With which few layers are trained: as many as have no more numbers than all of the usual rank."""
 
+_FEW_EPOCHS = 3
+"""Of what is no fact to be stored."""
+
 _PATIENCE = 5
 """Epochs, where wordings are given that say when to stop."""
 
@@ -92,7 +95,7 @@ def learn(
     mode: Mode = SkillMode.AR,
     epochs: Annotated[
         int | None,
-        typer.Option("--epochs", min=1, help="How often each pair is shown: 30; to an encoder 3."),
+        typer.Option("--epochs", min=1, help="How often each pair is shown: 30; to an encoder or control 3."),
     ] = None,
     patience: Annotated[
         int | None,
@@ -160,7 +163,7 @@ def learn(
     }
     if model is not None and _is_encoder(model, config):
         parts = {"as learned": file} if test is None else {"as learned": file, "other pairs": test}
-        how = {"name": name or file.stem, "epochs": epochs or 3, "picture": plot}
+        how = {"name": name or file.stem, "epochs": epochs or _FEW_EPOCHS, "picture": plot}
         _learn_pairs(parts, config, on, how, quiet, as_json)
         return
     pairs = QAPairs.read(file)
@@ -175,7 +178,7 @@ def learn(
             card = learner.train_qa(
                 pairs,
                 name or file.stem,
-                epochs=epochs or 30,
+                epochs=epochs or (_FEW_EPOCHS if is_control else 30),
                 held_out=held_out,
                 validation=wordings,
                 gate=judges,

@@ -14,12 +14,13 @@ from ai_os_diffusion.utils.errors import TrainingError
 __all__ = ["ControlConfig"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ControlConfig(LearningConfig):
     """Settings of the training of a control: side blocks that lend a structure to whatever is asked.
 
     Behind some of the base's blocks the stream gets `x + up(gelu(down(norm(x))))`, a bottleneck adapter
-    (arXiv:1902.00751) whose `up` begins as zeros (arXiv:2302.05543). Nothing of it is left out in training.
+    (arXiv:1902.00751) whose `up` begins as zeros (arXiv:2302.05543). Nothing of it is left out in training,
+    which is short: a structure is soon learned.
 
     Attributes:
         width: numbers of the bottleneck.
@@ -27,6 +28,9 @@ class ControlConfig(LearningConfig):
             fewer.
     """
 
+    rate: float = 3e-3
+    batch_size: int = 8
+    warm_up: int = 5
     width: int = 64
     blocks: int = 6
 
