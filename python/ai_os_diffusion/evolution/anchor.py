@@ -82,11 +82,6 @@ class AnchorTexts:
                 )
         return cls(_read(path), seed)
 
-    def without_turns(self) -> AnchorTexts:
-        """Those that answer nothing: what a card that changes every answer is to leave as it is."""
-        alone = [text for text in self._texts if text.learned == 1]
-        return AnchorTexts(alone or self._texts, self._seed)
-
     def __getitem__(self, step: int) -> dict[int, Text]:
         """The texts of a step, by number."""
         rng = random.Random(f"{self._seed}/anchor/{step}")  # noqa: S311  # no secret

@@ -45,7 +45,7 @@ class LoRATrainer(SkillTrainer):
         tokenizer: is the model's own, which is used; accepted because other libraries ask for it.
         config: how; the defaults are what was measured to be best. A `ControlConfig` trains a control, a card
             that lends the structure of the answers to whatever is asked: it is attached by its name, no
-            question is routed to it, and its anchor are the base's texts without turns alone.
+            question is routed to it.
         folder: where skills are kept, by default that of the configuration.
         objective: of a decoder "causal", the next token, which is the default; or "diffusion", masked
             answers, on the card with which it writes by diffusion: that stays as it is, and what is learned
@@ -146,8 +146,6 @@ class LoRATrainer(SkillTrainer):
                     # A card that writes by diffusion only answers.
                     is_asked=self._beneath is not None,
                 )
-            if isinstance(self.config, ControlConfig):
-                run.anchor = run.anchor.without_turns()
         self._go_on(run, state, name, epochs, tell, is_stopped)
         examples = {}
         # A control knows nothing that could be routed to it, asked of it or learned anew.
