@@ -1,12 +1,15 @@
 //! Cards as a model applies them: low-rank factors, replaced vectors and rows, heads.
 
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
+use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow_quant::Tensor;
+use kernels::ThreadPool;
 
 use crate::error::{InferenceError, Result};
-use crate::low_rank::{Factors, Gathered};
+use crate::low_rank::{Factors, Gathered, all_finite};
 use crate::matrix::Matrix;
 use crate::sites::{LayerSite, Sites};
 
@@ -34,6 +37,19 @@ pub struct Card<'a> {
     pub heads: &'a [&'a str],
     /// How much of the card is used: 1 is all of it.
     pub weight: f32,
+}
+
+/// A card with its tensors by name: there are hundreds, and each is asked for more than once.
+struct Indexed<'a> {
+    card: Card<'a>,
+    by_name: HashMap<&'a str, &'a Tensor>,
+}
+
+/// What of a model a card may change, by name.
+struct Places<'a> {
+    layers: HashSet<&'a str>,
+    /// Places among [`Sites::vectors`].
+    vectors: HashMap<&'a str, usize>,
 }
 
 /// One or several cards, mixed by their weights, for one model. The model itself stays as it is.
@@ -65,11 +81,14 @@ pub(crate) struct Head {
 
 impl Adapter {
     pub(crate) fn new(
+        pool: &ThreadPool,
         model: u64,
         sites: &Sites,
         embedding: &Matrix,
         cards: &[Card<'_>],
     ) -> Result<Self> {
+        let places = Places::of(sites);
+        let cards: Vec<Indexed<'_>> = cards.iter().copied().map(Indexed::new).collect();
         let mut adapter = Self {
             number: ADAPTERS.fetch_add(1, Ordering::Relaxed),
             model,
@@ -96,14 +115,14 @@ impl Adapter {
                             "replaces rows of the embedding, which of an encoder stays as it is";
                         return Err(card.fault(detail));
                     }
-                    adapter.take_rows(embedding, *card, tensor)?;
+                    adapter.take_rows(embedding, card, tensor)?;
                 } else {
-                    adapter.take(sites, *card, tensor)?;
+                    adapter.take(sites, &places, card, tensor)?;
                 }
             }
         }
-        let gather = |site| gather(site, cards);
-        adapter.factors = sites.layers.iter().map(gather).collect::<Result<_>>()?;
+        let gather = |site: &LayerSite| gather(site, &cards);
+        adapter.factors = each(pool, &sites.layers, gather)?;
         adapter.head_factors = sites.head.as_ref().map(gather).transpose()?.flatten();
         adapter.rows.sort_by_key(|&(id, _)| id);
         Ok(adapter)
@@ -154,15 +173,16 @@ impl Adapter {
         })
     }
 
-    fn take(&mut self, sites: &Sites, card: Card<'_>, tensor: &Tensor) -> Result<()> {
+    fn take(
+        &mut self,
+        sites: &Sites,
+        places: &Places<'_>,
+        card: &Indexed<'_>,
+        tensor: &Tensor,
+    ) -> Result<()> {
         let name = tensor.name.as_str();
         if let Some(layer) = name.strip_suffix(".lora_A.weight") {
-            if sites
-                .layers
-                .iter()
-                .chain(&sites.head)
-                .any(|site| site.name == layer)
-            {
+            if places.layers.contains(layer) {
                 return card.find(&format!("{layer}.lora_B.weight")).map(drop);
             }
             return Err(card.fault(&format!(
@@ -180,7 +200,7 @@ impl Adapter {
                 _ => card.find(&format!("{owner}.weight")).map(drop),
             };
         }
-        if let Some(index) = sites.vectors.iter().position(|site| site.name == name) {
+        if let Some(&index) = places.vectors.get(name) {
             let site = &sites.vectors[index];
             let numbers = card.numbers(tensor, &site.shape)?;
             let mixed = self.vectors[index].get_or_insert_with(|| site.base.clone());
@@ -192,7 +212,7 @@ impl Adapter {
         )))
     }
 
-    fn take_rows(&mut self, embedding: &Matrix, card: Card<'_>, tensor: &Tensor) -> Result<()> {
+    fn take_rows(&mut self, embedding: &Matrix, card: &Indexed<'_>, tensor: &Tensor) -> Result<()> {
         let width = embedding.cols;
         let numbers = card.numbers(tensor, &[card.row_ids.len(), width])?;
         let mut base = vec![0.0; width];
@@ -215,7 +235,7 @@ impl Adapter {
     fn take_head(
         &mut self,
         sites: &Sites,
-        card: Card<'_>,
+        card: &Indexed<'_>,
         name: &str,
         weight: &Tensor,
     ) -> Result<()> {
@@ -237,7 +257,39 @@ impl Adapter {
     }
 }
 
-impl Card<'_> {
+impl<'a> Places<'a> {
+    fn of(sites: &'a Sites) -> Self {
+        let layers = sites.layers.iter().chain(&sites.head);
+        let vectors = sites.vectors.iter().enumerate();
+        Self {
+            layers: layers.map(|site| site.name.as_str()).collect(),
+            vectors: vectors
+                .map(|(index, site)| (site.name.as_str(), index))
+                .collect(),
+        }
+    }
+}
+
+impl<'a> Deref for Indexed<'a> {
+    type Target = Card<'a>;
+
+    fn deref(&self) -> &Card<'a> {
+        &self.card
+    }
+}
+
+impl<'a> Indexed<'a> {
+    fn new(card: Card<'a>) -> Self {
+        let named = card
+            .tensors
+            .iter()
+            .map(|tensor| (tensor.name.as_str(), tensor));
+        Self {
+            by_name: named.collect(),
+            card,
+        }
+    }
+
     fn fault(&self, detail: &str) -> InferenceError {
         InferenceError::Card {
             name: self.name.to_owned(),
@@ -245,8 +297,8 @@ impl Card<'_> {
         }
     }
 
-    fn find(&self, name: &str) -> Result<&Tensor> {
-        let found = self.tensors.iter().find(|tensor| tensor.name == name);
+    fn find(&self, name: &str) -> Result<&'a Tensor> {
+        let found = self.by_name.get(name).copied();
         found.ok_or_else(|| self.fault(&format!("lacks the tensor {name:?}")))
     }
 
@@ -259,7 +311,7 @@ impl Card<'_> {
             )));
         }
         let numbers = tensor.dequantize();
-        if numbers.iter().any(|number| !number.is_finite()) {
+        if !all_finite(&numbers) {
             let name = &tensor.name;
             return Err(self.fault(&format!("has numbers that are not finite in {name:?}")));
         }
@@ -274,8 +326,24 @@ fn mix(mixed: &mut [f32], base: &[f32], card: &[f32], weight: f32) {
     }
 }
 
+/// What `make` makes of each item, in their order; the fault of the first that has one.
+fn each<T: Sync, R: Send>(
+    pool: &ThreadPool,
+    items: &[T],
+    make: impl Fn(&T) -> Result<R> + Sync,
+) -> Result<Vec<R>> {
+    let made: Vec<Mutex<Option<Result<R>>>> = items.iter().map(|_| Mutex::default()).collect();
+    pool.run(items.len(), |at| {
+        let done = make(&items[at]);
+        *made[at].lock().unwrap_or_else(PoisonError::into_inner) = Some(done);
+    });
+    made.into_iter()
+        .filter_map(|one| one.into_inner().unwrap_or_else(PoisonError::into_inner))
+        .collect()
+}
+
 /// The factors of the cards for a layer.
-fn gather(site: &LayerSite, cards: &[Card<'_>]) -> Result<Option<Factors>> {
+fn gather(site: &LayerSite, cards: &[Indexed<'_>]) -> Result<Option<Factors>> {
     let LayerSite {
         name,
         inputs,

@@ -66,12 +66,6 @@ impl Gathered {
             return;
         }
         let rows = a.chunks_exact(self.inputs);
-        let length = |row: &[f32]| {
-            row.iter()
-                .map(|&n| f64::from(n).powi(2))
-                .sum::<f64>()
-                .sqrt()
-        };
         let lengths: Vec<f64> = rows.clone().map(length).collect();
         for (row, &length) in rows.zip(&lengths) {
             // A row of zeros stays one.
@@ -103,13 +97,11 @@ impl Gathered {
         if rank == 0 {
             return Ok(None);
         }
-        let mut b = Vec::with_capacity(outputs * rank);
-        for o in 0..outputs {
-            for (rank, card) in &cards {
-                b.extend_from_slice(&card[o * rank..][..*rank]);
-            }
-        }
-        if !b.iter().all(|number| number.is_finite()) {
+        let b = match <[_; 1]>::try_from(cards) {
+            Ok([(_, b)]) => b,
+            Err(cards) => side_by_side(&cards, outputs),
+        };
+        if !all_finite(&b) {
             return Err(InferenceError::NotFinite {
                 what: "products of a card's factors",
             });
@@ -124,6 +116,37 @@ impl Gathered {
             b: matrix(&format!("{layer}.lora_B"), &b, outputs, rank, own)?,
         }))
     }
+}
+
+/// `[outputs, rank]` of several cards as one, `[outputs, sum of ranks]`.
+fn side_by_side(cards: &[(usize, Vec<f32>)], outputs: usize) -> Vec<f32> {
+    let mut b = Vec::with_capacity(cards.iter().map(|(_, card)| card.len()).sum());
+    for o in 0..outputs {
+        for (rank, card) in cards {
+            b.extend_from_slice(&card[o * rank..][..*rank]);
+        }
+    }
+    b
+}
+
+/// Whether all are numbers. It looks at all of them: that is several at a time, where to stop at the first is one.
+pub(crate) fn all_finite(numbers: &[f32]) -> bool {
+    numbers
+        .iter()
+        .fold(true, |all, number| all & number.is_finite())
+}
+
+/// Of a row, in double precision, by sums that do not wait for each other.
+fn length(row: &[f32]) -> f64 {
+    let mut sums = [0.0; 8];
+    let (blocks, rest) = row.as_chunks::<8>();
+    for block in blocks {
+        for (sum, &n) in sums.iter_mut().zip(block) {
+            *sum += f64::from(n) * f64::from(n);
+        }
+    }
+    let rest: f64 = rest.iter().map(|&n| f64::from(n) * f64::from(n)).sum();
+    (sums.iter().sum::<f64>() + rest).sqrt()
 }
 
 fn matrix(

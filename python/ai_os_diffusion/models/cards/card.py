@@ -74,7 +74,7 @@ class Card:
                 f"{self.path}: holds weights and no description of a card; see `aios convert --base`"
             )
         self.description = CardDescription.from_json(text, f"{self.path}: {DESCRIPTION}")
-        self.shapes = shapes_of(self.native)
+        self.shapes = self.native.shapes
         check_shapes(self.description, self.shapes, str(self.path))
 
     @property
@@ -143,11 +143,6 @@ class Card:
         finally:
             writer.abort()
         return Card(path)
-
-
-def shapes_of(file: WeightFile) -> dict[str, tuple[int, ...]]:
-    """The shapes of a file's tensors, by name."""
-    return {name: tuple(file.info(name)["shape"]) for name in file.names}
 
 
 def layer_of(name: str) -> str | None:

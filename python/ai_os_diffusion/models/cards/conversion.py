@@ -22,7 +22,6 @@ from ai_os_diffusion.models.cards.card import (
     check_against,
     check_shapes,
     layer_of,
-    shapes_of,
     values_of,
 )
 from ai_os_diffusion.models.cards.description import Base, CardDescription, description_json
@@ -86,7 +85,7 @@ def convert_card(
     path, target, base_folder = Path(source), Path(out), Path(base)
     if target.exists() and not overwrite:
         raise ModelLoadError(f"{target}: exists already; pass overwrite=True (--force) to replace it")
-    shapes = shapes_of(WeightFile(base_folder / "weights.parquet"))
+    shapes = WeightFile(base_folder / "weights.parquet").shapes
     settings = read_adapter_settings(path) if path.is_dir() else None
     file = path / WEIGHTS_FILE if path.is_dir() else path
     there: Iterable[SourceTensor] = read_safetensors(file, integers=True)
