@@ -9,7 +9,7 @@ use arrow_quant::Tensor;
 use kernels::ThreadPool;
 
 use crate::error::{InferenceError, Result};
-use crate::low_rank::{Factors, Gathered, all_finite};
+use crate::low_rank::{CardFactors, Factors, Gathered, all_finite};
 use crate::matrix::Matrix;
 use crate::sites::{LayerSite, Sites};
 
@@ -19,7 +19,8 @@ static ADAPTERS: AtomicU64 = AtomicU64::new(0);
 /// A low-rank card: what it adds to the layers of a model, and what it puts in their place.
 ///
 /// Tensors are named as the model's: `{layer}.lora_A.weight` `[rank, inputs]` and `{layer}.lora_B.weight`
-/// `[outputs, rank]` add `scaling · B A` to a layer; a norm's `weight` or `bias`, or the table of token types,
+/// `[outputs, rank]` add `scaling · B A` to a layer; with `{layer}.lora_row_scale` `[outputs]`, what a magnitude
+/// (`{layer}.lora_magnitude_vector`) makes of the base's rows, the layer is `scale ⊙ (W + scaling · B A)`; a norm's `weight` or `bias`, or the table of token types,
 /// replaces the model's; `model.embed_tokens.rows` `[n, hidden]` replaces the rows `row_ids` of the embedding and
 /// of a tied head; and of `heads`, `{head}.weight` `[outputs, hidden]` with or without `{head}.bias` is one of the
 /// card's own.
@@ -192,6 +193,12 @@ impl Adapter {
         if let Some(layer) = name.strip_suffix(".lora_B.weight") {
             return card.find(&format!("{layer}.lora_A.weight")).map(drop);
         }
+        if let Some(layer) = name.strip_suffix(".lora_magnitude_vector") {
+            return card.find(&format!("{layer}.lora_row_scale")).map(drop);
+        }
+        if let Some(layer) = name.strip_suffix(".lora_row_scale") {
+            return card.find(&format!("{layer}.lora_A.weight")).map(drop);
+        }
         if let Some((owner, part)) = name.rsplit_once('.')
             && card.heads.contains(&owner)
         {
@@ -362,11 +369,16 @@ fn gather(site: &LayerSite, cards: &[Indexed<'_>]) -> Result<Option<Factors>> {
                 "has factors of rank 0 for {name:?}, expected 1 or more"
             )));
         }
-        let (a, b) = (
-            card.numbers(a, &[rank, *inputs])?,
-            card.numbers(b, &[*outputs, rank])?,
-        );
-        gathered.push(&a, b, card.scaling * card.weight);
+        let scales = card.by_name.get(&*format!("{name}.lora_row_scale"));
+        gathered.push(CardFactors {
+            a: &card.numbers(a, &[rank, *inputs])?,
+            b: card.numbers(b, &[*outputs, rank])?,
+            row_scales: scales
+                .map(|scales| card.numbers(scales, &[*outputs]))
+                .transpose()?,
+            scaling: card.scaling,
+            weight: card.weight,
+        });
     }
     gathered.finish(name, *numbers)
 }

@@ -11,6 +11,7 @@ use smallvec::SmallVec;
 
 use crate::error::{InferenceError, Result};
 use crate::matrix::{Matrix, Numbers};
+use crate::rows::for_each_run;
 
 /// Runs of rows whose products are listed without allocating: as many cards as a batch often mixes.
 const RUNS: usize = 8;
@@ -22,6 +23,8 @@ pub(crate) struct Factors {
     a: Matrix,
     /// `[outputs, rank]`.
     b: Matrix,
+    /// By output, how many times what the layer itself gives is added to it: of cards that scale rows.
+    gain: Option<Vec<f32>>,
 }
 
 /// Factors while cards are gathered: those of several stand side by side, as one of a larger rank.
@@ -33,6 +36,20 @@ pub(crate) struct Gathered {
     a: Vec<f32>,
     /// By card: its rank and its B, `[outputs, rank]`.
     b: Vec<(usize, Vec<f32>)>,
+    gain: Option<Vec<f32>>,
+}
+
+/// What a card says of one layer.
+pub(crate) struct CardFactors<'a> {
+    /// `[rank, inputs]`.
+    pub(crate) a: &'a [f32],
+    /// `[outputs, rank]`.
+    pub(crate) b: Vec<f32>,
+    /// `[outputs]`, of the rows of `W + scaling · B A` (`DoRA`, arXiv:2402.09353); none leaves them as they are.
+    pub(crate) row_scales: Option<Vec<f32>>,
+    pub(crate) scaling: f32,
+    /// How much of the card is used.
+    pub(crate) weight: f32,
 }
 
 /// Rows that use the same factors.
@@ -54,15 +71,24 @@ impl Gathered {
             outputs,
             a: Vec::new(),
             b: Vec::new(),
+            gain: None,
         }
     }
 
-    /// Adds `scale · B A`, of `a`, `[rank, inputs]`, and `b`, `[outputs, rank]`.
+    /// Adds `weight · scaling · B A`; of scaled rows `weight · (scales ⊙ (W + scaling · B A) - W)`.
     ///
     /// Only the product of a row of A and its column of B counts. Rows take the length 1, so that what they make
     /// of an input is of one size, and what rounding takes from that falls evenly.
-    pub(crate) fn push(&mut self, a: &[f32], mut b: Vec<f32>, scale: f32) {
-        if scale == 0.0 {
+    pub(crate) fn push(&mut self, card: CardFactors<'_>) {
+        let CardFactors {
+            a,
+            mut b,
+            row_scales,
+            scaling,
+            weight,
+        } = card;
+        let scale = scaling * weight;
+        if weight == 0.0 || (scale == 0.0 && row_scales.is_none()) {
             return;
         }
         let rows = a.chunks_exact(self.inputs);
@@ -79,6 +105,18 @@ impl Gathered {
                 *n = (f64::from(*n) * by) as f32;
             }
         }
+        if let Some(scales) = row_scales {
+            let outputs = self.outputs;
+            let gain = self.gain.get_or_insert_with(|| vec![0.0; outputs]);
+            for ((gain, scale), row) in gain
+                .iter_mut()
+                .zip(scales)
+                .zip(b.chunks_exact_mut(by.len()))
+            {
+                *gain += weight * (scale - 1.0);
+                kernels::scale(scale, row);
+            }
+        }
         self.b.push((by.len(), b));
     }
 
@@ -92,6 +130,7 @@ impl Gathered {
             outputs,
             a,
             b: cards,
+            gain,
         } = self;
         let rank = a.len() / inputs;
         if rank == 0 {
@@ -101,7 +140,7 @@ impl Gathered {
             Ok([(_, b)]) => b,
             Err(cards) => side_by_side(&cards, outputs),
         };
-        if !all_finite(&b) {
+        if !all_finite(&b) || !gain.as_deref().is_none_or(all_finite) {
             return Err(InferenceError::NotFinite {
                 what: "products of a card's factors",
             });
@@ -114,6 +153,7 @@ impl Gathered {
         Ok(Some(Factors {
             a: matrix(&format!("{layer}.lora_A"), &a, rank, inputs, numbers)?,
             b: matrix(&format!("{layer}.lora_B"), &b, outputs, rank, own)?,
+            gain,
         }))
     }
 }
@@ -225,6 +265,7 @@ pub(crate) struct QuantRun<'a> {
     a: QuantPanels<'a>,
     /// `[outputs, rank]`.
     b: QuantPanels<'a>,
+    gain: Option<&'a [f32]>,
 }
 
 /// By layer, then by row.
@@ -238,6 +279,7 @@ impl Factors {
             rows,
             a: self.a.panels()?,
             b: self.b.panels()?,
+            gain: self.gain.as_deref(),
         })
     }
 }
@@ -254,6 +296,11 @@ impl LowRankBuffers {
         runs: &[QuantRun<'_>],
     ) {
         self.narrow(pool, x, &mut layers, runs);
+        for run in runs {
+            let SharedLayer { bias, out, .. } = &mut layers[run.layer];
+            let own = run.rows.start * run.b.n..run.rows.end * run.b.n;
+            amplify(pool, run.gain, *bias, &mut out[own]);
+        }
         self.widen(pool, layers.map(|layer| layer.out), runs);
     }
 
@@ -329,19 +376,43 @@ impl LowRankBuffers {
         kernels::gemm_quant_all(pool, &products);
     }
 
-    /// Adds to `out`, `[rows, outputs]`, what the `runs` add to their rows of `x`, `[rows, inputs]`.
+    /// Adds to `out`, `[rows, outputs]`, a layer's with its bias, what the `runs` add to their rows of `x`,
+    /// `[rows, inputs]`.
     pub(crate) fn add_plain<'a>(
         &mut self,
         pool: &ThreadPool,
         x: &[f32],
         runs: impl Iterator<Item = Run<'a>>,
+        bias: Option<&[f32]>,
         out: &mut [f32],
     ) {
-        for (rows, Factors { a, b }) in runs {
+        for (rows, Factors { a, b, gain }) in runs {
             let narrow = fit(&mut self.narrow, rows.len() * a.rows);
             let part = |width: usize| rows.start * width..rows.end * width;
+            amplify(pool, gain.as_deref(), bias, &mut out[part(b.rows)]);
             a.multiply_plain(pool, &x[part(a.cols)], Onto::Nothing, narrow);
             b.multiply_plain(pool, narrow, Onto::Out, &mut out[part(b.rows)]);
         }
     }
+}
+
+/// Adds to rows of a layer, `[rows, outputs]`, so many times what they are without its bias.
+fn amplify(pool: &ThreadPool, gain: Option<&[f32]>, bias: Option<&[f32]>, out: &mut [f32]) {
+    let Some(gain) = gain else { return };
+    for_each_run(pool, [out], gain.len(), |_, [rows]| {
+        for row in rows.chunks_exact_mut(gain.len()) {
+            match bias {
+                Some(bias) => {
+                    for ((out, gain), bias) in row.iter_mut().zip(gain).zip(bias) {
+                        *out += gain * (*out - bias);
+                    }
+                }
+                None => {
+                    for (out, gain) in row.iter_mut().zip(gain) {
+                        *out += gain * *out;
+                    }
+                }
+            }
+        }
+    });
 }

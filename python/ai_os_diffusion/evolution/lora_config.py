@@ -45,6 +45,8 @@ class LoRAConfig:
             get factors whose weights the answers are most sensitive to, as many as fit: few, of a high rank.
             It is for answers, and not for encoders.
         use_rslora: scale by the root of the rank (arXiv:2312.03732).
+        use_dora: factors turn the rows of weights, whose lengths are learned apart, as magnitudes
+            (arXiv:2402.09353): W' = m ⊙ (W + scaling · B A) / ‖W + scaling · B A‖, a norm for each row.
         rate: learning rate, at its highest.
         batch_size: questions of a step.
         warm_up: steps until the rate is at its highest; from there it goes down along a cosine.
@@ -67,6 +69,7 @@ class LoRAConfig:
     target_modules: Sequence[str] = (*_QKV, _DENSE)
     selected: float = 1.0
     use_rslora: bool = True
+    use_dora: bool = False
     rate: float = 1e-3
     batch_size: int = 16
     warm_up: int = 20
@@ -84,6 +87,9 @@ class LoRAConfig:
                 what = "an integer" if kind is int else "a number"
                 raise TrainingError(f"{name} is {value!r}, expected {what} from {low:g} to {high:g}")
             object.__setattr__(self, name, kind(value))
+        for name in ("use_rslora", "use_dora"):
+            if not isinstance(getattr(self, name), bool):
+                raise TrainingError(f"{name} is {getattr(self, name)!r}, expected True or False")
         if self.precision not in _PRECISIONS:
             raise TrainingError(f"precision is {self.precision!r}, expected {' or '.join(_PRECISIONS)}")
         names = self.target_modules

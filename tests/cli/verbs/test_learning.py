@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from ai_os_diffusion._native import WeightFile
+
 
 @pytest.fixture
 def learned(tiny_models, tmp_path, monkeypatch):
@@ -127,6 +129,13 @@ def test_another_trainer(aios_json, learned):
         asked = ("--epochs", 2, "--name", name, "--trainer", trainer, "--no-gate")
         found = aios_json("learn", learned, *asked)
         assert found["metrics"]["steps"] == 2
+
+
+def test_lengths_and_directions_apart(aios_json, learned):
+    found = aios_json("learn", learned, "--epochs", 2, "--no-gate", "--dora")
+    names = WeightFile(found["path"]).names
+    for ending in (".lora_magnitude_vector", ".lora_row_scale"):
+        assert len([name for name in names if name.endswith(ending)]) * 4 == len(names)
 
 
 def test_a_few_layers_of_a_high_rank(aios_json, learned):

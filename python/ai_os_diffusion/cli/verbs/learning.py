@@ -98,6 +98,10 @@ def learn(
         bool,
         typer.Option("--selective", help="Train the layers alone that matter most here, as much of each."),
     ] = False,
+    dora: Annotated[
+        bool,
+        typer.Option("--dora", help="Learn lengths of the weights' rows apart from their directions (DoRA)."),
+    ] = False,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of all that is drawn.")] = 0,
     device: Annotated[
         Device, typer.Option("--device", help="Where it learns; auto takes a GPU if torch sees one.")
@@ -130,7 +134,7 @@ def learn(
     patience = patience or (0 if validation is None else _PATIENCE)
     rank = rank or (_SELECTIVE_RANK if selective else LoRAConfig.rank)
     selected = min(1.0, LoRAConfig.rank / rank) if selective else 1.0
-    own = LoRAConfig(rank=rank, selected=selected, seed=seed, patience=patience)
+    own = LoRAConfig(rank=rank, selected=selected, use_dora=dora, seed=seed, patience=patience)
     on: dict[str, Any] = {
         "config": own,
         "folder": config.skills_dir,

@@ -3,35 +3,46 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ai_os_diffusion.evolution.lora_config import LoRAConfig
-from ai_os_diffusion.models.cards.card import A, B
+from ai_os_diffusion.models.cards.magnitudes import row_norms
+from ai_os_diffusion.models.cards.names import MAGNITUDE, A, B
 
 __all__ = ["mean_loss", "new_factors", "rate_of"]
+
+Numbers = NDArray[np.float32]
 
 _LEAST_RATE = 0.02
 """Part of the rate that is left at the end."""
 
 
-def new_factors(targets: Iterable[Mapping[str, Any]], config: LoRAConfig) -> dict[str, NDArray[np.float32]]:
-    """Factors that change nothing yet, by their names: the first random, the second zero.
+def new_factors(
+    targets: Iterable[Mapping[str, Any]], config: LoRAConfig, weight_of: Callable[[str], Numbers]
+) -> dict[str, Numbers]:
+    """Factors that change nothing yet, by their names: the first random, the second zero; and magnitudes.
 
     Args:
         targets: layers, as `LoRAConfig.targets` names them.
-        config: rank and seed.
+        config: rank and seed, and whether there are magnitudes.
+        weight_of: the weights of a layer, whose rows are as long as the magnitudes are at first.
+
+    Raises:
+        CardError: a row of a layer has no length, and is to have a magnitude.
     """
     rng = np.random.default_rng(config.seed)
-    found: dict[str, NDArray[np.float32]] = {}
+    found: dict[str, Numbers] = {}
     for layer in targets:
         inputs, outputs = layer["inputs"], layer["outputs"]
         a = rng.standard_normal((config.rank, inputs), np.float32) / np.float32(math.sqrt(inputs))
         found[layer["name"] + A] = a
         found[layer["name"] + B] = np.zeros((outputs, config.rank), np.float32)
+        if config.use_dora:
+            found[layer["name"] + MAGNITUDE] = row_norms(weight_of(layer["name"]), layer["name"])
     return found
 
 

@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 
 from ai_os_diffusion._native import WeightFile, WeightWriter
 from ai_os_diffusion.models.cards.description import CardDescription
+from ai_os_diffusion.models.cards.magnitudes import WeightOf, with_row_scales
+from ai_os_diffusion.models.cards.names import MAGNITUDE, ROW_SCALE, ROWS, A, B, layer_of, scaled_layer_of
+from ai_os_diffusion.models.cards.rounding import round_factors, values_of
 from ai_os_diffusion.models.contents import sha256_of
-from ai_os_diffusion.models.convert.source import Codes, bfloat16_to_float32
+from ai_os_diffusion.models.convert.source import Codes
 from ai_os_diffusion.utils.errors import CardError, ModelNotFoundError
 from ai_os_diffusion.utils.lazy_property import lazy_property
 
 __all__ = ["ROWS", "A", "B", "Card", "Tensor", "layer_of"]
-
-A, B, ROWS = ".lora_A.weight", ".lora_B.weight", ".rows"
-"""What the names of factors and of rows end with."""
 
 DESCRIPTION = "card"
 
@@ -43,8 +43,9 @@ class Card:
     """Low-rank factors, replaced tensors, rows of the embedding and heads, with a description.
 
     Its tensors are `{layer}.lora_A.weight` [rank, in] and `{layer}.lora_B.weight` [out, rank] for linear
-    layers of the base; `{embedding}.rows` [row_ids, width]; `{head}.weight` and `{head}.bias` of heads. Any
-    other name is a tensor of the base, whose place it takes.
+    layers of the base, with `{layer}.lora_magnitude_vector` [out] and `{layer}.lora_row_scale` [out] where
+    lengths of rows were learned apart from their directions; `{embedding}.rows` [row_ids, width];
+    `{head}.weight` and `{head}.bias` of heads. Any other name is a tensor of the base, whose place it takes.
 
     Args:
         path: the file.
@@ -116,6 +117,7 @@ class Card:
         *,
         bits: int | None = None,
         group_size: int = 32,
+        weight_of: WeightOf | None = None,
     ) -> Card:
         """Write a card, whole or not at all.
 
@@ -126,14 +128,21 @@ class Card:
             bits: round low-rank factors to codes of 8 or 4 bits with a scale every `group_size` columns, or
                 keep them as they are given. Of 4 bits both factors of a layer are rounded together.
             group_size: 32, 64, 128, or 0 for one scale a row.
+            weight_of: the weights of a layer of the base, float32[out, in], by its name: of magnitudes the
+                scales of rows are computed with them. None takes those that are given.
 
         Raises:
-            CardError: a tensor holds NaN or infinities, or they contradict the description or each other.
+            CardError: a tensor holds NaN or infinities, or they contradict the description or each other; or
+                rows of the base that have no length are to be scaled.
         """
         writer = WeightWriter(path, {"writer": "ai-os-diffusion", DESCRIPTION: description.to_json()})
         shapes = {}
+        if bits == _FEW_BITS:
+            tensors = _rounded_together(tensors, group_size)
+        if weight_of is not None:
+            tensors = with_row_scales(tensors, description.scaling, weight_of, bits, group_size)
         try:
-            for name, tensor in _rounded_together(tensors, group_size) if bits == _FEW_BITS else tensors:
+            for name, tensor in tensors:
                 if name in shapes:
                     raise CardError(f"{path}: tensor {name!r} is there twice")
                 shapes[name] = tensor.codes.shape if isinstance(tensor, Codes) else tensor.shape
@@ -145,14 +154,6 @@ class Card:
         return Card(path)
 
 
-def layer_of(name: str) -> str | None:
-    """The layer that a low-rank factor belongs to; None for other tensors."""
-    for ending in (A, B):
-        if name.endswith(ending):
-            return name.removesuffix(ending)
-    return None
-
-
 def check_shapes(description: CardDescription, shapes: Shapes, place: str) -> None:
     """Compare the tensors of a card with its description and with each other.
 
@@ -161,7 +162,9 @@ def check_shapes(description: CardDescription, shapes: Shapes, place: str) -> No
     """
     largest = 0
     for name in shapes:
-        layer = layer_of(name)
+        scaled, layer = scaled_layer_of(name), layer_of(name)
+        if scaled is not None:
+            _check_scaled(scaled, shapes, place)
         if layer is None:
             continue
         for other in (A, B):
@@ -189,6 +192,21 @@ def check_shapes(description: CardDescription, shapes: Shapes, place: str) -> No
             raise CardError(f"{place}: the description names the head {head!r}, which has no weight")
 
 
+def _check_scaled(layer: str, shapes: Shapes, place: str) -> None:
+    """Refuse a magnitude without factors or without its scales, or of another layer's length."""
+    for part in (A, B, MAGNITUDE, ROW_SCALE):
+        if layer + part not in shapes:
+            raise CardError(
+                f"{place}: layer {layer!r} has no {part[1:]}, expected both factors, the magnitude and the "
+                "scales of rows"
+            )
+    expected = tuple(shapes[layer + B][:1])
+    for part in (MAGNITUDE, ROW_SCALE):
+        if tuple(shapes[layer + part]) != expected:
+            found = list(shapes[layer + part])
+            raise CardError(f"{place}: {layer + part!r} is {found}, expected {list(expected)}")
+
+
 def check_against(card: CardDescription, shapes: Shapes, base: Shapes, place: str) -> None:
     """Compare the tensors of a card with those of its base.
 
@@ -196,6 +214,9 @@ def check_against(card: CardDescription, shapes: Shapes, base: Shapes, place: st
         CardError: a layer or tensor that the base does not have, or of another shape.
     """
     for name, shape in shapes.items():
+        if scaled_layer_of(name) is not None:
+            # It is as long as the rows of the second factor, which is compared.
+            continue
         layer = layer_of(name)
         owner = name.rpartition(".")[0]
         if owner in card.heads:
@@ -225,8 +246,6 @@ def check_against(card: CardDescription, shapes: Shapes, base: Shapes, place: st
 
 def _rounded_together(tensors: Iterable[tuple[str, Tensor]], group_size: int) -> Iterator[tuple[str, Tensor]]:
     """Both factors of each layer as codes of few bits; one without the other, or beside it, as it is."""
-    from ai_os_diffusion.models.cards.rounding import round_factors
-
     waiting: dict[str, tuple[str, Tensor]] = {}
     for name, tensor in tensors:
         layer = layer_of(name)
@@ -263,14 +282,6 @@ def _add(writer: WeightWriter, name: str, tensor: Tensor, bits: int | None, grou
         return
     fits = group_size and tensor.shape[1] % group_size == 0
     writer.add_quantized(name, np.ascontiguousarray(tensor), bits, group_size if fits else 0)
-
-
-def values_of(tensor: Tensor) -> NDArray[Any]:
-    """The numbers that codes around zero stand for; others as they are, bfloat16 widened."""
-    if not isinstance(tensor, Codes):
-        return bfloat16_to_float32(tensor) if tensor.dtype == np.uint16 else tensor
-    middle = 1 << (tensor.bits - 1)
-    return (tensor.codes.astype(np.float32) - middle) * tensor.scales.astype(np.float32)
 
 
 def _check_finite(name: str, values: NDArray[Any]) -> None:
