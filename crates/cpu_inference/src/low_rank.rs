@@ -114,7 +114,9 @@ impl Gathered {
                 .zip(b.chunks_exact_mut(by.len()))
             {
                 *gain += weight * (scale - 1.0);
-                kernels::scale(scale, row);
+                for n in row {
+                    *n *= scale;
+                }
             }
         }
         self.b.push((by.len(), b));

@@ -163,7 +163,7 @@ def check_shapes(description: CardDescription, shapes: Shapes, place: str) -> No
     largest = 0
     for name in shapes:
         scaled, layer = scaled_layer_of(name), layer_of(name)
-        if scaled is not None:
+        if scaled is not None and (name.endswith(MAGNITUDE) or scaled + MAGNITUDE not in shapes):
             _check_scaled(scaled, shapes, place)
         if layer is None:
             continue
