@@ -189,6 +189,7 @@ def commands(folder, encoder):
             ["learn", folder / "facts.jsonl", "--name", PAYLOAD],
             ["learn", folder / "facts.jsonl", "--trainer", PAYLOAD, "--device", PAYLOAD],
             ["learn", folder / "facts.jsonl", "--selective", "--rank", PAYLOAD],
+            ["learn", folder / "facts.jsonl", "--paraphrases", PAYLOAD],
             ["learn", folder / "facts.jsonl", "--model", encoder],
         ],
         "skills": [

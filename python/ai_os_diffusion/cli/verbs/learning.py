@@ -90,6 +90,12 @@ def learn(
         int | None,
         typer.Option("--patience", min=1, help="Epochs without a gain on other wordings until it stops."),
     ] = None,
+    paraphrases: Annotated[
+        int,
+        typer.Option(
+            "--paraphrases", min=0, help="Other wordings of each question that the model writes, at most."
+        ),
+    ] = 0,
     rank: Annotated[
         int | None,
         typer.Option("--rank", min=1, help="Of the factors: how much fits in; 8, selective 64."),
@@ -130,7 +136,7 @@ def learn(
     patience = patience or (0 if validation is None else _PATIENCE)
     rank = rank or (_SELECTIVE_RANK if selective else LoRAConfig.rank)
     selected = min(1.0, LoRAConfig.rank / rank) if selective else 1.0
-    own = LoRAConfig(rank=rank, selected=selected, seed=seed, patience=patience)
+    own = LoRAConfig(rank=rank, selected=selected, seed=seed, patience=patience, paraphrases=paraphrases)
     on: dict[str, Any] = {
         "config": own,
         "folder": config.skills_dir,
@@ -158,6 +164,7 @@ def learn(
                 epochs=epochs or 30,
                 held_out=held_out,
                 validation=wordings,
+                embed=runtime.encoder.encode_query if paraphrases else None,
                 gate=judges,
                 picture=plot,
                 **told,
@@ -239,6 +246,8 @@ def told_learning(quiet: bool) -> Iterator[dict[str, Any]]:
         def tell(line: dict[str, Any]) -> None:
             if "anchor_texts" in line:
                 bar("preparing", line["anchor_texts"], line["of"])
+            elif "paraphrased" in line:
+                bar("rewording", line["paraphrased"], line["of"])
             else:
                 bar("learning", line["step"], line["steps"], f"loss {line['loss']:.3f}")
 
