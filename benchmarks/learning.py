@@ -136,12 +136,13 @@ def scores(
 ) -> dict[str, float]:
     """What a card knows, and what it keeps: shares, and the perplexity to that of the base."""
     with engine.using(card):
-        after = {what: SkillTest.of(engine, own).exact_match for what, own in asked.items()}
+        after = {what: SkillTest.of(engine, own) for what, own in asked.items()}
         kept = SkillTest.of(engine, strange.pairs)
         nearly = perplexity(engine, data) / base
     same = [a == b for a, b in zip(strange.said, kept.said, strict=True)]
     return {
-        **{f"exact match, {what}": round(share, 3) for what, share in after.items()},
+        **{f"exact match, {what}": round(own.exact_match, 3) for what, own in after.items()},
+        **{f"F1, {what}": round(own.f1, 3) for what, own in after.items()},
         "perplexity, to the base's": round(nearly, 4),
         "unrelated questions answered as before": round(sum(same) / len(same), 3),
         "the same, routed": routed_as_before(card, strange, same),
@@ -161,6 +162,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda", "auto"])
     parser.add_argument("--trainers", nargs="+", choices=["native", "torch"], help="by default the device's")
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--quantize", help="of the base, as `aios pull` takes it; by default its own 4 bits")
     options = parser.parse_args()
     data = data_dir(as_argument=False)
     rows = {part: lines(data / "skills" / options.skill / f"{part}.jsonl") for part in ("train", "test")}
@@ -174,7 +176,9 @@ def main() -> None:
     figures: dict[str, Any] = {}
     with (
         tempfile.TemporaryDirectory() as folder,
-        ArrowEngine(converted("smollm2", None), device=options.device, num_threads=options.threads) as engine,
+        ArrowEngine(
+            converted("smollm2", options.quantize), device=options.device, num_threads=options.threads
+        ) as engine,
     ):
         asked = {"as learned": pairs["train"][:ASKED], "other wordings": pairs["test"]}
         before = {what: SkillTest.of(engine, own).exact_match for what, own in asked.items()}
@@ -212,7 +216,14 @@ def main() -> None:
             means = {name: round(statistics.fmean(own[name] for own in found), 4) for name in found[0]}
             figures[trainer or "learned"] = means if options.seeds == 1 else {**means, "by seed": found}
         figures["peak memory, MB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-    report(skill=options.skill, epochs=options.epochs, device=options.device, **settings.to_dict(), **figures)
+    report(
+        skill=options.skill,
+        base=options.quantize or "4 bits",
+        epochs=options.epochs,
+        device=options.device,
+        **settings.to_dict(),
+        **figures,
+    )
 
 
 if __name__ == "__main__":

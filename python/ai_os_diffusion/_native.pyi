@@ -134,7 +134,8 @@ class Trainer:
 
     Products with the base's weights are of operands rounded to bfloat16, if that is wanted.
 
-    Parameters are named as a card's tensors: low-rank factors of linear layers, norms, rows of the embedding.
+    Parameters are named as a card's tensors: low-rank factors of linear layers, norms, rows of the embedding,
+    and side blocks of a decoder, of which dropout leaves nothing out.
     What a position sees is what `training.positions.visible` says. A card beneath, with its scaling and the
     tokens whose rows it brings, belongs to what the model itself says, and stays as it is.
     """

@@ -190,6 +190,8 @@ def commands(folder, encoder):
             ["learn", folder / "facts.jsonl", "--trainer", PAYLOAD, "--device", PAYLOAD],
             ["learn", folder / "facts.jsonl", "--selective", "--rank", PAYLOAD],
             ["learn", folder / "facts.jsonl", "--paraphrases", PAYLOAD],
+            ["learn", folder / "facts.jsonl", "--method", PAYLOAD, "--width", PAYLOAD, "--blocks", PAYLOAD],
+            ["learn", folder / NAME, "--method", "control"],
             ["learn", folder / "facts.jsonl", "--model", encoder],
         ],
         "skills": [

@@ -20,7 +20,8 @@ KILLS = int(os.environ.get("AIOS_KILLS", "0")) // 80 or 2
 # A state after every step, few texts of the base, a gate that lets all pass: random weights learn nothing.
 PROGRAM = """
 import ai_os_diffusion.evolution.anchor as anchor, ai_os_diffusion.evolution.lora_trainer as trainer
-anchor._TEXTS, trainer._SAVED_EVERY_S = 8, 0.0
+import ai_os_diffusion.evolution.objectives.skill_trainer as skill_trainer
+anchor._TEXTS, skill_trainer._SAVED_EVERY_S = 8, 0.0
 trainer.LoRATrainer._pass = lambda *given: None
 from ai_os_diffusion.cli.main import run
 run()
@@ -72,4 +73,5 @@ def test_killed_at_any_moment(gate, tmp_path, tiny_encoder_dir, tiny_decoder_dir
         np.testing.assert_equal(values(card), expected)
     left = {path.name for path in folder.iterdir()} - {"facts.parquet", ".anchor", ".paraphrases"}
     assert not left, "nothing is left of the learnings that were killed"
+    assert went_on or KILLS < 10, "no state was there to go on from: only beginnings were killed"
     print(f"{killed} kills, after {went_on} of them a state was there to go on from")

@@ -19,7 +19,7 @@ PUBLIC = {
         "Recalled Trajectory UncertaintyEstimator UniformCorruption Written"
     ),
     "ai_os_diffusion.evolution": (
-        "Budget Choice Consolidation Costs Decision DecisionLog EvolutionRound EvolutionRouter "
+        "Budget Choice Consolidation ControlConfig Costs Decision DecisionLog EvolutionRound EvolutionRouter "
         "EvolutionStatus EvolutionWorker Feedback FeedbackQueue Gate Level LoRACard LoRAConfig LoRALinear "
         "LoRATrainer QAPair QAPairs Route Situation SkillRouter SkillTest SkillVersions TextPairs Verdict "
         "find_skill list_skills remove_skill"

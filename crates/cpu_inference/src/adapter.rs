@@ -8,6 +8,7 @@ use arrow_quant::Tensor;
 use crate::error::{InferenceError, Result};
 use crate::low_rank::{Factors, Gathered};
 use crate::matrix::Matrix;
+use crate::side_block::{self, SideBlock};
 use crate::sites::{LayerSite, Sites};
 
 /// Numbers of adapters.
@@ -18,8 +19,9 @@ static ADAPTERS: AtomicU64 = AtomicU64::new(0);
 /// Tensors are named as the model's: `{layer}.lora_A.weight` `[rank, inputs]` and `{layer}.lora_B.weight`
 /// `[outputs, rank]` add `scaling · B A` to a layer; a norm's `weight` or `bias`, or the table of token types,
 /// replaces the model's; `model.embed_tokens.rows` `[n, hidden]` replaces the rows `row_ids` of the embedding and
-/// of a tied head; and of `heads`, `{head}.weight` `[outputs, hidden]` with or without `{head}.bias` is one of the
-/// card's own.
+/// of a tied head; `{block}.side_down.weight` `[width, hidden]` and `{block}.side_up.weight` `[hidden, width]` are a
+/// side block; and of `heads`, `{head}.weight` `[outputs, hidden]` with or without `{head}.bias` is one of the card's
+/// own.
 #[derive(Debug, Clone, Copy)]
 pub struct Card<'a> {
     /// Its name.
@@ -51,6 +53,8 @@ pub struct Adapter {
     /// Rows of the embedding by id, ascending.
     rows: Vec<(u32, Vec<f32>)>,
     heads: Vec<Head>,
+    /// By block; empty without any.
+    sides: Vec<Option<SideBlock>>,
 }
 
 /// A head of a card's own.
@@ -78,6 +82,7 @@ impl Adapter {
             vectors: vec![None; sites.vectors.len()],
             rows: Vec::new(),
             heads: Vec::new(),
+            sides: side_block::gather(sites.sides.as_ref(), cards)?,
         };
         for (index, card) in cards.iter().enumerate() {
             if cards[..index].iter().any(|other| other.name == card.name) {
@@ -97,7 +102,7 @@ impl Adapter {
                         return Err(card.fault(detail));
                     }
                     adapter.take_rows(embedding, *card, tensor)?;
-                } else {
+                } else if !side_block::is_side(&tensor.name) {
                     adapter.take(sites, *card, tensor)?;
                 }
             }
@@ -125,6 +130,11 @@ impl Adapter {
     /// Those of a decoder's head.
     pub(crate) const fn head_factors(&self) -> Option<&Factors> {
         self.head_factors.as_ref()
+    }
+
+    /// What stands beside the stream behind a block.
+    pub(crate) fn side(&self, block: usize) -> Option<&SideBlock> {
+        self.sides.get(block)?.as_ref()
     }
 
     /// What stands in place of a vector of the model, if anything does.
@@ -238,20 +248,20 @@ impl Adapter {
 }
 
 impl Card<'_> {
-    fn fault(&self, detail: &str) -> InferenceError {
+    pub(crate) fn fault(&self, detail: &str) -> InferenceError {
         InferenceError::Card {
             name: self.name.to_owned(),
             detail: detail.to_owned(),
         }
     }
 
-    fn find(&self, name: &str) -> Result<&Tensor> {
+    pub(crate) fn find(&self, name: &str) -> Result<&Tensor> {
         let found = self.tensors.iter().find(|tensor| tensor.name == name);
         found.ok_or_else(|| self.fault(&format!("lacks the tensor {name:?}")))
     }
 
     /// The numbers of a tensor of that shape.
-    fn numbers(&self, tensor: &Tensor, shape: &[usize]) -> Result<Vec<f32>> {
+    pub(crate) fn numbers(&self, tensor: &Tensor, shape: &[usize]) -> Result<Vec<f32>> {
         if tensor.shape != shape {
             return Err(self.fault(&format!(
                 "does not fit this model: tensor {:?} is {:?}, expected {shape:?}",

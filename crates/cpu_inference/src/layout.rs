@@ -32,6 +32,8 @@ pub struct Layout {
 /// The parts of a block; see [`Family`].
 #[derive(Debug, Clone, Serialize)]
 pub struct BlockLayout {
+    /// What the names of its tensors begin with.
+    pub name: String,
     /// Before attention, or behind it.
     pub attention_norm: Option<Norm>,
     /// Of query, key and value, or of all three in one.
@@ -269,7 +271,8 @@ struct Parts<'a> {
 impl Parts<'_> {
     fn block(&self, index: usize) -> BlockLayout {
         let Self { family, config } = *self;
-        let prefix = format!("{}.{index}.", family.layer);
+        let own = format!("{}.{index}", family.layer);
+        let prefix = format!("{own}.");
         let name = |part: &str| format!("{prefix}{part}");
         let (hidden, wide) = (config.hidden_size, config.intermediate_size);
         let queries = config.num_heads * config.head_width();
@@ -290,6 +293,7 @@ impl Parts<'_> {
                 .collect()
         };
         BlockLayout {
+            name: own,
             attention_norm: has_norm.then(|| self.norm(name(family.attention_norm))),
             qkv: layers(family.qkv, &qkv),
             head_norms: family.head_norms.map(|names| {

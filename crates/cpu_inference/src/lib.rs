@@ -36,6 +36,7 @@ mod rotary;
 mod rows;
 mod sampler;
 mod session;
+mod side_block;
 mod simd;
 mod sites;
 mod states;

@@ -126,7 +126,8 @@ impl Gathered {
     }
 }
 
-fn matrix(
+/// A matrix of those values in such numbers.
+pub(crate) fn matrix(
     name: &str,
     values: &[f32],
     rows: usize,

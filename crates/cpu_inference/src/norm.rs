@@ -98,13 +98,27 @@ impl RmsNorm {
         })
     }
 
+    /// One that does not scale.
+    pub(crate) fn unscaled(width: usize, eps: f32) -> Self {
+        Self {
+            gamma: Vector::fixed(vec![1.0; width]),
+            eps,
+        }
+    }
+
     /// `out = norm(x)`.
     fn apply(&self, adapter: Option<&Adapter>, x: &[f32], out: &mut [f32]) {
         kernels::rms_norm(x, self.gamma.of(adapter), self.eps, out);
     }
 
     /// `stream += delta; out = norm(stream)`.
-    fn join(&self, adapter: Option<&Adapter>, delta: &[f32], stream: &mut [f32], out: &mut [f32]) {
+    pub(crate) fn join(
+        &self,
+        adapter: Option<&Adapter>,
+        delta: &[f32],
+        stream: &mut [f32],
+        out: &mut [f32],
+    ) {
         kernels::add_rms_norm(delta, stream, self.gamma.of(adapter), self.eps, out);
     }
 

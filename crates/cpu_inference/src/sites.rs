@@ -2,6 +2,7 @@
 
 use crate::adapter::Adapter;
 use crate::matrix::{Matrix, Numbers};
+use crate::side_block::SideSites;
 
 /// The layers and vectors of a model, in the order in which they were loaded.
 #[derive(Debug, Default)]
@@ -15,6 +16,8 @@ pub(crate) struct Sites {
     /// The head, tied or not.
     pub(crate) head: Option<LayerSite>,
     pub(crate) vectors: Vec<VectorSite>,
+    /// `None`: it takes no side blocks.
+    pub(crate) sides: Option<SideSites>,
 }
 
 /// A linear layer.

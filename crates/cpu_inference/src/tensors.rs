@@ -6,9 +6,11 @@ use std::collections::HashMap;
 use arrow_quant::{Dtype, Tensor, TensorData};
 
 use crate::error::{InferenceError, Result};
+use crate::family::NormPlace;
 use crate::layout::{Layer, Layout, Table};
 use crate::linear::Linear;
 use crate::matrix::Matrix;
+use crate::side_block::SideSites;
 use crate::sites::{LayerSite, Sites, Vector, VectorSite};
 use crate::view::View;
 
@@ -32,11 +34,24 @@ impl<'a> Tensors<'a> {
 
     /// What was loaded that cards may change.
     pub(crate) fn into_sites(self, layout: &Layout) -> Sites {
+        let family = layout.family;
+        let loaded = self.sites.into_inner();
+        let numbers = loaded.layers.first().map(|layer| layer.numbers);
+        let takes_sides = family.is_decoder && family.norm_place == NormPlace::Before;
+        let needed = layout.tensors().into_iter().filter(|spec| spec.is_needed);
         Sites {
             hidden: layout.words.cols,
             rows: format!("{}.rows", layout.words.name),
-            takes_rows: layout.family.is_decoder,
-            ..self.sites.into_inner()
+            takes_rows: family.is_decoder,
+            sides: numbers.filter(|_| takes_sides).map(|numbers| SideSites {
+                blocks: layout.blocks.iter().map(|one| one.name.clone()).collect(),
+                hidden: layout.words.cols,
+                parameters: needed
+                    .map(|spec| spec.shape.iter().product::<usize>())
+                    .sum(),
+                numbers,
+            }),
+            ..loaded
         }
     }
 

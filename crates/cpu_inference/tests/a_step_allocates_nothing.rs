@@ -7,9 +7,9 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::Arc;
 
-use arrow_quant::{Grid, Quantization, Tensor, TensorData, quantize};
+use arrow_quant::{Dtype, Grid, Quantization, Tensor, TensorData, quantize};
 use common::{config, decoders, ids, tensors};
-use cpu_inference::{CachePrecision, Model, Sampler, SamplingSettings, Session};
+use cpu_inference::{CachePrecision, Card, Model, Sampler, SamplingSettings, Session};
 use kernels::{CodeBits, PlainRows};
 
 /// The system's allocator, which counts what each thread asks of it.
@@ -81,8 +81,40 @@ fn integers(tensors: Vec<Tensor>) -> Vec<Tensor> {
     tensors.into_iter().map(rounded).collect()
 }
 
-fn steps(model: Model, precision: CachePrecision, settings: SamplingSettings) -> usize {
-    let mut session = Session::new(Arc::new(model), 200, precision).unwrap();
+/// A side block behind the first block.
+fn side() -> [Tensor; 2] {
+    [("down", [4, 32]), ("up", [32, 4])].map(|(part, shape)| Tensor {
+        name: format!("model.layers.0.side_{part}.weight"),
+        shape: shape.to_vec(),
+        data: TensorData::Plain {
+            dtype: Dtype::F32,
+            data: [0.1_f32; 128]
+                .iter()
+                .flat_map(|n| n.to_ne_bytes())
+                .collect(),
+        },
+    })
+}
+
+fn steps(
+    model: Model,
+    precision: CachePrecision,
+    settings: SamplingSettings,
+    has_card: bool,
+) -> usize {
+    let model = Arc::new(model);
+    let mut session = Session::new(Arc::clone(&model), 200, precision).unwrap();
+    if has_card {
+        let card = Card {
+            name: "side",
+            tensors: &side(),
+            scaling: 1.0,
+            row_ids: &[],
+            heads: &[],
+            weight: 1.0,
+        };
+        session.adapt(model.adapter(&[card]).unwrap()).unwrap();
+    }
     let mut sampler = Sampler::new(settings).unwrap();
     let mut step = |session: &mut Session, id: i32| {
         session.extend(&[id], &mut || true).unwrap();
@@ -117,12 +149,14 @@ fn for_every_decoder() {
                 for threads in [1, 2] {
                     let plain = tensors(&config);
                     for tensors in [integers(plain.clone()), plain] {
-                        let model = Model::load(config.clone(), &tensors, threads).unwrap();
-                        let count = steps(model, precision, settings);
-                        assert_eq!(
-                            count, 0,
-                            "{architecture}, {precision:?}, {settings:?}, {threads} threads"
-                        );
+                        for has_card in [false, true] {
+                            let model = Model::load(config.clone(), &tensors, threads).unwrap();
+                            let count = steps(model, precision, settings, has_card);
+                            assert_eq!(
+                                count, 0,
+                                "{architecture}, {precision:?}, {settings:?}, {threads} threads, {has_card}"
+                            );
+                        }
                     }
                 }
             }

@@ -32,9 +32,9 @@ pub(crate) struct Checked<'a> {
 }
 
 impl Checked<'_> {
-    /// Positions that a position sees, ascending.
-    pub(crate) fn seen(&self, query: usize) -> impl Iterator<Item = usize> + Clone + '_ {
-        self.seen[query].iter().flat_map(Clone::clone)
+    /// Runs of positions that a position sees, ascending.
+    pub(crate) fn seen(&self, query: usize) -> &[Range<usize>] {
+        &self.seen[query]
     }
 }
 

@@ -1,5 +1,5 @@
-//! Learning on the CPU: forward and backward passes of decoders and encoders in single precision, for low-rank factors on a
-//! frozen base that stays as it is stored, and for norms and rows of the embedding.
+//! Learning on the CPU: forward and backward passes of decoders and encoders in single precision, for low-rank factors and
+//! side blocks on a frozen base that stays as it is stored, and for norms and rows of the embedding.
 //!
 //! A [`Trainer`] adds up gradients batch by batch and takes a step when it is told to. Nothing it computes
 //! depends on the number of threads.
@@ -26,6 +26,7 @@ mod linear;
 mod network;
 mod norm;
 mod parameters;
+mod side_block;
 mod trainer;
 
 pub use batch::Batch;

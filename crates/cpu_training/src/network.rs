@@ -10,12 +10,15 @@ use crate::frozen::{Base, Frozen, Tensors};
 use crate::linear::Context;
 use crate::norm::Norm;
 use crate::parameters::Parameter;
+use crate::side_block::{self, SideBlock};
 
 /// A network with its base.
 #[derive(Debug)]
 pub(crate) struct Network {
     pub(crate) embedding: Embedding,
     blocks: Vec<Block>,
+    /// Behind each block.
+    sides: Vec<Option<SideBlock>>,
     last: Norm,
     /// `None` where the table of the tokens is the head.
     head: Option<Frozen>,
@@ -27,7 +30,7 @@ pub(crate) struct Network {
 /// What the way back needs of the way forth.
 pub(crate) struct Tape {
     angles: Angles,
-    blocks: Vec<Saved>,
+    blocks: Vec<(Saved, Option<side_block::Saved>)>,
     /// Before the last norm.
     stream: Vec<f32>,
 }
@@ -69,6 +72,11 @@ impl Network {
             .iter()
             .map(|block| Block::load(&mut loader, block));
         let blocks = blocks.collect::<Result<Vec<_>>>()?;
+        let sides = layout.blocks.iter().map(|block| {
+            let (hidden, eps) = (config.hidden_size, config.norm_eps);
+            SideBlock::find(parameters, &block.name, hidden, eps)
+        });
+        let sides = sides.collect::<Result<Vec<_>>>()?;
         let Some(last) = &layout.final_norm else {
             return Err(unsupported("network", "no norm behind its blocks", "one"));
         };
@@ -107,7 +115,8 @@ impl Network {
             }
         };
         let has_rows = rows.is_some();
-        let first = blocks.iter().position(Block::is_trained);
+        let mut pairs = blocks.iter().zip(&sides);
+        let first = pairs.position(|(block, side)| block.is_trained() || side.is_some());
         let network = Self {
             embedding: Embedding { words, rows },
             first: if has_rows {
@@ -116,13 +125,17 @@ impl Network {
                 first.unwrap_or(blocks.len())
             },
             blocks,
+            sides,
             last,
             head,
             rotary: Rotary::from_config(config)?,
         };
-        let known = names(&layout);
-        check_all_used(parameters, &known)?;
+        let mut known = names(&layout);
         tensors.check_all_used(|name| known.iter().any(|one| one == name))?;
+        for block in &layout.blocks {
+            known.extend(side_block::PARTS.map(|part| format!("{}{part}", block.name)));
+        }
+        check_all_used(parameters, &known)?;
         Ok(network)
     }
 
@@ -154,8 +167,10 @@ impl Network {
         let mut saved = Vec::new();
         for (index, block) in self.blocks.iter().enumerate() {
             let of_block = block.forward(context, parameters, batch, &angles, &mut stream);
+            let side = self.sides[index].as_ref().filter(|_| own);
+            let of_side = side.map(|side| side.forward(context, parameters, &mut stream));
             if keeps_tape && index >= self.first {
-                saved.push(of_block);
+                saved.push((of_block, of_side));
             }
         }
         let mut states = vec![0.0; stream.len()];
@@ -186,7 +201,12 @@ impl Network {
             of_states,
             &mut gradient,
         );
-        for (block, saved) in self.blocks[self.first..].iter().zip(tape.blocks).rev() {
+        let blocks = self.blocks.iter().zip(&self.sides).skip(self.first);
+        let blocks = blocks.zip(tape.blocks).collect::<Vec<_>>();
+        for ((block, side), (saved, of_side)) in blocks.into_iter().rev() {
+            if let (Some(side), Some(saved)) = (side, &of_side) {
+                side.backward(context, parameters, saved, &mut gradient);
+            }
             block.backward(
                 context,
                 parameters,

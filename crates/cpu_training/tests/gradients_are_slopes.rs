@@ -79,6 +79,62 @@ fn of_the_anchor() {
 }
 
 #[test]
+fn of_side_blocks() {
+    for family in FAMILIES {
+        let case = Case::causal(family).with_side_blocks(&[0, 1]);
+        assert_slopes(&case, case.labels());
+        let alone = case.of_side_blocks_alone().quantised();
+        assert_slopes(&alone, alone.labels());
+        let last = Case::masked(family).with_side_blocks(&[1]).on_a_card();
+        let last = last.of_side_blocks_alone();
+        assert_slopes(&last, last.labels());
+    }
+}
+
+#[test]
+fn the_base_is_read_without_side_blocks() {
+    let case = Case::causal(FAMILIES[0]).of_side_blocks_alone();
+    let states = |case: &Case| {
+        let rows: Vec<usize> = (0..case.ids.len()).collect();
+        let mut trainer = case.trainer();
+        let base = trainer.base_states(case.batch(), &rows).unwrap();
+        (base, trainer.states(case.batch(), 0, 0).unwrap())
+    };
+    let (base, same) = states(&case);
+    assert_eq!(base, same);
+    let (without, with) = states(&case.with_side_blocks(&[0, 1]));
+    assert_eq!(base, without);
+    assert_ne!(base, with);
+}
+
+#[test]
+fn side_blocks_that_do_not_fit_are_refused() {
+    let whole = Case::causal(FAMILIES[0]).with_side_blocks(&[1]);
+    let fault = |change: &dyn Fn(&mut Case)| {
+        let mut case = whole.clone().of_side_blocks_alone();
+        change(&mut case);
+        case.try_trainer().unwrap_err().to_string()
+    };
+    let message = fault(&|case| drop(case.parameters.pop()));
+    assert!(message.contains("both matrices"), "{message}");
+    let message = fault(&|case| case.parameters[1].shape = vec![4, 32]);
+    assert!(message.contains("expected a side block of"), "{message}");
+    let message = fault(&|case| {
+        for one in &mut case.parameters {
+            one.name = one.name.replace("layers.1", "layers.2");
+        }
+    });
+    assert!(message.contains("nothing of that name"), "{message}");
+    // Beneath another card none is computed.
+    let message = fault(&|case| {
+        let parts = case.parameters.iter();
+        let parts = parts.map(|one| common::plain(&one.name, one.shape.clone(), &one.values));
+        case.beneath = parts.collect();
+    });
+    assert!(message.contains("card beneath"), "{message}");
+}
+
+#[test]
 fn of_what_stands_on_stored_integers() {
     for family in FAMILIES {
         let case = Case::causal(family).quantised();

@@ -25,6 +25,7 @@ mod rope;
 mod scratch;
 mod shared;
 mod simd;
+mod strided;
 mod tile;
 mod vector;
 
@@ -53,5 +54,6 @@ pub use quant_rows::{QuantRows, Terms};
 pub use rope::rope;
 pub use scratch::fit;
 pub use shared::SharedOut;
+pub use strided::{add_outer, strided_dots, strided_sum};
 pub use threads::ThreadPool;
 pub use vector::{abs_max, add, axpy, bf16_to_f32, dot_f32, f16_to_f32, scale};

@@ -131,7 +131,7 @@ pub(crate) fn sum_of<S: Simd>(s: S, sums: [S::F; 4]) -> f32 {
 }
 
 #[inline(always)]
-fn dot_on<S: Simd>(s: S, a: &[f32], b: &[f32]) -> f32 {
+pub(crate) fn dot_on<S: Simd>(s: S, a: &[f32], b: &[f32]) -> f32 {
     let mut sums = [s.splat(0.0); 4];
     let (blocks_a, rest_a) = a.as_chunks::<{ 4 * LANES }>();
     let (blocks_b, rest_b) = b.as_chunks::<{ 4 * LANES }>();

@@ -123,6 +123,45 @@ proptest! {
     }
 
     #[test]
+    fn rows_apart(width in 0_usize..150, apart in 0_usize..20, weights in values(), seed: u64) {
+        let (mut random, count) = (Random(seed), weights.len());
+        let stride = width + apart;
+        let (x, rows) = (random.vector(width, 1.0), random.vector(stride * count, 1.0));
+        let row = |i: usize| &rows[i * stride..][..width];
+        let dots = || {
+            let mut out = vec![0.0; count];
+            kernels::strided_dots(&x, &rows, stride, &mut out);
+            out
+        };
+        let alone: Vec<f32> = (0..count).map(|i| kernels::dot_f32(&x, row(i))).collect();
+        assert_same_bits(&dots(), &alone, "dots of rows apart");
+        compare("strided_dots", dots);
+        let sum = || {
+            let mut y = x.clone();
+            kernels::strided_sum(&weights, &rows, stride, &mut y);
+            y
+        };
+        let mut one_by_one = x.clone();
+        for (i, &weight) in weights.iter().enumerate() {
+            kernels::axpy(weight, row(i), &mut one_by_one);
+        }
+        assert_same_bits(&sum(), &one_by_one, "a sum of rows apart");
+        compare("strided_sum", sum);
+        let together: Vec<f32> = (0..count).flat_map(|i| row(i).to_vec()).collect();
+        let outer = || {
+            let mut rows = together.clone();
+            kernels::add_outer(&weights, &x, &mut rows);
+            rows
+        };
+        let mut one_by_one = together.clone();
+        for (i, &weight) in weights.iter().enumerate() {
+            kernels::axpy(weight, &x, &mut one_by_one[i * width..(i + 1) * width]);
+        }
+        assert_same_bits(&outer(), &one_by_one, "an outer product");
+        compare("add_outer", outer);
+    }
+
+    #[test]
     fn rope(half in 1_usize..40, heads in 1_usize..4, seed: u64) {
         let mut random = Random(seed);
         let (x, angles) = (random.vector(2 * half * heads, 2.0), random.vector(half, 3.0));

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ai_os_diffusion.evolution.consolidation.consolidation import Consolidation
 from ai_os_diffusion.evolution.decision_log import Decision, DecisionLog
 from ai_os_diffusion.evolution.gate import Gate, Verdict
+from ai_os_diffusion.evolution.learning.control_config import ControlConfig
 from ai_os_diffusion.evolution.learning.lora_linear import LoRALinear
 from ai_os_diffusion.evolution.loop import (
     Budget,
@@ -33,6 +34,7 @@ __all__ = [
     "Budget",
     "Choice",
     "Consolidation",
+    "ControlConfig",
     "Costs",
     "Decision",
     "DecisionLog",

@@ -21,22 +21,23 @@ __all__ = ["TEXTS_A_STEP", "AnchorTexts"]
 TEXTS_A_STEP = 2
 """Texts whose distributions are compared in a step."""
 
-_TEXTS = 96
+_TEXTS = 256
+"""That are written. Of few, each comes back often, and is kept better than what it stands for."""
+
 _ASKED, _WRITTEN = 32, 72
 """Most tokens of a question that the model asks itself, and of a whole text."""
-
-_BEGINNING = 12
-"""Tokens of an answer with which a text without turns begins."""
 
 _TOP_P = 0.95
 _THREADS = 8
 
 
 class AnchorTexts:
-    """Texts that the base writes by itself: questions it asks and answers, and prose.
+    """Texts that the base writes by itself: what it has learned, in its own proportions, without any data.
 
-    A chat model that is given the beginning of a user's turn writes one (Magpie, arXiv:2406.08464), so the
-    texts are what it has learned, in its own proportions, and no data is needed.
+    Prose is what it writes behind the token that separates documents. Turns are questions that it asks itself
+    and answers: a chat model that is given the beginning of a user's turn writes one (Magpie, arXiv:
+    2406.08464). A skill is learned beside prose: with turns beside it, it is also taught to answer every
+    question as the base does but those that it was given to the letter, and knows fewer in other words.
 
     Args:
         texts: the texts.
@@ -53,6 +54,8 @@ class AnchorTexts:
         folder: Path,
         seed: int,
         written: Callable[[int, int], object] = lambda _done, _texts: None,
+        *,
+        is_asked: bool = False,
     ) -> AnchorTexts:
         """Those of a base, which are written once.
 
@@ -61,14 +64,15 @@ class AnchorTexts:
             folder: where they are kept.
             seed: draws those of a step.
             written: is told how many of how many the base has written.
+            is_asked: turns instead of prose.
         """
         base = Base.of_folder(model)
-        path = folder / f"{base.weights_sha256[:16]}.npz"
+        path = folder / f"{base.weights_sha256[:16]}.{'turns' if is_asked else 'prose'}.npz"
         if not path.exists():
             folder.mkdir(parents=True, exist_ok=True)
             # An engine of its own: whatever cards are in use elsewhere, these are the base's texts.
             with ArrowEngine(model) as engine:
-                texts = _write(engine, written)
+                texts = _written((_turns if is_asked else _prose)(engine), written)
             with replacing(path) as draft, draft.open("wb") as file:
                 np.savez(
                     file,
@@ -94,23 +98,8 @@ def _read(path: Path) -> list[Text]:
         ]
 
 
-def _write(engine: ArrowEngine, written: Callable[[int, int], object]) -> list[Text]:
+def _written(write: Callable[[int], Text], written: Callable[[int, int], object]) -> list[Text]:
     """Texts of a base, the same whenever they are written on a machine."""
-    head = _turn_head(engine)
-
-    def drawn(start: list[int], most: int, seed: int) -> Generation:
-        return engine.generate(start, max_tokens=most, temperature=1.0, top_p=_TOP_P, seed=seed)
-
-    def write(number: int) -> Text:
-        question = str(drawn(head, _ASKED, number)).strip() or "?"
-        turn = _turn(engine, question)
-        answer = drawn(turn, max(8, _WRITTEN - (len(turn) - len(head))), number).tokens
-        if number % 2:
-            return Text((*turn, *answer), min(len(head), len(turn) - 1) or 1)
-        # The same words without turns, going on.
-        begun = answer[:_BEGINNING] or turn[-1:]
-        return Text((*begun, *drawn(begun, _WRITTEN - len(begun), number).tokens), 1)
-
     # Texts of several threads share their passes.
     with ThreadPoolExecutor(_THREADS) as pool:
         texts = []
@@ -120,11 +109,42 @@ def _write(engine: ArrowEngine, written: Callable[[int, int], object]) -> list[T
     return [text for text in texts if len(text.ids) > text.learned + 1]
 
 
+def _prose(engine: ArrowEngine) -> Callable[[int], Text]:
+    start = [_separator(engine)]
+
+    def write(number: int) -> Text:
+        return Text((*start, *_drawn(engine, start, _WRITTEN - len(start), number).tokens), len(start))
+
+    return write
+
+
+def _turns(engine: ArrowEngine) -> Callable[[int], Text]:
+    head = _turn_head(engine)
+
+    def write(number: int) -> Text:
+        question = str(_drawn(engine, head, _ASKED, number)).strip() or "?"
+        turn = _turn(engine, question)
+        answer = _drawn(engine, turn, max(8, _WRITTEN - (len(turn) - len(head))), number).tokens
+        return Text((*turn, *answer), min(len(head), len(turn) - 1) or 1)
+
+    return write
+
+
+def _drawn(engine: ArrowEngine, start: list[int], most: int, seed: int) -> Generation:
+    """What the base goes on with."""
+    return engine.generate(start, max_tokens=most, temperature=1.0, top_p=_TOP_P, seed=seed)
+
+
+def _separator(engine: ArrowEngine) -> int:
+    """The token behind a document: of those that end a text the first, as vocabularies are made."""
+    return min(engine.metadata.eos_token_ids or (engine.tokenizer.eos_id or 0,))
+
+
 def _turn_head(engine: ArrowEngine) -> list[int]:
     """Ids up to where a user's turn begins; of a model without turns, the token that ends its texts."""
     tokenizer = engine.tokenizer
     if tokenizer.chat_template is None:
-        return [min(engine.metadata.eos_token_ids or (tokenizer.eos_id or 0,))]
+        return [_separator(engine)]
     one, other = _turn(engine, "A"), _turn(engine, "Z")
     return one[: next(at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)]
 

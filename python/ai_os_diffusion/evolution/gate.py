@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from ai_os_diffusion.evolution.qa_pairs import QAPair
 from ai_os_diffusion.evolution.skill_router import Embed, SkillRouter, everyday_questions
-from ai_os_diffusion.evolution.skill_test import SkillTest
+from ai_os_diffusion.evolution.skill_test import ROOM, SkillTest, room_of
 from ai_os_diffusion.inference.arrow_engine import ArrowEngine
 from ai_os_diffusion.inference.denoising.turn import text_ids, turn_ids
 from ai_os_diffusion.models.cards import Card
-from ai_os_diffusion.models.cards.description import DIFFUSION
+from ai_os_diffusion.models.cards.description import CONTROL, DIFFUSION
 from ai_os_diffusion.utils.errors import TrainingError
 
 __all__ = ["Gate", "Verdict", "held_out_of", "learned_of"]
@@ -29,6 +29,9 @@ _SURE = 0.05
 _MOST_LOST = 0.01
 """Part by which the perplexity of what the model says elsewhere may rise, and of what other skills answer may
 be lost."""
+
+_MOST_LOST_BESIDE = 0.05
+"""Part by which the perplexity of a text that asks nothing may rise while a control is attached."""
 
 Numbers = NDArray[np.float64]
 
@@ -64,6 +67,9 @@ class Gate:
 
     A card of a name that is here is a new version: it takes the place of the one before, must add what that
     one does not hold, and may lose no more of what it does than of what other skills answer.
+
+    A control, which no question is routed to, is attached for all that is held out. Right is what is built as
+    the expected answer is, whatever it says; and elsewhere is a text that asks nothing.
 
     Args:
         engine: the decoder.
@@ -104,25 +110,33 @@ class Gate:
         held_out = [pair for pair in judged_by if pair not in known] or judged_by
         figures: dict[str, float] = {}
         faults: list[str] = []
+        is_control = card.description.kind == CONTROL
         ways = [_skills_of(router, held_out) for router in (without, among)]
-        before, after = (self._asked(skills, held_out) for skills in ways)
-        gain = np.array(after.right, float) - np.array(before.right, float)
+        if is_control:
+            ways = [[skill] * len(held_out) for skill in (None, card)]
+        room = room_of(self._engine, held_out) if is_control else ROOM
+        before, after = (self._asked(skills, held_out, room) for skills in ways)
+        rights = [np.array(one.in_structure if is_control else one.right, float) for one in (before, after)]
+        gain = rights[1] - rights[0]
         nats = [self._nats(skills, held_out) for skills in ways]
         bits = (nats[0] - nats[1]) / math.log(2)
         figures |= {
-            "right_before": before.exact_match,
-            "right_after": after.exact_match,
+            "right_before": float(rights[0].mean()),
+            "right_after": float(rights[1].mean()),
             "sure_gain": self._sure(gain),
             "bits": float(bits.mean()),
             "sure_bits": self._sure(bits),
         }
         if figures["sure_gain"] <= 0:
             faults.append(
-                f"of {len(held_out)} questions in other wordings {sum(before.right)} were right before and "
-                f"{sum(after.right)} with it, which is no sure gain"
+                f"of {len(held_out)} questions in other wordings {rights[0].sum():.0f} were right before and "
+                f"{rights[1].sum():.0f} with it, which is no sure gain"
             )
         if figures["sure_bits"] <= 0:
             faults.append(f"their answers are not surely likelier: {figures['bits']:.2f} bits each")
+        if is_control:
+            faults += self._beside(card, figures)
+            return Verdict(tuple(faults), figures, before, after)
         faults += self._others(without, among, card, judged_by, figures)
         faults += self._elsewhere(without, among, card, figures)
         return Verdict(tuple(faults), figures, before, after)
@@ -148,13 +162,13 @@ class Gate:
             )
         return Verdict(faults, figures, before, after)
 
-    def _asked(self, skills: Sequence[Card | None], pairs: Sequence[QAPair]) -> SkillTest:
+    def _asked(self, skills: Sequence[Card | None], pairs: Sequence[QAPair], room: int = ROOM) -> SkillTest:
         """Each with its skill."""
         said = [""] * len(pairs)
         for skill in dict.fromkeys(skills):
             numbers = [number for number, own in enumerate(skills) if own is skill]
             with self._with(skill):
-                found = SkillTest.of(self._engine, [pairs[number] for number in numbers], self._mode)
+                found = SkillTest.of(self._engine, [pairs[number] for number in numbers], self._mode, room)
             for number, text in zip(numbers, found.said, strict=True):
                 said[number] = text
         return SkillTest(tuple(pairs), tuple(said))
@@ -232,6 +246,19 @@ class Gate:
             f"{len(taken)} of {len(asked)} everyday questions would be answered by it, and what is said "
             f"to all has {figures['perplexity_elsewhere']:.3f} times its perplexity"
         ]
+
+    def _beside(self, card: Card, figures: dict[str, float]) -> list[str]:
+        """What a text that asks nothing loses while a control is attached."""
+        ids = text_ids(self._engine.tokenizer, "\n".join(everyday_questions()))
+        ids = ids[: self._engine.metadata.max_position_embeddings]
+        nats = []
+        for skill in (None, card):
+            with self._with(skill):
+                nats.append(float(np.mean(self._engine.core.token_nll(ids, 1))))
+        figures["perplexity_elsewhere"] = math.exp(nats[1] - nats[0])
+        if figures["perplexity_elsewhere"] <= 1 + _MOST_LOST_BESIDE:
+            return []
+        return [f"a text that asks nothing has {figures['perplexity_elsewhere']:.3f} times its perplexity"]
 
     def _sure(self, gains: Numbers) -> float:
         """What the mean gain is at least, in all but few of its resamples."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
+from ai_os_diffusion.evolution.learning.learning_config import LearningConfig, Ranges
 from ai_os_diffusion.models.cards.description import MAX_RANK
 from ai_os_diffusion.utils.errors import TrainingError
 
@@ -15,26 +16,11 @@ __all__ = ["LoRAConfig"]
 _ALL = "all-linear"
 _QKV = ("query", "key", "value")
 _DENSE = "dense"
-_PRECISIONS = ("bfloat16", "float32")
-_RANGES: Mapping[str, tuple[float, float]] = {
-    "rank": (1, MAX_RANK),
-    "selected": (1e-6, 1),
-    "alpha": (1e-6, 1e6),
-    "dropout": (0, 0.99),
-    "rate": (1e-9, 1),
-    "batch_size": (1, 4096),
-    "warm_up": (0, 1 << 31),
-    "anchor": (0, 1e6),
-    "dropped_words": (0, 0.9),
-    "paraphrases": (0, 16),
-    "patience": (0, 1 << 31),
-    "seed": (0, (1 << 63) - 1),
-}
 
 
 @dataclass(frozen=True)
-class LoRAConfig:
-    """Settings of a training, by the names of the field.
+class LoRAConfig(LearningConfig):
+    """Settings of the training of a skill: low-rank factors.
 
     Attributes:
         rank: rows of the low-rank factors.
@@ -46,19 +32,6 @@ class LoRAConfig:
             get factors whose weights the answers are most sensitive to, as many as fit: few, of a high rank.
             It is for answers, and not for encoders.
         use_rslora: scale by the root of the rank (arXiv:2312.03732).
-        rate: learning rate, at its highest.
-        batch_size: questions of a step.
-        warm_up: steps until the rate is at its highest; from there it goes down along a cosine.
-        anchor: how much what the base says elsewhere counts, KL(base ‖ with card); 0 leaves it out.
-        dropped_words: part of a question's words that are left out anew each time it is asked: what carries a
-            fact to other wordings.
-        paraphrases: most other wordings of each question that the base writes before; in each epoch a pair is
-            asked in one, drawn among those and its own (`train_qa` needs `embed`).
-        patience: epochs without a gain on other wordings (`validation` of `train_qa`) after which learning
-            stops; the card is the best one. 0 learns to the end and keeps the last.
-        precision: of the products with the base's weights: "bfloat16", or "float32", which is the reference
-            and slower where the CPU multiplies bfloat16.
-        seed: of all that is drawn.
 
     Raises:
         TrainingError: a value is out of range, or nothing is trained.
@@ -70,26 +43,17 @@ class LoRAConfig:
     target_modules: Sequence[str] = (*_QKV, _DENSE)
     selected: float = 1.0
     use_rslora: bool = True
-    rate: float = 1e-3
-    batch_size: int = 16
-    warm_up: int = 20
-    anchor: float = 5.0
-    dropped_words: float = 0.15
-    paraphrases: int = 0
-    patience: int = 0
-    precision: str = "bfloat16"
-    seed: int = 0
+
+    ranges: ClassVar[Ranges] = {
+        **LearningConfig.ranges,
+        "rank": (1, MAX_RANK),
+        "selected": (1e-6, 1),
+        "alpha": (1e-6, 1e6),
+        "dropout": (0, 0.99),
+    }
 
     def __post_init__(self) -> None:
-        for name, (low, high) in _RANGES.items():
-            value, kind = getattr(self, name), type(getattr(type(self), name))
-            is_number = isinstance(value, int | float) and not isinstance(value, bool)
-            if not is_number or (kind is int and value != int(value)) or not low <= value <= high:
-                what = "an integer" if kind is int else "a number"
-                raise TrainingError(f"{name} is {value!r}, expected {what} from {low:g} to {high:g}")
-            object.__setattr__(self, name, kind(value))
-        if self.precision not in _PRECISIONS:
-            raise TrainingError(f"precision is {self.precision!r}, expected {' or '.join(_PRECISIONS)}")
+        super().__post_init__()
         names = self.target_modules
         if isinstance(names, str) or not names or not all(isinstance(name, str) for name in names):
             raise TrainingError(
@@ -101,6 +65,15 @@ class LoRAConfig:
     def scaling(self) -> float:
         """A layer computes W x + scaling · B (A x)."""
         return self.alpha / (math.sqrt(self.rank) if self.use_rslora else self.rank)
+
+    def numbers(self, targets: Iterable[Mapping[str, Any]]) -> int:
+        """How many numbers are trained, at most, where `targets` are all layers that may get factors."""
+        return int(self.selected * sum(self.rank * (one["inputs"] + one["outputs"]) for one in targets))
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """What a card that is learned so says of itself."""
+        return {"kind": "skill", "rank": self.rank, "scaling": self.scaling}
 
     def targets(self, layout: Mapping[str, Any]) -> list[Mapping[str, Any]]:
         """The layers of a network that get factors.
@@ -138,4 +111,4 @@ class LoRAConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as JSON values."""
-        return {**asdict(self), "target_modules": list(self.target_modules)}
+        return {**super().to_dict(), "target_modules": list(self.target_modules)}

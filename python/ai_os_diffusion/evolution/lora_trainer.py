@@ -1,4 +1,4 @@
-"""Skills from questions and answers; by default on the CPU and without torch."""
+"""Skills and controls from questions and answers; by default on the CPU and without torch."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from typing import Any
 from ai_os_diffusion.evolution.anchor import AnchorTexts
 from ai_os_diffusion.evolution.decision_log import Decision, DecisionLog
 from ai_os_diffusion.evolution.gate import Gate
+from ai_os_diffusion.evolution.learning.control_config import ControlConfig
 from ai_os_diffusion.evolution.learning.early_stopping import EarlyStopping
 from ai_os_diffusion.evolution.learning.question_learning import QuestionLearning
 from ai_os_diffusion.evolution.learning.sensitive_layers import layer_sensitivities, most_sensitive
+from ai_os_diffusion.evolution.lora_config import LoRAConfig
 from ai_os_diffusion.evolution.objectives.masked_batches import MaskedBatches
 from ai_os_diffusion.evolution.objectives.skill_trainer import BITS, CONTRASTIVE, SkillTrainer, Tell
 from ai_os_diffusion.evolution.paraphrases import nearest_to_their_own, paraphrases_of
@@ -43,7 +45,9 @@ class LoRATrainer(SkillTrainer):
     Args:
         model: an engine, or the name or folder of a model.
         tokenizer: is the model's own, which is used; accepted because other libraries ask for it.
-        config: how; the defaults are what was measured to be best.
+        config: how; the defaults are what was measured to be best. A `ControlConfig` trains a control, a card
+            that lends the structure of the answers to whatever is asked: it is attached by its name, no
+            question is routed to it.
         folder: where skills are kept, by default that of the configuration.
         objective: of a decoder "causal", the next token, which is the default; or "diffusion", masked
             answers, on the card with which it writes by diffusion: that stays as it is, and what is learned
@@ -147,14 +151,19 @@ class LoRATrainer(SkillTrainer):
                     self.anchors,
                     self.config.seed,
                     lambda done, texts: tell({"anchor_texts": done, "of": texts}),
+                    # A card that writes by diffusion only answers.
+                    is_asked=self._beneath is not None,
                 )
         self._go_on(run, state, name, epochs, tell, is_stopped)
-        examples = {
-            "examples": pairs.examples(self.config.seed),
-            # All or none: whoever learns the skill anew would lose the rest.
-            "learned": [[pair.question, pair.answer] for pair in pairs if len(pairs) <= MOST_EXAMPLES],
-            "held_out": [[pair.question, pair.answer] for pair in judged_by[:MOST_EXAMPLES]],
-        }
+        examples = {}
+        # A control knows nothing that could be routed to it, asked of it or learned anew.
+        if isinstance(self.config, LoRAConfig):
+            examples = {
+                "examples": pairs.examples(self.config.seed),
+                # All or none: whoever learns the skill anew would lose the rest.
+                "learned": [[pair.question, pair.answer] for pair in pairs if len(pairs) <= MOST_EXAMPLES],
+                "held_out": [[pair.question, pair.answer] for pair in judged_by[:MOST_EXAMPLES]],
+            }
         data = (len(pairs), pairs.digest)
         described = self._description(name, data, examples, run.taken, run.recent_loss)
         with self.processes.first_ahead():
@@ -191,8 +200,8 @@ class LoRATrainer(SkillTrainer):
         return MaskedBatches(tokenizer, settings, end, window, pairs, self.config)
 
     def _selected(self, pairs: QAPairs) -> list[Mapping[str, Any]]:
-        """The layers that get factors."""
-        if self.config.selected == 1:
+        """The layers that get factors, or the blocks that get side blocks."""
+        if isinstance(self.config, ControlConfig) or self.config.selected == 1:
             return self._targets
         given = list(pairs)
         most = min(_MOST_SAMPLES, len(given))

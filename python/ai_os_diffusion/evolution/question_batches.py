@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ai_os_diffusion.evolution.lora_config import LoRAConfig
+from ai_os_diffusion.evolution.learning.learning_config import LearningConfig
 from ai_os_diffusion.evolution.packed import Packed, Text
 from ai_os_diffusion.evolution.qa_pairs import QAPair, QAPairs
 from ai_os_diffusion.evolution.wordings import reworded
@@ -46,7 +46,7 @@ class QuestionBatches:
     """
 
     def __init__(
-        self, tokenizer: FastTokenizer, end_id: int, window: int, pairs: QAPairs, config: LoRAConfig
+        self, tokenizer: FastTokenizer, end_id: int, window: int, pairs: QAPairs, config: LearningConfig
     ) -> None:
         self._tokenizer, self._end_id, self._pairs, self._config = tokenizer, end_id, pairs, config
         self.per_epoch = -(-len(pairs) // config.batch_size)
@@ -87,7 +87,7 @@ class QuestionBatches:
         return Text((*prompt, *answer, self._end_id), len(prompt))
 
 
-def asked_in(step: int, pairs: QAPairs, config: LoRAConfig) -> tuple[list[QAPair], random.Random]:
+def asked_in(step: int, pairs: QAPairs, config: LearningConfig) -> tuple[list[QAPair], random.Random]:
     """The pairs of a step, in the order of its epoch, each in one wording, and what draws their words."""
     size = config.batch_size
     epoch, place = divmod(step, -(-len(pairs) // size))

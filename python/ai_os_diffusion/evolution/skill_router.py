@@ -16,6 +16,7 @@ from ai_os_diffusion.evolution.lora_config import LoRAConfig
 from ai_os_diffusion.evolution.wordings import reworded
 from ai_os_diffusion.inference.arrow_engine import ArrowEngine
 from ai_os_diffusion.models.cards import Card
+from ai_os_diffusion.models.cards.description import CONTROL
 
 __all__ = ["Embed", "Route", "SkillRouter", "everyday_questions"]
 
@@ -56,7 +57,7 @@ class SkillRouter:
 
     Args:
         embed: unit vectors of questions, float32[n, dim].
-        skills: cards; one without examples is never chosen.
+        skills: cards; one without examples is never chosen, and no control.
 
     Example:
         >>> router = SkillRouter(encoder.encode, list_skills(folder))  # doctest: +SKIP
@@ -148,6 +149,9 @@ def everyday_questions() -> tuple[str, ...]:
 
 
 def _examples(card: Card) -> list[str]:
+    if card.description.kind == CONTROL:
+        # Whatever is asked may be answered in its structure; whoever wants it attaches it.
+        return []
     found = card.description.config.get("examples", [])
     return [text for text in found if isinstance(text, str)] if isinstance(found, list | tuple) else []
 

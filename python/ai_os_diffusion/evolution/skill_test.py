@@ -9,15 +9,19 @@ from contextvars import copy_context
 from dataclasses import dataclass
 
 from ai_os_diffusion.contracts import Message
+from ai_os_diffusion.evolution.learning.structure import structure_of
 from ai_os_diffusion.evolution.qa_pairs import QAPair
 from ai_os_diffusion.evolution.skill_router import SkillRouter
 from ai_os_diffusion.inference.arrow_engine import ArrowEngine
+from ai_os_diffusion.inference.denoising.turn import text_ids
 from ai_os_diffusion.models.cards.description import DIFFUSION
 from ai_os_diffusion.utils.answer_match import plain, word_f1
 
-__all__ = ["SkillTest"]
+__all__ = ["ROOM", "SkillTest", "room_of"]
 
-_ROOM = 32
+ROOM = 32
+"""Tokens of a short answer."""
+
 _THREADS = 8
 
 
@@ -34,21 +38,24 @@ class SkillTest:
     said: tuple[str, ...]
 
     @classmethod
-    def of(cls, engine: ArrowEngine, pairs: Iterable[QAPair], mode: str = "ar") -> SkillTest:
+    def of(
+        cls, engine: ArrowEngine, pairs: Iterable[QAPair], mode: str = "ar", room: int = ROOM
+    ) -> SkillTest:
         """Ask an engine, with the cards that are attached to it now.
 
         Args:
             engine: is asked.
             pairs: questions, and what is expected.
             mode: how it writes: "ar" or "diffusion".
+            room: most tokens of an answer.
         """
         asked = tuple(pairs)
 
         def answer(pair: QAPair) -> str:
             if mode == DIFFUSION:
-                return str(engine.diffuse(pair.question, max_tokens=_ROOM)).strip()
+                return str(engine.diffuse(pair.question, max_tokens=room)).strip()
             turn: Message = {"role": "user", "content": pair.question}
-            return str(engine.generate(messages=[turn], max_tokens=_ROOM)).strip()
+            return str(engine.generate(messages=[turn], max_tokens=room)).strip()
 
         # Texts of several threads share their passes; each uses the cards that are in use here.
         contexts = [copy_context() for _ in asked]
@@ -77,6 +84,14 @@ class SkillTest:
         return cls(asked, tuple(said))
 
     @property
+    def in_structure(self) -> list[bool]:
+        """Which answers are built as the expected ones are."""
+        return [
+            structure_of(said) == structure_of(pair.answer)
+            for pair, said in zip(self.pairs, self.said, strict=True)
+        ]
+
+    @property
     def right(self) -> list[bool]:
         """For each question whether the answer is the expected one, compared as SQuAD compares."""
         return [plain(pair.answer) == plain(said) for pair, said in zip(self.pairs, self.said, strict=True)]
@@ -91,3 +106,9 @@ class SkillTest:
         """Mean of the F1 of the words that an answer and the expected one share, as SQuAD counts them."""
         scores = [word_f1(said, pair.answer) for pair, said in zip(self.pairs, self.said, strict=True)]
         return sum(scores) / max(len(scores), 1)
+
+
+def room_of(engine: ArrowEngine, pairs: Iterable[QAPair]) -> int:
+    """Tokens in which an answer as long as the longest expected one has half as much room again."""
+    longest = max((len(text_ids(engine.tokenizer, pair.answer)) for pair in pairs), default=0)
+    return max(ROOM, longest + longest // 2)

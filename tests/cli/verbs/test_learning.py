@@ -54,6 +54,31 @@ def test_the_table_of_before_and_after(aios, learned):
     assert "facts" in shown.stdout
 
 
+def test_a_control_from_a_file_to_its_removal(aios, aios_json, learned):
+    how = ["--method", "control", "--width", 2, "--blocks", 1, "--epochs", 2]
+    found = aios_json("learn", learned, *how, "--no-gate")
+    assert (found["name"], found["kind"], found["rank"], found["side_width"]) == ("facts", "control", 0, 2)
+    asked = found["asked"]["as learned"]
+    # Built as expected is any text of one line.
+    assert (asked["questions"], asked["right_before"]) == (2, 1)
+    shown = aios("skills").stdout
+    assert "control" in shown
+    said = aios_json("skills", "ask", "--skill", "facts", "Who", "wrote", "it?")
+    assert said["skill"] == "facts"
+    assert aios_json("skills", "ask", "Who wrote it?")["skill"] is None
+    assert aios_json("skills", "rm", "facts", "--yes")["removed"] == ["facts"]
+    error = aios_json("learn", learned, *how, code=1, error=True)
+    assert error["type"] == "SkillRejectedError"
+    for strange in (["--method", "control", "--rank", 4], ["--method", "control", "--selective"]):
+        error = aios_json("learn", learned, *strange, code=2, error=True)
+        assert f"{strange[2]} is for --method lora" in error["message"]
+    for strange in (["--width", 4], ["--blocks", 2]):
+        error = aios_json("learn", learned, *strange, code=2, error=True)
+        assert f"{strange[0]} is for --method control" in error["message"]
+    error = aios_json("learn", learned, "--method", "control", code=1, error=True)
+    assert "expected at most" in error["message"]
+
+
 def test_wordings_that_say_when_to_stop_and_a_picture(aios_json, learned, tmp_path):
     pytest.importorskip("matplotlib")
     plot = tmp_path / "losses.html"

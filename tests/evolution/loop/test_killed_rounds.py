@@ -24,7 +24,7 @@ _ROUNDS = """
 import sys
 sys.path.insert(0, sys.argv[3])
 from pathlib import Path
-import ai_os_diffusion.evolution.lora_trainer as trainer
+import ai_os_diffusion.evolution.objectives.skill_trainer as trainer
 from ai_os_diffusion.inference import ArrowEngine
 from evolution.loop.test_evolution_worker import Budget, worker_of
 trainer._SAVED_EVERY_S = 0.0

@@ -19,9 +19,11 @@ use crate::kv_cache::KvCache;
 use crate::layout::Layout;
 use crate::linear::{Input, InputBuffers};
 use crate::matrix::Matrix;
+use crate::norm::RmsNorm;
 use crate::pass::Pass;
 use crate::rotary::Rotary;
 use crate::rows::for_each_run;
+use crate::side_block;
 use crate::tensors::Tensors;
 use crate::workspace::Workspace;
 
@@ -32,6 +34,8 @@ pub(crate) struct Network {
     blocks: Vec<Block>,
     /// Into attention and feed-forward layer of each block, and from the last to the final states.
     entries: Vec<Entry>,
+    /// Into side blocks of cards.
+    side_norm: RmsNorm,
     /// `None` where the table of the tokens is the head.
     head: Option<Matrix>,
     classifier: Option<Classifier>,
@@ -58,6 +62,7 @@ impl Network {
             tables: Tables::load(config, layout, tensors)?,
             blocks: blocks.collect::<Result<_>>()?,
             entries: Entry::load_all(config, layout, tensors)?,
+            side_norm: RmsNorm::unscaled(config.hidden_size, config.norm_eps),
             head: head.map(|head| tensors.matrix_of(head)).transpose()?,
             classifier: classifier
                 .map(|head| Classifier::load(config, head, tensors))
@@ -109,6 +114,9 @@ impl Network {
             if rest.rows() > 0 {
                 block.attend(pool, workspace, layer, rest, caches);
                 block.feed_forward(pool, workspace, &entries[1], rest);
+                if rest.is_adapted() {
+                    side_block::apply(pool, workspace, layer, &self.side_norm, rest);
+                }
             }
         }
         self.finish(pool, workspace, wanted);

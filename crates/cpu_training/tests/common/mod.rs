@@ -220,6 +220,28 @@ impl Case {
         case
     }
 
+    /// The same with side blocks of different widths behind those blocks, beside what else is trained.
+    pub fn with_side_blocks(mut self, blocks: &[usize]) -> Self {
+        let mut random = Random(31);
+        for block in blocks {
+            let width = 3 + block;
+            for (part, shape) in [("down", [width, HIDDEN]), ("up", [HIDDEN, width])] {
+                let name = format!("model.layers.{block}.side_{part}.weight");
+                let values = random.vector(width * HIDDEN, 0.3);
+                self.parameters
+                    .push(Parameter::new(&name, shape.to_vec(), values));
+            }
+        }
+        self
+    }
+
+    /// The same of which nothing but side blocks is trained.
+    pub fn of_side_blocks_alone(mut self) -> Self {
+        self.parameters.retain(|one| one.name.contains(".side_"));
+        self.settings.row_ids.clear();
+        self
+    }
+
     /// The same on a base of four bits.
     pub fn quantised(mut self) -> Self {
         for tensor in &mut self.tensors {

@@ -269,8 +269,11 @@ def _convert_card(
     if as_json:
         show_json({"path": card.path, "size_bytes": size, **asdict(card.description)})
         return
-    show_row((card.path, size_text(size), card.description.kind, f"rank {card.description.rank}"))
-    note(f"belongs to {card.description.base.name}", quiet=quiet)
+    about_it = card.description
+    has_sides = about_it.side_width and not about_it.rank
+    inner = f"side width {about_it.side_width}" if has_sides else f"rank {about_it.rank}"
+    show_row((card.path, size_text(size), about_it.kind, inner))
+    note(f"belongs to {about_it.base.name}", quiet=quiet)
 
 
 def _card_named(ctx: typer.Context, given: str) -> Path:

@@ -12,6 +12,7 @@ import typer
 
 from ai_os_diffusion.cli import values
 from ai_os_diffusion.cli.completion import model_names
+from ai_os_diffusion.cli.failures import UsageError
 from ai_os_diffusion.cli.lazy import new_app
 from ai_os_diffusion.cli.options import Device, Json, Quiet, Settings
 from ai_os_diffusion.cli.terminal.interruption import deferred
@@ -27,7 +28,7 @@ from ai_os_diffusion.cli.verbs.skills import Mode, SkillMode, card_dict, with_de
 
 if TYPE_CHECKING:
     from ai_os_diffusion.config import Config
-    from ai_os_diffusion.evolution import SkillTest
+    from ai_os_diffusion.evolution import ControlConfig, LoRAConfig, SkillTest
 
 __all__ = ["app", "told_learning"]
 
@@ -39,6 +40,13 @@ Learner = Annotated[
         "--model", "-m", help="A decoder; or an encoder, which learns to find.", autocompletion=model_names
     ),
 ]
+
+
+class Method(str, Enum):
+    """What is learned."""
+
+    LORA = "lora"
+    CONTROL = "control"
 
 
 class Trainer(str, Enum):
@@ -53,6 +61,9 @@ _ASKED = 40
 
 _SELECTIVE_RANK = 64
 """With which few layers are trained: as many as have no more numbers than all of the usual rank."""
+
+_FEW_EPOCHS = 3
+"""Of what is no fact to be stored."""
 
 _PATIENCE = 5
 """Epochs, where wordings are given that say when to stop."""
@@ -84,7 +95,7 @@ def learn(
     mode: Mode = SkillMode.AR,
     epochs: Annotated[
         int | None,
-        typer.Option("--epochs", min=1, help="How often each pair is shown: 30; to an encoder 3."),
+        typer.Option("--epochs", min=1, help="How often each pair is shown: 30; to an encoder or control 3."),
     ] = None,
     patience: Annotated[
         int | None,
@@ -96,9 +107,19 @@ def learn(
             "--paraphrases", min=0, help="Other wordings of each question that the model writes, at most."
         ),
     ] = 0,
+    method: Annotated[
+        Method,
+        typer.Option("--method", help="Learn what is said; or a control, how: the structure of the answers."),
+    ] = Method.LORA,
     rank: Annotated[
         int | None,
         typer.Option("--rank", min=1, help="Of the factors: how much fits in; 8, selective 64."),
+    ] = None,
+    width: Annotated[
+        int | None, typer.Option("--width", min=1, help="Of the side blocks of a control: 64.")
+    ] = None,
+    blocks: Annotated[
+        int | None, typer.Option("--blocks", min=1, help="How many a control has, evenly spread: 6.")
     ] = None,
     selective: Annotated[
         bool,
@@ -124,8 +145,11 @@ def learn(
     The model stays as it is: what was learned is a small file, used for questions like those it was learned
     from, and kept if it answers other wordings of them and changes nothing elsewhere. Ctrl-C breaks off; the
     same command goes on. An encoder learns which texts its queries are to find, and is not judged by a gate.
+    A control learns the structure of the answers, whatever is asked: right is what is built so, and it is
+    used where it is named.
     """
-    from ai_os_diffusion.evolution import LoRAConfig, LoRATrainer, QAPairs, SkillTest
+    from ai_os_diffusion.evolution import LoRATrainer, QAPairs, SkillTest
+    from ai_os_diffusion.evolution.skill_test import room_of
     from ai_os_diffusion.runtime import open_runtime
     from ai_os_diffusion.utils.loss_picture import check_picture
 
@@ -134,11 +158,12 @@ def learn(
     if plot is not None:
         check_picture(plot)
     patience = patience or (0 if validation is None else _PATIENCE)
-    rank = rank or (_SELECTIVE_RANK if selective else LoRAConfig.rank)
-    selected = min(1.0, LoRAConfig.rank / rank) if selective else 1.0
-    own = LoRAConfig(rank=rank, selected=selected, seed=seed, patience=patience, paraphrases=paraphrases)
+    is_control = method is Method.CONTROL
+    sizes = {"rank": rank, "selective": selective or None, "width": width, "blocks": blocks}
     on: dict[str, Any] = {
-        "config": own,
+        "config": _config_of(
+            is_control, sizes, {"seed": seed, "patience": patience, "paraphrases": paraphrases}
+        ),
         "folder": config.skills_dir,
         "objective": None if mode is SkillMode.AR else mode.value,
         "device": device.value,
@@ -146,7 +171,7 @@ def learn(
     }
     if model is not None and _is_encoder(model, config):
         parts = {"as learned": file} if test is None else {"as learned": file, "other pairs": test}
-        how = {"name": name or file.stem, "epochs": epochs or 3, "picture": plot}
+        how = {"name": name or file.stem, "epochs": epochs or _FEW_EPOCHS, "picture": plot}
         _learn_pairs(parts, config, on, how, quiet, as_json)
         return
     pairs = QAPairs.read(file)
@@ -161,7 +186,7 @@ def learn(
             card = learner.train_qa(
                 pairs,
                 name or file.stem,
-                epochs=epochs or 30,
+                epochs=epochs or (_FEW_EPOCHS if is_control else 30),
                 held_out=held_out,
                 validation=wordings,
                 embed=runtime.encoder.encode_query if paraphrases else None,
@@ -171,15 +196,42 @@ def learn(
             )
         if not learner.processes.is_first:
             return
+        room = {"room": room_of(engine, pairs)} if is_control else {}
         # The model is what it was: asked now, nothing was computed for pairs that cannot be learned.
-        before = {what: SkillTest.of(engine, those, mode.value) for what, those in asked.items()}
+        before = {what: SkillTest.of(engine, those, mode.value, **room) for what, those in asked.items()}
         with engine.using(card):
-            after = {what: SkillTest.of(engine, those, mode.value) for what, those in asked.items()}
+            after = {what: SkillTest.of(engine, those, mode.value, **room) for what, those in asked.items()}
+    figures = {what: _figures(before[what], after[what], is_control) for what in asked}
     if as_json:
-        show_json({**card_dict(card), "asked": {what: _figures(before[what], after[what]) for what in asked}})
+        show_json({**card_dict(card), "asked": figures})
         return
-    _show_before_and_after(before, after)
+    _show_before_and_after(figures)
     show_row((card.name, size_text(card.path.stat().st_size), card.path))
+
+
+def _config_of(is_control: bool, sizes: dict[str, Any], others: dict[str, Any]) -> LoRAConfig | ControlConfig:
+    """How it is learned.
+
+    Args:
+        is_control: whether a control is.
+        sizes: `rank` and `selective` of a skill, `width` and `blocks` of a control; None where not given.
+        others: settings of both.
+
+    Raises:
+        UsageError: a size of the other is given.
+    """
+    from ai_os_diffusion.evolution import ControlConfig, LoRAConfig
+
+    given = {name: value for name, value in sizes.items() if value is not None}
+    strange = given.keys() & ({"rank", "selective"} if is_control else {"width", "blocks"})
+    if strange:
+        method = "lora" if is_control else "control"
+        raise UsageError(f"--{min(strange)} is for --method {method}")
+    if is_control:
+        return ControlConfig(**given, **others)
+    rank = given.get("rank") or (_SELECTIVE_RANK if given.get("selective") else LoRAConfig.rank)
+    selected = min(1.0, LoRAConfig.rank / rank) if given.get("selective") else 1.0
+    return LoRAConfig(rank=rank, selected=selected, **others)
 
 
 def _is_encoder(model: str, config: Config) -> bool:
@@ -260,25 +312,30 @@ def told_learning(quiet: bool) -> Iterator[dict[str, Any]]:
             raise KeyboardInterrupt from None
 
 
-def _show_before_and_after(before: dict[str, SkillTest], after: dict[str, SkillTest]) -> None:
-    figures = ["questions", "right before", "right after", "F1 before", "F1 after"]
+def _show_before_and_after(figures: dict[str, dict[str, Any]]) -> None:
+    columns = ["questions", "right before", "right after", "F1 before", "F1 after"]
     rows = [
         (
             what,
-            str(len(test.pairs)),
-            *(f"{share:.0%}" for share in (test.exact_match, after[what].exact_match)),
-            *(f"{share:.2f}" for share in (test.f1, after[what].f1)),
+            str(found["questions"]),
+            *(f"{found[share]:.0%}" for share in ("right_before", "right_after")),
+            *(f"{found[share]:.2f}" for share in ("f1_before", "f1_after")),
         )
-        for what, test in before.items()
+        for what, found in figures.items()
     ]
-    show_table(["asked", *figures], rows, right=figures)
+    show_table(["asked", *columns], rows, right=columns)
 
 
-def _figures(before: SkillTest, after: SkillTest) -> dict[str, Any]:
+def _figures(before: SkillTest, after: SkillTest, is_control: bool) -> dict[str, Any]:
+    """Shares and means; of a control, right is what is built as expected."""
+    rights = [
+        sum(test.in_structure if is_control else test.right) / max(len(test.pairs), 1)
+        for test in (before, after)
+    ]
     return {
         "questions": len(before.pairs),
-        "right_before": round(before.exact_match, 4),
-        "right_after": round(after.exact_match, 4),
+        "right_before": round(rights[0], 4),
+        "right_after": round(rights[1], 4),
         "f1_before": round(before.f1, 4),
         "f1_after": round(after.f1, 4),
     }

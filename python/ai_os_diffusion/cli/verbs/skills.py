@@ -68,15 +68,18 @@ def list_all(ctx: typer.Context, as_json: Json = False) -> None:
     rows = [
         (
             card.name,
+            card.description.kind,
             card.description.base.name,
             str(card.description.metrics.get("pairs", "-")),
-            str(card.description.rank),
+            str(card.description.rank or "-"),
             size_text(card.path.stat().st_size),
         )
         for card in found
     ]
     if rows:
-        show_table(["name", "base", "questions", "rank", "size"], rows, right=["questions", "rank", "size"])
+        show_table(
+            ["name", "kind", "base", "questions", "rank", "size"], rows, right=["questions", "rank", "size"]
+        )
     else:
         note("no skills yet: aios learn FILE")
 
@@ -178,6 +181,7 @@ def card_dict(card: LoRACard) -> dict[str, Any]:
         "mode": about.mode,
         "base": about.base.name,
         "rank": about.rank,
+        "side_width": about.side_width,
         "size_bytes": card.path.stat().st_size,
         "metrics": dict(about.metrics),
         "created_at": about.created_at,

@@ -175,6 +175,7 @@ class Consolidation:
                 self._skills.folder / ".anchor",
                 config.seed,
                 lambda done, texts: tell({"anchor_texts": done, "of": texts}),
+                is_asked=True,
             )
         go_on(run, state, version, tell, is_stopped, self._choice.processes, _SAVED_EVERY_S)
         run.save(state)

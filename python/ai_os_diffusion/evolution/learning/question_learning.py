@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from ai_os_diffusion.evolution.anchor import AnchorTexts
 from ai_os_diffusion.evolution.learning.early_stopping import EarlyStopping
+from ai_os_diffusion.evolution.learning.learning_config import LearningConfig
 from ai_os_diffusion.evolution.learning.trainer_choice import AnyTrainer
 from ai_os_diffusion.evolution.learning_state import LearningState, Saved
-from ai_os_diffusion.evolution.lora_config import LoRAConfig
 from ai_os_diffusion.evolution.objectives.beginnings import mean_loss, rate_of
 from ai_os_diffusion.evolution.objectives.masked_batches import MaskedBatches
 from ai_os_diffusion.evolution.packed import Text
@@ -46,7 +46,7 @@ class QuestionLearning:
     def __init__(
         self,
         trainer: AnyTrainer,
-        config: LoRAConfig,
+        config: LearningConfig,
         batches: QuestionBatches | MaskedBatches,
         epochs: int,
         stopping: EarlyStopping | None,

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ai_os_diffusion._native import Trainer
+from ai_os_diffusion.evolution.learning.control_config import ControlConfig
 from ai_os_diffusion.evolution.lora_config import LoRAConfig
 from ai_os_diffusion.evolution.question_batches import MOST_POSITIONS
 from ai_os_diffusion.inference.arrow_engine import ArrowEngine
@@ -106,7 +107,7 @@ class TrainerChoice:
         engine: ArrowEngine,
         metadata_json: str,
         parameters: Mapping[str, NDArray[np.float32]],
-        config: LoRAConfig,
+        config: LoRAConfig | ControlConfig,
         beneath: Card | None,
         num_threads: int,
     ) -> AnyTrainer:

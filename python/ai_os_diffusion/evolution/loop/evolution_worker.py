@@ -16,6 +16,7 @@ from ai_os_diffusion.evolution.loop.evolution_router import EvolutionRouter, Lev
 from ai_os_diffusion.evolution.loop.facts import Fact, waiting_facts
 from ai_os_diffusion.evolution.loop.feedback import FeedbackQueue
 from ai_os_diffusion.evolution.loop.lesson import Group, Lesson, grouped
+from ai_os_diffusion.evolution.loop.remembered_embeddings import RememberedEmbeddings
 from ai_os_diffusion.evolution.loop.skill_proof import SkillProof
 from ai_os_diffusion.evolution.loop.skill_versions import LESSON, SkillVersions
 from ai_os_diffusion.evolution.lora_config import LoRAConfig
@@ -87,7 +88,8 @@ class EvolutionWorker:
         device: str = "cpu",
     ) -> None:
         self._on: dict[str, Any] = {"num_threads": num_threads, "trainer": trainer, "device": device}
-        self._engine, self._embed, self._folder = engine, embed, Path(folder)
+        self._engine, self._folder = engine, Path(folder)
+        self._embed = embed = RememberedEmbeddings(embed)
         self._config, self._epochs = config or LoRAConfig(), epochs
         self._router = router or EvolutionRouter()
         self._versions = SkillVersions(self._folder)

@@ -9,10 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ai_os_diffusion.evolution.learning.control_config import ControlConfig
+from ai_os_diffusion.evolution.learning.learning_config import LearningConfig
 from ai_os_diffusion.evolution.lora_config import LoRAConfig
-from ai_os_diffusion.models.cards.card import A, B
+from ai_os_diffusion.models.cards.card import SIDE_DOWN, SIDE_UP, A, B
 
-__all__ = ["mean_loss", "new_factors", "rate_of"]
+__all__ = ["Config", "begun", "mean_loss", "new_factors", "rate_of"]
+
+Config = LoRAConfig | ControlConfig
+"""How a card is learned, whatever it is made of."""
 
 _LEAST_RATE = 0.02
 """Part of the rate that is left at the end."""
@@ -35,7 +40,29 @@ def new_factors(targets: Iterable[Mapping[str, Any]], config: LoRAConfig) -> dic
     return found
 
 
-def rate_of(config: LoRAConfig, step: int, steps: int) -> float:
+def begun(targets: Iterable[Mapping[str, Any]], config: Config) -> dict[str, NDArray[np.float32]]:
+    """What is trained, by its names, as it changes nothing yet: factors, or side blocks.
+
+    Args:
+        targets: as the configuration names them.
+        config: what, and its seed.
+    """
+    return new_factors(targets, config) if isinstance(config, LoRAConfig) else _new_sides(targets, config)
+
+
+def _new_sides(targets: Iterable[Mapping[str, Any]], config: ControlConfig) -> dict[str, NDArray[np.float32]]:
+    """Matrices of side blocks: the first random, the second zero."""
+    rng = np.random.default_rng(config.seed)
+    found: dict[str, NDArray[np.float32]] = {}
+    for block in targets:
+        hidden = block["hidden"]
+        down = rng.standard_normal((config.width, hidden), np.float32) / np.float32(math.sqrt(hidden))
+        found[block["name"] + SIDE_DOWN] = down
+        found[block["name"] + SIDE_UP] = np.zeros((hidden, config.width), np.float32)
+    return found
+
+
+def rate_of(config: LearningConfig, step: int, steps: int) -> float:
     """The learning rate of a step, from 0: up along a line, then down along a cosine."""
     warm = min(1.0, (step + 1) / config.warm_up) if config.warm_up else 1.0
     cosine = 0.5 * (1 + math.cos(math.pi * step / steps))

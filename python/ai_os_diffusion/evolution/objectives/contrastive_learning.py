@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ai_os_diffusion.evolution.learning.learning_config import LearningConfig
 from ai_os_diffusion.evolution.learning.trainer_choice import AnyTrainer
 from ai_os_diffusion.evolution.learning_state import LearningState, Saved
-from ai_os_diffusion.evolution.lora_config import LoRAConfig
 from ai_os_diffusion.evolution.objectives.beginnings import mean_loss, rate_of
 from ai_os_diffusion.evolution.objectives.text_pairs import TextPairs
 from ai_os_diffusion.evolution.question_batches import drawn
@@ -59,7 +59,7 @@ class ContrastiveLearning:
         self,
         engine: ArrowEngine,
         trainer: AnyTrainer,
-        config: LoRAConfig,
+        config: LearningConfig,
         pairs: TextPairs,
         epochs: int,
     ) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ai_os_diffusion.evolution.lora_config import LoRAConfig
+from ai_os_diffusion.evolution.learning.learning_config import LearningConfig
 from ai_os_diffusion.evolution.packed import Packed, Text
 from ai_os_diffusion.evolution.qa_pairs import QAPair, QAPairs
 from ai_os_diffusion.evolution.question_batches import FRAME_ROOM, MOST_POSITIONS, asked_in, drawn
@@ -54,7 +54,7 @@ class MaskedBatches:
         end_id: int,
         window: int,
         pairs: QAPairs,
-        config: LoRAConfig,
+        config: LearningConfig,
     ) -> None:
         if settings.attention not in _ATTENTIONS or settings.shift:
             how = "the token behind each state" if settings.shift else f"attention {settings.attention!r}"

@@ -14,7 +14,7 @@ from ai_os_diffusion.config import load_config
 from ai_os_diffusion.evolution.learning.trainer_choice import AnyTrainer, TrainerChoice
 from ai_os_diffusion.evolution.learning_state import LearningState
 from ai_os_diffusion.evolution.lora_config import LoRAConfig
-from ai_os_diffusion.evolution.objectives.beginnings import new_factors
+from ai_os_diffusion.evolution.objectives.beginnings import Config, begun
 from ai_os_diffusion.evolution.objectives.contrastive_learning import ContrastiveLearning
 from ai_os_diffusion.evolution.objectives.text_pairs import TextPairs
 from ai_os_diffusion.evolution.skills import skill_path
@@ -37,7 +37,6 @@ BITS = 8
 
 CONTRASTIVE = "contrastive"
 _OF_DECODERS = ("causal", DIFFUSION)
-_KIND = "skill"
 
 _SAVED_EVERY_S = 30.0
 
@@ -70,7 +69,7 @@ class SkillTrainer:
         self,
         model: ArrowEngine | str | Path,
         tokenizer: Any = None,
-        config: LoRAConfig | None = None,
+        config: Config | None = None,
         *,
         folder: str | Path | None = None,
         objective: str | None = None,
@@ -95,7 +94,7 @@ class SkillTrainer:
                 raise TrainingError(
                     f"the tokenizer has {own} tokens, that of the model {self._engine.tokenizer.vocab_size}"
                 )
-        self.config = config or LoRAConfig()
+        self.config: Config = config or LoRAConfig()
         self.folder = Path(folder) if folder is not None else load_config().skills_dir
         self.anchors, self.paraphrases = self.folder / ".anchor", self.folder / ".paraphrases"
         self._num_threads = num_threads
@@ -103,19 +102,19 @@ class SkillTrainer:
         self._targets = self.config.targets(json.loads(layout_json(self._metadata_json)))
 
     def _new_trainer(
-        self, layers: Sequence[Mapping[str, Any]] | None = None, config: LoRAConfig | None = None
+        self, layers: Sequence[Mapping[str, Any]] | None = None, config: Config | None = None
     ) -> AnyTrainer:
         """A trainer whose card changes nothing yet.
 
         Args:
-            layers: that get factors, by default all of the configuration.
+            layers: that get something, by default all of the configuration.
             config: by default the own.
         """
         config = config or self.config
         return self._choice.new_trainer(
             self._engine,
             self._metadata_json,
-            new_factors(self._targets if layers is None else layers, config),
+            begun(self._targets if layers is None else layers, config),
             config,
             self._beneath,
             self._num_threads,
@@ -124,8 +123,7 @@ class SkillTrainer:
     @property
     def parameters(self) -> int:
         """Numbers that a skill trains, at most."""
-        rank, part = self.config.rank, self.config.selected
-        return int(part * sum(rank * (layer["inputs"] + layer["outputs"]) for layer in self._targets))
+        return self.config.numbers(self._targets)
 
     def train_pairs(
         self,
@@ -167,7 +165,7 @@ class SkillTrainer:
                 f"patience is {self.config.patience}, expected 0, and no validation: an encoder learns "
                 "as many epochs as it is told"
             )
-        if self.config.selected < 1:
+        if isinstance(self.config, LoRAConfig) and self.config.selected < 1:
             raise TrainingError(
                 f"selected is {self.config.selected}, expected 1: the layers of an encoder are not chosen"
             )
@@ -264,10 +262,8 @@ class SkillTrainer:
         pairs, digest = data
         return CardDescription(
             name=name,
-            kind=_KIND,
             base=Base.of_folder(self._engine.folder),
-            rank=self.config.rank,
-            scaling=self.config.scaling,
+            **self.config.described,
             config={
                 "objective": self.objective,
                 **self._learned_on,

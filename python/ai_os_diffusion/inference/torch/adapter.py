@@ -1,8 +1,9 @@
-"""Cards as the torch backend applies them: low-rank factors, replaced vectors and rows, heads."""
+"""Cards as the torch backend applies them: factors, side blocks, replaced vectors and rows, heads."""
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from ai_os_diffusion.inference.decoder_layers import Linear
+from ai_os_diffusion.models.cards.card import MOST_SIDE_SHARE, SIDE_DOWN, SIDE_UP, side_of
 from ai_os_diffusion.utils.errors import CardError
 
 if TYPE_CHECKING:
@@ -36,6 +38,9 @@ class Sites:
         vectors: norms and token types, by name.
         embedding: the rows of a decoder's embedding, [vocab, width].
         rows_name: what a card calls rows of the embedding.
+        blocks: those behind which a card may have side blocks, by name.
+        parameters: numbers of the network.
+        eps: of its norms.
     """
 
     hidden: int
@@ -43,6 +48,9 @@ class Sites:
     vectors: Mapping[str, Tensor]
     embedding: Tensor | None
     rows_name: str
+    blocks: Sequence[str] = ()
+    parameters: int = 0
+    eps: float = 0.0
 
     def find(self, layer: str) -> tuple[Linear, int] | None:
         """The product that a layer is part of, and which part it is."""
@@ -78,8 +86,10 @@ class Adapter:
         self.heads: dict[str, tuple[Tensor, Tensor]] = {}
         self.row_ids: Tensor | None = None
         self._rows: dict[int, Tensor] = {}
+        self._sides: dict[str, _Factors] = {}
         found: dict[Linear, _Factors] = {}
         for card, weight in cards:
+            self._check_sides(card)
             for name in card:
                 if name == sites.rows_name:
                     self._take_rows(card, name, weight)
@@ -91,6 +101,11 @@ class Adapter:
             )
             for linear, parts in found.items()
         }
+        dtype = sites.linears[0].weight.dtype
+        self.sides = {
+            block: (torch.cat(parts.a).to(dtype), torch.cat(parts.b, 1).to(dtype))
+            for block, parts in self._sides.items()
+        }
         if self._rows and sites.embedding is not None:
             ids = sorted(self._rows)
             self.row_ids = torch.tensor(ids, device=sites.embedding.device)
@@ -100,6 +115,18 @@ class Adapter:
             self.place[self.row_ids] = torch.arange(len(ids), device=self.place.device)
             self.replaced = torch.zeros_like(self.place, dtype=torch.bool)
             self.replaced[self.row_ids] = True
+
+    def side(self, block: str, x: Tensor) -> Tensor:
+        """What the side block behind a block adds to the stream [texts, length, hidden]; None without one.
+
+        It is `up(gelu(down(norm(x))))` (arXiv:1902.00751); those of several cards stand side by side.
+        """
+        found = self.sides.get(block)
+        if found is None:
+            return None
+        down, up = found
+        narrow = F.linear(F.rms_norm(x, x.shape[-1:], None, self._sites.eps), down)
+        return F.linear(F.gelu(narrow), up)
 
     def head(self, name: str) -> tuple[Tensor, Tensor]:
         """Weight [outputs, hidden] and bias [outputs] of a card's head.
@@ -118,6 +145,10 @@ class Adapter:
             self._take_factors(card, layer, weight, found)
         elif name.endswith(".lora_B.weight"):
             _lacks_nothing(card, name.replace(".lora_B.", ".lora_A."))
+        elif name.endswith(SIDE_DOWN):
+            self._take_side(card, name.removesuffix(SIDE_DOWN), weight)
+        elif name.endswith(SIDE_UP):
+            _lacks_nothing(card, name.removesuffix(SIDE_UP) + SIDE_DOWN)
         elif owner in card.description.heads:
             if name.endswith(".weight"):
                 self._take_head(card, owner)
@@ -146,6 +177,32 @@ class Adapter:
         factors = found.setdefault(linear, _Factors())
         factors.a.append(narrow)
         factors.b.append(placed)
+
+    def _check_sides(self, card: Card) -> None:
+        sites, numbers = self._sites, sum(math.prod(card.shapes[name]) for name in card if side_of(name))
+        if numbers and not sites.blocks:
+            raise _fault(card, "has side blocks, which decoders alone take, with norms before their layers")
+        if numbers > (most := sites.parameters // MOST_SIDE_SHARE):
+            raise _fault(
+                card,
+                f"has side blocks of {numbers} numbers, expected at most {most}, one in {MOST_SIDE_SHARE} of "
+                f"the model's {sites.parameters}",
+            )
+
+    def _take_side(self, card: Card, block: str, weight: float) -> None:
+        blocks, hidden = self._sites.blocks, self._sites.hidden
+        if block not in blocks:
+            last = len(blocks) - 1
+            raise _fault(card, f'has a side block behind "{block}", expected blocks 0 to {last} of the model')
+        _lacks_nothing(card, block + SIDE_UP)
+        width = card.shapes[block + SIDE_DOWN][0]
+        if not width:
+            raise _fault(card, f'has a side block of width 0 behind "{block}", expected 1 or more')
+        narrow = self._tensor(_numbers(card, block + SIDE_DOWN, (width, hidden)))
+        wide = self._tensor(_numbers(card, block + SIDE_UP, (hidden, width)))
+        side = self._sides.setdefault(block, _Factors())
+        side.a.append(narrow)
+        side.b.append(weight * wide)
 
     def _take_rows(self, card: Card, name: str, weight: float) -> None:
         embedding, ids = self._sites.embedding, card.description.row_ids
@@ -210,6 +267,14 @@ class Cards:
             if factors is not None:
                 a, b = factors
                 out[rows].add_(F.linear(F.linear(x[rows], a), b))
+
+    def side(self, block: str, x: Tensor) -> Tensor:
+        """Take the stream [texts, length, hidden] through the side blocks behind a block, in its place."""
+        for rows, adapter in self.runs:
+            added = adapter.side(block, x[rows])
+            if added is not None:
+                x[rows].add_(added)
+        return x
 
     def vector(self, name: str, base: Tensor) -> tuple[Tensor, bool]:
         """What stands in place of a vector, and whether it is one for each text, [texts, 1, width]."""

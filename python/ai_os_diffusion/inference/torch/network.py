@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -115,6 +116,7 @@ class Blocks:
         self._blocks = [
             Block(weights, block, family, config, index) for index, block in enumerate(layout["blocks"])
         ]
+        self.names = [block["name"] for block in layout["blocks"]]
         self._last = Norm.of(weights, layout["final_norm"], config.norm_eps)
         self._rotaries: list[Rotary] = []
         if family["is_rotary"]:
@@ -141,8 +143,8 @@ class Blocks:
             view: OwnView | CachedView = OwnView(asked, angles, dtype)
         else:
             view = CachedView(asked, angles, dtype, cache)
-        for block in self._blocks:
-            x = block(x, view)
+        for name, block in zip(self.names, self._blocks, strict=True):
+            x = asked.cards.side(name, block(x, view))
         return self._last(x, asked.cards)
 
 
@@ -223,6 +225,10 @@ class Decoder:
             vectors=_vectors(self._blocks.norms),
             embedding=self._embedding,
             rows_name=f"{layout['words']['name']}.rows",
+            # Between blocks with norms behind their layers there is no stream to add to.
+            blocks=self._blocks.names if layout["family"]["norm_place"] == "before" else (),
+            parameters=_parameters(config),
+            eps=config.norm_eps,
         )
 
     def __call__(self, asked: Pass, cache: KvCache | None = None) -> Tensor:
@@ -260,6 +266,12 @@ def build_network(weights: DeviceWeights, config: ModelMetadata) -> Network:
     layout = json.loads(_native.layout_json(config.to_json()))
     kind = Decoder if layout["family"]["is_decoder"] else Encoder
     return kind(weights, config, layout)
+
+
+def _parameters(config: ModelMetadata) -> int:
+    """Numbers that a network needs."""
+    needed = (shape for _, shape, _, is_needed in _native.tensors_of_model(config.to_json()) if is_needed)
+    return sum(map(math.prod, needed))
 
 
 def _vectors(norms: list[Norm]) -> dict[str, Tensor]:

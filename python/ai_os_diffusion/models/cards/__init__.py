@@ -1,7 +1,7 @@
 """Cards on disk: what they are, and how they get there from what others wrote.
 
-A card changes what a model does without touching it: low-rank factors for its linear layers, tensors that
-take the place of its own, rows of its embedding, and heads beside its own.
+A card changes what a model does without touching it: low-rank factors for its linear layers, side blocks
+beside its stream, tensors that take the place of its own, rows of its embedding, and heads beside its own.
 """
 
 from ai_os_diffusion.models.cards.card import Card

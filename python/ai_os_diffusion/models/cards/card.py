@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,27 @@ from ai_os_diffusion.models.convert.source import Codes, bfloat16_to_float32
 from ai_os_diffusion.utils.errors import CardError, ModelNotFoundError
 from ai_os_diffusion.utils.lazy_property import lazy_property
 
-__all__ = ["ROWS", "A", "B", "Card", "Tensor", "layer_of"]
+__all__ = [
+    "MOST_SIDE_SHARE",
+    "ROWS",
+    "SIDE_DOWN",
+    "SIDE_UP",
+    "A",
+    "B",
+    "Card",
+    "Tensor",
+    "layer_of",
+    "side_of",
+]
 
 A, B, ROWS = ".lora_A.weight", ".lora_B.weight", ".rows"
 """What the names of factors and of rows end with."""
+
+SIDE_DOWN, SIDE_UP = ".side_down.weight", ".side_up.weight"
+"""What those of the matrices of a side block end with, behind the name of the block of the base."""
+
+MOST_SIDE_SHARE = 10
+"""One number in so many of the base's is the most that the side blocks of a card have."""
 
 DESCRIPTION = "card"
 
@@ -40,11 +59,12 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 class Card:
-    """Low-rank factors, replaced tensors, rows of the embedding and heads, with a description.
+    """Low-rank factors, side blocks, replaced tensors, rows of the embedding and heads, with a description.
 
     Its tensors are `{layer}.lora_A.weight` [rank, in] and `{layer}.lora_B.weight` [out, rank] for linear
-    layers of the base; `{embedding}.rows` [row_ids, width]; `{head}.weight` and `{head}.bias` of heads. Any
-    other name is a tensor of the base, whose place it takes.
+    layers of the base; `{block}.side_down.weight` [side_width, width] and `{block}.side_up.weight` [width,
+    side_width] for blocks of it; `{embedding}.rows` [row_ids, width]; `{head}.weight` and `{head}.bias` of
+    heads. Any other name is a tensor of the base, whose place it takes.
 
     Args:
         path: the file.
@@ -92,6 +112,11 @@ class Card:
         """The linear layers that it has factors for."""
         return [layer for name in self if (layer := layer_of(name)) and name.endswith(A)]
 
+    @property
+    def sides(self) -> list[str]:
+        """The blocks of the base that it has side blocks behind."""
+        return [block for name in self if (block := side_of(name)) and name.endswith(SIDE_DOWN)]
+
     def __getitem__(self, name: str) -> NDArray[np.float32]:
         """A tensor as float32; raises KeyError when there is none of that name."""
         if name not in self.shapes:
@@ -123,8 +148,9 @@ class Card:
             path: the file.
             description: what it says of itself.
             tensors: names and values.
-            bits: round low-rank factors to codes of 8 or 4 bits with a scale every `group_size` columns, or
-                keep them as they are given. Of 4 bits both factors of a layer are rounded together.
+            bits: round low-rank factors and side blocks to codes of 8 or 4 bits with a scale every
+                `group_size` columns, or keep them as they are given. Of 4 bits both factors of a layer are
+                rounded together.
             group_size: 32, 64, 128, or 0 for one scale a row.
 
         Raises:
@@ -137,7 +163,7 @@ class Card:
                 if name in shapes:
                     raise CardError(f"{path}: tensor {name!r} is there twice")
                 shapes[name] = tensor.codes.shape if isinstance(tensor, Codes) else tensor.shape
-                _add(writer, name, tensor, bits if layer_of(name) else None, group_size)
+                _add(writer, name, tensor, bits if layer_of(name) or side_of(name) else None, group_size)
             check_shapes(description, shapes, str(path))
             writer.finish()
         finally:
@@ -158,29 +184,24 @@ def layer_of(name: str) -> str | None:
     return None
 
 
+def side_of(name: str) -> str | None:
+    """The block of the base that a side block stands behind; None for other tensors."""
+    for ending in (SIDE_DOWN, SIDE_UP):
+        if name.endswith(ending):
+            return name.removesuffix(ending)
+    return None
+
+
 def check_shapes(description: CardDescription, shapes: Shapes, place: str) -> None:
     """Compare the tensors of a card with its description and with each other.
 
     Raises:
-        CardError: a factor lacks the other, ranks differ, or a head or rows are missing.
+        CardError: a factor or a matrix of a side block lacks the other, ranks or widths differ, or a head or
+            rows are missing.
     """
-    largest = 0
-    for name in shapes:
-        layer = layer_of(name)
-        if layer is None:
-            continue
-        for other in (A, B):
-            if layer + other not in shapes:
-                raise CardError(f"{place}: layer {layer!r} has no {other[1:]}, expected both factors")
-        a, b = shapes[layer + A], shapes[layer + B]
-        if len(a) != 2 or len(b) != 2 or a[0] != b[1]:
-            raise CardError(
-                f"{place}: layer {layer!r} has factors {list(a)} and {list(b)}, "
-                "expected [rank, in] and [out, rank]"
-            )
-        largest = max(largest, a[0])
-    if largest != description.rank:
-        raise CardError(f"{place}: the description says rank {description.rank}, its factors have {largest}")
+    _check_pairs(layer_of, (A, B), ("layer", "factors", "rank"), description.rank, shapes, place)
+    sides = ("block", "side blocks", "side_width")
+    _check_pairs(side_of, (SIDE_DOWN, SIDE_UP), sides, description.side_width, shapes, place)
     rows = [shape for name, shape in shapes.items() if name.endswith(ROWS)]
     if [len(description.row_ids)] * len(rows) != [shape[0] for shape in rows] or (
         description.row_ids and len(rows) != 1
@@ -194,16 +215,43 @@ def check_shapes(description: CardDescription, shapes: Shapes, place: str) -> No
             raise CardError(f"{place}: the description names the head {head!r}, which has no weight")
 
 
+def _check_pairs(
+    owner_of: Callable[[str], str | None],
+    parts: tuple[str, str],
+    words: tuple[str, str, str],
+    said: int,
+    shapes: Shapes,
+    place: str,
+) -> None:
+    """Compare the first matrices [inner, in] with the second [out, inner], and `inner` with what is said."""
+    largest, (owning, owned, inner) = 0, words
+    for owner in dict.fromkeys(filter(None, map(owner_of, shapes))):
+        for other in parts:
+            if owner + other not in shapes:
+                raise CardError(f"{place}: {owning} {owner!r} has no {other[1:]}, expected both {owned}")
+        first, second = (shapes[owner + part] for part in parts)
+        if len(first) != 2 or len(second) != 2 or first[0] != second[1]:
+            raise CardError(
+                f"{place}: {owning} {owner!r} has {owned} {list(first)} and {list(second)}, "
+                f"expected [{inner}, in] and [out, {inner}]"
+            )
+        largest = max(largest, first[0])
+    if largest != said:
+        raise CardError(f"{place}: the description says {inner} {said}, its {owned} have {largest}")
+
+
 def check_against(card: CardDescription, shapes: Shapes, base: Shapes, place: str) -> None:
     """Compare the tensors of a card with those of its base.
 
     Raises:
-        CardError: a layer or tensor that the base does not have, or of another shape.
+        CardError: a layer, block or tensor that the base does not have, or of another shape; or side blocks
+            that are too large for it.
     """
+    _check_sides(shapes, base, place)
     for name, shape in shapes.items():
         layer = layer_of(name)
         owner = name.rpartition(".")[0]
-        if owner in card.heads:
+        if owner in card.heads or side_of(name) is not None:
             continue
         if layer is None and not name.endswith(ROWS):
             expected = base.get(name)
@@ -226,6 +274,23 @@ def check_against(card: CardDescription, shapes: Shapes, base: Shapes, place: st
             raise CardError(f"{place}: {name!r} is {list(shape)}, and the layer of the base {list(expected)}")
         if name.endswith(ROWS) and max(card.row_ids) >= expected[0]:
             raise CardError(f"{place}: row {max(card.row_ids)} of an embedding with {expected[0]}")
+
+
+def _check_sides(shapes: Shapes, base: Shapes, place: str) -> None:
+    sides = {name: shape for name, shape in shapes.items() if side_of(name)}
+    blocks = {found[1] for name in base if (found := re.match(r"(.*?\.\d+)\.", name))}
+    for name, shape in sides.items():
+        if side_of(name) not in blocks or EMBEDDING not in base:
+            raise CardError(f"{place}: the base takes no side block behind {side_of(name)!r}")
+        width, axis = base[EMBEDDING][1], 1 if name.endswith(SIDE_DOWN) else 0
+        if shape[axis] != width:
+            raise CardError(f"{place}: {name!r} is {list(shape)}, and the stream of the base {width} wide")
+    numbers, of_base = (sum(map(math.prod, some.values())) for some in (sides, base))
+    if numbers > (most := of_base // MOST_SIDE_SHARE):
+        raise CardError(
+            f"{place}: its side blocks have {numbers:,} numbers, expected at most {most:,}, one in "
+            f"{MOST_SIDE_SHARE} of the base's"
+        )
 
 
 def _rounded_together(tensors: Iterable[tuple[str, Tensor]], group_size: int) -> Iterator[tuple[str, Tensor]]:

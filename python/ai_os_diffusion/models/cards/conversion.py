@@ -15,6 +15,7 @@ import numpy as np
 
 from ai_os_diffusion._native import WeightFile
 from ai_os_diffusion.models.cards.card import (
+    SIDE_DOWN,
     A,
     B,
     Card,
@@ -23,6 +24,7 @@ from ai_os_diffusion.models.cards.card import (
     check_shapes,
     layer_of,
     shapes_of,
+    side_of,
     values_of,
 )
 from ai_os_diffusion.models.cards.description import Base, CardDescription, description_json
@@ -66,8 +68,9 @@ def convert_card(
     Args:
         source: a folder with adapter_config.json and adapter_model.safetensors, or a safetensors file with
             `{layer}.lora_A.weight` and `{layer}.lora_B.weight`, as float32, float16, bfloat16, or int8 beside
-            `{layer}.lora_A.scale`, a scale a row; tensors of the base under their names, rows of its
-            embedding under `{embedding}.rows`, heads under names of their own.
+            `{layer}.lora_A.scale`, a scale a row; side blocks as `{block}.side_down.weight` and
+            `{block}.side_up.weight`; tensors of the base under their names, rows of its embedding under
+            `{embedding}.rows`, heads under names of their own.
         out: the file to write.
         base: the folder of the model that it belongs to.
         name: by default that of `out`.
@@ -96,7 +99,8 @@ def convert_card(
     found = {
         "name": target.stem,
         "kind": "skill",
-        "rank": max((tensor.shape[0] for name, tensor in tensors.items() if name.endswith(A)), default=0),
+        "rank": _rows(tensors, A),
+        "side_width": _rows(tensors, SIDE_DOWN),
         "heads": _heads(tensors, shapes),
         "created_at": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         **(_said(file) if settings is None else {"scaling": settings.scaling}),
@@ -119,6 +123,12 @@ def _description(found: Mapping[str, Any], base: Base, file: Path) -> CardDescri
     # Through JSON, so that what is given is checked as what is read.
     text = description_json({**found, "base": asdict(base)}, str(file))
     return CardDescription.from_json(text, str(file))
+
+
+def _rows(tensors: Mapping[str, SourceTensor], part: str) -> int:
+    """Rows of the largest matrix whose name ends so; 0 without any."""
+    found = (tensor.shape[:1] for name, tensor in tensors.items() if name.endswith(part))
+    return max((sum(rows) for rows in found), default=0)
 
 
 def _said(file: Path) -> dict[str, Any]:
@@ -217,7 +227,7 @@ def _heads(tensors: Iterable[str], base: Mapping[str, Any]) -> list[str]:
     owners = {
         name.rpartition(".")[0]
         for name in tensors
-        if name.endswith((".weight", ".bias")) and layer_of(name) is None and name not in base
+        if name.endswith((".weight", ".bias")) and not (layer_of(name) or side_of(name)) and name not in base
     }
     known = {name.rpartition(".")[0] for name in base}
     return sorted(owners - known)

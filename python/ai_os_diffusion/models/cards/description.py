@@ -13,7 +13,7 @@ from ai_os_diffusion.models.untrusted_values import UntrustedValues, shown
 from ai_os_diffusion.utils.errors import CardError, ModelLoadError
 from ai_os_diffusion.utils.files.regular_file import parse_json
 
-__all__ = ["DIFFUSION", "MAX_RANK", "Base", "CardDescription"]
+__all__ = ["CONTROL", "DIFFUSION", "MAX_RANK", "Base", "CardDescription"]
 
 FORMAT_VERSION = 1
 
@@ -21,6 +21,9 @@ MAX_RANK = 4096
 
 DIFFUSION = "diffusion"
 """A mode, and the kind of the card that makes a model write in it."""
+
+CONTROL = "control"
+"""The kind of a card that lends a structure to whatever is asked, and belongs to no subject."""
 
 _MODES = {"causal": "ar", DIFFUSION: DIFFUSION}
 """What a skill serves by what it was trained for; of others nothing is known, and they serve all."""
@@ -78,9 +81,10 @@ class CardDescription:
 
     Attributes:
         name: what it is attached and detached as.
-        kind: what it does: "reader", "diffusion", "skill", or another word.
+        kind: what it does: "reader", "diffusion", "skill", "control", or another word.
         base: the model that it belongs to.
         rank: rows of its low-rank factors; 0 without any. A layer's own may be smaller.
+        side_width: rows of the first matrices of its side blocks; 0 without any. One's own may be smaller.
         scaling: a layer computes W x + scaling · B (A x).
         row_ids: tokens whose rows of the embedding, and of a head tied to it, the card brings.
         heads: names of the heads that it brings.
@@ -98,6 +102,7 @@ class CardDescription:
     scaling: float
     row_ids: tuple[int, ...] = ()
     heads: tuple[str, ...] = ()
+    side_width: int = 0
     config: Mapping[str, Any] = field(default_factory=dict)
     licence: str | None = None
     metrics: Mapping[str, Any] = field(default_factory=dict)
@@ -149,6 +154,7 @@ class CardDescription:
             scaling=values.number("scaling", low=-1e6, high=1e6),
             row_ids=tuple(values.ids("row_ids")),
             heads=tuple(values.texts("heads")),
+            side_width=values.integer("side_width", 0, low=0, high=MAX_RANK),
             config=values.section("config").values,
             licence=values.maybe_text("licence"),
             metrics=values.section("metrics").values,

@@ -30,7 +30,8 @@ class FusedFolder:
         card: of this model; a skill.
 
     Raises:
-        CardError: it is of another model, or brings what no weights can hold: heads, or another way to write.
+        CardError: it is of another model, or brings what no weights can hold: heads, side blocks, or another
+            way to write.
         WeightError: the model's weights are damaged.
         ModelLoadError: a file of the model is missing or damaged.
     """
@@ -45,8 +46,10 @@ class FusedFolder:
                 f"card {card.name!r} is of the base {about.base.name!r} ({about.base.weights_sha256[:12]}…), "
                 f"and {folder} is {base.name!r} ({base.weights_sha256[:12]}…)"
             )
-        if about.heads or about.kind == DIFFUSION:
+        if about.heads or about.kind == DIFFUSION or card.sides:
             brings = f"the heads {', '.join(about.heads)}" if about.heads else "another way to write"
+            if card.sides:
+                brings = f"side blocks behind {', '.join(card.sides)}"
             raise CardError(
                 f"card {card.name!r} brings {brings}, which weights cannot hold; attach it as a card"
             )

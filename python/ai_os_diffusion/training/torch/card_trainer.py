@@ -16,7 +16,7 @@ from torch.func import functional_call
 
 from ai_os_diffusion import _native
 from ai_os_diffusion.inference.torch.network import DeviceWeights
-from ai_os_diffusion.models.cards.card import ROWS, A, B
+from ai_os_diffusion.models.cards.card import ROWS, SIDE_DOWN, SIDE_UP, A, B
 from ai_os_diffusion.models.metadata import ModelMetadata
 from ai_os_diffusion.training.torch.attention import Attention
 from ai_os_diffusion.training.torch.card_batch import Batch, Counted, Share, check_batch
@@ -348,11 +348,11 @@ class CardTrainer:
         found = {}
         for path, parameter in self._network.named_parameters():
             name = names[id(parameter)]
-            if name.endswith(B):
+            if name.endswith((B, SIDE_UP)):
                 found[path] = torch.zeros_like(parameter)
             elif name.endswith(ROWS):
                 found[path] = self._weights.exact(name.removesuffix(ROWS) + ".weight")[self._row_ids]
-            elif not name.endswith(A):
+            elif not name.endswith((A, SIDE_DOWN)):
                 found[path] = self._weights.exact(name)
         return found
 

@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from ai_os_diffusion.inference.torch.network import DeviceWeights
-from ai_os_diffusion.models.cards.card import A, B
+from ai_os_diffusion.models.cards.card import SIDE_DOWN, SIDE_UP, A, B
 from ai_os_diffusion.utils.errors import ModelLoadError, TrainingError
 
-__all__ = ["LayerNorm", "Linear", "RmsNorm", "Trained", "projected", "rounded"]
+__all__ = ["LayerNorm", "Linear", "RmsNorm", "SideBlock", "Trained", "projected", "rounded"]
 
 Tensor = Any
 
@@ -22,8 +22,8 @@ class Trained:
     """What of a network is trained.
 
     Args:
-        values: tensors by name, on the device: low-rank factors of linear layers and rows of the embedding,
-            as a card names them; or weights, biases and norms in the place of the base's.
+        values: tensors by name, on the device: low-rank factors of linear layers, side blocks and rows of the
+            embedding, as a card names them; or weights, biases and norms in the place of the base's.
 
     Attributes:
         parameters: by the same names, those that layers have taken.
@@ -65,6 +65,20 @@ class Trained:
             self.take(layer["name"] + A, [rank, layer["inputs"]]),
             self.take(layer["name"] + B, [layer["outputs"], rank]),
         )
+
+    def side(self, block: str, hidden: int) -> tuple[Tensor, Tensor]:
+        """The matrices [width, hidden] and [hidden, width] behind a block; None and None where it has none.
+
+        Raises:
+            TrainingError: there is one of them, or it has another shape.
+        """
+        first, second = (self._values.get(block + part) for part in (SIDE_DOWN, SIDE_UP))
+        if first is None and second is None:
+            return None, None
+        if first is None or second is None or first.ndim != 2 or not len(first):
+            raise TrainingError(f"{block!r} cannot be trained: expected both matrices, side_down and side_up")
+        width = len(first)
+        return self.take(block + SIDE_DOWN, [width, hidden]), self.take(block + SIDE_UP, [hidden, width])
 
     def check_all_taken(self) -> None:
         """Refuse what no layer has taken.
@@ -186,6 +200,31 @@ class RmsNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[..., width] to the same."""
         return (F.rms_norm(x.float(), (x.shape[-1],), eps=self.eps) * self.weight).to(self.dtype)
+
+
+class SideBlock(nn.Module):
+    """`x + up(gelu(down(norm(x))))`, a bottleneck adapter (arXiv:1902.00751); `x` where none is trained.
+
+    Args:
+        trained: what is.
+        block: the name of that which it stands behind.
+        hidden: width of the stream.
+        eps: of its norm, which does not scale.
+        dtype: of the products.
+    """
+
+    def __init__(self, trained: Trained, block: str, hidden: int, eps: float, dtype: Any) -> None:
+        super().__init__()
+        self.eps, self.dtype = eps, dtype
+        self.down, self.up = trained.side(block, hidden)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """float32[..., hidden] to the same."""
+        if self.down is None:
+            return x
+        entered = F.rms_norm(x, (x.shape[-1],), eps=self.eps).to(self.dtype)
+        active = F.gelu(F.linear(entered, self.down.to(self.dtype)))
+        return x + F.linear(active, self.up.to(self.dtype)).float()
 
 
 class LayerNorm(nn.Module):

@@ -18,7 +18,14 @@ from ai_os_diffusion.inference.torch.network import DeviceWeights
 from ai_os_diffusion.inference.torch.rotary_frequencies import rotary_frequencies
 from ai_os_diffusion.models.cards.card import ROWS, A, B
 from ai_os_diffusion.models.metadata import ModelMetadata
-from ai_os_diffusion.training.torch.layers import Linear, RmsNorm, Trained, projected, rounded
+from ai_os_diffusion.training.torch.layers import (
+    Linear,
+    RmsNorm,
+    SideBlock,
+    Trained,
+    projected,
+    rounded,
+)
 from ai_os_diffusion.utils.errors import ModelLoadError
 
 __all__ = ["Attend", "TrainedDecoder"]
@@ -132,6 +139,10 @@ class TrainedDecoder(nn.Module):
         self.blocks = nn.ModuleList(
             Block(weights, block, family, config, trained, linear) for block in layout["blocks"]
         )
+        self.sides = nn.ModuleList(
+            SideBlock(trained, block["name"], words["cols"], config.norm_eps, weights.dtype)
+            for block in layout["blocks"]
+        )
         self.last = RmsNorm(weights, layout["final_norm"], config.norm_eps, trained)
         head = _head(layout, weights, config)
         exact = torch.float32 if is_beside else None
@@ -210,11 +221,12 @@ class TrainedDecoder(nn.Module):
             x = torch.where((ids == i)[..., None], self.rows[row], x)
         angles = positions[:, None, :, None].float() * self.frequencies
         cos, sin = ((of(angles) * self.rotary_factor).to(self.dtype) for of in (torch.cos, torch.sin))
-        for block in self.blocks:
+        for block, side in zip(self.blocks, self.sides, strict=True):
             if self.recompute and torch.is_grad_enabled():
                 x = checkpoint(block, x, cos, sin, attend, mask, use_reentrant=False)
             else:
                 x = block(x, cos, sin, attend, mask)
+            x = side(x)
         return self.last(x)
 
     def logits(self, states: Tensor) -> Tensor:
