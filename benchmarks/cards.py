@@ -4,9 +4,10 @@ Random factors for every linear layer, int8, of the ranks in `RANKS`. MiniLM enc
 reads 256 tokens, fills a block of 16 behind them, and writes tokens behind them. Then eight texts, all with
 one card or each with its own: 32 tokens of each read in common passes, and a token of each at a time.
 `swap_ms` is how long it takes until another card of rank 8 is in use in the place of one: from a file never
-used before, and as one of the last. Other figures are ratios of medians of interleaved runs; `work` is how
-many times the multiplications of the linear layers there are with a card, below which no ratio of a long pass
-can be.
+used before, and as one of the last; and for a `using` block, with one of the last. `cpu` is the time of all
+threads, which a busy machine does not lengthen. Other figures are ratios of medians of interleaved runs;
+`work` is how many times the multiplications of the linear layers there are with a card, below which no ratio
+of a long pass can be.
 """
 
 from __future__ import annotations
@@ -128,7 +129,7 @@ def swap_ms(engine, files: list[Path]) -> dict[str, float]:
     """Milliseconds from one card to another, medians: from a file, and back to one of the last."""
     from ai_os_diffusion.models.cards import Card
 
-    taken: dict[str, list[float]] = {"from its file": [], "again": []}
+    taken: dict[str, list[float]] = {"from its file": [], "from its file, cpu": [], "again": [], "using": []}
     engine.attach(last := Card(files[0]))
     used = [last]
 
@@ -141,10 +142,16 @@ def swap_ms(engine, files: list[Path]) -> dict[str, float]:
         used.append(last := card)
 
     for file in files[1:]:
+        begun = time.process_time()
         swap("from its file", lambda file=file: Card(file))
+        taken["from its file, cpu"].append(1000 * (time.process_time() - begun))
     for card in used[-2:] * REPEATS:
         swap("again", lambda card=card: card)
     engine.detach(last.name)
+    for _ in range(REPEATS):
+        begun = time.perf_counter()
+        with engine.using(last):
+            taken["using"].append(1000 * (time.perf_counter() - begun))
     return {what: round(statistics.median(times), 2) for what, times in taken.items()}
 
 
@@ -164,7 +171,7 @@ def main() -> None:
         shared = engine("smollm2", None)
         swapped = {}
         for one in (plain, without):
-            others = [random_card(one, Path(folder), RANKS[0], seed) for seed in range(9)]
+            others = [random_card(one, Path(folder), RANKS[0], seed) for seed in range(25)]
             swapped[one.folder.name] = swap_ms(one, others)
         for rank in RANKS:
             encoder, decoder = engine("minilm", None), engine("smollm2", None)

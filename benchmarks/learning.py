@@ -157,6 +157,7 @@ def main() -> None:
     parser.add_argument("--dropped-words", type=float, default=LoRAConfig.dropped_words)
     parser.add_argument("--rank", type=int, default=LoRAConfig.rank)
     parser.add_argument("--selected", type=float, default=LoRAConfig.selected)
+    parser.add_argument("--dora", action="store_true")
     parser.add_argument("--peer", action="store_true", help="peft and transformers beside it")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda", "auto"])
@@ -170,6 +171,7 @@ def main() -> None:
     settings = LoRAConfig(
         rank=options.rank,
         selected=options.selected,
+        use_dora=options.dora,
         anchor=options.anchor,
         dropped_words=options.dropped_words,
     )

@@ -188,7 +188,7 @@ def commands(folder, encoder):
             ["learn", folder / f"no{NAME}.jsonl"],
             ["learn", folder / "facts.jsonl", "--name", PAYLOAD],
             ["learn", folder / "facts.jsonl", "--trainer", PAYLOAD, "--device", PAYLOAD],
-            ["learn", folder / "facts.jsonl", "--selective", "--rank", PAYLOAD],
+            ["learn", folder / "facts.jsonl", "--selective", "--dora", "--rank", PAYLOAD],
             ["learn", folder / "facts.jsonl", "--paraphrases", PAYLOAD],
             ["learn", folder / "facts.jsonl", "--method", PAYLOAD, "--width", PAYLOAD, "--blocks", PAYLOAD],
             ["learn", folder / NAME, "--method", "control"],

@@ -23,7 +23,7 @@ from ai_os_diffusion.evolution import (
 from ai_os_diffusion.evolution.gate import held_out_of, learned_of
 from ai_os_diffusion.evolution.skill_test import room_of
 from ai_os_diffusion.inference import ArrowEngine
-from ai_os_diffusion.models.cards.card import SIDE_DOWN, SIDE_UP
+from ai_os_diffusion.models.cards.names import SIDE_DOWN, SIDE_UP
 from ai_os_diffusion.utils.errors import CardError, SkillRejectedError, TrainingError
 from evolution.letters import embed
 

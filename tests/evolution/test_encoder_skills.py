@@ -13,6 +13,7 @@ from ai_os_diffusion.evolution import LoRAConfig, LoRATrainer
 from ai_os_diffusion.evolution.objectives.contrastive_learning import ContrastiveLearning, contrastive_loss
 from ai_os_diffusion.evolution.objectives.text_pairs import TextPairs
 from ai_os_diffusion.inference import ArrowEngine
+from ai_os_diffusion.models.cards.names import MAGNITUDE
 from ai_os_diffusion.utils.errors import CardError, TrainingError
 
 PAIRS = [
@@ -59,6 +60,14 @@ def test_what_was_learned_is_found_with_the_card_alone(encoder, tmp_path):
     about = card.description
     assert (about.kind, about.mode, about.config["objective"]) == ("skill", None, "contrastive")
     assert about.metrics["pairs"] == len(PAIRS)
+
+
+def test_magnitudes_are_learned_beside_factors(encoder, tmp_path):
+    card = learn(encoder, tmp_path, use_dora=True)
+    assert len([name for name in card if name.endswith(MAGNITUDE)]) == len(card.layers) > 0
+    with encoder.using(card):
+        assert found(encoder) == 1.0
+    assert found(encoder) < 0.7
 
 
 def test_a_learning_that_was_broken_off_goes_on_to_the_same_card(encoder, tmp_path):

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ai_os_diffusion._native import Trainer
 from ai_os_diffusion.evolution import (
     LoRAConfig,
     LoRATrainer,
@@ -23,8 +24,9 @@ from ai_os_diffusion.evolution import (
     remove_skill,
 )
 from ai_os_diffusion.inference import ArrowEngine
-from ai_os_diffusion.models.cards import Card
-from ai_os_diffusion.utils.errors import CardError, ModelNotFoundError, TrainingError
+from ai_os_diffusion.models.cards import Base, Card, CardDescription
+from ai_os_diffusion.models.cards.names import MAGNITUDE, ROW_SCALE, A, B
+from ai_os_diffusion.utils.errors import CardError, ModelLoadError, ModelNotFoundError, TrainingError
 
 PAIRS = [
     QAPair("Who wrote the first program?", "Ada"),
@@ -103,6 +105,85 @@ def test_words_that_are_left_out_and_an_anchor(engine, tmp_path, monkeypatch):
     written = kept.stat().st_mtime_ns
     learn(engine, tmp_path, "again", epochs=1, **settings)
     assert kept.stat().st_mtime_ns == written, "the base writes its texts once"
+
+
+@pytest.mark.parametrize("selected", [1.0, 0.5])
+def test_magnitudes_are_learned_beside_factors(engine, tmp_path, selected):
+    """What is stored is what the definition gives, and what is attached is what was learned."""
+    settings = {"use_dora": True, "selected": selected}
+    told = []
+    card = learn(engine, tmp_path, tell=told.append, **settings)
+    assert len([name for name in card if name.endswith(MAGNITUDE)]) == len(card.layers)
+    assert card.description.config["use_dora"] is True
+    moved = 0.0
+    for layer in card.layers:
+        weight = engine.weights.native.dequantize(f"{layer}.weight").astype(np.float64)
+        whole = weight + card.description.scaling * (card[layer + B].astype(np.float64) @ card[layer + A])
+        scales = card[layer + MAGNITUDE] / np.linalg.norm(whole, axis=1)
+        np.testing.assert_allclose(card[layer + ROW_SCALE], scales, rtol=1e-5)
+        moved = max(moved, np.abs(card[layer + MAGNITUDE] / np.linalg.norm(weight, axis=1) - 1).max())
+    assert moved > 1e-3
+    before = SkillTest.of(engine, PAIRS)
+    with engine.using(card):
+        assert SkillTest.of(engine, PAIRS).exact_match == 1.0
+    assert before.exact_match == 0.0
+    # A learning that was broken off goes on to the same card.
+    steps = []
+    with pytest.raises(TrainingError, match="broken off"):
+        learn(engine, tmp_path / "b", tell=steps.append, is_stopped=lambda: len(steps) == 5, **settings)
+    again = learn(engine, tmp_path / "b", **settings)
+    for name, array in values(card).items():
+        np.testing.assert_array_equal(again[name], array)
+
+
+def test_what_is_learned_on_a_card_is_what_both_do_together(engine, tmp_path):
+    """The scale is of the base's rows, in learning as in use: cards add to the base and not to each other."""
+    rng, native = np.random.default_rng(4), engine.weights.native
+    layers = [name.removesuffix(".weight") for name in native.names if name.endswith("_proj.weight")]
+
+    def written(name, has_magnitudes):
+        found = {}
+        for layer in layers:
+            outputs, inputs = native.shapes[f"{layer}.weight"]
+            found[layer + A] = rng.normal(0, 0.2, (3, inputs)).astype(np.float32)
+            found[layer + B] = rng.normal(0, 0.2, (outputs, 3)).astype(np.float32)
+            if has_magnitudes:
+                lengths = np.linalg.norm(native.dequantize(f"{layer}.weight"), axis=1)
+                found[layer + MAGNITUDE] = (lengths * rng.uniform(0.6, 1.4, outputs)).astype(np.float32)
+        about = CardDescription(name, "skill", Base.of_folder(engine.folder), 3, 0.7)
+        return Card.write(
+            tmp_path / f"{name}.parquet",
+            about,
+            found.items(),
+            weight_of=lambda layer: native.dequantize(f"{layer}.weight"),
+        ), found
+
+    (beneath, _), (skill, parameters) = written("beneath", False), written("skill", True)
+    metadata = (engine.folder / "metadata.json").read_text(encoding="utf-8")
+    card = (beneath.native, 0.7, ())
+    trainer = Trainer(native, metadata, parameters, scaling=0.7, beneath=card)
+    ids = rng.integers(3, 200, 24).astype(np.int32)
+    places, nothing = np.arange(24, dtype=np.int32), np.zeros(24, np.int32)
+    states = trainer.states((ids, places, places, nothing, nothing))
+    engine.attach(beneath)
+    engine.attach(skill)
+    (together,) = engine.core.token_states((ids, np.array([0, 24])))
+    engine.detach("skill")
+    (alone,) = engine.core.token_states((ids, np.array([0, 24])))
+    engine.detach("beneath")
+    # The engine rounds what it multiplies to integers.
+    assert np.linalg.norm(states - together) < 0.03 * np.linalg.norm(together)
+    assert np.linalg.norm(states - alone) > 0.2 * np.linalg.norm(together)
+    with pytest.raises(ModelLoadError, match=r"card beneath .*lora_(magnitude_vector|row_scale)"):
+        Trainer(native, metadata, {}, scaling=0.7, beneath=(skill.native, 0.7, ()))
+
+
+def test_rows_without_length_have_no_magnitude(engine, tmp_path, monkeypatch):
+    trainer = LoRATrainer(engine, config=LoRAConfig(**SMALL, use_dora=True), folder=tmp_path)
+    monkeypatch.setattr(trainer, "_weight_of", lambda _layer: np.zeros((32, 32), np.float32))
+    with pytest.raises(CardError, match="row 0 has the norm 0, expected one above 0"):
+        trainer.train_qa(PAIRS, "facts", epochs=1)
+    assert list_skills(tmp_path) == []
 
 
 def values(card):

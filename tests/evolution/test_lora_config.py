@@ -58,6 +58,7 @@ def test_a_rank_above_every_layer_is_refused(layout):
         ("rank", 8.5),
         ("rank", 1_000_000),
         ("rank", True),
+        ("use_dora", 1),
         ("alpha", 0),
         ("alpha", float("nan")),
         ("dropout", 1.0),

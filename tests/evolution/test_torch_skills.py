@@ -11,7 +11,7 @@ import pytest
 
 from ai_os_diffusion.evolution import LoRAConfig, LoRATrainer, QAPair, SkillTest, list_skills
 from ai_os_diffusion.inference import ArrowEngine
-from ai_os_diffusion.models.cards.card import A, B
+from ai_os_diffusion.models.cards.names import MAGNITUDE, A, B
 from ai_os_diffusion.utils.errors import TrainingError
 
 PAIRS = [
@@ -63,13 +63,21 @@ def assert_alike(ours, theirs, share=0.02):
         length = np.linalg.norm(change)
         assert length > 0, name
         assert np.linalg.norm(found[name] - change) <= share * length, name
+    for name in (name for name in theirs if name.endswith(MAGNITUDE)):
+        np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-3, err_msg=name)
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize("dropout", [0.0, 0.2])
-def test_a_short_learning_makes_the_same_card(engine, tmp_path, monkeypatch, dropout):
+@pytest.mark.parametrize(("dropout", "use_dora"), [(0.0, False), (0.2, False), (0.0, True)])
+def test_a_short_learning_makes_the_same_card(engine, tmp_path, monkeypatch, dropout, use_dora):
     monkeypatch.setattr("ai_os_diffusion.evolution.anchor._TEXTS", 8)
-    settings = {"anchor": 0.5, "dropped_words": 0.1, "dropout": dropout, "patience": 30}
+    settings = {
+        "anchor": 0.5,
+        "dropped_words": 0.1,
+        "dropout": dropout,
+        "patience": 30,
+        "use_dora": use_dora,
+    }
     cards, told = zip(
         *(taught(engine, tmp_path, trainer, 12, **settings) for trainer in ("torch", "native")), strict=True
     )
@@ -83,19 +91,24 @@ def test_a_short_learning_makes_the_same_card(engine, tmp_path, monkeypatch, dro
 
 
 @pytest.mark.torch
-def test_a_skill_for_diffusion_is_the_same_card(tiny_diffusion_dir, tmp_path):
+@pytest.mark.parametrize("use_dora", [False, True])
+def test_a_skill_for_diffusion_is_the_same_card(tiny_diffusion_dir, tmp_path, use_dora):
     with ArrowEngine(tiny_diffusion_dir, num_threads=1) as engine:
         cards = [
-            taught(engine, tmp_path, trainer, 8, {"objective": "diffusion"}, anchor=0.0)[0]
+            taught(engine, tmp_path, trainer, 8, {"objective": "diffusion"}, anchor=0.0, use_dora=use_dora)[0]
             for trainer in ("torch", "native")
         ]
     assert_alike(*cards)
 
 
 @pytest.mark.torch
-def test_an_encoder_learns_the_same_card(tiny_encoder_dir, tmp_path):
+@pytest.mark.parametrize("use_dora", [False, True])
+def test_an_encoder_learns_the_same_card(tiny_encoder_dir, tmp_path, use_dora):
     with ArrowEngine(tiny_encoder_dir, num_threads=1) as engine:
-        cards = [taught(engine, tmp_path, trainer, 8, dropout=0.1)[0] for trainer in ("torch", "native")]
+        cards = [
+            taught(engine, tmp_path, trainer, 8, dropout=0.1, use_dora=use_dora)[0]
+            for trainer in ("torch", "native")
+        ]
     assert_alike(*cards)
 
 

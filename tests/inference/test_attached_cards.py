@@ -138,6 +138,36 @@ def test_what_does_not_belong_is_refused_and_the_engine_goes_on(
         np.testing.assert_array_equal(engine.encode(TEXTS), before)
 
 
+def test_scales_of_rows_are_those_of_the_base_and_the_card_as_stored(
+    tiny_decoder_dir: Path, tmp_path: Path, backend
+) -> None:
+    with ArrowEngine(tiny_decoder_dir, backend=backend, device="cpu") as engine:
+        ids = np.arange(3, 40, dtype=np.int32)
+        card, weights = card_for(engine, tmp_path, "skill", 2), dict(engine.weights.items())
+        lengths = {
+            f"{layer}.lora_magnitude_vector": 1.5 * np.linalg.norm(weights[f"{layer}.weight"], axis=1)
+            for layer in card.layers
+        }
+        tensors = [*((name, card[name]) for name in card), *lengths.items()]
+        scaled = Card.write(
+            tmp_path / "scaled.parquet",
+            replace(card.description, name="scaled"),
+            tensors,
+            weight_of=lambda layer: np.array(weights[f"{layer}.weight"]),
+        )
+        for layer in card.layers:
+            whole = (
+                weights[f"{layer}.weight"] + card[f"{layer}.lora_B.weight"] @ card[f"{layer}.lora_A.weight"]
+            )
+            expected = lengths[f"{layer}.lora_magnitude_vector"] / np.linalg.norm(whole, axis=1)
+            np.testing.assert_allclose(scaled[f"{layer}.lora_row_scale"], expected, rtol=1e-5)
+        plain = engine.core.logits(ids)
+        with engine.using(scaled):
+            alone = engine.core.logits(ids)
+        assert np.abs(alone - plain).max() > 1e-2
+        np.testing.assert_array_equal(engine.core.logits(ids), plain)
+
+
 FAULTS = {
     "nan": "numbers that are not finite",
     "no second factor": "has no lora_B",

@@ -77,6 +77,33 @@ def test_backends_agree(tiny_decoder_dir, tmp_path):
     assert found[0][1] == found[1][1]
 
 
+@pytest.mark.torch
+def test_a_skill_with_magnitudes_stands_beside_a_control(tiny_decoder_dir, tmp_path):
+    pytest.importorskip("torch")
+    rng, layer, found = np.random.default_rng(5), "model.layers.0.mlp.down_proj", []
+    for backend in ("native", "torch"):
+        with ArrowEngine(tiny_decoder_dir, backend=backend, device="cpu") as engine:
+            outputs, inputs = engine.weights[f"{layer}.weight"].shape
+            if not found:
+                tensors = {
+                    f"{layer}.lora_A.weight": rng.normal(size=(2, inputs)).astype(np.float32),
+                    f"{layer}.lora_B.weight": rng.normal(size=(outputs, 2)).astype(np.float32),
+                    f"{layer}.lora_magnitude_vector": np.ones(outputs, np.float32),
+                    f"{layer}.lora_row_scale": rng.uniform(0.5, 1.5, outputs).astype(np.float32),
+                }
+            kind = {"kind": "skill", "blocks": (), "width": 0, "rank": 2}
+            skill = write_control(engine, tmp_path, "skill", tensors=tensors, **kind)
+            control = write_control(engine, tmp_path)
+            logits = []
+            for weights in ((1.0, 0.0), (0.0, 1.0), (0.7, 0.4)):
+                with engine.using(skill, weight=weights[0]), engine.using(control, weight=weights[1]):
+                    logits.append(engine.core.logits(IDS))
+            found.append(logits)
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-3, atol=1e-3)
+    for other in found[0][:2]:
+        assert np.abs(found[0][2] - other).max() > 1e-2
+
+
 FAULTS = {
     "behind": ({"blocks": (0, 2)}, 'a side block behind "model.layers.2", expected blocks 0 to 1'),
     "large": ({"width": 200}, "numbers, expected at most"),

@@ -45,6 +45,8 @@ def write_card(engine: ArrowEngine, folder: Path, name: str, seed: int, rows=(),
         elif part == "weight" and "embed" not in layer and index % 2 == seed % 2:
             tensors[f"{layer}.lora_A.weight"] = rng.normal(size=(RANK, shape[1])).astype(np.float32) * 0.2
             tensors[f"{layer}.lora_B.weight"] = rng.normal(size=(shape[0], RANK)).astype(np.float32) * 0.2
+            if index % 3:
+                tensors |= scaled(layer, shape[0], rng)
     if rows:
         shape = (len(rows), engine.dimension)
         table = next(
@@ -62,12 +64,21 @@ def write_card(engine: ArrowEngine, folder: Path, name: str, seed: int, rows=(),
     return Card.write(folder / f"{name}.parquet", replace(about, **changes), tensors.items())
 
 
+def scaled(layer: str, outputs: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """A magnitude and what it makes of the rows of a layer."""
+    return {
+        f"{layer}.lora_magnitude_vector": np.ones(outputs, np.float32),
+        f"{layer}.lora_row_scale": rng.uniform(0.8, 1.2, outputs).astype(np.float32),
+    }
+
+
 def of_the_head(engine: ArrowEngine) -> dict[str, np.ndarray]:
     """Factors of a decoder's head."""
     rng = np.random.default_rng(8)
     return {
         "lm_head.lora_A.weight": rng.normal(size=(RANK, 32)).astype(np.float32) * 0.2,
         "lm_head.lora_B.weight": rng.normal(size=(engine.metadata.vocab_size, RANK)).astype(np.float32),
+        **scaled("lm_head", engine.metadata.vocab_size, rng),
     }
 
 

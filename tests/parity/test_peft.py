@@ -34,6 +34,14 @@ ADAPTERS: dict[str, dict[str, Any]] = {
     },
     "patterns, rslora": {"use_rslora": True, "rank_pattern": {"v_proj": 2}, "alpha_pattern": {"v_proj": 5}},
     "head": {"target_modules": [*PROJECTIONS, "lm_head"]},
+    "dora": {"use_dora": True},
+    "dora, patterns": {
+        "use_dora": True,
+        "use_rslora": True,
+        "rank_pattern": {"q_proj": 3},
+        "alpha_pattern": {"k_proj": 11},
+    },
+    "dora, head": {"use_dora": True, "target_modules": [*PROJECTIONS, "lm_head"]},
     "norms": {"modules_to_save": ["input_layernorm", "model.norm"]},
 }
 
@@ -145,12 +153,15 @@ def test_a_head_that_labels_tokens(tmp_path: Path) -> None:
     np.testing.assert_allclose(found, logits(theirs), atol=1e-4)
 
 
-def test_a_skill_that_was_learned_goes_to_peft_and_comes_back(tmp_path: Path, tiny_decoder_dir: Path) -> None:
+@pytest.mark.parametrize("use_dora", [False, True])
+def test_a_skill_that_was_learned_goes_to_peft_and_comes_back(
+    tmp_path: Path, tiny_decoder_dir: Path, use_dora: bool
+) -> None:
     import transformers
 
     sizes = json.loads((tiny_decoder_dir / "metadata.json").read_text())
     folder = network(tmp_path, tokenizer=tiny_decoder_dir, vocab_size=sizes["vocab_size"], eos_token_id=2)
-    settings = LoRAConfig(rank=4, batch_size=2, rate=2e-2, warm_up=0, anchor=0.0)
+    settings = LoRAConfig(rank=4, batch_size=2, rate=2e-2, warm_up=0, anchor=0.0, use_dora=use_dora)
     pairs = [{"q": "Who?", "a": "Ada"}, {"q": "When?", "a": "1843"}]
     with ArrowEngine(folder / "ours") as engine:
         before = engine.core.logits(IDS)
@@ -197,7 +208,9 @@ def test_what_an_encoder_learned_goes_to_peft_and_comes_back(tmp_path: Path, tin
         np.testing.assert_allclose(np.concatenate(engine.core.token_states(batch)), expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("settings", [{}, {"use_rslora": True, "rank_pattern": {"query": 2}}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"use_rslora": True, "rank_pattern": {"query": 2}}, {"use_dora": True}]
+)
 def test_an_adapter_of_an_encoder_gives_its_states_and_comes_back(
     tmp_path: Path, settings: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -231,7 +244,6 @@ def test_an_adapter_of_an_encoder_gives_its_states_and_comes_back(
 
 
 REFUSED: dict[str, dict[str, Any]] = {
-    "use_dora": {"use_dora": True},
     "init_lora_weights": {"init_lora_weights": "pissa"},
     "embed_tokens": {"modules_to_save": ["embed_tokens"]},
     "lm_head": {"modules_to_save": ["lm_head"]},

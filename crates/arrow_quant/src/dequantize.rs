@@ -2,7 +2,7 @@
 
 use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 use half::{bf16, f16};
-use kernels::{PANEL_ROWS, PanelLevels, dequantize_panel, pack_panel16, unpack_panel16};
+use kernels::{PANEL_ROWS, PanelLevels, dequantize_panel, unpack_panel16};
 
 use crate::levels::Lanes;
 use crate::pack::unpack_row_major;
@@ -109,9 +109,8 @@ struct Scratch {
     /// Scales and offsets `[groups, 16]`.
     scales: Vec<Lanes>,
     offsets: Vec<Lanes>,
-    /// Codes of rows in row-major order, one a byte, and their panel; empty for panels.
+    /// Codes of a row of row-major order, one a byte; empty for panels.
     codes: Vec<u8>,
-    packed: Vec<u8>,
     /// A panel's weights on their way past the cache; empty where they go straight to their place.
     weights: Vec<f32>,
 }
@@ -122,14 +121,13 @@ impl Scratch {
             TensorData::Plain { .. } => (0, 0),
             TensorData::Quant(quant) => match quant.layout {
                 Layout::Panel16 => (quant.groups(k), 0),
-                Layout::RowMajor => (quant.groups(k), PANEL_ROWS * k),
+                Layout::RowMajor => (quant.groups(k), k),
             },
         };
         Self {
             scales: vec![[0.0; PANEL_ROWS]; groups],
             offsets: vec![[0.0; PANEL_ROWS]; groups],
             codes: vec![0; codes],
-            packed: Vec::new(),
             weights: vec![0.0; if streamed { PANEL_ROWS * k } else { 0 }],
         }
     }
@@ -140,20 +138,6 @@ impl QuantTensor {
     fn panel(&self, scratch: &mut Scratch, first: usize, k: usize, out: &mut [f32]) {
         let count = out.len() / k;
         self.load_scales(scratch, first, count);
-        let codes = match self.layout {
-            Layout::Panel16 => {
-                let len = self.bits.panel_bytes(k);
-                &self.codes[first / PANEL_ROWS * len..][..len]
-            }
-            Layout::RowMajor => {
-                let codes = &mut scratch.codes[..count * k];
-                for (row, codes) in (first..).zip(codes.chunks_exact_mut(k)) {
-                    unpack_row_major(&self.codes, self.bits, row, codes);
-                }
-                scratch.packed = pack_panel16(codes, count, k, self.bits);
-                &scratch.packed
-            }
-        };
         let width = if self.group_size == 0 {
             k
         } else {
@@ -164,6 +148,15 @@ impl QuantTensor {
             offset: &scratch.offsets,
             is_minimum: matches!(self.zero, Zero::MinF16(_)),
         };
+        if self.layout == Layout::RowMajor {
+            for (row, out) in out.chunks_exact_mut(k).enumerate() {
+                unpack_row_major(&self.codes, self.bits, first + row, &mut scratch.codes);
+                dequantize_row(&scratch.codes, width, levels, row, out);
+            }
+            return;
+        }
+        let len = self.bits.panel_bytes(k);
+        let codes = &self.codes[first / PANEL_ROWS * len..][..len];
         if scratch.weights.is_empty() {
             dequantize_panel(codes, k, width, levels, self.bits, out);
         } else {
@@ -207,6 +200,27 @@ impl QuantTensor {
                 }
                 Zero::MinF16(bytes) => halves(bytes, places(), offsets),
             }
+        }
+    }
+}
+
+/// Dequantises the codes of one row, as [`dequantize_panel`] does those of sixteen.
+fn dequantize_row(
+    codes: &[u8],
+    width: usize,
+    levels: PanelLevels<'_>,
+    row: usize,
+    out: &mut [f32],
+) {
+    let groups = codes.chunks(width).zip(out.chunks_mut(width));
+    for ((codes, out), (scale, offset)) in groups.zip(levels.scale.iter().zip(levels.offset)) {
+        let (scale, offset) = (scale[row], offset[row]);
+        for (out, &code) in out.iter_mut().zip(codes) {
+            *out = if levels.is_minimum {
+                scale * f32::from(code) + offset
+            } else {
+                scale * (f32::from(code) - offset)
+            };
         }
     }
 }
@@ -277,6 +291,9 @@ mod tests {
             for isa in Isa::available() {
                 assert_eq!(isa.scope(|| tensor.dequantize()), portable, "{isa} {how:?}");
             }
+            let rows = TensorData::Quant(quant.row_major(n, k));
+            let rows = Tensor::new("w", vec![n, k], rows).unwrap();
+            assert_eq!(rows.dequantize(), portable, "row by row {how:?}");
             let mut reused = vec![1.0; n * k + 1];
             tensor.dequantize_into(&mut reused[1..], Memory::Reused);
             assert_eq!(reused[1..], portable);

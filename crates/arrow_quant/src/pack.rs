@@ -23,6 +23,10 @@ pub fn unpack_row_major(packed: &[u8], bits: CodeBits, row: usize, codes: &mut [
     let mask = u8::MAX >> (8 - width);
     let row_len = codes.len().div_ceil(bits.per_byte());
     let packed = &packed[row * row_len..][..row_len];
+    if bits == CodeBits::Int8 {
+        codes.copy_from_slice(packed);
+        return;
+    }
     for (byte, to) in packed.iter().zip(codes.chunks_mut(bits.per_byte())) {
         for (b, code) in to.iter_mut().enumerate() {
             *code = byte >> (b * width) & mask;

@@ -1,12 +1,15 @@
 //! Cards as a model applies them: low-rank factors, replaced vectors and rows, heads.
 
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow_quant::Tensor;
+use kernels::ThreadPool;
 
+use crate::card::{Card, Indexed};
 use crate::error::{InferenceError, Result};
-use crate::low_rank::{Factors, Gathered};
+use crate::low_rank::{CardFactors, Factors, Gathered};
 use crate::matrix::Matrix;
 use crate::side_block::{self, SideBlock};
 use crate::sites::{LayerSite, Sites};
@@ -14,28 +17,11 @@ use crate::sites::{LayerSite, Sites};
 /// Numbers of adapters.
 static ADAPTERS: AtomicU64 = AtomicU64::new(0);
 
-/// A low-rank card: what it adds to the layers of a model, and what it puts in their place.
-///
-/// Tensors are named as the model's: `{layer}.lora_A.weight` `[rank, inputs]` and `{layer}.lora_B.weight`
-/// `[outputs, rank]` add `scaling · B A` to a layer; a norm's `weight` or `bias`, or the table of token types,
-/// replaces the model's; `model.embed_tokens.rows` `[n, hidden]` replaces the rows `row_ids` of the embedding and
-/// of a tied head; `{block}.side_down.weight` `[width, hidden]` and `{block}.side_up.weight` `[hidden, width]` are a
-/// side block; and of `heads`, `{head}.weight` `[outputs, hidden]` with or without `{head}.bias` is one of the card's
-/// own.
-#[derive(Debug, Clone, Copy)]
-pub struct Card<'a> {
-    /// Its name.
-    pub name: &'a str,
-    /// Its tensors.
-    pub tensors: &'a [Tensor],
-    /// Factor of every product of two factors: `alpha / rank`, or `alpha / sqrt(rank)` for rsLoRA.
-    pub scaling: f32,
-    /// Which rows of the embedding the card replaces.
-    pub row_ids: &'a [u32],
-    /// Names of the heads that the card brings.
-    pub heads: &'a [&'a str],
-    /// How much of the card is used: 1 is all of it.
-    pub weight: f32,
+/// What of a model a card may change, by name.
+struct Places<'a> {
+    layers: HashSet<&'a str>,
+    /// Places among [`Sites::vectors`].
+    vectors: HashMap<&'a str, usize>,
 }
 
 /// One or several cards, mixed by their weights, for one model. The model itself stays as it is.
@@ -69,11 +55,14 @@ pub(crate) struct Head {
 
 impl Adapter {
     pub(crate) fn new(
+        pool: &ThreadPool,
         model: u64,
         sites: &Sites,
         embedding: &Matrix,
         cards: &[Card<'_>],
     ) -> Result<Self> {
+        let places = Places::of(sites);
+        let cards: Vec<Indexed<'_>> = cards.iter().copied().map(Indexed::new).collect();
         let mut adapter = Self {
             number: ADAPTERS.fetch_add(1, Ordering::Relaxed),
             model,
@@ -82,7 +71,7 @@ impl Adapter {
             vectors: vec![None; sites.vectors.len()],
             rows: Vec::new(),
             heads: Vec::new(),
-            sides: side_block::gather(sites.sides.as_ref(), cards)?,
+            sides: side_block::gather(sites.sides.as_ref(), &cards)?,
         };
         for (index, card) in cards.iter().enumerate() {
             if cards[..index].iter().any(|other| other.name == card.name) {
@@ -101,14 +90,14 @@ impl Adapter {
                             "replaces rows of the embedding, which of an encoder stays as it is";
                         return Err(card.fault(detail));
                     }
-                    adapter.take_rows(embedding, *card, tensor)?;
+                    adapter.take_rows(embedding, card, tensor)?;
                 } else if !side_block::is_side(&tensor.name) {
-                    adapter.take(sites, *card, tensor)?;
+                    adapter.take(sites, &places, card, tensor)?;
                 }
             }
         }
-        let gather = |site| gather(site, cards);
-        adapter.factors = sites.layers.iter().map(gather).collect::<Result<_>>()?;
+        let gather = |site: &LayerSite| gather(site, &cards);
+        adapter.factors = each(pool, &sites.layers, gather)?;
         adapter.head_factors = sites.head.as_ref().map(gather).transpose()?.flatten();
         adapter.rows.sort_by_key(|&(id, _)| id);
         Ok(adapter)
@@ -164,15 +153,16 @@ impl Adapter {
         })
     }
 
-    fn take(&mut self, sites: &Sites, card: Card<'_>, tensor: &Tensor) -> Result<()> {
+    fn take(
+        &mut self,
+        sites: &Sites,
+        places: &Places<'_>,
+        card: &Indexed<'_>,
+        tensor: &Tensor,
+    ) -> Result<()> {
         let name = tensor.name.as_str();
         if let Some(layer) = name.strip_suffix(".lora_A.weight") {
-            if sites
-                .layers
-                .iter()
-                .chain(&sites.head)
-                .any(|site| site.name == layer)
-            {
+            if places.layers.contains(layer) {
                 return card.find(&format!("{layer}.lora_B.weight")).map(drop);
             }
             return Err(card.fault(&format!(
@@ -180,6 +170,12 @@ impl Adapter {
             )));
         }
         if let Some(layer) = name.strip_suffix(".lora_B.weight") {
+            return card.find(&format!("{layer}.lora_A.weight")).map(drop);
+        }
+        if let Some(layer) = name.strip_suffix(".lora_magnitude_vector") {
+            return card.find(&format!("{layer}.lora_row_scale")).map(drop);
+        }
+        if let Some(layer) = name.strip_suffix(".lora_row_scale") {
             return card.find(&format!("{layer}.lora_A.weight")).map(drop);
         }
         if let Some((owner, part)) = name.rsplit_once('.')
@@ -190,7 +186,7 @@ impl Adapter {
                 _ => card.find(&format!("{owner}.weight")).map(drop),
             };
         }
-        if let Some(index) = sites.vectors.iter().position(|site| site.name == name) {
+        if let Some(&index) = places.vectors.get(name) {
             let site = &sites.vectors[index];
             let numbers = card.numbers(tensor, &site.shape)?;
             let mixed = self.vectors[index].get_or_insert_with(|| site.base.clone());
@@ -202,7 +198,7 @@ impl Adapter {
         )))
     }
 
-    fn take_rows(&mut self, embedding: &Matrix, card: Card<'_>, tensor: &Tensor) -> Result<()> {
+    fn take_rows(&mut self, embedding: &Matrix, card: &Indexed<'_>, tensor: &Tensor) -> Result<()> {
         let width = embedding.cols;
         let numbers = card.numbers(tensor, &[card.row_ids.len(), width])?;
         let mut base = vec![0.0; width];
@@ -225,7 +221,7 @@ impl Adapter {
     fn take_head(
         &mut self,
         sites: &Sites,
-        card: Card<'_>,
+        card: &Indexed<'_>,
         name: &str,
         weight: &Tensor,
     ) -> Result<()> {
@@ -247,33 +243,16 @@ impl Adapter {
     }
 }
 
-impl Card<'_> {
-    pub(crate) fn fault(&self, detail: &str) -> InferenceError {
-        InferenceError::Card {
-            name: self.name.to_owned(),
-            detail: detail.to_owned(),
+impl<'a> Places<'a> {
+    fn of(sites: &'a Sites) -> Self {
+        let layers = sites.layers.iter().chain(&sites.head);
+        let vectors = sites.vectors.iter().enumerate();
+        Self {
+            layers: layers.map(|site| site.name.as_str()).collect(),
+            vectors: vectors
+                .map(|(index, site)| (site.name.as_str(), index))
+                .collect(),
         }
-    }
-
-    pub(crate) fn find(&self, name: &str) -> Result<&Tensor> {
-        let found = self.tensors.iter().find(|tensor| tensor.name == name);
-        found.ok_or_else(|| self.fault(&format!("lacks the tensor {name:?}")))
-    }
-
-    /// The numbers of a tensor of that shape.
-    pub(crate) fn numbers(&self, tensor: &Tensor, shape: &[usize]) -> Result<Vec<f32>> {
-        if tensor.shape != shape {
-            return Err(self.fault(&format!(
-                "does not fit this model: tensor {:?} is {:?}, expected {shape:?}",
-                tensor.name, tensor.shape
-            )));
-        }
-        let numbers = tensor.dequantize();
-        if numbers.iter().any(|number| !number.is_finite()) {
-            let name = &tensor.name;
-            return Err(self.fault(&format!("has numbers that are not finite in {name:?}")));
-        }
-        Ok(numbers)
     }
 }
 
@@ -284,8 +263,24 @@ fn mix(mixed: &mut [f32], base: &[f32], card: &[f32], weight: f32) {
     }
 }
 
+/// What `make` makes of each item, in their order; the fault of the first that has one.
+fn each<T: Sync, R: Send>(
+    pool: &ThreadPool,
+    items: &[T],
+    make: impl Fn(&T) -> Result<R> + Sync,
+) -> Result<Vec<R>> {
+    let made: Vec<Mutex<Option<Result<R>>>> = items.iter().map(|_| Mutex::default()).collect();
+    pool.run(items.len(), |at| {
+        let done = make(&items[at]);
+        *made[at].lock().unwrap_or_else(PoisonError::into_inner) = Some(done);
+    });
+    made.into_iter()
+        .filter_map(|one| one.into_inner().unwrap_or_else(PoisonError::into_inner))
+        .collect()
+}
+
 /// The factors of the cards for a layer.
-fn gather(site: &LayerSite, cards: &[Card<'_>]) -> Result<Option<Factors>> {
+fn gather(site: &LayerSite, cards: &[Indexed<'_>]) -> Result<Option<Factors>> {
     let LayerSite {
         name,
         inputs,
@@ -304,11 +299,16 @@ fn gather(site: &LayerSite, cards: &[Card<'_>]) -> Result<Option<Factors>> {
                 "has factors of rank 0 for {name:?}, expected 1 or more"
             )));
         }
-        let (a, b) = (
-            card.numbers(a, &[rank, *inputs])?,
-            card.numbers(b, &[*outputs, rank])?,
-        );
-        gathered.push(&a, b, card.scaling * card.weight);
+        let scales = card.get(&format!("{name}.lora_row_scale"));
+        gathered.push(CardFactors {
+            a: &card.numbers(a, &[rank, *inputs])?,
+            b: card.numbers(b, &[*outputs, rank])?,
+            row_scales: scales
+                .map(|scales| card.numbers(scales, &[*outputs]))
+                .transpose()?,
+            scaling: card.scaling,
+            weight: card.weight,
+        });
     }
     gathered.finish(name, *numbers)
 }

@@ -13,6 +13,7 @@ mod adapter;
 mod attention;
 mod batch;
 mod batcher;
+mod card;
 mod config;
 mod embedding;
 mod error;
@@ -45,8 +46,9 @@ mod text;
 mod view;
 mod workspace;
 
-pub use adapter::{Adapter, Card};
+pub use adapter::Adapter;
 pub use batch::Sequences;
+pub use card::Card;
 pub use config::{ModelConfig, Pooling};
 pub use error::{InferenceError, Result};
 pub use family::{

@@ -138,10 +138,11 @@ impl<'a> Input<'a> {
                 self.project_quant(pool, group_size, [(layer, out)]);
                 continue;
             }
-            self.multiply(pool, &layer.weight, layer.bias.as_deref(), out);
+            let bias = layer.bias.as_deref();
+            self.multiply(pool, &layer.weight, bias, out);
             let out = &mut out[..self.rows * layer.weight.rows];
             let runs = self.runs(layer.site);
-            self.low_rank.add_plain(pool, self.plain, runs, out);
+            self.low_rank.add_plain(pool, self.plain, runs, bias, out);
         }
     }
 
@@ -175,7 +176,8 @@ impl<'a> Input<'a> {
         runs.filter_map(move |(rows, adapter)| Some((rows, adapter.factors(site)?)))
     }
 
-    /// Adds to `out`, `[rows, weight.rows]`, what the `runs` add to their rows of a layer of those weights.
+    /// Adds to `out`, `[rows, weight.rows]`, what the `runs` add to their rows of a layer of those weights, which has
+    /// no bias.
     pub(crate) fn add<'f>(
         &mut self,
         pool: &ThreadPool,
@@ -184,7 +186,7 @@ impl<'a> Input<'a> {
         out: &mut [f32],
     ) {
         let Some(group_size) = weight.group_size() else {
-            return self.low_rank.add_plain(pool, self.plain, runs, out);
+            return self.low_rank.add_plain(pool, self.plain, runs, None, out);
         };
         self.round(pool, group_size);
         let runs: QuantRuns<'_> = runs

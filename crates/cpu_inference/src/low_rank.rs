@@ -2,15 +2,12 @@
 
 use std::ops::Range;
 
-use arrow_quant::{Dtype, Grid, Quantization, Tensor, TensorData, quantize};
-use half::{bf16, f16};
-use kernels::{
-    CodeBits, Onto, PlainRows, QuantPanels, QuantProduct, QuantRows, Terms, ThreadPool, fit,
-};
+use kernels::{Onto, QuantPanels, QuantProduct, QuantRows, Terms, ThreadPool, fit};
 use smallvec::SmallVec;
 
 use crate::error::{InferenceError, Result};
 use crate::matrix::{Matrix, Numbers};
+use crate::rows::for_each_run;
 
 /// Runs of rows whose products are listed without allocating: as many cards as a batch often mixes.
 const RUNS: usize = 8;
@@ -22,6 +19,8 @@ pub(crate) struct Factors {
     a: Matrix,
     /// `[outputs, rank]`.
     b: Matrix,
+    /// By output, how many times what the layer itself gives is added to it: of cards that scale rows.
+    gain: Option<Vec<f32>>,
 }
 
 /// Factors while cards are gathered: those of several stand side by side, as one of a larger rank.
@@ -33,6 +32,20 @@ pub(crate) struct Gathered {
     a: Vec<f32>,
     /// By card: its rank and its B, `[outputs, rank]`.
     b: Vec<(usize, Vec<f32>)>,
+    gain: Option<Vec<f32>>,
+}
+
+/// What a card says of one layer.
+pub(crate) struct CardFactors<'a> {
+    /// `[rank, inputs]`.
+    pub(crate) a: &'a [f32],
+    /// `[outputs, rank]`.
+    pub(crate) b: Vec<f32>,
+    /// `[outputs]`, of the rows of `W + scaling · B A` (`DoRA`, arXiv:2402.09353); none leaves them as they are.
+    pub(crate) row_scales: Option<Vec<f32>>,
+    pub(crate) scaling: f32,
+    /// How much of the card is used.
+    pub(crate) weight: f32,
 }
 
 /// Rows that use the same factors.
@@ -54,24 +67,27 @@ impl Gathered {
             outputs,
             a: Vec::new(),
             b: Vec::new(),
+            gain: None,
         }
     }
 
-    /// Adds `scale · B A`, of `a`, `[rank, inputs]`, and `b`, `[outputs, rank]`.
+    /// Adds `weight · scaling · B A`; of scaled rows `weight · (scales ⊙ (W + scaling · B A) - W)`.
     ///
     /// Only the product of a row of A and its column of B counts. Rows take the length 1, so that what they make
     /// of an input is of one size, and what rounding takes from that falls evenly.
-    pub(crate) fn push(&mut self, a: &[f32], mut b: Vec<f32>, scale: f32) {
-        if scale == 0.0 {
+    pub(crate) fn push(&mut self, card: CardFactors<'_>) {
+        let CardFactors {
+            a,
+            mut b,
+            row_scales,
+            scaling,
+            weight,
+        } = card;
+        let scale = scaling * weight;
+        if weight == 0.0 || (scale == 0.0 && row_scales.is_none()) {
             return;
         }
         let rows = a.chunks_exact(self.inputs);
-        let length = |row: &[f32]| {
-            row.iter()
-                .map(|&n| f64::from(n).powi(2))
-                .sum::<f64>()
-                .sqrt()
-        };
         let lengths: Vec<f64> = rows.clone().map(length).collect();
         for (row, &length) in rows.zip(&lengths) {
             // A row of zeros stays one.
@@ -83,6 +99,20 @@ impl Gathered {
         for row in b.chunks_exact_mut(by.len()) {
             for (n, by) in row.iter_mut().zip(&by) {
                 *n = (f64::from(*n) * by) as f32;
+            }
+        }
+        if let Some(scales) = row_scales {
+            let outputs = self.outputs;
+            let gain = self.gain.get_or_insert_with(|| vec![0.0; outputs]);
+            for ((gain, scale), row) in gain
+                .iter_mut()
+                .zip(scales)
+                .zip(b.chunks_exact_mut(by.len()))
+            {
+                *gain += weight * (scale - 1.0);
+                for n in row {
+                    *n *= scale;
+                }
             }
         }
         self.b.push((by.len(), b));
@@ -98,18 +128,17 @@ impl Gathered {
             outputs,
             a,
             b: cards,
+            gain,
         } = self;
         let rank = a.len() / inputs;
         if rank == 0 {
             return Ok(None);
         }
-        let mut b = Vec::with_capacity(outputs * rank);
-        for o in 0..outputs {
-            for (rank, card) in &cards {
-                b.extend_from_slice(&card[o * rank..][..*rank]);
-            }
-        }
-        if !b.iter().all(|number| number.is_finite()) {
+        let b = match <[_; 1]>::try_from(cards) {
+            Ok([(_, b)]) => b,
+            Err(cards) => side_by_side(&cards, outputs),
+        };
+        if !all_finite(&b) || !gain.as_deref().is_none_or(all_finite) {
             return Err(InferenceError::NotFinite {
                 what: "products of a card's factors",
             });
@@ -120,69 +149,42 @@ impl Gathered {
             plain @ Numbers::Plain(_) => plain,
         };
         Ok(Some(Factors {
-            a: matrix(&format!("{layer}.lora_A"), &a, rank, inputs, numbers)?,
-            b: matrix(&format!("{layer}.lora_B"), &b, outputs, rank, own)?,
+            a: Matrix::of(&format!("{layer}.lora_A"), &a, rank, inputs, numbers)?,
+            b: Matrix::of(&format!("{layer}.lora_B"), &b, outputs, rank, own)?,
+            gain,
         }))
     }
 }
 
-/// A matrix of those values in such numbers.
-pub(crate) fn matrix(
-    name: &str,
-    values: &[f32],
-    rows: usize,
-    cols: usize,
-    numbers: Numbers,
-) -> Result<Matrix> {
-    let plain = |dtype, data: Vec<u8>| TensorData::Plain {
-        dtype,
-        data: data.into(),
-    };
-    let single = || {
-        plain(
-            Dtype::F32,
-            values.iter().flat_map(|n| n.to_ne_bytes()).collect(),
-        )
-    };
-    let data = match numbers {
-        Numbers::Plain(Dtype::F32) => single(),
-        // Half precision ends at 65,504.
-        Numbers::Plain(Dtype::F16) if values.iter().any(|&n| f16::from_f32(n).is_infinite()) => {
-            single()
+/// `[outputs, rank]` of several cards as one, `[outputs, sum of ranks]`.
+pub(crate) fn side_by_side(cards: &[(usize, Vec<f32>)], outputs: usize) -> Vec<f32> {
+    let mut b = Vec::with_capacity(cards.iter().map(|(_, card)| card.len()).sum());
+    for o in 0..outputs {
+        for (rank, card) in cards {
+            b.extend_from_slice(&card[o * rank..][..*rank]);
         }
-        Numbers::Plain(Dtype::F16) => plain(
-            Dtype::F16,
-            values
-                .iter()
-                .flat_map(|&n| f16::from_f32(n).to_bits().to_ne_bytes())
-                .collect(),
-        ),
-        Numbers::Plain(Dtype::Bf16) => plain(
-            Dtype::Bf16,
-            values
-                .iter()
-                .flat_map(|&n| bf16::from_f32(n).to_bits().to_ne_bytes())
-                .collect(),
-        ),
-        Numbers::Integers { group_size } => {
-            let how = Quantization {
-                bits: CodeBits::Int8,
-                group_size,
-                grid: Grid::Symmetric,
-            };
-            let codes = quantize(PlainRows::F32(values), rows, cols, how, |_| true);
-            TensorData::Quant(codes.map_err(|error| InferenceError::TensorLayout {
-                name: name.to_owned(),
-                detail: error.to_string(),
-            })?)
+    }
+    b
+}
+
+/// Whether all are numbers. It looks at all of them: that is several at a time, where to stop at the first is one.
+pub(crate) fn all_finite(numbers: &[f32]) -> bool {
+    numbers
+        .iter()
+        .fold(true, |all, number| all & number.is_finite())
+}
+
+/// Of a row, in double precision, by sums that do not wait for each other.
+fn length(row: &[f32]) -> f64 {
+    let mut sums = [0.0; 8];
+    let (blocks, rest) = row.as_chunks::<8>();
+    for block in blocks {
+        for (sum, &n) in sums.iter_mut().zip(block) {
+            *sum += f64::from(n) * f64::from(n);
         }
-    };
-    let tensor = Tensor {
-        name: name.to_owned(),
-        shape: vec![rows, cols],
-        data,
-    };
-    Matrix::new(&tensor, rows, cols)
+    }
+    let rest: f64 = rest.iter().map(|&n| f64::from(n) * f64::from(n)).sum();
+    (sums.iter().sum::<f64>() + rest).sqrt()
 }
 
 /// A layer of integers whose input others share.
@@ -203,6 +205,7 @@ pub(crate) struct QuantRun<'a> {
     a: QuantPanels<'a>,
     /// `[outputs, rank]`.
     b: QuantPanels<'a>,
+    gain: Option<&'a [f32]>,
 }
 
 /// By layer, then by row.
@@ -216,6 +219,7 @@ impl Factors {
             rows,
             a: self.a.panels()?,
             b: self.b.panels()?,
+            gain: self.gain.as_deref(),
         })
     }
 }
@@ -232,6 +236,11 @@ impl LowRankBuffers {
         runs: &[QuantRun<'_>],
     ) {
         self.narrow(pool, x, &mut layers, runs);
+        for run in runs {
+            let SharedLayer { bias, out, .. } = &mut layers[run.layer];
+            let own = run.rows.start * run.b.n..run.rows.end * run.b.n;
+            amplify(pool, run.gain, *bias, &mut out[own]);
+        }
         self.widen(pool, layers.map(|layer| layer.out), runs);
     }
 
@@ -307,19 +316,43 @@ impl LowRankBuffers {
         kernels::gemm_quant_all(pool, &products);
     }
 
-    /// Adds to `out`, `[rows, outputs]`, what the `runs` add to their rows of `x`, `[rows, inputs]`.
+    /// Adds to `out`, `[rows, outputs]`, a layer's with its bias, what the `runs` add to their rows of `x`,
+    /// `[rows, inputs]`.
     pub(crate) fn add_plain<'a>(
         &mut self,
         pool: &ThreadPool,
         x: &[f32],
         runs: impl Iterator<Item = Run<'a>>,
+        bias: Option<&[f32]>,
         out: &mut [f32],
     ) {
-        for (rows, Factors { a, b }) in runs {
+        for (rows, Factors { a, b, gain }) in runs {
             let narrow = fit(&mut self.narrow, rows.len() * a.rows);
             let part = |width: usize| rows.start * width..rows.end * width;
+            amplify(pool, gain.as_deref(), bias, &mut out[part(b.rows)]);
             a.multiply_plain(pool, &x[part(a.cols)], Onto::Nothing, narrow);
             b.multiply_plain(pool, narrow, Onto::Out, &mut out[part(b.rows)]);
         }
     }
+}
+
+/// Adds to rows of a layer, `[rows, outputs]`, so many times what they are without its bias.
+fn amplify(pool: &ThreadPool, gain: Option<&[f32]>, bias: Option<&[f32]>, out: &mut [f32]) {
+    let Some(gain) = gain else { return };
+    for_each_run(pool, [out], gain.len(), |_, [rows]| {
+        for row in rows.chunks_exact_mut(gain.len()) {
+            match bias {
+                Some(bias) => {
+                    for ((out, gain), bias) in row.iter_mut().zip(gain).zip(bias) {
+                        *out += gain * (*out - bias);
+                    }
+                }
+                None => {
+                    for (out, gain) in row.iter_mut().zip(gain) {
+                        *out += gain * *out;
+                    }
+                }
+            }
+        }
+    });
 }

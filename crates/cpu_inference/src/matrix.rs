@@ -1,7 +1,10 @@
 //! A weight matrix, read as it is stored.
 
-use arrow_quant::{Dtype, Layout, QuantTensor, Scales, Tensor, TensorData, Zero};
+use arrow_quant::{
+    Dtype, Grid, Layout, QuantTensor, Quantization, Scales, Tensor, TensorData, Zero, quantize,
+};
 use bytes::Bytes;
+use half::{bf16, f16};
 use kernels::{CodeBits, GroupScales, GroupZero, Onto, PlainRows, QuantPanels, ThreadPool};
 
 use crate::error::{InferenceError, Result};
@@ -83,6 +86,67 @@ impl Matrix {
             }
         };
         Ok(Self { rows, cols, body })
+    }
+
+    /// Those values, in such numbers.
+    pub(crate) fn of(
+        name: &str,
+        values: &[f32],
+        rows: usize,
+        cols: usize,
+        numbers: Numbers,
+    ) -> Result<Self> {
+        let plain = |dtype, data: Vec<u8>| TensorData::Plain {
+            dtype,
+            data: data.into(),
+        };
+        let single = || {
+            plain(
+                Dtype::F32,
+                values.iter().flat_map(|n| n.to_ne_bytes()).collect(),
+            )
+        };
+        let data = match numbers {
+            Numbers::Plain(Dtype::F32) => single(),
+            // Half precision ends at 65,504.
+            Numbers::Plain(Dtype::F16)
+                if values.iter().any(|&n| f16::from_f32(n).is_infinite()) =>
+            {
+                single()
+            }
+            Numbers::Plain(Dtype::F16) => plain(
+                Dtype::F16,
+                values
+                    .iter()
+                    .flat_map(|&n| f16::from_f32(n).to_bits().to_ne_bytes())
+                    .collect(),
+            ),
+            Numbers::Plain(Dtype::Bf16) => plain(
+                Dtype::Bf16,
+                values
+                    .iter()
+                    .flat_map(|&n| bf16::from_f32(n).to_bits().to_ne_bytes())
+                    .collect(),
+            ),
+            Numbers::Integers { group_size } => {
+                let how = Quantization {
+                    bits: CodeBits::Int8,
+                    group_size,
+                    grid: Grid::Symmetric,
+                };
+                let codes = quantize(PlainRows::F32(values), rows, cols, how, |_| true);
+                TensorData::Quant(codes.map_err(|error| InferenceError::TensorLayout {
+                    name: name.to_owned(),
+                    detail: error.to_string(),
+                })?)
+            }
+        };
+        let tensor = Tensor {
+            name: name.to_owned(),
+            shape: vec![rows, cols],
+            data,
+        };
+        Self::new(&tensor, rows, cols)
     }
 
     /// The matrix as the kernels take it.

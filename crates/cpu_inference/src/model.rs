@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arrow_quant::Tensor;
 use kernels::ThreadPool;
 
-use crate::adapter::{Adapter, Card};
+use crate::adapter::Adapter;
 use crate::attention::Heads;
 use crate::batcher::Batcher;
+use crate::card::Card;
 use crate::config::ModelConfig;
 use crate::error::{InferenceError, Result};
 use crate::family::{Family, names_of};
@@ -107,7 +108,8 @@ impl Model {
     /// [`InferenceError::Card`] names what does not fit: a layer that the model does not have, a wrong shape or
     /// rank, numbers that are not finite, a name or head given twice.
     pub fn adapter(&self, cards: &[Card<'_>]) -> Result<Arc<Adapter>> {
-        let adapter = Adapter::new(self.number, &self.sites, self.network.words(), cards)?;
+        let words = self.network.words();
+        let adapter = Adapter::new(&self.pool, self.number, &self.sites, words, cards)?;
         Ok(Arc::new(adapter))
     }
 

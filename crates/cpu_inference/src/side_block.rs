@@ -7,10 +7,10 @@ use arrow_quant::Tensor;
 use kernels::{ThreadPool, fit};
 
 use crate::activation::Activation;
-use crate::adapter::Card;
+use crate::card::Indexed;
 use crate::error::{InferenceError, Result};
 use crate::linear::Input;
-use crate::low_rank::matrix;
+use crate::low_rank::{all_finite, side_by_side};
 use crate::matrix::{Matrix, Numbers};
 use crate::norm::RmsNorm;
 use crate::pass::Pass;
@@ -57,7 +57,7 @@ fn block_of(name: &str) -> Option<&str> {
 /// The side blocks of cards, by block; nothing if no card has any.
 pub(crate) fn gather(
     sites: Option<&SideSites>,
-    cards: &[Card<'_>],
+    cards: &[Indexed<'_>],
 ) -> Result<Vec<Option<SideBlock>>> {
     let mut has_some = false;
     for card in cards {
@@ -103,11 +103,11 @@ pub(crate) fn gather(
 }
 
 impl SideBlock {
-    fn new(sites: &SideSites, block: &str, cards: &[Card<'_>]) -> Result<Option<Self>> {
+    fn new(sites: &SideSites, block: &str, cards: &[Indexed<'_>]) -> Result<Option<Self>> {
         let hidden = sites.hidden;
         let (mut down, mut ups) = (Vec::new(), Vec::new());
         for card in cards {
-            let Ok(first) = card.find(&format!("{block}{DOWN}")) else {
+            let Some(first) = card.get(&format!("{block}{DOWN}")) else {
                 continue;
             };
             let width = first.shape.first().copied().unwrap_or(0);
@@ -125,7 +125,7 @@ impl SideBlock {
                 continue;
             }
             kernels::scale(card.weight, &mut wide);
-            if !wide.iter().all(|number| number.is_finite()) {
+            if !all_finite(&wide) {
                 return Err(InferenceError::NotFinite {
                     what: "a card's side block with its weight",
                 });
@@ -137,20 +137,15 @@ impl SideBlock {
         if width == 0 {
             return Ok(None);
         }
-        let mut up = Vec::with_capacity(down.len());
-        for row in 0..hidden {
-            for (width, wide) in &ups {
-                up.extend_from_slice(&wide[row * width..][..*width]);
-            }
-        }
+        let up = side_by_side(&ups, hidden);
         // Whole rows: neither input is one that a layer of the model has as integers.
         let numbers = match sites.numbers {
             Numbers::Integers { .. } => Numbers::Integers { group_size: 0 },
             plain @ Numbers::Plain(_) => plain,
         };
         Ok(Some(Self {
-            down: matrix(&format!("{block}{DOWN}"), &down, width, hidden, numbers)?,
-            up: matrix(&format!("{block}{UP}"), &up, hidden, width, numbers)?,
+            down: Matrix::of(&format!("{block}{DOWN}"), &down, width, hidden, numbers)?,
+            up: Matrix::of(&format!("{block}{UP}"), &up, hidden, width, numbers)?,
         }))
     }
 }

@@ -131,9 +131,30 @@ fn replaced(tensor: &Tensor, cards: &[Card<'_>]) -> Tensor {
     plain(&tensor.name, &tensor.shape, numbers)
 }
 
+/// The card with a scale for each row of its layers, beside a magnitude.
+fn scaled(card: &[Tensor], seed: u64) -> Vec<Tensor> {
+    let mut scaled = card.to_vec();
+    for (index, tensor) in (seed..).zip(card) {
+        if let Some(layer) = tensor.name.strip_suffix(".lora_B.weight") {
+            let outputs = tensor.shape[0];
+            let scales = random("", &[outputs], index).dequantize();
+            let scales = scales.iter().map(|n| 1.0 + n).collect();
+            scaled.push(plain(
+                &format!("{layer}.lora_row_scale"),
+                &[outputs],
+                scales,
+            ));
+            let magnitude = format!("{layer}.lora_magnitude_vector");
+            scaled.push(plain(&magnitude, &[outputs], vec![1.0; outputs]));
+        }
+    }
+    scaled
+}
+
 /// A layer's weight and what the cards' factors add to it.
 fn with_factors(tensor: &Tensor, cards: &[Card<'_>]) -> Tensor {
-    let mut numbers = tensor.dequantize();
+    let own = tensor.dequantize();
+    let mut numbers = own.clone();
     let layer = tensor.name.strip_suffix(".weight").unwrap_or_default();
     for card in cards {
         let find = |name: &str| card.tensors.iter().find(|tensor| tensor.name == name);
@@ -143,12 +164,16 @@ fn with_factors(tensor: &Tensor, cards: &[Card<'_>]) -> Tensor {
         let b = find(&format!("{layer}.lora_B.weight")).unwrap();
         let (rank, inputs, outputs) = (a.shape[0], a.shape[1], b.shape[0]);
         let (a, b) = (a.dequantize(), b.dequantize());
+        let scales = find(&format!("{layer}.lora_row_scale"))
+            .map_or_else(|| vec![1.0; outputs], Tensor::dequantize);
         for o in 0..outputs {
             for i in 0..inputs {
                 let product = (0..rank)
                     .map(|r| b[o * rank + r] * a[r * inputs + i])
                     .sum::<f32>();
-                numbers[o * inputs + i] += card.scaling * card.weight * product;
+                let own = own[o * inputs + i];
+                let alone = scales[o] * (own + card.scaling * product);
+                numbers[o * inputs + i] += card.weight * (alone - own);
             }
         }
     }
@@ -262,6 +287,7 @@ fn it_is_as_if_the_cards_were_merged() {
             let numbers = tensor.dequantize().iter().map(|n| n * by).collect();
             *tensor = self::plain(&tensor.name, &tensor.shape, numbers);
         }
+        let (turned, stretched) = (scaled(&first, 3), scaled(&second, 4));
         let head = [random("qa_outputs.weight", &[3, 32], 70)];
         let read = Card {
             heads: &["qa_outputs"],
@@ -270,6 +296,12 @@ fn it_is_as_if_the_cards_were_merged() {
         for cards in [
             vec![card("a", &first, 1.0)],
             vec![card("a", &first, 0.5), card("b", &second, -0.3)],
+            vec![card("a", &turned, 1.0)],
+            vec![
+                card("a", &turned, 0.5),
+                card("b", &second, -0.3),
+                card("c", &stretched, 0.4),
+            ],
         ] {
             for (how, tolerance) in STORED {
                 let base = stored(&plain, how);
@@ -338,7 +370,7 @@ fn rows_of_one_pass_use_different_cards() {
 fn rows_use_different_cards(how: Stored) {
     let base = stored(&tensors(&config("llama")), how);
     let model = load("llama", &base);
-    let (first, second) = (card_tensors(&base, 1), card_tensors(&base, 2));
+    let (first, second) = (card_tensors(&base, 1), scaled(&card_tensors(&base, 2), 6));
     let adapters = [
         None,
         Some(model.adapter(&[card("a", &first, 1.0)]).unwrap()),
@@ -464,6 +496,30 @@ fn a_head_scores_every_token_and_types_tell_two_texts_apart() {
             .head_scores(sequences, "qa_outputs", &mut || true)
             .unwrap_err();
         assert!(error.to_string().contains("token type"), "{error}");
+    }
+}
+
+#[test]
+fn scales_of_rows_that_do_not_fit_are_refused_by_name() {
+    let base = tensors(&config("llama"));
+    let (model, whole) = (load("llama", &base), card_tensors(&base, 1));
+    let layer = "model.layers.1.mlp.up_proj";
+    let scales = |layer: &str, len, size| {
+        let name = format!("{layer}.lora_row_scale");
+        plain(&name, &[len], vec![size; len])
+    };
+    let magnitude = format!("{layer}.lora_magnitude_vector");
+    for (tensor, expected) in [
+        (scales(layer, 49, 1.0), "is [49], expected [48]"),
+        (scales(layer, 48, f32::INFINITY), "not finite"),
+        (scales("model.other", 48, 1.0), "lacks the tensor"),
+        (plain(&magnitude, &[48], vec![1.0; 48]), "lora_row_scale"),
+    ] {
+        let mut tensors = whole.clone();
+        tensors.push(tensor);
+        let error = model.adapter(&[card("mine", &tensors, 1.0)]).unwrap_err();
+        let message = error.to_string();
+        assert!(message.contains(expected), "{message}");
     }
 }
 

@@ -8,7 +8,7 @@ use crate::buffers::for_each_row;
 use crate::error::{Result, TrainingError};
 use crate::feed_forward;
 use crate::frozen::Tensors;
-use crate::linear::{Context, Linear};
+use crate::linear::{Context, Kept, Linear};
 use crate::norm::Norm;
 use crate::parameters::Parameter;
 
@@ -37,8 +37,8 @@ pub(crate) struct Saved {
     attended: Vec<f32>,
     /// Gate and up.
     wide: [Vec<f32>; 2],
-    /// Of query, key, value, output, gate, up and down, what their first factors give.
-    low: [Vec<f32>; 7],
+    /// Of query, key, value, output, gate, up and down.
+    kept: [Kept; 7],
 }
 
 /// Cosines and sines of the positions of a batch, `[rows, width / 2]`.
@@ -60,15 +60,16 @@ pub(crate) struct Loader<'a> {
 impl Loader<'_> {
     pub(crate) fn linear(&mut self, layer: &cpu_inference::Layer) -> Result<Linear> {
         let find = |part: &str| {
-            let name = format!("{}.{part}.weight", layer.name);
+            let name = format!("{}.{part}", layer.name);
             self.parameters.iter().position(|one| one.name == name)
         };
         let fault = |detail: String| TrainingError::Parameter {
             name: layer.name.clone(),
             detail,
         };
-        let factors = match (find("lora_A"), find("lora_B")) {
-            (None, None) => None,
+        let magnitude = find("lora_magnitude_vector");
+        let factors = match (find("lora_A.weight"), find("lora_B.weight")) {
+            (None, None) if magnitude.is_none() => None,
             (Some(a), Some(b)) => {
                 let rank = self.parameters[a].matrix().0;
                 let expected = [[rank, layer.inputs], [layer.outputs, rank]];
@@ -83,11 +84,25 @@ impl Loader<'_> {
                         "expected factors of {expected:?}, got {got:?}"
                     )));
                 }
-                Some(crate::linear::Factors { a, b, rank })
+                if let Some(got) = magnitude.map(|at| &self.parameters[at].shape)
+                    && got[..] != [layer.outputs]
+                {
+                    let expected = layer.outputs;
+                    return Err(fault(format!(
+                        "expected a magnitude of [{expected}], got {got:?}"
+                    )));
+                }
+                Some(crate::linear::Factors {
+                    a,
+                    b,
+                    magnitude,
+                    rank,
+                })
             }
             _ => {
                 return Err(fault(
-                    "expected both factors, lora_A and lora_B, got one".to_owned(),
+                    "expected both factors, lora_A and lora_B, and got one, or none with a magnitude"
+                        .to_owned(),
                 ));
             }
         };
@@ -215,9 +230,9 @@ impl Block {
             self.heads.key_width(),
         ];
         let mut qkv = widths.map(|width| vec![0.0; rows * width]);
-        let mut low: [Vec<f32>; 7] = Default::default();
+        let mut kept: [Kept; 7] = Default::default();
         for (at, (layer, out)) in self.qkv.iter().zip(&mut qkv).enumerate() {
-            low[at] = layer.forward(context, parameters, &entered, out);
+            kept[at] = layer.forward(context, parameters, &entered, out);
         }
         let plain = self.head_norms.as_ref().map(|norms| {
             let plain = [qkv[0].clone(), qkv[1].clone()];
@@ -234,7 +249,7 @@ impl Block {
         self.heads
             .forward(pool, batch, Projected { q, k, v }, &mut attended);
         let mut delta = vec![0.0; rows * hidden];
-        low[3] = self
+        kept[3] = self
             .output
             .forward(context, parameters, &attended, &mut delta);
         kernels::add(&delta, stream);
@@ -244,11 +259,11 @@ impl Block {
         let mut wide =
             [&self.wide[0], &self.wide[1]].map(|one| vec![0.0; rows * one.frozen.outputs()]);
         for (at, (layer, out)) in self.wide.iter().zip(&mut wide).enumerate() {
-            low[4 + at] = layer.forward(context, parameters, &entered, out);
+            kept[4 + at] = layer.forward(context, parameters, &entered, out);
         }
         let mut gated = vec![0.0; wide[0].len()];
         feed_forward::forward(pool, rows, &wide[0], &wide[1], &mut gated);
-        low[6] = self.down.forward(context, parameters, &gated, &mut delta);
+        kept[6] = self.down.forward(context, parameters, &gated, &mut delta);
         kernels::add(&delta, stream);
         Saved {
             stream: [before, between],
@@ -256,7 +271,7 @@ impl Block {
             qkv,
             attended,
             wide,
-            low,
+            kept,
         }
     }
 
@@ -277,12 +292,12 @@ impl Block {
             qkv: [q, k, v],
             attended,
             wide: [mut gate, mut up],
-            low,
+            kept,
         } = saved;
         let mut gated = vec![0.0; gate.len()];
         feed_forward::forward(pool, rows, &gate, &up, &mut gated);
         let mut of_gated = vec![0.0; gate.len()];
-        let ways = (&gated[..], &low[6][..]);
+        let ways = (&gated[..], &kept[6]);
         self.down
             .backward(context, parameters, ways, gradient, &mut of_gated);
         feed_forward::backward(pool, rows, &mut gate, &mut up, &of_gated);
@@ -290,13 +305,13 @@ impl Block {
         self.feed_forward_norm
             .forward(pool, parameters, true, &between, &mut entered);
         let mut of_entered = vec![0.0; gradient.len()];
-        for (layer, (low, dy)) in self.wide.iter().zip([(&low[4], &gate), (&low[5], &up)]) {
-            layer.backward(context, parameters, (&entered, low), dy, &mut of_entered);
+        for (layer, (kept, dy)) in self.wide.iter().zip([(&kept[4], &gate), (&kept[5], &up)]) {
+            layer.backward(context, parameters, (&entered, kept), dy, &mut of_entered);
         }
         self.feed_forward_norm
             .backward(pool, parameters, &between, &of_entered, gradient);
         let mut of_attended = vec![0.0; attended.len()];
-        let ways = (&attended[..], &low[3][..]);
+        let ways = (&attended[..], &kept[3]);
         self.output
             .backward(context, parameters, ways, gradient, &mut of_attended);
         let mut of_qkv = [&q, &k, &v].map(|one| vec![0.0; one.len()]);
@@ -322,8 +337,8 @@ impl Block {
         self.attention_norm
             .forward(pool, parameters, true, &before, &mut entered);
         of_entered.fill(0.0);
-        for (layer, (low, dy)) in self.qkv.iter().zip(low.iter().zip(&of_qkv)) {
-            layer.backward(context, parameters, (&entered, low), dy, &mut of_entered);
+        for (layer, (kept, dy)) in self.qkv.iter().zip(kept.iter().zip(&of_qkv)) {
+            layer.backward(context, parameters, (&entered, kept), dy, &mut of_entered);
         }
         self.attention_norm
             .backward(pool, parameters, &before, &of_entered, gradient);

@@ -10,7 +10,7 @@ use crate::embedding::Embedding;
 use crate::error::{Result, TrainingError};
 use crate::frozen::{Base, Tensors};
 use crate::layer_norm::LayerNorm;
-use crate::linear::{Context, Linear};
+use crate::linear::{Context, Kept, Linear};
 use crate::parameters::Parameter;
 
 /// A network with its base.
@@ -50,8 +50,8 @@ pub(crate) struct Saved {
     between: Vec<f32>,
     /// Before the activation.
     wide: Vec<f32>,
-    /// Of query, key, value, output, wide and down, what their first factors give.
-    low: [Vec<f32>; 6],
+    /// Of query, key, value, output, wide and down.
+    kept: [Kept; 6],
 }
 
 impl Encoder {
@@ -161,28 +161,28 @@ impl Encoder {
         entered: Vec<f32>,
     ) -> (Vec<f32>, Saved) {
         let (pool, rows, len) = (context.pool, batch.batch.len(), entered.len());
-        let mut low: [Vec<f32>; 6] = Default::default();
+        let mut kept: [Kept; 6] = Default::default();
         let mut qkv = [0; 3].map(|_| vec![0.0; len]);
         for (at, (layer, out)) in block.qkv.iter().zip(&mut qkv).enumerate() {
-            low[at] = layer.forward(context, parameters, &entered, out);
+            kept[at] = layer.forward(context, parameters, &entered, out);
         }
         let mut attended = vec![0.0; len];
         let [q, k, v] = &qkv;
         self.heads
             .forward(pool, batch, Projected { q, k, v }, &mut attended);
         let mut first = vec![0.0; len];
-        low[3] = block
+        kept[3] = block
             .output
             .forward(context, parameters, &attended, &mut first);
         kernels::add(&entered, &mut first);
         let mut between = vec![0.0; len];
         block.attention_norm.forward(pool, &first, &mut between);
         let mut wide = vec![0.0; rows * block.wide.frozen.outputs()];
-        low[4] = block.wide.forward(context, parameters, &between, &mut wide);
+        kept[4] = block.wide.forward(context, parameters, &between, &mut wide);
         let mut active = vec![0.0; wide.len()];
         self.activation.forward(pool, rows, &wide, &mut active);
         let mut second = vec![0.0; len];
-        low[5] = block
+        kept[5] = block
             .down
             .forward(context, parameters, &active, &mut second);
         kernels::add(&between, &mut second);
@@ -195,7 +195,7 @@ impl Encoder {
             sums: [first, second],
             between,
             wide,
-            low,
+            kept,
         };
         (left, saved)
     }
@@ -227,7 +227,7 @@ impl Encoder {
     ) -> Vec<f32> {
         let (pool, rows) = (context.pool, batch.batch.len());
         let [first, second] = &saved.sums;
-        let low = &saved.low;
+        let kept = &saved.kept;
         block
             .feed_forward_norm
             .backward(pool, second, &mut gradient);
@@ -235,7 +235,7 @@ impl Encoder {
         self.activation
             .forward(pool, rows, &saved.wide, &mut active);
         let mut of_wide = vec![0.0; active.len()];
-        let ways = (&active[..], &low[5][..]);
+        let ways = (&active[..], &kept[5]);
         block
             .down
             .backward(context, parameters, ways, &gradient, &mut of_wide);
@@ -243,13 +243,13 @@ impl Encoder {
             .backward(pool, rows, &saved.wide, &mut of_wide);
         // Beside the layers the stream goes on as it is.
         let mut of_between = gradient;
-        let ways = (&saved.between[..], &low[4][..]);
+        let ways = (&saved.between[..], &kept[4]);
         block
             .wide
             .backward(context, parameters, ways, &of_wide, &mut of_between);
         block.attention_norm.backward(pool, first, &mut of_between);
         let mut of_attended = vec![0.0; saved.attended.len()];
-        let ways = (&saved.attended[..], &low[3][..]);
+        let ways = (&saved.attended[..], &kept[3]);
         block
             .output
             .backward(context, parameters, ways, &of_between, &mut of_attended);
@@ -264,8 +264,8 @@ impl Encoder {
         self.heads
             .backward(pool, batch, Projected { q, k, v }, &of_attended, gradients);
         let mut of_entered = of_between;
-        for (layer, (low, dy)) in block.qkv.iter().zip(low.iter().zip(&of_qkv)) {
-            let ways = (&saved.entered[..], &low[..]);
+        for (layer, (kept, dy)) in block.qkv.iter().zip(kept.iter().zip(&of_qkv)) {
+            let ways = (&saved.entered[..], kept);
             layer.backward(context, parameters, ways, dy, &mut of_entered);
         }
         of_entered
@@ -316,5 +316,5 @@ impl Block {
 fn factors(block: &BlockLayout) -> impl Iterator<Item = String> + '_ {
     let layers = block.qkv.iter().chain(&block.wide);
     let layers = layers.chain([&block.output, &block.down]);
-    layers.flat_map(|layer| ["A", "B"].map(|part| format!("{}.lora_{part}.weight", layer.name)))
+    layers.flat_map(|layer| crate::network::trained_of(&layer.name))
 }

@@ -54,6 +54,7 @@ pub(crate) struct Reading {
     weights: Vec<f32>,
     a: Vec<f32>,
     b: Vec<f32>,
+    beneath: Vec<f32>,
 }
 
 impl Frozen {
@@ -75,18 +76,35 @@ impl Frozen {
         precision: Precision,
         buffers: &'a mut Reading,
     ) -> &'a [f32] {
-        let out = fit(&mut buffers.weights, self.weight.num_params());
+        let Reading { weights, a, b, .. } = buffers;
+        let out = fit(weights, self.weight.num_params());
         self.weight.dequantize_into(out, Memory::Reused);
-        if let Some(LowRank { a, b, scaling }) = &self.low {
-            let (outputs, rank) = b.matrix();
-            let first = fit(&mut buffers.a, a.num_params());
-            a.dequantize_into(first, Memory::Reused);
-            let second = fit(&mut buffers.b, b.num_params());
-            b.dequantize_into(second, Memory::Reused);
-            kernels::scale(*scaling, second);
-            precision.back(pool, (second, outputs, rank), first, self.inputs(), out);
+        if let Some(low) = &self.low {
+            low.add(pool, precision, [a, b], out);
         }
         out
+    }
+
+    /// The weights, `[outputs, inputs]`, without what a card beneath adds.
+    pub(crate) fn read_alone<'a>(&self, buffers: &'a mut Reading) -> &'a [f32] {
+        let out = fit(&mut buffers.weights, self.weight.num_params());
+        self.weight.dequantize_into(out, Memory::Reused);
+        out
+    }
+
+    /// What a card beneath adds to the weights, `[outputs, inputs]`.
+    pub(crate) fn read_beneath<'a>(
+        &self,
+        pool: &ThreadPool,
+        precision: Precision,
+        buffers: &'a mut Reading,
+    ) -> Option<&'a [f32]> {
+        let low = self.low.as_ref()?;
+        let Reading { a, b, beneath, .. } = buffers;
+        let out = fit(beneath, self.weight.num_params());
+        out.fill(0.0);
+        low.add(pool, precision, [a, b], out);
+        Some(out)
     }
 
     /// Rows from `start`, a multiple of 16, as many as fill `out`.
@@ -99,6 +117,26 @@ impl Frozen {
                 out[(row - start) * width..][..width].copy_from_slice(values);
             }
         }
+    }
+}
+
+impl LowRank {
+    /// Adds `scaling · B A` to `out`, `[outputs, inputs]`.
+    fn add(
+        &self,
+        pool: &ThreadPool,
+        precision: Precision,
+        [first, second]: [&mut Vec<f32>; 2],
+        out: &mut [f32],
+    ) {
+        let Self { a, b, scaling } = self;
+        let ((outputs, rank), (_, inputs)) = (b.matrix(), a.matrix());
+        let first = fit(first, a.num_params());
+        a.dequantize_into(first, Memory::Reused);
+        let second = fit(second, b.num_params());
+        b.dequantize_into(second, Memory::Reused);
+        kernels::scale(*scaling, second);
+        precision.back(pool, (second, outputs, rank), first, inputs, out);
     }
 }
 

@@ -23,6 +23,7 @@ mod frozen;
 mod head;
 mod layer_norm;
 mod linear;
+mod magnitude;
 mod network;
 mod norm;
 mod parameters;

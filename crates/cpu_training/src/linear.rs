@@ -1,12 +1,14 @@
-//! A linear layer of the base with low-rank factors: `y = W x + b + scaling · B (A x)`.
+//! A linear layer of the base with low-rank factors: `y = W x + b + scaling · B (A x)`; and with a magnitude `m`,
+//! `y = m / ‖W + scaling · B A‖ ⊙ (W x + scaling · B (A x)) + b`, a norm for each output.
 //!
-//! Source: `LoRA`, arXiv:2106.09685.
+//! Sources: `LoRA`, arXiv:2106.09685; `DoRA`, arXiv:2402.09353, whose norm is a constant to the gradient (section 4.3).
 
 use kernels::{Bf16Weights, Onto, PlainRows, ThreadPool, gemm_bf16};
 
-use crate::buffers::{fit, transposed};
+use crate::buffers::{fit, for_each_row, transposed};
 use crate::dropout::Dropout;
 use crate::frozen::{Frozen, Reading};
+use crate::magnitude::{self, Scaled};
 use crate::parameters::Parameter;
 
 /// How the products with the base's weights are computed. All else is of single precision.
@@ -78,7 +80,18 @@ pub(crate) struct Factors {
     pub(crate) a: usize,
     /// `[outputs, rank]`.
     pub(crate) b: usize,
+    /// `[outputs]`.
+    pub(crate) magnitude: Option<usize>,
     pub(crate) rank: usize,
+}
+
+/// What the way back through a layer needs of the way forth.
+#[derive(Debug, Default)]
+pub(crate) struct Kept {
+    /// `scaling · A x`, `[rows, rank]`.
+    low: Vec<f32>,
+    /// Of a layer with a magnitude.
+    scaled: Option<Scaled>,
 }
 
 /// What products need beside their operands.
@@ -103,30 +116,47 @@ pub(crate) struct Scratch {
     low: Vec<f32>,
     turned: Vec<f32>,
     sums: Vec<f32>,
+    scaled: Vec<f32>,
 }
 
 impl Linear {
-    /// Writes `[rows, outputs]` to `y`; returns `scaling · A x`, `[rows, rank]`, which the way back needs.
+    /// Writes `[rows, outputs]` to `y`; returns what the way back needs.
     pub(crate) fn forward(
         &self,
         context: &mut Context<'_>,
         parameters: &[Parameter],
         x: &[f32],
         y: &mut [f32],
-    ) -> Vec<f32> {
+    ) -> Kept {
         let (inputs, outputs) = (self.frozen.inputs(), self.frozen.outputs());
         let (pool, rows) = (context.pool, x.len() / inputs);
         let precision = context.precision;
-        let buffers = &mut context.scratch.weights;
-        let weights = self.frozen.read(pool, precision, buffers);
-        let bias: Onto<'_> = self.frozen.bias.as_deref().into();
-        precision.forth(pool, (x, rows, inputs), weights, outputs, bias, y);
-        let Some(Factors { a, b, rank }) = self.factors.filter(|_| context.has_factors) else {
-            return Vec::new();
+        let factors = self.factors.filter(|_| context.has_factors);
+        let Scratch { weights, sums, .. } = &mut context.scratch;
+        let mut norms = Vec::new();
+        if let Some(factors) = factors.filter(|factors| factors.magnitude.is_some()) {
+            let weights = self.frozen.read_alone(weights);
+            let nothing = Onto::Nothing;
+            precision.forth(pool, (x, rows, inputs), weights, outputs, nothing, y);
+            let parts = [factors.a, factors.b].map(|at| &parameters[at]);
+            norms = magnitude::norms(pool, weights, parts, context.scaling, sums);
+        } else {
+            let weights = self.frozen.read(pool, precision, weights);
+            let bias: Onto<'_> = self.frozen.bias.as_deref().into();
+            precision.forth(pool, (x, rows, inputs), weights, outputs, bias, y);
+        }
+        let Some(Factors {
+            a,
+            b,
+            magnitude,
+            rank,
+        }) = factors
+        else {
+            return Kept::default();
         };
         let mut low = vec![0.0; rows * rank];
         let (a, b) = (&parameters[a].values, &parameters[b].values);
-        let kept = kept(
+        let kept = kept_inputs(
             context.dropout,
             context.first_row,
             self.index,
@@ -155,17 +185,28 @@ impl Linear {
             Onto::Out,
             y,
         );
-        low
+        let scaled = magnitude.map(|magnitude| {
+            let scaled = Scaled::new(pool, &parameters[magnitude], norms, y);
+            if let Some(bias) = &self.frozen.bias {
+                for_each_row(pool, rows, [&mut *y], |_, [y]| kernels::add(bias, y));
+            }
+            let buffers = &mut context.scratch.weights;
+            if let Some(beneath) = self.frozen.read_beneath(pool, precision, buffers) {
+                precision.forth(pool, (x, rows, inputs), beneath, outputs, Onto::Out, y);
+            }
+            scaled
+        });
+        Kept { low, scaled }
     }
 
     /// Adds to `dx` what the loss changes by with the inputs, and to the factors' gradients.
     ///
-    /// `x` are the inputs, `low` is what [`forward`](Self::forward) returned, `dy` is `[rows, outputs]`.
+    /// `x` are the inputs, `kept` is what [`forward`](Self::forward) returned, `dy` is `[rows, outputs]`.
     pub(crate) fn backward(
         &self,
         context: &mut Context<'_>,
         parameters: &mut [Parameter],
-        (x, low): (&[f32], &[f32]),
+        (x, kept): (&[f32], &Kept),
         dy: &[f32],
         dx: &mut [f32],
     ) {
@@ -177,11 +218,25 @@ impl Linear {
             low: dlow,
             turned,
             sums,
+            scaled,
         } = &mut context.scratch;
         let precision = context.precision;
-        let weights = self.frozen.read(pool, precision, weights);
-        precision.back(pool, (dy, rows, outputs), weights, inputs, dx);
-        let Some(Factors { a, b, rank }) = self.factors else {
+        let Kept { low, scaled: kept } = kept;
+        let magnitude = self.factors.and_then(|factors| factors.magnitude);
+        let dy = if let Some((kept, magnitude)) = kept.as_ref().zip(magnitude) {
+            if let Some(beneath) = self.frozen.read_beneath(pool, precision, weights) {
+                precision.back(pool, (dy, rows, outputs), beneath, inputs, dx);
+            }
+            let dy = kept.backward(pool, &mut parameters[magnitude], dy, scaled);
+            let weights = self.frozen.read_alone(weights);
+            precision.back(pool, (dy, rows, outputs), weights, inputs, dx);
+            dy
+        } else {
+            let weights = self.frozen.read(pool, precision, weights);
+            precision.back(pool, (dy, rows, outputs), weights, inputs, dx);
+            dy
+        };
+        let Some(Factors { a, b, rank, .. }) = self.factors else {
             return;
         };
         let dlow = fit(dlow, rows * rank);
@@ -214,7 +269,7 @@ impl Linear {
                 *gradient += of_b[r * outputs + output];
             }
         }
-        let kept = kept(
+        let kept = kept_inputs(
             context.dropout,
             context.first_row,
             self.index,
@@ -242,7 +297,7 @@ impl Linear {
         let through = fit(sums, rows * inputs);
         kernels::gemm_back(pool, dlow, rows, rank, a, inputs, Onto::Nothing, through);
         let (first, index) = (context.first_row, self.index);
-        crate::buffers::for_each_row(pool, rows, [through, dx], |row, [through, dx]| {
+        for_each_row(pool, rows, [through, dx], |row, [through, dx]| {
             dropout.apply(index, first + row, through);
             kernels::add(through, dx);
         });
@@ -250,7 +305,7 @@ impl Linear {
 }
 
 /// The inputs of the factors.
-fn kept<'a>(
+fn kept_inputs<'a>(
     dropout: Option<Dropout>,
     first_row: usize,
     layer: usize,

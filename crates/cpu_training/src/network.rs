@@ -244,7 +244,7 @@ fn names(layout: &Layout) -> Vec<String> {
             .chain(&block.wide)
             .chain([&block.output, &block.down]);
         for layer in layers {
-            known.extend(["A", "B"].map(|part| format!("{}.lora_{part}.weight", layer.name)));
+            known.extend(trained_of(&layer.name));
         }
         let norms = block
             .head_norms
@@ -254,4 +254,9 @@ fn names(layout: &Layout) -> Vec<String> {
         known.extend(norms.chain([&block.feed_forward_norm]).map(norm));
     }
     known
+}
+
+/// Names of what can be trained of a layer.
+pub(crate) fn trained_of(layer: &str) -> [String; 3] {
+    ["A.weight", "B.weight", "magnitude_vector"].map(|part| format!("{layer}.lora_{part}"))
 }

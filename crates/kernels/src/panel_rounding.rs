@@ -195,18 +195,9 @@ fn ranges<S: Simd, V: Values>(
     for (group, (low, high)) in low.iter_mut().zip(high).enumerate() {
         let (start, end) = (group * width, (group + 1) * width);
         if width < LANES {
-            let first = values.get(start);
-            (low[lane], high[lane]) = (first, first);
-            for at in start..end {
-                let value = values.get(at);
-                low[lane] = if value < low[lane] { value } else { low[lane] };
-                high[lane] = if value > high[lane] {
-                    value
-                } else {
-                    high[lane]
-                };
-                magnitude = s.max_magnitude(s.splat(value), magnitude);
-            }
+            let value = s.load(&padded(values, start, width, values.get(start)));
+            (low[lane], high[lane]) = (s.smallest(value), s.largest(value));
+            magnitude = s.max_magnitude(value, magnitude);
             continue;
         }
         let first = values.load(s, start);
@@ -264,40 +255,72 @@ fn round<S: Simd, V: Values, const PER_BYTE: usize>(
     let rows = values.len() / k;
     let (blocks, rest) = codes.split_at_mut(k / LANES * block_bytes::<PER_BYTE>());
     let mut blocks = blocks.chunks_exact_mut(block_bytes::<PER_BYTE>());
-    for (group, inverse) in rounding.inverse.iter().enumerate() {
-        let (minimum, zero) = (&rounding.minimum[group], &rounding.zero[group]);
+    for group in 0..rounding.inverse.len() {
         for block in 0..width / LANES {
             let Some(to) = blocks.next() else { return };
             let column = group * width + block * LANES;
-            let mut quads = [s.load_bytes(&[0; 64]); 4];
-            for quad in 0..4 {
-                let mut four = [s.splat_i32(0); 4];
-                for i in 0..4 {
-                    let row = 4 * quad + i;
-                    if row < rows {
-                        let value = values.load(s, row * k + column);
-                        let steps = s.sub(value, s.splat(minimum[row]));
-                        let steps = s.to_i32(s.mul(steps, s.splat(inverse[row])));
-                        four[i] = s.add_i32(steps, s.splat_i32(zero[row]));
-                    }
-                }
-                quads[quad] = s.pack_rows(four);
-            }
+            let load = |row: usize| values.load(s, row * k + column);
+            let quads = round_block(s, rows, (rounding, group), load);
             store_block::<S, PER_BYTE>(s, quads, to);
         }
     }
     // Columns of a last, incomplete block: only a group of the whole row has them.
-    rest.fill(0);
-    let largest = i32::from(largest_code::<PER_BYTE>());
+    let first = k / LANES * LANES;
+    if first == k {
+        return;
+    }
+    let load = |row: usize| s.load(&padded(values, row * k + first, k - first, 0.0));
+    let quads = round_block(s, rows, (rounding, 0), load);
+    let mut block = [0; LARGEST_BLOCK];
+    store_block::<S, PER_BYTE>(s, quads, &mut block[..block_bytes::<PER_BYTE>()]);
+    rest.copy_from_slice(&block[..rest.len()]);
+    // What stands for columns that there are not.
+    let held = rest.len() / STEP_BYTES * 4 * PER_BYTE;
     for row in 0..rows {
-        let (inverse, minimum) = (rounding.inverse[0][row], rounding.minimum[0][row]);
-        for column in k / LANES * LANES..k {
-            let steps = (values.get(row * k + column) - minimum) * inverse;
-            let code = steps.round_ties_even() as i32 + rounding.zero[0][row];
-            let (byte, shift) = place::<PER_BYTE>(row, column % LANES);
-            rest[byte] |= (code.clamp(0, largest) as u8) << shift;
+        for column in k - first..held {
+            let (byte, shift) = place::<PER_BYTE>(row, column);
+            rest[byte] &= !(largest_code::<PER_BYTE>() << shift);
         }
     }
+}
+
+/// Bytes of the largest block, that of eight bits a code.
+const LARGEST_BLOCK: usize = 4 * STEP_BYTES;
+
+/// `count` weights from `start` on, fewer than a vector has, and `rest` behind them.
+#[inline(always)]
+fn padded<V: Values>(values: V, start: usize, count: usize, rest: f32) -> [f32; LANES] {
+    let mut lanes = [rest; LANES];
+    for (at, lane) in lanes[..count].iter_mut().enumerate() {
+        *lane = values.get(start + at);
+    }
+    lanes
+}
+
+/// The codes of sixteen columns, as [`store_block`] takes them; `load` gives those of a row.
+#[inline(always)]
+fn round_block<S: Simd>(
+    s: S,
+    rows: usize,
+    (rounding, group): (PanelRounding<'_>, usize),
+    load: impl Fn(usize) -> S::F,
+) -> [S::B; 4] {
+    let (minimum, zero) = (&rounding.minimum[group], &rounding.zero[group]);
+    let inverse = &rounding.inverse[group];
+    let mut quads = [s.load_bytes(&[0; 64]); 4];
+    for quad in 0..4 {
+        let mut four = [s.splat_i32(0); 4];
+        for i in 0..4 {
+            let row = 4 * quad + i;
+            if row < rows {
+                let steps = s.sub(load(row), s.splat(minimum[row]));
+                let steps = s.to_i32(s.mul(steps, s.splat(inverse[row])));
+                four[i] = s.add_i32(steps, s.splat_i32(zero[row]));
+            }
+        }
+        quads[quad] = s.pack_rows(four);
+    }
+    quads
 }
 
 #[inline(always)]
@@ -352,6 +375,28 @@ fn dequantize<S: Simd, const PER_BYTE: usize>(
                 _ => dequantize_quad::<S, PER_BYTE, 3>(s, &part, levels, out),
             }
         }
+    }
+    if is_whole && whole * LANES < k {
+        let mut block = [0; LARGEST_BLOCK];
+        block[..rest.len()].copy_from_slice(rest);
+        let (block, group) = (&block[..block_bytes::<PER_BYTE>()], levels.scale.len() - 1);
+        let loaded = load_block::<S, PER_BYTE>(s, block.as_chunks().0);
+        for (row, out) in out.chunks_exact_mut(k).enumerate() {
+            let scale = s.splat(levels.scale[group][row]);
+            let offset = s.splat(levels.offset[group][row]);
+            let code = s.to_f32(s.unpack_row(loaded[row / 4], row % 4));
+            let value = if levels.is_minimum {
+                s.add(s.mul(scale, code), offset)
+            } else {
+                s.mul(scale, s.sub(code, offset))
+            };
+            let mut lanes = [0.0; LANES];
+            s.store(value, &mut lanes);
+            let out = &mut out[whole * LANES..];
+            let count = out.len();
+            out.copy_from_slice(&lanes[..count]);
+        }
+        return;
     }
     for row in 0..rows {
         for column in whole * LANES..k {

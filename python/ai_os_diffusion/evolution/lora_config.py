@@ -32,6 +32,8 @@ class LoRAConfig(LearningConfig):
             get factors whose weights the answers are most sensitive to, as many as fit: few, of a high rank.
             It is for answers, and not for encoders.
         use_rslora: scale by the root of the rank (arXiv:2312.03732).
+        use_dora: factors turn the rows of weights, whose lengths are learned apart, as magnitudes
+            (arXiv:2402.09353): W' = m ⊙ (W + scaling · B A) / ‖W + scaling · B A‖, a norm for each row.
 
     Raises:
         TrainingError: a value is out of range, or nothing is trained.
@@ -43,6 +45,7 @@ class LoRAConfig(LearningConfig):
     target_modules: Sequence[str] = (*_QKV, _DENSE)
     selected: float = 1.0
     use_rslora: bool = True
+    use_dora: bool = False
 
     ranges: ClassVar[Ranges] = {
         **LearningConfig.ranges,
@@ -54,6 +57,9 @@ class LoRAConfig(LearningConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for name in ("use_rslora", "use_dora"):
+            if not isinstance(getattr(self, name), bool):
+                raise TrainingError(f"{name} is {getattr(self, name)!r}, expected True or False")
         names = self.target_modules
         if isinstance(names, str) or not names or not all(isinstance(name, str) for name in names):
             raise TrainingError(
@@ -68,7 +74,9 @@ class LoRAConfig(LearningConfig):
 
     def numbers(self, targets: Iterable[Mapping[str, Any]]) -> int:
         """How many numbers are trained, at most, where `targets` are all layers that may get factors."""
-        return int(self.selected * sum(self.rank * (one["inputs"] + one["outputs"]) for one in targets))
+        layers = list(targets)
+        factors = int(self.selected * sum(self.rank * (one["inputs"] + one["outputs"]) for one in layers))
+        return factors + (sum(one["outputs"] for one in layers) if self.use_dora else 0)
 
     @property
     def described(self) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from ai_os_diffusion.evolution.learning.question_learning import QuestionLearnin
 from ai_os_diffusion.evolution.learning.sensitive_layers import layer_sensitivities, most_sensitive
 from ai_os_diffusion.evolution.lora_config import LoRAConfig
 from ai_os_diffusion.evolution.objectives.masked_batches import MaskedBatches
-from ai_os_diffusion.evolution.objectives.skill_trainer import BITS, CONTRASTIVE, SkillTrainer, Tell
+from ai_os_diffusion.evolution.objectives.skill_trainer import CONTRASTIVE, SkillTrainer, Tell
 from ai_os_diffusion.evolution.paraphrases import nearest_to_their_own, paraphrases_of
 from ai_os_diffusion.evolution.qa_pairs import MOST_EXAMPLES, QAPair, QAPairs
 from ai_os_diffusion.evolution.question_batches import QuestionBatches, end_of
@@ -175,7 +175,7 @@ class LoRATrainer(SkillTrainer):
                 draw_losses(run.records, picture)
             # Under its own name only once it is kept: whoever lists skills in between sees none.
             draft = path if gate is None else self.folder / f".{name}.candidate"
-            card = Card.write(draft, described, run.trained().items(), bits=BITS)
+            card = self._write(draft, described, run)
             if gate is not None:
                 try:
                     self._pass(gate, card, judged_by)
@@ -206,7 +206,7 @@ class LoRATrainer(SkillTrainer):
         given = list(pairs)
         most = min(_MOST_SAMPLES, len(given))
         samples = [QAPairs.of([given[len(given) * at // most]]) for at in range(most)]
-        config = replace(self.config, rank=min(self.config.rank, _PROBED_RANK), dropout=0.0)
+        config = replace(self.config, rank=min(self.config.rank, _PROBED_RANK), dropout=0.0, use_dora=False)
         found = layer_sensitivities(
             self._new_trainer(self._targets, config),
             (self._objective_of(one).looked_at() for one in samples),

@@ -43,8 +43,11 @@ def activation(name: str) -> Callable[[Tensor], Tensor]:
 class LayerCards(Protocol):
     """What the cards of a pass's texts change in a layer."""
 
-    def add(self, linear: Linear, x: Tensor, out: Tensor) -> None:
-        """Add the low-rank products of `x` [texts, length, inputs] to `out` [texts, length, outputs]."""
+    def add(self, linear: Linear, x: Tensor, out: Tensor, product: Tensor | None = None) -> None:
+        """Add what they add to a layer of `x` [texts, length, inputs] to `out` [texts, length, outputs].
+
+        `product` is `x Wᵀ`, where that is at hand.
+        """
         ...
 
     def vector(self, name: str, base: Tensor) -> tuple[Tensor, bool]:
@@ -113,7 +116,7 @@ class Linear:
     def __call__(self, x: Tensor, cards: LayerCards) -> Tensor:
         """[texts, length, inputs] to [texts, length, outputs]."""
         out = F.linear(x, self.weight, self.bias)
-        cards.add(self, x, out)
+        cards.add(self, x, out, out if self.bias is None else None)
         return out
 
     def onto(self, stream: Tensor, x: Tensor, cards: LayerCards) -> Tensor:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from ai_os_diffusion._native import WeightFile
+
 
 @pytest.fixture
 def learned(tiny_models, tmp_path, monkeypatch):
@@ -69,9 +71,9 @@ def test_a_control_from_a_file_to_its_removal(aios, aios_json, learned):
     assert aios_json("skills", "rm", "facts", "--yes")["removed"] == ["facts"]
     error = aios_json("learn", learned, *how, code=1, error=True)
     assert error["type"] == "SkillRejectedError"
-    for strange in (["--method", "control", "--rank", 4], ["--method", "control", "--selective"]):
-        error = aios_json("learn", learned, *strange, code=2, error=True)
-        assert f"{strange[2]} is for --method lora" in error["message"]
+    for strange in (["--rank", 4], ["--selective"], ["--dora"]):
+        error = aios_json("learn", learned, "--method", "control", *strange, code=2, error=True)
+        assert f"{strange[0]} is for --method lora" in error["message"]
     for strange in (["--width", 4], ["--blocks", 2]):
         error = aios_json("learn", learned, *strange, code=2, error=True)
         assert f"{strange[0]} is for --method control" in error["message"]
@@ -163,6 +165,13 @@ def test_another_trainer(aios_json, learned):
         asked = ("--epochs", 2, "--name", name, "--trainer", trainer, "--no-gate")
         found = aios_json("learn", learned, *asked)
         assert found["metrics"]["steps"] == 2
+
+
+def test_lengths_and_directions_apart(aios_json, learned):
+    found = aios_json("learn", learned, "--epochs", 2, "--no-gate", "--dora")
+    names = WeightFile(found["path"]).names
+    for ending in (".lora_magnitude_vector", ".lora_row_scale"):
+        assert len([name for name in names if name.endswith(ending)]) * 4 == len(names)
 
 
 def test_a_few_layers_of_a_high_rank(aios_json, learned):

@@ -146,6 +146,87 @@ def test_an_adapter_of_peft_there_and_back(base, tmp_path):
         assert np.array_equal(card[name], back[name])
 
 
+def magnitudes(prefix: str = "") -> dict[str, np.ndarray]:
+    rows = {layer: shape[0] for layer, shape in LAYERS.items()}
+    return {
+        f"{prefix}{layer}.lora_magnitude_vector": np.linspace(1, 2, count, dtype=np.float32)
+        for layer, count in rows.items()
+    }
+
+
+@pytest.mark.parametrize(("bits", "group_size"), [(None, 32), (8, 32), (8, 0), (4, 32)])
+def test_what_magnitudes_make_of_the_base_is_stored_with_factors_as_they_are(
+    base, tmp_path, bits, group_size
+):
+    folder = adapter(
+        tmp_path / "a",
+        {name: value for part in (tensors, magnitudes) for name, value in part(prefix=PREFIX).items()},
+        use_dora=True,
+    )
+    card = convert_card(folder, tmp_path / "c.parquet", base=base, bits=bits, group_size=group_size)
+    for layer in LAYERS:
+        a, b = card[f"{layer}.lora_A.weight"], card[f"{layer}.lora_B.weight"]
+        # The base of these tests is zero.
+        norms = np.linalg.norm((4.0 * b @ a).astype(np.float64), axis=1)
+        magnitude = card[f"{layer}.lora_magnitude_vector"]
+        np.testing.assert_array_equal(magnitude, magnitudes()[f"{layer}.lora_magnitude_vector"])
+        np.testing.assert_allclose(card[f"{layer}.lora_row_scale"], magnitude / norms, rtol=1e-5)
+    export_peft(card, tmp_path / "b")
+    settings = read_adapter_settings(tmp_path / "b")
+    assert settings.is_scaled
+    back = convert_card(tmp_path / "b", tmp_path / "again.parquet", base=base)
+    assert sorted(back) == sorted(card)
+    for name in card:
+        np.testing.assert_allclose(back[name], card[name], rtol=1e-5)
+
+
+PREFIX = "base_model.model."
+Q = "model.layers.0.self_attn.q_proj"
+MAGNITUDES = {
+    "no magnitude": "use_dora is set, and layer .* has no magnitude",
+    "not told of": "no low-rank factor",
+    "too short": r"is \[63\], expected \[64\]",
+    "not finite": "holds NaN or infinities",
+    "no length": "row 5 has the norm 0, expected one above 0 to divide by",
+    "no factor": "has no lora_B.weight",
+}
+
+
+@pytest.mark.parametrize("fault", MAGNITUDES)
+def test_magnitudes_that_cannot_be_are_refused_by_name(base, tmp_path, fault):
+    values = {**tensors(prefix=PREFIX), **magnitudes(PREFIX)}
+    name = f"{PREFIX}{Q}.lora_magnitude_vector"
+    if fault == "no magnitude":
+        del values[name]
+    elif fault == "too short":
+        values[name] = values[name][:-1]
+    elif fault == "not finite":
+        values[name][3] = np.nan
+    elif fault == "no length":
+        values[f"{PREFIX}{Q}.lora_B.weight"][5] = 0
+    elif fault == "no factor":
+        del values[f"{PREFIX}{Q}.lora_B.weight"]
+    folder = adapter(tmp_path / "a", values, use_dora=fault != "not told of")
+    with pytest.raises(CardError, match=MAGNITUDES[fault]):
+        convert_card(folder, tmp_path / "c.parquet", base=base)
+    assert not (tmp_path / "c.parquet").exists()
+
+
+def test_a_card_with_a_magnitude_lacks_nothing_beside_it_and_an_adapter_has_all_or_none(base, tmp_path):
+    values = {**tensors(), f"{Q}.lora_magnitude_vector": np.ones(WIDTH, np.float32)}
+    about = {"rank": RANK, "scaling": 1.0}
+    card = convert_card(
+        save(tmp_path / "s.safetensors", values), tmp_path / "c.parquet", base=base, about=about
+    )
+    with pytest.raises(CardError, match="magnitudes of 1 of its 2 layers"):
+        export_peft(card, tmp_path / "out")
+    there = {name: card[name] for name in card}
+    for missing in (f"{Q}.lora_row_scale", f"{Q}.lora_magnitude_vector"):
+        rest = {name: value for name, value in there.items() if name != missing}
+        with pytest.raises(CardError, match="expected both factors, the magnitude and the scales of rows"):
+            Card.write(tmp_path / "d.parquet", card.description, rest.items())
+
+
 @pytest.mark.parametrize("prefix", ["base_model.model.", "base_model.model.llama.", "base_model."])
 def test_layers_are_found_under_the_names_that_wrappers_give_them(base, tmp_path, prefix):
     values = {
@@ -158,7 +239,6 @@ def test_layers_are_found_under_the_names_that_wrappers_give_them(base, tmp_path
 
 SETTINGS = {
     "peft_type": "LOHA",
-    "use_dora": True,
     "bias": "all",
     "lora_bias": True,
     "fan_in_fan_out": True,

@@ -19,8 +19,8 @@ from ai_os_diffusion.utils.errors import CardError, ModelNotFoundError
 IDS = np.array([3, 1, 4, 1, 5, 9, 2, 6], np.int32)
 
 
-def skill(folder: Path, path: Path, **changes) -> Card:
-    """Factors for every layer, a norm, and a row of the embedding."""
+def skill(folder: Path, path: Path, has_magnitudes: bool = False, **changes) -> Card:
+    """Factors for every layer, a norm, and a row of the embedding; and magnitudes."""
     rng, rank, tensors = np.random.default_rng(3), 4, {}
     with ArrowEngine(folder, device="cpu") as engine:
         for name in engine.weights:
@@ -28,19 +28,29 @@ def skill(folder: Path, path: Path, **changes) -> Card:
             if len(shape) == 2 and "embed" not in name and "lm_head" not in name:
                 tensors[f"{layer}.lora_A.weight"] = rng.normal(size=(rank, shape[1])).astype(np.float32) * 0.2
                 tensors[f"{layer}.lora_B.weight"] = rng.normal(size=(shape[0], rank)).astype(np.float32) * 0.2
+                if has_magnitudes:
+                    lengths = np.linalg.norm(engine.weights[name], axis=1)
+                    tensors[f"{layer}.lora_magnitude_vector"] = lengths * rng.uniform(0.7, 1.3, shape[0])
+        weights = {name: np.array(engine.weights[name]) for name in engine.weights}
         width = engine.metadata.hidden_size
         if engine.metadata.is_decoder:
             tensors["model.norm.weight"] = rng.normal(1, 0.1, width).astype(np.float32)
             tensors["model.embed_tokens.rows"] = rng.normal(size=(1, width)).astype(np.float32)
     rows = (5,) if "model.embed_tokens.rows" in tensors else ()
     about = CardDescription("boats", "skill", Base.of_folder(folder), rank, 0.5, row_ids=rows)
-    return Card.write(path, replace(about, **changes), tensors.items())
+    return Card.write(
+        path,
+        replace(about, **changes),
+        ((name, tensor.astype(np.float32)) for name, tensor in tensors.items()),
+        weight_of=lambda layer: weights[f"{layer}.weight"],
+    )
 
 
+@pytest.mark.parametrize("has_magnitudes", [False, True])
 @pytest.mark.parametrize("model", ["tiny_decoder_dir", "tiny_encoder_dir"])
-def test_a_fused_model_computes_what_the_model_with_its_card_does(model, request, tmp_path):
+def test_a_fused_model_computes_what_the_model_with_its_card_does(model, has_magnitudes, request, tmp_path):
     folder = request.getfixturevalue(model)
-    card = skill(folder, tmp_path / "boats.parquet")
+    card = skill(folder, tmp_path / "boats.parquet", has_magnitudes)
     report = convert_model(folder, tmp_path / "fused", fuse=card)
     assert report.path == tmp_path / "fused"
     with ArrowEngine(folder, device="cpu") as engine, ArrowEngine(tmp_path / "fused", device="cpu") as fused:

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.torch
 from ai_os_diffusion import _native  # noqa: E402
 from ai_os_diffusion.evolution import LoRAConfig  # noqa: E402
 from ai_os_diffusion.models.cards import Base, Card, CardDescription  # noqa: E402
-from ai_os_diffusion.models.cards.card import ROWS, A, B  # noqa: E402
+from ai_os_diffusion.models.cards.names import MAGNITUDE, ROWS, A, B  # noqa: E402
 from ai_os_diffusion.training.torch.card_trainer import CardTrainer  # noqa: E402
 from ai_os_diffusion.utils.errors import DeviceError, ModelLoadError, TrainingError  # noqa: E402
 
@@ -33,19 +33,21 @@ def of_folder(folder):
     )
 
 
-def random_factors(layers, rng, rank=RANK):
+def random_factors(layers, rng, rank=RANK, has_magnitudes=False):
     found = {}
     for layer in layers:
+        if has_magnitudes:
+            found[layer["name"] + MAGNITUDE] = rng.uniform(0.5, 1.5, layer["outputs"]).astype(np.float32)
         found[layer["name"] + A] = rng.normal(0, 0.2, (rank, layer["inputs"])).astype(np.float32)
         found[layer["name"] + B] = rng.normal(0, 0.2, (layer["outputs"], rank)).astype(np.float32)
     return found
 
 
-def random_parameters(layout, rng):
-    """Factors of some layers, some norms, and two rows."""
+def random_parameters(layout, rng, has_magnitudes=False):
+    """Factors of some layers, some norms, and two rows; and magnitudes."""
     width = layout["words"]["cols"]
     chosen = [layer for block in layout["blocks"] for layer in (block["qkv"][1], *block["wide"])]
-    found = random_factors([*chosen, layout["blocks"][1]["down"]], rng)
+    found = random_factors([*chosen, layout["blocks"][1]["down"]], rng, has_magnitudes=has_magnitudes)
     for norm in (layout["blocks"][0]["feed_forward_norm"], layout["final_norm"]):
         found[norm["name"] + ".weight"] = (1 + rng.normal(0, 0.1, width)).astype(np.float32)
     found[layout["words"]["name"] + ROWS] = rng.normal(0, 0.3, (2, width)).astype(np.float32)
@@ -93,9 +95,9 @@ def assert_same_gradients(ours, theirs, tolerance=TOLERANCE):
 def pair(family_dir):
     """Makes both trainers of the same parameters."""
 
-    def make(**settings):
+    def make(has_magnitudes=False, **settings):
         file, metadata, layout = of_folder(family_dir)
-        parameters = random_parameters(layout, np.random.default_rng(3))
+        parameters = random_parameters(layout, np.random.default_rng(3), has_magnitudes)
         return [
             kind(file, metadata, parameters, scaling=SCALING, row_ids=ROW_IDS, **settings)
             for kind in (CardTrainer, _native.Trainer)
@@ -106,8 +108,9 @@ def pair(family_dir):
 
 @pytest.mark.parametrize("laid_out", [causal, masked])
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
-def test_gradients_of_labels(pair, laid_out, dropout):
-    ours, theirs = pair(dropout=dropout)
+@pytest.mark.parametrize("has_magnitudes", [False, True])
+def test_gradients_of_labels(pair, laid_out, dropout, has_magnitudes):
+    ours, theirs = pair(has_magnitudes, dropout=dropout)
     batch, weights, labels = asked(laid_out)
     for row, seed in ((0, 7), (len(weights), 8)):
         losses = [
@@ -121,8 +124,9 @@ def test_gradients_of_labels(pair, laid_out, dropout):
 
 
 @pytest.mark.parametrize("laid_out", [causal, masked])
-def test_an_anchor_to_the_model_itself(pair, laid_out):
-    ours, theirs = pair()
+@pytest.mark.parametrize("has_magnitudes", [False, True])
+def test_an_anchor_to_the_model_itself(pair, laid_out, has_magnitudes):
+    ours, theirs = pair(has_magnitudes)
     batch, weights, _ = asked(laid_out)
     rows = np.flatnonzero(weights)
     states, expected = (one.base_states(batch, rows) for one in (ours, theirs))
@@ -132,7 +136,8 @@ def test_an_anchor_to_the_model_itself(pair, laid_out):
     assert_same_gradients(ours, theirs)
 
 
-def test_a_card_beneath_belongs_to_the_model(family_dir, tmp_path):
+@pytest.mark.parametrize("has_magnitudes", [False, True])
+def test_a_card_beneath_belongs_to_the_model(family_dir, tmp_path, has_magnitudes):
     file, metadata, layout = of_folder(family_dir)
     rng, width = np.random.default_rng(9), layout["words"]["cols"]
     layers = [
@@ -150,7 +155,8 @@ def test_a_card_beneath_belongs_to_the_model(family_dir, tmp_path):
         row_ids=ROW_IDS,
     )
     card = Card.write(tmp_path / "mode.parquet", about, beneath.items())
-    parameters = random_factors([block["qkv"][1] for block in layout["blocks"]], rng)
+    trained = [block["qkv"][1] for block in layout["blocks"]]
+    parameters = random_factors(trained, rng, has_magnitudes=has_magnitudes)
     ours, theirs = (
         kind(file, metadata, parameters, scaling=SCALING, beneath=(card.native, 0.7, ROW_IDS))
         for kind in (CardTrainer, _native.Trainer)
@@ -207,8 +213,9 @@ def test_it_goes_on_where_it_was(pair):
         np.testing.assert_array_equal(again.parameters()[name], array)
 
 
-def test_brain_floats_round_as_natively(pair):
-    exact, (ours, theirs) = pair()[0], pair(brain_floats=True)
+@pytest.mark.parametrize("has_magnitudes", [False, True])
+def test_brain_floats_round_as_natively(pair, has_magnitudes):
+    exact, (ours, theirs) = pair(has_magnitudes)[0], pair(has_magnitudes, brain_floats=True)
     batch, weights, labels = asked(causal)
     losses = [float(one.accumulate(batch, weights, labels=labels)) for one in (exact, ours, theirs)]
     assert losses[0] == pytest.approx(losses[2], rel=0.02)
@@ -247,10 +254,11 @@ def test_weights_are_trained_in_the_place_of_the_base(family_dir):
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.25])
-def test_encoders(tiny_encoder_dir, dropout):
+@pytest.mark.parametrize("has_magnitudes", [False, True])
+def test_encoders(tiny_encoder_dir, dropout, has_magnitudes):
     file, metadata, layout = of_folder(tiny_encoder_dir)
     rng = np.random.default_rng(2)
-    parameters = random_factors(LoRAConfig().targets(layout), rng)
+    parameters = random_factors(LoRAConfig().targets(layout), rng, has_magnitudes=has_magnitudes)
     ours, theirs = (
         kind(file, metadata, parameters, scaling=SCALING, dropout=dropout)
         for kind in (CardTrainer, _native.Trainer)
@@ -310,6 +318,7 @@ def test_what_is_wrong_is_named(family_dir, tiny_encoder_dir):
     for parameters, told in (
         ({"strange": one}, "the base has nothing of that name"),
         ({name + A: one}, "expected both factors"),
+        ({name + MAGNITUDE: np.ones(32, np.float32)}, "a magnitude, expected both factors"),
         ({name + A: one, name + B: one}, r"expected \[32, 2\], got \[2, 64\]"),
         ({layout["words"]["name"] + ROWS: two}, "cannot be trained"),
     ):

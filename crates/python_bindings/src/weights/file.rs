@@ -54,6 +54,16 @@ impl WeightFile {
             .collect()
     }
 
+    /// Of all tensors, by name, in the order of the file.
+    #[getter]
+    fn shapes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let shapes = PyDict::new(py);
+        for tensor in self.file.tensors() {
+            shapes.set_item(&tensor.name, PyTuple::new(py, &tensor.shape)?)?;
+        }
+        Ok(shapes)
+    }
+
     #[getter]
     fn zero_copy(&self) -> bool {
         self.file.is_zero_copy()

@@ -125,6 +125,10 @@ def learn(
         bool,
         typer.Option("--selective", help="Train the layers alone that matter most here, as much of each."),
     ] = False,
+    dora: Annotated[
+        bool,
+        typer.Option("--dora", help="Learn lengths of the weights' rows apart from their directions (DoRA)."),
+    ] = False,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of all that is drawn.")] = 0,
     device: Annotated[
         Device, typer.Option("--device", help="Where it learns; auto takes a GPU if torch sees one.")
@@ -159,7 +163,13 @@ def learn(
         check_picture(plot)
     patience = patience or (0 if validation is None else _PATIENCE)
     is_control = method is Method.CONTROL
-    sizes = {"rank": rank, "selective": selective or None, "width": width, "blocks": blocks}
+    sizes = {
+        "rank": rank,
+        "selective": selective or None,
+        "dora": dora or None,
+        "width": width,
+        "blocks": blocks,
+    }
     on: dict[str, Any] = {
         "config": _config_of(
             is_control, sizes, {"seed": seed, "patience": patience, "paraphrases": paraphrases}
@@ -214,7 +224,8 @@ def _config_of(is_control: bool, sizes: dict[str, Any], others: dict[str, Any]) 
 
     Args:
         is_control: whether a control is.
-        sizes: `rank` and `selective` of a skill, `width` and `blocks` of a control; None where not given.
+        sizes: `rank`, `selective` and `dora` of a skill, `width` and `blocks` of a control; None where not
+            given.
         others: settings of both.
 
     Raises:
@@ -223,7 +234,7 @@ def _config_of(is_control: bool, sizes: dict[str, Any], others: dict[str, Any]) 
     from ai_os_diffusion.evolution import ControlConfig, LoRAConfig
 
     given = {name: value for name, value in sizes.items() if value is not None}
-    strange = given.keys() & ({"rank", "selective"} if is_control else {"width", "blocks"})
+    strange = given.keys() & ({"rank", "selective", "dora"} if is_control else {"width", "blocks"})
     if strange:
         method = "lora" if is_control else "control"
         raise UsageError(f"--{min(strange)} is for --method {method}")
@@ -231,7 +242,7 @@ def _config_of(is_control: bool, sizes: dict[str, Any], others: dict[str, Any]) 
         return ControlConfig(**given, **others)
     rank = given.get("rank") or (_SELECTIVE_RANK if given.get("selective") else LoRAConfig.rank)
     selected = min(1.0, LoRAConfig.rank / rank) if given.get("selective") else 1.0
-    return LoRAConfig(rank=rank, selected=selected, **others)
+    return LoRAConfig(rank=rank, selected=selected, use_dora="dora" in given, **others)
 
 
 def _is_encoder(model: str, config: Config) -> bool:

@@ -36,6 +36,7 @@ class ControlConfig(LearningConfig):
 
     scaling: ClassVar[float] = 1.0
     dropout: ClassVar[float] = 0.0
+    use_dora: ClassVar[bool] = False
     """Of factors, of which there are none."""
 
     ranges: ClassVar[Ranges] = {**LearningConfig.ranges, "width": (1, MAX_RANK), "blocks": (1, 4096)}

@@ -9,6 +9,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ai_os_diffusion._native import layout_json
 from ai_os_diffusion.config import load_config
 from ai_os_diffusion.evolution.learning.trainer_choice import AnyTrainer, TrainerChoice
@@ -54,6 +57,9 @@ class Run(Protocol):
 
     def step(self) -> dict[str, Any]:
         """Take a step; what it tells."""
+
+    def trained(self) -> Mapping[str, NDArray[np.float32]]:
+        """What the card has, by name."""
 
     def take_up(self, state: LearningState) -> None:
         """Go on where a state is."""
@@ -114,11 +120,20 @@ class SkillTrainer:
         return self._choice.new_trainer(
             self._engine,
             self._metadata_json,
-            begun(self._targets if layers is None else layers, config),
+            begun(self._targets if layers is None else layers, config, self._weight_of),
             config,
             self._beneath,
             self._num_threads,
         )
+
+    def _weight_of(self, layer: str) -> NDArray[np.float32]:
+        """The weights of a layer as the engine computes with them, float32[outputs, inputs]."""
+        return self._engine.weights.native.dequantize(f"{layer}.weight")
+
+    def _write(self, path: Path, description: CardDescription, run: Run) -> Card:
+        """The card of what was learned."""
+        weight_of = self._weight_of if self.config.use_dora else None
+        return Card.write(path, description, run.trained().items(), bits=BITS, weight_of=weight_of)
 
     @property
     def parameters(self) -> int:
@@ -186,7 +201,7 @@ class SkillTrainer:
                 draw_losses(run.records, picture)
             data = (len(checked), checked.digest)
             described = self._description(name, data, {}, run.steps, run.recent_loss)
-            card = Card.write(path, described, run.trained().items(), bits=BITS)
+            card = self._write(path, described, run)
             state.remove()
             return card
 

@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from ai_os_diffusion.inference.decoder_layers import Linear
-from ai_os_diffusion.models.cards.card import MOST_SIDE_SHARE, SIDE_DOWN, SIDE_UP, side_of
+from ai_os_diffusion.models.cards.card import MOST_SIDE_SHARE
+from ai_os_diffusion.models.cards.names import MAGNITUDE, ROW_SCALE, SIDE_DOWN, SIDE_UP, side_of
 from ai_os_diffusion.utils.errors import CardError
 
 if TYPE_CHECKING:
@@ -62,10 +63,14 @@ class Sites:
 
 @dataclass
 class _Factors:
-    """Rows of A, and columns of `scale · B` that are zero where outputs are of other layers."""
+    """Rows of A, and columns of `scale · B` that are zero where outputs are of other layers.
+
+    `gain` is how many times what the layer itself gives is added to it, [outputs], where cards scale rows.
+    """
 
     a: list[Tensor] = field(default_factory=list)
     b: list[Tensor] = field(default_factory=list)
+    gain: Tensor | None = None
 
 
 class Adapter:
@@ -100,6 +105,11 @@ class Adapter:
                 torch.cat(part, axis).to(linear.weight.dtype) for axis, part in enumerate((parts.a, parts.b))
             )
             for linear, parts in found.items()
+        }
+        self.gains = {
+            linear: parts.gain.to(linear.weight.dtype)
+            for linear, parts in found.items()
+            if parts.gain is not None
         }
         dtype = sites.linears[0].weight.dtype
         self.sides = {
@@ -149,6 +159,10 @@ class Adapter:
             self._take_side(card, name.removesuffix(SIDE_DOWN), weight)
         elif name.endswith(SIDE_UP):
             _lacks_nothing(card, name.removesuffix(SIDE_UP) + SIDE_DOWN)
+        elif name.endswith(MAGNITUDE):
+            _lacks_nothing(card, name.removesuffix(MAGNITUDE) + ROW_SCALE)
+        elif name.endswith(ROW_SCALE):
+            _lacks_nothing(card, name.removesuffix(ROW_SCALE) + ".lora_A.weight")
         elif owner in card.description.heads:
             if name.endswith(".weight"):
                 self._take_head(card, owner)
@@ -173,8 +187,15 @@ class Adapter:
         wide = self._tensor(_numbers(card, b, (linear.widths[part], rank)))
         placed = wide.new_zeros(sum(linear.widths), rank)
         begin = sum(linear.widths[:part])
-        placed[begin : begin + linear.widths[part]] = card.description.scaling * weight * wide
+        own = slice(begin, begin + linear.widths[part])
         factors = found.setdefault(linear, _Factors())
+        if layer + ROW_SCALE in card.shapes:
+            scales = self._tensor(_numbers(card, layer + ROW_SCALE, (linear.widths[part],)))
+            wide = wide * scales[:, None]
+            gain = wide.new_zeros(sum(linear.widths)) if factors.gain is None else factors.gain
+            gain[own] += weight * (scales - 1)
+            factors.gain = gain
+        placed[own] = card.description.scaling * weight * wide
         factors.a.append(narrow)
         factors.b.append(placed)
 
@@ -260,10 +281,21 @@ class Cards:
             return -1
         return None if self._only is None else self._only.number
 
-    def add(self, linear: Linear, x: Tensor, out: Tensor) -> None:
-        """Add the low-rank products of `x` [texts, length, inputs] to `out` [texts, length, outputs]."""
+    def add(self, linear: Linear, x: Tensor, out: Tensor, product: Tensor | None = None) -> None:
+        """Add what cards add to a layer to `out` [texts, length, outputs].
+
+        Args:
+            linear: the layer.
+            x: [texts, length, inputs].
+            out: its outputs, or more than those.
+            product: `x Wᵀ` where that is at hand.
+        """
         for rows, adapter in self.runs:
-            factors = adapter.factors.get(linear)
+            gain, factors = adapter.gains.get(linear), adapter.factors.get(linear)
+            if gain is not None:
+                out[rows].add_(
+                    gain * (F.linear(x[rows], linear.weight) if product is None else product[rows])
+                )
             if factors is not None:
                 a, b = factors
                 out[rows].add_(F.linear(F.linear(x[rows], a), b))

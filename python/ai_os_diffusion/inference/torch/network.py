@@ -244,7 +244,7 @@ class Decoder:
         logits = F.linear(states, self._head.weight)
         if self._is_tied:
             cards.score(states, logits)
-        cards.add(self._head, states, logits)
+        cards.add(self._head, states, logits, logits)
         return logits
 
 

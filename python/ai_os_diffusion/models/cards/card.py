@@ -14,29 +14,26 @@ from numpy.typing import NDArray
 
 from ai_os_diffusion._native import WeightFile, WeightWriter
 from ai_os_diffusion.models.cards.description import CardDescription
+from ai_os_diffusion.models.cards.magnitudes import WeightOf, with_row_scales
+from ai_os_diffusion.models.cards.names import (
+    MAGNITUDE,
+    ROW_SCALE,
+    ROWS,
+    SIDE_DOWN,
+    SIDE_UP,
+    A,
+    B,
+    layer_of,
+    scaled_layer_of,
+    side_of,
+)
+from ai_os_diffusion.models.cards.rounding import round_factors, values_of
 from ai_os_diffusion.models.contents import sha256_of
-from ai_os_diffusion.models.convert.source import Codes, bfloat16_to_float32
+from ai_os_diffusion.models.convert.source import Codes
 from ai_os_diffusion.utils.errors import CardError, ModelNotFoundError
 from ai_os_diffusion.utils.lazy_property import lazy_property
 
-__all__ = [
-    "MOST_SIDE_SHARE",
-    "ROWS",
-    "SIDE_DOWN",
-    "SIDE_UP",
-    "A",
-    "B",
-    "Card",
-    "Tensor",
-    "layer_of",
-    "side_of",
-]
-
-A, B, ROWS = ".lora_A.weight", ".lora_B.weight", ".rows"
-"""What the names of factors and of rows end with."""
-
-SIDE_DOWN, SIDE_UP = ".side_down.weight", ".side_up.weight"
-"""What those of the matrices of a side block end with, behind the name of the block of the base."""
+__all__ = ["MOST_SIDE_SHARE", "ROWS", "A", "B", "Card", "Tensor", "layer_of"]
 
 MOST_SIDE_SHARE = 10
 """One number in so many of the base's is the most that the side blocks of a card have."""
@@ -62,9 +59,10 @@ class Card:
     """Low-rank factors, side blocks, replaced tensors, rows of the embedding and heads, with a description.
 
     Its tensors are `{layer}.lora_A.weight` [rank, in] and `{layer}.lora_B.weight` [out, rank] for linear
-    layers of the base; `{block}.side_down.weight` [side_width, width] and `{block}.side_up.weight` [width,
-    side_width] for blocks of it; `{embedding}.rows` [row_ids, width]; `{head}.weight` and `{head}.bias` of
-    heads. Any other name is a tensor of the base, whose place it takes.
+    layers of the base, with `{layer}.lora_magnitude_vector` [out] and `{layer}.lora_row_scale` [out] where
+    lengths of rows were learned apart from their directions; `{block}.side_down.weight` [side_width, width]
+    and `{block}.side_up.weight` [width, side_width] for blocks of it; `{embedding}.rows` [row_ids, width];
+    `{head}.weight` and `{head}.bias` of heads. Any other name is a tensor of the base, whose place it takes.
 
     Args:
         path: the file.
@@ -94,7 +92,7 @@ class Card:
                 f"{self.path}: holds weights and no description of a card; see `aios convert --base`"
             )
         self.description = CardDescription.from_json(text, f"{self.path}: {DESCRIPTION}")
-        self.shapes = shapes_of(self.native)
+        self.shapes = self.native.shapes
         check_shapes(self.description, self.shapes, str(self.path))
 
     @property
@@ -141,6 +139,7 @@ class Card:
         *,
         bits: int | None = None,
         group_size: int = 32,
+        weight_of: WeightOf | None = None,
     ) -> Card:
         """Write a card, whole or not at all.
 
@@ -152,14 +151,21 @@ class Card:
                 `group_size` columns, or keep them as they are given. Of 4 bits both factors of a layer are
                 rounded together.
             group_size: 32, 64, 128, or 0 for one scale a row.
+            weight_of: the weights of a layer of the base, float32[out, in], by its name: of magnitudes the
+                scales of rows are computed with them. None takes those that are given.
 
         Raises:
-            CardError: a tensor holds NaN or infinities, or they contradict the description or each other.
+            CardError: a tensor holds NaN or infinities, or they contradict the description or each other; or
+                rows of the base that have no length are to be scaled.
         """
         writer = WeightWriter(path, {"writer": "ai-os-diffusion", DESCRIPTION: description.to_json()})
         shapes = {}
+        if bits == _FEW_BITS:
+            tensors = _rounded_together(tensors, group_size)
+        if weight_of is not None:
+            tensors = with_row_scales(tensors, description.scaling, weight_of, bits, group_size)
         try:
-            for name, tensor in _rounded_together(tensors, group_size) if bits == _FEW_BITS else tensors:
+            for name, tensor in tensors:
                 if name in shapes:
                     raise CardError(f"{path}: tensor {name!r} is there twice")
                 shapes[name] = tensor.codes.shape if isinstance(tensor, Codes) else tensor.shape
@@ -171,27 +177,6 @@ class Card:
         return Card(path)
 
 
-def shapes_of(file: WeightFile) -> dict[str, tuple[int, ...]]:
-    """The shapes of a file's tensors, by name."""
-    return {name: tuple(file.info(name)["shape"]) for name in file.names}
-
-
-def layer_of(name: str) -> str | None:
-    """The layer that a low-rank factor belongs to; None for other tensors."""
-    for ending in (A, B):
-        if name.endswith(ending):
-            return name.removesuffix(ending)
-    return None
-
-
-def side_of(name: str) -> str | None:
-    """The block of the base that a side block stands behind; None for other tensors."""
-    for ending in (SIDE_DOWN, SIDE_UP):
-        if name.endswith(ending):
-            return name.removesuffix(ending)
-    return None
-
-
 def check_shapes(description: CardDescription, shapes: Shapes, place: str) -> None:
     """Compare the tensors of a card with its description and with each other.
 
@@ -199,6 +184,10 @@ def check_shapes(description: CardDescription, shapes: Shapes, place: str) -> No
         CardError: a factor or a matrix of a side block lacks the other, ranks or widths differ, or a head or
             rows are missing.
     """
+    for name in shapes:
+        layer = scaled_layer_of(name)
+        if layer is not None and (name.endswith(MAGNITUDE) or layer + MAGNITUDE not in shapes):
+            _check_scaled(layer, shapes, place)
     _check_pairs(layer_of, (A, B), ("layer", "factors", "rank"), description.rank, shapes, place)
     sides = ("block", "side blocks", "side_width")
     _check_pairs(side_of, (SIDE_DOWN, SIDE_UP), sides, description.side_width, shapes, place)
@@ -240,6 +229,21 @@ def _check_pairs(
         raise CardError(f"{place}: the description says {inner} {said}, its {owned} have {largest}")
 
 
+def _check_scaled(layer: str, shapes: Shapes, place: str) -> None:
+    """Refuse a magnitude without factors or without its scales, or of another layer's length."""
+    for part in (A, B, MAGNITUDE, ROW_SCALE):
+        if layer + part not in shapes:
+            raise CardError(
+                f"{place}: layer {layer!r} has no {part[1:]}, expected both factors, the magnitude and the "
+                "scales of rows"
+            )
+    expected = tuple(shapes[layer + B][:1])
+    for part in (MAGNITUDE, ROW_SCALE):
+        if tuple(shapes[layer + part]) != expected:
+            found = list(shapes[layer + part])
+            raise CardError(f"{place}: {layer + part!r} is {found}, expected {list(expected)}")
+
+
 def check_against(card: CardDescription, shapes: Shapes, base: Shapes, place: str) -> None:
     """Compare the tensors of a card with those of its base.
 
@@ -249,6 +253,9 @@ def check_against(card: CardDescription, shapes: Shapes, base: Shapes, place: st
     """
     _check_sides(shapes, base, place)
     for name, shape in shapes.items():
+        if scaled_layer_of(name) is not None:
+            # It is as long as the rows of the second factor, which is compared.
+            continue
         layer = layer_of(name)
         owner = name.rpartition(".")[0]
         if owner in card.heads or side_of(name) is not None:
@@ -295,8 +302,6 @@ def _check_sides(shapes: Shapes, base: Shapes, place: str) -> None:
 
 def _rounded_together(tensors: Iterable[tuple[str, Tensor]], group_size: int) -> Iterator[tuple[str, Tensor]]:
     """Both factors of each layer as codes of few bits; one without the other, or beside it, as it is."""
-    from ai_os_diffusion.models.cards.rounding import round_factors
-
     waiting: dict[str, tuple[str, Tensor]] = {}
     for name, tensor in tensors:
         layer = layer_of(name)
@@ -333,14 +338,6 @@ def _add(writer: WeightWriter, name: str, tensor: Tensor, bits: int | None, grou
         return
     fits = group_size and tensor.shape[1] % group_size == 0
     writer.add_quantized(name, np.ascontiguousarray(tensor), bits, group_size if fits else 0)
-
-
-def values_of(tensor: Tensor) -> NDArray[Any]:
-    """The numbers that codes around zero stand for; others as they are, bfloat16 widened."""
-    if not isinstance(tensor, Codes):
-        return bfloat16_to_float32(tensor) if tensor.dtype == np.uint16 else tensor
-    middle = 1 << (tensor.bits - 1)
-    return (tensor.codes.astype(np.float32) - middle) * tensor.scales.astype(np.float32)
 
 
 def _check_finite(name: str, values: NDArray[Any]) -> None:

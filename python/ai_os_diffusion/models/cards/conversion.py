@@ -12,28 +12,28 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ai_os_diffusion._native import WeightFile
-from ai_os_diffusion.models.cards.card import (
+from ai_os_diffusion.models.cards.card import EMBEDDING, HEAD, Card, Tensor, check_against, check_shapes
+from ai_os_diffusion.models.cards.description import Base, CardDescription, description_json
+from ai_os_diffusion.models.cards.names import (
+    MAGNITUDE,
+    ROW_SCALE,
     SIDE_DOWN,
     A,
     B,
-    Card,
-    Tensor,
-    check_against,
-    check_shapes,
     layer_of,
-    shapes_of,
+    scaled_layer_of,
     side_of,
-    values_of,
 )
-from ai_os_diffusion.models.cards.description import Base, CardDescription, description_json
 from ai_os_diffusion.models.cards.peft import (
     PREFIX,
     WEIGHTS_FILE,
     AdapterSettings,
     read_adapter_settings,
 )
+from ai_os_diffusion.models.cards.rounding import values_of
 from ai_os_diffusion.models.convert.safetensors import read_metadata, read_safetensors
 from ai_os_diffusion.models.convert.source import Codes, SourceTensor
 from ai_os_diffusion.models.family import family_of
@@ -68,9 +68,10 @@ def convert_card(
     Args:
         source: a folder with adapter_config.json and adapter_model.safetensors, or a safetensors file with
             `{layer}.lora_A.weight` and `{layer}.lora_B.weight`, as float32, float16, bfloat16, or int8 beside
-            `{layer}.lora_A.scale`, a scale a row; side blocks as `{block}.side_down.weight` and
-            `{block}.side_up.weight`; tensors of the base under their names, rows of its embedding under
-            `{embedding}.rows`, heads under names of their own.
+            `{layer}.lora_A.scale`, a scale a row; `{layer}.lora_magnitude_vector` where rows have lengths of
+            their own; side blocks as `{block}.side_down.weight` and `{block}.side_up.weight`; tensors of the
+            base under their names, rows of its embedding under `{embedding}.rows`, heads under names of
+            their own.
         out: the file to write.
         base: the folder of the model that it belongs to.
         name: by default that of `out`.
@@ -89,13 +90,18 @@ def convert_card(
     path, target, base_folder = Path(source), Path(out), Path(base)
     if target.exists() and not overwrite:
         raise ModelLoadError(f"{target}: exists already; pass overwrite=True (--force) to replace it")
-    shapes = shapes_of(WeightFile(base_folder / "weights.parquet"))
+    weights = WeightFile(base_folder / "weights.parquet")
+    shapes = weights.shapes
     settings = read_adapter_settings(path) if path.is_dir() else None
     file = path / WEIGHTS_FILE if path.is_dir() else path
     there: Iterable[SourceTensor] = read_safetensors(file, integers=True)
     if settings is not None:
         there = _of_adapter(file, _without_unused(file, there, base_folder, shapes), settings)
     tensors = _named(file, there, shapes)
+    if settings is not None and settings.is_scaled:
+        for layer in (name.removesuffix(A) for name in tensors if name.endswith(A)):
+            if layer + MAGNITUDE not in tensors:
+                raise CardError(f"{file}: use_dora is set, and layer {layer!r} has no magnitude")
     found = {
         "name": target.stem,
         "kind": "skill",
@@ -109,12 +115,21 @@ def convert_card(
     }
     description = _description(found, Base.of_folder(base_folder), file)
     card_shapes = {name: tensor.shape for name, tensor in tensors.items() if not name.endswith(_SCALE)}
+    scaled = {name: shape for name, shape in card_shapes.items() if name.endswith(MAGNITUDE)}
+    card_shapes |= {name.removesuffix(MAGNITUDE) + ROW_SCALE: shape for name, shape in scaled.items()}
     check_shapes(description, card_shapes, str(file))
     check_against(description, card_shapes, shapes, str(file))
     if settings is not None and description.heads and settings.task == "SEQ_CLS":
         _check_pooler(file, base_folder, description.heads[0])
     values = _values(file, tensors, settings)
-    return Card.write(target, description, values, bits=bits, group_size=group_size)
+
+    def weight_of(layer: str) -> NDArray[np.float32]:
+        own = f"{layer}.weight"
+        return weights.dequantize(EMBEDDING if layer == HEAD and own not in shapes else own)
+
+    return Card.write(
+        target, description, values, bits=bits, group_size=group_size, weight_of=weight_of if scaled else None
+    )
 
 
 def _description(found: Mapping[str, Any], base: Base, file: Path) -> CardDescription:
@@ -164,7 +179,7 @@ def _without_unused(
     unused = tuple(family_of(ModelMetadata.from_folder(base).architecture).checkpoint["unused"])
     left_out = set()
     for tensor in tensors:
-        layer = layer_of(tensor.name.removeprefix(PREFIX)) or ""
+        layer = _layer_of(tensor.name.removeprefix(PREFIX)) or ""
         # Inside another network it has one name more in front.
         names = (layer, layer.partition(".")[2])
         if f"{layer}.weight" not in shapes and any(name.startswith(unused) for name in names):
@@ -184,7 +199,8 @@ def _of_adapter(
         if _COPY in name:
             # `peft` adds the weights of an embedding or head that it has factors for; they stay as they were.
             continue
-        if layer_of(name) is None and not settings.brings(name.rpartition(".")[0]):
+        is_known = layer_of(name) or (settings.is_scaled and scaled_layer_of(name))
+        if not is_known and not settings.brings(name.rpartition(".")[0]):
             raise CardError(
                 f"{file}: tensor {tensor.name!r} is no low-rank factor of a linear layer, and of no module "
                 "in modules_to_save"
@@ -207,9 +223,14 @@ def _named(file: Path, tensors: Iterable[SourceTensor], base: Mapping[str, Any])
     return named
 
 
+def _layer_of(name: str) -> str | None:
+    """The layer that a factor, or a magnitude, is of."""
+    return layer_of(name) or scaled_layer_of(name)
+
+
 def _split(name: str) -> tuple[str, str]:
     """What a tensor belongs to, and the rest of its name."""
-    layer = layer_of(name)
+    layer = _layer_of(name)
     owner = layer if layer is not None else name.rpartition(".")[0]
     return owner, name.removeprefix(owner)
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ai_os_diffusion.models.cards.card import A, Card, layer_of
+from ai_os_diffusion.models.cards.card import Card
+from ai_os_diffusion.models.cards.names import MAGNITUDE, ROW_SCALE, A, layer_of, scaled_layer_of
 from ai_os_diffusion.models.convert.safetensors import write_safetensors
 from ai_os_diffusion.models.convert.settings.settings_check import (
     Applied,
@@ -44,7 +45,7 @@ _RECORD = "it is a record of how the adapter came about, and its tensors tell"
 
 SETTINGS = Settings(
     (
-        Applied("r lora_alpha use_rslora rank_pattern alpha_pattern modules_to_save task_type"),
+        Applied("r lora_alpha use_rslora use_dora rank_pattern alpha_pattern modules_to_save task_type"),
         Only("peft_type", "the layers would compute something else", ("LORA",)),
         Harmless(
             """
@@ -65,7 +66,6 @@ SETTINGS = Settings(
             "the weights of the base would be others, less what the factors began as",
             (True, False, "gaussian", "eva", "orthogonal"),
         ),
-        Only("use_dora", "the columns of the weights would be scaled to learned lengths", (False,)),
         Only("use_qalora", "inputs would be averaged in groups", (False,)),
         Only("bias", "biases of the base would be replaced", ("none",)),
         Only("lora_bias", "the second factor would have a bias", (False,)),
@@ -95,6 +95,7 @@ class AdapterSettings:
         alphas: those of layers that end with a name.
         saved: modules that the adapter brings whole, by the end of their names.
         task: what it is for, as `peft` calls it, or nothing.
+        is_scaled: rows have magnitudes of their own (DoRA), in every layer.
     """
 
     rank: int
@@ -103,6 +104,7 @@ class AdapterSettings:
     alphas: Mapping[str, float]
     saved: tuple[str, ...] = ()
     task: str | None = None
+    is_scaled: bool = False
 
     @property
     def scaling(self) -> float:
@@ -143,11 +145,12 @@ def read_adapter_settings(folder: Path) -> AdapterSettings:
         alphas={name: patterns.number(name) for name in patterns},
         saved=tuple(values.texts("modules_to_save")),
         task=values.maybe_text("task_type"),
+        is_scaled=values.flag("use_dora", False),
     )
 
 
 def export_peft(card: Card, folder: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
-    """Write a card's low-rank factors as an adapter that `peft` loads onto the base, in float32.
+    """Write a card's factors and magnitudes as an adapter that `peft` loads onto the base, in float32.
 
     Args:
         card: what is written.
@@ -155,10 +158,11 @@ def export_peft(card: Card, folder: str | os.PathLike[str], *, overwrite: bool =
         overwrite: replace an existing adapter.
 
     Raises:
-        CardError: the card has more than factors, which an adapter cannot hold, or the folder is in use.
+        CardError: the card has more than those, which an adapter cannot hold, or magnitudes of some layers
+            alone; or the folder is in use.
     """
     target = Path(folder)
-    if more := [name for name in card if layer_of(name) is None]:
+    if more := [name for name in card if layer_of(name) is None and scaled_layer_of(name) is None]:
         raise CardError(
             f"{card.path}: has {len(more)} tensors beside its factors, such as {more[0]!r}, which an adapter "
             "of peft cannot hold"
@@ -166,6 +170,12 @@ def export_peft(card: Card, folder: str | os.PathLike[str], *, overwrite: bool =
     if target.exists() and not (overwrite and (not any(target.iterdir()) or (target / CONFIG_FILE).exists())):
         raise CardError(f"{target}: exists already; give another, or overwrite=True for an adapter")
     layers, rank = card.layers, card.description.rank
+    scaled = [layer for layer in layers if layer + MAGNITUDE in card.shapes]
+    if len(scaled) not in (0, len(layers)):
+        raise CardError(
+            f"{card.path}: has magnitudes of {len(scaled)} of its {len(layers)} layers, and an adapter of "
+            "peft has those of all or of none"
+        )
     ranks = {layer: card.shapes[layer + A][0] for layer in layers}
     scaling = card.description.scaling
     config = {
@@ -176,6 +186,7 @@ def export_peft(card: Card, folder: str | os.PathLike[str], *, overwrite: bool =
         "r": rank,
         "lora_alpha": scaling * rank,
         "use_rslora": False,
+        "use_dora": bool(scaled),
         "lora_dropout": 0.0,
         "bias": "none",
         "fan_in_fan_out": False,
@@ -187,6 +198,8 @@ def export_peft(card: Card, folder: str | os.PathLike[str], *, overwrite: bool =
     target.parent.mkdir(parents=True, exist_ok=True)
     with replacing_folder(target, replace=overwrite) as draft:
         (draft / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        factors = ((PREFIX + name, np.ascontiguousarray(card[name])) for name in card)
-        write_safetensors(draft / WEIGHTS_FILE, dict(factors))
+        there = (name for name in card if not name.endswith(ROW_SCALE))
+        write_safetensors(
+            draft / WEIGHTS_FILE, {PREFIX + name: np.ascontiguousarray(card[name]) for name in there}
+        )
     return target

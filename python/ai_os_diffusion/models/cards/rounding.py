@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ai_os_diffusion.models.convert.source import Codes
+from ai_os_diffusion.models.convert.source import Codes, bfloat16_to_float32
 
-__all__ = ["round_factors"]
+__all__ = ["round_factors", "values_of"]
 
 Numbers = NDArray[np.float32]
 
@@ -50,6 +50,15 @@ def round_factors(a: Numbers, b: Numbers, bits: int, group_size: int) -> tuple[C
         Codes(a_codes, a_scales, None, bits, a_size),
         Codes(np.ascontiguousarray(b_codes.T), b_scales, None, bits, b_size),
     )
+
+
+def values_of(tensor: NDArray[Any] | Codes) -> NDArray[Any]:
+    """The numbers that codes around zero stand for; others as they are, bfloat16 widened."""
+    if not isinstance(tensor, Codes):
+        return bfloat16_to_float32(tensor) if tensor.dtype == np.uint16 else tensor
+    middle, columns = 1 << (tensor.bits - 1), tensor.codes.shape[1]
+    scales = np.repeat(tensor.scales.astype(np.float32), columns // tensor.scales.shape[1], axis=1)
+    return (tensor.codes.astype(np.float32) - middle) * scales
 
 
 def _scales(values: Numbers, bits: int, group_size: int) -> tuple[NDArray[Any], int]:

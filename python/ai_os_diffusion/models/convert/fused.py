@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ai_os_diffusion.models.cards.card import ROWS, A, B, Card, check_against
+from ai_os_diffusion.models.cards.card import Card, check_against
 from ai_os_diffusion.models.cards.description import DIFFUSION, Base
+from ai_os_diffusion.models.cards.names import ROW_SCALE, ROWS, A, B
 from ai_os_diffusion.models.convert.arrow import ArrowFolder
 from ai_os_diffusion.models.convert.source import Description, SourceTensor, bfloat16_to_float32
 from ai_os_diffusion.utils.errors import CardError
@@ -23,7 +24,8 @@ __all__ = ["FusedFolder"]
 class FusedFolder:
     """What a model computes with a card that is always attached: `W + scaling · B A` in place of `W`.
 
-    Tensors that a card changes are read in float32; whoever writes them decides how they are stored.
+    Rows are scaled where the card scales them. Tensors that a card changes are read in float32; whoever
+    writes them decides how they are stored.
 
     Args:
         folder: of the model.
@@ -96,6 +98,8 @@ class FusedFolder:
         found = bfloat16_to_float32(values) if tensor.dtype == "bfloat16" else values.astype(np.float32)
         if layer + A in card.shapes:
             found += np.float32(card.description.scaling) * (card[layer + B] @ card[layer + A])
+        if layer + ROW_SCALE in card.shapes:
+            found *= card[layer + ROW_SCALE][:, None]
         if layer + ROWS in card.shapes:
             found[list(card.description.row_ids)] = card[layer + ROWS]
         return found

@@ -16,7 +16,7 @@ from torch.func import functional_call
 
 from ai_os_diffusion import _native
 from ai_os_diffusion.inference.torch.network import DeviceWeights
-from ai_os_diffusion.models.cards.card import ROWS, SIDE_DOWN, SIDE_UP, A, B
+from ai_os_diffusion.models.cards.names import MAGNITUDE, ROWS, SIDE_DOWN, SIDE_UP, A, B
 from ai_os_diffusion.models.metadata import ModelMetadata
 from ai_os_diffusion.training.torch.attention import Attention
 from ai_os_diffusion.training.torch.card_batch import Batch, Counted, Share, check_batch
@@ -117,6 +117,10 @@ class CardTrainer:
             else TrainedEncoder(self._weights, config, values, **how)
         )
         self._network = made
+        if beneath is not None:
+            alone = DeviceWeights(weights, self._device, torch.float32)
+            for layer in (one for one in _linears(made) if one.magnitude is not None):
+                layer.take_apart(alone.exact(f"{layer.name}.weight"))
         self._optimizer.bind(made.trained())
         self._attention, self._dropout = Attention(is_blocked=False), dropout
         self._vocab, self._width = made.embedding.shape
@@ -350,6 +354,9 @@ class CardTrainer:
             name = names[id(parameter)]
             if name.endswith((B, SIDE_UP)):
                 found[path] = torch.zeros_like(parameter)
+            elif name.endswith(MAGNITUDE):
+                layer = self._network.get_submodule(path.rpartition(".")[0])
+                found[path] = torch.linalg.vector_norm(layer.weight.float(), dim=1)
             elif name.endswith(ROWS):
                 found[path] = self._weights.exact(name.removesuffix(ROWS) + ".weight")[self._row_ids]
             elif not name.endswith((A, SIDE_DOWN)):

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ai_os_diffusion.inference.torch.network import DeviceWeights
-from ai_os_diffusion.models.cards.card import SIDE_DOWN, SIDE_UP, A, B
+from ai_os_diffusion.models.cards.names import MAGNITUDE, SIDE_DOWN, SIDE_UP, A, B
 from ai_os_diffusion.utils.errors import ModelLoadError, TrainingError
 
 __all__ = ["LayerNorm", "Linear", "RmsNorm", "SideBlock", "Trained", "projected", "rounded"]
@@ -94,6 +94,9 @@ class Trained:
 class Linear(nn.Module):
     """`W x + b + scaling · B (A x)`, low-rank adaptation (arXiv:2106.09685).
 
+    With a magnitude m it is `m / ‖W + scaling · B A‖ ⊙ (W x + scaling · B (A x)) + b`, a norm for each
+    output, which is a constant to the gradient (DoRA, arXiv:2402.09353, section 4.3).
+
     Args:
         weights: of the base; their type is that of the products.
         layer: its name, outputs and inputs.
@@ -128,18 +131,37 @@ class Linear(nn.Module):
         self.is_rounded = is_rounded
         self.kept: Tensor = None
         self.kept_scaling = 1.0
+        self.magnitude = trained.take(self.name + MAGNITUDE, [self.outputs])
+        self.register_buffer("beneath", None, persistent=False)
         dtype = dtype or weights.dtype
         for part, shape in (("weight", [self.outputs, self.inputs]), ("bias", [self.outputs])):
             name = f"{self.name}.{part}"
             own = trained.take(name, shape)
             if own is None:
                 frozen = weights.exact(name).to(dtype) if part == "weight" or name in weights else None
-                if is_rounded and part == "weight":
+                if is_rounded and part == "weight" and self.magnitude is None:
                     frozen = rounded(frozen)
                 self.register_buffer(part, frozen, persistent=False)
             else:
                 self.register_parameter(part, own)
         self.a, self.b = trained.factors(layer)
+        if self.magnitude is not None and self.a is None:
+            raise TrainingError(
+                f"{self.name!r} cannot be trained: it has a magnitude, expected both factors beside it"
+            )
+
+    def take_apart(self, alone: Tensor) -> None:
+        """Keep what a card beneath adds apart from the base's own weights [outputs, inputs]."""
+        merged = self.get_buffer("weight")
+        self.beneath = (merged.float() - alone).to(merged.dtype)
+        self.weight = alone.to(merged.dtype)
+
+    def row_scales(self) -> Tensor:
+        """float32[outputs]: the magnitude over the norms."""
+        with torch.no_grad():
+            whole = torch.addmm(self.weight.float(), self.b, self.a, alpha=self.scaling)
+            norms = torch.linalg.vector_norm(whole, dim=1)
+        return self.magnitude / norms
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., inputs] to [..., outputs] in the type of `x`."""
@@ -149,20 +171,31 @@ class Linear(nn.Module):
         """[outputs, inputs]: the weights, with the factors that are not beside them."""
         weight = self.weight.to(dtype)
         if self.a is None or self.is_beside:
-            return weight
-        return torch.addmm(weight, self.b.to(dtype), self.a.to(dtype), alpha=self.scaling)
+            return rounded(weight) if self.is_rounded and self.magnitude is not None else weight
+        whole = torch.addmm(weight, self.b.to(dtype), self.a.to(dtype), alpha=self.scaling)
+        return whole if self.magnitude is None else whole * self.row_scales().to(dtype)[:, None]
 
     def completed(self, x: Tensor, out: Tensor) -> Tensor:
         """`out` [..., outputs], the product of `x` with `whole`, with the bias and the factors beside."""
-        if self.bias is not None:
+        is_scaled = self.magnitude is not None and self.is_beside
+        if self.bias is not None and not is_scaled:
             out = out + self.bias.to(x.dtype)
         if self.a is None or not self.is_beside:
             return out
-        scaling = self.scaling
+        given, scaling = x, self.scaling
         if self.kept is not None:
             x, scaling = x * self.kept, scaling * self.kept_scaling
         low = F.linear(x, self.a.to(x.dtype))
-        return out + F.linear(low, self.b.to(x.dtype)) * scaling
+        out = out + F.linear(low, self.b.to(x.dtype)) * scaling
+        return self._scaled(given, out) if is_scaled else out
+
+    def _scaled(self, x: Tensor, out: Tensor) -> Tensor:
+        """The product with weights and factors scaled, with what is not."""
+        out = out * self.row_scales().to(x.dtype)
+        if self.beneath is not None:
+            operands = (x, self.beneath.to(x.dtype))
+            out = out + F.linear(*(map(rounded, operands) if self.is_rounded else operands))
+        return out if self.bias is None else out + self.bias.to(x.dtype)
 
 
 def projected(x: Tensor, linears: Iterable[Linear]) -> tuple[Tensor, ...]:
