@@ -1,4 +1,6 @@
-"""What makes a fact known in words that were never asked: `other_wordings.py [SUBJECT]`, AIOS_DATA set.
+"""What makes a fact known in words that were never asked: `other_wordings.py [SUBJECT] [--seeds 3]`.
+
+AIOS_DATA is set.
 
 A skill learns facts in one wording each, and is asked in another: by exact match, by F1, and by the nats of
 the answers, which tell more of few questions. As learned by default (words are left out anew each time), and
@@ -6,8 +8,8 @@ with more wordings among the pairs, in as many steps:
 
 - forms: made of the question's words alone: its first part behind the rest, and what is left without words
   that any question has;
-- paraphrases: the base writes them; kept are questions that tell nothing of the answer and that the encoder
-  finds nearer to their own question than to that of any other pair;
+- paraphrases: the base writes them before, as `LoRAConfig(paraphrases=6)` has it; of `squad` it reads the
+  passage to check them;
 - passages: the sentence that holds the answer, with a gap in its place, is asked as well (`squad` alone has
   passages: pairs of its questions on a paragraph that have the same answer and a cosine of .8 or more).
 """
@@ -15,13 +17,13 @@ with more wordings among the pairs, in as many steps:
 from __future__ import annotations
 
 import argparse
+import itertools
 import re
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -41,11 +43,6 @@ COMMON = AUXILIARIES | frozenset(
     "a an the what which who whom whose when where why how of in on at to for by from with and or that this "
     "it its there as about into during".split()
 )
-PROMPTS = (
-    "Ask the same question in other words.\nQuestion: {}\nIn other words:",
-    "Rephrase this question: {}",
-)
-TRIES = 6
 MOST_LETTERS = 600
 ALIKE = 0.8
 
@@ -68,39 +65,12 @@ def forms(question: str) -> list[str]:
     return [*found, " ".join(named)] if named else found
 
 
-def with_forms(pairs: Sequence[QAPair], _engine: ArrowEngine, _passages: Passages) -> list[QAPair]:
+def with_forms(pairs: Sequence[QAPair], _passages: Passages) -> list[QAPair]:
     """The pairs and their other forms."""
     return [QAPair(text, pair.answer) for pair in pairs for text in (pair.question, *forms(pair.question))]
 
 
-def with_paraphrases(pairs: Sequence[QAPair], engine: ArrowEngine, _passages: Passages) -> list[QAPair]:
-    """The pairs and what the base makes of their questions, checked."""
-
-    def write(number: int) -> str:
-        pair, tried = divmod(number, TRIES)
-        text = PROMPTS[tried % len(PROMPTS)].format(pairs[pair].question)
-        said = engine.generate(
-            messages=[{"role": "user", "content": text}],
-            max_tokens=40,
-            temperature=0.7,
-            top_p=0.9,
-            seed=tried,
-        )
-        return str(said).strip().split("\n")[0].strip('"')
-
-    with ThreadPoolExecutor(8) as pool:
-        texts = list(pool.map(write, range(len(pairs) * TRIES)))
-    with ArrowEngine(converted("minilm", None), device="cpu") as encoder:
-        nearest = encoder.encode(texts) @ encoder.encode([pair.question for pair in pairs]).T
-    kept = dict.fromkeys(pairs)
-    for number, (text, near) in enumerate(zip(texts, nearest.argmax(axis=1), strict=True)):
-        pair = pairs[number // TRIES]
-        if near == number // TRIES and text.endswith("?") and pair.answer.lower() not in text.lower():
-            kept[QAPair(text, pair.answer)] = None
-    return list(kept)
-
-
-def with_gaps(pairs: Sequence[QAPair], _engine: ArrowEngine, passages: Passages) -> list[QAPair]:
+def with_gaps(pairs: Sequence[QAPair], passages: Passages) -> list[QAPair]:
     """The pairs and the sentences that hold their answers, with gaps."""
     found = list(pairs)
     for pair in pairs:
@@ -110,10 +80,15 @@ def with_gaps(pairs: Sequence[QAPair], _engine: ArrowEngine, passages: Passages)
     return found
 
 
-MEANS: dict[str, Callable[[Sequence[QAPair], ArrowEngine, Passages], list[QAPair]]] = {
-    "none": lambda pairs, _engine, _passages: list(pairs),
+def with_passages(pairs: Sequence[QAPair], passages: Passages) -> list[QAPair]:
+    """The pairs, each with the passage that says by which wordings it is asked."""
+    return [replace(pair, passage=passages.get(pair, "")) for pair in pairs]
+
+
+MEANS: dict[str, Callable[[Sequence[QAPair], Passages], list[QAPair]]] = {
+    "none": lambda pairs, _passages: list(pairs),
     "forms": with_forms,
-    "paraphrases": with_paraphrases,
+    "paraphrases": with_passages,
     "passages": with_gaps,
 }
 
@@ -162,38 +137,44 @@ def main() -> None:
     parser.add_argument("--facts", type=int, default=40)
     parser.add_argument("--epochs", type=int, default=14, help="of the facts in one wording")
     parser.add_argument("--means", nargs="*", choices=list(MEANS))
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--paraphrases", type=int, default=6, help="most of a question")
+    parser.add_argument("--seeds", type=int, default=1)
     options = parser.parse_args()
     data, passages = data_dir(as_argument=False), dict[QAPair, str]()
     if options.subject == "squad":
         learned, asked, passages = of_squad(data, options.facts)
     else:
         learned, asked = of_subject(data / "skills" / options.subject, options.facts)
-    settings = LoRAConfig(anchor=0.0, batch_size=8, warm_up=10, seed=options.seed)
-    figures: dict[str, Any] = {}
+    means = options.means or [name for name in MEANS if passages or name != "passages"]
+    figures: dict[str, list[dict[str, float]]] = {name: [] for name in means}
     with (
         tempfile.TemporaryDirectory() as folder,
         ArrowEngine(converted("smollm2", None), device="cpu") as engine,
+        ArrowEngine(converted("minilm", None), device="cpu") as encoder,
     ):
-        trainer = LoRATrainer(engine, config=settings, folder=folder)
-        for name in options.means or [name for name in MEANS if passages or name != "passages"]:
+        for seed, name in itertools.product(range(options.seeds), means):
             begun = time.perf_counter()
-            pairs = MEANS[name](learned, engine, passages)
+            pairs = MEANS[name](learned, passages)
             epochs = max(1, round(options.epochs * len(learned) / len(pairs)))
-            card = trainer.train_qa(pairs, name, epochs=epochs)
+            most = options.paraphrases if name == "paraphrases" else 0
+            config = LoRAConfig(anchor=0.0, batch_size=8, warm_up=10, seed=seed, paraphrases=most)
+            trainer = LoRATrainer(engine, config=config, folder=folder)
+            card = trainer.train_qa(pairs, f"{name}-{seed}", epochs=epochs, embed=encoder.encode)
             seconds = time.perf_counter() - begun
             with engine.using(card):
                 test = SkillTest.of(engine, asked)
                 likely = [nats(engine, pair) for pair in asked]
-            figures[name] = {
-                "pairs": len(pairs),
-                "steps": card.description.metrics["steps"],
-                "seconds": round(seconds, 1),
-                "exact match": round(test.exact_match, 3),
-                "F1": round(test.f1, 3),
-                "nats": round(float(np.mean(likely)), 3),
-            }
-            print(name, figures[name], flush=True)
+            figures[name].append(
+                {
+                    "pairs": len(pairs),
+                    "steps": card.description.metrics["steps"],
+                    "seconds": round(seconds, 1),
+                    "exact match": round(test.exact_match, 3),
+                    "F1": round(test.f1, 3),
+                    "nats": round(float(np.mean(likely)), 3),
+                }
+            )
+            print(name, seed, figures[name][-1], flush=True)
     report(subject=options.subject, facts=len(learned), asked=len(asked), **figures)
 
 

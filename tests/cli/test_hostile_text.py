@@ -189,6 +189,7 @@ def commands(folder, encoder):
             ["learn", folder / "facts.jsonl", "--name", PAYLOAD],
             ["learn", folder / "facts.jsonl", "--trainer", PAYLOAD, "--device", PAYLOAD],
             ["learn", folder / "facts.jsonl", "--selective", "--dora", "--rank", PAYLOAD],
+            ["learn", folder / "facts.jsonl", "--paraphrases", PAYLOAD],
             ["learn", folder / "facts.jsonl", "--method", PAYLOAD, "--width", PAYLOAD, "--blocks", PAYLOAD],
             ["learn", folder / NAME, "--method", "control"],
             ["learn", folder / "facts.jsonl", "--model", encoder],

@@ -38,6 +38,7 @@ def test_killed_at_any_moment(gate, tmp_path, tiny_encoder_dir, tiny_decoder_dir
     file = tmp_path / "facts.jsonl"
     file.write_text("\n".join(map(json.dumps, PAIRS)), encoding="utf-8")
     command = [sys.executable, "-c", PROGRAM, "learn", file, "--epochs", "200", "--patience", "150", gate]
+    command += ["--paraphrases", "2"]
     models = {"AIOS_MODEL_ENCODER": str(tiny_encoder_dir), "AIOS_MODEL_DECODER": str(tiny_decoder_dir)}
 
     def start(folder):
@@ -70,7 +71,7 @@ def test_killed_at_any_moment(gate, tmp_path, tiny_encoder_dir, tiny_decoder_dir
         finish(folder)
         (card,) = list_skills(folder)
         np.testing.assert_equal(values(card), expected)
-    left = {path.name for path in folder.iterdir()} - {"facts.parquet", ".anchor"}
+    left = {path.name for path in folder.iterdir()} - {"facts.parquet", ".anchor", ".paraphrases"}
     assert not left, "nothing is left of the learnings that were killed"
     assert went_on or KILLS < 10, "no state was there to go on from: only beginnings were killed"
     print(f"{killed} kills, after {went_on} of them a state was there to go on from")

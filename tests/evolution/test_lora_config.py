@@ -66,6 +66,8 @@ def test_a_rank_above_every_layer_is_refused(layout):
         ("batch_size", 0),
         ("anchor", -0.1),
         ("dropped_words", 1),
+        ("paraphrases", 17),
+        ("paraphrases", 1.5),
         ("seed", -1),
         ("precision", "float16"),
         ("selected", 0),

@@ -20,6 +20,13 @@ def test_both_spellings_and_pairs_themselves():
     assert (len(found), found.repeated, found.contradicted) == (2, 1, 0)
 
 
+def test_a_passage_belongs_to_a_pair_and_does_not_make_it_another():
+    (pair,) = QAPairs.of([{"q": "Who?", "a": "Ada", "passage": " Ada did. "}, PAIRS[0]])
+    assert pair.passage == "Ada did."
+    assert pair == PAIRS[0]
+    assert QAPairs.of([{"q": "Who?", "a": "Ada", "passage": None}]).pairs[0].passage == ""
+
+
 def test_other_answers_to_a_question_are_counted():
     found = QAPairs.of([{"q": "Who?", "a": "Ada"}, {"q": "who?", "a": "Bob"}, {"q": "Who?", "a": "Cy"}])
     assert (len(found), found.contradicted) == (3, 1)
@@ -38,6 +45,7 @@ def test_other_answers_to_a_question_are_counted():
         ([{"q": "Who?", "a": 7}], "a or answer"),
         ([{"q": "Who?", "question": "Who?", "a": "Ada"}], "q or question"),
         ([{}], "got nothing"),
+        ([{"q": "Who?", "a": "Ada", "passage": 3}], "passage as a text, got int"),
     ],
 )
 def test_what_is_no_pair_is_told_with_its_place(rows, told):

@@ -17,8 +17,10 @@ from ai_os_diffusion.evolution.learning.sensitive_layers import layer_sensitivit
 from ai_os_diffusion.evolution.lora_config import LoRAConfig
 from ai_os_diffusion.evolution.objectives.masked_batches import MaskedBatches
 from ai_os_diffusion.evolution.objectives.skill_trainer import CONTRASTIVE, SkillTrainer, Tell
+from ai_os_diffusion.evolution.paraphrases import nearest_to_their_own, paraphrases_of
 from ai_os_diffusion.evolution.qa_pairs import MOST_EXAMPLES, QAPair, QAPairs
 from ai_os_diffusion.evolution.question_batches import QuestionBatches, end_of
+from ai_os_diffusion.evolution.skill_router import Embed
 from ai_os_diffusion.models.cards import Card
 from ai_os_diffusion.utils.errors import SkillRejectedError, TrainingError
 from ai_os_diffusion.utils.files.atomic_file import sync_path
@@ -58,6 +60,7 @@ class LoRATrainer(SkillTrainer):
 
     Attributes:
         anchors: folder of the texts that bases wrote.
+        paraphrases: folder of the other wordings of questions that bases wrote.
         processes: those that learn together, where `torchrun` began several: each makes the same calls, and
             the first writes, tells, and has the gate judge.
 
@@ -79,6 +82,7 @@ class LoRATrainer(SkillTrainer):
         epochs: int = 30,
         held_out: Iterable[Any] = (),
         validation: Iterable[Any] = (),
+        embed: Embed | None = None,
         gate: Gate | None = None,
         picture: Path | None = None,
         tell: Tell = lambda _line: None,
@@ -89,17 +93,20 @@ class LoRATrainer(SkillTrainer):
         What was begun by the same call and broken off goes on where it was last saved.
 
         Args:
-            qa_pairs: mappings with `q` and `a`, or `question` and `answer`; or `QAPair`.
+            qa_pairs: mappings with `q` and `a`, or `question` and `answer`, and maybe `passage`; or `QAPair`.
             name: of the skill: what it is attached and detached as.
             epochs: how often each pair is asked.
             held_out: pairs in other wordings, which the card is judged by, now and when others are learned.
             validation: pairs in other wordings, which say when to stop (`LoRAConfig.patience`); by default
                 some of the pairs with words left out.
+            embed: unit vectors of questions, as for `Gate`; checks paraphrases (`LoRAConfig.paraphrases`) and
+                is needed for them alone.
             gate: judges the card, which is kept only if it passes, and logs what it decides.
             picture: a file, .svg, .png or .html, for the losses.
             tell: is told after every step `step`, `steps`, `epoch`, `loss`, `anchor`, `tokens`, `seconds`,
                 and with patience after an epoch `validation_loss` and `validation_right`; before the first
-                learning on a base, as it writes its own, `anchor_texts` and `of`.
+                learning on a base, as it writes its own, `anchor_texts` and `of`; as it writes other wordings
+                of questions, `paraphrased` and `of`.
             is_stopped: is asked after every step whether to break off.
 
         Returns:
@@ -126,16 +133,17 @@ class LoRATrainer(SkillTrainer):
         if pairs.contradicted:
             _log.warning("%d questions have more than one answer; all are learned", pairs.contradicted)
         looked_at = self._looked_at(pairs, validation)
+        asked = self._paraphrased(pairs, embed, tell, is_stopped)
         run = QuestionLearning(
             self._new_trainer(self._selected(pairs)),
             self.config,
-            self._objective_of(pairs),
+            self._objective_of(asked),
             epochs,
             self._stopping(looked_at),
             self._choice.positions,
         )
         self.folder.mkdir(parents=True, exist_ok=True)
-        state = self._state(name, pairs.digest, epochs, "" if looked_at is None else looked_at.digest)
+        state = self._state(name, asked.digest, epochs, "" if looked_at is None else looked_at.digest)
         if self.config.anchor:
             with self.processes.first_ahead():
                 run.anchor = AnchorTexts.of(
@@ -205,6 +213,42 @@ class LoRATrainer(SkillTrainer):
             self._targets,
         )
         return most_sensitive(self._targets, found, self.config.selected)
+
+    def _paraphrased(
+        self, pairs: QAPairs, embed: Embed | None, tell: Tell, is_stopped: Callable[[], bool]
+    ) -> QAPairs:
+        """The pairs with other wordings that the base writes, where the configuration asks for them."""
+        most = self.config.paraphrases
+        if not most:
+            return pairs
+        if embed is None:
+            raise TrainingError(
+                f"paraphrases is {most} and there is no embed, which checks them; expected that of an "
+                "encoder, as ArrowEngine('minilm').encode"
+            )
+        # What cannot be learned is told before anything is written.
+        self._objective_of(pairs)
+        with self.processes.first_ahead():
+            written = paraphrases_of(
+                self._engine.folder,
+                self.paraphrases,
+                pairs.pairs,
+                lambda done, of: tell({"paraphrased": done, "of": of}),
+                is_stopped,
+            )
+        near = nearest_to_their_own(written, embed)
+        wordings = {
+            pair: tuple(text for text in texts if self._fits(replace(pair, question=text)))[:most]
+            for pair, texts in near.items()
+        }
+        return replace(pairs, wordings={pair: texts for pair, texts in wordings.items() if texts})
+
+    def _fits(self, pair: QAPair) -> bool:
+        try:
+            self._objective_of(QAPairs((pair,)))
+        except TrainingError:
+            return False
+        return True
 
     def _looked_at(self, pairs: QAPairs, validation: Iterable[Any]) -> QAPairs | None:
         """Wordings that say when to stop."""

@@ -7,8 +7,8 @@ import hashlib
 import io
 import json
 import random
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +32,17 @@ _QUESTION, _ANSWER = ("q", "question"), ("a", "answer")
 
 @dataclass(frozen=True, slots=True)
 class QAPair:
-    """A question and what is to be answered."""
+    """A question and what is to be answered.
+
+    Attributes:
+        question: as it is asked.
+        answer: as it is given.
+        passage: a text that holds the answer, by which other wordings are checked; "" is none.
+    """
 
     question: str
     answer: str
+    passage: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
@@ -46,18 +53,21 @@ class QAPairs:
         pairs: in the order given.
         repeated: pairs that were there before.
         contradicted: questions that have another answer too.
+        wordings: other questions that a pair is asked as well.
     """
 
     pairs: tuple[QAPair, ...]
     repeated: int = 0
     contradicted: int = 0
+    wordings: Mapping[QAPair, Sequence[str]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, rows: Iterable[Any], place: str = "qa_pairs") -> QAPairs:
         """Check pairs before anything is computed.
 
         Args:
-            rows: `QAPair`, or mappings with `q` and `a`, or `question` and `answer`; other keys are not read.
+            rows: `QAPair`, or mappings with `q` and `a`, or `question` and `answer`, and maybe `passage`;
+                other keys are not read.
             place: names them in errors.
 
         Raises:
@@ -91,8 +101,9 @@ class QAPairs:
 
     @property
     def digest(self) -> str:
-        """The sha256 of the pairs."""
-        text = json.dumps([[pair.question, pair.answer] for pair in self.pairs], ensure_ascii=True)
+        """The sha256 of the pairs and their wordings."""
+        rows = [[pair.question, pair.answer, *self.wordings.get(pair, ())] for pair in self.pairs]
+        text = json.dumps(rows, ensure_ascii=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def examples(self, seed: int) -> list[str]:
@@ -107,6 +118,11 @@ class QAPairs:
         rng = random.Random(f"{seed}/held out")  # noqa: S311  # no secret
         drawn = rng.sample(self.pairs, min(most, len(self.pairs)))
         return [QAPair(reworded(pair.question, OTHER_WORDS, rng), pair.answer) for pair in drawn]
+
+    def in_one_wording(self, pair: QAPair, rng: random.Random) -> QAPair:
+        """A pair in its own or one of its other wordings, each as often."""
+        others = self.wordings.get(pair, ())
+        return replace(pair, question=rng.choice((pair.question, *others))) if others else pair
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -148,6 +164,9 @@ def _rows(path: Path) -> Iterator[Any]:
 def _pair(row: Any, place: str) -> QAPair:
     if not isinstance(row, Mapping):
         raise TrainingError(f"{place}: expected a mapping with q and a, got {type(row).__name__}")
+    passage = row.get("passage") or ""
+    if not isinstance(passage, str):
+        raise TrainingError(f"{place}: expected passage as a text, got {type(passage).__name__}")
     parts = []
     for names in (_QUESTION, _ANSWER):
         given = [row[name] for name in names if row.get(name) is not None]
@@ -157,4 +176,5 @@ def _pair(row: Any, place: str) -> QAPair:
                 f"{place}: expected {' or '.join(names)} as a text that is not empty, got {keys}"
             )
         parts.append(given[0].strip())
-    return QAPair(*parts)
+    question, answer = parts
+    return QAPair(question, answer, passage.strip())

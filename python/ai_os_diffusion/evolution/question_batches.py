@@ -88,12 +88,14 @@ class QuestionBatches:
 
 
 def asked_in(step: int, pairs: QAPairs, config: LearningConfig) -> tuple[list[QAPair], random.Random]:
-    """The pairs of a step, in the order of its epoch, and what draws their words."""
+    """The pairs of a step, in the order of its epoch, each in one wording, and what draws their words."""
     size = config.batch_size
     epoch, place = divmod(step, -(-len(pairs) // size))
     order = list(pairs)
     drawn(f"{config.seed}/order/{epoch}").shuffle(order)
-    return order[place * size : (place + 1) * size], drawn(f"{config.seed}/words/{step}")
+    wordings = drawn(f"{config.seed}/wordings/{step}")
+    chosen = [pairs.in_one_wording(pair, wordings) for pair in order[place * size : (place + 1) * size]]
+    return chosen, drawn(f"{config.seed}/words/{step}")
 
 
 def in_parts(texts: Sequence[Text], most: int = MOST_POSITIONS) -> Iterator[Packed]:

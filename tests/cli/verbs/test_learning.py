@@ -92,6 +92,17 @@ def test_wordings_that_say_when_to_stop_and_a_picture(aios_json, learned, tmp_pa
     assert "expected a picture" in error["message"]
 
 
+def test_other_wordings_that_the_model_writes(aios, aios_json, learned, tmp_path):
+    found = aios_json("learn", learned, "--epochs", 1, "--no-gate", "--paraphrases", 2)
+    assert found["metrics"]["pairs"] == 2
+    (log,) = (Path(found["path"]).parent / ".paraphrases").iterdir()
+    rows = [json.loads(line) for line in log.read_text("utf-8").splitlines()]
+    assert [row["question"] for row in rows] == ["Who wrote it?", "When was it?"]
+    refused = aios("learn", learned, "--name", "more", "--paraphrases", 17)
+    assert refused.exit_code == 1
+    assert "paraphrases is 17" in refused.stderr
+
+
 def test_what_helps_nothing_is_not_kept(aios, aios_json, learned):
     error = aios_json("learn", learned, "--epochs", 1, code=1, error=True)
     assert error["type"] == "SkillRejectedError"

@@ -101,6 +101,12 @@ def learn(
         int | None,
         typer.Option("--patience", min=1, help="Epochs without a gain on other wordings until it stops."),
     ] = None,
+    paraphrases: Annotated[
+        int,
+        typer.Option(
+            "--paraphrases", min=0, help="Other wordings of each question that the model writes, at most."
+        ),
+    ] = 0,
     method: Annotated[
         Method,
         typer.Option("--method", help="Learn what is said; or a control, how: the structure of the answers."),
@@ -165,7 +171,9 @@ def learn(
         "blocks": blocks,
     }
     on: dict[str, Any] = {
-        "config": _config_of(is_control, sizes, {"seed": seed, "patience": patience}),
+        "config": _config_of(
+            is_control, sizes, {"seed": seed, "patience": patience, "paraphrases": paraphrases}
+        ),
         "folder": config.skills_dir,
         "objective": None if mode is SkillMode.AR else mode.value,
         "device": device.value,
@@ -191,6 +199,7 @@ def learn(
                 epochs=epochs or (_FEW_EPOCHS if is_control else 30),
                 held_out=held_out,
                 validation=wordings,
+                embed=runtime.encoder.encode_query if paraphrases else None,
                 gate=judges,
                 picture=plot,
                 **told,
@@ -300,6 +309,8 @@ def told_learning(quiet: bool) -> Iterator[dict[str, Any]]:
         def tell(line: dict[str, Any]) -> None:
             if "anchor_texts" in line:
                 bar("preparing", line["anchor_texts"], line["of"])
+            elif "paraphrased" in line:
+                bar("rewording", line["paraphrased"], line["of"])
             else:
                 bar("learning", line["step"], line["steps"], f"loss {line['loss']:.3f}")
 

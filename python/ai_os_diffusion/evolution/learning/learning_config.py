@@ -26,6 +26,8 @@ class LearningConfig:
         anchor: how much what the base says elsewhere counts, KL(base ‖ with card); 0 leaves it out.
         dropped_words: part of a question's words that are left out anew each time it is asked: what carries a
             fact to other wordings.
+        paraphrases: most other wordings of each question that the base writes before; in each epoch a pair is
+            asked in one, drawn among those and its own (`train_qa` needs `embed`).
         patience: epochs without a gain on other wordings (`validation` of `train_qa`) after which learning
             stops; the card is the best one. 0 learns to the end and keeps the last.
         precision: of the products with the base's weights: "bfloat16", or "float32", which is the reference
@@ -41,6 +43,7 @@ class LearningConfig:
     warm_up: int = 20
     anchor: float = 5.0
     dropped_words: float = 0.15
+    paraphrases: int = 0
     patience: int = 0
     precision: str = "bfloat16"
     seed: int = 0
@@ -51,6 +54,7 @@ class LearningConfig:
         "warm_up": (0, 1 << 31),
         "anchor": (0, 1e6),
         "dropped_words": (0, 0.9),
+        "paraphrases": (0, 16),
         "patience": (0, 1 << 31),
         "seed": (0, (1 << 63) - 1),
     }

@@ -170,7 +170,7 @@ class EvolutionWorker:
 
     def _trainer_of(self, config: LoRAConfig) -> LoRATrainer:
         trainer = LoRATrainer(self._engine, config=config, folder=self._versions.work, **self._on)
-        trainer.anchors = self._folder / ".anchor"
+        trainer.anchors, trainer.paraphrases = self._folder / ".anchor", self._folder / ".paraphrases"
         return trainer
 
     def _begun(self) -> Lesson | None:
@@ -286,6 +286,7 @@ class EvolutionWorker:
                     lesson.skill,
                     epochs=lesson.epochs,
                     held_out=lesson.held_out,
+                    embed=self._embed,
                     tell=told,
                     is_stopped=stopped,
                 )

@@ -102,7 +102,7 @@ class SkillTrainer:
                 )
         self.config: Config = config or LoRAConfig()
         self.folder = Path(folder) if folder is not None else load_config().skills_dir
-        self.anchors = self.folder / ".anchor"
+        self.anchors, self.paraphrases = self.folder / ".anchor", self.folder / ".paraphrases"
         self._num_threads = num_threads
         self._metadata_json = (self._engine.folder / "metadata.json").read_text(encoding="utf-8")
         self._targets = self.config.targets(json.loads(layout_json(self._metadata_json)))
@@ -152,9 +152,9 @@ class SkillTrainer:
     ) -> Card:
         """Learn which texts an encoder is to find for which queries.
 
-        Each query is told apart from the texts of all others of its step: `batch_size` says how many. Anchor
-        and dropped words of `config` are for answers and count nothing here; patience and `selected` are
-        refused. What was broken off goes on.
+        Each query is told apart from the texts of all others of its step: `batch_size` says how many. Anchor,
+        dropped words and paraphrases of `config` are for answers and count nothing here; patience and
+        `selected` are refused. What was broken off goes on.
 
         Args:
             pairs: of texts; or mappings with `query` and `positive`; or `TextPairs`.
