@@ -284,6 +284,33 @@ def test_json_lines_lose_no_word(records):
     assert_all_kept("a.jsonl", text.encode(), lines(ids.sub("", text)))
 
 
+CELLS = (
+    "@",
+    " @ ",
+    '"@"',
+    '"@, @; @"',
+    '"@\n@"',
+    '"@ ""@"""',
+    '"@',
+    '@"',
+    '"',
+    "''",
+    "",
+    "7",
+    '"@" @',
+    LONG + "@",
+)
+TABLE = of(
+    *CELLS, *(",;\t|"), *"\n\n,,", "@,@\n", "@;@;@\n", "\n\n", '"@\n@",@\n', '@,7,"@"\n', '\\"', size=40
+)
+
+
+@reading
+@given(TABLE, st.sampled_from(("a.csv", "a.tsv", "a.TAB")), st.sampled_from(("\n", "\r\n")))
+def test_tables_lose_no_word(text, name, ends):
+    assert_all_kept(name, text.replace("\n", ends).encode(), lines(text))
+
+
 PYTHON = of(
     *(
         "@ = 1\n",

@@ -15,6 +15,7 @@ KINDS = {
     "html": ("html", "htm", "xhtml"),
     "pdf": ("pdf",),
     "jsonl": ("jsonl", "ndjson"),
+    "table": ("csv", "tsv", "tab"),
     "python": ("py", "pyi", "pyw"),
     "code": (
         *("c", "h", "cc", "cpp", "cxx", "hh", "hpp", "cs", "java", "kt", "kts", "scala", "go", "rs", "swift"),

@@ -15,6 +15,7 @@ from ai_os_diffusion.ingestion.readers.jsonl import JsonLinesReader
 from ai_os_diffusion.ingestion.readers.markdown import MarkdownReader
 from ai_os_diffusion.ingestion.readers.pdf import read_pdf
 from ai_os_diffusion.ingestion.readers.piece_reader import PieceReader
+from ai_os_diffusion.ingestion.readers.table import TableReader
 from ai_os_diffusion.ingestion.readers.text import TextReader
 from ai_os_diffusion.utils.errors import IngestError
 
@@ -24,6 +25,7 @@ _PIECE_READERS: Mapping[str, Callable[[str], PieceReader]] = {
     "text": TextReader,
     "markdown": MarkdownReader,
     "jsonl": JsonLinesReader,
+    "table": TableReader,
     "code": CodeReader,
 }
 _WHOLE_READERS: Mapping[str, Callable[[str, str], tuple[list[Block], list[Remark]]]] = {
