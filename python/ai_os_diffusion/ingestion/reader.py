@@ -13,6 +13,7 @@ from ai_os_diffusion.ingestion.readers.code import MAX_PARSED_CHARS, CodeReader,
 from ai_os_diffusion.ingestion.readers.html import read_html
 from ai_os_diffusion.ingestion.readers.jsonl import JsonLinesReader
 from ai_os_diffusion.ingestion.readers.markdown import MarkdownReader
+from ai_os_diffusion.ingestion.readers.notebook import read_notebook
 from ai_os_diffusion.ingestion.readers.pdf import read_pdf
 from ai_os_diffusion.ingestion.readers.piece_reader import PieceReader
 from ai_os_diffusion.ingestion.readers.table import TableReader
@@ -30,6 +31,7 @@ _PIECE_READERS: Mapping[str, Callable[[str], PieceReader]] = {
 }
 _WHOLE_READERS: Mapping[str, Callable[[str, str], tuple[list[Block], list[Remark]]]] = {
     "html": read_html,
+    "notebook": read_notebook,
     "python": read_python,
 }
 
