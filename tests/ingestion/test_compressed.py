@@ -75,6 +75,8 @@ def test_a_text_that_is_only_called_so_is_read():
         ("a.txt.gz", b"\x1f\x8b", "damaged"),
         ("a.bin.gz", gzip.compress(bytes(range(256)) * 9), "binary"),
     ],
+    # The bytes hold the time.
+    ids="tar tgz gzip cut longer no_deflate mark binary".split(),
 )
 def test_what_cannot_be_unpacked_is_refused_with_a_remedy(name, data, said):
     with pytest.raises(IngestError, match=said):
