@@ -143,7 +143,14 @@ SHAPES: Mapping[str, Mapping[str, Shape]] = {
         "half_runs_of_marks": lambda _, number: "-" * (number % 3000) + "a",
     },
     "rst": {"ordinary": text, "titles": lambda _, number: f"t{number}\n{'=-~^'[number % 4] * 8}\n\nx\n\n"},
-    "csv": {"ordinary": csv, "cells": "1,2,", "short_rows": "1,2\n"},
+    "csv": {
+        "ordinary": csv,
+        "cells": "1,2,",
+        "short_rows": "1,2\n",
+        "rows_of_lines": 'a,"b\nc"\n',
+        "open_quotes": '"a","\n',
+        "closed_quotes": 'a,"b\n',
+    },
     "md": {
         "ordinary": markdown,
         **LINES,

@@ -106,7 +106,6 @@ def test_a_parser_that_holds_a_whole_document_has_a_limit(monkeypatch, tmp_path)
         ("a.c", "int f() {\n  return 1;\n}\n\n" * 30),
         ("a.py", "# coding: latin-1\n\n" + "x = 'Wörter'\n\n" * 30),
         ("a.json", '{"a": [1, 2, "three"]},\n' * 30),
-        ("a.csv", "a,b,c\n" + "1,two,3\n" * 30),
     ],
 )
 def test_a_format_read_in_pieces_has_the_words_of_the_whole(short_pieces, monkeypatch, tmp_path, name, text):

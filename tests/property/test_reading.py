@@ -284,6 +284,89 @@ def test_json_lines_lose_no_word(records):
     assert_all_kept("a.jsonl", text.encode(), lines(ids.sub("", text)))
 
 
+CELLS = (
+    "@",
+    " @ ",
+    '"@"',
+    '"@, @; @"',
+    '"@\n@"',
+    '"@ ""@"""',
+    '"@',
+    '@"',
+    '"',
+    "''",
+    "",
+    "7",
+    '"@" @',
+    LONG + "@",
+)
+TABLE = of(
+    *CELLS, *(",;\t|"), *"\n\n,,", "@,@\n", "@;@;@\n", "\n\n", '"@\n@",@\n', '@,7,"@"\n', '\\"', size=40
+)
+
+
+@reading
+@given(TABLE, st.sampled_from(("a.csv", "a.tsv", "a.TAB")), st.sampled_from(("\n", "\r\n")))
+def test_tables_lose_no_word(text, name, ends):
+    assert_all_kept(name, text.replace("\n", ends).encode(), lines(text))
+
+
+def strings(*templates):
+    """A text of a notebook: one string, or one for each line or part of a line."""
+    parts = st.lists(st.sampled_from(templates), max_size=4)
+    return parts | parts.map("".join)
+
+
+FORMS = st.fixed_dictionaries(
+    {},
+    optional={
+        "text/plain": strings("@\n", "@ ", "<Figure ! >"),
+        "text/html": st.just("<p>!"),
+        "image/png": st.just("@"),
+        "application/x": st.just({"a": ["!"]}),
+    },
+)
+OUTPUTS = (
+    strings("@\n", "@", "\n", "\x1b[1m@\x1b[0m").map(lambda text: {"output_type": "stream", "text": text})
+    | FORMS.map(lambda forms: {"output_type": "display_data", "data": forms})
+    | strings("@\n", "@").map(lambda text: {"output_type": "display_data", "data": {"text/html": text}})
+    | st.just({"output_type": "error", "ename": "!", "evalue": "!", "traceback": ["@", "@ \n@"]})
+    | st.sampled_from(
+        (
+            "@",
+            {"data": {"application/x": {"a": ["@"]}, "text/plain": ""}},
+            {"output_type": "pyout", "text": ["@\n", "@"]},
+            {"output_type": "pyout", "png": "@"},
+        )
+    )
+)
+CELLS_OF_NOTEBOOKS = st.builds(
+    lambda kind, source, outputs: {"cell_type": kind, "source": source, "outputs": outputs},
+    st.sampled_from(("markdown", "code", "raw", "heading")),
+    strings(
+        "# @\n",
+        "@\n",
+        "@",
+        "\n",
+        "```\n",
+        "def @():\n",
+        "  @ = 1\n",
+        "<!-- ! -->\n",
+        "---\na: @\n---\n",
+        "\r\n",
+    ),
+    st.lists(OUTPUTS, max_size=3),
+) | st.sampled_from(("@", {"source": {"a": "@"}}, {"cell_type": "code", "input": "@", "language": "r"}))
+
+
+@reading
+@given(st.lists(CELLS_OF_NOTEBOOKS, max_size=5), st.sampled_from((None, 0, 1)), st.booleans())
+def test_notebooks_lose_no_word(cells, indent, is_old):
+    notebook = {"worksheets": [{"cells": cells}]} if is_old else {"cells": cells}
+    text = filled([json.dumps(notebook, indent=indent)])
+    assert_all_kept("a.ipynb", text.encode(), lines(text))
+
+
 PYTHON = of(
     *(
         "@ = 1\n",

@@ -15,6 +15,8 @@ KINDS = {
     "html": ("html", "htm", "xhtml"),
     "pdf": ("pdf",),
     "jsonl": ("jsonl", "ndjson"),
+    "table": ("csv", "tsv", "tab"),
+    "notebook": ("ipynb",),
     "python": ("py", "pyi", "pyw"),
     "code": (
         *("c", "h", "cc", "cpp", "cxx", "hh", "hpp", "cs", "java", "kt", "kts", "scala", "go", "rs", "swift"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Mapping
 from pathlib import PurePath
 
@@ -10,11 +11,14 @@ from ai_os_diffusion.ingestion.document import Block, Document, Remark, spans
 from ai_os_diffusion.ingestion.kinds import kind_of
 from ai_os_diffusion.ingestion.opaque import without_opaque
 from ai_os_diffusion.ingestion.readers.code import MAX_PARSED_CHARS, CodeReader, read_python
+from ai_os_diffusion.ingestion.readers.compressed import inner_name, is_gzip, unpacked
 from ai_os_diffusion.ingestion.readers.html import read_html
 from ai_os_diffusion.ingestion.readers.jsonl import JsonLinesReader
 from ai_os_diffusion.ingestion.readers.markdown import MarkdownReader
+from ai_os_diffusion.ingestion.readers.notebook import read_notebook
 from ai_os_diffusion.ingestion.readers.pdf import read_pdf
 from ai_os_diffusion.ingestion.readers.piece_reader import PieceReader
+from ai_os_diffusion.ingestion.readers.table import TableReader
 from ai_os_diffusion.ingestion.readers.text import TextReader
 from ai_os_diffusion.utils.errors import IngestError
 
@@ -24,10 +28,12 @@ _PIECE_READERS: Mapping[str, Callable[[str], PieceReader]] = {
     "text": TextReader,
     "markdown": MarkdownReader,
     "jsonl": JsonLinesReader,
+    "table": TableReader,
     "code": CodeReader,
 }
 _WHOLE_READERS: Mapping[str, Callable[[str, str], tuple[list[Block], list[Remark]]]] = {
     "html": read_html,
+    "notebook": read_notebook,
     "python": read_python,
 }
 
@@ -54,13 +60,17 @@ def read_document(source: str, data: bytes, kind: str | None = None) -> Document
 
     Args:
         source: its path or address; the name's extension helps to tell the kind.
-        data: its content.
+        data: its content, or that unpacked where it is a gzip file.
         kind: the reader to use; by default it is told from name and content.
 
     Raises:
-        IngestError: the bytes are binary, or not what their kind expects.
+        IngestError: the bytes are binary, not what their kind expects, or unpack to too many.
     """
     name = PurePath(source).name
+    if is_gzip(name, data):
+        with unpacked(io.BytesIO(data), len(data)) as file:
+            data = file.read()
+    name = inner_name(name)
     if kind is not None:
         return _read(source, name, data, kind)
     kind = kind_of(name, data)

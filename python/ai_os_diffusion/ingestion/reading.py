@@ -19,6 +19,7 @@ from ai_os_diffusion.ingestion.fitting import MAX_SOURCE_CHARS, fit
 from ai_os_diffusion.ingestion.kinds import kind_of
 from ai_os_diffusion.ingestion.opaque import without_opaque
 from ai_os_diffusion.ingestion.reader import piece_reader, read_document
+from ai_os_diffusion.ingestion.readers.compressed import inner_name, is_gzip, unpacked
 from ai_os_diffusion.ingestion.readers.piece_reader import PieceReader
 from ai_os_diffusion.ingestion.readers.text_pieces import text_pieces
 from ai_os_diffusion.utils.errors import IngestError
@@ -26,8 +27,9 @@ from ai_os_diffusion.utils.files.regular_file import open_regular
 
 __all__ = ["Reading"]
 
-# What a parser that needs all of a document is given. A page takes up to twelve times its size.
-_MAX_WHOLE_BYTES = {"html": 32_000_000, "pdf": 64_000_000}
+# What a parser that needs all of a document is given. A page takes up to twelve times its size. Most of
+# a long notebook are pictures.
+_MAX_WHOLE_BYTES = {"html": 32_000_000, "pdf": 64_000_000, "notebook": 64_000_000}
 # What is read whole in any case: it is in memory once, and most files are shorter.
 _SHORT_BYTES = 500_000
 _BUFFER_BYTES = 1 << 20
@@ -40,7 +42,7 @@ class Reading:
     Attributes:
         source: its path or name.
         state: digest of its bytes and of everything that decides what becomes of them.
-        size_bytes: its size.
+        size_bytes: its size, unpacked.
         bytes_done: how much of it the passages that were yielded are, about.
         kind: the reader that takes it, once `chunks` began.
         encoding: of a text, the encoding found, once `chunks` began.
@@ -121,7 +123,7 @@ class Reading:
         if self._long is None:
             yield read_document(self.source, self._head), self.size_bytes
             return
-        name = PurePath(self.source).name
+        name = inner_name(PurePath(self.source).name)
         kind = kind_of(name, self._head)
         reader = piece_reader(kind, name, self.size_bytes) if kind else None
         if kind and reader and not self._long.is_binary:
@@ -139,9 +141,16 @@ class Reading:
                 yield read_document(self.source, file.read(), kind), self.size_bytes
 
     def _open(self) -> IO[bytes]:
-        if isinstance(self._content, bytes):
-            return io.BytesIO(self._content)
-        return open_regular(self._content, None, IngestError)
+        """The document, unpacked where it is compressed."""
+        content = self._content
+        file = io.BytesIO(content) if isinstance(content, bytes) else open_regular(content, None, IngestError)
+        with ExitStack() as opened:
+            opened.enter_context(file)
+            head = file.read(2)
+            size_bytes = file.seek(0, io.SEEK_END)
+            file.seek(0)
+            opened.pop_all()
+        return unpacked(file, size_bytes) if is_gzip(PurePath(self.source).name, head) else file
 
     def _pieces(self, kind: str, reader: PieceReader, encoding: str) -> Iterator[tuple[Document, int]]:
         """The text piece by piece, each a document whose lines are counted from the file's beginning."""

@@ -15,7 +15,7 @@ from ai_os_diffusion.ingestion.document import Block, Remark, spans
 from ai_os_diffusion.ingestion.readers.outline import Outline
 from ai_os_diffusion.utils.errors import IngestError
 
-__all__ = ["JsonLinesReader"]
+__all__ = ["JsonLinesReader", "storable"]
 
 _TEXT_FIELDS = ("text", "content", "body", "passage", "document")
 _TITLE_FIELDS = ("title", "heading", "name", "subject")
@@ -258,7 +258,11 @@ def _is_numeric(value: Any) -> bool:
 
 
 def _tidy(text: str) -> str:
-    """A text as it can be stored, lines separated by line feeds.
+    return storable(text).strip()
+
+
+def storable(text: str) -> str:
+    """A string of JSON as it can be stored, lines separated by line feeds.
 
     JSON can spell half a surrogate pair, which no encoding can write down.
     """
@@ -266,4 +270,4 @@ def _tidy(text: str) -> str:
         text = text.encode("utf-8", "replace").decode("utf-8")
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
-    return text.replace("\0", "").strip()
+    return text.replace("\0", "")

@@ -37,14 +37,16 @@ class MarkdownReader:
     block that shares no passage with the text. Comments and targets of links are no text.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, outline: Outline | None = None) -> None:
         """Begin.
 
         Args:
             name: file name; unused, the first heading is the title.
+            outline: titles above a text that is part of a document; who gives it also ends it.
         """
         del name
-        self._outline = Outline()
+        self._is_part = outline is not None
+        self._outline = outline or Outline()
         self._cut: list[int] = []
         # What waits for more of its block, and white space that may end its last line.
         self._held, self._spaces = "", ""
@@ -75,7 +77,8 @@ class MarkdownReader:
     def end(self) -> Iterator[Block]:
         """Yields the last block, and a title that has nothing below."""
         yield from self._piece(self._held, is_whole=True)
-        yield from self._outline.end()
+        if not self._is_part:
+            yield from self._outline.end()
 
     def take_remarks(self) -> list[Remark]:
         """Where a block was cut."""

@@ -362,6 +362,8 @@ class Indexer:
         if self._progress is not None:
             seconds = time.monotonic() - self._begun
             done = self._bytes_done + (self._reading.bytes_done if self._reading else 0)
+            # A compressed file has more bytes than its size when it was listed.
+            done = min(done, self._bytes_total)
             self._progress(AddProgress(done, self._bytes_total, self._embedded, seconds))
 
 
