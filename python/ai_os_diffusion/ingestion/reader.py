@@ -7,12 +7,13 @@ from pathlib import PurePath
 
 from ai_os_diffusion.ingestion.decoding import decode
 from ai_os_diffusion.ingestion.document import Block, Document, Remark, spans
-from ai_os_diffusion.ingestion.kinds import kind_of
+from ai_os_diffusion.ingestion.kinds import kind_of, why_no_kind
 from ai_os_diffusion.ingestion.opaque import without_opaque
 from ai_os_diffusion.ingestion.readers.code import MAX_PARSED_CHARS, CodeReader, read_python
 from ai_os_diffusion.ingestion.readers.html import read_html
 from ai_os_diffusion.ingestion.readers.jsonl import JsonLinesReader
 from ai_os_diffusion.ingestion.readers.markdown import MarkdownReader
+from ai_os_diffusion.ingestion.readers.packages.epub import read_epub
 from ai_os_diffusion.ingestion.readers.pdf import read_pdf
 from ai_os_diffusion.ingestion.readers.piece_reader import PieceReader
 from ai_os_diffusion.ingestion.readers.text import TextReader
@@ -29,6 +30,10 @@ _PIECE_READERS: Mapping[str, Callable[[str], PieceReader]] = {
 _WHOLE_READERS: Mapping[str, Callable[[str, str], tuple[list[Block], list[Remark]]]] = {
     "html": read_html,
     "python": read_python,
+}
+_BYTE_READERS: Mapping[str, Callable[[bytes], tuple[list[Block], list[Remark]]]] = {
+    "pdf": read_pdf,
+    "epub": read_epub,
 }
 
 
@@ -65,7 +70,7 @@ def read_document(source: str, data: bytes, kind: str | None = None) -> Document
         return _read(source, name, data, kind)
     kind = kind_of(name, data)
     if kind is None:
-        raise IngestError("binary file")
+        raise IngestError(why_no_kind(name, data))
     try:
         return _read(source, name, data, kind)
     except IngestError:
@@ -78,8 +83,8 @@ def read_document(source: str, data: bytes, kind: str | None = None) -> Document
 def _read(source: str, name: str, data: bytes, kind: str) -> Document:
     encoding: str | None = None
     remarks: list[Remark] = []
-    if kind == "pdf":
-        blocks, remarks = read_pdf(data)
+    if kind in _BYTE_READERS:
+        blocks, remarks = _BYTE_READERS[kind](data)
     else:
         decoded = decode(data, kind)
         encoding = decoded.encoding

@@ -16,7 +16,7 @@ from ai_os_diffusion.ingestion.chunker import Chunker
 from ai_os_diffusion.ingestion.decoding import declared_encoding, decode, is_binary
 from ai_os_diffusion.ingestion.document import Block, Document, Remark, joined_spans, spans
 from ai_os_diffusion.ingestion.fitting import MAX_SOURCE_CHARS, fit
-from ai_os_diffusion.ingestion.kinds import kind_of
+from ai_os_diffusion.ingestion.kinds import kind_of, why_no_kind
 from ai_os_diffusion.ingestion.opaque import without_opaque
 from ai_os_diffusion.ingestion.reader import piece_reader, read_document
 from ai_os_diffusion.ingestion.readers.piece_reader import PieceReader
@@ -27,7 +27,7 @@ from ai_os_diffusion.utils.files.regular_file import open_regular
 __all__ = ["Reading"]
 
 # What a parser that needs all of a document is given. A page takes up to twelve times its size.
-_MAX_WHOLE_BYTES = {"html": 32_000_000, "pdf": 64_000_000}
+_MAX_WHOLE_BYTES = {"html": 32_000_000, "pdf": 64_000_000, "epub": 64_000_000}
 # What is read whole in any case: it is in memory once, and most files are shorter.
 _SHORT_BYTES = 500_000
 _BUFFER_BYTES = 1 << 20
@@ -127,7 +127,7 @@ class Reading:
         if kind and reader and not self._long.is_binary:
             yield from self._pieces(kind, reader, self._long.encoding(kind))
         elif kind is None or reader:
-            raise IngestError("binary file")
+            raise IngestError(why_no_kind(name, self._head))
         elif self.size_bytes > _MAX_WHOLE_BYTES[kind]:
             limit = f"{_MAX_WHOLE_BYTES[kind] / 1e6:.0f} MB"
             raise IngestError(

@@ -1,0 +1,103 @@
+"""Reading documents that hold others loses nothing, as `test_reading.py` asks of all formats.
+
+A place is a part within the document and a line in it: a remark names both.
+"""
+
+import os
+import re
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ai_os_diffusion.ingestion import read_document
+from ai_os_diffusion.utils.errors import IngestError
+from support.package_files import epub_of
+
+EXAMPLES = int(os.environ.get("AIOS_DOCUMENTS", "400"))
+WORD = re.compile(r"q\d+q")
+reading = settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+
+
+def texts(*templates, size=20, most=1):
+    """Texts of pieces; each `@` becomes a word that is shown, each `~` one that is not."""
+    pieces = st.lists(st.sampled_from(templates), min_size=1, max_size=size).map("".join)
+    return st.lists(pieces, min_size=1, max_size=most).map(numbered)
+
+
+def numbered(contents):
+    count = iter(range(1_000_000))
+    return [
+        re.sub("[@~]", lambda mark: f"{'q' if mark[0] == '@' else 'z'}{next(count)}q", content)
+        for content in contents
+    ]
+
+
+def read_whole(name, data):
+    """The document, or None for one that is refused, and so named, because all of it is hidden or empty."""
+    try:
+        return read_document(name, data)
+    except IngestError as error:
+        if "nothing can be read" in str(error):
+            return None
+        raise
+
+
+def assert_all_kept(name, data, shown):
+    """Every (word, part, line) of `shown` is kept, or a remark names its line, or its whole part."""
+    document = read_whole(name, data)
+    if document is None:
+        return
+    remarks = [(remark.reason, remark.lines) for remark in document.remarks if remark.kind != "replaced"]
+    kept = set()
+    for block in document.blocks:
+        assert block.line <= block.end_line
+        said = "\n".join([block.text, *block.headings])
+        assert not re.search(r"z\d+q", said)
+        kept |= set(WORD.findall(said))
+    lost = [
+        (word, part, line)
+        for word, part, line in shown
+        if word not in kept
+        and not any(
+            part in reason and (not lines or any(first <= line <= last for first, last in lines))
+            for reason, lines in remarks
+        )
+    ]
+    assert not lost, document
+
+
+CHAPTERS = texts(
+    *("@ ", "\n", "<p>@</p>", "<p/>@", "<p>@\n@</p>\n", "<![CDATA[@ < ]]>", "<!-- ~ -->", "<h1>@</h1>"),
+    *(
+        "<title>@</title>",
+        "<title/>",
+        "<div hidden='hidden'>@</div>",
+        "<br/>@",
+        "<script src='x'/>@",
+        "<h2/>",
+    ),
+    *("<table><tr><td>@</td><td/><td>@</td></tr></table>\n", "<a id='b'/>@", "<img alt='@'/>", "<i>@</i>"),
+    *("<nav>@</nav>", "<textarea/>@", "<svg><text>@</text><path d='x'/></svg>", "<style>~</style>", "&#64; "),
+    *("<ul><li>@</li><li/></ul>", "<template/>@", "<p title='>'/>@", "<h3>@<br/>@</h3>", "<iframe/>@"),
+    most=4,
+)
+
+
+@reading
+@given(CHAPTERS, st.sampled_from(("<dc:title>@</dc:title>", "", "<dc:title/><dc:creator>@</dc:creator>")))
+def test_epub_loses_no_word(chapters, metadata):
+    pages = [f"<html><body>{chapter}</body></html>" for chapter in chapters]
+    shown = [
+        (word, f"OPS/c{number}.xhtml", line)
+        for number, page in enumerate(pages, 1)
+        for line, text in enumerate(page.split("\n"), 1)
+        for word in WORD.findall(text)
+    ]
+    metadata = metadata.replace("@", "q999999q")
+    if metadata:
+        shown += [(word, "OPS/book.opf", 1) for word in WORD.findall(metadata)] if shown else []
+    assert_all_kept("a.epub", epub_of(pages, metadata=metadata), shown)
