@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ai_os_diffusion.ingestion import read_document
 from ai_os_diffusion.utils.errors import IngestError
-from support.package_files import epub_of
+from support.package_files import docx_of, epub_of
 
 EXAMPLES = int(os.environ.get("AIOS_DOCUMENTS", "400"))
 WORD = re.compile(r"q\d+q")
@@ -101,3 +101,32 @@ def test_epub_loses_no_word(chapters, metadata):
     if metadata:
         shown += [(word, "OPS/book.opf", 1) for word in WORD.findall(metadata)] if shown else []
     assert_all_kept("a.epub", epub_of(pages, metadata=metadata), shown)
+
+
+RUN = "<w:r><w:t>@ </w:t></w:r>"
+PARAGRAPH = f"<w:p>{RUN}</w:p>"
+CELL = f"<w:tc>{PARAGRAPH}</w:tc>"
+NOTE = '<w:p><w:r><w:t>@</w:t><w:footnoteReference w:id="1"/></w:r></w:p>'
+BODY = texts(
+    *(PARAGRAPH, "<w:p/>", f"<w:p>{RUN}<w:r><w:br/><w:t>@</w:t><w:tab/><w:t>@</w:t></w:r></w:p>", NOTE),
+    *(f'<w:p><w:pPr><w:pStyle w:val="{style}"/></w:pPr>{RUN}</w:p>' for style in ("T", "H1", "H2", "V", "X")),
+    f'<w:p><w:pPr><w:outlineLvl w:val="3"/><w:numPr><w:numId w:val="1"/></w:numPr></w:pPr>{RUN}</w:p>',
+    f"<w:tbl><w:tr>{CELL}{CELL}<w:tc><w:p/></w:tc></w:tr><w:tr>{CELL}</w:tr><w:tr/></w:tbl>",
+    f"<w:tbl><w:tr>{CELL}<w:tc><w:tbl><w:tr>{CELL}{CELL}</w:tr></w:tbl><w:p/></w:tc></w:tr></w:tbl>",
+    f"<w:p>{RUN}<w:del><w:r><w:delText>~</w:delText></w:r></w:del><w:ins>{RUN}</w:ins></w:p>",
+    "<w:p><w:r><w:rPr><w:vanish/></w:rPr><w:t>~</w:t></w:r></w:p><w:p><w:r><w:instrText>~</w:instrText></w:r></w:p>",
+    f"<w:p><w:r><w:pict><w:txbxContent>{PARAGRAPH}<w:tbl><w:tr>{CELL}</w:tr></w:tbl></w:txbxContent></w:pict></w:r></w:p>",
+    f"<w:sdt><w:sdtContent>{PARAGRAPH}</w:sdtContent></w:sdt><w:p><w:fldSimple>{RUN}</w:fldSimple></w:p>",
+    f"<w:p><mc:AlternateContent><mc:Choice>{RUN}</mc:Choice><mc:Fallback><w:r><w:t>~</w:t></w:r></mc:Fallback>"
+    "</mc:AlternateContent></w:p>",
+)
+
+
+@reading
+@given(BODY, texts(PARAGRAPH, "<w:p/>", most=1))
+def test_docx_loses_no_word(bodies, notes):
+    body = bodies[0].replace('w:val="V"/></w:pPr><w:r><w:t>q', 'w:val="V"/></w:pPr><w:r><w:t>z')
+    note = notes[0].replace("q ", "8q ")
+    beside = {"footnotes": f'<w:footnote w:id="1">{note}</w:footnote>', "header1": note.replace("8q ", "9q ")}
+    said = body + beside["header1"] + (note if "footnoteReference" in body else "")
+    assert_all_kept("a.docx", docx_of(body, beside=beside), [(word, "-", 1) for word in WORD.findall(said)])

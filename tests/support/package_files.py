@@ -38,3 +38,41 @@ def epub_of(chapters, *, metadata="<dc:title>Roses</dc:title>", more=None, kind=
             **(more or {}),
         }
     )
+
+
+W = 'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"'
+MC = 'xmlns:mc="http://schemas.openxmlformats.org/markup-compatibility/2006"'
+RELATED = "http://schemas.openxmlformats.org/officeDocument/2006/relationships/"
+MAIN = f'<R><Relationship Type="{RELATED}officeDocument" Target="word/document.xml"/></R>'
+STYLES = (
+    f'<w:styles {W}><w:style w:styleId="T"><w:name w:val="Title"/></w:style>'
+    '<w:style w:styleId="H1"><w:name w:val="heading 1"/></w:style>'
+    '<w:style w:styleId="H2"><w:name w:val="Teil"/><w:basedOn w:val="H1"/>'
+    '<w:pPr><w:outlineLvl w:val="1"/></w:pPr></w:style>'
+    '<w:style w:styleId="V"><w:rPr><w:vanish/></w:rPr></w:style></w:styles>'
+)
+
+
+def docx_of(body, *, beside=None, more=None):
+    """A Word document of the content of its `w:body`.
+
+    Args:
+        body: XML.
+        beside: content of the parts with notes and headers: kind ("footnotes", "header") to XML.
+        more: further files.
+    """
+    parts = {"styles": STYLES, **{kind: f"<w:x {W} {MC}>{xml}</w:x>" for kind, xml in (beside or {}).items()}}
+    relations = "".join(
+        f'<Relationship Id="r{number}" Type="{RELATED}{kind.rstrip("0123456789")}" Target="{kind}.xml"/>'
+        for number, kind in enumerate(parts)
+    )
+    return zip_of(
+        {
+            "[Content_Types].xml": "<Types/>",
+            "_rels/.rels": MAIN,
+            "word/_rels/document.xml.rels": f"<Relationships>{relations}</Relationships>",
+            "word/document.xml": f"<w:document {W} {MC}><w:body>{body}</w:body></w:document>",
+            **{f"word/{kind}.xml": xml for kind, xml in parts.items()},
+            **(more or {}),
+        }
+    )

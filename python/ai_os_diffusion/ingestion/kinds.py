@@ -15,6 +15,7 @@ KINDS = {
     "html": ("html", "htm", "xhtml"),
     "pdf": ("pdf",),
     "epub": ("epub",),
+    "docx": ("docx", "docm", "dotx", "dotm"),
     "jsonl": ("jsonl", "ndjson"),
     "python": ("py", "pyi", "pyw"),
     "code": (
@@ -29,18 +30,22 @@ KINDS = {
 
 _BY_EXTENSION = {extension: kind for kind, extensions in KINDS.items() for extension in extensions}
 _CODE_NAMES = frozenset(("makefile", "dockerfile", "cmakelists.txt", "justfile", "rakefile", "gemfile"))
-_BINARY = frozenset((None, "pdf", "epub"))
+_BINARY = frozenset((None, "pdf", "epub", "docx"))
 _PDF_MAGIC = b"%PDF-"
 _PDF_MAGIC_WITHIN = 1024
 # Every PDF holds an object; a note that quotes the mark does not.
 _PDF_OBJECT = re.compile(rb"\b\d+\s+\d+\s+obj\b")
 _ZIP_MAGIC = b"PK\3\4"
+# Of all that Office wrote before 2007, and of what it locks by a password.
+_OLE_MAGIC = b"\xd0\xcf\x11\xe0"
 _RTF_MAGIC = b"{\\rtf"
 # Packages say in their first file, which is not compressed, what they are; not all do.
 _PACKAGE_TYPE = re.compile(rb"PK\x03\x04.{26}mimetype(application/[\w.+-]*?)(?=PK)", re.DOTALL)
 _PACKAGE_KINDS = {b"application/epub+zip": "epub"}
 _SPREADSHEET = "a spreadsheet; save each sheet as .csv"
 _SLIDES = "slides; save them as .pdf"
+_PACKAGES = frozenset((*_PACKAGE_KINDS.values(), "docx"))
+_IN_DOCX = b"word/document.xml"
 _NOT_SUPPORTED = {
     "doc": "Word before 2007; save it as .docx",
     "rtf": "Rich Text; save it as .docx",
@@ -86,6 +91,8 @@ def why_no_kind(name: str, data: bytes) -> str:
     extension = PurePath(name.lower()).suffix.removeprefix(".")
     if data.startswith(_RTF_MAGIC):
         extension = "rtf"
+    if data.startswith(_OLE_MAGIC) and extension in (*KINDS["docx"], "xlsx", "pptx"):
+        return "locked by a password, or of Office before 2007; save it anew, without a password"
     said = _NOT_SUPPORTED.get(extension)
     if said is None:
         return "binary file"
@@ -97,7 +104,9 @@ def _package(data: bytes, kind: str | None) -> str | None:
     found = _PACKAGE_TYPE.match(data)
     if found:
         return _PACKAGE_KINDS.get(found.group(1))
-    return kind if kind in _PACKAGE_KINDS.values() else None
+    if kind in _PACKAGES:
+        return kind
+    return "docx" if _IN_DOCX in data else None
 
 
 def _is_pdf(data: bytes, kind: str | None) -> bool:

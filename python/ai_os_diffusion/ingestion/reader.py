@@ -13,6 +13,7 @@ from ai_os_diffusion.ingestion.readers.code import MAX_PARSED_CHARS, CodeReader,
 from ai_os_diffusion.ingestion.readers.html import read_html
 from ai_os_diffusion.ingestion.readers.jsonl import JsonLinesReader
 from ai_os_diffusion.ingestion.readers.markdown import MarkdownReader
+from ai_os_diffusion.ingestion.readers.packages.docx import read_docx
 from ai_os_diffusion.ingestion.readers.packages.epub import read_epub
 from ai_os_diffusion.ingestion.readers.pdf import read_pdf
 from ai_os_diffusion.ingestion.readers.piece_reader import PieceReader
@@ -34,6 +35,7 @@ _WHOLE_READERS: Mapping[str, Callable[[str, str], tuple[list[Block], list[Remark
 _BYTE_READERS: Mapping[str, Callable[[bytes], tuple[list[Block], list[Remark]]]] = {
     "pdf": read_pdf,
     "epub": read_epub,
+    "docx": read_docx,
 }
 
 
