@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ai_os_diffusion.ingestion import read_document
 from ai_os_diffusion.utils.errors import IngestError
-from support.package_files import docx_of, epub_of
+from support.package_files import docx_of, epub_of, odt_of
 
 EXAMPLES = int(os.environ.get("AIOS_DOCUMENTS", "400"))
 WORD = re.compile(r"q\d+q")
@@ -112,6 +112,7 @@ BODY = texts(
     *(f'<w:p><w:pPr><w:pStyle w:val="{style}"/></w:pPr>{RUN}</w:p>' for style in ("T", "H1", "H2", "V", "X")),
     f'<w:p><w:pPr><w:outlineLvl w:val="3"/><w:numPr><w:numId w:val="1"/></w:numPr></w:pPr>{RUN}</w:p>',
     f"<w:tbl><w:tr>{CELL}{CELL}<w:tc><w:p/></w:tc></w:tr><w:tr>{CELL}</w:tr><w:tr/></w:tbl>",
+    f"<w:tbl><w:tr>{CELL}<w:tc>{NOTE}</w:tc></w:tr></w:tbl>",
     f"<w:tbl><w:tr>{CELL}<w:tc><w:tbl><w:tr>{CELL}{CELL}</w:tr></w:tbl><w:p/></w:tc></w:tr></w:tbl>",
     f"<w:p>{RUN}<w:del><w:r><w:delText>~</w:delText></w:r></w:del><w:ins>{RUN}</w:ins></w:p>",
     "<w:p><w:r><w:rPr><w:vanish/></w:rPr><w:t>~</w:t></w:r></w:p><w:p><w:r><w:instrText>~</w:instrText></w:r></w:p>",
@@ -130,3 +131,36 @@ def test_docx_loses_no_word(bodies, notes):
     beside = {"footnotes": f'<w:footnote w:id="1">{note}</w:footnote>', "header1": note.replace("8q ", "9q ")}
     said = body + beside["header1"] + (note if "footnoteReference" in body else "")
     assert_all_kept("a.docx", docx_of(body, beside=beside), [(word, "-", 1) for word in WORD.findall(said)])
+
+
+ODT_P = "<text:p>@ </text:p>"
+ODT_NOTE = f"<text:p>@<text:note><text:note-body>{ODT_P}</text:note-body></text:note></text:p>"
+ODT_CELL = f"<table:table-cell>{ODT_P}</table:table-cell>"
+ODT_ROW = f"<table:table-row>{ODT_CELL}<table:table-cell>{ODT_NOTE}</table:table-cell></table:table-row>"
+ODT_BODY = texts(
+    *(ODT_P, "<text:p/>", ODT_NOTE, "<text:p>@<text:line-break/>@<text:tab/>@<text:s text:c='x'/>@</text:p>"),
+    *(f'<text:h text:outline-level="{level}">@</text:h>' for level in ("1", "2", "x", "0")),
+    *(f'<text:p text:style-name="{style}">@</text:p>' for style in ("P1", "Title", "none")),
+    *(
+        '<text:p text:style-name="H2">~</text:p>',
+        '<text:p>@ <text:span text:style-name="H">~</text:span>@</text:p>',
+    ),
+    f"<text:list><text:list-header>{ODT_P}</text:list-header><text:list-item>{ODT_P}<text:list><text:list-item>"
+    f"{ODT_P}</text:list-item></text:list></text:list-item><text:list-item/></text:list>",
+    f"<table:table>{ODT_ROW}<table:table-row>{ODT_CELL}</table:table-row><table:table-row/></table:table>",
+    f"<table:table><table:table-row>{ODT_CELL}<table:table-cell><table:table>{ODT_ROW}</table:table>"
+    "</table:table-cell></table:table-row></table:table>",
+    f"<text:tracked-changes><text:p>~</text:p></text:tracked-changes><text:section>{ODT_P}</text:section>",
+    f"<text:p>@<draw:frame><draw:text-box>{ODT_P}<table:table>{ODT_ROW}</table:table></draw:text-box>"
+    "<svg:desc>@</svg:desc></draw:frame>@</text:p>",
+    f"<draw:frame><draw:text-box>{ODT_P}</draw:text-box></draw:frame>",
+    "<text:section text:display='none'><text:p>~</text:p><table:table-row/></text:section>",
+)
+
+
+@reading
+@given(ODT_BODY)
+def test_odt_loses_no_word(bodies):
+    beside = "<style:header><text:p>q999999q</text:p></style:header>"
+    shown = [(word, "-", 1) for word in WORD.findall(bodies[0] + beside)]
+    assert_all_kept("a.odt", odt_of(bodies[0], beside=beside), shown)

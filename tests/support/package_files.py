@@ -76,3 +76,37 @@ def docx_of(body, *, beside=None, more=None):
             **(more or {}),
         }
     )
+
+
+ODF = " ".join(
+    f'xmlns:{prefix}="urn:oasis:names:tc:opendocument:xmlns:{name}:1.0"'
+    for prefix, name in (
+        *(("office", "office"), ("text", "text"), ("style", "style"), ("table", "table")),
+        *(("draw", "drawing"), ("svg", "svg-compatible")),
+    )
+)
+HIDING = (
+    '<style:style style:name="H"><style:text-properties text:display="none"/></style:style>'
+    '<style:style style:name="H2" style:parent-style-name="H"/>'
+    '<style:style style:name="P1" style:parent-style-name="Title"/>'
+)
+
+
+def odt_of(body, *, beside="", more=None):
+    """An OpenDocument text of the content of its `office:text`.
+
+    Args:
+        body: XML.
+        beside: headers and footers, as they stand in the styles.
+        more: further files.
+    """
+    return zip_of(
+        {
+            "mimetype": "application/vnd.oasis.opendocument.text",
+            "content.xml": f"<office:document-content {ODF}><office:automatic-styles>{HIDING}"
+            f"</office:automatic-styles><office:body><office:text>{body}</office:text></office:body>"
+            "</office:document-content>",
+            "styles.xml": f"<office:document-styles {ODF}>{beside}</office:document-styles>",
+            **(more or {}),
+        }
+    )

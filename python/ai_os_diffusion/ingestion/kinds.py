@@ -15,6 +15,7 @@ KINDS = {
     "html": ("html", "htm", "xhtml"),
     "pdf": ("pdf",),
     "epub": ("epub",),
+    "odt": ("odt", "ott"),
     "docx": ("docx", "docm", "dotx", "dotm"),
     "jsonl": ("jsonl", "ndjson"),
     "python": ("py", "pyi", "pyw"),
@@ -30,7 +31,7 @@ KINDS = {
 
 _BY_EXTENSION = {extension: kind for kind, extensions in KINDS.items() for extension in extensions}
 _CODE_NAMES = frozenset(("makefile", "dockerfile", "cmakelists.txt", "justfile", "rakefile", "gemfile"))
-_BINARY = frozenset((None, "pdf", "epub", "docx"))
+_BINARY = frozenset((None, "pdf", "epub", "odt", "docx"))
 _PDF_MAGIC = b"%PDF-"
 _PDF_MAGIC_WITHIN = 1024
 # Every PDF holds an object; a note that quotes the mark does not.
@@ -41,7 +42,11 @@ _OLE_MAGIC = b"\xd0\xcf\x11\xe0"
 _RTF_MAGIC = b"{\\rtf"
 # Packages say in their first file, which is not compressed, what they are; not all do.
 _PACKAGE_TYPE = re.compile(rb"PK\x03\x04.{26}mimetype(application/[\w.+-]*?)(?=PK)", re.DOTALL)
-_PACKAGE_KINDS = {b"application/epub+zip": "epub"}
+_PACKAGE_KINDS = {
+    b"application/epub+zip": "epub",
+    b"application/vnd.oasis.opendocument.text": "odt",
+    b"application/vnd.oasis.opendocument.text-template": "odt",
+}
 _SPREADSHEET = "a spreadsheet; save each sheet as .csv"
 _SLIDES = "slides; save them as .pdf"
 _PACKAGES = frozenset((*_PACKAGE_KINDS.values(), "docx"))

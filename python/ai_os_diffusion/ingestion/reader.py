@@ -15,6 +15,7 @@ from ai_os_diffusion.ingestion.readers.jsonl import JsonLinesReader
 from ai_os_diffusion.ingestion.readers.markdown import MarkdownReader
 from ai_os_diffusion.ingestion.readers.packages.docx import read_docx
 from ai_os_diffusion.ingestion.readers.packages.epub import read_epub
+from ai_os_diffusion.ingestion.readers.packages.odt import read_odt
 from ai_os_diffusion.ingestion.readers.pdf import read_pdf
 from ai_os_diffusion.ingestion.readers.piece_reader import PieceReader
 from ai_os_diffusion.ingestion.readers.text import TextReader
@@ -36,6 +37,7 @@ _BYTE_READERS: Mapping[str, Callable[[bytes], tuple[list[Block], list[Remark]]]]
     "pdf": read_pdf,
     "epub": read_epub,
     "docx": read_docx,
+    "odt": read_odt,
 }
 
 

@@ -27,7 +27,13 @@ from ai_os_diffusion.utils.files.regular_file import open_regular
 __all__ = ["Reading"]
 
 # What a parser that needs all of a document is given. A page takes up to twelve times its size.
-_MAX_WHOLE_BYTES = {"html": 32_000_000, "pdf": 64_000_000, "epub": 64_000_000, "docx": 64_000_000}
+_MAX_WHOLE_BYTES = {
+    "html": 32_000_000,
+    "pdf": 64_000_000,
+    "epub": 64_000_000,
+    "docx": 64_000_000,
+    "odt": 64_000_000,
+}
 # What is read whole in any case: it is in memory once, and most files are shorter.
 _SHORT_BYTES = 500_000
 _BUFFER_BYTES = 1 << 20
