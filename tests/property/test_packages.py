@@ -5,6 +5,7 @@ A place is a part within the document and a line in it: a remark names both.
 
 import os
 import re
+from email.message import EmailMessage
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -164,3 +165,56 @@ def test_odt_loses_no_word(bodies):
     beside = "<style:header><text:p>q999999q</text:p></style:header>"
     shown = [(word, "-", 1) for word in WORD.findall(bodies[0] + beside)]
     assert_all_kept("a.odt", odt_of(bodies[0], beside=beside), shown)
+
+
+MAIL_TEXT = texts(
+    *(
+        "@ ",
+        "@\n",
+        "\n\n",
+        "> @\n",
+        "-- \n@\n",
+        "@=\n",
+        "From @\n",
+        "é@ ",
+        "=@\n",
+        "=C3=A9@ ",
+        "A" * 90 + " ",
+    ),
+    size=12,
+    most=4,
+)
+PAGE_TEXT = texts("<p>@</p>", "@ ", "<!-- ~ -->", "<h1>@</h1>\n", "<br/>é@", "<p hidden>~</p>\n@", most=4)
+ENCODINGS = st.sampled_from(("base64", "quoted-printable", "8bit"))
+MAIL_KINDS = st.lists(st.sampled_from(("text", "page", "both", "file", "message")), min_size=4, max_size=4)
+
+
+@reading
+@given(MAIL_TEXT, PAGE_TEXT, MAIL_KINDS, ENCODINGS, st.booleans())
+def test_mail_loses_no_word(bodies, pages, kinds, encoding, is_mbox):
+    message, said = EmailMessage(), ["q999999q"]
+    message["Subject"], message["From"] = "q999999q é", "Ada"
+    message.make_mixed()
+    for number, (body, kind) in enumerate(zip(bodies, kinds, strict=False)):
+        part, page = EmailMessage(), re.sub(r"q(\d+)q", r"q77777\1q", pages[number % len(pages)])
+        if kind == "file":
+            message.add_attachment(body.encode(), maintype="application", subtype="x", filename="a.txt")
+        elif kind == "page":
+            part.set_content(page, subtype="html", cte=encoding)
+            message.attach(part)
+            body = page
+        else:
+            part.set_content(body, cte=encoding)
+            if kind == "both" and body.strip():
+                part.add_alternative("<p>z1q</p>", subtype="html")
+            elif kind == "message":
+                part["Subject"] = f"q888{number}q"
+                said.append(part["Subject"])
+                inner, part = part, EmailMessage()
+                part.set_content(inner)
+            message.attach(part)
+        said += WORD.findall(body)
+    data = bytes(message)
+    if is_mbox:
+        data = b"From a Mon May  1 10:00:00 2023\n" + data
+    assert_all_kept("a.mbox" if is_mbox else "a.eml", data, [(word, "-", 1) for word in said])

@@ -17,6 +17,8 @@ KINDS = {
     "epub": ("epub",),
     "odt": ("odt", "ott"),
     "docx": ("docx", "docm", "dotx", "dotm"),
+    "mail": ("eml",),
+    "mbox": ("mbox",),
     "jsonl": ("jsonl", "ndjson"),
     "python": ("py", "pyi", "pyw"),
     "code": (

@@ -12,6 +12,8 @@ from ai_os_diffusion.ingestion.opaque import without_opaque
 from ai_os_diffusion.ingestion.readers.code import MAX_PARSED_CHARS, CodeReader, read_python
 from ai_os_diffusion.ingestion.readers.html import read_html
 from ai_os_diffusion.ingestion.readers.jsonl import JsonLinesReader
+from ai_os_diffusion.ingestion.readers.mail.mbox import MboxReader
+from ai_os_diffusion.ingestion.readers.mail.message import read_message
 from ai_os_diffusion.ingestion.readers.markdown import MarkdownReader
 from ai_os_diffusion.ingestion.readers.packages.docx import read_docx
 from ai_os_diffusion.ingestion.readers.packages.epub import read_epub
@@ -28,6 +30,7 @@ _PIECE_READERS: Mapping[str, Callable[[str], PieceReader]] = {
     "markdown": MarkdownReader,
     "jsonl": JsonLinesReader,
     "code": CodeReader,
+    "mbox": lambda _: MboxReader(read_document),
 }
 _WHOLE_READERS: Mapping[str, Callable[[str, str], tuple[list[Block], list[Remark]]]] = {
     "html": read_html,
@@ -38,6 +41,7 @@ _BYTE_READERS: Mapping[str, Callable[[bytes], tuple[list[Block], list[Remark]]]]
     "epub": read_epub,
     "docx": read_docx,
     "odt": read_odt,
+    "mail": lambda data: read_message(data, read_document),
 }
 
 
@@ -91,7 +95,7 @@ def _read(source: str, name: str, data: bytes, kind: str) -> Document:
         blocks, remarks = _BYTE_READERS[kind](data)
     else:
         decoded = decode(data, kind)
-        encoding = decoded.encoding
+        encoding = decoded.encoding if kind != "mbox" else None
         reader = piece_reader(kind, name, len(data))
         if reader is None:
             blocks, remarks = _WHOLE_READERS[kind](decoded.text, name)

@@ -29,10 +29,7 @@ __all__ = ["Reading"]
 # What a parser that needs all of a document is given. A page takes up to twelve times its size.
 _MAX_WHOLE_BYTES = {
     "html": 32_000_000,
-    "pdf": 64_000_000,
-    "epub": 64_000_000,
-    "docx": 64_000_000,
-    "odt": 64_000_000,
+    **dict.fromkeys(("pdf", "epub", "docx", "odt", "mail"), 64_000_000),
 }
 # What is read whole in any case: it is in memory once, and most files are shorter.
 _SHORT_BYTES = 500_000
@@ -167,7 +164,8 @@ class Reading:
 
     def _piece(self, kind: str, encoding: str, blocks: list[Block], remarks: list[Remark]) -> Document:
         kept, opaque = without_opaque(blocks)
-        return Document(self.source, kind, tuple(kept), encoding, (*remarks, *opaque))
+        found = encoding if kind != "mbox" else None
+        return Document(self.source, kind, tuple(kept), found, (*remarks, *opaque))
 
     def _remark(self, remarks: tuple[Remark, ...]) -> None:
         """Note remarks, those of one kind and reason together."""
@@ -214,6 +212,8 @@ class _LongText:
         Raises:
             IngestError: it is none.
         """
+        if kind == "mbox":
+            return "latin-1"
         # Whole characters of every encoding that has a mark.
         name = decode(self.head[: len(self.head) // 4 * 4]).encoding
         if not name.startswith(("utf-8-sig", "utf-16", "utf-32")):
