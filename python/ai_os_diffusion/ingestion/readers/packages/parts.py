@@ -27,10 +27,15 @@ def of_part(
     """
     # Here, for a line alone does not say of which part it is.
     kept, opaque = without_opaque(blocks)
-    placed = [
-        block._replace(headings=(*headings, *block.headings), metadata={**block.metadata, "part": part})
-        for block in kept
-    ]
+    own = {"part": part}
+    placed: list[Block] = []
+    below: tuple[str, ...] = ()
+    path = headings
+    for text, line, end_line, kind, titles, known in kept:
+        # Blocks that stand together share what stands above and beside them.
+        if titles != below:
+            below, path = titles, (*headings, *titles)
+        placed.append(Block(text, line, end_line, kind, path, {**known, **own} if known else own))
     return placed, [replace(remark, reason=f"{part}: {remark.reason}") for remark in (*remarks, *opaque)]
 
 
