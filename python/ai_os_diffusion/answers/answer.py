@@ -16,7 +16,7 @@ class Citation:
     """A passage that supports an answer.
 
     Attributes:
-        source: document of the passage. page: of a PDF.
+        source: document of the passage. page: of a PDF. part: file within it, as of a `RecallHit`.
         line: line of the quoted sentence. end_line: last line of the passage.
         memory_id: id of the memory.
         similarity: cosine of passage and question.
@@ -36,6 +36,7 @@ class Citation:
     support: float
     quote: str
     unreadable_since: str = ""
+    part: str = ""
 
     @classmethod
     def of(cls, sentence: Sentence, support: float) -> Citation:
@@ -52,6 +53,7 @@ class Citation:
             support=support,
             quote=_shortened(sentence.text),
             unreadable_since=hit.unreadable_since,
+            part=hit.part,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -61,6 +63,7 @@ class Citation:
             "line": self.line,
             "end_line": self.end_line,
             "page": self.page,
+            "part": self.part,
             "memory_id": self.memory_id,
             "similarity": round(self.similarity, 6),
             "headings": list(self.headings),

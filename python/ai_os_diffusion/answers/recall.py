@@ -42,6 +42,7 @@ class RecallHit:
         end_line: last line in the source.
         headings: titles above the passage.
         page: page of a PDF, else None.
+        part: file within the document that holds the passage and its lines; "" where there is none.
         also: further places where the same passage stands.
         unreadable_since: when, in ISO 8601, the document was first found to be gone or not readable any more,
             so that nobody knows whether it still says this; "" while it can be read.
@@ -56,6 +57,7 @@ class RecallHit:
     end_line: int | None = None
     headings: tuple[str, ...] = ()
     page: int | None = None
+    part: str = ""
     also: tuple[OtherPlace, ...] = ()
     unreadable_since: str = ""
     metadata: Mapping[str, Any] = field(default_factory=dict)
@@ -74,6 +76,7 @@ class RecallHit:
             end_line=_integer(metadata.get("end_line")),
             headings=tuple(map(str, metadata.get("headings") or ())),
             page=_integer(metadata.get("page")),
+            part=str(metadata.get("part", "")),
             also=tuple(
                 OtherPlace(
                     str(place.get("source", "")),
@@ -95,6 +98,7 @@ class RecallHit:
             "line": self.line,
             "end_line": self.end_line,
             "page": self.page,
+            "part": self.part,
             "headings": list(self.headings),
             "text": self.text,
             "also": [place._asdict() for place in self.also],

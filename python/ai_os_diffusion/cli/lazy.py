@@ -23,7 +23,10 @@ VERBS = {
     "inspect": ("formats", "Show what a model or a weight file holds: tensors, types, bits per weight."),
     "embed": ("vectors", "Turn texts into vectors."),
     "similarity": ("vectors", "Say how near two texts are in meaning."),
-    "add": ("remember", "Remember documents: text, Markdown, HTML, PDF, code, JSON Lines, CSV, notebooks."),
+    "add": (
+        "remember",
+        "Remember documents: text, Markdown, HTML, PDF, EPUB, DOCX, ODT, mail, code, tables, notebooks.",
+    ),
     "recall": ("remember", "Find what was remembered, with file and line."),
     "ask": ("answer", "Answer a question from memory, with citations."),
     "generate": ("writing", "Let the model write of itself, held to phrases, a pattern or a JSON schema."),

@@ -58,6 +58,7 @@ class Decoded(NamedTuple):
 def decode(data: bytes, kind: str = "text") -> Decoded:
     """Decode a text file.
 
+    An mbox stays bytes, each a character: every part of a message has an encoding of its own.
     What the file declares decides: a byte-order mark; the encoding in an XML declaration, a `meta` element
     of HTML or a coding line of Python. Then UTF-8, even with stray bytes, as long as more of its characters
     are whole than broken; UTF-16 without a mark, known by its NUL bytes standing all at even or all at odd
@@ -70,6 +71,8 @@ def decode(data: bytes, kind: str = "text") -> Decoded:
     Raises:
         IngestError: the bytes are not text.
     """
+    if kind == "mbox":
+        return Decoded(data.decode("latin-1").replace("\r\n", "\n").replace("\r", "\n"), "latin-1")
     marked = _by_mark(data)
     if marked is None and is_binary(data):
         raise IngestError("not text: it holds binary bytes; convert it to text, Markdown, HTML or PDF")

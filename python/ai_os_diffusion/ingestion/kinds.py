@@ -7,13 +7,18 @@ from pathlib import PurePath
 
 from ai_os_diffusion.ingestion.decoding import is_binary
 
-__all__ = ["KINDS", "kind_of"]
+__all__ = ["KINDS", "kind_of", "why_no_kind"]
 
 KINDS = {
     "text": ("txt", "text", "log", "rst"),
     "markdown": ("md", "markdown", "mdown", "mkd", "mdx"),
     "html": ("html", "htm", "xhtml"),
     "pdf": ("pdf",),
+    "epub": ("epub",),
+    "odt": ("odt", "ott"),
+    "docx": ("docx", "docm", "dotx", "dotm"),
+    "mail": ("eml",),
+    "mbox": ("mbox",),
     "jsonl": ("jsonl", "ndjson"),
     "table": ("csv", "tsv", "tab"),
     "notebook": ("ipynb",),
@@ -30,10 +35,34 @@ KINDS = {
 
 _BY_EXTENSION = {extension: kind for kind, extensions in KINDS.items() for extension in extensions}
 _CODE_NAMES = frozenset(("makefile", "dockerfile", "cmakelists.txt", "justfile", "rakefile", "gemfile"))
+_BINARY = frozenset((None, "pdf", "epub", "odt", "docx"))
 _PDF_MAGIC = b"%PDF-"
 _PDF_MAGIC_WITHIN = 1024
 # Every PDF holds an object; a note that quotes the mark does not.
 _PDF_OBJECT = re.compile(rb"\b\d+\s+\d+\s+obj\b")
+_ZIP_MAGIC = b"PK\3\4"
+# Of all that Office wrote before 2007, and of what it locks by a password.
+_OLE_MAGIC = b"\xd0\xcf\x11\xe0"
+_RTF_MAGIC = b"{\\rtf"
+# Packages say in their first file, which is not compressed, what they are; not all do.
+_PACKAGE_TYPE = re.compile(rb"PK\x03\x04.{26}mimetype(application/[\w.+-]*?)(?=PK)", re.DOTALL)
+_PACKAGE_KINDS = {
+    b"application/epub+zip": "epub",
+    b"application/vnd.oasis.opendocument.text": "odt",
+    b"application/vnd.oasis.opendocument.text-template": "odt",
+}
+_SPREADSHEET = "a spreadsheet; save each sheet as .csv"
+_SLIDES = "slides; save them as .pdf"
+_PACKAGES = frozenset((*_PACKAGE_KINDS.values(), "docx"))
+_IN_DOCX = b"word/document.xml"
+_NOT_SUPPORTED = {
+    "doc": "Word before 2007; save it as .docx",
+    "rtf": "Rich Text; save it as .docx",
+    **dict.fromkeys(("xls", "xlsx", "xlsm", "xlsb", "ods"), _SPREADSHEET),
+    **dict.fromkeys(("ppt", "pptx", "pptm", "odp"), _SLIDES),
+    "msg": "a message of Outlook; save it as .eml",
+    **dict.fromkeys(("mobi", "azw", "azw3"), "a book of Kindle; convert it to .epub"),
+}
 _BEFORE_MARKUP = re.compile(rb"\A\xef\xbb\xbf|\A\s+|\A(?:\s*<(?:\?xml[^>]*>|!--.*?-->))+\s*", re.DOTALL)
 
 
@@ -50,13 +79,43 @@ def kind_of(name: str, data: bytes, *, sniff: bool = True) -> str | None:
     """
     path = PurePath(name.lower())
     kind = "code" if path.name in _CODE_NAMES else _BY_EXTENSION.get(path.suffix.removeprefix("."))
+    if sniff and data.startswith(_ZIP_MAGIC):
+        return _package(data, kind)
     if sniff and _is_pdf(data, kind):
         return "pdf"
-    if is_binary(data):
+    if is_binary(data) or (kind is None and data.startswith(_RTF_MAGIC)):
         return None
     if not sniff:
         return kind or "text"
-    return _sniff(data) if kind in (None, "pdf") else kind
+    return _sniff(data) if kind in _BINARY else kind
+
+
+def why_no_kind(name: str, data: bytes) -> str:
+    """Say why `kind_of` names no reader, with what to do where something can be done.
+
+    Args:
+        name: file name.
+        data: its content, or the beginning of it.
+    """
+    extension = PurePath(name.lower()).suffix.removeprefix(".")
+    if data.startswith(_RTF_MAGIC):
+        extension = "rtf"
+    if data.startswith(_OLE_MAGIC) and extension in (*KINDS["docx"], "xlsx", "pptx"):
+        return "locked by a password, or of Office before 2007; save it anew, without a password"
+    said = _NOT_SUPPORTED.get(extension)
+    if said is None:
+        return "binary file"
+    return f"this format is not supported: {said}"
+
+
+def _package(data: bytes, kind: str | None) -> str | None:
+    """The kind of a zip archive, if it is a document that is packed into one."""
+    found = _PACKAGE_TYPE.match(data)
+    if found:
+        return _PACKAGE_KINDS.get(found.group(1))
+    if kind in _PACKAGES:
+        return kind
+    return "docx" if _IN_DOCX in data else None
 
 
 def _is_pdf(data: bytes, kind: str | None) -> bool:

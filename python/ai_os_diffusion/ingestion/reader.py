@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Mapping
 from pathlib import PurePath
 
 from ai_os_diffusion.ingestion.decoding import decode
 from ai_os_diffusion.ingestion.document import Block, Document, Remark, spans
-from ai_os_diffusion.ingestion.kinds import kind_of
+from ai_os_diffusion.ingestion.kinds import kind_of, why_no_kind
 from ai_os_diffusion.ingestion.opaque import without_opaque
 from ai_os_diffusion.ingestion.readers.code import MAX_PARSED_CHARS, CodeReader, read_python
-from ai_os_diffusion.ingestion.readers.compressed import inner_name, is_gzip, unpacked
+from ai_os_diffusion.ingestion.readers.compressed import inner_document
 from ai_os_diffusion.ingestion.readers.html import read_html
 from ai_os_diffusion.ingestion.readers.jsonl import JsonLinesReader
+from ai_os_diffusion.ingestion.readers.mail.mbox import MboxReader
+from ai_os_diffusion.ingestion.readers.mail.message import read_message
 from ai_os_diffusion.ingestion.readers.markdown import MarkdownReader
 from ai_os_diffusion.ingestion.readers.notebook import read_notebook
+from ai_os_diffusion.ingestion.readers.packages.docx import read_docx
+from ai_os_diffusion.ingestion.readers.packages.epub import read_epub
+from ai_os_diffusion.ingestion.readers.packages.odt import read_odt
 from ai_os_diffusion.ingestion.readers.pdf import read_pdf
 from ai_os_diffusion.ingestion.readers.piece_reader import PieceReader
 from ai_os_diffusion.ingestion.readers.table import TableReader
@@ -30,11 +34,19 @@ _PIECE_READERS: Mapping[str, Callable[[str], PieceReader]] = {
     "jsonl": JsonLinesReader,
     "table": TableReader,
     "code": CodeReader,
+    "mbox": lambda _: MboxReader(read_document),
 }
 _WHOLE_READERS: Mapping[str, Callable[[str, str], tuple[list[Block], list[Remark]]]] = {
     "html": read_html,
     "notebook": read_notebook,
     "python": read_python,
+}
+_BYTE_READERS: Mapping[str, Callable[[bytes], tuple[list[Block], list[Remark]]]] = {
+    "pdf": read_pdf,
+    "epub": read_epub,
+    "docx": read_docx,
+    "odt": read_odt,
+    "mail": lambda data: read_message(data, read_document),
 }
 
 
@@ -66,16 +78,12 @@ def read_document(source: str, data: bytes, kind: str | None = None) -> Document
     Raises:
         IngestError: the bytes are binary, not what their kind expects, or unpack to too many.
     """
-    name = PurePath(source).name
-    if is_gzip(name, data):
-        with unpacked(io.BytesIO(data), len(data)) as file:
-            data = file.read()
-    name = inner_name(name)
+    name, data = inner_document(PurePath(source).name, data)
     if kind is not None:
         return _read(source, name, data, kind)
     kind = kind_of(name, data)
     if kind is None:
-        raise IngestError("binary file")
+        raise IngestError(why_no_kind(name, data))
     try:
         return _read(source, name, data, kind)
     except IngestError:
@@ -88,11 +96,11 @@ def read_document(source: str, data: bytes, kind: str | None = None) -> Document
 def _read(source: str, name: str, data: bytes, kind: str) -> Document:
     encoding: str | None = None
     remarks: list[Remark] = []
-    if kind == "pdf":
-        blocks, remarks = read_pdf(data)
+    if kind in _BYTE_READERS:
+        blocks, remarks = _BYTE_READERS[kind](data)
     else:
         decoded = decode(data, kind)
-        encoding = decoded.encoding
+        encoding = decoded.encoding if kind != "mbox" else None
         reader = piece_reader(kind, name, len(data))
         if reader is None:
             blocks, remarks = _WHOLE_READERS[kind](decoded.text, name)

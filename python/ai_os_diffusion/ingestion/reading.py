@@ -16,7 +16,7 @@ from ai_os_diffusion.ingestion.chunker import Chunker
 from ai_os_diffusion.ingestion.decoding import declared_encoding, decode, is_binary
 from ai_os_diffusion.ingestion.document import Block, Document, Remark, joined_spans, spans
 from ai_os_diffusion.ingestion.fitting import MAX_SOURCE_CHARS, fit
-from ai_os_diffusion.ingestion.kinds import kind_of
+from ai_os_diffusion.ingestion.kinds import kind_of, why_no_kind
 from ai_os_diffusion.ingestion.opaque import without_opaque
 from ai_os_diffusion.ingestion.reader import piece_reader, read_document
 from ai_os_diffusion.ingestion.readers.compressed import inner_name, is_gzip, unpacked
@@ -29,7 +29,10 @@ __all__ = ["Reading"]
 
 # What a parser that needs all of a document is given. A page takes up to twelve times its size. Most of
 # a long notebook are pictures.
-_MAX_WHOLE_BYTES = {"html": 32_000_000, "pdf": 64_000_000, "notebook": 64_000_000}
+_MAX_WHOLE_BYTES = {
+    "html": 32_000_000,
+    **dict.fromkeys(("pdf", "epub", "docx", "odt", "mail", "notebook"), 64_000_000),
+}
 # What is read whole in any case: it is in memory once, and most files are shorter.
 _SHORT_BYTES = 500_000
 _BUFFER_BYTES = 1 << 20
@@ -129,7 +132,7 @@ class Reading:
         if kind and reader and not self._long.is_binary:
             yield from self._pieces(kind, reader, self._long.encoding(kind))
         elif kind is None or reader:
-            raise IngestError("binary file")
+            raise IngestError(why_no_kind(name, self._head))
         elif self.size_bytes > _MAX_WHOLE_BYTES[kind]:
             limit = f"{_MAX_WHOLE_BYTES[kind] / 1e6:.0f} MB"
             raise IngestError(
@@ -170,7 +173,8 @@ class Reading:
 
     def _piece(self, kind: str, encoding: str, blocks: list[Block], remarks: list[Remark]) -> Document:
         kept, opaque = without_opaque(blocks)
-        return Document(self.source, kind, tuple(kept), encoding, (*remarks, *opaque))
+        found = encoding if kind != "mbox" else None
+        return Document(self.source, kind, tuple(kept), found, (*remarks, *opaque))
 
     def _remark(self, remarks: tuple[Remark, ...]) -> None:
         """Note remarks, those of one kind and reason together."""
@@ -217,6 +221,8 @@ class _LongText:
         Raises:
             IngestError: it is none.
         """
+        if kind == "mbox":
+            return "latin-1"
         # Whole characters of every encoding that has a mark.
         name = decode(self.head[: len(self.head) // 4 * 4]).encoding
         if not name.startswith(("utf-8-sig", "utf-16", "utf-32")):

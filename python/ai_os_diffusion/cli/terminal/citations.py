@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ai_os_diffusion.cli.terminal.output import show_line, where_text
+from ai_os_diffusion.utils.visible_text import visible_line
 
 if TYPE_CHECKING:
     from ai_os_diffusion.answers.answer import Answer, Citation
@@ -23,9 +24,8 @@ def show_citations(answer: Answer) -> None:
     """List where the answer stands; a quoted one needs no quotes beside it."""
     show_line()
     for number, citation in enumerate(answer.citations, 1):
-        page = f" page {citation.page}" if citation.page else ""
         where = where_text(citation.source, citation.line) if citation.source else citation.memory_id
-        where += page + unreadable(citation)
+        where += _within(citation) + unreadable(citation)
         said = " > ".join(citation.headings) if answer.is_quote else f"“{' '.join(citation.quote.split())}”"
         show_line(f"[{number}] {where}  {said}".rstrip())
     origin = _ORIGINS[answer.mode]
@@ -33,11 +33,16 @@ def show_citations(answer: Answer) -> None:
 
 
 def citation_of(hit: RecallHit) -> str:
-    """Where a hit stands: "file:line", with the page for a PDF, or the memory's id."""
+    """Where a hit stands: "file:line", with the page or the file within, or the memory's id."""
     if not hit.source:
         return hit.memory_id
-    page = f" page {hit.page}" if hit.page else ""
-    return where_text(hit.source, hit.line) + page + unreadable(hit)
+    return where_text(hit.source, hit.line) + _within(hit) + unreadable(hit)
+
+
+def _within(place: RecallHit | Citation) -> str:
+    """What tells more than a line: the page, or the file within a document that the line is of."""
+    page = f" page {place.page}" if place.page else ""
+    return f"{page} in {visible_line(place.part)}" if place.part else page
 
 
 def unreadable(place: RecallHit | OtherPlace | Citation) -> str:

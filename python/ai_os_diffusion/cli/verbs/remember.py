@@ -59,7 +59,7 @@ def add(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Remember documents: text, Markdown, HTML, PDF, code, JSON Lines, CSV, notebooks.
+    """Remember documents: text, Markdown, HTML, PDF, EPUB, DOCX, ODT, mail, code, tables, notebooks.
 
     Documents are cut along their structure into passages that know their file and lines. Running it
     again costs only the reading: what is unchanged is skipped, what changed is replaced, and

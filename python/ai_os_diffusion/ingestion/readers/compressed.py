@@ -10,7 +10,7 @@ from typing import IO
 
 from ai_os_diffusion.utils.errors import IngestError
 
-__all__ = ["inner_name", "is_gzip", "unpacked"]
+__all__ = ["inner_document", "inner_name", "is_gzip", "unpacked"]
 
 _MAGIC = b"\x1f\x8b"
 # Deflate makes at most 1,032 bytes of one; of prose 2 to 4, of logs 9 to 14.
@@ -18,6 +18,8 @@ _MAX_TIMES = 200
 # Short files may be larger by more.
 _SPARE_BYTES = 16_000_000
 _MAX_BYTES = 1_000_000_000
+# Of what is in memory as a whole, which a document that is read in pieces never is.
+_MAX_WHOLE_BYTES = 64_000_000
 _TAR_MAGIC, _TAR_MAGIC_AT = b"ustar", 257
 _ARCHIVE = "an archive (tar), which is not read; unpack it (tar xzf NAME) and add its folder"
 
@@ -37,7 +39,19 @@ def is_gzip(name: str, head: bytes) -> bool:
     return head.startswith(_MAGIC) and PurePath(name.lower()).suffix in (".gz", ".tgz")
 
 
-def unpacked(file: IO[bytes], size_bytes: int) -> IO[bytes]:
+def inner_document(name: str, data: bytes) -> tuple[str, bytes]:
+    """The name and content of a document that is in memory: of what is in it where it is a gzip file.
+
+    Raises:
+        IngestError: it is damaged, holds what is not read, or unpacks to too much.
+    """
+    if is_gzip(name, data):
+        with unpacked(io.BytesIO(data), len(data), _MAX_WHOLE_BYTES) as file:
+            data = file.read()
+    return inner_name(name), data
+
+
+def unpacked(file: IO[bytes], size_bytes: int, most_bytes: int | None = None) -> IO[bytes]:
     """Open what is compressed in a gzip file; closing it closes the file.
 
     Reading raises IngestError where the file is damaged, far larger than documents are, or holds what is not
@@ -46,19 +60,20 @@ def unpacked(file: IO[bytes], size_bytes: int) -> IO[bytes]:
     Args:
         file: open for reading, at its beginning.
         size_bytes: of the file, compressed.
+        most_bytes: unpacked, whatever it is; by default those of the largest document that is read in pieces.
     """
-    return io.BufferedReader(_Unpacked(file, size_bytes))
+    return io.BufferedReader(_Unpacked(file, size_bytes, _MAX_BYTES if most_bytes is None else most_bytes))
 
 
 class _Unpacked(io.RawIOBase):
     """The bytes of a gzip file."""
 
-    def __init__(self, file: IO[bytes], size_bytes: int) -> None:
+    def __init__(self, file: IO[bytes], size_bytes: int, most_bytes: int) -> None:
         super().__init__()
         self._file = file
         self._unpacked = gzip.GzipFile(fileobj=file, mode="rb")
         self._done = 0
-        self._most = min(_MAX_BYTES, _SPARE_BYTES + _MAX_TIMES * size_bytes)
+        self._most = min(most_bytes, _SPARE_BYTES + _MAX_TIMES * size_bytes)
         self._head = b""
 
     def readable(self) -> bool:

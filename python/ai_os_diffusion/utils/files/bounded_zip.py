@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ai_os_diffusion.utils.files.regular_file import Raised, open_regular
 
-__all__ = ["open_archive"]
+__all__ = ["ARCHIVE_FAULTS", "open_archive"]
 
 MAX_DIRECTORY_BYTES = 4 << 20
 """Of an archive's list of its files: tens of thousands. In memory it is ten times as large."""
@@ -18,8 +18,8 @@ MAX_DIRECTORY_BYTES = 4 << 20
 _END_BYTES = (1 << 16) + 22
 """The record at the end of an archive, with the longest comment."""
 
-# What zipfile and zlib raise for what is in an archive.
-_FAULTS = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, ValueError)
+ARCHIVE_FAULTS = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, ValueError)
+"""What zipfile and zlib raise for what is in an archive."""
 
 
 @contextmanager
@@ -48,5 +48,5 @@ def open_archive(path: Path, kind: str, error: Raised) -> Iterator[zipfile.ZipFi
                 )
             with zipfile.ZipFile(file) as archive:
                 yield archive
-        except _FAULTS as problem:
+        except ARCHIVE_FAULTS as problem:
             raise error(f"{path}: not {kind}: {problem}; fetch it again") from problem

@@ -1,0 +1,1 @@
+"""Mail: messages, one a file or many."""
