@@ -16,9 +16,9 @@ from ai_os_diffusion.inference.generation.generation_stream import Generation
 from ai_os_diffusion.models.cards import Base
 from ai_os_diffusion.utils.files.atomic_file import replacing
 
-__all__ = ["TEXTS_A_STEP", "AnchorTexts"]
+__all__ = ["AnchorTexts"]
 
-TEXTS_A_STEP = 2
+_TEXTS_A_STEP = 2
 """Texts whose distributions are compared in a step."""
 
 _TEXTS = 256
@@ -85,7 +85,7 @@ class AnchorTexts:
     def __getitem__(self, step: int) -> dict[int, Text]:
         """The texts of a step, by number."""
         rng = random.Random(f"{self._seed}/anchor/{step}")  # noqa: S311  # no secret
-        numbers = rng.sample(range(len(self._texts)), min(TEXTS_A_STEP, len(self._texts)))
+        numbers = rng.sample(range(len(self._texts)), min(_TEXTS_A_STEP, len(self._texts)))
         return {number: self._texts[number] for number in numbers}
 
 

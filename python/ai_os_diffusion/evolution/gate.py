@@ -164,14 +164,7 @@ class Gate:
 
     def _asked(self, skills: Sequence[Card | None], pairs: Sequence[QAPair], room: int = ROOM) -> SkillTest:
         """Each with its skill."""
-        said = [""] * len(pairs)
-        for skill in dict.fromkeys(skills):
-            numbers = [number for number, own in enumerate(skills) if own is skill]
-            with self._with(skill):
-                found = SkillTest.of(self._engine, [pairs[number] for number in numbers], self._mode, room)
-            for number, text in zip(numbers, found.said, strict=True):
-                said[number] = text
-        return SkillTest(tuple(pairs), tuple(said))
+        return SkillTest.with_skills(self._engine, skills, pairs, self._mode, room)
 
     def _nats(self, skills: Sequence[Card | None], pairs: Sequence[QAPair]) -> Numbers:
         """Negative log-likelihood of each answer with its skill."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from contextvars import copy_context
@@ -14,6 +14,7 @@ from ai_os_diffusion.evolution.qa_pairs import QAPair
 from ai_os_diffusion.evolution.skill_router import SkillRouter
 from ai_os_diffusion.inference.arrow_engine import ArrowEngine
 from ai_os_diffusion.inference.denoising.turn import text_ids
+from ai_os_diffusion.models.cards import Card
 from ai_os_diffusion.models.cards.description import DIFFUSION
 from ai_os_diffusion.utils.answer_match import plain, word_f1
 
@@ -74,14 +75,34 @@ class SkillTest:
         """
         asked = tuple(pairs)
         routes = router.routes([pair.question for pair in asked])
-        said = [""] * len(asked)
-        for skill in dict.fromkeys(route.skill for route in routes):
-            numbers = [number for number, route in enumerate(routes) if route.skill is skill]
+        return cls.with_skills(engine, [route.skill for route in routes], asked)
+
+    @classmethod
+    def with_skills(
+        cls,
+        engine: ArrowEngine,
+        skills: Sequence[Card | None],
+        pairs: Sequence[QAPair],
+        mode: str = "ar",
+        room: int = ROOM,
+    ) -> SkillTest:
+        """Ask an engine each question with a skill of its own, or none; those of one skill together.
+
+        Args:
+            engine: is asked.
+            skills: one for each question.
+            pairs: questions, and what is expected.
+            mode: as of `of`.
+            room: as of `of`.
+        """
+        said = [""] * len(pairs)
+        for skill in dict.fromkeys(skills):
+            numbers = [number for number, own in enumerate(skills) if own is skill]
             with nullcontext() if skill is None else engine.using(skill):
-                found = cls.of(engine, [asked[number] for number in numbers])
+                found = cls.of(engine, [pairs[number] for number in numbers], mode, room)
             for number, text in zip(numbers, found.said, strict=True):
                 said[number] = text
-        return cls(asked, tuple(said))
+        return cls(tuple(pairs), tuple(said))
 
     @property
     def in_structure(self) -> list[bool]:

@@ -35,9 +35,7 @@ class RememberedEmbeddings:
         if len(self._known) + len(texts) > _MOST:
             self._known.clear()
         new = [text for text in dict.fromkeys(texts) if text not in self._known]
-        if new or not texts:
-            found = self._embed(new)
-            self._known.update(zip(new, found, strict=True))
-            if not texts:
-                return found
-        return np.stack([self._known[text] for text in texts])
+        if new:
+            self._known.update(zip(new, self._embed(new), strict=True))
+        # Of no texts the shape is the encoder's.
+        return np.stack([self._known[text] for text in texts]) if texts else self._embed([])
