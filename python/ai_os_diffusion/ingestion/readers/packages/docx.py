@@ -46,11 +46,7 @@ def read_docx(data: bytes) -> tuple[list[Block], list[Remark]]:
             remarks += _parse(package, name, read)
             notes |= read.notes
             remarks += of_part(name, (), read.remarks)[1]
-    title = ""
-    if _PROPERTIES in package:
-        said = package.tree(_PROPERTIES).first("title")
-        title = " ".join(said.text.split()) if said else ""
-    text = DocxText(Flow(title), styles, notes)
+    text = DocxText(Flow(package.title(_PROPERTIES)), styles, notes)
     parse_xml(content, text, main)
     blocks, own = text.flow.end()
     seen: set[tuple[str, ...]] = set()

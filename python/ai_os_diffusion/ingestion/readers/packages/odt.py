@@ -32,10 +32,7 @@ def read_odt(data: bytes) -> tuple[list[Block], list[Remark]]:
     package = Package(data, _WHAT)
     if _MANIFEST in package and package.tree(_MANIFEST).first("encryption-data"):
         raise IngestError("locked by a password; save it without one")
-    title = ""
-    if _PROPERTIES in package:
-        said = package.tree(_PROPERTIES).first("title")
-        title = " ".join(said.text.split()) if said else ""
+    title = package.title(_PROPERTIES)
     styles = OdtStyles()
     beside, about = _beside_pages(package, styles)
     text = OdtText(Flow(title), styles)

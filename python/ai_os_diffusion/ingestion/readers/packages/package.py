@@ -95,6 +95,18 @@ class Package:
         """
         return parse_tree(self.read(name), _shown(name))
 
+    def title(self, properties: str) -> str:
+        """The document's title on one line; "" where it has none.
+
+        Args:
+            properties: name of the file that holds it, which may be missing.
+
+        Raises:
+            IngestError: as `tree`.
+        """
+        said = self.tree(properties).first("title") if properties in self else None
+        return " ".join(said.text.split()) if said else ""
+
     @staticmethod
     def resolve(base: str, target: str) -> str:
         """The name of the file that a file refers to; one outside of the package is in no archive.
