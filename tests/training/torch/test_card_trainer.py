@@ -15,6 +15,7 @@ from ai_os_diffusion import _native  # noqa: E402
 from ai_os_diffusion.evolution import LoRAConfig  # noqa: E402
 from ai_os_diffusion.models.cards import Base, Card, CardDescription  # noqa: E402
 from ai_os_diffusion.models.cards.names import MAGNITUDE, ROWS, A, B  # noqa: E402
+from ai_os_diffusion.training.torch.card_batch import padded  # noqa: E402
 from ai_os_diffusion.training.torch.card_trainer import CardTrainer  # noqa: E402
 from ai_os_diffusion.utils.errors import DeviceError, ModelLoadError, TrainingError  # noqa: E402
 
@@ -349,6 +350,43 @@ def test_what_is_wrong_is_named(family_dir, tiny_encoder_dir):
     with pytest.raises(TrainingError, match="gradients are not finite"):
         trainer.step(1e-3)
     assert trainer.steps == 0
+
+
+@pytest.mark.parametrize("laid_out", [causal, masked])
+def test_positions_of_no_document_change_nothing(pair, laid_out):
+    ours, theirs = pair(dropout=0.3)[0], pair(dropout=0.3)[0]
+    batch, weights, labels = asked(laid_out)
+    longer, places, (counted, wanted) = padded(batch, np.arange(len(weights)), (weights, labels))
+    assert len(places) == len(counted) == 128
+    assert all(len(part) == 128 for part in longer)
+    losses = [
+        float(ours.accumulate(batch, weights, labels=labels, seed=7)),
+        float(theirs.accumulate(longer, counted, labels=wanted, seed=7)),
+    ]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+    assert_same_gradients(theirs, ours)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("laid_out", [causal, masked])
+def test_captured_passes_are_those_that_are_launched(family_dir, laid_out):
+    if not torch.cuda.is_available():
+        pytest.skip("needs a GPU")
+    file, metadata, layout = of_folder(family_dir)
+    parameters = random_parameters(layout, np.random.default_rng(3))
+    trainers = [
+        CardTrainer(file, metadata, parameters, scaling=SCALING, row_ids=ROW_IDS, dropout=0.3, device=device)
+        for device in ("cpu", "cuda")
+    ]
+    for seed in range(5):
+        batch, weights, labels = asked(laid_out, seed)
+        rows = np.flatnonzero(weights)
+        for trainer in trainers:
+            trainer.accumulate(batch, weights, labels=labels, first_row=seed, seed=seed)
+            states = trainer.base_states(batch, rows)
+            trainer.accumulate(batch, weights, base=states, first_row=seed, seed=seed)
+        assert_same_gradients(trainers[1], trainers[0], tolerance=1e-3)
+        assert trainers[1].step(1e-3) == pytest.approx(trainers[0].step(1e-3), rel=1e-3)
 
 
 @pytest.mark.gpu

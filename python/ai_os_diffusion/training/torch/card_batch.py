@@ -10,10 +10,13 @@ from numpy.typing import NDArray
 
 from ai_os_diffusion.utils.errors import TrainingError
 
-__all__ = ["Batch", "Counted", "Share", "check_batch"]
+__all__ = ["Batch", "Counted", "Share", "check_batch", "padded"]
 
 Ids = NDArray[np.int32]
 Floats = NDArray[np.float32]
+_LENGTHS = 128
+"""Passes on a GPU are as long as a multiple of it, and as many of their rows count."""
+
 Batch = tuple[Ids, Ids, Ids, Ids, Ids]
 """Ids, places in the text, levels, numbers of copies and documents, as `_native.Trainer` takes them."""
 
@@ -109,6 +112,30 @@ class Counted:
         counts = share.is_own & (weights[share.kept] > 0)
         is_here = np.isin(rows, share.kept[counts])
         return cls(np.flatnonzero(counts), wanted[is_here], weights[rows[is_here]])
+
+
+def padded(
+    batch: Batch, places: NDArray[np.int64], counted: tuple[NDArray[Any], ...]
+) -> tuple[Batch, NDArray[np.int64], tuple[NDArray[Any], ...]]:
+    """Fill a pass up to one of few lengths, with positions of no document and rows that count nothing.
+
+    Args:
+        batch: of n positions.
+        places: int64[n], of those in the step.
+        counted: int64[rows] of the batch, and arrays of as many rows by which the loss is weighted or zero.
+
+    Returns:
+        The same, each longer.
+    """
+    *parts, document = batch
+
+    def longer(array: NDArray[Any], value: int = 0) -> NDArray[Any]:
+        more = [(0, -len(array) % _LENGTHS)] + [(0, 0)] * (array.ndim - 1)
+        return np.pad(array, more, constant_values=value)
+
+    ids, positions, level, copy = map(longer, parts)
+    whole = (ids, positions, level, copy, longer(document, -1))
+    return whole, longer(places), tuple(map(longer, counted))
 
 
 def check_batch(batch: Batch, vocab: int, window: int, **others: NDArray[Any] | None) -> None:

@@ -19,7 +19,8 @@ from ai_os_diffusion.inference.torch.network import DeviceWeights
 from ai_os_diffusion.models.cards.names import MAGNITUDE, ROWS, SIDE_DOWN, SIDE_UP, A, B
 from ai_os_diffusion.models.metadata import ModelMetadata
 from ai_os_diffusion.training.torch.attention import Attention
-from ai_os_diffusion.training.torch.card_batch import Batch, Counted, Share, check_batch
+from ai_os_diffusion.training.torch.captured_passes import CapturedPasses
+from ai_os_diffusion.training.torch.card_batch import Batch, Counted, Share, check_batch, padded
 from ai_os_diffusion.training.torch.dropout import kept_inputs
 from ai_os_diffusion.training.torch.encoder import TrainedEncoder
 from ai_os_diffusion.training.torch.flat_adamw import FlatAdamW, Moments
@@ -51,7 +52,8 @@ class CardTrainer:
     they are trained in the place of the base's.
 
     Losses are float32[] on the device, so that no pass waits for it; a step waits once. Gradients and moments
-    lie behind each other in one array of float32 each.
+    lie behind each other in one array of float32 each. On a GPU the passes of a step are filled up to few
+    lengths and captured: a small model's are thousands of kernels that end sooner than they are launched.
 
     Args:
         weights: of the base.
@@ -122,6 +124,9 @@ class CardTrainer:
             for layer in (one for one in _linears(made) if one.magnitude is not None):
                 layer.take_apart(alone.exact(f"{layer.name}.weight"))
         self._optimizer.bind(made.trained())
+        self._learned = list(made.trained().values())
+        self._passes = CapturedPasses(self._forth_and_back, self._device)
+        self._layers = _by_width(made, self._device) if dropout else []
         self._attention, self._dropout = Attention(is_blocked=False), dropout
         self._vocab, self._width = made.embedding.shape
         self._untouched: dict[str, Tensor] | None = None
@@ -159,23 +164,18 @@ class CardTrainer:
             TrainingError: the batch is not as it has to be.
         """
         own, goal = self._goal(batch, weights, labels, base)
-        loss = torch.zeros((), device=self._device)
-        if len(goal[0]):
-            with self._deterministic(), self._dropped(first_row + own.kept, seed):
-                found = self._loss(self._states(own.batch)[goal[0]], *goal[1:])
-                found.backward()
-            loss += found.detach()
-        return self._of_all(loss)
+        return self._accumulated(own, (goal.rows, goal.wanted, goal.weights), first_row, seed)
 
     @torch.no_grad()
     def measure(
         self, batch: Batch, weights: Floats, *, labels: Ids | None = None, base: Floats | None = None
     ) -> tuple[float, int]:
         """The sum of weighted losses, and how many positions would write their label."""
-        own, (rows, wanted, counted) = self._goal(batch, weights, labels, base)
+        own, goal = self._goal(batch, weights, labels, base)
+        rows, wanted, counted = map(self._sent, (goal.rows, goal.wanted, goal.weights))
         found = torch.zeros(2, dtype=torch.float64, device=self._device)
         if len(rows):
-            states = self._states(own.batch)[rows]
+            states = self._states(self._stacked(own.batch))[rows]
             found[0] += self._loss(states, wanted, counted)
             if base is None:
                 for part, labelled in zip(states.split(_HEAD_ROWS), wanted.split(_HEAD_ROWS), strict=True):
@@ -189,16 +189,11 @@ class CardTrainer:
         Returns:
             The states times that gradient, float32[].
         """
-        own, loss = self._share(batch, gradients=gradient), torch.zeros((), device=self._device)
+        own = self._share(batch, gradients=gradient)
         if gradient.shape[1:] != (self._width,):
             raise TrainingError(f"batch: expected gradients of {self._width} numbers")
-        if len(own.kept):
-            counted = self._sent(gradient[own.kept] * own.is_own[:, None])
-            with self._deterministic(), self._dropped(first_row + own.kept, seed):
-                found = (self._states(own.batch).float() * counted).sum()
-                found.backward()
-            loss += found.detach()
-        return self._of_all(loss)
+        rows = np.flatnonzero(own.is_own)
+        return self._accumulated(own, (rows, gradient[own.kept[rows]]), first_row, seed)
 
     @torch.no_grad()
     def states(self, batch: Batch, *, first_row: int = 0, seed: int = 0) -> Floats:
@@ -206,8 +201,8 @@ class CardTrainer:
         own = self._share(batch)
         found = torch.zeros((len(batch[0]), self._width), device=self._device)
         if len(own.kept):
-            with self._dropped(first_row + own.kept, seed):
-                states = self._states(own.batch).float()
+            with self._dropped(*self._drawn(first_row + own.kept, seed)):
+                states = self._states(self._stacked(own.batch)).float()
             found[self._sent(own.kept[own.is_own])] = states[self._sent(own.is_own)]
         return _array(self._of_all(found))
 
@@ -219,7 +214,8 @@ class CardTrainer:
             raise TrainingError(f"batch: position {rows.max()} of {len(batch[0])}")
         if self._untouched is None:
             self._untouched = self._base_values()
-        return _array(functional_call(self._network, self._untouched, self._asked(batch))[0][rows])
+        asked = self._asked(self._stacked(batch))
+        return _array(functional_call(self._network, self._untouched, asked)[0][rows])
 
     def step(
         self,
@@ -258,18 +254,62 @@ class CardTrainer:
         """
         self._optimizer.restore(steps, state)
 
-    def _states(self, batch: Batch) -> Tensor:
-        """[n, width], of the products' type."""
+    def _accumulated(
+        self, own: Share, counted: tuple[NDArray[Any], ...], first_row: int, seed: int
+    ) -> Tensor:
+        """Add up gradients of what counts of a share; the loss of all processes.
+
+        Args:
+            own: the share.
+            counted: rows of it, and what the loss of those is made of.
+            first_row: as of `accumulate`.
+            seed: as of `accumulate`.
+        """
+        if not len(counted[0]):
+            return self._of_all(torch.zeros((), device=self._device))
+        batch, places = own.batch, first_row + own.kept
+        if self._device.type == "cuda":
+            batch, places, counted = padded(batch, places, counted)
+        given = (self._stacked(batch), *self._drawn(places, seed), *map(self._sent, counted))
+        with self._deterministic():
+            return self._of_all(self._passes(*given))
+
+    def _forth_and_back(
+        self, batch: Tensor, places: Tensor, seed: Tensor, rows: Tensor, *wanted: Tensor
+    ) -> Tensor:
+        """Add up gradients; the loss. Nothing here waits for the device, so that it can be captured."""
+        with self._dropped(places, seed):
+            loss = self._loss(self._states(batch)[rows], *wanted)
+            found = torch.autograd.grad(loss, self._learned, allow_unused=True)
+        pairs = [(one.grad, new) for one, new in zip(self._learned, found, strict=True) if new is not None]
+        torch._foreach_add_(*map(list, zip(*pairs, strict=True)))
+        return loss.detach()
+
+    def _stacked(self, batch: Batch) -> Tensor:
+        """int32[5, n] on the device."""
+        return self._sent(np.stack(batch))
+
+    def _drawn(self, places: NDArray[np.int64], seed: int) -> tuple[Tensor, Tensor]:
+        """What dropout is a function of, on the device."""
+        return self._sent(places), self._sent(np.array(seed, np.int64))
+
+    def _states(self, batch: Tensor) -> Tensor:
+        """[n, width], of the products' type, of int32[5, n]."""
         return self._network(*self._asked(batch))[0]
 
-    def _asked(self, batch: Batch) -> tuple[Any, ...]:
-        """Ids, positions, attention and its mask, on the device."""
-        named = dict(zip(_PARTS, self._sent(np.stack(batch))[:, None], strict=True))
+    def _asked(self, batch: Tensor) -> tuple[Any, ...]:
+        """Ids, positions, attention and its mask."""
+        named = dict(zip(_PARTS, batch[:, None], strict=True))
         mask = self._attention.mask(named)
         return named["ids"].long(), named["positions"], self._attention, mask
 
-    def _loss(self, states: Tensor, wanted: Tensor, weights: Tensor) -> Tensor:
-        """The weighted sum, of labels int64[rows] or of the base's states [rows, width]."""
+    def _loss(self, states: Tensor, wanted: Tensor, weights: Tensor | None = None) -> Tensor:
+        """The weighted sum, of labels int64[rows] or of the base's states [rows, width].
+
+        Without weights, of a loss that changes by `wanted` [rows, width] with the states.
+        """
+        if weights is None:
+            return (states.float() * wanted).sum()
 
         def part(own: Tensor, wanted: Tensor, weights: Tensor) -> Tensor:
             logits = self._network.logits(own)
@@ -305,35 +345,29 @@ class CardTrainer:
 
     def _goal(
         self, batch: Batch, weights: Floats, labels: Ids | None, base: Floats | None
-    ) -> tuple[Share, tuple[Tensor, Tensor, Tensor]]:
-        """What is computed here; and what counts of it, as `Counted` has it, on the device."""
+    ) -> tuple[Share, Counted]:
+        """What is computed here, and what counts of it."""
         own = self._share(batch, weights=weights, labels=labels)
         if not self._is_decoder:
             raise TrainingError("batch: an encoder writes no tokens; expected gradients of its states")
-        found = Counted.of(own, weights, labels, base, (self._vocab, self._width))
-        return own, (self._sent(found.rows), self._sent(found.wanted), self._sent(found.weights))
+        return own, Counted.of(own, weights, labels, base, (self._vocab, self._width))
 
     def _sent(self, array: NDArray[Any]) -> Tensor:
         """An array on the device."""
         return torch.from_numpy(np.ascontiguousarray(array)).to(self._device, non_blocking=True)
 
     @contextmanager
-    def _dropped(self, places: NDArray[np.int64], seed: int) -> Iterator[None]:
-        """Leave inputs of factors out, as of positions of the step by their numbers."""
-        by_width: dict[int, list[tuple[int, Linear]]] = {}
-        for number, layer in enumerate(_linears(self._network) if self._dropout else ()):
-            if layer.a is not None:
-                by_width.setdefault(layer.inputs, []).append((number, layer))
-        rows = self._sent(places)
-        for width, layers in by_width.items():
-            kept = kept_inputs([number for number, _ in layers], rows, width, self._dropout, seed)
-            for (_, layer), own in zip(layers, kept, strict=True):
+    def _dropped(self, places: Tensor, seed: Tensor) -> Iterator[None]:
+        """Leave inputs of factors out, as of positions of the step by their numbers int64[n]."""
+        for numbers, layers in self._layers:
+            kept = kept_inputs(numbers, places, layers[0].inputs, self._dropout, seed)
+            for layer, own in zip(layers, kept, strict=True):
                 layer.kept, layer.kept_scaling = own, 1 / (1 - self._dropout)
         try:
             yield
         finally:
-            for layers in by_width.values():
-                for _, layer in layers:
+            for _, layers in self._layers:
+                for layer in layers:
                     layer.kept, layer.kept_scaling = None, 1.0
 
     @contextmanager
@@ -368,6 +402,17 @@ def _linears(network: Any) -> Iterator[Linear]:
     """The linear layers of blocks, in the order in which the native trainer numbers them."""
     for block in network.blocks:
         yield from (*block.qkv, block.output, *block.wide, block.down)
+
+
+def _by_width(network: Any, device: Any) -> list[tuple[Tensor, list[Linear]]]:
+    """Layers with factors that have as many inputs, and their numbers, int64[layers]."""
+    found: dict[int, tuple[list[int], list[Linear]]] = {}
+    for number, layer in enumerate(_linears(network)):
+        if layer.a is not None:
+            numbers, layers = found.setdefault(layer.inputs, ([], []))
+            numbers.append(number)
+            layers.append(layer)
+    return [(torch.tensor(numbers, device=device), layers) for numbers, layers in found.values()]
 
 
 def _array(states: Tensor) -> Floats:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,24 +16,23 @@ _MIXED = (30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)
 _LOW = 0xFFFFFFFF
 
 
-def kept_inputs(layers: Sequence[int], rows: Tensor, width: int, rate: float, seed: int) -> Tensor:
+def kept_inputs(layers: Tensor, rows: Tensor, width: int, rate: float, seed: Tensor) -> Tensor:
     """Which inputs of low-rank factors are not left out.
 
     Xoshiro256++ (https://prng.di.unimi.it), one sequence a layer and a row, one draw for two inputs: as
     `crates/cpu_training/src/dropout.rs`, here for all rows at once.
 
     Args:
-        layers: numbers of layers of one width.
-        rows: int64[n], numbers of the positions in the step, on the device.
+        layers: int64[layers], numbers of layers of one width.
+        rows: int64[n], numbers of the positions in the step.
         width: inputs of each.
         rate: part that is left out.
-        seed: of the step, below 2^63.
+        seed: int64[] of the step, at least 0.
 
     Returns:
         bool[layers, n, width], True for those that are kept.
     """
-    numbers = torch.tensor(layers, dtype=torch.long, device=rows.device)[:, None]
-    state = seed ^ ((numbers << 32 | rows) * _signed(_GOLDEN))
+    state = seed ^ ((layers[:, None] << 32 | rows) * _signed(_GOLDEN))
     words = []
     for _ in range(4):
         state = state + _signed(_GOLDEN)

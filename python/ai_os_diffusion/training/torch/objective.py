@@ -152,5 +152,6 @@ def in_parts(part: Callable[..., Tensor], states: Tensor, *others: Tensor) -> Te
     """The sum of `part` over all rows, whose logits are made again for the backward pass."""
     pieces = zip(*(tensor.split(_HEAD_ROWS) for tensor in (states, *others)), strict=True)
     return sum(
-        (checkpoint(part, *piece, use_reentrant=False) for piece in pieces), states.new_zeros(()).float()
+        (checkpoint(part, *piece, use_reentrant=False, preserve_rng_state=False) for piece in pieces),
+        states.new_zeros(()).float(),
     )
