@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch.func import functional_call
 
@@ -21,13 +20,13 @@ from ai_os_diffusion.models.metadata import ModelMetadata
 from ai_os_diffusion.training.torch.attention import Attention
 from ai_os_diffusion.training.torch.captured_passes import CapturedPasses
 from ai_os_diffusion.training.torch.card_batch import Batch, Counted, Share, check_batch, padded
+from ai_os_diffusion.training.torch.card_loss import HEAD_ROWS, CardLoss
 from ai_os_diffusion.training.torch.dropout import kept_inputs
 from ai_os_diffusion.training.torch.encoder import TrainedEncoder
 from ai_os_diffusion.training.torch.flat_adamw import FlatAdamW, Moments
-from ai_os_diffusion.training.torch.layers import Linear, rounded
+from ai_os_diffusion.training.torch.layers import Linear
 from ai_os_diffusion.training.torch.merged_weights import MergedWeights
 from ai_os_diffusion.training.torch.network import TrainedDecoder
-from ai_os_diffusion.training.torch.objective import in_parts
 from ai_os_diffusion.utils.errors import DeviceError, TrainingError
 
 if TYPE_CHECKING:
@@ -38,9 +37,6 @@ __all__ = ["CardTrainer"]
 Tensor = Any
 Ids = NDArray[np.int32]
 Floats = NDArray[np.float32]
-
-_HEAD_ROWS = 1024
-"""Positions whose logits are held at a time."""
 
 _PARTS = ("ids", "positions", "level", "noisy", "document")
 
@@ -132,7 +128,7 @@ class CardTrainer:
         self._untouched: dict[str, Tensor] | None = None
         # What makes the base's logits, where ours is trained.
         is_own = self._is_decoder and made.scores_name in parameters
-        self._base_scores: Tensor = self._weights.exact(made.scores_name) if is_own else None
+        self._loss = CardLoss(made, self._weights.exact(made.scores_name) if is_own else None)
 
     @property
     def steps(self) -> int:
@@ -178,7 +174,7 @@ class CardTrainer:
             states = self._states(self._stacked(own.batch))[rows]
             found[0] += self._loss(states, wanted, counted)
             if base is None:
-                for part, labelled in zip(states.split(_HEAD_ROWS), wanted.split(_HEAD_ROWS), strict=True):
+                for part, labelled in zip(states.split(HEAD_ROWS), wanted.split(HEAD_ROWS), strict=True):
                     found[1] += (self._network.logits(part).argmax(-1) == labelled).sum()
         loss, right = self._of_all(found).tolist()
         return loss, int(right)
@@ -302,33 +298,6 @@ class CardTrainer:
         named = dict(zip(_PARTS, batch[:, None], strict=True))
         mask = self._attention.mask(named)
         return named["ids"].long(), named["positions"], self._attention, mask
-
-    def _loss(self, states: Tensor, wanted: Tensor, weights: Tensor | None = None) -> Tensor:
-        """The weighted sum, of labels int64[rows] or of the base's states [rows, width].
-
-        Without weights, of a loss that changes by `wanted` [rows, width] with the states.
-        """
-        if weights is None:
-            return (states.float() * wanted).sum()
-
-        def part(own: Tensor, wanted: Tensor, weights: Tensor) -> Tensor:
-            logits = self._network.logits(own)
-            if wanted.ndim == 1:
-                return (F.cross_entropy(logits, wanted, reduction="none") * weights).sum()
-            theirs, ours = self._base_logits(wanted).log_softmax(-1), logits.log_softmax(-1)
-            return (F.kl_div(ours, theirs, reduction="none", log_target=True).sum(-1) * weights).sum()
-
-        if len(states) <= _HEAD_ROWS:
-            return part(states, wanted, weights)
-        return in_parts(part, states, wanted, weights)
-
-    def _base_logits(self, states: Tensor) -> Tensor:
-        network, scores = self._network, self._base_scores
-        if scores is None:
-            scores = network.scores if network.head is None else network.head.weight
-        if scores is None:
-            scores = network.embedding
-        return F.linear(rounded(states) if network.is_rounded else states, scores)
 
     def _share(self, batch: Batch, **others: NDArray[Any] | None) -> Share:
         """What this process computes of a batch, which is checked."""
