@@ -84,7 +84,7 @@ def test_a_learning_that_was_broken_off_goes_on_with_its_layers(engine, tmp_path
 @pytest.mark.torch
 def test_sensitivities_are_squares_of_gradients_of_weights(engine, tmp_path):
     pytest.importorskip("torch")
-    from ai_os_diffusion.training.torch.card_trainer import CardTrainer
+    from ai_os_diffusion.training.torch.skills.card_trainer import CardTrainer
 
     trainer = learner(engine, tmp_path, rank=32, selected=1.0, precision="float32")
     layers = trainer._targets

@@ -21,7 +21,7 @@ from ai_os_diffusion.training.processes import Processes
 from ai_os_diffusion.utils.errors import TrainingError
 
 if TYPE_CHECKING:
-    from ai_os_diffusion.training.torch.card_trainer import CardTrainer
+    from ai_os_diffusion.training.torch.skills.card_trainer import CardTrainer
     from ai_os_diffusion.training.torch.team import Team
 
 __all__ = ["AnyTrainer", "TrainerChoice"]
@@ -138,7 +138,7 @@ class TrainerChoice:
         weights = engine.weights.native
         if self.trainer == "native":
             return Trainer(weights, metadata_json, dict(parameters), beneath=card, **settings)
-        from ai_os_diffusion.training.torch.card_trainer import CardTrainer
+        from ai_os_diffusion.training.torch.skills.card_trainer import CardTrainer
 
         return CardTrainer(weights, metadata_json, parameters, beneath=card, device=self.device, **settings)
 

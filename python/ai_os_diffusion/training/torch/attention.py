@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ai_os_diffusion.training.positions import visible
 from ai_os_diffusion.training.torch.network import TrainedDecoder
@@ -14,6 +15,8 @@ from ai_os_diffusion.training.torch.network import TrainedDecoder
 __all__ = ["Attention", "block_mask", "dense_attention", "dense_mask"]
 
 Tensor = Any
+
+_FUSED = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 
 
 class Attention:
@@ -81,5 +84,8 @@ def dense_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
     """
     rows = q.shape[1] // k.shape[1]
     folded = q.unflatten(1, (k.shape[1], rows)).flatten(2, 3)
-    out = F.scaled_dot_product_attention(folded, k, v, attn_mask=mask.repeat(1, 1, rows, 1))
+    # The backward passes of fused kernels that add up in one order leave most of a GPU idle.
+    backends = [SDPBackend.MATH] if q.is_cuda and torch.are_deterministic_algorithms_enabled() else _FUSED
+    with sdpa_kernel(backends):
+        out = F.scaled_dot_product_attention(folded, k, v, attn_mask=mask.repeat(1, 1, rows, 1))
     return out.unflatten(2, (rows, q.shape[2])).flatten(1, 2)

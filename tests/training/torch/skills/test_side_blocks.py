@@ -14,7 +14,7 @@ pytest.importorskip("transformers")
 pytestmark = pytest.mark.torch
 
 from ai_os_diffusion import _native  # noqa: E402
-from ai_os_diffusion.training.torch.card_trainer import CardTrainer  # noqa: E402
+from ai_os_diffusion.training.torch.skills.card_trainer import CardTrainer  # noqa: E402
 from ai_os_diffusion.utils.errors import TrainingError  # noqa: E402
 
 HIDDEN = 32

@@ -15,8 +15,8 @@ from ai_os_diffusion import _native  # noqa: E402
 from ai_os_diffusion.evolution import LoRAConfig  # noqa: E402
 from ai_os_diffusion.models.cards import Base, Card, CardDescription  # noqa: E402
 from ai_os_diffusion.models.cards.names import MAGNITUDE, ROWS, A, B  # noqa: E402
-from ai_os_diffusion.training.torch.card_batch import padded  # noqa: E402
-from ai_os_diffusion.training.torch.card_trainer import CardTrainer  # noqa: E402
+from ai_os_diffusion.training.torch.skills.card_batch import padded  # noqa: E402
+from ai_os_diffusion.training.torch.skills.card_trainer import CardTrainer  # noqa: E402
 from ai_os_diffusion.utils.errors import DeviceError, ModelLoadError, TrainingError  # noqa: E402
 
 ROW_IDS, SCALING, RANK = (258, 257), 1.3, 4

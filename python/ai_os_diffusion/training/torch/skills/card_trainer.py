@@ -18,15 +18,15 @@ from ai_os_diffusion.inference.torch.network import DeviceWeights
 from ai_os_diffusion.models.cards.names import MAGNITUDE, ROWS, SIDE_DOWN, SIDE_UP, A, B
 from ai_os_diffusion.models.metadata import ModelMetadata
 from ai_os_diffusion.training.torch.attention import Attention
-from ai_os_diffusion.training.torch.captured_passes import CapturedPasses
-from ai_os_diffusion.training.torch.card_batch import Batch, Counted, Share, check_batch, padded
-from ai_os_diffusion.training.torch.card_loss import HEAD_ROWS, CardLoss
 from ai_os_diffusion.training.torch.dropout import kept_inputs
 from ai_os_diffusion.training.torch.encoder import TrainedEncoder
-from ai_os_diffusion.training.torch.flat_adamw import FlatAdamW, Moments
 from ai_os_diffusion.training.torch.layers import Linear
 from ai_os_diffusion.training.torch.merged_weights import MergedWeights
 from ai_os_diffusion.training.torch.network import TrainedDecoder
+from ai_os_diffusion.training.torch.skills.captured_passes import CapturedPasses
+from ai_os_diffusion.training.torch.skills.card_batch import Batch, Counted, Share, check_batch, padded
+from ai_os_diffusion.training.torch.skills.card_loss import HEAD_ROWS, CardLoss
+from ai_os_diffusion.training.torch.skills.flat_adamw import FlatAdamW, Moments
 from ai_os_diffusion.utils.errors import DeviceError, TrainingError
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""A card in the making, one step after the other: what skills are learned with on a GPU."""
