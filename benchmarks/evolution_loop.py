@@ -1,22 +1,24 @@
-"""What stays learned while more is learned: `evolution_loop.py [--rounds 40] [--seeds 5] [--plot FILE.svg]`.
+"""What stays learned while more is learned: `evolution_loop.py [--rounds 40] [--plot FILE.svg]`.
 
 Needs `minilm` and `smollm2`, and AIOS_DATA for the skills between; `--device cuda` learns and asks on a GPU.
 First the loop once: a question the model cannot answer, what it says, the correction, what it says to another
 wording. Then five facts that no model knows come back from a person, each in four wordings, and in every
 round others: a skill of the data, every third time with answers that are wrong, and every fifth round one of
 the five facts again. After each round twenty wordings that nobody gave are asked, each with the skill
-that it is routed to.
+that it is routed to. `--seeds 3` runs one of the five; `--of LOG ...` joins what such runs printed.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import shutil
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ai_os_diffusion.evolution import (
     Decision,
@@ -152,14 +154,24 @@ def told(decisions: Sequence[Decision]) -> str:
     return ", ".join(f"{one.skill} {one.decision}" for one in decisions) or "nothing"
 
 
-def draw(right: list[list[int]], path: Path) -> None:
-    """Right answers by round, a line a seed."""
-    width, height, left = 640, 220, 40
+def draw(right: list[list[int]], decided: list[list[str]], path: Path) -> None:
+    """Right answers by round, a line a seed; and under it what was kept (filled) and rejected (hollow)."""
+    width, height, left, row = 640, 220, 40, 16
+    below = height + 30
+    whole = below + row * len(decided) + 40
+    about = f"round; right of {len(ASKED)} wordings that nobody gave; below, of each seed: ● kept, ○ rejected"
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width + left + 20}" height="{height + 50}" '
-        'font-family="sans-serif" font-size="12">',
-        f'<text x="{left}" y="{height + 44}">round; right of {len(ASKED)} wordings that nobody gave</text>',
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width + left + 20}" height="{whole}" '
+        'font-family="sans-serif" font-size="12"><rect width="100%" height="100%" fill="white"/>',
+        f'<text x="{left}" y="{whole - 12}">{about}</text>',
     ]
+    for seed, rounds in enumerate(decided):
+        color, step = f"hsl({seed * 67 % 360} 60% 40%)", width / max(len(rounds) - 1, 1)
+        for at, decisions in enumerate(rounds):
+            for place, decision in enumerate(decisions):
+                fill = color if decision == "k" else "white"
+                x, y = left + step * at + 4 * place, below + row * seed
+                parts.append(f'<circle cx="{x:.1f}" cy="{y}" r="3.5" fill="{fill}" stroke="{color}"/>')
     for mark in (0, 5, 10, 15, 19, len(ASKED)):
         y = 10 + height * (1 - mark / len(ASKED))
         parts.append(f'<path d="M{left} {y:.1f}h{width}" stroke="#ddd"/>')
@@ -177,23 +189,28 @@ def draw(right: list[list[int]], path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=40)
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--of", type=Path, nargs="+", help="outputs of earlier runs, instead of a run")
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--anchor", type=float, default=LoRAConfig.anchor)
     parser.add_argument("--plot", type=Path)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda", "auto"])
     options = parser.parse_args()
+    if options.of:
+        told = [json.loads(path.read_text(encoding="utf-8").rstrip().split("\n")[-1]) for path in options.of]
+        conclude(told, options.plot)
+        return
     known = known_facts(data_dir(as_argument=False))
     begun = time.perf_counter()
     right: list[list[int]] = []
-    kept = rejected = 0
+    decided: list[list[str]] = []
     with (
         tempfile.TemporaryDirectory() as place,
         ArrowEngine(converted("smollm2", None), device=options.device) as engine,
         ArrowEngine(converted("minilm", None), device=options.device) as encoder,
     ):
         anchors = Path(place, "anchors")
-        for seed in range(options.seeds):
+        for seed in options.seeds:
             folder, rng = Path(place, f"seed-{seed}"), random.Random(seed)
             folder.mkdir()
             if anchors.exists():
@@ -207,6 +224,7 @@ def main() -> None:
             for number in range(len(FACTS)):
                 give(folder, number)
             right.append([])
+            decided.append([])
             for number in range(1, options.rounds + 1):
                 kind = "the five facts"
                 if number > 1:
@@ -216,6 +234,8 @@ def main() -> None:
                 done = worker.run()
                 found = say(engine, encoder, folder, ASKED)
                 right[-1].append(sum(found.right))
+                outcomes = [one.decision for one in done.decisions]
+                decided[-1].append("".join(one[0] for one in outcomes if one in ("kept", "rejected")))
                 print(
                     f"seed {seed}, round {number} ({kind}): {told(done.decisions)}; "
                     f"{right[-1][-1]} of {len(ASKED)} right, {time.perf_counter() - begun:.0f} s",
@@ -224,24 +244,46 @@ def main() -> None:
                 if number == 1:
                     print(f"seed {seed}, after: {ASKED[0].question} {found.said[0]!r}", flush=True)
             log = DecisionLog(folder).read()
-            kept += sum(one.decision == "kept" for one in log)
-            rejected += sum(one.decision == "rejected" for one in log)
             if changed := EvolutionRouter.replay(log):
                 raise SystemExit(f"{len(changed)} decisions would be others")
             if not anchors.exists() and (folder / ".anchor").exists():
                 shutil.copytree(folder / ".anchor", anchors)
-            if options.plot is not None:
-                draw(right, options.plot)
+    figures = {
+        "rounds": options.rounds,
+        "seeds": options.seeds,
+        "epochs": options.epochs,
+        "right_by_round": right,
+        "decided_by_round": decided,
+        "seconds": round(time.perf_counter() - begun),
+    }
+    conclude([figures], options.plot)
+
+
+def conclude(told: list[dict[str, Any]], plot: Path | None) -> None:
+    """Report runs as one.
+
+    Raises:
+        SystemExit: they are of different settings.
+    """
+    alike = {(one["rounds"], one["epochs"]) for one in told}
+    if len(alike) > 1:
+        raise SystemExit(f"runs differ in rounds and epochs: {sorted(alike)}")
+    right = [rounds for one in told for rounds in one["right_by_round"]]
+    decided = [rounds for one in told for rounds in one["decided_by_round"]]
     late = [count for rounds in right for count in rounds[10:]]
+    if plot is not None:
+        draw(right, decided, plot)
+    outcomes = "".join(decisions for rounds in decided for decisions in rounds)
     report(
-        rounds=options.rounds,
-        seeds=options.seeds,
-        epochs=options.epochs,
+        rounds=told[0]["rounds"],
+        seeds=[seed for one in told for seed in one["seeds"]],
+        epochs=told[0]["epochs"],
         right_by_round=right,
         least_after_ten=min(late) if late else None,
-        kept=kept,
-        rejected=rejected,
-        seconds=round(time.perf_counter() - begun),
+        decided_by_round=decided,
+        kept=outcomes.count("k"),
+        rejected=outcomes.count("r"),
+        seconds=sum(one["seconds"] for one in told),
     )
 
 
