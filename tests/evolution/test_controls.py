@@ -20,8 +20,8 @@ from ai_os_diffusion.evolution import (
     SkillTest,
     list_skills,
 )
-from ai_os_diffusion.evolution.gate import held_out_of, learned_of
-from ai_os_diffusion.evolution.skill_test import room_of
+from ai_os_diffusion.evolution.judging.gate import held_out_of, learned_of
+from ai_os_diffusion.evolution.judging.skill_test import room_of
 from ai_os_diffusion.inference import ArrowEngine
 from ai_os_diffusion.models.cards.names import SIDE_DOWN, SIDE_UP
 from ai_os_diffusion.utils.errors import CardError, SkillRejectedError, TrainingError
@@ -161,7 +161,7 @@ def test_the_gate_keeps_what_builds_answers_as_they_are_to_be(engine, tmp_path, 
     judged = {"gate": Gate(engine, embed), "held_out": held_out}
     # What random weights say elsewhere cannot become much worse.
     with monkeypatch.context() as patch:
-        patch.setattr("ai_os_diffusion.evolution.gate._MOST_LOST_BESIDE", -0.9)
+        patch.setattr("ai_os_diffusion.evolution.judging.gate._MOST_LOST_BESIDE", -0.9)
         with pytest.raises(SkillRejectedError, match=r"a text that asks nothing has .* times its"):
             learn(engine, tmp_path, more=judged)
     card = learn(engine, tmp_path, more=judged)

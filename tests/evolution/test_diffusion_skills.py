@@ -11,7 +11,7 @@ import pytest
 
 from ai_os_diffusion._native import Trainer, WeightFile
 from ai_os_diffusion.evolution import LoRAConfig, LoRATrainer, QAPair, QAPairs, SkillTest, SkillVersions
-from ai_os_diffusion.evolution.gate import masked_nats
+from ai_os_diffusion.evolution.judging.gate import masked_logs
 from ai_os_diffusion.evolution.loop.skill_proof import SkillProof
 from ai_os_diffusion.evolution.objectives.masked_batches import MaskedBatches
 from ai_os_diffusion.evolution.packed import Text
@@ -93,7 +93,8 @@ def test_the_trainer_computes_what_the_engine_does(engine, model_dir):
     settings, card = engine.diffusion_settings, Card(model_dir / "card.parquet")
     answer = text_ids(engine.tokenizer, pair.answer)
     turn = turn_ids(engine.tokenizer, pair.question, settings.chat_template)
-    expected = masked_nats(engine, pair.question, answer)
+    logs = masked_logs(engine, pair.question, len(answer))
+    expected = -logs[np.arange(len(answer)), answer]
     trainer = Trainer(
         WeightFile(model_dir / "weights.parquet"),
         (model_dir / "metadata.json").read_text(encoding="utf-8"),

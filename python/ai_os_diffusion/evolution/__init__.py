@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from ai_os_diffusion.evolution.consolidation.consolidation import Consolidation
 from ai_os_diffusion.evolution.decision_log import Decision, DecisionLog
-from ai_os_diffusion.evolution.gate import Gate, Verdict
+from ai_os_diffusion.evolution.judging.gate import Gate, Verdict
+from ai_os_diffusion.evolution.judging.skill_test import SkillTest
 from ai_os_diffusion.evolution.learning.control_config import ControlConfig
 from ai_os_diffusion.evolution.learning.lora_linear import LoRALinear
 from ai_os_diffusion.evolution.loop import (
@@ -26,7 +27,6 @@ from ai_os_diffusion.evolution.lora_trainer import LoRATrainer
 from ai_os_diffusion.evolution.objectives.text_pairs import TextPairs
 from ai_os_diffusion.evolution.qa_pairs import QAPair, QAPairs
 from ai_os_diffusion.evolution.skill_router import Route, SkillRouter
-from ai_os_diffusion.evolution.skill_test import SkillTest
 from ai_os_diffusion.evolution.skills import find_skill, list_skills, remove_skill
 from ai_os_diffusion.models.cards import Card as LoRACard
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from ai_os_diffusion.evolution.anchor import AnchorTexts
 from ai_os_diffusion.evolution.decision_log import Decision, DecisionLog
-from ai_os_diffusion.evolution.gate import Gate
+from ai_os_diffusion.evolution.judging.gate import Gate
 from ai_os_diffusion.evolution.learning.control_config import ControlConfig
 from ai_os_diffusion.evolution.learning.early_stopping import EarlyStopping
 from ai_os_diffusion.evolution.learning.question_learning import QuestionLearning

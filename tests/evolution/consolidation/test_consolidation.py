@@ -53,7 +53,7 @@ def _one_thread():
 def _few_questions(monkeypatch):
     """Each is answered twice, to the longest answer there is."""
     few = ("What is a river?", "How do I boil an egg?", "Why is the sky blue?")
-    monkeypatch.setattr("ai_os_diffusion.evolution.consolidation.model_gate.everyday_questions", lambda: few)
+    monkeypatch.setattr("ai_os_diffusion.evolution.judging.model_gate.everyday_questions", lambda: few)
 
 
 def embed(texts):
@@ -99,8 +99,8 @@ def consolidation(engine, models, epochs=60, **settings):
 @pytest.fixture
 def _lenient(monkeypatch):
     """Random weights are nowhere what they were."""
-    monkeypatch.setattr("ai_os_diffusion.evolution.consolidation.model_gate._MOST_DIVERGED", 1e9)
-    monkeypatch.setattr("ai_os_diffusion.evolution.consolidation.model_gate._MOST_RISEN", 1e9)
+    monkeypatch.setattr("ai_os_diffusion.evolution.judging.elsewhere._MOST_DIVERGED", 1e9)
+    monkeypatch.setattr("ai_os_diffusion.evolution.judging.elsewhere._MOST_RISEN", 1e9)
 
 
 @pytest.mark.usefixtures("_lenient")
@@ -176,8 +176,9 @@ torch.set_num_threads(1)
 from pathlib import Path
 from test_consolidation import ArrowEngine, consolidation
 import ai_os_diffusion.evolution.consolidation.consolidation as module
-import ai_os_diffusion.evolution.consolidation.model_gate as gate
-module._SAVED_EVERY_S, gate._MOST_DIVERGED, gate._MOST_RISEN = 0.0, 1e9, 1e9
+import ai_os_diffusion.evolution.judging.elsewhere as elsewhere
+import ai_os_diffusion.evolution.judging.model_gate as gate
+module._SAVED_EVERY_S, elsewhere._MOST_DIVERGED, elsewhere._MOST_RISEN = 0.0, 1e9, 1e9
 gate.everyday_questions = lambda: ("What is a river?",)
 models = Path(sys.argv[2])
 with ArrowEngine(models / "tiny", num_threads=1) as engine:

@@ -22,7 +22,7 @@ from ai_os_diffusion.evolution import (
     find_skill,
     list_skills,
 )
-from ai_os_diffusion.evolution.gate import held_out_of, learned_of
+from ai_os_diffusion.evolution.judging.gate import held_out_of, learned_of
 from ai_os_diffusion.evolution.skill_router import everyday_questions
 from ai_os_diffusion.utils.errors import SkillsLockedError
 from evolution.letters import embed

@@ -153,7 +153,7 @@ def learn(
     used where it is named.
     """
     from ai_os_diffusion.evolution import LoRATrainer, QAPairs, SkillTest
-    from ai_os_diffusion.evolution.skill_test import room_of
+    from ai_os_diffusion.evolution.judging.skill_test import room_of
     from ai_os_diffusion.runtime import open_runtime
     from ai_os_diffusion.utils.loss_picture import check_picture
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ai_os_diffusion.evolution.anchor import AnchorTexts
-from ai_os_diffusion.evolution.consolidation.model_gate import ModelGate
 from ai_os_diffusion.evolution.decision_log import Decision, DecisionLog
-from ai_os_diffusion.evolution.gate import held_out_of, learned_of
+from ai_os_diffusion.evolution.judging.gate import held_out_of, learned_of
+from ai_os_diffusion.evolution.judging.model_gate import ModelGate
 from ai_os_diffusion.evolution.learning.question_learning import QuestionLearning
 from ai_os_diffusion.evolution.learning.trainer_choice import TrainerChoice
 from ai_os_diffusion.evolution.learning_state import LearningState

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ai_os_diffusion.evolution.decision_log import Decision, DecisionLog
-from ai_os_diffusion.evolution.gate import learned_of
+from ai_os_diffusion.evolution.judging.gate import learned_of
 from ai_os_diffusion.evolution.loop.evolution_router import Level
 from ai_os_diffusion.evolution.loop.facts import Fact, waiting_facts, wording_key
 from ai_os_diffusion.evolution.loop.feedback import Feedback, FeedbackQueue

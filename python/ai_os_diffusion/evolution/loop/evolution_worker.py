@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ai_os_diffusion.evolution.decision_log import Decision, DecisionLog
-from ai_os_diffusion.evolution.gate import Gate
+from ai_os_diffusion.evolution.judging.gate import Gate
 from ai_os_diffusion.evolution.learning_state import LearningState
 from ai_os_diffusion.evolution.loop.evolution_router import EvolutionRouter, Level, Situation
 from ai_os_diffusion.evolution.loop.facts import Fact, waiting_facts

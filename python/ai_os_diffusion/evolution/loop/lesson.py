@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ai_os_diffusion.evolution.gate import held_out_of, learned_of
+from ai_os_diffusion.evolution.judging.gate import held_out_of, learned_of
 from ai_os_diffusion.evolution.loop.facts import Fact, derived_name
 from ai_os_diffusion.evolution.qa_pairs import QAPair, QAPairs
 from ai_os_diffusion.evolution.skill_router import Embed, SkillRouter

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Sequence
 
 from ai_os_diffusion.evolution.decision_log import Decision, DecisionLog
-from ai_os_diffusion.evolution.gate import Gate, held_out_of, learned_of
+from ai_os_diffusion.evolution.judging.gate import Gate, held_out_of, learned_of
 from ai_os_diffusion.evolution.loop.lesson import stale_id
 from ai_os_diffusion.evolution.loop.skill_versions import SkillVersions
 from ai_os_diffusion.evolution.skill_router import Embed

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ai_os_diffusion.evolution.judging.elsewhere import Elsewhere, log_shares
+from ai_os_diffusion.evolution.judging.skill_test import ROOM, SkillTest, room_of
 from ai_os_diffusion.evolution.qa_pairs import QAPair
 from ai_os_diffusion.evolution.skill_router import Embed, SkillRouter, everyday_questions
-from ai_os_diffusion.evolution.skill_test import ROOM, SkillTest, room_of
 from ai_os_diffusion.inference.arrow_engine import ArrowEngine
 from ai_os_diffusion.inference.denoising.turn import text_ids, turn_ids
 from ai_os_diffusion.models.cards import Card
@@ -27,11 +28,12 @@ _SURE = 0.05
 """Share of the resamples that may gain nothing."""
 
 _MOST_LOST = 0.01
-"""Part by which the perplexity of what the model says elsewhere may rise, and of what other skills answer may
-be lost."""
+"""Part of what other skills answer that may be lost."""
 
 _MOST_LOST_BESIDE = 0.05
 """Part by which the perplexity of a text that asks nothing may rise while a control is attached."""
+
+_NEVER = -1e9
 
 Numbers = NDArray[np.float64]
 
@@ -63,7 +65,8 @@ class Gate:
 
     All is asked as it will be: each question with the skill that a router chooses for it, without the card
     and with it. Three things are looked at, for each misses what another sees: right answers to wordings that
-    were never learned, the probability of those answers, and of what the model says to everyday questions.
+    were never learned, the probability of those answers, and what the model says to everyday questions, by
+    its perplexity and by KL(before ‖ with the card).
 
     A card of a name that is here is a new version: it takes the place of the one before, must add what that
     one does not hold, and may lose no more of what it does than of what other skills answer.
@@ -173,14 +176,19 @@ class Gate:
         )
 
     def _nats_with(self, skill: Card | None, pair: QAPair) -> Numbers:
+        answer, logs = self._logs_with(skill, pair)
+        return -logs[np.arange(len(answer)), answer]
+
+    def _logs_with(self, skill: Card | None, pair: QAPair) -> tuple[NDArray[np.int32], Numbers]:
+        """The tokens of the answer; logarithms of probabilities in their places, [n, vocabulary]."""
         tokenizer = self._engine.tokenizer
         answer = text_ids(tokenizer, pair.answer)
         with self._with(skill):
             if self._mode == DIFFUSION:
-                return masked_nats(self._engine, pair.question, answer)
+                return answer, masked_logs(self._engine, pair.question, len(answer))
             turn = turn_ids(tokenizer, pair.question, None)
-            ids = np.concatenate([turn, answer])
-            return np.asarray(self._engine.core.token_nll(ids, len(turn)), np.float64)
+            logits = self._engine.core.logits(np.concatenate([turn, answer]))
+            return answer, log_shares(logits[len(turn) - 1 : -1])
 
     def _with(self, skill: Card | None) -> AbstractContextManager[None]:
         return nullcontext() if skill is None else self._engine.using(skill)
@@ -220,25 +228,17 @@ class Gate:
         self, without: SkillRouter, among: SkillRouter, card: Card, figures: dict[str, float]
     ) -> list[str]:
         """What the model says to everyday questions, as likely as before."""
-        asked = [QAPair(question, "") for question in everyday_questions()]
+        asked, found = [QAPair(question, "") for question in everyday_questions()], Elsewhere()
         taken = _taken(among, card, asked)
         skills = _skills_of(without, taken)
-        rise, tokens = 0.0, 1
         for skill, pair, said in zip(skills, taken, self._asked(skills, taken).said, strict=True):
             if said:
                 answered = QAPair(pair.question, said)
-                nats = self._nats_with(skill, answered)
-                rise += float((self._nats_with(card, answered) - nats).sum())
-                tokens += len(nats)
+                (tokens, before), (_, after) = (self._logs_with(one, answered) for one in (skill, card))
+                found.add(before, after, tokens)
         # Those that are not routed to it are what they were.
-        mean = rise / tokens * len(taken) / len(asked)
-        figures["perplexity_elsewhere"] = math.exp(mean)
-        if figures["perplexity_elsewhere"] <= 1 + _MOST_LOST:
-            return []
-        return [
-            f"{len(taken)} of {len(asked)} everyday questions would be answered by it, and what is said "
-            f"to all has {figures['perplexity_elsewhere']:.3f} times its perplexity"
-        ]
+        about = f"{len(taken)} of {len(asked)} everyday questions, which would be answered by it,"
+        return found.judged(figures, len(taken) / len(asked), about)
 
     def _beside(self, card: Card, figures: dict[str, float]) -> list[str]:
         """What a text that asks nothing loses while a control is attached."""
@@ -260,18 +260,17 @@ class Gate:
         return float(np.quantile(gains[drawn].mean(axis=1), _SURE))
 
 
-def masked_nats(engine: ArrowEngine, question: str, answer: NDArray[np.int32]) -> Numbers:
-    """Negative log-likelihood of each token of an answer that one pass writes whole, float64[n]."""
+def masked_logs(engine: ArrowEngine, question: str, length: int) -> Numbers:
+    """Logarithms of probabilities, [length, vocabulary], in an answer that one pass writes whole."""
     settings, core = engine.diffusion_settings, engine.core
     turn = turn_ids(engine.tokenizer, question, settings.chat_template)
-    session = core.session(len(turn) + len(answer), core.cards.in_use(DIFFUSION))
+    session = core.session(len(turn) + length, core.cards.in_use(DIFFUSION))
     session.prefill(turn, settings.attention == "causal")
-    open_ids = np.full(len(answer), settings.mask_id, np.int32)
-    logits = session.predict(open_ids, np.arange(len(answer)), logits=True)[-1].astype(np.float64)
-    logits[:, settings.mask_id] = -np.inf
-    most = logits.max(axis=1)
-    logs = np.log(np.exp(logits - most[:, None]).sum(axis=1)) + most
-    return np.asarray(logs - logits[np.arange(len(answer)), answer])
+    open_ids = np.full(length, settings.mask_id, np.int32)
+    logits = session.predict(open_ids, np.arange(length), logits=True)[-1]
+    # Far below all others, and still a number: what is never said counts nothing.
+    logits[:, settings.mask_id] = _NEVER
+    return log_shares(logits)
 
 
 def held_out_of(card: Card) -> list[QAPair]:

@@ -12,10 +12,11 @@ from ai_os_diffusion.evolution import (
     LoRAConfig,
     LoRATrainer,
     QAPair,
+    SkillTest,
     find_skill,
     list_skills,
 )
-from ai_os_diffusion.evolution.gate import held_out_of
+from ai_os_diffusion.evolution.judging.gate import held_out_of
 from ai_os_diffusion.evolution.skill_router import everyday_questions
 from ai_os_diffusion.utils.errors import SkillRejectedError, TrainingError
 from evolution.letters import embed
@@ -45,7 +46,7 @@ def test_what_helps_is_kept(engine, tmp_path):
     assert (figures["right_before"], figures["right_after"]) == (0, 1)
     assert figures["sure_gain"] == 1
     assert figures["sure_bits"] > 1
-    assert figures["perplexity_elsewhere"] == 1
+    assert (figures["perplexity_elsewhere"], figures["divergence_elsewhere"]) == (1, 0)
     assert decision.decided_at.endswith("+00:00")
 
 
@@ -58,7 +59,7 @@ def test_what_helps_is_kept(engine, tmp_path):
             [QAPair(question, "pot") for question in everyday_questions()[:6]],
             None,
             70,
-            "of 64 everyday questions would be",
+            "of 64 everyday questions, which would be",
         ),
     ],
     ids=["other answers", "hardly learned", "everyday questions"],
@@ -71,6 +72,21 @@ def test_what_does_not_is_gone(engine, tmp_path, pairs, held_out, epochs, said):
     np.testing.assert_array_equal(engine.core.logits(ids), before)
     assert [path.name for path in tmp_path.iterdir()] == ["decisions.jsonl"]
     assert [decision.decision for decision in DecisionLog(tmp_path).read()] == ["rejected"]
+
+
+def test_what_only_makes_the_model_surer_elsewhere_is_seen(engine, tmp_path):
+    """It says the same at a lower perplexity, and is another model."""
+    asked = [QAPair(question, "") for question in everyday_questions()[:12]]
+    said = [
+        QAPair(pair.question, text)
+        for pair, text in zip(asked, SkillTest.of(engine, asked).said, strict=True)
+        if text
+    ]
+    with pytest.raises(SkillRejectedError, match="diverges by"):
+        learn(engine, tmp_path, said)
+    (decision,) = DecisionLog(tmp_path).read()
+    assert decision.figures["perplexity_elsewhere"] < 1.01
+    assert decision.figures["divergence_elsewhere"] > 0.05
 
 
 def test_a_skill_that_takes_the_questions_of_another_is_rejected(engine, tmp_path):
