@@ -54,12 +54,14 @@ class Said:
         shown: the same with what is quoted for it.
         sources: where the quotes stand.
         declined: nothing was answered.
+        confidence: how likely it is right, as it says itself.
     """
 
     text: str
     shown: str
     sources: tuple[str, ...]
     declined: bool
+    confidence: float = 0.0
 
     @classmethod
     def of(cls, answer: Any) -> Said:
@@ -71,4 +73,25 @@ class Said:
             "\n".join([answer.text, *more]),
             tuple(citation.source for citation in answer.citations),
             answer.abstained or not answer.text.strip(),
+            answer.confidence,
         )
+
+
+def auroc(scores: Sequence[float], right: Sequence[bool]) -> float | None:
+    """How often a right answer scores above a wrong one, ties half; None where one kind is missing."""
+    above = [score for score, is_so in zip(scores, right, strict=True) if is_so]
+    below = [score for score, is_so in zip(scores, right, strict=True) if not is_so]
+    if not above or not below:
+        return None
+    wins = sum((high > low) + (high == low) / 2 for high in above for low in below)
+    return wins / (len(above) * len(below))
+
+
+def calibration_error(scores: Sequence[float], right: Sequence[bool], bins: int = 10) -> float | None:
+    """Expected calibration error, over bins of equal width (arXiv:1706.04599); None of no answers."""
+    if not scores:
+        return None
+    within: dict[int, list[tuple[float, bool]]] = {}
+    for score, is_so in zip(scores, right, strict=True):
+        within.setdefault(min(int(score * bins), bins - 1), []).append((score, is_so))
+    return sum(abs(sum(score - is_so for score, is_so in some)) for some in within.values()) / len(scores)

@@ -24,7 +24,7 @@ from typing import Any
 
 from ai_os_diffusion.config import load_config
 from ai_os_diffusion.runtime import Runtime, open_runtime
-from judging import Said, flat, is_misleading, is_right
+from judging import Said, auroc, calibration_error, flat, is_misleading, is_right
 from measure import report
 
 SETS = Path(__file__).resolve().parent / "real_documents"
@@ -123,7 +123,8 @@ def said_figures(rows: Sequence[Row]) -> dict[str, float]:
     """Shares of what answers are worth, apart for questions that documents answer and that they do not."""
     figures: dict[str, float] = {}
     names = ("right", "right elsewhere", "misleading", "wrong", "declined")
-    for title, lines, counted in (("answerable", True, names), ("unanswerable", False, ("declined",))):
+    others = ("declined", "misleading", "answered")
+    for title, lines, counted in (("answerable", True, names), ("unanswerable", False, others)):
         asked = [row for row in rows if bool(row.question["lines"]) is lines]
         if not asked:
             continue
@@ -132,6 +133,15 @@ def said_figures(rows: Sequence[Row]) -> dict[str, float]:
         for name in counted:
             figures[f"{name} of {title}"] = round(verdicts.count(name) / len(asked), 3)
     return figures
+
+
+def confidence_figures(rows: Sequence[Row]) -> dict[str, float | None]:
+    """Whether the confidence of what was answered tells right from wrong, and how far it is off."""
+    answered = [row for row in rows if not row.said.declined]
+    scores = [row.said.confidence for row in answered]
+    right = [verdict(row.question, row.said).startswith("right") for row in answered]
+    figures = {"auroc": auroc(scores, right), "ece": calibration_error(scores, right)}
+    return {name: None if value is None else round(value, 3) for name, value in figures.items()}
 
 
 def slices(rows: Sequence[Row], key: Callable[[Question], str]) -> dict[str, list[Row]]:
@@ -152,6 +162,7 @@ def figures_of(rows: Sequence[Row]) -> dict[str, Any]:
         "all": both(rows),
         "languages": {name: both(some) for name, some in slices(rows, languages_of).items()},
         "kinds": {name: both(some) for name, some in slices(rows, lambda row: row["kind"]).items()},
+        "confidence": confidence_figures(rows),
         "ask_ms_median": round(statistics.median(row.ms for row in rows), 1),
     }
 
@@ -196,6 +207,24 @@ def out_of_reach(questions: Sequence[Question], passages: Iterable[Passage]) -> 
     return sorted(left)
 
 
+def table(figures: Mapping[str, Any]) -> str:
+    """The shares as a table: a line for all questions, for each slice of languages, and for each kind."""
+    slices_of = {"all": figures["all"], **figures["languages"], **figures["kinds"]}
+    columns = {
+        "n": ("answerable", "unanswerable"),
+        **{f"r@{depth}": (f"first {depth}",) for depth in DEPTHS},
+        "right": ("right of answerable",),
+        "mislead": ("misleading of answerable",),
+        "declined wrongly": ("declined of answerable",),
+        "declined rightly": ("declined of unanswerable",),
+    }
+    lines = [f"{'':20}" + "".join(f"{name:>18}" for name in columns)]
+    for title, found in slices_of.items():
+        cells = ("+".join(str(found[name]) for name in names if name in found) for names in columns.values())
+        lines.append(f"{title:20}" + "".join(f"{cell:>18}" for cell in cells))
+    return "\n".join(lines)
+
+
 @contextlib.contextmanager
 def _store(kept: Path | None) -> Iterator[Path]:
     """The folder of the store: one that stays, or one for this run."""
@@ -234,6 +263,7 @@ def main() -> None:
                 print(f"{row.rank or '-':>2} {verdict(question, row.said):15} {question['question']}")
                 print(f"{'':18} {flat(row.said.text)[:200]}")
     figures = figures_of(rows)
+    print(table(figures))
     report(
         split=options.split,
         documents=sum(file.is_file() for file in documents.rglob("*")),

@@ -79,7 +79,7 @@ def test_turns_are_counted(talk):
 def test_own_words_are_read_from_a_reply(talk):
     own = talk.said_by(SimpleNamespace(text="Hello!", answer=None))
     assert (own.text, own.sources, own.declined) == ("Hello!", (), False)
-    answer = SimpleNamespace(text="", citations=(), abstained=True)
+    answer = SimpleNamespace(text="", citations=(), abstained=True, confidence=0.0)
     assert talk.said_by(SimpleNamespace(text="", answer=answer)).declined
 
 

@@ -113,15 +113,33 @@ def test_figures_are_shares_of_what_they_apply_to(judge, judging):
     assert figures["languages"].keys() == {"English", "across languages"}
     assert "first 1" not in figures["kinds"]["follow-up"]
     assert figures["ask_ms_median"] == 20.0
+    lines = judge.table(figures).split("\n")
+    assert lines[1].split() == ["all", "4+1", "0.333", "0.333", "0.667", "0.5", "0.25", "0.25", "1.0"]
+    assert len(lines) == 2 + len(figures["languages"]) + len(figures["kinds"])
+
+
+def test_confidence_is_judged(judge, judging):
+    assert judging.auroc([0.9, 0.5, 0.5, 0.1], [True, True, False, False]) == 0.875
+    assert judging.auroc([0.9], [True]) is None
+    assert judging.calibration_error([0.75, 0.75, 1.0], [True, False, True]) == pytest.approx(0.5 / 3)
+    assert judging.calibration_error([], []) is None
+    sure = judging.Said("4pm", "4pm", CITED, False, 0.8)
+    unsure = judging.Said("5pm", "5pm", CITED, False, 0.3)
+    rows = [judge.Row(QUESTION, 1, said, 1.0) for said in (sure, unsure, said_nothing(judging))]
+    assert judge.confidence_figures(rows) == {"auroc": 1.0, "ece": 0.25}
+
+
+def said_nothing(judging):
+    return judging.Said("", "", (), True)
 
 
 def test_an_answer_of_the_runtime_is_read(judging):
     citation = SimpleNamespace(quote="Accepts teatime (4pm).", source=CITED[0])
-    answer = SimpleNamespace(text="4pm", citations=(citation, citation), abstained=False)
+    answer = SimpleNamespace(text="4pm", citations=(citation, citation), abstained=False, confidence=0.5)
     read = judging.Said.of(answer)
     assert read.shown == "4pm\nAccepts teatime (4pm).\nAccepts teatime (4pm)."
     assert not read.declined
-    assert judging.Said.of(SimpleNamespace(text=" ", citations=(), abstained=False)).declined
+    assert judging.Said.of(SimpleNamespace(text=" ", citations=(), abstained=False, confidence=0.0)).declined
 
 
 def test_documents_are_read_for_the_check(benchmark, judge, tmp_path, monkeypatch):
