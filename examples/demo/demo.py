@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ai_os_diffusion.answers.grounding import Answer
+from ai_os_diffusion.answers.answer import Answer
 from ai_os_diffusion.cli.terminal.progress import ProgressBar
 from ai_os_diffusion.config import load_config
 from ai_os_diffusion.evolution import (

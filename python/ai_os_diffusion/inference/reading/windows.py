@@ -50,7 +50,7 @@ def windows(
 
     Args:
         tokenizer: the encoder's.
-        question: cut at `settings.question_tokens`.
+        question: of a longer one the last `settings.question_tokens`.
         passages: what is read.
         titles: what stands above each, which is read with every part of it, and no part of an answer.
         settings: of the reader.
@@ -59,8 +59,13 @@ def windows(
     Raises:
         InferenceError: the encoder takes too few tokens for the question and anything else.
     """
+    # What is asked stands at the end of a long question.
     first = tokenizer.encode(
-        question, max_length=settings.question_tokens + _ENDS, padding=False, split_special_tokens=True
+        question,
+        max_length=settings.question_tokens + _ENDS,
+        truncation_side="left",
+        padding=False,
+        split_special_tokens=True,
     ).ids[0]
     room = max_length - len(first) - 1
     if room < 2:
