@@ -43,7 +43,9 @@ def test_features_tell_what_is_known():
             "gap": 3.0,
             "relevance": 2.0,
             "relevance_gap": 0.0,
+            "share": 4.0 - math.log(2 * math.exp(4.0) + math.exp(1.0) + 1.0),
             "similarity": 0.7,
+            "place": 0.0,
             "lead": 0.1,
             "agreement": math.log(2),
             "echo": 0.0,
@@ -52,6 +54,8 @@ def test_features_tell_what_is_known():
         }
     )
     assert (ten.features["gap"], ten.features["agreement"]) == (-3.0, 0.0)
+    leaflet = found(Reading(()), Reading((span(LEAFLET, "nine", 1.0),)))[0]
+    assert leaflet.features["place"] == pytest.approx(math.log(2))
     echo, *_ = found(Reading((span(NOTES, "The library", 4.0),)), Reading(()))
     assert echo.features["echo"] == 1.0
     assert "relevance" not in echo.features

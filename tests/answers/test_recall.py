@@ -56,13 +56,11 @@ def test_a_hit_of_a_memory_that_was_saved_by_hand_has_no_place():
 
 
 def test_a_place_in_a_hit_has_its_line_where_lines_are_those_of_the_source():
-    aligned = RecallHit("m", "one\ntwo\nthree", 0.5, "a.md", 7, 9, match=(4, 7))
+    aligned = RecallHit("m", "one\ntwo\nthree", 0.5, "a.md", 7, 9)
     assert [aligned.line_at(place) for place in (0, 3, 4, 9)] == [7, 7, 8, 9]
-    assert (aligned.to_dict()["match"], aligned.to_dict()["match_line"]) == ([4, 7], 8)
     joined = RecallHit("m", "one\ntwo", 0.5, "a.pdf", 7, 9)
     assert joined.line_at(5) == 7
     assert RecallHit("m", "one\ntwo", 0.5).line_at(5) is None
-    assert joined.to_dict()["match"] is None
 
 
 @pytest.mark.parametrize(

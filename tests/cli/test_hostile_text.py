@@ -169,7 +169,6 @@ def commands(folder, encoder):
         "add": [["add", documents], ["add", folder / NAME], ["add", "--dry-run", documents, "--all"]],
         "recall": [
             ["recall", f"turtles {PAYLOAD}", "--all", "-k", "10"],
-            ["recall", "turtles", "--full", "--reader", folder / f"reader{NAME}.parquet"],
             ["recall", "turtles", "--filter", f"{PAYLOAD}=x"],
             ["recall", "turtles", "--filter", PAYLOAD],
         ],

@@ -61,15 +61,17 @@ def candidates(
 ) -> list[Candidate]:
     """Join what was found to answers, and tell what is known of each.
 
-    The features: `margin`; `gap` to the best answer that differs; `relevance` of the passage and its
-    `relevance_gap` to the most relevant one; `similarity` of the passage and its `lead` over the nearest
-    other one; `agreement`, how much margin its further places add (log-sum-exp); `echo`, the share of its
-    words that stand in the question; `length`, the logarithm of its words; `unknown`, the share of the
-    question's names that stand neither in the passage nor above it.
+    The features: `margin`; `gap` to the best answer that differs; `share`, the logarithm of the answer's part
+    in everything that was found and in "no answer" (log-softmax over all spans); `relevance` of the passage
+    and its `relevance_gap` to the most relevant one; `similarity` of the passage, its `lead` over the nearest
+    other one, and `place`, the logarithm of its place among what was recalled; `agreement`, how much margin
+    its further places add (log-sum-exp); `echo`, the share of its words that stand in the question; `length`,
+    the logarithm of its words; `unknown`, the share of the question's names that stand neither in the passage
+    nor above it.
 
     Args:
         question: what was asked.
-        hits: passages that were read.
+        hits: passages that were read, as they were recalled.
         readings: of each, what was found.
         most: answers to return at most.
 
@@ -91,6 +93,8 @@ def candidates(
         else:
             groups.append((said, [place]))
     asked, names = set(words_of(question)), names_of(question)
+    total = _log_sum_exp([place.margin for place in found] + [0.0])
+    order = {hit.memory_id: number for number, hit in enumerate(hits)}
     relevance = {hit.memory_id: own.relevance for hit, own in zip(hits, readings, strict=True)}
     relevant = [value for value in relevance.values() if value is not None]
     kept = []
@@ -99,8 +103,10 @@ def candidates(
         other = next((own[0].margin for index, (_, own) in enumerate(groups) if index != number), None)
         features = {
             "margin": margin,
+            "share": margin - total,
             "similarity": hit.similarity,
-            "agreement": math.log(sum(math.exp(min(place.margin - margin, 0.0)) for place in places)),
+            "place": math.log1p(order[hit.memory_id]),
+            "agreement": _log_sum_exp([place.margin for place in places]) - margin,
             "echo": sum(word in asked for word in words) / len(words) if words else 0.0,
             "length": math.log1p(len(words)),
             "unknown": len(unknown_names(names, [hit])) / len(names) if names else 0.0,
@@ -150,3 +156,8 @@ def unknown_names(names: Sequence[str], hits: Sequence[RecallHit]) -> list[str]:
     """The names that stand in none of the passages, nor above them, nor in the names of their documents."""
     said = "\n".join("\n".join((hit.text, *hit.headings, hit.source, hit.part)).casefold() for hit in hits)
     return [name for name in dict.fromkeys(names) if name.casefold() not in said]
+
+
+def _log_sum_exp(values: Sequence[float]) -> float:
+    most = max(values)
+    return most + math.log(sum(math.exp(value - most) for value in values))

@@ -54,8 +54,6 @@ class RecallHit:
         unreadable_since: when, in ISO 8601, the document was first found to be gone or not readable any more,
             so that nobody knows whether it still says this; "" while it can be read.
         metadata: everything stored with it.
-        match: begin and end of the part of the text that fits the question best, in characters; None where
-            nobody looked.
     """
 
     memory_id: str
@@ -70,7 +68,6 @@ class RecallHit:
     also: tuple[OtherPlace, ...] = ()
     unreadable_since: str = ""
     metadata: Mapping[str, Any] = field(default_factory=dict)
-    match: tuple[int, int] | None = None
 
     @classmethod
     def from_hit(cls, hit: Hit) -> RecallHit:
@@ -118,8 +115,6 @@ class RecallHit:
             "part": self.part,
             "headings": list(self.headings),
             "text": self.text,
-            "match": None if self.match is None else list(self.match),
-            "match_line": None if self.match is None else self.line_at(self.match[0]),
             "also": [place._asdict() for place in self.also],
             "unreadable_since": self.unreadable_since,
         }

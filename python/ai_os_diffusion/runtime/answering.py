@@ -79,10 +79,10 @@ class Answering:
             reason, unknown = why_nothing(found)
             return Answer.of(found, (), "reader", reason=reason, unknown_names=unknown)
         readings = reader.read(found.question, found.hits)
+        competing = reader.candidates(found, readings, ignoring=ignoring)
         order = sorted(range(len(readings)), key=lambda index: -readings[index].margin)
-        found = replace(found, hits=tuple(found.hits[index] for index in order))
-        competing = reader.candidates(found, [readings[index] for index in order], ignoring=ignoring)
-        return decide(found, competing, reader.judge)
+        ranked = replace(found, hits=tuple(found.hits[index] for index in order))
+        return decide(ranked, competing, reader.judge)
 
     def _continued(self, quoted: Answer) -> Answer:
         """The first statement in a sentence of the decoder's, where that says nothing else."""

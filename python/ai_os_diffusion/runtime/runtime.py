@@ -292,25 +292,6 @@ class Runtime:
         found = self.to_read(question, top_k, filter, min_similarity)
         yield from answering.answer(found, ignoring=ignoring)
 
-    def with_matches(self, found: RecallResult) -> RecallResult:
-        """Mark in every hit the part that fits the question best: as the reader says, else by nearness."""
-        from dataclasses import replace
-
-        from ai_os_diffusion.answers.nearest import nearest_blocks
-        from ai_os_diffusion.answers.passage_block import block_at
-
-        places: dict[str, tuple[int, int]] = {}
-        if self.reader is not None:
-            for hit, reading in zip(found.hits, self.reader.read(found.question, found.hits), strict=True):
-                if reading.spans:
-                    block = block_at(hit.text, reading.spans[0].start, reading.spans[0].end)
-                    places[hit.memory_id] = block.start, block.end
-        elif found.hits:
-            vector = self.encoder.encode_query(found.question)
-            for hit, block in nearest_blocks(vector, found.hits, self.encoder.encode_document):
-                places.setdefault(hit.memory_id, (block.start, block.end))
-        return replace(found, hits=tuple(replace(hit, match=places.get(hit.memory_id)) for hit in found.hits))
-
     def to_read(
         self,
         question: str,

@@ -371,21 +371,3 @@ def test_it_fails_when_all_that_was_named_was_skipped(aios, aios_json, tiny_mode
     (folder / "good.txt").write_text("Good.")
     assert aios("add", folder).exit_code == 0
     assert aios("add", folder).exit_code == 0
-
-
-def test_recall_shows_the_lines_that_fit_and_hides_none_of_them(aios, aios_json, tiny_models, tmp_path):
-    # A letter is a token of the tiny encoder, and a passage has at most 120 of them.
-    text = "\n".join(f"Line {number}." for number in range(1, 13))
-    (tmp_path / "long.txt").write_text(text)
-    aios("add", tmp_path / "long.txt")
-    question = "Line 11."
-    (hit,) = [one for one in aios_json("recall", question)["hits"] if "Line 11." in one["text"]]
-    start, end = hit["match"]
-    matching = hit["text"][start:end]
-    assert hit["match_line"] == hit["line"] + hit["text"].count("\n", 0, start)
-    shown = aios("recall", question, "--top", "1").stdout
-    assert matching.split("\n")[0] in shown
-    assert "more line" in shown
-    whole = aios("recall", question, "--top", "1", "--full").stdout
-    assert "more line" not in whole
-    assert whole.count("    Line ") == 12

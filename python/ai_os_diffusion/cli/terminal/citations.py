@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ai_os_diffusion.cli.terminal.output import show_line, show_passage, where_text
+from ai_os_diffusion.cli.terminal.output import show_line, where_text
 from ai_os_diffusion.utils.visible_text import visible_line
 
 if TYPE_CHECKING:
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from ai_os_diffusion.answers.recall import OtherPlace, RecallHit
 
 __all__ = ["citation_of", "nothing_fits", "show_citations", "unreadable", "why_abstained"]
+
+_INDENT = "    "
+_TAB = 4
 
 _ORIGINS = {
     "reader": "pointed at in the passages",
@@ -46,9 +49,20 @@ def _show_citation(number: int, citation: Citation, said: str) -> None:
         show_line(where + above)
     elif "\n" in quote:
         show_line(where + above)
-        show_passage(quote, (start, end))
+        _show_block(quote, start, end)
     else:
         show_line(f"{where}  “{quote[:start]}", quote[start:end], f"{quote[end:]}”")
+
+
+def _show_block(quote: str, start: int, end: int) -> None:
+    """The lines of a quote, deeper than any line of ours stands; what answers stands out."""
+    at = 0
+    for line in quote.split("\n"):
+        first, last = (min(max(place - at, 0), len(line)) for place in (start, end))
+        pieces = (line[:first], line[first:last], line[last:])
+        before, strong, rest = (piece.expandtabs(_TAB) for piece in pieces)
+        show_line(_INDENT + before, strong, rest)
+        at += len(line) + 1
 
 
 def citation_of(hit: RecallHit) -> str:

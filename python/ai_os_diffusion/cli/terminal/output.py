@@ -12,7 +12,7 @@ import typer
 from ai_os_diffusion.cli.failures import UsageError
 from ai_os_diffusion.cli.terminal.json_text import write_json
 from ai_os_diffusion.cli.terminal.streams import INDENT, VisibleStream, styled, tell
-from ai_os_diffusion.utils.visible_text import VisibleLines, visible_line
+from ai_os_diffusion.utils.visible_text import VisibleLines, visible_line, visible_text
 
 __all__ = [
     "ShownAnswer",
@@ -44,16 +44,11 @@ def show_json_line(value: Any) -> None:
 def show_line(text: str = "", strong: str = "", rest: str = "") -> None:
     """Write one line: `text`, then what stands out on a terminal, then the rest."""
     sys.stdout.write(visible_line(text))
-    _write_strong(visible_line(strong))
-    sys.stdout.write(f"{visible_line(rest)}\n")
-
-
-def _write_strong(shown: str) -> None:
-    """Write what stands out on a terminal; it is visible text already."""
-    if shown and isinstance(sys.stdout, VisibleStream) and sys.stdout.isatty():
-        sys.stdout.write_styled(typer.style(shown, bold=True))
+    if strong and isinstance(sys.stdout, VisibleStream) and sys.stdout.isatty():
+        sys.stdout.write_styled(typer.style(visible_line(strong), bold=True))
     else:
-        sys.stdout.write(shown)
+        sys.stdout.write(visible_line(strong))
+    sys.stdout.write(f"{visible_line(rest)}\n")
 
 
 def show_row(cells: Iterable[object]) -> None:
@@ -61,17 +56,9 @@ def show_row(cells: Iterable[object]) -> None:
     sys.stdout.write("\t".join(map(_cell, cells)) + "\n")
 
 
-def show_passage(text: str, strong: tuple[int, int] = (0, 0)) -> None:
-    """Write a text of several lines, deeper than any line of ours stands.
-
-    Args:
-        text: what somebody else wrote.
-        strong: begin and end of what stands out on a terminal, in characters.
-    """
-    lines = VisibleLines(_PASSAGE_INDENT)
-    sys.stdout.write(_PASSAGE_INDENT + lines.feed(text[: strong[0]]))
-    _write_strong(lines.feed(text[strong[0] : strong[1]]))
-    sys.stdout.write(f"{lines.feed(text[strong[1] :])}\n")
+def show_passage(text: str) -> None:
+    """Write a text of several lines, deeper than any line of ours stands."""
+    sys.stdout.write(f"{_PASSAGE_INDENT}{visible_text(text, _PASSAGE_INDENT)}\n")
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], right: Sequence[str] = ()) -> None:

@@ -20,7 +20,6 @@ from ai_os_diffusion.cli.options import (
     MinSimilarity,
     Question,
     Quiet,
-    Reader,
     Settings,
     Source,
     TopK,
@@ -112,31 +111,26 @@ def recall(
     shows_all: Annotated[
         bool, typer.Option("--all", help="Also show passages far less similar than the best.")
     ] = False,
-    in_full: Annotated[bool, typer.Option("--full", help="Show passages whole.")] = False,
-    reader: Reader = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Find what was remembered, with file and line.
 
-    Of long passages the lines that fit the question best are shown, and on a terminal they stand out; --full
-    shows all. Passages far less similar than the best are only counted, unless --all or --top asks for them;
-    --json holds them always. Ends with code 6, and says how near it came, when memory holds nothing that
-    fits.
+    Passages far less similar than the best are only counted, unless --all or --top asks for them; --json
+    holds them always. Ends with code 6, and says how near it came, when memory holds nothing that fits.
     """
     settings: Settings = ctx.obj
     condition = condition_of(filters, source)
     text = question_text(question)
-    with settings.runtime(model__reader=reader) as runtime:
+    with settings.runtime() as runtime:
         found = runtime.recall(text, top_k=top_k, filter=condition, min_similarity=min_similarity)
-        found = runtime.with_matches(found)
     if as_json:
         show_json(found.to_dict())
     elif found.abstained:
         note(nothing_fits(found.nearest, found.threshold, filtered=condition is not None))
     else:
         near = found.hits if shows_all or top_k else found.near_hits
-        _tell_hits(near, in_full=in_full)
+        _tell_hits(near)
         left_out = len(found.hits) - len(near)
         if left_out:
             note(f"{counted(left_out, 'passage')} far less similar; --all shows more", quiet=quiet)
@@ -150,40 +144,27 @@ def _standard_input(name: str | None) -> tuple[str, bytes]:
     return to_text(name or "") or f"stdin-{hashlib.blake2b(data, digest_size=6).hexdigest()}", data
 
 
-def _tell_hits(hits: Sequence[RecallHit], *, in_full: bool) -> None:
+def _tell_hits(hits: Sequence[RecallHit]) -> None:
     for number, hit in enumerate(hits, 1):
         if number > 1:
             show_line()
         show_line(f"{hit.similarity:.3f}  ", citation_of(hit), _headings(hit))
-        start, end = (0, len(hit.text)) if in_full else _window(hit)
-        _tell_left_out(hit.text[:start])
-        match = hit.match or (start, start)
-        show_passage(hit.text[start:end], (match[0] - start, min(match[1], end) - start))
-        _tell_left_out(hit.text[end:])
+        rows, left_out = _shortened(hit.text)
+        show_passage("\n".join(rows))
+        if left_out:
+            show_line(f"  … {counted(left_out, 'more line')}")
         if hit.also:
             places = [where_text(place.source, place.line) + unreadable(place) for place in hit.also]
             more = f" and {counted(len(places) - _PLACES, 'more place')}" if len(places) > _PLACES else ""
             show_line(f"  also in {', '.join(places[:_PLACES])}{more}")
 
 
-def _tell_left_out(text: str) -> None:
-    """Say how many lines are not shown."""
-    if text.strip():
-        show_line(f"  … {counted(text.strip().count(chr(10)) + 1, 'more line')}")
-
-
 def _headings(hit: RecallHit) -> str:
     return f"  {' > '.join(hit.headings)}" if hit.headings else ""
 
 
-def _window(hit: RecallHit, lines: int = 6) -> tuple[int, int]:
-    """Begin and end of what is shown of a passage: whole lines, around those that fit the question."""
-    ends = [at for at, letter in enumerate(hit.text) if letter == "\n"] + [len(hit.text)]
-    starts = [0, *(end + 1 for end in ends[:-1])]
-    if len(ends) <= lines:
-        return 0, len(hit.text)
-    place = hit.match[0] if hit.match else 0
-    first = max(index for index, begin in enumerate(starts) if begin <= place)
-    last = min(len(ends) - 1, first + lines - 1)
-    first = max(0, last - lines + 1)
-    return starts[first], ends[last]
+def _shortened(text: str, lines: int = 6) -> tuple[list[str], int]:
+    """The first rows of a text, and how many more there are."""
+    rows = [row.rstrip() for row in text.split("\n")]
+    kept = rows if len(rows) <= lines else rows[: lines - 1]
+    return kept, len(rows) - len(kept)
