@@ -338,7 +338,7 @@ impl Store {
         self.writer()?.flush(check)
     }
 
-    /// Writes everything into one segment without gaps, and makes damaged vectors again.
+    /// Writes everything into one segment without gaps, and makes damaged vectors and indexes again.
     ///
     /// # Errors
     /// Those of writing; the store stays as it was.

@@ -256,9 +256,20 @@ impl Writer {
 
     /// Writes everything into one segment.
     pub(crate) fn compact(&self, check: Check<'_>) -> Result<()> {
-        self.engine.syncer.running()?;
-        let _moving = self.engine.begin_move(check)?;
-        self.engine.compact(check)
+        let engine = &self.engine;
+        engine.syncer.running()?;
+        let _moving = engine.begin_move(check)?;
+        engine.compact(check)?;
+        // Nothing may have been moved, and the file of an index be missing or damaged all the same.
+        let vfs = engine.vfs.as_ref();
+        for live in &engine.current().segments {
+            engine.go_on(check)?;
+            let is_damaged = live.segment.text_index_damage(vfs, &engine.dir).is_some();
+            let _ = live
+                .segment
+                .restore_text_index(vfs, &engine.dir, is_damaged);
+        }
+        Ok(())
     }
 
     /// Makes the indexes of all segments again.

@@ -52,23 +52,29 @@ impl<'q> Statistics<'q> {
             let (all, holding) = (self.documents as f64, holding as f64);
             (1.0 + (all - holding + 0.5) / (holding + 0.5)).ln()
         };
-        let mut weights = Vec::with_capacity(self.holding.len());
-        let mut rest = self.holding.as_slice();
-        for word in &self.query.words {
-            let (stems, behind) = rest.split_at(word.stems);
-            let of_all = rarity(stems.iter().sum());
-            let count = f64::from(word.count);
-            weights.extend(stems.iter().map(|_| (count * of_all) as f32));
-            rest = behind;
-            if let Some((&holding, behind)) = rest.split_first().filter(|_| word.has_exact) {
-                weights.push((count * (rarity(holding) - of_all).max(0.0)) as f32);
-                rest = behind;
+        let mut terms = Vec::new();
+        let mut first = 0;
+        for of in &self.query.words {
+            let behind = first + of.stems;
+            let of_all = rarity(self.holding[first..behind].iter().sum());
+            let count = f64::from(of.count);
+            let mut weigh = |term: usize, weight: f64| {
+                let weight = (count * weight) as f32;
+                if self.holding[term] > 0 && weight > 0.0 {
+                    terms.push(Term { term, weight });
+                }
+            };
+            (first..behind).for_each(|term| weigh(term, of_all));
+            if of.has_exact {
+                weigh(behind, (rarity(self.holding[behind]) - of_all).max(0.0));
             }
+            first = behind + usize::from(of.has_exact);
         }
+        terms.sort_by(|a, b| b.weight.total_cmp(&a.weight).then(a.term.cmp(&b.term)));
         let mean = self.length as f64 / self.documents.max(1) as f64;
         let (k1, b) = (f64::from(bm25.k1), f64::from(bm25.b));
         Scorer {
-            weights,
+            terms,
             base: (k1 * (1.0 - b)) as f32,
             slope: (k1 * b / mean.max(1.0)) as f32,
         }
@@ -78,10 +84,17 @@ impl<'q> Statistics<'q> {
 /// Scores texts.
 #[derive(Debug, Clone)]
 pub struct Scorer {
-    /// Of each term of the query.
-    pub(crate) weights: Vec<f32>,
+    /// The terms that stand in a text, the heaviest first: scores are added up in this order wherever a text lies.
+    pub(crate) terms: Vec<Term>,
     base: f32,
     slope: f32,
+}
+
+/// A term of a query, and its weight.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Term {
+    pub(crate) term: usize,
+    pub(crate) weight: f32,
 }
 
 impl Scorer {

@@ -230,7 +230,8 @@ impl Found<'_> {
         Ok(())
     }
 
-    /// Offers the rows of `mask`, all when there is none, that hold a term; returns the scores of `wanted` rows.
+    /// Offers the rows of `mask`, all when there is none, that hold a term; returns the scores of `wanted` rows, which are
+    /// among these.
     ///
     /// # Errors
     /// `Malformed`.
@@ -247,12 +248,12 @@ impl Found<'_> {
             let base = index * PART_ROWS;
             accumulator.begin(part.documents as usize);
             let some = |first, last| mask.is_none_or(|mask| has_any(mask, base, first, last));
-            for (list, &weight) in lists.iter().zip(&scorer.weights) {
-                let Some(list) = list.filter(|_| weight > 0.0) else {
+            for term in &scorer.terms {
+                let Some(list) = lists[term.term] else {
                     continue;
                 };
                 list.for_each(part.documents, some, |documents, counts| {
-                    accumulator.add(scorer, weight, documents, counts, |document| {
+                    accumulator.add(scorer, term.weight, documents, counts, |document| {
                         part.length_of(document)
                     });
                 })?;

@@ -1,7 +1,7 @@
 //! From the texts of rows to the file of their index.
 
 use crate::index::{HEADER_BYTES, PartEntry, Stamp, encode_directory, encode_header};
-use crate::inverted::Inverted;
+use crate::inverted::{Inverted, Slice};
 use crate::part::{PART_ROWS, encode_part};
 use std::io::{self, Write};
 use std::ops::Range;
@@ -72,11 +72,11 @@ fn invert_slice<E>(
     rows: Range<usize>,
     texts: &impl Fn(Range<usize>) -> Result<Vec<String>, E>,
 ) -> Result<Inverted, E> {
-    let mut inverted = Inverted::default();
+    let mut slice = Slice::default();
     for start in rows.clone().step_by(BATCH_ROWS) {
         for text in texts(start..(start + BATCH_ROWS).min(rows.end))? {
-            inverted.add(&text);
+            slice.add(&text);
         }
     }
-    Ok(inverted)
+    Ok(slice.invert())
 }

@@ -8,6 +8,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 mod accumulator;
+mod analyzer;
 mod bm25;
 mod dictionary;
 mod error;

@@ -49,14 +49,13 @@ pub(crate) fn encode_part(slices: &[Inverted]) -> Vec<u8> {
                 break;
             }
             heads.pop();
-            let postings = &slices[slice].postings[number as usize];
-            let documents = postings.documents.iter();
-            joined
-                .documents
-                .extend(documents.map(|document| bases[slice] + document));
-            joined.counts.extend_from_slice(&postings.counts);
+            slices[slice].append(number, bases[slice], &mut joined);
             let next = cursors[slice].next();
             heads.extend(next.map(|&(term, number)| Reverse((term, slice, number))));
+        }
+        // The exact form of a word that was met as a part of a name alone.
+        if joined.documents.is_empty() {
+            continue;
         }
         let start = encoded.len();
         encode(&joined, &mut encoded);

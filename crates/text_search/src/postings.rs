@@ -25,20 +25,6 @@ pub(crate) struct Postings {
     pub(crate) counts: Vec<u32>,
 }
 
-impl Postings {
-    /// Adds one occurrence in a document, which is the last one or comes behind it.
-    #[inline]
-    pub(crate) fn add(&mut self, document: u32) {
-        match (self.documents.last(), self.counts.last_mut()) {
-            (Some(&last), Some(count)) if last == document => *count = count.saturating_add(1),
-            _ => {
-                self.documents.push(document);
-                self.counts.push(1);
-            }
-        }
-    }
-}
-
 /// Appends postings, whose documents are below 65,536.
 pub(crate) fn encode(postings: &Postings, out: &mut Vec<u8>) {
     let packer = BitPacker4x::new();

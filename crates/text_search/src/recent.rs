@@ -1,26 +1,43 @@
 //! The words of texts that come and go, in memory.
 
 use crate::accumulator::Accumulator;
+use crate::analyzer::Analyzer;
 use crate::bm25::{Scorer, Statistics};
-use crate::inverted::Inverted;
 use crate::postings::Postings;
 use crate::query::Query;
 use vector_search::{Bitmap, TopK};
 
 /// Texts in the order in which they came. None goes; which ones count is said with every question.
 #[derive(Debug, Default)]
-pub struct Recent(Inverted);
+pub struct Recent {
+    analyzer: Analyzer,
+    /// Of each term.
+    postings: Vec<Postings>,
+    /// How many words each text has.
+    lengths: Vec<u32>,
+}
 
 impl Recent {
     /// Adds a text and returns its row.
     pub fn add(&mut self, text: &str) -> usize {
-        self.0.add(text) as usize
+        let row = self.lengths.len();
+        let postings = &mut self.postings;
+        let length = self.analyzer.read(text, |term, count| {
+            let term = term as usize;
+            if postings.len() <= term {
+                postings.resize_with(term + 1, Postings::default);
+            }
+            postings[term].documents.push(row as u32);
+            postings[term].counts.push(count);
+        });
+        self.lengths.push(length);
+        row
     }
 
     /// Rows.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.lengths.len()
+        self.lengths.len()
     }
 
     /// Whether there are none.
@@ -33,8 +50,12 @@ impl Recent {
     #[must_use]
     pub fn find(&self, query: &Query) -> FoundRecent<'_> {
         FoundRecent {
-            lengths: &self.0.lengths,
-            lists: query.terms.iter().map(|term| self.0.find(term)).collect(),
+            lengths: &self.lengths,
+            lists: query
+                .terms
+                .iter()
+                .map(|term| self.postings.get(self.analyzer.number(term)? as usize))
+                .collect(),
         }
     }
 }
@@ -69,10 +90,10 @@ impl FoundRecent<'_> {
         best: &mut TopK,
     ) -> Vec<f32> {
         accumulator.begin(self.lengths.len());
-        for (list, &weight) in self.lists.iter().zip(&scorer.weights) {
-            if let Some(list) = list.filter(|_| weight > 0.0) {
+        for term in &scorer.terms {
+            if let Some(list) = self.lists[term.term] {
                 let length = |row: u32| self.lengths[row as usize];
-                accumulator.add(scorer, weight, &list.documents, &list.counts, length);
+                accumulator.add(scorer, term.weight, &list.documents, &list.counts, length);
             }
         }
         accumulator.offer(0, Some(mask), best);
