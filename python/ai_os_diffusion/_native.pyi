@@ -471,7 +471,7 @@ class Snapshot:
         filter: str | None = None,
         num_threads: int = 0,
     ) -> tuple[list[tuple[_Row, float, float]], str]:
-        """The best of both searches; similarity and score of all of them, and how the words were looked for."""
+        """The best of both searches, similarity and score of each, and how the words were looked for."""
 
     def scan(self, filter: str | None = None) -> Scan: ...
     def export_parquet(self, path: str | os.PathLike[str]) -> int: ...
