@@ -1,4 +1,4 @@
-"""Quality of answers: right, supported, quoted, abstained; the settings of `ask` on the pulled models.
+"""Quality of answers: right, shown, abstained; the settings of `ask` on the pulled models.
 
 `everyday/` holds notes as people write them, in English and German, with questions in other words, some of
 which nothing answers; it was written before the first run. With AIOS_DATA, a sample of SQuAD dev (half A)
@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ai_os_diffusion.answers.grounding import Answer
+from ai_os_diffusion.answers.answer import Answer
 from ai_os_diffusion.config import load_config
 from ai_os_diffusion.runtime import Runtime, open_runtime
 from measure import report
@@ -28,16 +28,13 @@ EVERYDAY = Path(__file__).resolve().parent / "everyday"
 COLUMNS = {
     "questions": "questions that memory can answer",
     "right": "the answer is right",
-    "own": "in the model's words",
-    "own_right": "of these right",
-    "quoted": "in the passages' words",
-    "quoted_right": "of these right",
+    "shown": "the right answer is in what is shown first",
+    "written": "in a model's words",
+    "written_right": "of these right",
     "abstained": "abstained wrongly",
-    "nearest_right": "the nearest sentence alone would be right",
     "surer_half_right": "right in the half of greater confidence",
     "unanswerable": "questions that memory cannot answer",
-    "unanswerable_own": "of these answered in the model's words",
-    "unanswerable_quoted": "of these answered with a quote",
+    "unanswerable_answered": "of these answered",
 }
 
 
@@ -52,47 +49,42 @@ def is_right(text: str, accepted: Iterable[str]) -> bool:
     return any(normalised(answer) in normalised(text) for answer in accepted)
 
 
-def judged(rows: Sequence[tuple[Mapping[str, Any], Answer, str]]) -> dict[str, int]:
-    """Count what `COLUMNS` names, over questions, their answers, and the nearest sentences."""
+def judged(rows: Sequence[tuple[Mapping[str, Any], Answer]]) -> dict[str, int]:
+    """Count what `COLUMNS` names, over questions and their answers."""
     fitting = [row for row in rows if row[0]["answers"]]
-    others = [answer for row, answer, _ in rows if not row["answers"]]
-    right = {id(answer): is_right(answer.text, row["answers"]) for row, answer, _ in fitting}
-    shown = [answer for _, answer, _ in fitting if not answer.abstained]
-    own = [answer for answer in shown if not answer.is_quote]
-    quoted = [answer for answer in shown if answer.is_quote]
-    surer = sorted((answer for _, answer, _ in fitting), key=lambda answer: -answer.confidence)
-    told = [answer for answer in others if not answer.abstained]
+    others = [answer for row, answer in rows if not row["answers"]]
+    right = {id(answer): is_right(answer.text, row["answers"]) for row, answer in fitting}
+    written = [answer for _, answer in fitting if not answer.abstained and not answer.is_quote]
+    surer = sorted((answer for _, answer in fitting), key=lambda answer: -(answer.confidence or 0.0))
     return {
         "questions": len(fitting),
         "right": sum(right.values()),
-        "own": len(own),
-        "own_right": sum(right[id(answer)] for answer in own),
-        "quoted": len(quoted),
-        "quoted_right": sum(right[id(answer)] for answer in quoted),
-        "abstained": len(fitting) - len(shown),
-        "nearest_right": sum(is_right(nearest, row["answers"]) for row, _, nearest in fitting),
+        "shown": sum(
+            right[id(answer)] or is_right("".join(one.quote for one in answer.citations[:1]), row["answers"])
+            for row, answer in fitting
+        ),
+        "written": len(written),
+        "written_right": sum(right[id(answer)] for answer in written),
+        "abstained": sum(answer.abstained for _, answer in fitting),
         "surer_half_right": sum(right[id(answer)] for answer in surer[: len(fitting) // 2]),
         "unanswerable": len(others),
-        "unanswerable_own": sum(not answer.is_quote for answer in told),
-        "unanswerable_quoted": sum(answer.is_quote for answer in told),
+        "unanswerable_answered": sum(not answer.abstained for answer in others),
     }
 
 
 def ask_all(
     runtime: Runtime, questions: Sequence[Mapping[str, Any]], mode: str | None, *, verbose: bool
-) -> list[tuple[Mapping[str, Any], Answer, str]]:
-    """Ask every question; beside each answer the one sentence nearest to its question."""
+) -> list[tuple[Mapping[str, Any], Answer]]:
+    """Ask every question."""
     rows = []
     for row in questions:
         answer = runtime.ask(row["question"], mode=mode)
-        found = runtime.recall(row["question"], top_k=10, min_similarity=-1.0)
-        nearest = runtime.nearest_sentences(found)[0].text
-        rows.append((row, answer, nearest))
+        rows.append((row, answer))
         if verbose:
-            kind = "none" if answer.abstained else "quote" if answer.is_quote else "own"
             mark = "right" if is_right(answer.text, row["answers"]) else "-"
+            sure = "" if answer.confidence is None else f"{answer.confidence:.2f}"
             said = " | ".join([row["question"], answer.text, *row["answers"]])
-            print(f"{mark:5} {kind:5} {answer.confidence:.2f} {said}")
+            print(f"{mark:5} {answer.reason or answer.mode:13} {sure} {said}")
     return rows
 
 
@@ -107,11 +99,16 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=503, help="draws the questions of SQuAD")
     parser.add_argument("--questions", type=int, default=100, help="of SQuAD")
     parser.add_argument("--mode", choices=("ar", "diffusion"), help="by default as `ask` chooses")
+    parser.add_argument("--reader", help="a reader card, or none; by default the encoder's own")
     parser.add_argument("--verbose", action="store_true", help="show every answer")
     options = parser.parse_args()
     figures: dict[str, dict[str, int]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        with open_runtime(load_config(overrides={"storage.path": Path(folder) / "everyday"})) as runtime:
+
+        def settings(store: str) -> dict[str, Any]:
+            return {"storage.path": Path(folder) / store, "model.reader": options.reader}
+
+        with open_runtime(load_config(overrides=settings("everyday"))) as runtime:
             runtime.add([EVERYDAY / "notes"])
             rows = ask_all(
                 runtime, lines_of(EVERYDAY / "questions.jsonl"), options.mode, verbose=options.verbose
@@ -120,7 +117,7 @@ def main() -> None:
                 figures[name] = judged([row for row in rows if row[0]["lang"] == language])
         data = Path(os.environ.get("AIOS_DATA") or "missing") / "squad_dev_a"
         if data.is_dir():
-            with open_runtime(load_config(overrides={"storage.path": Path(folder) / "squad"})) as runtime:
+            with open_runtime(load_config(overrides=settings("squad"))) as runtime:
                 corpus = lines_of(data / "corpus.jsonl.gz")
                 runtime.add(texts=[(f"{row['id']}.txt", row["text"].encode()) for row in corpus])
                 drawn = random.Random(options.seed).sample(

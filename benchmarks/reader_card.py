@@ -14,37 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from measure import data_dir, report
 from models import card_file, converted, is_given
 from squad import Question, judged, questions
-
-HEAD = "qa_outputs"
-QUESTION_TOKENS = 40
-WINDOW, OVERLAP = 300, 100
-SPAN_TOKENS = 30
-BATCH = 256
-"""Windows scored in one call."""
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """A question and a part of a passage: ids, token types, and where each token of the part stands.
-
-    Attributes:
-        owner: index of its pair.
-        ids: int32[length].
-        types: uint8[length].
-        first: index of the passage's first token.
-        places: int64[tokens, 2], begin and end of each in characters of the passage.
-    """
-
-    owner: int
-    ids: NDArray[np.int32]
-    types: NDArray[np.uint8]
-    first: int
-    places: NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,61 +29,14 @@ class Found:
     relevance: float
 
 
-def windows(tokenizer, pairs: list[tuple[str, str]]):
-    """`[CLS] question [SEP] passage [SEP]`, long passages in parts that overlap."""
-    asked = tokenizer.encode(
-        [text for text, _ in pairs], max_length=QUESTION_TOKENS + 2, padding=False, split_special_tokens=True
-    )
-    told = tokenizer.encode(
-        [passage for _, passage in pairs],
-        add_special_tokens=False,
-        padding=False,
-        split_special_tokens=True,
-        return_offsets=True,
-    )
-    for owner, (head, body, places) in enumerate(zip(asked.ids, told.ids, told.offsets, strict=True)):
-        last = max(0, len(body) - OVERLAP)
-        for start in range(0, max(1, last), WINDOW - OVERLAP):
-            part = slice(start, start + WINDOW)
-            # The question's own end parts it from the passage, and ends the passage too.
-            ids = np.concatenate([head, body[part], head[-1:]])
-            types = np.ones(len(ids), np.uint8)
-            types[: len(head)] = 0
-            yield Window(owner, ids, types, len(head), places[part])
-
-
-def best_span(scores: NDArray[np.float32]) -> tuple[int, int, float]:
-    """First and last token with the greatest sum of scores[tokens, (start, end)], and that sum."""
-    start, end = scores[:, 0], scores[:, 1]
-    sums = start[:, None] + end[None, :]
-    apart = np.arange(len(end))[None, :] - np.arange(len(start))[:, None]
-    sums = np.where((apart >= 0) & (apart < SPAN_TOKENS), sums, -np.inf)
-    first, last = divmod(int(sums.argmax()), len(end))
-    return first, last, float(sums[first, last])
-
-
 def read(engine, pairs: list[tuple[str, str]]) -> list[Found]:
-    """The best span of each passage for its question, over the windows by margin."""
-    found: list[Found | None] = [None] * len(pairs)
-    parts = list(windows(engine.tokenizer, pairs))
-    for at in range(0, len(parts), BATCH):
-        batch = parts[at : at + BATCH]
-        bounds = np.cumsum([0, *(len(part.ids) for part in batch)])
-        ids = np.concatenate([part.ids for part in batch])
-        types = np.concatenate([part.types for part in batch])
-        scores = engine.core.head_scores((ids, bounds), HEAD, types)
-        for part, own in zip(batch, np.split(scores, bounds[1:-1]), strict=True):
-            first, last, score = best_span(own[part.first : -1])
-            margin = score - float(own[0, 0] + own[0, 1])
-            before = found[part.owner]
-            relevance = max(float(own[0, 2]), before.relevance if before else -np.inf)
-            if before is None or margin > before.margin:
-                passage = pairs[part.owner][1]
-                text = passage[part.places[first, 0] : part.places[last, 1]]
-                found[part.owner] = Found(text, margin, relevance)
-            else:
-                found[part.owner] = Found(before.text, before.margin, relevance)
-    return [one for one in found if one is not None]
+    """The best span of each passage for its question."""
+    found = []
+    for question, passage in pairs:
+        (reading,) = engine.read(question, [passage])
+        best = reading.spans[0]
+        found.append(Found(passage[best.start : best.end], best.margin, reading.relevance or 0.0))
+    return found
 
 
 def auroc(good: list[float], bad: list[float]) -> float:

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-SHARED = {"document_shapes", "judging", "run", "measure", "models", "squad", "values", "writers"}
+SHARED = {"document_shapes", "judging", "measure", "models", "open_questions", "run", "squad", "values", "writers"}
 
 
 def main() -> int:

@@ -17,7 +17,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ai_os_diffusion.answers.grounding import Answer
+from ai_os_diffusion.answers.answer import Answer
+from ai_os_diffusion.cli.terminal.citations import why_abstained
 from ai_os_diffusion.cli.terminal.progress import ProgressBar
 from ai_os_diffusion.config import load_config
 from ai_os_diffusion.evolution import (
@@ -55,7 +56,12 @@ LEARNING = LoRAConfig(anchor=0.0, batch_size=8, warm_up=10, rate=2e-3)
 TO_FILL, FORM = "what is the epoch on Unix?", {"date": str, "author": str}
 
 
-ORIGINS = {"quote": "quoted", "ar": "written from left to right", "diffusion": "written by diffusion"}
+ORIGINS = {
+    "reader": "pointed at",
+    "nearest": "nearest, unread",
+    "ar": "written from left to right",
+    "diffusion": "written by diffusion",
+}
 
 
 @contextmanager
@@ -127,7 +133,7 @@ def measure_recall(runtime: Runtime) -> float:
 
 
 def answer(runtime: Runtime, question: str, mode: str | None = None) -> Answer:
-    """Print an answer sentence by sentence, then what it stands on.
+    """Print an answer, then what it stands on.
 
     Args:
         runtime: answers.
@@ -145,17 +151,17 @@ def answer(runtime: Runtime, question: str, mode: str | None = None) -> Answer:
         print(event, end="", flush=True)
     assert result is not None
     if result.abstained:
-        near, needed = result.nearest or 0.0, result.threshold or 0.0
-        print(f"Memory holds nothing that fits (nearest passage {near:.2f}, needed {needed:.2f}).")
+        print(f"Not answered: {why_abstained(result, filtered=False)}.")
         return result
     for citation in result.citations:
         place = Path(citation.source)
         shown = place.relative_to(PROJECT) if place.is_relative_to(PROJECT) else place
-        said = f"quoted from {' > '.join(citation.headings)}" if result.is_quote else f"“{citation.quote}”"
-        print(f"\n  [{shown}:{citation.line}] {said}", end="")
+        said = " ".join(citation.quote.split())
+        print(f"\n  [{shown}:{citation.line}] “{said}”", end="")
     total = time.perf_counter() - start
+    sure = "" if result.confidence is None else f", right with probability {result.confidence:.2f}"
     print(f"\n  first word after {first or total:.2f} s, done after {total:.2f} s", end="")
-    print(f", confidence {result.confidence:.2f}, {ORIGINS[result.mode]}")
+    print(f"{sure}, {ORIGINS[result.mode]}")
     return result
 
 
@@ -221,7 +227,7 @@ def main() -> int:
             remember(runtime)
         with step("Recall: questions in everyday words", timings):
             measure_recall(runtime)
-        with step("Answers, with citations: by diffusion where that is likely right, else quoted", timings):
+        with step("Answers, in the words of the documents, with their places", timings):
             for question in TO_ANSWER:
                 answer(runtime, question)
         with step("The same question from left to right, and by diffusion", timings):

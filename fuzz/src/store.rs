@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use arrow_storage::{Memory, Options, Store};
+use arrow_storage::{Bm25, Memory, Options, Store, TextOptions};
 
 /// A small file of a store, with the folder it lies in.
 pub struct Part {
@@ -14,7 +14,7 @@ pub struct Part {
 }
 
 impl Part {
-    /// The file of a sound store whose name starts with `prefix`.
+    /// The file of a sound store whose name starts, or ends, with `prefix`.
     pub fn of(prefix: &str) -> Self {
         Self::build(prefix).expect("a sound store can be written")
     }
@@ -55,6 +55,12 @@ impl Part {
                 continue;
             };
             if let Ok(snapshot) = store.snapshot() {
+                let options = TextOptions {
+                    top_k: 3,
+                    filter: None,
+                    bm25: Bm25::default(),
+                };
+                let _ = snapshot.search_text("what it says", &options);
                 for id in snapshot.ids(None).unwrap_or_default() {
                     let _ = snapshot.load(&id);
                 }
@@ -76,7 +82,8 @@ fn memory(number: u8) -> Memory {
 
 fn starts_with(path: &Path, prefix: &str) -> bool {
     path.file_name()
-        .is_some_and(|name| name.to_string_lossy().starts_with(prefix))
+        .map(|name| name.to_string_lossy())
+        .is_some_and(|name| name.starts_with(prefix) || name.ends_with(prefix))
 }
 
 /// The part that all inputs of a target damage.

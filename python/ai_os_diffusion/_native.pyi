@@ -360,6 +360,9 @@ def active_isa() -> str: ...
 _Row = tuple[str, str, str, int, int, NDArray[np.float32]]
 """Id, content, metadata as JSON, microseconds of creation and of the last change, float32[dim]."""
 
+def sentences(text: str) -> list[tuple[int, int]]:
+    """The sentences of a text, as ranges of its characters, without the white space around them."""
+
 def filter_holds_for_all(filter: str) -> bool:
     """Whether no memory could fail a filter."""
 
@@ -416,6 +419,7 @@ class Store:
     def delete_where(self, filter: str, everything: bool = False) -> int: ...
     def flush(self) -> None: ...
     def compact(self) -> None: ...
+    def rebuild_text_index(self) -> None: ...
     def snapshot(self) -> Snapshot: ...
     def verify(self) -> list[str]: ...
     def stats(self) -> dict[str, Any]: ...
@@ -449,6 +453,25 @@ class Snapshot:
         num_threads: int = 0,
     ) -> list[list[tuple[_Row, float]]]:
         """For each row of float32[n, dim], the nearest memories and their similarities."""
+
+    def search_text(
+        self, query: str, top_k: int, k1: float, b: float, filter: str | None = None
+    ) -> tuple[list[tuple[_Row, float]], str]:
+        """The memories that hold words of a query and their scores, and how the words were looked for."""
+
+    def search_both(
+        self,
+        vector: NDArray[np.float32],
+        query: str,
+        top_k: int,
+        k1: float,
+        b: float,
+        metric: str = "cosine",
+        min_similarity: float | None = None,
+        filter: str | None = None,
+        num_threads: int = 0,
+    ) -> tuple[list[tuple[_Row, float, float]], str]:
+        """The best of both searches, similarity and score of each, and how the words were looked for."""
 
     def scan(self, filter: str | None = None) -> Scan: ...
     def export_parquet(self, path: str | os.PathLike[str]) -> int: ...

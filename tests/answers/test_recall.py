@@ -1,6 +1,8 @@
+import json
+
 import pytest
 
-from ai_os_diffusion.answers.recall import RecallHit, RecallResult, apply_threshold, default_threshold
+from ai_os_diffusion.answers.recall import RecallHit, RecallResult, apply_threshold, measured_threshold
 
 
 def memory(**metadata):
@@ -26,11 +28,11 @@ def test_without_a_threshold_every_hit_fits_and_no_hit_never_does():
     assert apply_threshold("q", [], None).abstained
 
 
-def test_thresholds_belong_to_encoders_that_were_measured():
-    assert (
-        default_threshold("minilm") == default_threshold("hf:sentence-transformers/all-MiniLM-L6-v2") == 0.38
-    )
-    assert default_threshold("e5-small") is None
+def test_thresholds_belong_to_encoders_that_were_measured(minilm_dir):
+    metadata = json.loads((minilm_dir / "metadata.json").read_text(encoding="utf-8"))
+    assert measured_threshold(metadata["source"]["weights_sha256"]) == 0.38
+    assert measured_threshold("0" * 64) is None
+    assert measured_threshold(None) is None
 
 
 def test_a_hit_reads_what_ingestion_wrote():
@@ -51,6 +53,14 @@ def test_a_hit_reads_what_ingestion_wrote():
 def test_a_hit_of_a_memory_that_was_saved_by_hand_has_no_place():
     hit = RecallHit.from_hit((memory(note=1), 0.5))
     assert (hit.source, hit.line, hit.also) == ("", None, ())
+
+
+def test_a_place_in_a_hit_has_its_line_where_lines_are_those_of_the_source():
+    aligned = RecallHit("m", "one\ntwo\nthree", 0.5, "a.md", 7, 9)
+    assert [aligned.line_at(place) for place in (0, 3, 4, 9)] == [7, 7, 8, 9]
+    joined = RecallHit("m", "one\ntwo", 0.5, "a.pdf", 7, 9)
+    assert joined.line_at(5) == 7
+    assert RecallHit("m", "one\ntwo", 0.5).line_at(5) is None
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,10 @@ import unicodedata
 import numpy as np
 import pytest
 
+from ai_os_diffusion.answers.judge import Judge
 from ai_os_diffusion.cli.lazy import VERBS
+from ai_os_diffusion.utils.statistics.calibration import Calibration
+from support.reader_cards import reader_card
 
 # Titles, clipboards, clearing, hiding, in 7 and 8 bits; deletion; reordered text; line breaks of many kinds;
 # the markup of a library that draws tables. After every line break stands what would pass for a line of ours.
@@ -44,6 +47,9 @@ def place(tmp_path_factory, tiny_encoder_dir, tiny_decoder_dir, tiny_diffusion_d
     (documents / f"binary{NAME}.bin").write_bytes(b"\0\0\1")
     (folder / "facts.jsonl").write_text(json.dumps({"q": PAYLOAD, PAYLOAD: PAYLOAD}))
     hostile_skill(folder / "skills", tiny_decoder_dir)
+    for name, odds in (("reader", 5.0), ("deaf", -5.0)):
+        config = Judge(Calibration(odds)).to_config()
+        reader_card(tiny_encoder_dir, folder / f"{name}{NAME}.parquet", config=config)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AIOS_")}
     environment |= {
         "HOME": str(folder),
@@ -166,7 +172,15 @@ def commands(folder, encoder):
             ["recall", "turtles", "--filter", f"{PAYLOAD}=x"],
             ["recall", "turtles", "--filter", PAYLOAD],
         ],
-        "ask": [["ask", f"where do turtles swim? {PAYLOAD}", "--min-similarity", "-1", "--max-tokens", "8"]],
+        "ask": [
+            ["ask", f"where do turtles swim? {PAYLOAD}", "--min-similarity", "-1"],
+            ["ask", f"where do turtles swim? {PAYLOAD}", "--reader", folder / f"reader{NAME}.parquet"],
+            ["ask", "turtles", "--mode", "ar", "--max-tokens", "8"],
+            ["ask", "turtles", "--mode", "diffusion", "--max-tokens", "8"],
+            ["ask", "turtles", "--mode", PAYLOAD],
+            ["ask", f"where is {PAYLOAD.split()[0]}?", "--reader", folder / f"deaf{NAME}.parquet"],
+            ["ask", "turtles", "--reader", NAME],
+        ],
         "chat": [["chat", "--no-memory", "--temperature", "2", "--seed", "1"], ["chat", "--min", PAYLOAD]],
         "generate": [
             ["generate", PAYLOAD, "--max-tokens", "8"],

@@ -110,7 +110,7 @@ def test_what_is_no_calibration_is_refused(config):
 
 @pytest.mark.parametrize("wrong", [[True, True], [False, False], [True]])
 def test_texts_of_one_kind_teach_nothing(wrong):
-    with pytest.raises(ConfigurationError, match="right ones and wrong ones"):
+    with pytest.raises(ConfigurationError, match="examples of both kinds"):
         Calibration.fit([{"length": 1.0}, {"length": 2.0}], wrong)
 
 

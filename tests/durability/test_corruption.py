@@ -50,6 +50,7 @@ def files_of(path: Path) -> dict[str, str]:
         "log-",
         "dead-",
         "dead-.parquet",
+        "seg-.fts",
         "seg-.parquet",
         "seg-.vec",
     }
@@ -57,13 +58,13 @@ def files_of(path: Path) -> dict[str, str]:
 
 
 def read_all(store: ArrowStorage) -> dict[str, str]:
-    store.query(np.ones(16), 50)
+    store.query(np.ones(16), 50, text="number text content")
     return {memory["memory_id"]: memory["content"] for memory in store}
 
 
-KINDS = ["MANIFEST", "log-", "dead-", "dead-.parquet", "seg-.parquet", "seg-.vec"]
+KINDS = ["MANIFEST", "log-", "dead-", "dead-.parquet", "seg-.fts", "seg-.parquet", "seg-.vec"]
 # Nothing is read from these files that is not also elsewhere.
-DERIVED = {"dead-", "dead-.parquet", "seg-.vec"}
+DERIVED = {"dead-", "dead-.parquet", "seg-.fts", "seg-.vec"}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -360,8 +361,8 @@ def test_orphans_of_a_crash_are_removed_and_nothing_else(original, tmp_path):
     path = tmp_path / "s"
     shutil.copytree(original[0], path)
     tables = ("seg-00000999.parquet", "dead-00000999.parquet")
-    drafts = (*(f"{name}.draft" for name in tables), "MANIFEST.tmp")
-    for name in (*tables, *drafts, "seg-00000999.vec", "log-00000999", "dead-00000999"):
+    drafts = (*(f"{name}.draft" for name in (*tables, "seg-00000999.fts")), "MANIFEST.tmp")
+    for name in (*tables, *drafts, "seg-00000999.vec", "seg-00000999.fts", "log-00000999", "dead-00000999"):
         (path / name).write_bytes(b"half")
     mine = {"notes.txt", "seg-mine.parquet", "log-book"}
     for name in mine:

@@ -38,7 +38,9 @@ PUBLIC = {
         "is_vulkan_available print_device_info resolve_device torch_problem"
     ),
     "ai_os_diffusion.runtime": "Runtime open_runtime",
-    "ai_os_diffusion.storage": "ArrowStorage MemoryView holds_for_all is_store",
+    "ai_os_diffusion.storage": (
+        "ArrowStorage Candidate Candidates MemoryView TextHits holds_for_all is_store"
+    ),
     "ai_os_diffusion.training": "Example ExampleSource Piece Recipe TrainingResult train_diffusion",
     "ai_os_diffusion.utils.embedding_provider": "EmbeddingProvider",
 }
@@ -72,7 +74,8 @@ def test_a_module_offers_what_it_promises(module):
         (
             "storage.ArrowStorage",
             "save load query_by_similarity save_many update delete delete_where count iter query to_arrow "
-            "to_polars to_duckdb snapshot compact verify import_parquet export_parquet stats close",
+            "to_polars to_duckdb snapshot compact verify import_parquet export_parquet stats close "
+            "search_text rebuild_text_index",
         ),
     ],
 )

@@ -82,18 +82,17 @@ def test_skills_that_come_and_go_are_seen(runtime):
 
 
 def test_what_is_uncertain_is_logged_and_what_is_not_leaves_no_trace(runtime):
-    from ai_os_diffusion.answers.answer import Answer
+    from ai_os_diffusion.answers.answer import Answer, Citation, Statement
 
-    def answer(question, uncertainty, passages=("passage",)):
-        return Answer(question, "Ada", False, (), 0.5, False, passages, 0.9, 0.4, "diffusion", uncertainty)
-
-    for question, uncertainty, passages in (
-        ("sure?", 0.01, ("passage",)),
-        ("unknown?", None, ("passage",)),
-        ("unsure?", 0.9, ("passage",)),
-        ("nowhere?", None, ()),
+    stands = Citation("a.md", 1, 1, None, "m", 0.9, (), "Ada wrote it.", 0, 3)
+    for question, confidence, is_said in (
+        ("sure?", 0.99, True),
+        ("unknown?", None, True),
+        ("unsure?", 0.1, True),
+        ("nowhere?", 0.1, False),
     ):
-        runtime.skills.consider(answer(question, uncertainty, passages))
+        statements = (Statement("Ada", (stands,), confidence),) if is_said else ()
+        runtime.skills.consider(Answer(question, statements, (), 0.9, 0.4, "reader", confidence))
     found = [(one.decision, one.inputs["situation"]["query"]) for one in log_of(runtime).read()]
     assert found == [(Level.UNCERTAIN.value, "unsure?"), (Level.RETRIEVE.value, "nowhere?")]
 
@@ -102,5 +101,5 @@ def test_a_log_that_cannot_be_written_stops_no_answer(runtime, caplog):
     from ai_os_diffusion.answers.answer import Answer
 
     runtime.config.skills_dir.write_text("no folder")
-    runtime.skills.consider(Answer("where?", "", False, (), 0.0, True, (), None, None, "quote"))
+    runtime.skills.consider(Answer("where?", (), (), None, None, "reader"))
     assert "cannot be logged" in caplog.text

@@ -7,11 +7,19 @@ from types import SimpleNamespace
 
 import pytest
 
-from ai_os_diffusion.answers.answer import Answer
-from ai_os_diffusion.answers.recall import RecallResult
+from ai_os_diffusion.answers.answer import Answer, Citation, Statement
 from ai_os_diffusion.evolution import Route
 from ai_os_diffusion.runtime.conversation import Conversation, Reply
 from ai_os_diffusion.utils.errors import InferenceError, ModelNotFoundError, TrainingError
+
+KNOWN = {"known": ("It is so.", 0.9)}
+TRAINS = {
+    "When does the train leave?": ("at ten", 0.8),
+    "When does the train leave? at ten And from which track?": ("track 4", 0.7),
+    "When does the train leave? at ten And from which track? track 4 How long is it?": ("an hour", 0.6),
+    "Who waters the roses?": ("Anna", 0.9),
+    "When does the train leave? at ten Who waters the roses?": ("Ben", 0.5),
+}
 
 
 class Written(list):
@@ -25,8 +33,9 @@ class Written(list):
 class EchoRuntime:
     decoder = object()
 
-    def __init__(self, *, has_store=False, window=1000, remembers=()):
-        self.has_store, self.window, self.remembers = has_store, window, remembers
+    def __init__(self, *, has_store=False, window=1000, remembers=None):
+        self.has_store, self.window, self.remembers = has_store, window, remembers or {}
+        self.asked = []
         self.seen, self.used, self.routes, self.skill = [], [], {}, None
         self.considered, self.corrected = [], []
 
@@ -50,12 +59,12 @@ class EchoRuntime:
             raise InferenceError("too long")
         return Written(["re: ", messages[-1]["content"]])
 
-    def ask_stream(self, question, **settings):
-        if question not in self.remembers:
-            yield Answer.abstention(RecallResult(question, (), True, 0.1, 0.4))
-            return
-        yield "It is so."
-        yield Answer(question, "It is so.", True, (), 1.0, False, (), 0.9, 0.4, "quote")
+    def ask(self, question, ignoring=""):
+        self.asked.append((question, ignoring))
+        text, confidence = self.remembers.get(question, ("", 0.1))
+        stands = Citation("a.md", 1, 1, None, "m", 0.9, (), text)
+        statements = (Statement(text, (stands,), confidence),) if text else ()
+        return Answer(question, statements, (), 0.9, 0.4, "reader", confidence)
 
 
 def said(conversation, message):
@@ -125,7 +134,7 @@ def test_a_reply_that_is_left_is_not_remembered():
 
 
 def test_memory_alone_answers_where_there_is_one():
-    runtime = EchoRuntime(has_store=True, remembers=("known",))
+    runtime = EchoRuntime(has_store=True, remembers=KNOWN)
     conversation = Conversation(runtime)
     assert conversation.from_memory
     assert said(conversation, "known").to_dict()["from_memory"] is True
@@ -133,6 +142,28 @@ def test_memory_alone_answers_where_there_is_one():
     assert (reply.declined, reply.text) == (True, "")
     assert runtime.seen == []
     assert said(Conversation(runtime, from_memory=False), "unknown").answer is None
+
+
+def test_a_message_may_refer_to_the_answer_before_it():
+    runtime = EchoRuntime(has_store=True, remembers=TRAINS)
+    conversation = Conversation(runtime)
+    asked = ("When does the train leave?", "And from which track?", "How long is it?")
+    assert [said(conversation, message).text for message in asked] == ["at ten", "track 4", "an hour"]
+    assert [reply.question for reply in [conversation.last, conversation.last.answer]] == [asked[-1]] * 2
+    # What is known answers nothing new.
+    assert {ignoring for _, ignoring in runtime.asked} == {"", "at ten", "track 4"}
+
+
+def test_a_message_that_says_enough_is_answered_by_itself():
+    runtime = EchoRuntime(has_store=True, remembers=TRAINS)
+    conversation = Conversation(runtime)
+    said(conversation, "When does the train leave?")
+    assert said(conversation, "Who waters the roses?").text == "Anna"
+    declined = said(conversation, "And who else?")
+    assert (declined.declined, declined.to_dict()["from_memory"]) == (True, True)
+    # What was declined is nothing to refer to.
+    said(conversation, "nor this?")
+    assert runtime.asked[-1][0] == "Who waters the roses? Anna nor this?"
 
 
 def test_a_decoder_that_is_missing_shows_before_any_message():
@@ -143,10 +174,11 @@ def test_a_decoder_that_is_missing_shows_before_any_message():
 
     with pytest.raises(ModelNotFoundError):
         Conversation(Empty())
+    assert said(Conversation(Empty(has_store=True, remembers=KNOWN)), "known").text == "It is so."
 
 
 def test_a_correction_is_of_the_last_reply():
-    runtime = EchoRuntime(has_store=True, remembers=("known",))
+    runtime = EchoRuntime(has_store=True, remembers=KNOWN)
     conversation = Conversation(runtime)
     with pytest.raises(TrainingError, match="no reply to correct"):
         conversation.correct("so")
@@ -155,7 +187,7 @@ def test_a_correction_is_of_the_last_reply():
     said(conversation, "unknown")
     conversation.correct("not so")
     assert [row[:2] for row in runtime.corrected] == [("known", "so"), ("unknown", "not so")]
-    assert runtime.corrected[0][2] == {"said": "It is so.", "uncertainty": None, "skill": None}
+    assert runtime.corrected[0][2] == {"said": "It is so.", "uncertainty": pytest.approx(0.1), "skill": None}
     assert [answer.question for answer in runtime.considered] == ["known", "unknown"]
     runtime.routes = {"how deep?": Route(SimpleNamespace(name="boats"), 0.9, 0.5, "deep?")}
     conversation = Conversation(runtime, from_memory=False)

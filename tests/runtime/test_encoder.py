@@ -63,7 +63,7 @@ def test_a_service_serves_add_recall_and_ask(service, notes, open_runtime, tmp_p
         assert found.hits[0].text == "The night train leaves at ten."
         answer = runtime.ask("When are the roses cut?", max_tokens=4, mode="ar")
         assert answer.text == "Roses are cut in March."
-        assert all(0 <= passage.hit.similarity <= 1.00001 for passage in answer.passages)
+        assert all(0 <= hit.similarity <= 1.00001 for hit in answer.passages)
     assert {body["model"] for _, _, body in service.requests} == {"bag-of-words"}
     with ArrowStorage(tmp_path / "store", read_only=True) as store:
         assert (store.model, store.dimension) == ("bag-of-words", len(WORDS))

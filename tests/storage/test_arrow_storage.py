@@ -292,7 +292,7 @@ def test_stats_and_compaction(store):
     assert stats["format_version"] == 4
     assert store.verify() == []
     names = sorted(path.name.split("-")[0] + path.suffix for path in Path(store.path).iterdir())
-    assert names == ["LOCK", "MANIFEST", "dead", "dead.parquet", "log", "seg.parquet", "seg.vec"]
+    assert names == ["LOCK", "MANIFEST", "dead", "dead.parquet", "log", "seg.fts", "seg.parquet", "seg.vec"]
 
 
 def test_many_small_flushes_leave_few_segments(store):

@@ -5,7 +5,7 @@ use crate::error::{At, Error, Result};
 use crate::log::Log;
 use crate::manifest::{
     LogEntry, Sealed, SegmentEntry, TombstonesEntry, dead_table_name, draft_name, log_name,
-    table_name, tombstones_name, vectors_name,
+    table_name, text_index_name, tombstones_name, vectors_name,
 };
 use crate::merge::Merged;
 use crate::segment::Segment;
@@ -86,6 +86,16 @@ impl Draft {
         made.inspect_err(|_| self.discard(vfs, dir))
     }
 
+    /// Makes the indexes of the segments that lack one, while commits go on. Without one a segment is as good: a query
+    /// makes it.
+    pub(crate) fn index_texts(self, vfs: &dyn Vfs, dir: &Path, check: Check<'_>) -> Result<Self> {
+        for live in &self.state.segments {
+            check().inspect_err(|_| self.discard(vfs, dir))?;
+            let _ = live.segment.restore_text_index(vfs, dir, false);
+        }
+        Ok(self)
+    }
+
     /// Removes what was written.
     pub(crate) fn discard(&self, vfs: &dyn Vfs, dir: &Path) {
         discard(vfs, dir, &self.made);
@@ -140,7 +150,11 @@ fn write_files(
     let (merged, mut segments) = choose(own, state.fresh.len(), rewrite);
     for live in foreign {
         let number = number();
-        made.extend([table_name(number), vectors_name(number)]);
+        made.extend([
+            table_name(number),
+            vectors_name(number),
+            text_index_name(number),
+        ]);
         segments.push(Live {
             segment: Arc::new(live.segment.moved(vfs, dir, number)?),
             dead: live.dead.clone(),
@@ -153,6 +167,8 @@ fn write_files(
             draft_name(&table_name(number)),
             table_name(number),
             vectors_name(number),
+            draft_name(&text_index_name(number)),
+            text_index_name(number),
         ]);
         let model = state.manifest.model.as_deref();
         let segment = write_segment(vfs, dir, number, &merged, model, check)?;

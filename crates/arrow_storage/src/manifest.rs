@@ -227,12 +227,13 @@ impl Manifest {
         self.frozen.iter().chain(std::iter::once(&self.log))
     }
 
-    /// Every file that belongs to the store under this manifest.
+    /// Every file that belongs to the store under this manifest. The index of a segment may be missing.
     pub(crate) fn files(&self) -> Vec<String> {
         let mut files: Vec<String> = self.logs().map(|log| log_name(log.number)).collect();
         for segment in &self.segments {
             files.push(table_name(segment.number));
             files.push(vectors_name(segment.number));
+            files.push(text_index_name(segment.number));
         }
         // Last, so that whoever removes them in this order never shows a dead row to other tools.
         if let Some(entry) = &self.tombstones {
@@ -301,6 +302,10 @@ pub(crate) fn vectors_name(number: u64) -> String {
     format!("seg-{number:08}.vec")
 }
 
+pub(crate) fn text_index_name(number: u64) -> String {
+    format!("seg-{number:08}.fts")
+}
+
 pub(crate) fn tombstones_name(number: u64) -> String {
     format!("dead-{number:08}")
 }
@@ -315,6 +320,7 @@ pub(crate) fn is_ours(name: &str) -> bool {
     let table = name.strip_suffix(DRAFT).unwrap_or(name);
     let stem = table
         .strip_suffix(".parquet")
+        .or_else(|| table.strip_suffix(".fts"))
         .or_else(|| name.strip_suffix(".vec"));
     name == "MANIFEST.tmp"
         || name == REBUILT

@@ -144,6 +144,7 @@ impl Engine {
     fn rebuild(&self, frozen: &State, rewrite: Rewrite, check: Check<'_>) -> Result<()> {
         let check = &mut || self.go_on(check);
         let draft = Draft::write(self.vfs.as_ref(), &self.dir, frozen, rewrite, check);
+        let draft = draft.and_then(|draft| draft.index_texts(self.vfs.as_ref(), &self.dir, check));
         let moved = draft.and_then(|draft| self.install(draft));
         self.end_move();
         moved

@@ -3,9 +3,10 @@
 use crate::checksum::{BlockSums, CheckedBytes};
 use crate::error::{At, Error, Result};
 use crate::filter::Filter;
-use crate::manifest::{SegmentEntry, table_name, vectors_name};
+use crate::manifest::{SegmentEntry, table_name, text_index_name, vectors_name};
 use crate::memory::Memory;
 use crate::table::{Column, Table, rows_per_group};
+use crate::text_index::TextIndex;
 use crate::vectors::{Vectors, VectorsWriter};
 use crate::vfs::{self, Vfs};
 use bytes::Bytes;
@@ -36,6 +37,7 @@ pub(crate) struct Segment {
     table: OnceLock<Table>,
     filters: Mutex<HashMap<String, Arc<Bitmap>>>,
     skip_damaged: bool,
+    pub(crate) text: TextIndex,
 }
 
 impl Segment {
@@ -104,6 +106,7 @@ impl Segment {
             table: OnceLock::new(),
             filters: Mutex::default(),
             skip_damaged,
+            text: TextIndex::find(vfs, dir, entry),
         })
     }
 
@@ -114,6 +117,9 @@ impl Segment {
         vfs.rename(&self.table_path, &table).at("create", &table)?;
         let path = self.vectors.checked().path();
         vfs.rename(path, &vectors).at("create", &vectors)?;
+        let from = path.with_file_name(text_index_name(self.entry.number));
+        // It is made again when it stays behind.
+        let _ = vfs.rename(&from, &dir.join(text_index_name(number)));
         let entry = SegmentEntry {
             number,
             ..self.entry.clone()
@@ -239,6 +245,11 @@ impl Segment {
         self.readable(rows, |rows| self.table()?.texts(Column::Metadata, rows))
     }
 
+    /// Reads the contents at ascending rows; `None` for one that is damaged and to be skipped.
+    pub(crate) fn contents(&self, rows: &[usize]) -> Result<Vec<Option<String>>> {
+        self.readable(rows, |rows| self.table()?.texts(Column::Content, rows))
+    }
+
     /// One vector, from the table when the vectors are damaged there.
     pub(crate) fn vector(&self, row: usize) -> Result<Cow<'_, [f32]>> {
         match self.whole_vectors(|vectors| vectors.vector(row)) {
@@ -362,6 +373,7 @@ impl Segment {
         if found.is_empty() {
             found.extend(self.contradiction().err());
         }
+        found.extend(self.text_index_damage(vfs, dir));
         found
     }
 

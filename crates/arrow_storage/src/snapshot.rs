@@ -2,12 +2,13 @@
 
 use crate::error::{Error, Result};
 use crate::filter::Filter;
+use crate::log_words::LogWords;
 use crate::memory::{Memory, validate_vector};
 use crate::merge::Merged;
 use crate::state::{Place, State};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use vector_search::{Bitmap, Metric, Query, Scored, TopK, search};
 
 /// An unchanging view. It keeps the files it reads, even when the store removes them.
@@ -15,6 +16,9 @@ use vector_search::{Bitmap, Metric, Query, Scored, TopK, search};
 pub struct Snapshot {
     pub(crate) state: Arc<State>,
     pub(crate) path: PathBuf,
+    /// Whether indexes that are made come to the disk.
+    pub(crate) is_writer: bool,
+    pub(crate) log_words: Arc<Mutex<LogWords>>,
 }
 
 /// How to search.
@@ -42,10 +46,10 @@ pub struct Hit {
 }
 
 /// A hit before its memory is read.
-struct Candidate {
-    place: Place,
-    id: String,
-    score: f32,
+pub(crate) struct Candidate {
+    pub(crate) place: Place,
+    pub(crate) id: String,
+    pub(crate) score: f32,
 }
 
 impl Snapshot {
@@ -208,6 +212,16 @@ impl Snapshot {
         queries: &[Vec<f32>],
         options: &SearchOptions<'_>,
     ) -> Result<Vec<Vec<Hit>>> {
+        let candidates = self.nearest(queries, options)?;
+        self.read(candidates)
+    }
+
+    /// As [`Self::search`], before the memories are read.
+    pub(crate) fn nearest(
+        &self,
+        queries: &[Vec<f32>],
+        options: &SearchOptions<'_>,
+    ) -> Result<Vec<Vec<Candidate>>> {
         for query in queries {
             let which = || "the query".to_owned();
             validate_vector(query, which)?;
@@ -222,7 +236,7 @@ impl Snapshot {
             }
         }
         if self.state.dimension.is_none() || options.top_k == 0 {
-            return Ok(vec![Vec::new(); queries.len()]);
+            return Ok(queries.iter().map(|_| Vec::new()).collect());
         }
         let queries: Vec<Query> = queries
             .iter()
@@ -236,7 +250,7 @@ impl Snapshot {
             found.sort_by(|a, b| b.score.total_cmp(&a.score).then_with(|| a.id.cmp(&b.id)));
             found.truncate(options.top_k);
         }
-        self.read(candidates)
+        Ok(candidates)
     }
 
     fn search_fresh(&self, queries: &[Query], options: &SearchOptions<'_>) -> Vec<Vec<Candidate>> {
@@ -275,11 +289,7 @@ impl Snapshot {
         candidates: &mut [Vec<Candidate>],
     ) -> Result<()> {
         let live = &self.state.segments[index];
-        let mask = if options.filter.is_none() && live.dead.count() == 0 {
-            None
-        } else {
-            Some(self.mask(index, options.filter)?)
-        };
+        let mask = self.mask_of(index, options.filter)?;
         let found = search(
             queries,
             live.segment.scan_rows()?,
@@ -302,10 +312,31 @@ impl Snapshot {
 
     /// Reads the memories of all queries' candidates, each segment's at once.
     fn read(&self, candidates: Vec<Vec<Candidate>>) -> Result<Vec<Vec<Hit>>> {
+        let places: Vec<Place> = candidates
+            .iter()
+            .flatten()
+            .map(|candidate| candidate.place.clone())
+            .collect();
+        let mut memories = self.read_places(&places)?.into_iter();
+        let mut hit = |candidate: Candidate| {
+            let memory = memories.next().flatten();
+            memory.map(|memory| Hit {
+                memory,
+                similarity: candidate.score,
+            })
+        };
+        Ok(candidates
+            .into_iter()
+            .map(|found| found.into_iter().filter_map(&mut hit).collect())
+            .collect())
+    }
+
+    /// Reads the memories at places, each segment's at once; `None` for one that is damaged and to be skipped.
+    pub(crate) fn read_places(&self, places: &[Place]) -> Result<Vec<Option<Arc<Memory>>>> {
         let mut read: BTreeMap<(usize, usize), Option<Arc<Memory>>> = BTreeMap::new();
-        for candidate in candidates.iter().flatten() {
-            if let Place::Row(segment, row) = candidate.place {
-                read.insert((segment, row), None);
+        for place in places {
+            if let Place::Row(segment, row) = place {
+                read.insert((*segment, *row), None);
             }
         }
         for (index, live) in self.state.segments.iter().enumerate() {
@@ -319,20 +350,19 @@ impl Snapshot {
                 }
             }
         }
-        let hit = |candidate: Candidate| {
-            let memory = match candidate.place {
-                Place::Fresh(memory) => Some(memory),
-                Place::Row(segment, row) => read.get(&(segment, row)).cloned().flatten(),
-            };
-            memory.map(|memory| Hit {
-                memory,
-                similarity: candidate.score,
-            })
+        let memory = |place: &Place| match place {
+            Place::Fresh(memory) => Some(memory.clone()),
+            Place::Row(segment, row) => read.get(&(*segment, *row)).cloned().flatten(),
         };
-        Ok(candidates
-            .into_iter()
-            .map(|found| found.into_iter().filter_map(hit).collect())
-            .collect())
+        Ok(places.iter().map(memory).collect())
+    }
+
+    /// As [`Self::mask`]; none when these are all.
+    pub(crate) fn mask_of(&self, index: usize, filter: Option<&Filter>) -> Result<Option<Bitmap>> {
+        if filter.is_none() && self.state.segments[index].dead.count() == 0 {
+            return Ok(None);
+        }
+        self.mask(index, filter).map(Some)
     }
 
     /// The rows of a segment that are there and satisfy a filter.
@@ -398,7 +428,7 @@ impl Scan {
     }
 }
 
-fn matches(filter: &Filter, memory: &Memory) -> bool {
+pub(crate) fn matches(filter: &Filter, memory: &Memory) -> bool {
     let times = (memory.created_at, memory.updated_at);
     filter.selects(&memory.id, times, &memory.metadata)
 }

@@ -19,6 +19,8 @@ pub struct Stats {
     pub table_bytes: u64,
     /// Bytes of the vectors files.
     pub vector_bytes: u64,
+    /// Bytes of the indexes of texts.
+    pub text_index_bytes: u64,
     /// Bytes of the log.
     pub log_bytes: u64,
     /// Commits since the store was made.

@@ -6,6 +6,7 @@ use crate::follow::Follower;
 use crate::frame::Operation;
 use crate::lock;
 use crate::log::Log;
+use crate::log_words::LogWords;
 use crate::manifest::Manifest;
 use crate::memory::{MAX_DIMENSION, Memory, Patch, now_micros};
 use crate::model;
@@ -33,6 +34,7 @@ pub struct Store {
     opened_by: u32,
     state: Shared,
     role: Role,
+    log_words: Arc<Mutex<LogWords>>,
     closed: AtomicBool,
     damage: Vec<String>,
     /// Bytes of an unacknowledged commit that opening cut off.
@@ -82,6 +84,7 @@ impl Store {
             path: path.to_owned(),
             opened_by: std::process::id(),
             role,
+            log_words: Arc::default(),
             closed: AtomicBool::new(false),
             damage: loaded.damage.iter().map(ToString::to_string).collect(),
             torn_bytes: loaded.torn_bytes,
@@ -107,10 +110,16 @@ impl Store {
             let vfs = self.options.vfs.as_ref();
             follower.refresh(vfs, &self.path, &self.state, self.options.skip_damaged)?;
         }
-        Ok(Snapshot {
-            state: self.current(),
+        Ok(self.view(self.current()))
+    }
+
+    fn view(&self, state: Arc<State>) -> Snapshot {
+        Snapshot {
+            state,
             path: self.path.clone(),
-        })
+            is_writer: matches!(self.role, Role::Writer(_)),
+            log_words: self.log_words.clone(),
+        }
     }
 
     /// Stores memories in one commit, replacing those of equal ids; the last of equal ids wins.
@@ -227,10 +236,7 @@ impl Store {
         let writer = self.writer()?;
         let mut patch = Some(patch);
         let saved = writer.commit(0, check, |state| {
-            let view = Snapshot {
-                state: Arc::new(state.clone()),
-                path: self.path.clone(),
-            };
+            let view = self.view(Arc::new(state.clone()));
             let Some(mut memory) = view.load(id)?.map(Arc::unwrap_or_clone) else {
                 return Ok(Vec::new());
             };
@@ -274,10 +280,7 @@ impl Store {
             ));
         }
         self.delete_found(check, |state| {
-            let view = Snapshot {
-                state: Arc::new(state.clone()),
-                path: self.path.clone(),
-            };
+            let view = self.view(Arc::new(state.clone()));
             view.ids(Some(filter))
         })
     }
@@ -335,12 +338,20 @@ impl Store {
         self.writer()?.flush(check)
     }
 
-    /// Writes everything into one segment without gaps, and makes damaged vectors again.
+    /// Writes everything into one segment without gaps, and makes damaged vectors and indexes again.
     ///
     /// # Errors
     /// Those of writing; the store stays as it was.
     pub fn compact(&self, check: Check<'_>) -> Result<()> {
         self.writer()?.compact(check)
+    }
+
+    /// Makes the index of all texts again, whatever is there of it.
+    ///
+    /// # Errors
+    /// Those of reading the texts and of writing.
+    pub fn rebuild_text_index(&self, check: Check<'_>) -> Result<()> {
+        self.writer()?.rebuild_text_index(check)
     }
 
     /// Figures.
@@ -356,6 +367,11 @@ impl Store {
             let path = self.path.join(crate::manifest::log_name(log.number));
             self.options.vfs.stamp(&path).map_or(0, |stamp| stamp.len)
         });
+        let indexes = state.manifest.segments.iter().map(|segment| {
+            let name = crate::manifest::text_index_name(segment.number);
+            let stamp = self.options.vfs.stamp(&self.path.join(name));
+            stamp.map_or(0, |stamp| stamp.len)
+        });
         Ok(Stats {
             count: state.count(),
             dimension: state.dimension,
@@ -365,6 +381,7 @@ impl Store {
             log_rows: state.fresh.len(),
             table_bytes: sum(|segment| segment.table.size_bytes),
             vector_bytes: sum(|segment| segment.vectors.size_bytes),
+            text_index_bytes: indexes.sum(),
             log_bytes: logs.sum(),
             commits: state.seq,
             format_version: crate::manifest::FORMAT_VERSION,

@@ -256,9 +256,33 @@ impl Writer {
 
     /// Writes everything into one segment.
     pub(crate) fn compact(&self, check: Check<'_>) -> Result<()> {
-        self.engine.syncer.running()?;
-        let _moving = self.engine.begin_move(check)?;
-        self.engine.compact(check)
+        let engine = &self.engine;
+        engine.syncer.running()?;
+        let _moving = engine.begin_move(check)?;
+        engine.compact(check)?;
+        // Nothing may have been moved, and the file of an index be missing or damaged all the same.
+        let vfs = engine.vfs.as_ref();
+        for live in &engine.current().segments {
+            engine.go_on(check)?;
+            let is_damaged = live.segment.text_index_damage(vfs, &engine.dir).is_some();
+            let _ = live
+                .segment
+                .restore_text_index(vfs, &engine.dir, is_damaged);
+        }
+        Ok(())
+    }
+
+    /// Makes the indexes of all segments again.
+    pub(crate) fn rebuild_text_index(&self, check: Check<'_>) -> Result<()> {
+        let engine = &self.engine;
+        engine.syncer.running()?;
+        let _moving = engine.begin_move(check)?;
+        for live in &engine.current().segments {
+            engine.go_on(check)?;
+            live.segment
+                .restore_text_index(engine.vfs.as_ref(), &engine.dir, true)?;
+        }
+        Ok(())
     }
 
     /// Keeps the files as they are until the guard is dropped, but for the end of the log.
@@ -295,7 +319,13 @@ impl Writer {
         if !engine.is_flushed() && engine.syncer.running().is_ok() {
             let _ = self.note_closed(&mut open);
         }
-        takeover::restore_vectors(engine.vfs.as_ref(), &engine.dir, &engine.current());
+        let (vfs, state) = (engine.vfs.as_ref(), engine.current());
+        takeover::restore_vectors(vfs, &engine.dir, &state);
+        if tidy {
+            for live in state.segments.iter().take_while(|_| check().is_ok()) {
+                let _ = live.segment.restore_text_index(vfs, &engine.dir, false);
+            }
+        }
         drop(open.lock);
         Ok(())
     }

@@ -11,6 +11,7 @@ mod inference;
 mod json;
 mod kernels;
 mod markdown;
+mod sentences;
 mod storage;
 mod tokenizer;
 mod training;
@@ -29,5 +30,6 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     html::register(module)?;
     json::register(module)?;
     markdown::register(module)?;
+    sentences::register(module)?;
     storage::register(module)
 }

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arrow_storage::{
-    Check, Durability, Error, Filter, Hit, Memory, Metric, Options, Patch, Result, Scan,
-    SearchOptions, Snapshot, Store,
+    Bm25, Check, Durability, Error, Filter, Hit, IndexState, Memory, Metric, Options, Patch,
+    Result, Scan, SearchOptions, Snapshot, Store, TextOptions,
 };
 use numpy::{PyArray1, PyReadonlyArray1, PyReadonlyArray2, PyUntypedArrayMethods};
 use pyo3::prelude::*;
@@ -262,6 +262,10 @@ impl PyStore {
         detached(py, |check| self.0.compact(check))
     }
 
+    fn rebuild_text_index(&self, py: Python<'_>) -> PyResult<()> {
+        detached(py, |check| self.0.rebuild_text_index(check))
+    }
+
     fn snapshot(&self, py: Python<'_>) -> PyResult<PySnapshot> {
         let snapshot = detached(py, |_| self.0.snapshot())?;
         warn(py, &snapshot)?;
@@ -285,6 +289,7 @@ impl PyStore {
         out.set_item("log_rows", stats.log_rows)?;
         out.set_item("table_bytes", stats.table_bytes)?;
         out.set_item("vector_bytes", stats.vector_bytes)?;
+        out.set_item("text_index_bytes", stats.text_index_bytes)?;
         out.set_item("log_bytes", stats.log_bytes)?;
         out.set_item("commits", stats.commits)?;
         out.set_item("format_version", stats.format_version)?;
@@ -372,15 +377,10 @@ impl PySnapshot {
         filter: Option<&str>,
         num_threads: usize,
     ) -> PyResult<Vec<Vec<(Row<'py>, f32)>>> {
-        let metrics = [
-            ("cosine", Metric::Cosine),
-            ("dot", Metric::Dot),
-            ("euclidean", Metric::Euclidean),
-        ];
         let filter = parse_filter(py, filter)?;
         let options = SearchOptions {
             top_k,
-            metric: one_of("metric", metric, &metrics)?,
+            metric: metric_of(metric)?,
             min_similarity: min_similarity.unwrap_or(f32::NEG_INFINITY),
             filter: filter.as_ref(),
             threads: threads(num_threads),
@@ -404,6 +404,66 @@ impl PySnapshot {
             .collect())
     }
 
+    /// The memories that hold words of a query and their scores, and how the words were looked for.
+    #[pyo3(signature = (query, top_k, k1, b, filter=None))]
+    fn search_text<'py>(
+        &self,
+        py: Python<'py>,
+        query: &str,
+        top_k: usize,
+        k1: f32,
+        b: f32,
+        filter: Option<&str>,
+    ) -> PyResult<(Vec<(Row<'py>, f32)>, &'static str)> {
+        let filter = parse_filter(py, filter)?;
+        let options = TextOptions {
+            top_k,
+            filter: filter.as_ref(),
+            bm25: Bm25 { k1, b },
+        };
+        let found = detached(py, |_| self.0.search_text(query, &options))?;
+        warn(py, &self.0)?;
+        let hits = found.hits.iter();
+        let hits = hits
+            .map(|(memory, score)| (row(py, memory), *score))
+            .collect();
+        Ok((hits, name_of(found.state)))
+    }
+
+    /// The memories nearest to `vector`, float32[dim], and those that hold words of a query; similarity and score of all
+    /// of them, and how the words were looked for.
+    #[pyo3(signature = (vector, query, top_k, k1, b, metric="cosine", min_similarity=None, filter=None, num_threads=0))]
+    #[allow(clippy::too_many_arguments, clippy::type_complexity)]
+    fn search_both<'py>(
+        &self,
+        py: Python<'py>,
+        vector: PyReadonlyArray1<'_, f32>,
+        query: &str,
+        top_k: usize,
+        k1: f32,
+        b: f32,
+        metric: &str,
+        min_similarity: Option<f32>,
+        filter: Option<&str>,
+        num_threads: usize,
+    ) -> PyResult<(Vec<(Row<'py>, f32, f32)>, &'static str)> {
+        let filter = parse_filter(py, filter)?;
+        let options = SearchOptions {
+            top_k,
+            metric: metric_of(metric)?,
+            min_similarity: min_similarity.unwrap_or(f32::NEG_INFINITY),
+            filter: filter.as_ref(),
+            threads: threads(num_threads),
+        };
+        let vector = vector.as_slice()?;
+        let bm25 = Bm25 { k1, b };
+        let found = detached(py, |_| self.0.search_both(vector, query, &options, bm25))?;
+        warn(py, &self.0)?;
+        let hits = found.hits.iter();
+        let hits = hits.map(|hit| (row(py, &hit.memory), hit.similarity, hit.score));
+        Ok((hits.collect(), name_of(found.state)))
+    }
+
     #[pyo3(signature = (filter=None))]
     fn scan(&self, py: Python<'_>, filter: Option<&str>) -> PyResult<PyScan> {
         let filter = parse_filter(py, filter)?;
@@ -414,6 +474,23 @@ impl PySnapshot {
 
     fn export_parquet(&self, py: Python<'_>, path: PathBuf) -> PyResult<usize> {
         detached(py, |check| self.0.export_parquet(&path, check))
+    }
+}
+
+fn metric_of(name: &str) -> PyResult<Metric> {
+    let metrics = [
+        ("cosine", Metric::Cosine),
+        ("dot", Metric::Dot),
+        ("euclidean", Metric::Euclidean),
+    ];
+    one_of("metric", name, &metrics)
+}
+
+fn name_of(state: IndexState) -> &'static str {
+    match state {
+        IndexState::Fresh => "fresh",
+        IndexState::Building => "building",
+        IndexState::Degraded => "degraded",
     }
 }
 

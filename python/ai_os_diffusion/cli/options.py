@@ -27,6 +27,7 @@ __all__ = [
     "MinSimilarity",
     "Question",
     "Quiet",
+    "Reader",
     "Settings",
     "Source",
     "TopK",
@@ -60,6 +61,15 @@ MinSimilarity = Annotated[
     float | None,
     typer.Option(
         "--min-similarity", min=-1, max=1, callback=values.finite, help="Cosine the best must reach."
+    ),
+]
+Reader = Annotated[
+    str | None,
+    typer.Option(
+        "--reader",
+        metavar="CARD",
+        parser=values.name,
+        help="Card that reads passages, or none to do without; by default the encoder's own.",
     ),
 ]
 

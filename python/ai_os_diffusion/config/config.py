@@ -120,7 +120,12 @@ class ModelConfig(_Section):
     encoder_cache: Path | None = _setting(
         None, "File that keeps every vector the encoder made, for one that is slow or costs money."
     )
-    decoder: str = _setting("smollm2", "Model that answers: a pulled name or a folder.", "a name", bool)
+    reader: str | None = _setting(
+        None,
+        "Card that reads passages for `ask`: its file, or `none`; unset takes `reader.parquet` in the "
+        "encoder's folder, else the one that is shipped for it.",
+    )
+    decoder: str = _setting("smollm2", "Model that writes: a pulled name or a folder.", "a name", bool)
     diffusion: str = _setting(
         "smollm2-diffusion", "Model that writes by diffusion: a pulled name or a folder.", "a name", bool
     )
@@ -164,9 +169,6 @@ class RetrievalConfig(_Section):
         None,
         "Cosine below which recall abstains; unset uses the threshold measured for the encoder.",
         *_within(-1, 1),
-    )
-    sentences: int = _setting(
-        1, "Sentences of the passages that the model of ask reads; more serve a larger one.", *_within(1, 100)
     )
     chunk_tokens: int = _setting(200, "Most tokens of a passage.", *_within(16, 8192))
     chunk_overlap: int = _setting(0, "Tokens a passage repeats from the one before.", *_within(0, 4096))

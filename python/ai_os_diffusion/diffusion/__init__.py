@@ -7,12 +7,8 @@ from ai_os_diffusion.diffusion.denoiser import Ask, Denoiser, DenoisingText, Pre
 from ai_os_diffusion.diffusion.diffusion_core import DenoisingStep, DiffusionCore, DiffusionRequest, Written
 from ai_os_diffusion.diffusion.memory_conditioner import Condition, MemoryConditioner, Recalled
 from ai_os_diffusion.diffusion.noise_scheduler import NoiseScheduler
-from ai_os_diffusion.diffusion.uncertainty_estimator import (
-    Calibration,
-    Feature,
-    Trajectory,
-    UncertaintyEstimator,
-)
+from ai_os_diffusion.diffusion.uncertainty_estimator import Trajectory, UncertaintyEstimator
+from ai_os_diffusion.utils.statistics.calibration import Calibration, Feature
 
 __all__ = [
     "AbsorbingCorruption",

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ai_os_diffusion.contracts import Message
-from ai_os_diffusion.inference.denoising.diffusing import DiffusingEngine
 from ai_os_diffusion.inference.device_utils import resolve_device
 from ai_os_diffusion.inference.encoding.encode_call import typed_as_encode
 from ai_os_diffusion.inference.encoding.encode_options import (
@@ -24,6 +23,7 @@ from ai_os_diffusion.inference.encoding.sentence_encoder import SentenceEncoder
 from ai_os_diffusion.inference.fast_tokenizer import as_batch
 from ai_os_diffusion.inference.inference_core import InferenceCore
 from ai_os_diffusion.inference.opened_model import OpenedModel
+from ai_os_diffusion.inference.reading.reading_engine import ReadingEngine
 from ai_os_diffusion.models.local_models import resolve_model
 from ai_os_diffusion.utils.cosine import cosines
 from ai_os_diffusion.utils.errors import InferenceError, SamplingError
@@ -41,7 +41,7 @@ __all__ = ["ArrowEngine"]
 Vectors = NDArray[np.float32]
 
 
-class ArrowEngine(DiffusingEngine):
+class ArrowEngine(ReadingEngine):
     """One model with its tokenizer. Safe to use from several threads; a context manager.
 
     Args:
@@ -252,12 +252,6 @@ class ArrowEngine(DiffusingEngine):
             InferenceError: vectors differ in length.
         """
         return cosines(self._rows(a), self._rows(b))
-
-    def relevance(self, question: str, passages: Sequence[str]) -> Vectors:
-        """Score how well passages answer a question, by a reranker: float32[n]; see `relevance.relevance`."""
-        from ai_os_diffusion.inference.encoding.relevance import relevance
-
-        return relevance(self.core, self.tokenizer, question, as_batch(passages))
 
     @overload
     def generate(

@@ -23,7 +23,7 @@ __all__ = ["MODES", "AttachedCards", "CardsInUse"]
 Adapter = TypeVar("Adapter")
 """Cards mixed by their weights, as a backend applies them."""
 
-MODES = frozenset({"diffusion"})
+MODES = frozenset({"diffusion", "reader"})
 """Ways of their own to use a model, which cards of that kind bring."""
 
 _AR = "ar"
@@ -56,7 +56,8 @@ class AttachedCards(Generic[Adapter]):
     """Cards by name, with their weights; safe to change from several threads.
 
     A call uses what is attached when it begins. The model itself is never changed. A card for one mode
-    serves that mode alone: one backbone writes by diffusion with it, and from left to right without.
+    serves that mode alone: one backbone writes by diffusion with it, and from left to right without; another
+    reads with it, and embeds without.
 
     Args:
         prepare: makes of cards and their weights what the passes of a model use.

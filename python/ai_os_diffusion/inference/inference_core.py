@@ -111,8 +111,10 @@ class Backend(Protocol):
         """float32[total, hidden], after a decoder's last norm."""
         ...
 
-    def head_scores(self, batch: Ragged, types: NDArray[np.uint8], head: str) -> Vectors:
-        """float32[total, outputs] of a head that a card brings."""
+    def head_scores(
+        self, batch: Ragged, types: NDArray[np.uint8], head: str, mode: str | None = None
+    ) -> Vectors:
+        """float32[total, outputs] of a head that a card of no mode, or of this one, brings."""
         ...
 
     def class_scores(self, batch: Ragged, types: NDArray[np.uint8]) -> Vectors:
@@ -258,13 +260,16 @@ class InferenceCore:
         """The cards that passes use."""
         return self.backend.cards
 
-    def head_scores(self, batch: Ragged, head: str, types: ArrayLike | None = None) -> Vectors:
+    def head_scores(
+        self, batch: Ragged, head: str, types: ArrayLike | None = None, *, mode: str | None = None
+    ) -> Vectors:
         """Scores of every token by a head that an attached card brings.
 
         Args:
             batch: sequences without padding.
             head: its name.
             types: token types, one an id; None is 0 for all.
+            mode: use cards of this mode too, such as "reader".
 
         Returns:
             float32[total, outputs].
@@ -274,7 +279,7 @@ class InferenceCore:
             ShapeError: `types` and ids differ in number, or the model has no such type.
         """
         kinds = np.ascontiguousarray([] if types is None else types, np.uint8)
-        return self.backend.head_scores(batch, kinds, head)
+        return self.backend.head_scores(batch, kinds, head, mode)
 
     def class_scores(self, batch: Ragged, types: ArrayLike | None = None) -> Vectors:
         """Scores of whole texts by the head of a model that was trained to score them, such as a reranker.

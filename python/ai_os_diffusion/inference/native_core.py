@@ -52,9 +52,11 @@ class NativeCore:
         """float32[total, hidden]."""
         return self.native.hidden_states(*batch, self._cards.adapter)
 
-    def head_scores(self, batch: Ragged, types: NDArray[np.uint8], head: str) -> NDArray[np.float32]:
+    def head_scores(
+        self, batch: Ragged, types: NDArray[np.uint8], head: str, mode: str | None = None
+    ) -> NDArray[np.float32]:
         """float32[total, outputs]."""
-        adapter = self._cards.adapter
+        adapter = self._cards.in_use(mode).adapter
         if adapter is None:
             raise CardError(f"no card is attached, and a head {head!r} belongs to one")
         return self.native.head_scores(*batch, types, head, adapter)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ai_os_diffusion.answers.answer import Answer
 from ai_os_diffusion.contracts import Message
@@ -58,12 +58,20 @@ class Reply:
         }
 
 
+class _Referred(NamedTuple):
+    """What a message may refer to: the question before it with its answer, and the answer."""
+
+    text: str = ""
+    answer: str = ""
+
+
 class Conversation:
     """Messages and what is said to them.
 
-    Where memory is asked, it alone answers: what it cannot answer is declined, never left to the model.
-    Without memory the model speaks of itself, of the latest turns too, and its replies say so; with the skill
-    that a message belongs to, where one was learned.
+    Where memory is asked, it alone answers: what it cannot answer is declined, never left to the model. A
+    message may refer to what was answered before it: both are searched and read together as well, and the
+    surer answer counts. Without memory the model speaks of itself, of the latest turns too, and its replies
+    say so; with the skill that a message belongs to, where one was learned.
 
     Attributes:
         from_memory: whether memory is asked; it is not where there is no store.
@@ -73,7 +81,7 @@ class Conversation:
     def __init__(
         self, runtime: Runtime, *, from_memory: bool = True, max_tokens: int = 96, **sampling: Any
     ) -> None:
-        """Begin, with the decoder loaded.
+        """Begin, with the decoder loaded where it is what answers.
 
         Args:
             runtime: what answers.
@@ -82,11 +90,13 @@ class Conversation:
             sampling: as for `ArrowEngine.generate`, where the model speaks of itself.
 
         Raises:
-            ModelNotFoundError: there is no decoder; it shows now, not after the first message.
+            ModelNotFoundError: it is not there; it shows now, not after the first message.
         """
         self._runtime = runtime
-        self._runtime.decoder  # noqa: B018
         self.from_memory = from_memory and runtime.has_store
+        if not self.from_memory:
+            self._runtime.decoder  # noqa: B018
+        self._referred = _Referred()
         self._max_tokens = max_tokens
         self._sampling = sampling
         self._history: list[Message] = []
@@ -102,13 +112,12 @@ class Conversation:
             InferenceError: the message does not fit the model's window.
         """
         if self.from_memory:
-            for event in self._runtime.ask_stream(message, max_tokens=self._max_tokens):
-                if isinstance(event, Answer):
-                    self._runtime.skills.consider(event)
-                    self.last = Reply(message, event.text, event)
-                    yield self.last
-                else:
-                    yield event
+            answer = self._from_memory(message)
+            self._runtime.skills.consider(answer)
+            self.last = Reply(message, answer.text, answer)
+            if answer.text:
+                yield answer.text
+            yield self.last
             return
         turn: Message = {"role": "user", "content": message}
         with self._runtime.skills.using(message) as route:
@@ -130,10 +139,24 @@ class Conversation:
         if self.last is None:
             raise TrainingError("there is no reply to correct yet; ask something first")
         said = self.last
-        uncertainty = None if said.answer is None else said.answer.uncertainty
+        uncertainty = None if said.answer is None else said.answer.doubt
         return self._runtime.skills.correct(
             said.question, answer, said=said.text, uncertainty=uncertainty, skill=said.skill
         )
+
+    def _from_memory(self, message: str) -> Answer:
+        """Answer a message by itself, or together with what it may refer to."""
+        asked, answer = message, self._runtime.ask(message)
+        # What is only near to both, and was not read, may be the answer before.
+        if self._referred.text and answer.mode == "reader":
+            together = f"{self._referred.text} {message}"
+            other = self._runtime.ask(together, ignoring=self._referred.answer)
+            # Where nobody knows which is surer, a message that is answered needs no help.
+            if not other.abstained and (answer.abstained or _sure(other) > _sure(answer)):
+                asked, answer = together, replace(other, question=message)
+        if not answer.abstained:
+            self._referred = _Referred(f"{asked} {answer.text}", answer.text)
+        return answer
 
     def _begin(self, turn: Message) -> GenerationStream:
         """Begin a reply; where all turns do not fit the window, the oldest are left behind."""
@@ -148,3 +171,7 @@ class Conversation:
             else:
                 self._history = turns
                 return stream
+
+
+def _sure(answer: Answer) -> float:
+    return answer.confidence or 0.0

@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 from ai_os_diffusion.config import Config, load_config
 from ai_os_diffusion.contracts import Message, Metadata
-from ai_os_diffusion.utils.errors import ConfigurationError, ModelNotFoundError
+from ai_os_diffusion.utils.errors import ConfigurationError
 from ai_os_diffusion.utils.lazy_property import lazy_property
 
 if TYPE_CHECKING:
     from ai_os_diffusion.answers.answer import Answer
-    from ai_os_diffusion.answers.excerpts import Sentence
     from ai_os_diffusion.answers.recall import RecallResult
     from ai_os_diffusion.inference import ArrowEngine
     from ai_os_diffusion.inference.generation.generation_stream import GenerationStream
     from ai_os_diffusion.runtime.encoder import Encoder
     from ai_os_diffusion.runtime.indexing import AddProgress, AddReport
+    from ai_os_diffusion.runtime.reading import RuntimeReader
     from ai_os_diffusion.runtime.skills import Skills
     from ai_os_diffusion.storage import ArrowStorage
 
@@ -31,11 +31,8 @@ __all__ = ["Runtime", "open_runtime"]
 # Tokens an encoder puts around a text, with a margin.
 _SPECIAL_TOKENS = 8
 _REPETITION_PENALTY = 1.0
-# Passages whose sentences are laid beside a question: the right one may be in a passage that is less near.
+# Passages that are read for a question: the right one may be less near than others.
 _SEARCHED = 10
-# Passages that a short answer is read from.
-_READ = 3
-_LIKELIER_RIGHT = 0.5
 
 
 def open_runtime(config: Config | None = None) -> Runtime:
@@ -83,6 +80,19 @@ class Runtime:
         return encoder
 
     @lazy_property
+    def reader(self) -> RuntimeReader | None:
+        """What reads passages: the encoder with the card that is configured, or found for it; None without.
+
+        Raises:
+            CardError: the card does not read, or is of another encoder.
+            ModelNotFoundError: the card that is configured is not there.
+        """
+        from ai_os_diffusion.runtime.reading import RuntimeReader
+
+        engine = self.encoder.engine
+        return None if engine is None else RuntimeReader.of(engine, self.config.model.reader)
+
+    @lazy_property
     def decoder(self) -> ArrowEngine:
         """The model that answers: the version of it that is used."""
         from ai_os_diffusion.models.model_versions import ModelVersions
@@ -100,17 +110,6 @@ class Runtime:
             count=self._count_tokens,
         )
         return engine
-
-    @property
-    def has_diffuser(self) -> bool:
-        """Whether the model that writes by diffusion is here."""
-        from ai_os_diffusion.models.local_models import resolve_model
-
-        try:
-            resolve_model(self.config.model.diffusion, models_dir=self.config.models_dir)
-        except ModelNotFoundError:
-            return False
-        return True
 
     def _count_tokens(self, text: str) -> int:
         return int(self.diffuser.tokenizer.count(text)[0])
@@ -225,13 +224,13 @@ class Runtime:
         Raises:
             ConfigurationError: the question is empty, or the memories were embedded by another model.
         """
-        from ai_os_diffusion.answers.recall import apply_threshold, default_threshold, distinct_hits
+        from ai_os_diffusion.answers.recall import apply_threshold, distinct_hits
 
         if not question.strip():
             raise ConfigurationError("the question is empty; expected some words")
         threshold = self.config.retrieval.min_similarity if min_similarity is None else min_similarity
         if threshold is None:
-            threshold = default_threshold(self.encoder.name)
+            threshold = self._near
         storage = self.memories
         if storage.count() == 0:
             return apply_threshold(question, (), threshold)
@@ -264,73 +263,51 @@ class Runtime:
         min_similarity: float | None = None,
         max_tokens: int = 96,
         mode: str | None = None,
+        ignoring: str = "",
     ) -> Iterator[str | Answer]:
-        """Answer a question from memory while the model writes.
+        """Answer a question from memory; unless `mode` asks for more, no model is loaded but the encoder.
 
-        A sentence is held back until it is found in the passages. Those that are not found there are left
-        out; where none is left, the nearest sentences of the passages are the answer.
+        The encoder's reader card points at answers in the passages; the likeliest to be right is said, in the
+        words of its passage, or nothing where none is likely enough. Without a reader card the nearest
+        sentence or block is quoted, unread.
 
         Args:
             question: in everyday words.
-            top_k: memories to choose sentences from; by default at least 10.
+            top_k: memories to read; by default at least 10.
             filter: only memories whose metadata has these values.
-            min_similarity: as for `recall`.
-            max_tokens: length of what the model writes at most.
-            mode: "diffusion" writes a short answer from whole passages, "ar" goes on with a text from the
-                nearest sentence. By default the first where its model is here and it is likelier right than
-                wrong, else the nearest sentences are quoted (docs/design/0830-answers-by-diffusion.md).
+            min_similarity: cosine that the best memory must reach; by default the reader alone decides, and
+                without one what `recall` takes.
+            max_tokens: length of what a model writes at most.
+            mode: "ar" says what was found in a sentence of the decoder's, "diffusion" writes a short answer
+                from whole passages; either is shown only where the passages hold it
+                (docs/design/0850-the-way-of-a-question.md).
+            ignoring: an answer that is known, and answers nothing new.
 
         Yields:
-            Sentences of the text, then the `Answer`. When memory holds nothing that fits, only the
-            answer: the model is not asked, not even loaded.
+            The text, then the `Answer`; of an abstention only that.
         """
-        from ai_os_diffusion.answers.answer import Answer
-        from ai_os_diffusion.answers.grounding import ANSWER_ENDS, answer_sentences, grounded_prompt
+        from ai_os_diffusion.runtime.answering import Answering
 
-        if mode not in (None, "ar", "diffusion"):
-            raise ConfigurationError(f"mode is {mode!r}, expected 'ar' or 'diffusion'")
+        answering = Answering(self, mode=mode, max_tokens=max_tokens)
+        found = self.to_read(question, top_k, filter, min_similarity)
+        yield from answering.answer(found, ignoring=ignoring)
+
+    def to_read(
+        self,
+        question: str,
+        top_k: int | None = None,
+        filter: Metadata | None = None,
+        min_similarity: float | None = None,
+    ) -> RecallResult:
+        """Recall what `ask` reads, with its arguments."""
+        from dataclasses import replace
+
+        least = self.config.retrieval.min_similarity if min_similarity is None else min_similarity
+        if least is None and self.reader is not None:
+            least = -1.0
         searched = top_k or max(self.config.retrieval.top_k, _SEARCHED)
-        found = self.recall(question, top_k=searched, filter=filter, min_similarity=min_similarity)
-        by_diffusion = mode == "diffusion" or (mode is None and self.has_diffuser)
-        # What is written from whole passages may stand in any sentence of them.
-        most = None if by_diffusion else max(self.config.retrieval.sentences, 2)
-        sentences = () if found.abstained else self.nearest_sentences(found, most)
-        if not sentences:
-            yield Answer.abstention(found)
-            return
-        if by_diffusion:
-            answer = self._short_answer(found, sentences, max_tokens, 0.0 if mode else _LIKELIER_RIGHT)
-            if answer.text:
-                yield answer.text
-            yield answer
-            return
-        prompt = grounded_prompt(question, sentences[: self.config.retrieval.sentences])
-        stream = self.generate(prompt, max_tokens=max_tokens, stop=ANSWER_ENDS)
-        yield from answer_sentences(found, sentences, stream)
-
-    def _short_answer(
-        self, found: RecallResult, sentences: Sequence[Sentence], max_tokens: int, least: float
-    ) -> Answer:
-        from ai_os_diffusion.answers.short_answer import short_answer
-        from ai_os_diffusion.diffusion import MemoryConditioner
-
-        engine = self.diffuser
-        conditioner = MemoryConditioner(
-            lambda _question, _most: found.near_hits, count=self._count_tokens, most=_READ
-        )
-        read = conditioner.condition(found.question)
-        settings = engine.diffusion_settings
-        # A short answer ends in its first block, one with a reason in the second.
-        length = min(max_tokens, 2 * settings.block_length)
-        written = engine.diffuse(found.question, context=read.passages, max_tokens=length)
-        return short_answer(
-            found,
-            sentences,
-            written,
-            declines=settings.declines,
-            verdicts=settings.verdicts,
-            least=least,
-        )
+        found = self.recall(question, top_k=searched, filter=filter, min_similarity=least)
+        return replace(found, threshold=self._near) if least == -1.0 else found
 
     def generate(
         self, prompt: str | Sequence[Message], *, max_tokens: int, **sampling: Any
@@ -345,23 +322,6 @@ class Runtime:
         settings = {"temperature": 0.0, "repetition_penalty": _REPETITION_PENALTY, **sampling}
         return self.decoder.generate(prompt, max_tokens=max_tokens, stream=True, **settings)
 
-    def nearest_sentences(self, found: RecallResult, most: int | None = 2) -> tuple[Sentence, ...]:
-        """The sentences of what was recalled that `ask` reads, quotes or cites, nearest first.
-
-        Args:
-            found: what was recalled.
-            most: how many; None is all.
-        """
-        from ai_os_diffusion.answers.excerpts import nearest_sentences
-
-        return nearest_sentences(
-            found.question,
-            self.encoder.encode_query(found.question),
-            found.hits,
-            self.encoder.encode_document,
-            most,
-        )
-
     def _engine(self, name: str) -> ArrowEngine:
         from ai_os_diffusion.inference import ArrowEngine
         from ai_os_diffusion.models.local_models import resolve_model
@@ -374,6 +334,14 @@ class Runtime:
             limit_memory(config.model.device, config.performance.gpu_memory_fraction)
         engine = ArrowEngine(folder, device=config.model.device, num_threads=config.performance.num_threads)
         return self._opened.enter_context(engine)
+
+    @lazy_property
+    def _near(self) -> float | None:
+        """Cosine from which a memory counts as near, as measured for the encoder."""
+        from ai_os_diffusion.answers.recall import measured_threshold
+
+        engine = self.encoder.engine
+        return None if engine is None else measured_threshold(engine.metadata.source.get("weights_sha256"))
 
     def _check_encoder(self, storage: ArrowStorage) -> None:
         if not storage.is_made_by(self.encoder.identity):

@@ -210,8 +210,8 @@ class Skills:
             situation = Situation(
                 answer.question,
                 answer.text,
-                None if answer.uncertainty is None else round(answer.uncertainty, 6),
-                evidence=len(answer.passages),
+                None if answer.doubt is None else round(answer.doubt, 6),
+                evidence=len(answer.citations),
                 skill="" if skill is None else skill.name,
             )
             decision = EvolutionRouter().decision(situation)

@@ -264,8 +264,19 @@ class ArrowStorage(MemoryView):
         self._store.flush()
 
     def compact(self) -> None:
-        """Write everything into one segment; of what was deleted or replaced no byte stays on the disk."""
+        """Write everything into one segment; of what was deleted or replaced no byte stays on the disk.
+
+        Vectors and indexes that are damaged are made again.
+        """
         self._store.compact()
+
+    def rebuild_text_index(self) -> None:
+        """Make the index that `search_text` reads again, whatever is there of it.
+
+        There is rarely need: a store makes an index that is missing, damaged or of another version by
+        itself, and `compact` looks for one that is.
+        """
+        self._store.rebuild_text_index()
 
     def verify(self) -> list[str]:
         """Read every byte and compare it with its checksum.
@@ -277,7 +288,7 @@ class ArrowStorage(MemoryView):
 
     def stats(self) -> dict[str, Any]:
         """Figures: `count`, `dimension`, `model`, `segments`, `dead_rows`, `log_rows`, `table_bytes`,
-        `vector_bytes`, `log_bytes`, `commits`, `format_version`, `torn_bytes`, `damage`.
+        `vector_bytes`, `text_index_bytes`, `log_bytes`, `commits`, `format_version`, `torn_bytes`, `damage`.
         """  # noqa: D205
         return self._store.stats()
 

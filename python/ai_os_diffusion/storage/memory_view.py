@@ -4,34 +4,28 @@ from __future__ import annotations
 
 import json
 import os
-from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+from typing import Any, TypeVar, overload
 
 import numpy as np
 
 from ai_os_diffusion import _native
-from ai_os_diffusion.contracts import Hit, Memory
+from ai_os_diffusion.contracts import Memory
 from ai_os_diffusion.storage.jsonl import write_lines
-from ai_os_diffusion.storage.records import as_matrix, as_vector, filter_json
+from ai_os_diffusion.storage.records import filter_json
+from ai_os_diffusion.storage.searchable import Metric, Row, Searchable, as_memory
 from ai_os_diffusion.storage.times import iso_time
 from ai_os_diffusion.utils.errors import MemoryNotFoundError, StorageError
 from ai_os_diffusion.utils.files.atomic_file import replacing
 
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
-
 __all__ = ["MemoryView", "Metric", "Snapshot"]
 
-Metric = Literal["cosine", "dot", "euclidean"]
 T = TypeVar("T")
 
 _BATCH_ROWS = 1024
 
-_Row = tuple[str, str, str, int, int, Any]
 
-
-class MemoryView(ABC):
+class MemoryView(Searchable):
     """The reading half of a store.
 
     Filters are mappings as in MongoDB: `{"kind": "note", "size": {"$gte": 3}}`, with the operators `$eq $ne
@@ -39,10 +33,6 @@ class MemoryView(ABC):
     dots; `@id`, `@created_at` and `@updated_at` (seconds since the epoch) are the memory's own. An array
     satisfies a condition when it or one of its elements does; `None` equals a missing name.
     """
-
-    @abstractmethod
-    def _view(self) -> _native.Snapshot:
-        """What to read from."""
 
     @property
     def model(self) -> str | None:
@@ -61,7 +51,7 @@ class MemoryView(ABC):
             StoreCorruptedError: its bytes fail their checksum.
         """
         row = self._view().load(memory_id)
-        return None if row is None else _memory(row)
+        return None if row is None else as_memory(row)
 
     def load_many(self, memory_ids: Iterable[str]) -> list[Memory | None]:
         """Read several memories at once, each as `load` does.
@@ -70,7 +60,7 @@ class MemoryView(ABC):
             StoreCorruptedError: bytes of one fail their checksum.
         """
         rows = self._view().load_many(list(memory_ids))
-        return [None if row is None else _memory(row) for row in rows]
+        return [None if row is None else as_memory(row) for row in rows]
 
     @overload
     def get(self, memory_id: str) -> Memory | None: ...
@@ -100,109 +90,6 @@ class MemoryView(ABC):
             raise MemoryNotFoundError(f"there is no memory {memory_id!r}; iterating over the store gives all")
         return memory
 
-    def query_by_similarity(
-        self,
-        embedding: ArrayLike,
-        top_k: int = 5,
-        *,
-        filter: Mapping[str, Any] | None = None,
-        min_similarity: float | None = None,
-    ) -> list[Hit]:
-        """Find the memories nearest to a vector by cosine, best first.
-
-        Args:
-            embedding: float[dim].
-            top_k: memories at most.
-            filter: only memories that satisfy this.
-            min_similarity: only memories at least as similar.
-
-        Returns:
-            Pairs of a memory and its similarity; equal similarities are in the order of the ids.
-
-        Raises:
-            DimensionError: the vector does not fit the store, or is zero or not finite.
-            FilterError: the filter cannot be understood.
-        """
-        return self.query(embedding, top_k, filter=filter, min_similarity=min_similarity)
-
-    def search(
-        self,
-        embedding: ArrayLike,
-        top_k: int = 5,
-        *,
-        filter: Mapping[str, Any] | None = None,
-        min_similarity: float | None = None,
-    ) -> list[Hit]:
-        """Find the memories nearest to a vector by cosine, best first: a short name of `query_by_similarity`.
-
-        A store makes no vectors: a text is refused, and is to be embedded first.
-
-        Arguments, result and errors are those of `query_by_similarity`.
-        """
-        return self.query_by_similarity(embedding, top_k, filter=filter, min_similarity=min_similarity)
-
-    def query(
-        self,
-        embedding: ArrayLike,
-        top_k: int = 5,
-        *,
-        filter: Mapping[str, Any] | None = None,
-        min_similarity: float | None = None,
-        metric: Metric = "cosine",
-        num_threads: int = 0,
-    ) -> list[Hit]:
-        """Find the memories nearest to a vector, best first. The search is exact.
-
-        Args:
-            embedding: float[dim].
-            top_k: memories at most.
-            filter: only memories that satisfy this.
-            min_similarity: only memories at least as similar.
-            metric: `cosine`, `dot`, or `euclidean`, whose similarity is the negative distance.
-            num_threads: threads that scan; 0 is one per core.
-
-        Returns:
-            Pairs of a memory and its similarity; equal similarities are in the order of the ids.
-
-        Raises:
-            DimensionError: the vector does not fit the store, or is zero or not finite.
-            FilterError: the filter cannot be understood.
-            StorageError: there is no such metric.
-        """
-        vector = as_vector(embedding, "the query")[None, :]
-        return self._search(vector, top_k, metric, min_similarity, filter, num_threads)[0]
-
-    def query_many(
-        self,
-        embeddings: ArrayLike,
-        top_k: int = 5,
-        *,
-        filter: Mapping[str, Any] | None = None,
-        min_similarity: float | None = None,
-        metric: Metric = "cosine",
-        num_threads: int = 0,
-    ) -> list[list[Hit]]:
-        """Find the nearest memories of each row of float[n, dim]; the queries share one scan.
-
-        Arguments and errors are those of `query`.
-        """
-        matrix = as_matrix(embeddings, "the queries")
-        return self._search(matrix, top_k, metric, min_similarity, filter, num_threads)
-
-    def _search(
-        self,
-        queries: np.ndarray[Any, np.dtype[np.float32]],
-        top_k: int,
-        metric: Metric,
-        min_similarity: float | None,
-        filter: Mapping[str, Any] | None,
-        num_threads: int,
-    ) -> list[list[Hit]]:
-        if top_k < 0 or num_threads < 0:
-            raise StorageError(f"query: expected top_k and num_threads >= 0, got {top_k} and {num_threads}")
-        found = self._view().search(queries, top_k, metric, min_similarity, filter_json(filter), num_threads)
-        return [[(_memory(row), similarity) for row, similarity in hits] for hits in found]
-
     def count(self, filter: Mapping[str, Any] | None = None) -> int:
         """Number of memories, of all or of those that satisfy a filter."""
         return self._view().count(filter_json(filter))
@@ -220,7 +107,7 @@ class MemoryView(ABC):
         """Go through the memories in the order of their ids, as they are when the iteration begins."""
         for batch in self._batches(filter):
             for row in batch:
-                yield _memory(row)
+                yield as_memory(row)
 
     def iter_metadata(self, filter: Mapping[str, Any] | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
         """Go through id and metadata of the memories in the order of their ids; nothing else is read."""
@@ -233,7 +120,7 @@ class MemoryView(ABC):
     def __iter__(self) -> Iterator[Memory]:
         return self.iter()
 
-    def _batches(self, filter: Mapping[str, Any] | None) -> Iterator[list[_Row]]:
+    def _batches(self, filter: Mapping[str, Any] | None) -> Iterator[list[Row]]:
         scan = self._view().scan(filter_json(filter))
         while batch := scan.next_batch(_BATCH_ROWS):
             yield batch
@@ -328,18 +215,6 @@ class Snapshot(MemoryView):
     def version(self) -> int:
         """Number of the last commit it holds."""
         return self._snapshot.version
-
-
-def _memory(row: _Row) -> Memory:
-    memory_id, content, metadata, created_at, updated_at, embedding = row
-    return {
-        "memory_id": memory_id,
-        "content": content,
-        "embedding": embedding,
-        "metadata": json.loads(metadata),
-        "created_at": created_at / 1e6,
-        "updated_at": updated_at / 1e6,
-    }
 
 
 def _plain(memory: Memory) -> dict[str, Any]:

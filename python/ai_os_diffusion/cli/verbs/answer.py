@@ -16,12 +16,13 @@ from ai_os_diffusion.cli.options import (
     MinSimilarity,
     Question,
     Quiet,
+    Reader,
     Settings,
     Source,
     TopK,
     question_text,
 )
-from ai_os_diffusion.cli.terminal.citations import nothing_fits, show_citations
+from ai_os_diffusion.cli.terminal.citations import show_citations, why_abstained
 from ai_os_diffusion.cli.terminal.output import ShownAnswer, note, show_json, show_line
 
 if TYPE_CHECKING:
@@ -31,14 +32,16 @@ __all__ = ["app"]
 
 app = new_app()
 
-MaxTokens = Annotated[int, typer.Option("--max-tokens", min=1, max=4096, help="Length of an answer at most.")]
+MaxTokens = Annotated[
+    int, typer.Option("--max-tokens", min=1, max=4096, help="Length of what a model writes at most.")
+]
 
 Mode = Annotated[
     str | None,
     typer.Option(
         "--mode",
-        help="diffusion: a short answer from whole passages; ar: sentence by sentence. By default the first "
-        "where its model is pulled.",
+        help="Let a model say it: ar in a sentence, diffusion in a few words from whole passages. By default "
+        "the passages are quoted.",
     ),
 ]
 
@@ -53,20 +56,22 @@ def ask(
     min_similarity: MinSimilarity = None,
     max_tokens: MaxTokens = 96,
     mode: Mode = None,
+    reader: Reader = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Answer a question from memory, with citations.
 
-    What the passages do not hold is left out, and when nothing is left, they are quoted in its place. Ends
-    with code 6 when memory holds nothing that fits, without asking a model, and when what fits is no answer.
+    The encoder's reader points at the answer in the passages that are nearest, and tells how likely it is
+    right; several answers are shown where sources differ. Ends with code 6, and says why, when nothing in
+    memory answers. Without a reader card the nearest sentence or block is quoted, unread.
     """
     from ai_os_diffusion.answers.answer import Answer
 
     settings: Settings = ctx.obj
     condition = condition_of(filters, source)
     shown = ShownAnswer()
-    with settings.runtime() as runtime:
+    with settings.runtime(model__reader=reader) as runtime:
         events = runtime.ask_stream(
             question_text(question),
             top_k=top_k,
@@ -102,15 +107,16 @@ def chat(
         ),
     ] = 0.0,
     seed: Annotated[int | None, typer.Option("--seed", help="Makes randomness repeatable.")] = None,
+    reader: Reader = None,
     as_json: Json = False,
 ) -> None:
     """Talk with the model, from memory or without.
 
     Ctrl-C stops an answer, Ctrl-D ends; /correct ANSWER tells the right answer to the last message. What
-    memory holds is answered from it, with citations; what it does not hold is declined. Without memory the
-    model speaks of itself, marked as not from your documents. One message a line; through a pipe, one that
-    cannot be answered is reported, the next one is taken, and the exit code tells of it. --json writes a
-    line for each.
+    memory holds is answered from it, with citations; what it does not hold is declined. A message may refer
+    to the question and answer before it. Without memory the model speaks of itself, marked as not from your
+    documents. One message a line; through a pipe, one that cannot be answered is reported, the next one is
+    taken, and the exit code tells of it. --json writes a line for each.
     """
     from ai_os_diffusion.cli.verbs.chat_loop import ChatLoop
     from ai_os_diffusion.runtime.conversation import Conversation
@@ -119,7 +125,7 @@ def chat(
     sampling: dict[str, float | int] = {"temperature": temperature}
     if seed is not None:
         sampling["seed"] = seed
-    with settings.runtime() as runtime:
+    with settings.runtime(model__reader=reader) as runtime:
         conversation = Conversation(runtime, from_memory=from_memory, max_tokens=max_tokens, **sampling)
         if from_memory and not conversation.from_memory:
             note("there is no memory yet, so answers come from the model alone; aios add PATH makes one")
@@ -135,6 +141,6 @@ def _end(answer: Answer, *, filtered: bool, quiet: bool, as_json: bool) -> None:
         if not quiet:
             show_citations(answer)
     else:
-        note(nothing_fits(answer.nearest, answer.threshold, filtered=filtered))
+        note(why_abstained(answer, filtered=filtered))
     if answer.abstained:
         raise typer.Exit(ExitCode.ABSTAINED)

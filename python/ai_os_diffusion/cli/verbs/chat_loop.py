@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ai_os_diffusion.cli.failures import ExitCode, error_dict, error_message, exit_code
-from ai_os_diffusion.cli.terminal.citations import nothing_fits, show_citations
+from ai_os_diffusion.cli.terminal.citations import show_citations, why_abstained
 from ai_os_diffusion.cli.terminal.interruption import pass_over
 from ai_os_diffusion.cli.terminal.output import ShownAnswer, note, show_json_line, show_line
 from ai_os_diffusion.cli.terminal.standard_input import is_interactive, prompted_lines, read_lines, to_text
@@ -102,7 +102,7 @@ class ChatLoop:
             if reply.skill is not None:
                 note(f"with the skill {reply.skill}")
         elif reply.declined:
-            show_line(nothing_fits(reply.answer.nearest, reply.answer.threshold, filtered=False))
+            show_line(why_abstained(reply.answer, filtered=False))
         else:
             self._show("\n")
             show_citations(reply.answer)

@@ -241,7 +241,8 @@ def _is_jsonl(file: Path) -> bool:
 
 
 def _size_bytes(stats: dict[str, Any]) -> int:
-    return sum(int(stats[name]) for name in ("table_bytes", "vector_bytes", "log_bytes"))
+    sizes = ("table_bytes", "vector_bytes", "text_index_bytes", "log_bytes")
+    return sum(int(stats[name]) for name in sizes)
 
 
 def _tell_count(verb: str, count: int, file: Path, *, quiet: bool, as_json: bool) -> None:

@@ -149,9 +149,11 @@ class TorchCore:
         """float32[total, hidden]."""
         return self._of_tokens(batch, self.config.hidden_size, lambda states, _: states.float())
 
-    def head_scores(self, batch: Ragged, types: NDArray[np.uint8], head: str) -> Vectors:
+    def head_scores(
+        self, batch: Ragged, types: NDArray[np.uint8], head: str, mode: str | None = None
+    ) -> Vectors:
         """float32[total, outputs]."""
-        adapter = self._cards.adapter
+        adapter = self._cards.in_use(mode).adapter
         if adapter is None:
             raise CardError(f"no card is attached, and a head {head!r} belongs to one")
         weight, bias = adapter.head(head)

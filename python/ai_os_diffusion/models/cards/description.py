@@ -13,7 +13,7 @@ from ai_os_diffusion.models.untrusted_values import UntrustedValues, shown
 from ai_os_diffusion.utils.errors import CardError, ModelLoadError
 from ai_os_diffusion.utils.files.regular_file import parse_json
 
-__all__ = ["CONTROL", "DIFFUSION", "MAX_RANK", "Base", "CardDescription"]
+__all__ = ["CONTROL", "DIFFUSION", "MAX_RANK", "READER", "Base", "CardDescription"]
 
 FORMAT_VERSION = 1
 
@@ -21,6 +21,9 @@ MAX_RANK = 4096
 
 DIFFUSION = "diffusion"
 """A mode, and the kind of the card that makes a model write in it."""
+
+READER = "reader"
+"""A mode, and the kind of the card that makes an encoder point at answers in passages."""
 
 CONTROL = "control"
 """The kind of a card that lends a structure to whatever is asked, and belongs to no subject."""
@@ -111,9 +114,9 @@ class CardDescription:
 
     @property
     def mode(self) -> str | None:
-        """The one way to use a model that the card serves: "ar" or "diffusion"; None for all of them."""
-        if self.kind == DIFFUSION:
-            return DIFFUSION
+        """The one way to use a model that the card serves: "ar", "diffusion", "reader"; None for all."""
+        if self.kind in (DIFFUSION, READER):
+            return self.kind
         return _MODES.get(str(self.config.get("objective")))
 
     def to_json(self) -> str:

@@ -1,0 +1,338 @@
+//! Searching by words, alone or beside vectors.
+
+use crate::error::{Error, Result};
+use crate::filter::Filter;
+use crate::memory::Memory;
+use crate::segment::lock;
+use crate::snapshot::{Candidate, SearchOptions, Snapshot, matches};
+use crate::state::Place;
+use crate::text_index::OpenIndex;
+use std::collections::HashMap;
+use std::sync::Arc;
+use text_search::{Accumulator, Bm25, Query, Statistics};
+use vector_search::{Bitmap, TopK};
+
+/// How to search by words.
+#[derive(Debug, Clone)]
+pub struct TextOptions<'a> {
+    /// Most hits.
+    pub top_k: usize,
+    /// Condition on the memories.
+    pub filter: Option<&'a Filter>,
+    /// What shapes a score.
+    pub bm25: Bm25,
+}
+
+/// How the words were looked for. All memories were searched in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum IndexState {
+    /// In indexes that were there.
+    Fresh,
+    /// An index was missing or damaged and was made for this query; closing the store keeps it.
+    Building,
+    /// An index is missing or damaged, and this handle may not write one: it is in memory.
+    Degraded,
+}
+
+/// What a search by words found.
+#[derive(Debug, Clone)]
+pub struct TextReply {
+    /// Memories and their scores, best first; equal ones by id.
+    pub hits: Vec<(Arc<Memory>, f32)>,
+    /// How they were looked for.
+    pub state: IndexState,
+}
+
+/// A memory that one of two searches found, and what both say of it.
+#[derive(Debug, Clone)]
+pub struct BothHit {
+    /// The memory.
+    pub memory: Arc<Memory>,
+    /// Its similarity to the vector.
+    pub similarity: f32,
+    /// Its score for the words, 0 when it has none of them.
+    pub score: f32,
+}
+
+/// What a search by vector and words found.
+#[derive(Debug, Clone)]
+pub struct BothReply {
+    /// The best of each, by similarity, then by score, then by id.
+    pub hits: Vec<BothHit>,
+    /// How the words were looked for.
+    pub state: IndexState,
+}
+
+/// What a search by words found, before memories are read.
+struct Words {
+    candidates: Vec<Candidate>,
+    /// The scores of the places that were asked about.
+    wanted: Vec<f32>,
+    state: IndexState,
+}
+
+impl Snapshot {
+    /// Finds the memories that hold words of a query, best first; equal ones by id. Any text is a query.
+    ///
+    /// # Errors
+    /// `Invalid` for settings out of range, `Corrupted` or `Io` when reading fails.
+    pub fn search_text(&self, query: &str, options: &TextOptions<'_>) -> Result<TextReply> {
+        let found = self.search_words(&Query::new(query), options, &[])?;
+        let places: Vec<Place> = found
+            .candidates
+            .iter()
+            .map(|candidate| candidate.place.clone())
+            .collect();
+        let memories = self.read_places(&places)?.into_iter().zip(found.candidates);
+        Ok(TextReply {
+            hits: memories
+                .filter_map(|(memory, candidate)| Some((memory?, candidate.score)))
+                .collect(),
+            state: found.state,
+        })
+    }
+
+    /// Finds the memories nearest to a vector and those that hold words of a query, `top_k` of each, and tells
+    /// similarity and score of all of them.
+    ///
+    /// # Errors
+    /// As [`Self::search`] and [`Self::search_text`].
+    pub fn search_both(
+        &self,
+        vector: &[f32],
+        query: &str,
+        options: &SearchOptions<'_>,
+        bm25: Bm25,
+    ) -> Result<BothReply> {
+        let nearest = self
+            .nearest(&[vector.to_vec()], options)?
+            .pop()
+            .unwrap_or_default();
+        let places: Vec<Place> = nearest
+            .iter()
+            .map(|candidate| candidate.place.clone())
+            .collect();
+        let text = TextOptions {
+            top_k: options.top_k,
+            filter: options.filter,
+            bm25,
+        };
+        let found = self.search_words(&Query::new(query), &text, &places)?;
+        let vector = vector_search::Query::new(vector.to_vec(), options.metric);
+        let mut hits: HashMap<String, (Place, f32, f32)> = HashMap::new();
+        for (near, score) in nearest.into_iter().zip(found.wanted) {
+            hits.insert(near.id, (near.place, near.score, score));
+        }
+        for candidate in found.candidates {
+            if !hits.contains_key(&candidate.id) {
+                let similarity = match &candidate.place {
+                    Place::Row(segment, row) => {
+                        let segment = &self.state.segments[*segment].segment;
+                        vector.similarity(&segment.vector(*row)?)
+                    }
+                    Place::Fresh(memory) => vector.similarity(&memory.embedding),
+                };
+                hits.insert(candidate.id, (candidate.place, similarity, candidate.score));
+            }
+        }
+        let mut hits: Vec<(String, (Place, f32, f32))> = hits.into_iter().collect();
+        hits.sort_by(|(a, (_, near_a, score_a)), (b, (_, near_b, score_b))| {
+            near_b
+                .total_cmp(near_a)
+                .then_with(|| score_b.total_cmp(score_a))
+                .then_with(|| a.cmp(b))
+        });
+        let places: Vec<Place> = hits.iter().map(|(_, (place, ..))| place.clone()).collect();
+        let memories = self.read_places(&places)?.into_iter().zip(hits);
+        let hits = memories.filter_map(|(memory, (_, (_, similarity, score)))| {
+            Some(BothHit {
+                memory: memory?,
+                similarity,
+                score,
+            })
+        });
+        Ok(BothReply {
+            hits: hits.collect(),
+            state: found.state,
+        })
+    }
+
+    fn search_words(
+        &self,
+        query: &Query,
+        options: &TextOptions<'_>,
+        wanted: &[Place],
+    ) -> Result<Words> {
+        validate(options.bm25)?;
+        let mut state = IndexState::Fresh;
+        let mut indexes = Vec::with_capacity(self.state.segments.len());
+        for live in &self.state.segments {
+            let (index, is_made) = live.segment.text_index()?;
+            state = state.max(self.state_of(&index, is_made));
+            indexes.push(index);
+        }
+        loop {
+            match self.look_up(query, options, wanted, &indexes)? {
+                Ok((candidates, wanted)) => {
+                    return Ok(Words {
+                        candidates,
+                        wanted,
+                        state,
+                    });
+                }
+                // Made of the table, an index is sound: the next round meets no damage in it.
+                Err(damaged) => {
+                    let segment = &self.state.segments[damaged].segment;
+                    indexes[damaged] = segment.mend_text_index(&indexes[damaged])?;
+                    state = state.max(self.state_of(&indexes[damaged], true));
+                }
+            }
+        }
+    }
+
+    fn state_of(&self, index: &OpenIndex, is_made: bool) -> IndexState {
+        match (index.is_on_disk, self.is_writer, is_made) {
+            (true, ..) | (false, true, false) => IndexState::Fresh,
+            (false, true, true) => IndexState::Building,
+            (false, false, _) => IndexState::Degraded,
+        }
+    }
+
+    /// Looks for the words in all segments and in the log; the inner error is a segment whose index is damaged.
+    #[allow(clippy::type_complexity)]
+    fn look_up(
+        &self,
+        query: &Query,
+        options: &TextOptions<'_>,
+        wanted: &[Place],
+        indexes: &[Arc<OpenIndex>],
+    ) -> Result<Result<(Vec<Candidate>, Vec<f32>), usize>> {
+        let mut statistics = Statistics::new(query);
+        let mut found = Vec::with_capacity(indexes.len());
+        for (index, (open, live)) in indexes.iter().zip(&self.state.segments).enumerate() {
+            let dead = (live.dead.count() > 0).then_some(live.dead.as_ref());
+            let counted = open.index.find(query).and_then(|found| {
+                found.count(dead, &mut statistics)?;
+                Ok(found)
+            });
+            match counted {
+                Ok(of_segment) => found.push(of_segment),
+                Err(error) => return self.damaged(index, &open, &error),
+            }
+        }
+        let mut log = lock(&self.log_words);
+        let alive = log.follow(&self.state);
+        let in_log = log.words.find(query);
+        in_log.count(&alive, &mut statistics);
+        let scorer = statistics.scorer(options.bm25);
+        let mut scores = vec![0.0; wanted.len()];
+        let mut accumulator = Accumulator::default();
+        let mut candidates = Vec::new();
+        for (index, of_segment) in found.iter().enumerate() {
+            let (slots, rows) = wanted_rows(wanted, |place| match place {
+                Place::Row(segment, row) if *segment == index => Some(*row),
+                _ => None,
+            });
+            let mask = self.mask_of(index, options.filter)?;
+            let mut best = TopK::new(options.top_k, f32::MIN_POSITIVE);
+            match of_segment.score(&scorer, mask.as_ref(), &rows, &mut accumulator, &mut best) {
+                Ok(found) => slots
+                    .iter()
+                    .zip(found)
+                    .for_each(|(&slot, score)| scores[slot] = score),
+                Err(error) => return self.damaged(index, &indexes[index], &error),
+            }
+            let segment = &self.state.segments[index].segment;
+            for scored in best.into_sorted() {
+                candidates.push(Candidate {
+                    place: Place::Row(index, scored.row),
+                    id: segment.id(scored.row)?.to_owned(),
+                    score: scored.score,
+                });
+            }
+        }
+        let (slots, rows) = wanted_rows(wanted, |place| match place {
+            Place::Fresh(memory) => log.row(memory),
+            Place::Row(..) => None,
+        });
+        let mask = self.mask_of_log(&log, &alive, options.filter);
+        let best = &mut TopK::new(options.top_k, f32::MIN_POSITIVE);
+        let found = in_log.score(&scorer, &mask, &rows, &mut accumulator, best);
+        slots
+            .iter()
+            .zip(found)
+            .for_each(|(&slot, score)| scores[slot] = score);
+        for scored in best.clone().into_sorted() {
+            candidates.extend(log.memory(scored.row).map(|memory| Candidate {
+                id: memory.id.clone(),
+                place: Place::Fresh(memory),
+                score: scored.score,
+            }));
+        }
+        drop(in_log);
+        drop(log);
+        candidates.sort_by(|a, b| b.score.total_cmp(&a.score).then_with(|| a.id.cmp(&b.id)));
+        candidates.truncate(options.top_k);
+        Ok(Ok((candidates, scores)))
+    }
+
+    /// A segment whose index is to be made again; an error when it was just made.
+    fn damaged<T>(
+        &self,
+        index: usize,
+        open: &OpenIndex,
+        error: &text_search::Error,
+    ) -> Result<Result<T, usize>> {
+        if open.is_on_disk {
+            return Ok(Err(index));
+        }
+        Err(Error::corrupted(&self.path, 0, error.to_string()))
+    }
+
+    fn mask_of_log(
+        &self,
+        log: &crate::log_words::LogWords,
+        alive: &Bitmap,
+        filter: Option<&Filter>,
+    ) -> Bitmap {
+        let Some(filter) = filter else {
+            return alive.clone();
+        };
+        let mut mask = Bitmap::empty(alive.len());
+        let allowed = self
+            .state
+            .fresh
+            .iter()
+            .filter(|memory| matches(filter, &memory.0));
+        for row in allowed.filter_map(|memory| log.row(&memory.0)) {
+            mask.insert(row);
+        }
+        mask
+    }
+}
+
+/// Where among `wanted` the places are that `row` knows, and their rows.
+fn wanted_rows(
+    wanted: &[Place],
+    row: impl Fn(&Place) -> Option<usize>,
+) -> (Vec<usize>, Vec<usize>) {
+    let known = wanted.iter().enumerate();
+    known
+        .filter_map(|(slot, place)| Some((slot, row(place)?)))
+        .unzip()
+}
+
+fn validate(bm25: Bm25) -> Result<()> {
+    let (k1, b) = (bm25.k1, bm25.b);
+    if !k1.is_finite() || k1 < 0.0 {
+        return Err(Error::invalid(
+            "k1",
+            "a number of at least 0",
+            k1.to_string(),
+        ));
+    }
+    if !(0.0..=1.0).contains(&b) {
+        return Err(Error::invalid("b", "a number from 0 to 1", b.to_string()));
+    }
+    Ok(())
+}

@@ -1,0 +1,1 @@
+"""Questions and passages to the places that answer: a card on the encoder that is loaded anyway."""

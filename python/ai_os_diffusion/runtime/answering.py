@@ -1,0 +1,143 @@
+"""Questions to answers: what was recalled is read, and what was found is said, or a model says it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ai_os_diffusion.answers.answer import Answer, Statement
+from ai_os_diffusion.answers.decision import decide, why_nothing
+from ai_os_diffusion.answers.grounding import ANSWER_ENDS, grounded_prompt, held_parts, is_held
+from ai_os_diffusion.answers.nearest import nearest_answer
+from ai_os_diffusion.utils.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from ai_os_diffusion.answers.recall import RecallResult
+    from ai_os_diffusion.inference import Diffusion
+    from ai_os_diffusion.runtime.runtime import Runtime
+
+__all__ = ["MODES", "Answering"]
+
+MODES = ("ar", "diffusion")
+"""Ways in which a model may be asked to answer in its words."""
+
+_READ_BY_DIFFUSION = 3
+"""Passages that a short answer is written from."""
+
+
+class Answering:
+    """Answers from what was recalled.
+
+    Args:
+        runtime: whose engines are used; each is loaded when it is first needed, and none but the encoder for
+            an answer that the reader finds.
+        mode: "ar" or "diffusion" lets a model write the answer from what is found; None quotes it.
+        max_tokens: length of what a model writes at most.
+
+    Raises:
+        ConfigurationError: there is no such mode.
+    """
+
+    def __init__(self, runtime: Runtime, *, mode: str | None = None, max_tokens: int = 96) -> None:
+        if mode is not None and mode not in MODES:
+            raise ConfigurationError(f"mode is {mode!r}, expected 'ar' or 'diffusion'")
+        self._runtime, self._mode, self._max_tokens = runtime, mode, max_tokens
+
+    def answer(self, found: RecallResult, *, ignoring: str = "") -> Iterator[str | Answer]:
+        """Answer the question of what was recalled.
+
+        Args:
+            found: what was recalled.
+            ignoring: an answer that is known, and answers nothing new.
+
+        Yields:
+            The text, then the `Answer`; of an abstention only that.
+        """
+        quoted = self.quoted(found, ignoring=ignoring)
+        if quoted.passages and not found.abstained:
+            if self._mode == "diffusion":
+                quoted = self._by_diffusion(found, quoted)
+            elif self._mode == "ar" and quoted.statements:
+                quoted = self._continued(quoted)
+        if quoted.text:
+            yield quoted.text
+        yield quoted
+
+    def quoted(self, found: RecallResult, *, ignoring: str = "") -> Answer:
+        """Answer in the words of the passages: by the reader, or where none is, with what is nearest.
+
+        Args:
+            found: what was recalled.
+            ignoring: as of `answer`.
+        """
+        reader = self._runtime.reader
+        if reader is None:
+            encoder = self._runtime.encoder
+            return nearest_answer(found, encoder.encode_query(found.question), encoder.encode_document)
+        if found.abstained:
+            reason, unknown = why_nothing(found)
+            return Answer.of(found, (), "reader", reason=reason, unknown_names=unknown)
+        readings = reader.read(found.question, found.hits)
+        competing = reader.candidates(found, readings, ignoring=ignoring)
+        order = sorted(range(len(readings)), key=lambda index: -readings[index].margin)
+        ranked = replace(found, hits=tuple(found.hits[index] for index in order))
+        return decide(ranked, competing, reader.judge)
+
+    def _continued(self, quoted: Answer) -> Answer:
+        """The first statement in a sentence of the decoder's, where that says nothing else."""
+        best = quoted.statements[0]
+        prompt = grounded_prompt(quoted.question, best.citations[0].quote)
+        stream = self._runtime.generate(prompt, max_tokens=self._max_tokens, stop=ANSWER_ENDS)
+        written = " ".join("".join(stream).split())
+        is_whole = stream.generation.finish_reason != "length"
+        is_read = quoted.mode == "reader"
+        if not is_whole or not is_held(written, best, quoted.question, is_read=is_read):
+            return quoted
+        said = Statement(written, best.citations, best.confidence)
+        return replace(quoted, statements=(said, *quoted.statements[1:]), mode="ar")
+
+    def _by_diffusion(self, found: RecallResult, quoted: Answer) -> Answer:
+        """A short answer by diffusion, where it stands in the passages; or that they do not answer."""
+        from ai_os_diffusion.inference.denoising.answer_evidence import without_verdict
+
+        settings = self._runtime.diffuser.diffusion_settings
+        written = self._written(replace(found, hits=quoted.passages))
+        text, uncertainty = written.text.strip(), written.uncertainty
+        sure = None if uncertainty is None else 1.0 - uncertainty
+        if settings.declines is not None and text.casefold() == settings.declines.casefold():
+            _, unknown = why_nothing(found)
+            return replace(
+                quoted,
+                statements=(),
+                mode="diffusion",
+                confidence=sure,
+                reason="declined",
+                unknown_names=unknown,
+                uncertainty=uncertainty,
+            )
+        citations = held_parts(without_verdict(text, settings.verdicts), quoted.passages)
+        if citations is None:
+            return replace(quoted, uncertainty=uncertainty)
+        return replace(
+            quoted,
+            statements=(Statement(text, citations, sure),),
+            mode="diffusion",
+            confidence=sure,
+            reason=None,
+            uncertainty=uncertainty,
+        )
+
+    def _written(self, found: RecallResult) -> Diffusion:
+        from ai_os_diffusion.diffusion import MemoryConditioner
+
+        engine = self._runtime.diffuser
+        conditioner = MemoryConditioner(
+            lambda _question, _most: found.hits,
+            count=lambda text: int(engine.tokenizer.count(text)[0]),
+            most=_READ_BY_DIFFUSION,
+        )
+        read = conditioner.condition(found.question)
+        # A short answer ends in its first block, one with a reason in the second.
+        length = min(self._max_tokens, 2 * engine.diffusion_settings.block_length)
+        return engine.diffuse(found.question, context=read.passages, max_tokens=length)

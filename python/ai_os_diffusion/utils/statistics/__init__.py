@@ -1,0 +1,1 @@
+"""Numbers that were fitted to what was judged, as data."""

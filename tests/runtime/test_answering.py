@@ -1,0 +1,165 @@
+"""The way of a question with engines that are given: a reader by script, models that say what they must."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from ai_os_diffusion.answers.answer import Answer
+from ai_os_diffusion.answers.candidates import candidates
+from ai_os_diffusion.answers.judge import Judge
+from ai_os_diffusion.answers.recall import RecallHit, RecallResult
+from ai_os_diffusion.inference.reading.reading import Reading, Span
+from ai_os_diffusion.runtime.answering import Answering
+from ai_os_diffusion.utils.errors import ConfigurationError
+
+QUESTION = "When are roses cut?"
+GARDEN = RecallHit("g", "Water the lawn. Roses are cut in March.", 0.5, "garden.md", 3, 3)
+TRAINS = RecallHit("t", "The night train leaves at ten.", 0.6, "trains.txt", 8, 8)
+FOUND = RecallResult(QUESTION, (TRAINS, GARDEN), False, 0.6, 0.38)
+
+
+class ScriptedReader:
+    """Points at given texts, with given margins."""
+
+    judge = Judge()
+
+    def __init__(self, **margins):
+        self.margins = margins
+
+    def read(self, question, hits):
+        readings = []
+        for hit in hits:
+            told = [(text, margin) for text, margin in self.margins.items() if text in hit.text]
+            spans = [
+                Span(hit.text.index(text), hit.text.index(text) + len(text), margin) for text, margin in told
+            ]
+            readings.append(Reading(tuple(sorted(spans, key=lambda span: -span.margin))))
+        return readings
+
+    def candidates(self, found, readings, *, ignoring=""):
+        return [one for one in candidates(found.question, found.hits, readings) if one.text != ignoring]
+
+
+class Stream(list):
+    generation = SimpleNamespace(finish_reason="stop")
+
+
+class Runtime:
+    """What `Answering` uses of a runtime."""
+
+    def __init__(self, reader=None, says="", uncertainty=None):
+        self.reader, self.says, self.uncertainty = reader, says, uncertainty
+        self.encoder = SimpleNamespace(encode_query=self.embed, encode_document=self.embed)
+        self.prompts, self.contexts, self.finish_reason = [], [], "stop"
+
+    @staticmethod
+    def embed(texts):
+        words = ["roses", "train", "lawn"]
+        rows = [texts] if isinstance(texts, str) else texts
+        vectors = np.array([[text.lower().count(word) for word in words] for text in rows], np.float32)
+        return vectors[0] if isinstance(texts, str) else vectors
+
+    def generate(self, prompt, **settings):
+        self.prompts.append(prompt)
+        stream = Stream([self.says])
+        stream.generation = SimpleNamespace(finish_reason=self.finish_reason)
+        return stream
+
+    @property
+    def diffuser(self):
+        return SimpleNamespace(
+            tokenizer=SimpleNamespace(count=lambda text: [len(text)]),
+            diffusion_settings=SimpleNamespace(declines="not stated", verdicts=("yes; ",), block_length=16),
+            diffuse=self.diffuse,
+        )
+
+    def diffuse(self, question, *, context, max_tokens):
+        self.contexts.append(context)
+        return SimpleNamespace(text=self.says, uncertainty=self.uncertainty)
+
+
+def answered(runtime, found=FOUND, **options):
+    *pieces, answer = Answering(runtime, **options).answer(found)
+    assert isinstance(answer, Answer)
+    assert pieces == ([answer.text] if answer.text else [])
+    return answer
+
+
+def test_the_passage_with_the_answer_comes_first():
+    answer = answered(Runtime(ScriptedReader(March=3.0, ten=1.0)))
+    assert (answer.text, answer.mode) == ("March", "reader")
+    assert [hit.memory_id for hit in answer.passages] == ["g", "t"]
+    assert answer.citations[0].quote == "Roses are cut in March."
+
+
+def test_a_known_answer_answers_nothing_new():
+    *_, answer = Answering(Runtime(ScriptedReader(March=3.0, ten=1.0))).answer(FOUND, ignoring="March")
+    assert answer.text == "ten"
+
+
+def test_what_the_reader_declines_is_not_answered_and_no_model_is_asked():
+    runtime = Runtime(ScriptedReader(March=-3.0), says="Roses are cut in March.")
+    answer = answered(runtime, mode="ar")
+    assert (answer.abstained, answer.reason, runtime.prompts) == (True, "no_answer", [])
+
+
+def test_what_was_not_near_is_not_read():
+    found = RecallResult(QUESTION, (), True, 0.1, 0.38)
+    for reader in (None, ScriptedReader()):
+        answer = answered(Runtime(reader), found, mode="ar")
+        assert (answer.abstained, answer.reason) == (True, "far")
+
+
+def test_without_a_reader_the_nearest_part_is_the_answer():
+    answer = answered(Runtime())
+    assert (answer.text, answer.mode) == ("Roses are cut in March.", "nearest")
+
+
+def test_a_model_says_what_was_found_in_a_sentence_of_its_own():
+    runtime = Runtime(ScriptedReader(March=3.0), says=" In March roses are cut.")
+    answer = answered(runtime, mode="ar")
+    assert (answer.text, answer.mode, answer.is_quote) == ("In March roses are cut.", "ar", False)
+    assert answer.citations[0].quote == "Roses are cut in March."
+    assert runtime.prompts[0].endswith(f"Text: Roses are cut in March.\nQuestion: {QUESTION}\nAnswer:")
+
+
+@pytest.mark.parametrize("says", [" Roses are cut in May.", " Roses are cut.", ""])
+def test_an_invention_is_never_shown_the_passage_speaks_instead(says):
+    answer = answered(Runtime(ScriptedReader(March=3.0), says=says), mode="ar")
+    assert (answer.text, answer.mode) == ("March", "reader")
+
+
+def test_a_sentence_that_was_cut_is_not_shown():
+    runtime = Runtime(ScriptedReader(March=3.0), says=" In March roses are")
+    runtime.finish_reason = "length"
+    assert answered(runtime, mode="ar").mode == "reader"
+
+
+def test_a_short_answer_by_diffusion_is_shown_where_it_stands():
+    runtime = Runtime(ScriptedReader(March=3.0), says="yes; cut in March", uncertainty=0.25)
+    answer = answered(runtime, mode="diffusion")
+    assert (answer.text, answer.mode, answer.confidence) == ("yes; cut in March", "diffusion", 0.75)
+    assert answer.citations[0].quote == "Roses are cut in March."
+    # The passage in which the reader found most stands next to the question.
+    assert runtime.contexts[0][-1] == GARDEN.text
+
+
+def test_a_short_answer_that_stands_nowhere_is_not_shown():
+    runtime = Runtime(ScriptedReader(March=3.0), says="in April", uncertainty=0.25)
+    answer = answered(runtime, mode="diffusion")
+    assert (answer.text, answer.mode, answer.uncertainty) == ("March", "reader", 0.25)
+
+
+def test_a_model_that_declines_is_believed_where_it_was_asked():
+    runtime = Runtime(ScriptedReader(March=3.0), says="Not stated", uncertainty=0.25)
+    answer = answered(runtime, mode="diffusion")
+    assert (answer.abstained, answer.reason, answer.mode) == (True, "declined", "diffusion")
+    assert answer.confidence == 0.75
+
+
+def test_a_mode_that_is_none_is_refused():
+    with pytest.raises(ConfigurationError, match="mode is 'best'"):
+        Answering(Runtime(), mode="best")
