@@ -19,6 +19,7 @@ from ai_os_diffusion.ingestion.fitting import MAX_SOURCE_CHARS, fit
 from ai_os_diffusion.ingestion.kinds import kind_of, why_no_kind
 from ai_os_diffusion.ingestion.opaque import without_opaque
 from ai_os_diffusion.ingestion.reader import piece_reader, read_document
+from ai_os_diffusion.ingestion.readers.code import MAX_PARSED_CHARS
 from ai_os_diffusion.ingestion.readers.compressed import inner_name, is_gzip, unpacked
 from ai_os_diffusion.ingestion.readers.piece_reader import PieceReader
 from ai_os_diffusion.ingestion.readers.text_pieces import text_pieces
@@ -31,6 +32,7 @@ __all__ = ["Reading"]
 # a long notebook are pictures.
 _MAX_WHOLE_BYTES = {
     "html": 32_000_000,
+    "python": MAX_PARSED_CHARS,
     **dict.fromkeys(("pdf", "epub", "docx", "odt", "mail", "notebook"), 64_000_000),
 }
 # What is read whole in any case: it is in memory once, and most files are shorter.

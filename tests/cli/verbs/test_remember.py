@@ -24,7 +24,9 @@ def test_add_counts_files_and_what_it_left_out(aios_json, tiny_models, documents
     reasons = {Path(item["path"]).name: item["reason"] for item in report["skipped"]}
     assert "binary" in reasons["picture.png"]
     assert "line 1 is not JSON" in reasons["broken.jsonl"]
-    assert reasons[".hidden"] == "ignored by name"
+    assert [(Path(item["path"]).name, item["reason"]) for item in report["ignored"]] == [
+        (".hidden", "hidden")
+    ]
     assert report["fallback_encodings"] == {"windows-1252": 1}
 
 
@@ -364,10 +366,27 @@ def test_it_fails_when_all_that_was_named_was_skipped(aios, aios_json, tiny_mode
     for name in names:
         (folder / name).write_bytes((documents / name).read_bytes())
     report = aios_json("add", folder, code=1)
-    assert (report["files"]["added"], len(report["skipped"])) == (0, len(names))
+    assert (report["files"]["added"], len(report["skipped"] + report["ignored"])) == (0, len(names))
     result = aios("add", folder)
     assert result.exit_code == 1
     assert "nothing was taken" in result.stderr
     (folder / "good.txt").write_text("Good.")
     assert aios("add", folder).exit_code == 0
     assert aios("add", folder).exit_code == 0
+
+
+def test_what_git_ignores_is_passed_by_and_named(aios, aios_json, tiny_models, tmp_path):
+    (tmp_path / ".gitignore").write_text("*.log\nbuild/\n!kept.log\n")
+    (tmp_path / "build").mkdir()
+    for name in ("a.md", "a.log", "kept.log", "build/b.md", "build/.gitignore"):
+        (tmp_path / name).write_text(f"The {name} is here.")
+    report = aios_json("add", tmp_path)
+    assert [Path(told["path"]).name for told in report["documents"]] == ["a.md", "kept.log"]
+    assert {Path(item["path"]).name: item["reason"] for item in report["ignored"]} == {
+        ".gitignore": "hidden",
+        "a.log": f"ignored by {tmp_path}/.gitignore:1: *.log",
+        "build": f"ignored by {tmp_path}/.gitignore:2: build/",
+    }
+    assert aios_json("add", tmp_path / "build" / "b.md")["files"]["added"] == 1
+    report = aios_json("add", tmp_path, "--all")
+    assert (report["files"]["added"], report["ignored"]) == (3, [])

@@ -36,7 +36,7 @@ def tell_report(report: AddReport, *, quiet: bool, pruned: bool) -> None:
     _tell_each("not all of", [_remarked(document) for document in partly if _has_loss(document)])
     _tell_each("of", [_remarked(document) for document in partly if not _has_loss(document)])
     if report.ignored:
-        note(f"passed by {len(report.ignored)} hidden or generated; --all takes them")
+        note(f"passed by {len(report.ignored)} hidden, generated or ignored by git; --all takes them")
     for encoding, count in report.fallback_encodings.items():
         note(f"{counted(count, 'file')} {'was' if count == 1 else 'were'} read as {encoding}")
     if report.vanished and not pruned:

@@ -53,7 +53,9 @@ def add(
     name: Annotated[
         str | None, typer.Option("--name", help="Name of what is read from standard input, such as notes.md.")
     ] = None,
-    takes_all: Annotated[bool, typer.Option("--all", help="Also take hidden and generated files.")] = False,
+    takes_all: Annotated[
+        bool, typer.Option("--all", help="Also take hidden, generated, ignored files.")
+    ] = False,
     prune: Annotated[bool, typer.Option("--prune", help="Forget documents whose file is gone.")] = False,
     dry_run: DryRun = False,
     quiet: Quiet = False,
@@ -66,8 +68,8 @@ def add(
     passages that stand in several files are kept once. What cannot be read, or not all of it, is named
     with the reason, and holds up nothing else; when nothing named could be taken, the exit code is 1.
     What memory holds of a file that cannot be read any more is kept, and marked in every citation.
-    Below a folder, hidden files, node_modules, __pycache__, site-packages, virtual environments, lock
-    files and minified code are passed by.
+    Below a folder, what .gitignore files say, hidden files, node_modules, __pycache__, site-packages,
+    virtual environments, lock files and minified code are passed by.
     """
     settings: Settings = ctx.obj
     files = [path for path in paths if str(path) != "-"]
