@@ -130,9 +130,11 @@ class AddProgress:
         bytes_total: bytes of all of them.
         passages: passages embedded so far.
         seconds: time taken so far.
+        document: the one that is being read; "" between two.
     """
 
     bytes_done: int
     bytes_total: int
     passages: int
     seconds: float
+    document: str = ""
