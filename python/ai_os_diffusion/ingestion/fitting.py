@@ -29,6 +29,9 @@ def fit(document: Document) -> Document:
     cut: list[int] = []
     above: tuple[str, ...] = ()
     titles, is_whole = above, True
+    # Blocks that stand together share what is known of them.
+    known: Mapping[str, Any] = {}
+    metadata, is_cut = known, False
     for index, block in enumerate(document.blocks):
         if block.headings != above:
             above = block.headings
@@ -36,9 +39,10 @@ def fit(document: Document) -> Document:
             is_whole = titles == above
             if not is_whole:
                 cut.append(block.line)
-        known = block.metadata
-        metadata = _fit_metadata(known) if known else known
-        is_cut = metadata is not known and metadata != known
+        if block.metadata is not known:
+            known = block.metadata
+            metadata = _fit_metadata(known) if known else known
+            is_cut = metadata is not known and metadata != known
         if is_cut:
             cut.append(block.line)
         if is_cut or not is_whole:
