@@ -26,7 +26,7 @@ def test_add_counts_files_and_what_it_left_out(aios_json, tiny_models, documents
     }
     assert report["passages"]["added"] == 5
     reasons = {Path(item["path"]).name: item["reason"] for item in report["skipped"]}
-    assert "binary" in reasons["picture.png"]
+    assert "a picture" in reasons["picture.png"]
     assert "line 1 is not JSON" in reasons["broken.jsonl"]
     assert [(Path(item["path"]).name, item["reason"]) for item in report["ignored"]] == [
         (".hidden", "hidden")
