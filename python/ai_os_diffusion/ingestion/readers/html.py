@@ -98,6 +98,9 @@ class _Page:
         self._heading = 0
         self._kind: BlockKind = "prose"
         self._drawing = 0
+        # Of each table that is open, what its header says; and which cells the row has that is open.
+        self._headers: list[str] = []
+        self._row_cells: set[str] = set()
 
     def read(self, events: Iterator[_Event]) -> list[Block]:
         """Blocks of a page, in its order."""
@@ -158,8 +161,11 @@ class _Page:
             if tag in _AS_TYPED:
                 self._kind = "code"
             elif tag == "tr":
-                self._kind = "row"
+                self._kind, self._row_cells = "row", set()
+            elif tag == "table":
+                self._headers.append("")
         elif tag in _CELLS:
+            self._row_cells.add(tag)
             self._add(line, " | " if self._pieces else "")
         elif tag in _GAPS:
             self._add(line, " ")
@@ -174,6 +180,8 @@ class _Page:
         blocks: Sequence[Block] = ()
         if tag in _HEADINGS or tag in _BREAKS:
             blocks = self._end_block()
+            if tag == "table":
+                self._headers.pop()
         elif (tag in _CELLS or tag in _GAPS) and self._pieces:
             self._add(self._pieces[-1][0], " ")
         if tag in _DRAWINGS:
@@ -224,6 +232,15 @@ class _Page:
             self._pieces = [(number, "".join([text for _, text in pieces])) for number, pieces in lines]
             self._most = 2 * max(len(self._pieces), _MAX_PIECES)
 
+    def _in_table(self, block: Block) -> Block:
+        """A row with what its table's header says: the first row that has cells of headers alone."""
+        if not self._headers:
+            return block
+        if self._row_cells == {"th"} and not self._headers[-1]:
+            self._headers[-1] = block.text
+            return block
+        return block._replace(columns=self._headers[-1])
+
     def _end_block(self, *, goes_on: bool = False, alone: bool = False) -> Sequence[Block]:
         """Turn the pieces gathered so far into a block.
 
@@ -247,7 +264,7 @@ class _Page:
         if block is None:
             return ()
         if not level:
-            return (self._outline.below(block),)
+            return (self._outline.below(self._in_table(block) if kind == "row" else block),)
         heading = " ".join(block.text.split())
         # A page's title mostly repeats its first heading; what the title says needs no saying again.
         is_said = level == 1 and heading in self._title

@@ -57,6 +57,8 @@ class Flow:
             self._outline.fill()
         self._open: list[_Paragraph] = []
         self._rows = 0
+        # What the header of the table says, and whether the row is one.
+        self._header, self._is_header = "", False
         self._cells: list[list[_Paragraph]] = []
         self._beside_row: list[_Paragraph] = []
         self._left_out: dict[tuple[RemarkKind, str], list[int]] = {}
@@ -100,6 +102,20 @@ class Flow:
         else:
             self._place([paragraph, *paragraph.after])
 
+    def begin_table(self, *, has_header: bool = False) -> None:
+        """A table begins.
+
+        Args:
+            has_header: its first row is one.
+        """
+        if not self._open and not self._rows:
+            self._header, self._is_header = "", has_header
+
+    def begin_header(self) -> None:
+        """The row that is open, or the next one, says what the columns of its table are."""
+        if not self._open and self._rows <= 1:
+            self._is_header = True
+
     def begin_row(self) -> None:
         """A row of a table begins."""
         if not self._open:
@@ -126,7 +142,10 @@ class Flow:
             self._place(paragraphs)
         elif row:
             first, last = paragraphs[0].number, paragraphs[-1].number
-            self.blocks.append(self._outline.below(Block(row, first, last, "row")))
+            self.blocks.append(self._outline.below(Block(row, first, last, "row", columns=self._header)))
+            if self._is_header:
+                self._header = self._header or row
+        self._is_header = False
         self._place(self._beside_row)
 
     def leave_out(self, kind: RemarkKind, reason: str) -> None:

@@ -97,6 +97,10 @@ class OdtText:
             self.flow.add(" ")
         elif name == "list-item":
             self._items.append(True)
+        elif name == "table":
+            self.flow.begin_table()
+        elif name == "table-header-rows":
+            self.flow.begin_header()
         elif name == "table-row":
             self.flow.begin_row()
         elif name in _CELLS:

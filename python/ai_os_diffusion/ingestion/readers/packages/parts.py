@@ -32,11 +32,12 @@ def of_part(
     own = {"part": part}
     below: tuple[str, ...] = ()
     path = headings
-    for index, (text, line, end_line, kind, titles, known) in enumerate(kept):
+    for index, (text, line, end_line, kind, titles, known, columns) in enumerate(kept):
         # Blocks that stand together share what stands above and beside them.
         if titles != below:
             below, path = titles, (*headings, *titles)
-        kept[index] = Block(text, line, end_line, kind, path, {**known, **own} if known else own)
+        metadata = {**known, **own} if known else own
+        kept[index] = Block(text, line, end_line, kind, path, metadata, columns)
     return kept, [replace(remark, reason=f"{part}: {remark.reason}") for remark in (*remarks, *opaque)]
 
 
