@@ -145,6 +145,9 @@ class DocxText:
                 self.flow.add_beside(note)
         elif name == "docPr":
             self._add(f" {attributes.get('descr', '')} ")
+        elif name == "listEntry":
+            # What a list of a form offers; the one that was chosen is among them.
+            self._add(f" {attributes.get('val', '')} ")
         elif name == "textpath":
             self._add(f" {attributes.get('string', '')} ")
         elif name == "tbl":

@@ -74,6 +74,15 @@ class Flow:
         if self._open:
             self._open[-1].pieces.append(text)
 
+    def add_alone(self, text: str) -> None:
+        """Text of the paragraph that is open, or of one of its own where it stands on a page by itself."""
+        if self._open:
+            self.add(text)
+        elif text.strip():
+            self.begin_paragraph()
+            self.add(text)
+            self.end_paragraph()
+
     def add_beside(self, text: str) -> None:
         """A paragraph of its own behind the one that is open."""
         if self._open:
