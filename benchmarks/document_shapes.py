@@ -10,7 +10,7 @@ import json
 import random
 from collections.abc import Callable, Iterator, Mapping
 
-__all__ = ["SHAPES", "pieces"]
+__all__ = ["SHAPES", "Shape", "pieces", "repeated"]
 
 LETTERS = random.Random(0)
 WORDS = [
@@ -273,7 +273,12 @@ SHAPES: Mapping[str, Mapping[str, Shape]] = {
 
 def pieces(extension: str, shape: str, size_bytes: int) -> Iterator[str]:
     """A document of about a size, piece by piece; the pieces together are its text."""
-    made, chance, written, number = SHAPES[extension][shape], random.Random(1), 0, 0
+    return repeated(SHAPES[extension][shape], size_bytes)
+
+
+def repeated(made: Shape, size_bytes: int) -> Iterator[str]:
+    """Pieces of a shape, of about a size together."""
+    chance, written, number = random.Random(1), 0, 0
     while written < size_bytes:
         if isinstance(made, str):
             piece = made * max(1, min(size_bytes - written, 1 << 20) // len(made.encode()))

@@ -14,7 +14,9 @@ import pytest
 
 from ai_os_diffusion.answers.judge import Judge
 from ai_os_diffusion.cli.lazy import VERBS
+from ai_os_diffusion.cli.terminal.wrapping import cells_of
 from ai_os_diffusion.utils.statistics.calibration import Calibration
+from support import terminal
 from support.reader_cards import reader_card
 
 # Titles, clipboards, clearing, hiding, in 7 and 8 bits; deletion; reordered text; line breaks of many kinds;
@@ -111,30 +113,8 @@ def run(args, folder, environment, **options):
 
 def on_terminal(args, folder, environment, **options):
     """Run with both streams on a terminal; returns what it was sent."""
-    master, slave = pty.openpty()
-    sent = bytearray()
-    try:
-        program = [sys.executable, "-c", "from ai_os_diffusion.cli.main import run; run()"]
-        process = subprocess.Popen(
-            [*program, *map(str, args)],
-            cwd=folder,
-            env={**environment, "TERM": "xterm-256color", "COLUMNS": "200"},
-            stdin=subprocess.PIPE,
-            stdout=slave,
-            stderr=slave,
-        )
-        os.close(slave)
-        process.stdin.write(options.get("input", b""))
-        process.stdin.close()
-        while True:
-            try:
-                sent += os.read(master, 65536)
-            except OSError:
-                break
-        process.wait(timeout=120)
-    finally:
-        os.close(master)
-    return bytes(sent)
+    program = [sys.executable, "-c", "from ai_os_diffusion.cli.main import run; run()"]
+    return terminal.on_terminal([*program, *args], folder, environment, **options)
 
 
 def check(sent, *, terminal=False):
@@ -169,6 +149,7 @@ def commands(folder, encoder):
         "add": [["add", documents], ["add", folder / NAME], ["add", "--dry-run", documents, "--all"]],
         "recall": [
             ["recall", f"turtles {PAYLOAD}", "--all", "-k", "10"],
+            ["recall", f"turtles {PAYLOAD}", "--full"],
             ["recall", "turtles", "--filter", f"{PAYLOAD}=x"],
             ["recall", "turtles", "--filter", PAYLOAD],
         ],
@@ -277,6 +258,21 @@ def test_nothing_foreign_acts_on_a_terminal_or_forges_a_line(hostile, tiny_encod
             check(done.stdout)
             check(done.stderr)
         check(on_terminal(args, folder, environment, input=given), terminal=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("verb", [*VERBS, "program"])
+def test_no_line_is_wider_than_a_narrow_terminal(hostile, tiny_encoder_dir, verb):
+    folder, environment = hostile
+    for args in commands(folder, tiny_encoder_dir)[verb]:
+        given = b"Hello\n" if verb == "chat" else b"n\n"
+        sent = on_terminal(args, folder, environment, columns=24, input=given)
+        check(sent, terminal=True)
+        # What a bar wrote is gone with the line; what is typed ends the line of a question.
+        shown = re.sub(r"[^\n]*\r(?!\n)", "", OURS.sub("", sent.decode()))
+        shown = shown.replace("[y/N]: ", "[y/N]:\n").split("\n")
+        wide = [line for line in shown if cells_of(line.strip("\r ")) > 24]
+        assert not wide, (args, wide)
 
 
 def test_json_holds_what_was_hostile_unchanged(hostile):

@@ -128,7 +128,7 @@ def test_the_title_of_the_file_is_context_until_the_text_has_one():
 
 def test_a_word_document_is_known_under_any_name_and_a_locked_one_named():
     assert read_document("a.bin", docx_of(p("Cut."))).kind == "docx"
-    with pytest.raises(IngestError, match="locked by a password"):
+    with pytest.raises(IngestError, match="with a password"):
         read_document("a.docx", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600))
 
 
@@ -153,3 +153,11 @@ def test_styles_based_on_each_other_in_circles_end():
     )
     document = read_document("a.docx", docx_of(styled("A", "Cut."), beside={"styles": styles + "</w:style>"}))
     assert [block.headings for block in document.blocks] == [()]
+
+
+def test_what_a_list_of_a_form_offers_is_told():
+    entries = '<w:listEntry w:val="red"/><w:listEntry w:val="blue"/>'
+    field = f"<w:ffData><w:ddList>{entries}</w:ddList></w:ffData>"
+    run = f'<w:r><w:fldChar w:fldCharType="begin">{field}</w:fldChar></w:r>'
+    (block,) = read_document("a.docx", docx_of(f"<w:p><w:r><w:t>Colour:</w:t></w:r>{run}</w:p>")).blocks
+    assert block.text == "Colour: red blue"

@@ -110,3 +110,21 @@ def test_a_spreadsheet_of_the_same_family_is_none():
     sheet = zip_of({"mimetype": "application/vnd.oasis.opendocument.spreadsheet", "content.xml": "<a/>"})
     with pytest.raises(IngestError, match=r"save each sheet as \.csv"):
         read_document("a.ods", sheet)
+
+
+def test_controls_of_forms_are_told_where_they_stand():
+    forms = (
+        "<office:forms><form:form form:name='no'>"
+        "<form:fixed-text form:id='c1' form:label='Your name'/>"
+        "<form:text form:id='c2' form:current-value='Ada' form:value='no'><form:properties/></form:text>"
+        "<form:listbox form:id='c3'><form:option form:label='red'/><form:option form:label='blue'/>"
+        "</form:listbox>"
+        "<form:textarea form:id='c4'><text:p>typed</text:p> <text:p>words</text:p></form:textarea>"
+        "<form:password form:id='c5' form:value='no'/><form:hidden form:id='c6' form:value='no'/>"
+        "<form:button form:id='c7' form:label='nobody shows it'/>"
+        "</form:form></office:forms>"
+    )
+    controls = "".join(f"<draw:control draw:control='c{number}'/>" for number in range(1, 7))
+    body = f"{forms}<draw:control draw:control='c4'/><text:p>Form: {controls}.</text:p>"
+    blocks = read_document("a.odt", odt_of(body)).blocks
+    assert [block.text for block in blocks] == ["typed words", "Form: Your name Ada red blue ."]

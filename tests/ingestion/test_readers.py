@@ -6,7 +6,7 @@ import re
 import pytest
 
 from ai_os_diffusion.ingestion import read_document
-from ai_os_diffusion.ingestion.readers import markdown
+from ai_os_diffusion.ingestion.readers import html, markdown
 from ai_os_diffusion.ingestion.readers import text as text_reader
 from ai_os_diffusion.utils.errors import IngestError
 
@@ -59,7 +59,7 @@ def test_front_matter_shares_no_passage_with_the_text():
 def test_markdown_keeps_its_structure_however_many_lines_it_has():
     document = read_document("a.md", b"# A\n\n" + b"- one\n" * 300_000 + b"\n## B\n\ntext\n")
     assert document.remarks == ()
-    assert document.blocks[-1][1:] == (300_006, 300_006, "prose", ("A", "B"), {})
+    assert document.blocks[-1][1:6] == (300_006, 300_006, "prose", ("A", "B"), {})
     assert sum(block.text.count("- one") for block in document.blocks) == 300_000
     assert {block.headings for block in document.blocks} == {("A",), ("A", "B")}
 
@@ -489,3 +489,14 @@ def test_words_are_kept_however_long(text):
 def test_binary_bytes_are_refused_under_any_name():
     with pytest.raises(IngestError, match="binary"):
         read_document("notes.md", b"\0\1\2\3" * 10)
+
+
+def test_very_many_tiny_paragraphs_of_a_page_come_together(monkeypatch):
+    monkeypatch.setattr(html, "_MAX_BLOCKS", 50)
+    page = "".join(f"<h2>t{n}</h2><p>a{n}<table><tr><td>b{n}</table></p>\n" for n in range(100))
+    page += "".join(f"<p>c{n}</p>" for n in range(9000))
+    blocks = read_document("a.html", page.encode()).blocks
+    said = " ".join(" ".join((*block.headings, block.text)) for block in blocks).split()
+    assert {f"{letter}{n}" for letter in "tab" for n in range(100)} <= set(said)
+    assert {f"c{n}" for n in range(9000)} <= set(said)
+    assert len(blocks) < 200

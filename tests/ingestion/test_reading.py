@@ -175,3 +175,11 @@ def test_passages_are_short_and_memory_is_bounded_whatever_stands_in_a_text(text
 def test_a_name_without_end_is_refused():
     with pytest.raises(IngestError, match="5000 characters"):
         INGESTOR.open("x" * 5000, b"text")
+
+
+def test_python_that_is_long_and_still_parsed_is_read(tmp_path):
+    path = tmp_path / "a.py"
+    path.write_text("def f():\n    return 'word'\n\n\n" * 25_000)
+    chunks, opened = read(path)
+    assert opened.kind == "python"
+    assert chunks[0].metadata["symbol"] == "f"

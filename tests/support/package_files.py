@@ -82,7 +82,7 @@ ODF = " ".join(
     f'xmlns:{prefix}="urn:oasis:names:tc:opendocument:xmlns:{name}:1.0"'
     for prefix, name in (
         *(("office", "office"), ("text", "text"), ("style", "style"), ("table", "table")),
-        *(("draw", "drawing"), ("svg", "svg-compatible")),
+        *(("draw", "drawing"), ("svg", "svg-compatible"), ("form", "form")),
     )
 )
 HIDING = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ai_os_diffusion.ingestion.chunker import Chunker, context_line, embedding_text
-from ai_os_diffusion.ingestion.corpus import Found, Skipped, walk
+from ai_os_diffusion.ingestion.corpus.corpus import Found, Skipped, walk
 from ai_os_diffusion.ingestion.document import Block, Document, Remark, spans
 from ai_os_diffusion.ingestion.ingestor import Ingestor
 from ai_os_diffusion.ingestion.ledger import Ledger

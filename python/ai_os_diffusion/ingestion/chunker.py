@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import accumulate, compress, groupby, islice, pairwise
+from itertools import accumulate, compress, groupby, islice, pairwise, repeat
 from operator import attrgetter
 from typing import NamedTuple, TypeVar
 
@@ -56,6 +56,8 @@ _Item = TypeVar("_Item")
 
 _headings = attrgetter("headings")
 _section = attrgetter("headings", "metadata")
+_columns = attrgetter("columns")
+_table = attrgetter("headings", "columns")
 
 
 class _Whole(NamedTuple):
@@ -84,7 +86,8 @@ _Draft = Block | _Whole | _Packed
 class Chunker:
     """Cuts documents into passages.
 
-    Passages never cross a heading. Within a section whole blocks are packed together; a block that is
+    Passages never cross a heading. One that begins within a table has the table's header as its last title.
+    Within a section whole blocks are packed together; a block that is
     too long by itself is cut between sentences (prose) or lines (code), then words, and inside a run
     without white space between words, marks and ideographs, but never inside a word: a single word
     beyond the limit stays whole, and the encoder reads its beginning. What is longer than any word is cut
@@ -135,7 +138,8 @@ class Chunker:
         budgets = self._budgets(blocks)
         begin = 0
         for (headings, _), group in groupby(blocks, key=_section):
-            section, budget = list(group), budgets[headings]
+            section = list(group)
+            budget = min(budgets[headings, columns] for columns in {"", *map(_columns, section)})
             if len(section) == 1 and sizes[begin] <= budget:
                 yield section[0]
                 begin += 1
@@ -147,10 +151,11 @@ class Chunker:
             else:
                 yield from self._packed(section, counted, budget)
 
-    def _budgets(self, blocks: Iterable[Block]) -> Mapping[tuple[str, ...], int]:
-        """Tokens that a passage may have below each path of titles."""
-        paths = list(dict.fromkeys(map(_headings, blocks)))
-        contexts = list(map(context_line, paths))
+    def _budgets(self, blocks: Sequence[Block]) -> Mapping[tuple[tuple[str, ...], str], int]:
+        """Tokens that a passage may have below each path of titles, and header of a table."""
+        plain = zip(map(_headings, blocks), repeat(""), strict=False)
+        paths = list(dict.fromkeys([*plain, *map(_table, filter(_columns, blocks))]))
+        contexts = [context_line((*titles, columns) if columns else titles) for titles, columns in paths]
         counted = iter(self._count(list(filter(None, contexts)))) if any(contexts) else iter(())
         used = (int(next(counted)) if context else 0 for context in contexts)
         return {
@@ -191,10 +196,12 @@ class Chunker:
                     yield from self._passages(list(self._packed(blocks, counted, budget)), source)
             else:
                 joined = draft.joined
-                *_, headings, metadata = joined.blocks[0]
+                headings, metadata = joined.blocks[0].headings, joined.blocks[0].metadata
                 for start, end in self._fit(draft, draft.groups, sizes):
                     lines = joined.lines(start, end)
-                    yield Chunk(joined.text[start:end], source, *lines, headings, metadata)
+                    columns = joined.columns(start)
+                    titles = (*headings, columns) if columns else headings
+                    yield Chunk(joined.text[start:end], source, *lines, titles, metadata)
 
     def _pieces(self, joined: JoinedBlocks, sizes: Sequence[int], budget: int) -> Iterator[_Unit]:
         """The blocks that fit, and the pieces of those that do not."""
@@ -286,7 +293,8 @@ class Chunker:
 
 
 def _as_chunk(block: Block, source: str) -> Chunk:
-    text, line, end_line, _, headings, metadata = block
+    text, line, end_line, _, headings, metadata, columns = block
+    headings = (*headings, columns) if columns else headings
     return Chunk(text.rstrip(), source, line, end_line, headings, metadata)
 
 

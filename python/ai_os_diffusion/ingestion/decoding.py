@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import re
+import unicodedata
 from typing import NamedTuple
 
 from ai_os_diffusion.utils.errors import IngestError
@@ -23,6 +24,9 @@ _FOREIGN_SAMPLE_BYTES = 1 << 18
 _NOT_ASCII = re.compile(rb"[\x80-\xff]")
 _CONTROLS = bytes(sorted(set(range(32)) - set(b"\t\n\r\f\b\x1b")))
 _MAX_CONTROL_SHARE = 0.05
+# Of what no mark calls UTF-16.
+_MAX_UNMARKED_SHARE = 0.01
+_NOT_IN_TEXT = frozenset(("Cc", "Cn", "Co", "Cs"))
 # Nobody writes a NUL; one in a thousand bytes may be damage, more are a binary format.
 _MAX_NUL_SHARE = 0.001
 _PIECE_BYTES = 1 << 20
@@ -206,6 +210,8 @@ def _unmarked_utf16(data: bytes) -> str | None:
     else:
         return None
     text = sample.decode(encoding, "replace")
-    controls = sum(character < " " and character not in "\t\n\r\f\b\x1b" for character in text)
-    is_text = controls + text.count(_REPLACEMENT) <= _MAX_CONTROL_SHARE * len(text)
+    # Controls, and what is no character: numbers in two bytes each are such as often as not.
+    others = sum(unicodedata.category(character) in _NOT_IN_TEXT for character in text)
+    others -= sum(map(text.count, "\t\n\r\f\b\x1b"))
+    is_text = others + text.count(_REPLACEMENT) <= _MAX_UNMARKED_SHARE * len(text)
     return encoding if is_text else None

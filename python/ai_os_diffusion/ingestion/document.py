@@ -46,6 +46,7 @@ class Block(NamedTuple):
         kind: how the chunker may split it.
         headings: titles above it, outermost first.
         metadata: what else the reader knows; blocks of differing metadata never share a chunk.
+        columns: of a row of a table, what its header says, which stands above it.
     """
 
     text: str
@@ -54,6 +55,7 @@ class Block(NamedTuple):
     kind: BlockKind = "prose"
     headings: tuple[str, ...] = ()
     metadata: Mapping[str, Any] = _NOTHING
+    columns: str = ""
 
     @classmethod
     def below_each_other(
@@ -65,7 +67,8 @@ class Block(NamedTuple):
         headings: tuple[str, ...],
     ) -> Iterator[Block]:
         """Make blocks that differ in text and lines alone, faster than one by one."""
-        rows = zip(texts, lines, end_lines, repeat(kind), repeat(headings), repeat(_NOTHING), strict=False)
+        same = repeat(kind), repeat(headings), repeat(_NOTHING), repeat("")
+        rows = zip(texts, lines, end_lines, *same, strict=False)
         return map(tuple.__new__, repeat(cls), rows)
 
     @property

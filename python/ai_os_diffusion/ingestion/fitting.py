@@ -29,6 +29,9 @@ def fit(document: Document) -> Document:
     cut: list[int] = []
     above: tuple[str, ...] = ()
     titles, is_whole = above, True
+    # Blocks that stand together share what is known of them.
+    known: Mapping[str, Any] = {}
+    metadata, is_cut = known, False
     for index, block in enumerate(document.blocks):
         if block.headings != above:
             above = block.headings
@@ -36,19 +39,22 @@ def fit(document: Document) -> Document:
             is_whole = titles == above
             if not is_whole:
                 cut.append(block.line)
-        known = block.metadata
-        metadata = _fit_metadata(known) if known else known
-        is_cut = metadata is not known and metadata != known
+        if block.metadata is not known:
+            known = block.metadata
+            metadata = _fit_metadata(known) if known else known
+            is_cut = metadata is not known and metadata != known
         if is_cut:
             cut.append(block.line)
-        if is_cut or not is_whole:
-            fitted[index] = block._replace(headings=titles, metadata=metadata)
-    if not cut:
+        columns = _cut(block.columns, _MAX_HEADING_CHARS) if block.columns else ""
+        if is_cut or not is_whole or columns != block.columns:
+            fitted[index] = block._replace(headings=titles, metadata=metadata, columns=columns)
+    if not fitted:
         return document
     blocks = [fitted.get(index, block) for index, block in enumerate(document.blocks)]
     reason = f"a title is kept to {_MAX_HEADING_CHARS} characters, what else is known of a passage to 2 kB"
-    remark = Remark("limit", reason, lines=spans(cut))
-    return replace(document, blocks=tuple(blocks), remarks=(*document.remarks, remark))
+    # A header of a table is a passage too, and whole there.
+    remarks = [Remark("limit", reason, lines=spans(cut))] if cut else []
+    return replace(document, blocks=tuple(blocks), remarks=(*document.remarks, *remarks))
 
 
 def _fit_headings(headings: tuple[str, ...]) -> tuple[str, ...]:

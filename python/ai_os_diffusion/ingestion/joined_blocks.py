@@ -25,7 +25,8 @@ def joined_block(blocks: Sequence[Block]) -> Block:
         # The blank lines below it are not written.
         end_line = last.line + last.text.rstrip().count("\n")
     end_line = max([*end_lines[:-1], end_line])
-    return Block(text, min(lines), end_line, last.kind, last.headings, last.metadata)
+    columns = blocks[0].columns
+    return Block(text, min(lines), end_line, last.kind, last.headings, last.metadata, columns)
 
 
 def _written(
@@ -63,6 +64,10 @@ class JoinedBlocks:
         self.starts, self.ends = places[:-1:2], places[1::2]
         # The place whose line was asked for last: in a long block the next one is near.
         self._index, self._at, self._line, self._is_aligned = -1, 0, 0, False
+
+    def columns(self, start: int) -> str:
+        """The header of the table whose row stands at a place, unless the place is before the header."""
+        return self.blocks[bisect_right(self.starts, start) - 1].columns
 
     def lines(self, start: int, end: int) -> tuple[int, int]:
         """First and last source line of a part of the text, which begins and ends within blocks."""

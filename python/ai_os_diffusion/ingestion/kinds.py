@@ -6,6 +6,7 @@ import re
 from pathlib import PurePath
 
 from ai_os_diffusion.ingestion.decoding import is_binary
+from ai_os_diffusion.ingestion.foreign_formats import is_foreign_text, what_to_do
 
 __all__ = ["KINDS", "kind_of", "why_no_kind"]
 
@@ -41,9 +42,6 @@ _PDF_MAGIC_WITHIN = 1024
 # Every PDF holds an object; a note that quotes the mark does not.
 _PDF_OBJECT = re.compile(rb"\b\d+\s+\d+\s+obj\b")
 _ZIP_MAGIC = b"PK\3\4"
-# Of all that Office wrote before 2007, and of what it locks by a password.
-_OLE_MAGIC = b"\xd0\xcf\x11\xe0"
-_RTF_MAGIC = b"{\\rtf"
 # Packages say in their first file, which is not compressed, what they are; not all do.
 _PACKAGE_TYPE = re.compile(rb"PK\x03\x04.{26}mimetype(application/[\w.+-]*?)(?=PK)", re.DOTALL)
 _PACKAGE_KINDS = {
@@ -51,18 +49,8 @@ _PACKAGE_KINDS = {
     b"application/vnd.oasis.opendocument.text": "odt",
     b"application/vnd.oasis.opendocument.text-template": "odt",
 }
-_SPREADSHEET = "a spreadsheet; save each sheet as .csv"
-_SLIDES = "slides; save them as .pdf"
 _PACKAGES = frozenset((*_PACKAGE_KINDS.values(), "docx"))
 _IN_DOCX = b"word/document.xml"
-_NOT_SUPPORTED = {
-    "doc": "Word before 2007; save it as .docx",
-    "rtf": "Rich Text; save it as .docx",
-    **dict.fromkeys(("xls", "xlsx", "xlsm", "xlsb", "ods"), _SPREADSHEET),
-    **dict.fromkeys(("ppt", "pptx", "pptm", "odp"), _SLIDES),
-    "msg": "a message of Outlook; save it as .eml",
-    **dict.fromkeys(("mobi", "azw", "azw3"), "a book of Kindle; convert it to .epub"),
-}
 _BEFORE_MARKUP = re.compile(rb"\A\xef\xbb\xbf|\A\s+|\A(?:\s*<(?:\?xml[^>]*>|!--.*?-->))+\s*", re.DOTALL)
 
 
@@ -83,7 +71,7 @@ def kind_of(name: str, data: bytes, *, sniff: bool = True) -> str | None:
         return _package(data, kind)
     if sniff and _is_pdf(data, kind):
         return "pdf"
-    if is_binary(data) or (kind is None and data.startswith(_RTF_MAGIC)):
+    if is_binary(data) or (kind is None and is_foreign_text(data)):
         return None
     if not sniff:
         return kind or "text"
@@ -97,15 +85,8 @@ def why_no_kind(name: str, data: bytes) -> str:
         name: file name.
         data: its content, or the beginning of it.
     """
-    extension = PurePath(name.lower()).suffix.removeprefix(".")
-    if data.startswith(_RTF_MAGIC):
-        extension = "rtf"
-    if data.startswith(_OLE_MAGIC) and extension in (*KINDS["docx"], "xlsx", "pptx"):
-        return "locked by a password, or of Office before 2007; save it anew, without a password"
-    said = _NOT_SUPPORTED.get(extension)
-    if said is None:
-        return "binary file"
-    return f"this format is not supported: {said}"
+    said = what_to_do(name, data)
+    return f"this format is not supported: {said}" if said else "binary file"
 
 
 def _package(data: bytes, kind: str | None) -> str | None:

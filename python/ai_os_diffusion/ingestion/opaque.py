@@ -68,7 +68,7 @@ def without_opaque(blocks: Iterable[Block]) -> tuple[list[Block], list[Remark]]:
         else:
             lines += _lines_of(block, found)
         text = _without(block.text, found)
-        kept.append(Block(text, block.line, block.end_line, block.kind, block.headings, block.metadata))
+        kept.append(block._replace(text=text))
     if not lines and not pages:
         return kept, []
     return list(_said(kept)), [Remark("opaque", _REASON, lines=spans(lines), pages=spans(pages))]

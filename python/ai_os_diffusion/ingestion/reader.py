@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from itertools import chain
 from pathlib import PurePath
 
 from ai_os_diffusion.ingestion.decoding import decode
@@ -26,7 +28,7 @@ from ai_os_diffusion.ingestion.readers.table import TableReader
 from ai_os_diffusion.ingestion.readers.text import TextReader
 from ai_os_diffusion.utils.errors import IngestError
 
-__all__ = ["piece_reader", "read_document"]
+__all__ = ["piece_reader", "read_document", "read_parts"]
 
 _PIECE_READERS: Mapping[str, Callable[[str], PieceReader]] = {
     "text": TextReader,
@@ -43,7 +45,6 @@ _WHOLE_READERS: Mapping[str, Callable[[str, str], tuple[list[Block], list[Remark
 }
 _BYTE_READERS: Mapping[str, Callable[[bytes], tuple[list[Block], list[Remark]]]] = {
     "pdf": read_pdf,
-    "epub": read_epub,
     "docx": read_docx,
     "odt": read_odt,
     "mail": lambda data: read_message(data, read_document),
@@ -64,7 +65,7 @@ def piece_reader(kind: str, name: str, size_bytes: int) -> PieceReader | None:
     return reader(name) if reader else None
 
 
-def read_document(source: str, data: bytes, kind: str | None = None) -> Document:
+def read_document(source: str, data: bytes) -> Document:
     """Read a document of any known kind.
 
     Every word that is shown to the reader of the file is in a block, or on a line or page that a remark of
@@ -73,31 +74,54 @@ def read_document(source: str, data: bytes, kind: str | None = None) -> Document
     Args:
         source: its path or address; the name's extension helps to tell the kind.
         data: its content, or that unpacked where it is a gzip file.
-        kind: the reader to use; by default it is told from name and content.
 
     Raises:
         IngestError: the bytes are binary, not what their kind expects, or unpack to too many.
     """
+    parts = list(read_parts(source, data))
+    blocks = chain.from_iterable(part.blocks for part in parts)
+    remarks = _merged([remark for part in parts for remark in part.remarks])
+    return replace(parts[0], blocks=tuple(blocks), remarks=remarks)
+
+
+def read_parts(source: str, data: bytes, kind: str | None = None) -> Iterator[Document]:
+    """Read a document in parts, such as the chapters of a book, so that not all of it is in memory.
+
+    Args:
+        source: as for `read_document`.
+        data: as for `read_document`.
+        kind: the reader to use; by default it is told from name and content.
+
+    Raises:
+        IngestError: as `read_document`; only before the first part.
+    """
     name, data = inner_document(PurePath(source).name, data)
     if kind is not None:
-        return _read(source, name, data, kind)
+        yield from _parts(source, name, data, kind)
+        return
     kind = kind_of(name, data)
     if kind is None:
         raise IngestError(why_no_kind(name, data))
+    parts = _parts(source, name, data, kind)
     try:
-        return _read(source, name, data, kind)
+        first = next(parts)
     except IngestError:
         named = kind_of(name, data, sniff=False)
         if named in (None, kind):
             raise
-        return _read(source, name, data, named)
+        parts = _parts(source, name, data, named)
+        first = next(parts)
+    yield first
+    yield from parts
 
 
-def _read(source: str, name: str, data: bytes, kind: str) -> Document:
+def _parts(source: str, name: str, data: bytes, kind: str) -> Iterator[Document]:
     encoding: str | None = None
-    remarks: list[Remark] = []
-    if kind in _BYTE_READERS:
-        blocks, remarks = _BYTE_READERS[kind](data)
+    parts: Iterable[tuple[list[Block], list[Remark]]]
+    if kind == "epub":
+        parts = read_epub(data)
+    elif kind in _BYTE_READERS:
+        parts = [_BYTE_READERS[kind](data)]
     else:
         decoded = decode(data, kind)
         encoding = decoded.encoding if kind != "mbox" else None
@@ -110,8 +134,10 @@ def _read(source: str, name: str, data: bytes, kind: str) -> Document:
         if decoded.replaced_lines:
             reason = f"bytes that are not {encoding}, each read as one U+FFFD"
             remarks = [*remarks, Remark("replaced", reason, lines=spans(decoded.replaced_lines))]
-    blocks, opaque = without_opaque(blocks)
-    return Document(source, kind, tuple(blocks), encoding, _merged([*remarks, *opaque]))
+        parts = [(blocks, remarks)]
+    for found, about in parts:
+        kept, opaque = without_opaque(found)
+        yield Document(source, kind, tuple(kept), encoding, _merged([*about, *opaque]))
 
 
 def _merged(remarks: list[Remark]) -> tuple[Remark, ...]:

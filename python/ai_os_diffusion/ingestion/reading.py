@@ -18,7 +18,8 @@ from ai_os_diffusion.ingestion.document import Block, Document, Remark, joined_s
 from ai_os_diffusion.ingestion.fitting import MAX_SOURCE_CHARS, fit
 from ai_os_diffusion.ingestion.kinds import kind_of, why_no_kind
 from ai_os_diffusion.ingestion.opaque import without_opaque
-from ai_os_diffusion.ingestion.reader import piece_reader, read_document
+from ai_os_diffusion.ingestion.reader import piece_reader, read_parts
+from ai_os_diffusion.ingestion.readers.code import MAX_PARSED_CHARS
 from ai_os_diffusion.ingestion.readers.compressed import inner_name, is_gzip, unpacked
 from ai_os_diffusion.ingestion.readers.piece_reader import PieceReader
 from ai_os_diffusion.ingestion.readers.text_pieces import text_pieces
@@ -31,6 +32,7 @@ __all__ = ["Reading"]
 # a long notebook are pictures.
 _MAX_WHOLE_BYTES = {
     "html": 32_000_000,
+    "python": MAX_PARSED_CHARS,
     **dict.fromkeys(("pdf", "epub", "docx", "odt", "mail", "notebook"), 64_000_000),
 }
 # What is read whole in any case: it is in memory once, and most files are shorter.
@@ -124,7 +126,7 @@ class Reading:
     def _documents(self) -> Iterator[tuple[Document, int]]:
         """The document, or, where it is long, pieces of it; and how many bytes each stands for."""
         if self._long is None:
-            yield read_document(self.source, self._head), self.size_bytes
+            yield from self._whole(self._head, None)
             return
         name = inner_name(PurePath(self.source).name)
         kind = kind_of(name, self._head)
@@ -141,7 +143,17 @@ class Reading:
             )
         else:
             with self._open() as file:
-                yield read_document(self.source, file.read(), kind), self.size_bytes
+                yield from self._whole(file.read(), kind)
+
+    def _whole(self, data: bytes, kind: str | None) -> Iterator[tuple[Document, int]]:
+        """The document by a parser that needs all of it, in parts where the parser gives it so."""
+        held: Document | None = None
+        for part in read_parts(self.source, data, kind):
+            if held is not None:
+                yield held, 0
+            held = part
+        assert held is not None
+        yield held, self.size_bytes
 
     def _open(self) -> IO[bytes]:
         """The document, unpacked where it is compressed."""

@@ -171,7 +171,7 @@ class Runtime:
         Args:
             paths: files and folders.
             texts: (name, content) of documents that are not files.
-            takes_all: also take hidden and generated files.
+            takes_all: also take files that are hidden, generated or ignored by git.
             prune: forget documents below `paths` whose file is gone.
             dry_run: find out what would be done.
             progress: told how far it is.

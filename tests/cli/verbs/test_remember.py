@@ -1,13 +1,17 @@
 import os
+import re
 import shutil
 import signal
 import subprocess
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ai_os_diffusion.answers.recall import RecallResult
+from ai_os_diffusion.storage import ArrowStorage
+from support.terminal import on_terminal
 
 
 def test_add_counts_files_and_what_it_left_out(aios_json, tiny_models, documents):
@@ -22,9 +26,11 @@ def test_add_counts_files_and_what_it_left_out(aios_json, tiny_models, documents
     }
     assert report["passages"]["added"] == 5
     reasons = {Path(item["path"]).name: item["reason"] for item in report["skipped"]}
-    assert "binary" in reasons["picture.png"]
+    assert "a picture" in reasons["picture.png"]
     assert "line 1 is not JSON" in reasons["broken.jsonl"]
-    assert reasons[".hidden"] == "ignored by name"
+    assert [(Path(item["path"]).name, item["reason"]) for item in report["ignored"]] == [
+        (".hidden", "hidden")
+    ]
     assert report["fallback_encodings"] == {"windows-1252": 1}
 
 
@@ -277,7 +283,7 @@ def test_ctrl_c_loses_nothing_that_was_committed(aios_json, tiny_models, command
     process = subprocess.Popen([*command, "add", str(folder), "--quiet"], env=env, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline and process.poll() is None:
-        if any((tmp_path / "store").rglob("*")) and aios_json("memory", "list", "-n", "1"):
+        if (tmp_path / "store" / "MANIFEST").exists() and aios_json("memory", "list", "-n", "1"):
             break
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
@@ -364,10 +370,60 @@ def test_it_fails_when_all_that_was_named_was_skipped(aios, aios_json, tiny_mode
     for name in names:
         (folder / name).write_bytes((documents / name).read_bytes())
     report = aios_json("add", folder, code=1)
-    assert (report["files"]["added"], len(report["skipped"])) == (0, len(names))
+    assert (report["files"]["added"], len(report["skipped"] + report["ignored"])) == (0, len(names))
     result = aios("add", folder)
     assert result.exit_code == 1
     assert "nothing was taken" in result.stderr
     (folder / "good.txt").write_text("Good.")
     assert aios("add", folder).exit_code == 0
     assert aios("add", folder).exit_code == 0
+
+
+def test_what_git_ignores_is_passed_by_and_named(aios, aios_json, tiny_models, tmp_path):
+    (tmp_path / ".gitignore").write_text("*.log\nbuild/\n!kept.log\n")
+    (tmp_path / "build").mkdir()
+    for name in ("a.md", "a.log", "kept.log", "build/b.md", "build/.gitignore"):
+        (tmp_path / name).write_text(f"The {name} is here.")
+    report = aios_json("add", tmp_path)
+    assert [Path(told["path"]).name for told in report["documents"]] == ["a.md", "kept.log"]
+    assert {Path(item["path"]).name: item["reason"] for item in report["ignored"]} == {
+        ".gitignore": "hidden",
+        "a.log": f"ignored by {tmp_path}/.gitignore:1: *.log",
+        "build": f"ignored by {tmp_path}/.gitignore:2: build/",
+    }
+    assert aios_json("add", tmp_path / "build" / "b.md")["files"]["added"] == 1
+    report = aios_json("add", tmp_path, "--all")
+    assert (report["files"]["added"], report["ignored"]) == (3, [])
+
+
+@pytest.mark.parametrize("no_color", ["", "1"])
+def test_on_a_terminal_words_of_the_question_stand_out(aios, tiny_models, command, tmp_path, no_color):
+    (tmp_path / "roses.md").write_text("# Roses\n\nThe rose is cut in February, when the frost is over.\n")
+    aios("add", tmp_path / "roses.md")
+    asked = [*command, "recall", "when is a ROSE cut?", "--min-similarity", "-1"]
+    sent = on_terminal(asked, tmp_path, {**os.environ, "NO_COLOR": no_color}, columns=30).decode()
+    strong = re.findall(r"\x1b\[1m(.*?)\x1b\[0m", sent)
+    assert strong == ([] if no_color else ["roses.md:3", "rose", "cut", "when"])
+    plain = re.sub(r"\x1b\[\d*m", "", sent).replace("\r", "").split("\n")
+    assert plain[1:] == ["    The rose is cut in", "    February, when the frost", "    is over.", ""]
+
+
+def test_recall_shows_the_lines_that_match_of_a_long_passage(aios, tiny_models, tmp_path):
+    lines = [f"{number} apples" for number in range(40)]
+    lines[30] = "30 turtles"
+    with ArrowStorage(tmp_path / "store") as storage:
+        storage.save("long", "\n".join(lines), np.eye(1, 32, dtype=np.float32)[0])
+    asked = ("recall", "which turtles are there?", "--min-similarity", "-1")
+    shown = aios(*asked).stdout
+    assert "    30 turtles\n" in shown
+    assert re.search(r"\n  … \d+ more lines\n", shown)
+    assert shown.count("\n") < 20
+    assert all(f"    {line}\n" in aios(*asked, "--full").stdout for line in lines)
+
+
+def test_add_tells_what_became_of_each_file(aios, tiny_models, documents):
+    told = aios("add", documents).stderr
+    for line in ("added ", "holds no text: ", "skipped ", "passed by 1 hidden, generated or ignored by git"):
+        assert line in told
+    assert re.search(r"^added \S+: \d passages?$", told, re.MULTILINE)
+    assert aios("add", documents, "--quiet").stderr == ""

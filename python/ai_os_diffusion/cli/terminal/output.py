@@ -11,8 +11,9 @@ import typer
 
 from ai_os_diffusion.cli.failures import UsageError
 from ai_os_diffusion.cli.terminal.json_text import write_json
-from ai_os_diffusion.cli.terminal.streams import INDENT, VisibleStream, styled, tell
-from ai_os_diffusion.utils.visible_text import VisibleLines, visible_line, visible_text
+from ai_os_diffusion.cli.terminal.streams import INDENT, ask, styled, tell, write_wrapped
+from ai_os_diffusion.cli.terminal.wrapping import cells_of, width_of
+from ai_os_diffusion.utils.visible_text import VisibleLines, visible_line
 
 __all__ = [
     "ShownAnswer",
@@ -29,6 +30,9 @@ __all__ = [
 ]
 
 _PASSAGE_INDENT = "    "
+# Of text that is broken into a column.
+_MIN_COLUMN_CELLS = 12
+_CELLS_BETWEEN_COLUMNS = 3
 
 
 def show_json(value: Any) -> None:
@@ -43,26 +47,42 @@ def show_json_line(value: Any) -> None:
 
 def show_line(text: str = "", strong: str = "", rest: str = "") -> None:
     """Write one line: `text`, then what stands out on a terminal, then the rest."""
-    sys.stdout.write(visible_line(text))
-    if strong and isinstance(sys.stdout, VisibleStream) and sys.stdout.isatty():
-        sys.stdout.write_styled(typer.style(visible_line(strong), bold=True))
-    else:
-        sys.stdout.write(visible_line(strong))
-    sys.stdout.write(f"{visible_line(rest)}\n")
+    indent = text[: len(text) - len(text.lstrip(" "))] + INDENT
+    for piece, is_strong in ((text, False), (strong, True), (rest, False)):
+        write_wrapped(sys.stdout, visible_line(piece), indent, strong=is_strong)
+    write_wrapped(sys.stdout, "\n", indent)
 
 
 def show_row(cells: Iterable[object]) -> None:
-    """Write one line of cells with tabs between them."""
-    sys.stdout.write("\t".join(map(_cell, cells)) + "\n")
+    """Write one line of cells: with tabs between them for programs, broken into lines on a terminal."""
+    line = "\t".join(map(_cell, cells)) + "\n"
+    if sys.stdout.isatty():
+        write_wrapped(sys.stdout, line, INDENT)
+    else:
+        sys.stdout.write(line)
 
 
-def show_passage(text: str) -> None:
-    """Write a text of several lines, deeper than any line of ours stands."""
-    sys.stdout.write(f"{_PASSAGE_INDENT}{visible_text(text, _PASSAGE_INDENT)}\n")
+def show_passage(lines: Iterable[Iterable[tuple[str, bool]]]) -> None:
+    """Write the lines of a text, deeper than any line of ours stands.
+
+    Args:
+        lines: each in pieces, which stand out or do not.
+    """
+    for line in lines:
+        pieces = [(visible_line(piece.expandtabs(4)), is_strong) for piece, is_strong in line]
+        first = "".join(piece for piece, _ in pieces)
+        indent = _PASSAGE_INDENT + first[: len(first) - len(first.lstrip(" "))]
+        if first:
+            write_wrapped(sys.stdout, _PASSAGE_INDENT)
+        for piece, is_strong in pieces:
+            write_wrapped(sys.stdout, piece, indent, strong=is_strong)
+        write_wrapped(sys.stdout, "\n", indent)
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], right: Sequence[str] = ()) -> None:
     """Write rows: a table on a terminal, else one tab-separated line a row without a heading.
+
+    A terminal too narrow for the table gets a paragraph for each row.
 
     Args:
         columns: headings.
@@ -78,15 +98,29 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], right: 
     from rich.table import Table
     from rich.text import Text
 
+    told = [[_cell(value) for value in row] for row in rows]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
-        last = column == columns[-1]
-        table.add_column(
-            column, justify="right" if column in right else "left", overflow="fold" if last else "ellipsis"
-        )
-    for row in rows:
-        table.add_row(*(Text(_cell(value)) for value in row))
-    Console(file=styled(sys.stdout)).print(table)
+        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    for row in told:
+        table.add_row(*map(Text, row))
+    console = Console(file=styled(sys.stdout), width=width_of(sys.stdout))
+    if _least_cells([columns, *told]) <= console.width:
+        console.print(table)
+        return
+    for row in told:
+        show_line()
+        for column, value in zip(columns, row, strict=True):
+            show_line("", f"{column}:", f" {value}")
+
+
+def _least_cells(rows: Iterable[Sequence[str]]) -> int:
+    """Width of a table whose words stay whole, but for those of the last column, which mostly holds text."""
+    columns = zip(*rows, strict=True)
+    *others, last = [
+        max(cells_of(word) for cell in column for word in ("", *cell.split())) for column in columns
+    ]
+    return sum(others) + min(last, _MIN_COLUMN_CELLS) + _CELLS_BETWEEN_COLUMNS * (len(others) + 1)
 
 
 class ShownAnswer:
@@ -97,7 +131,7 @@ class ShownAnswer:
 
     def write(self, piece: str) -> None:
         """Write the next piece, and let it be seen at once."""
-        sys.stdout.write(self._lines.feed(piece))
+        write_wrapped(sys.stdout, self._lines.feed(piece), INDENT)
         sys.stdout.flush()
 
 
@@ -117,8 +151,7 @@ def confirm(question: str, *, as_json: bool) -> None:
         raise UsageError(f"{question} --yes confirms")
     answer = ""
     while answer not in ("y", "yes"):
-        sys.stderr.write(f"{visible_line(question)} [y/N]: ")
-        sys.stderr.flush()
+        ask(f"{visible_line(question)} [y/N]: ")
         line = sys.stdin.readline() if sys.stdin is not None else ""
         answer = line.strip().lower()
         if not line or answer in ("", "n", "no"):

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from ai_os_diffusion.cli.terminal.streams import styled
+from ai_os_diffusion.cli.terminal.wrapping import width_of
 from ai_os_diffusion.utils.visible_text import visible_line
 
 if TYPE_CHECKING:
@@ -14,11 +15,14 @@ if TYPE_CHECKING:
 
 __all__ = ["ProgressBar"]
 
+# Cells for a bar, amounts, rate and time, and some of what is being done.
+_WIDE = 100
+
 
 class ProgressBar:
     """A bar with rate and time left; silent when stderr is no terminal or `quiet` is set.
 
-    Called as `bar(stage, done, total)`; a new stage starts a new line.
+    Called as `bar(stage, done, total)`; a new stage starts a new line. It is gone when the work is done.
     """
 
     def __init__(self, *, unit: str = "", quiet: bool = False) -> None:
@@ -67,15 +71,25 @@ def _new_progress(unit: str) -> Progress:
         TimeRemainingColumn,
         TransferSpeedColumn,
     )
+    from rich.table import Column
 
+    width = width_of(sys.stderr)
     counts = (DownloadColumn(), TransferSpeedColumn()) if unit == "bytes" else (MofNCompleteColumn(),)
+    columns = (BarColumn(bar_width=24), *counts, TimeRemainingColumn(compact=True))
     return Progress(
         TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=24),
-        *counts,
-        TimeRemainingColumn(compact=True),
-        TextColumn("{task.fields[remark]}", style="dim", markup=False),
-        console=Console(file=styled(sys.stderr)),
+        # On a narrow terminal how far it is, alone.
+        *(columns if (width or _WIDE) >= _WIDE else (TextColumn("{task.percentage:>3.0f}%", markup=False),)),
+        # One line: what does not fit is cut.
+        TextColumn(
+            "{task.fields[remark]}",
+            style="dim",
+            markup=False,
+            table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1),
+        ),
+        console=Console(file=styled(sys.stderr), width=width),
+        expand=True,
+        transient=True,
         # What is written beside the bar goes where it belongs: data to stdout, and nothing through Rich's
         # reader of escape sequences.
         redirect_stdout=False,

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ai_os_diffusion.cli.terminal.interruption import pass_over
+from ai_os_diffusion.cli.terminal.streams import ask
 from ai_os_diffusion.utils.errors import IngestError
 
 __all__ = ["is_file", "is_interactive", "prompted_lines", "read_bytes", "read_lines", "read_text", "to_text"]
@@ -57,8 +58,7 @@ def prompted_lines() -> Iterator[str]:
         try:
             if not sys.stdout.isatty():
                 # input() would write its prompt among the data.
-                sys.stderr.write(_PROMPT)
-                sys.stderr.flush()
+                ask(_PROMPT)
             yield input(_PROMPT if sys.stdout.isatty() else "")
         except EOFError:
             return

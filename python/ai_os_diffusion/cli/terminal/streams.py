@@ -15,9 +15,19 @@ import warnings
 from collections.abc import Iterable
 from typing import IO, Any, cast
 
+from ai_os_diffusion.cli.terminal.wrapping import LineWrapper, is_styled, width_of
 from ai_os_diffusion.utils.visible_text import visible_text
 
-__all__ = ["INDENT", "abandon_output", "flush_output", "guard_streams", "styled", "tell"]
+__all__ = [
+    "INDENT",
+    "abandon_output",
+    "ask",
+    "flush_output",
+    "guard_streams",
+    "styled",
+    "tell",
+    "write_wrapped",
+]
 
 # Before the further lines of a message, so that none of them passes for a message of its own.
 INDENT = "  "
@@ -79,14 +89,49 @@ class WholeOutput(io.RawIOBase):
 class VisibleStream(io.TextIOWrapper):
     """A text stream on which foreign text shows what would steer a terminal in place of doing it."""
 
+    _wrapper: LineWrapper | None = None
+
     def write(self, text: str) -> int:
         """Write text, of which only line breaks and tabs act."""
-        super().write(visible_text(text))
+        self.write_styled(visible_text(text))
         return len(text)
 
     def write_styled(self, text: str) -> int:
         """Write text of ours, with the escape sequences that style it."""
+        self.end_word()
+        if self._wrapper is not None:
+            self._wrapper.note(text)
         return super().write(text)
+
+    def write_wrapped(self, text: str, indent: str = "", *, strong: bool = False) -> None:
+        """Write text for people, broken into lines where the stream has a width.
+
+        Args:
+            text: visible, but for line breaks and tabs.
+            indent: spaces before the further lines of a line that is broken.
+            strong: whether it stands out, where that can be seen.
+        """
+        wrapper = self._wrapper
+        if wrapper is None or wrapper.is_at_start:
+            width = width_of(self)
+            if width is None:
+                super().write(text)
+                return
+            if wrapper is None:
+                wrapper = self._wrapper = LineWrapper(width, styled=is_styled(self))
+            wrapper.width = width
+        super().write(wrapper.feed(text, indent, strong=strong))
+
+    def begin_line(self) -> None:
+        """Note that somebody ended the line, whose terminal shows it."""
+        self.end_word()
+        if self._wrapper is not None:
+            self._wrapper.note("\n")
+
+    def end_word(self) -> None:
+        """Write the word that is held back until it is known to end."""
+        if self._wrapper is not None and (held := self._wrapper.finish()):
+            super().write(held)
 
 
 class _Styled:
@@ -128,6 +173,8 @@ def flush_output() -> None:
     Raises:
         OSError: it cannot be written.
     """
+    if isinstance(sys.stdout, VisibleStream):
+        sys.stdout.end_word()
     sys.stdout.flush()
 
 
@@ -143,9 +190,25 @@ def styled(stream: IO[str]) -> IO[str]:
     return cast(IO[str], _Styled(stream)) if isinstance(stream, VisibleStream) else stream
 
 
+def write_wrapped(stream: IO[str], text: str, indent: str = "", *, strong: bool = False) -> None:
+    """Write text for people, as `VisibleStream.write_wrapped` where the stream is one."""
+    if isinstance(stream, VisibleStream):
+        stream.write_wrapped(text, indent, strong=strong)
+    else:
+        stream.write(text)
+
+
+def ask(prompt: str) -> None:
+    """Write a prompt on standard error, whose line ends with what is typed."""
+    write_wrapped(sys.stderr, visible_text(prompt, INDENT), INDENT)
+    if isinstance(sys.stderr, VisibleStream):
+        sys.stderr.begin_line()
+    sys.stderr.flush()
+
+
 def tell(text: str) -> None:
     """Say something beside the data, on standard error; further lines of it are indented."""
-    sys.stderr.write(f"{visible_text(text, INDENT)}\n")
+    write_wrapped(sys.stderr, f"{visible_text(text, INDENT)}\n", INDENT)
     sys.stderr.flush()
 
 

@@ -12,7 +12,7 @@ from ai_os_diffusion.utils.visible_text import visible_line
 
 if TYPE_CHECKING:
     from rich.live import Live
-    from rich.text import Text
+    from rich.table import Table
 
     from ai_os_diffusion.inference import DiffusionStep
 
@@ -53,17 +53,21 @@ class Unmasking:
             self._live.start()
         self._live.update(self._drawn(step.step, step.canvas), refresh=True)
 
-    def _drawn(self, number: int, canvas: Sequence[str | None]) -> Text:
+    def _drawn(self, number: int, canvas: Sequence[str | None]) -> Table:
+        from rich.table import Table
         from rich.text import Text
 
-        drawn = Text(f"{number:>3} ", style="dim")
+        drawn = Text()
         for place, token in enumerate(canvas):
             if token is None:
                 drawn.append(_OPEN, "dim")
             else:
                 # On one line: a break in what is written would begin a line of ours.
                 drawn.append(visible_line(token), self._colour(place))
-        return drawn
+        # In a column of its own: none of its rows begins where lines of ours do.
+        row = Table.grid(padding=(0, 1))
+        row.add_row(Text(f"{number:>3}", style="dim"), drawn)
+        return row
 
     def _colour(self, place: int) -> str:
         # What was given has no confidence.

@@ -1,4 +1,4 @@
-"""What `add` did, for people: one line of what was done, then what needs attention."""
+"""What `add` did, for people: one line of what was done, then file by file what became of each."""
 
 from __future__ import annotations
 
@@ -31,12 +31,19 @@ def tell_report(report: AddReport, *, quiet: bool, pruned: bool) -> None:
     show_line(f"{', '.join(told)}; files: {files}; {size_text(report.bytes_read)} in {report.seconds:.1f} s")
     if quiet:
         return
-    _tell_each("skipped", [_not_taken(document) for document in report.not_taken])
+    for outcome in ("added", "changed"):
+        taken = [document for document in report.documents if document.outcome == outcome]
+        _tell_each(f"to be {outcome}:" if report.dry_run else outcome, list(map(_taken, taken)))
+    empty = [document for document in report.documents if document.outcome == "empty"]
+    _tell_each("holds no text:", [where_text(document.path) for document in empty])
+    for outcome in ("skipped", "failed"):
+        passed = [document for document in report.not_taken if document.outcome == outcome]
+        _tell_each(outcome, list(map(_not_taken, passed)))
     partly = [document for document in report.documents if document.remarks]
     _tell_each("not all of", [_remarked(document) for document in partly if _has_loss(document)])
     _tell_each("of", [_remarked(document) for document in partly if not _has_loss(document)])
     if report.ignored:
-        note(f"passed by {len(report.ignored)} hidden or generated; --all takes them")
+        note(f"passed by {len(report.ignored)} hidden, generated or ignored by git; --all takes them")
     for encoding, count in report.fallback_encodings.items():
         note(f"{counted(count, 'file')} {'was' if count == 1 else 'were'} read as {encoding}")
     if report.vanished and not pruned:
@@ -52,6 +59,10 @@ def _tell_each(what: str, lines: list[str]) -> None:
         note(f"{what} {line}")
     if len(lines) > _TOLD:
         note(f"{what} {len(lines) - _TOLD} more; --json lists them")
+
+
+def _taken(document: DocumentReport) -> str:
+    return f"{where_text(document.path)}: {counted(document.passages, 'passage')}"
 
 
 def _not_taken(document: DocumentReport) -> str:

@@ -84,7 +84,7 @@ def show(
     for key, value in sorted(memory["metadata"].items()):
         show_line(f"  {key}: {value}")
     show_line()
-    show_passage(memory["content"])
+    show_passage([(line, False)] for line in memory["content"].split("\n"))
 
 
 @app.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -26,9 +27,11 @@ from ai_os_diffusion.cli.options import (
     question_text,
 )
 from ai_os_diffusion.cli.terminal.citations import citation_of, nothing_fits, unreadable
+from ai_os_diffusion.cli.terminal.matches import Matches
 from ai_os_diffusion.cli.terminal.output import note, show_json, show_line, show_passage, where_text
 from ai_os_diffusion.cli.terminal.progress import ProgressBar
 from ai_os_diffusion.cli.terminal.standard_input import read_bytes, to_text
+from ai_os_diffusion.cli.terminal.wrapping import width_of
 from ai_os_diffusion.cli.verbs.add_report import tell_report
 from ai_os_diffusion.utils.wording import counted
 
@@ -53,7 +56,9 @@ def add(
     name: Annotated[
         str | None, typer.Option("--name", help="Name of what is read from standard input, such as notes.md.")
     ] = None,
-    takes_all: Annotated[bool, typer.Option("--all", help="Also take hidden and generated files.")] = False,
+    takes_all: Annotated[
+        bool, typer.Option("--all", help="Also take hidden, generated, ignored files.")
+    ] = False,
     prune: Annotated[bool, typer.Option("--prune", help="Forget documents whose file is gone.")] = False,
     dry_run: DryRun = False,
     quiet: Quiet = False,
@@ -66,8 +71,8 @@ def add(
     passages that stand in several files are kept once. What cannot be read, or not all of it, is named
     with the reason, and holds up nothing else; when nothing named could be taken, the exit code is 1.
     What memory holds of a file that cannot be read any more is kept, and marked in every citation.
-    Below a folder, hidden files, node_modules, __pycache__, site-packages, virtual environments, lock
-    files and minified code are passed by.
+    Below a folder, what .gitignore files say, hidden files, node_modules, __pycache__, site-packages,
+    virtual environments, lock files and minified code are passed by.
     """
     settings: Settings = ctx.obj
     files = [path for path in paths if str(path) != "-"]
@@ -76,12 +81,8 @@ def add(
 
         def tell(state: AddProgress) -> None:
             rate = state.passages / state.seconds if state.seconds else 0.0
-            bar(
-                "adding",
-                state.bytes_done,
-                state.bytes_total,
-                f"{counted(state.passages, 'passage')}, {rate:.0f}/s",
-            )
+            told = f"{counted(state.passages, 'passage')}, {rate:.0f}/s  {where_text(state.document)}"
+            bar("adding", state.bytes_done, state.bytes_total, told)
 
         try:
             report = runtime.add(
@@ -111,13 +112,16 @@ def recall(
     shows_all: Annotated[
         bool, typer.Option("--all", help="Also show passages far less similar than the best.")
     ] = False,
+    shows_full: Annotated[bool, typer.Option("--full", help="Show all lines of long passages.")] = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Find what was remembered, with file and line.
 
-    Passages far less similar than the best are only counted, unless --all or --top asks for them; --json
-    holds them always. Ends with code 6, and says how near it came, when memory holds nothing that fits.
+    Words of the question stand out on a terminal. Of a passage of many lines those that say most on the
+    question are shown, with what is around them; --full shows all. Passages far less similar than the
+    best are only counted, unless --all or --top asks for them; --json holds them always, and whole. Ends
+    with code 6, and says how near it came, when memory holds nothing that fits.
     """
     settings: Settings = ctx.obj
     condition = condition_of(filters, source)
@@ -130,7 +134,7 @@ def recall(
         note(nothing_fits(found.nearest, found.threshold, filtered=condition is not None))
     else:
         near = found.hits if shows_all or top_k else found.near_hits
-        _tell_hits(near)
+        _tell_hits(text, near, shows_full=shows_full)
         left_out = len(found.hits) - len(near)
         if left_out:
             note(f"{counted(left_out, 'passage')} far less similar; --all shows more", quiet=quiet)
@@ -144,15 +148,18 @@ def _standard_input(name: str | None) -> tuple[str, bytes]:
     return to_text(name or "") or f"stdin-{hashlib.blake2b(data, digest_size=6).hexdigest()}", data
 
 
-def _tell_hits(hits: Sequence[RecallHit]) -> None:
+def _tell_hits(question: str, hits: Sequence[RecallHit], *, shows_full: bool) -> None:
+    matches = Matches(question, [hit.text for hit in hits])
+    width = width_of(sys.stdout)
     for number, hit in enumerate(hits, 1):
         if number > 1:
             show_line()
         show_line(f"{hit.similarity:.3f}  ", citation_of(hit), _headings(hit))
-        rows, left_out = _shortened(hit.text)
-        show_passage("\n".join(rows))
-        if left_out:
-            show_line(f"  … {counted(left_out, 'more line')}")
+        for line in matches.lines(hit.text) if shows_full else matches.excerpt(hit.text, width):
+            if isinstance(line, int):
+                show_line(f"  … {counted(line, 'more line')}")
+            else:
+                show_passage([line])
         if hit.also:
             places = [where_text(place.source, place.line) + unreadable(place) for place in hit.also]
             more = f" and {counted(len(places) - _PLACES, 'more place')}" if len(places) > _PLACES else ""
@@ -161,10 +168,3 @@ def _tell_hits(hits: Sequence[RecallHit]) -> None:
 
 def _headings(hit: RecallHit) -> str:
     return f"  {' > '.join(hit.headings)}" if hit.headings else ""
-
-
-def _shortened(text: str, lines: int = 6) -> tuple[list[str], int]:
-    """The first rows of a text, and how many more there are."""
-    rows = [row.rstrip() for row in text.split("\n")]
-    kept = rows if len(rows) <= lines else rows[: lines - 1]
-    return kept, len(rows) - len(kept)

@@ -43,6 +43,9 @@ _LIMITS = {
 # A text that is longer, or of more lines, is several blocks.
 _MAX_CHARS = 1 << 18
 _MAX_PIECES = 8192
+# Beyond so many, which only a page of tiny paragraphs has, several come together.
+_MAX_BLOCKS = 200_000
+_CHARS_TOGETHER = 4096
 # Lines of a text that are taken at once where they all belong to one block.
 _TOGETHER = 1024
 
@@ -90,10 +93,14 @@ class _Page:
         self._title = ""
         self._pieces: list[tuple[int, str]] = []
         self._chars = 0
+        self._ended = 0
         self._most = 2 * _MAX_PIECES
         self._heading = 0
         self._kind: BlockKind = "prose"
         self._drawing = 0
+        # Of each table that is open, what its header says; and which cells the row has that is open.
+        self._headers: list[str] = []
+        self._row_cells: set[str] = set()
 
     def read(self, events: Iterator[_Event]) -> list[Block]:
         """Blocks of a page, in its order."""
@@ -111,7 +118,7 @@ class _Page:
             else:
                 open_tags.append(value)
                 blocks += self._open(value, attributes, line)
-        blocks += self._end_block()
+        blocks += self._end_block(alone=True)
         blocks += self._outline.end()
         return blocks
 
@@ -147,15 +154,18 @@ class _Page:
     def _open(self, tag: str, attributes: Mapping[str, str] | None, line: int) -> Sequence[Block]:
         blocks: Sequence[Block] = ()
         if tag in _HEADINGS:
-            blocks = self._end_block()
+            blocks = self._end_block(alone=True)
             self._heading = _HEADINGS[tag]
         elif tag in _BREAKS:
             blocks = self._end_block()
             if tag in _AS_TYPED:
                 self._kind = "code"
             elif tag == "tr":
-                self._kind = "row"
+                self._kind, self._row_cells = "row", set()
+            elif tag == "table":
+                self._headers.append("")
         elif tag in _CELLS:
+            self._row_cells.add(tag)
             self._add(line, " | " if self._pieces else "")
         elif tag in _GAPS:
             self._add(line, " ")
@@ -170,6 +180,8 @@ class _Page:
         blocks: Sequence[Block] = ()
         if tag in _HEADINGS or tag in _BREAKS:
             blocks = self._end_block()
+            if tag == "table":
+                self._headers.pop()
         elif (tag in _CELLS or tag in _GAPS) and self._pieces:
             self._add(self._pieces[-1][0], " ")
         if tag in _DRAWINGS:
@@ -220,8 +232,26 @@ class _Page:
             self._pieces = [(number, "".join([text for _, text in pieces])) for number, pieces in lines]
             self._most = 2 * max(len(self._pieces), _MAX_PIECES)
 
-    def _end_block(self, *, goes_on: bool = False) -> Sequence[Block]:
-        """Turn the pieces gathered so far into a block; the next one goes on with it."""
+    def _in_table(self, block: Block) -> Block:
+        """A row with what its table's header says: the first row that has cells of headers alone."""
+        if not self._headers:
+            return block
+        if self._row_cells == {"th"} and not self._headers[-1]:
+            self._headers[-1] = block.text
+            return block
+        return block._replace(columns=self._headers[-1])
+
+    def _end_block(self, *, goes_on: bool = False, alone: bool = False) -> Sequence[Block]:
+        """Turn the pieces gathered so far into a block.
+
+        Args:
+            goes_on: the next one goes on with it.
+            alone: what follows may not come together with it.
+        """
+        is_together = self._ended >= _MAX_BLOCKS and self._chars < _CHARS_TOGETHER
+        if is_together and self._pieces and not (goes_on or alone or self._heading):
+            self._add(self._pieces[-1][0], " ")
+            return ()
         pieces, kind, level = self._pieces, self._kind, self._heading
         if not goes_on:
             self._kind, self._heading = "prose", 0
@@ -229,12 +259,12 @@ class _Page:
             return ()
         if not pieces:
             return ()
-        self._pieces, self._chars = [], 0
+        self._pieces, self._chars, self._ended = [], 0, self._ended + 1
         block = _joined(pieces, kind)
         if block is None:
             return ()
         if not level:
-            return (self._outline.below(block),)
+            return (self._outline.below(self._in_table(block) if kind == "row" else block),)
         heading = " ".join(block.text.split())
         # A page's title mostly repeats its first heading; what the title says needs no saying again.
         is_said = level == 1 and heading in self._title

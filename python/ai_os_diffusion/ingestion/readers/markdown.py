@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import filterfalse, pairwise
 from typing import Any
 
@@ -25,7 +25,7 @@ _MAX_SPACES = 4096
 _MAX_BLOCKS = 8192
 # As `blocks_of_markdown` numbers them; 1 to 6 are headings.
 _KINDS: dict[int, BlockKind] = {0: "prose", 7: "code", 8: "row", 9: "code", 10: "prose"}
-_HTML = 9
+_ROW, _HTML = 8, 9
 _CUT = f"blocks of more than {_MAX_PIECE_CHARS:,} characters; the rest of each was read as if it began there"
 
 
@@ -110,6 +110,8 @@ class MarkdownReader:
                 blocks += outline.titles(kind, headings[begun:used], told)
                 continue
             shown = list(filterfalse(_is_comment, told) if kind == _HTML else told)
+            if kind == _ROW:
+                shown = list(_below_headers(shown))
             if shown:
                 outline.fill()
                 blocks += shown
@@ -139,6 +141,21 @@ def _parsed(text: str, is_whole: bool) -> tuple[NDArray[np.int64], str, int]:
     if not is_whole and "\n" not in text:
         return np.zeros((0, 5), np.int64), "", 0
     return blocks_of_markdown(text, is_whole, _MAX_BLOCKS)
+
+
+def _below_headers(rows: Iterable[Block]) -> Iterator[Block]:
+    """Rows of tables, those below a header with what it says; between them is the line of dashes."""
+    header, next_line = "", 0
+    for row in rows:
+        if row.line == next_line:
+            yield row._replace(columns=header)
+            next_line = row.end_line + 1
+        else:
+            yield row
+            # Of very many rows several are one block.
+            header = row.text.partition("\n")[0].strip(" \t|")
+            is_alone = row.line == row.end_line
+            next_line = row.end_line + 1 + is_alone
 
 
 def _is_comment(block: Block) -> bool:

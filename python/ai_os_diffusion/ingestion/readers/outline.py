@@ -99,4 +99,5 @@ class Outline:
     def _placed(self, block: Block) -> Block:
         if block.headings == self.headings:
             return block
-        return Block(block.text, block.line, block.end_line, block.kind, self.headings, block.metadata)
+        text, line, end_line, kind, _, metadata, columns = block
+        return Block(text, line, end_line, kind, self.headings, metadata, columns)

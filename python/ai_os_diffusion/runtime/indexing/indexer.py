@@ -146,6 +146,7 @@ class Indexer:
             return
         arrival = Arrival(name, reading.state, self._ledger.replaces(name, reading.state), reading)
         self._reading = reading
+        self._tell()
         self._queued.add(name)
         try:
             for chunk, is_last in _with_last(reading.chunks()):
@@ -364,7 +365,8 @@ class Indexer:
             done = self._bytes_done + (self._reading.bytes_done if self._reading else 0)
             # A compressed file has more bytes than its size when it was listed.
             done = min(done, self._bytes_total)
-            self._progress(AddProgress(done, self._bytes_total, self._embedded, seconds))
+            name = self._reading.source if self._reading else ""
+            self._progress(AddProgress(done, self._bytes_total, self._embedded, seconds, name))
 
 
 def _with_last(chunks: Iterable[Chunk]) -> Iterator[tuple[Chunk, bool]]:

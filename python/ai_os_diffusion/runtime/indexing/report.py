@@ -68,7 +68,7 @@ class AddReport:
         documents: what became of each, in the order they were named.
         passages: passages by outcome: "added" (embedded and stored), "updated" (only the metadata
             changed), "removed", "merged" (held already, from another place).
-        ignored: hidden and generated files and folders that were passed by, by their names.
+        ignored: files and folders that were passed by: by their names, or as `.gitignore` says.
         fallback_encodings: files that are not UTF-8, by the encoding found.
         vanished: documents in the store whose file is gone; removed when pruning, else marked as that.
         bytes_read: size of the documents read.
@@ -111,10 +111,8 @@ class AddReport:
             "files": self.files,
             "passages": self.passages,
             "documents": [document.to_dict() for document in self.documents],
-            "skipped": [
-                *({"path": document.path, "reason": document.reason} for document in self.not_taken),
-                *({"path": item.path, "reason": item.reason} for item in self.ignored),
-            ],
+            "skipped": [{"path": document.path, "reason": document.reason} for document in self.not_taken],
+            "ignored": [{"path": item.path, "reason": item.reason} for item in self.ignored],
             "fallback_encodings": self.fallback_encodings,
             "vanished": self.vanished,
             "bytes_read": self.bytes_read,
@@ -132,9 +130,11 @@ class AddProgress:
         bytes_total: bytes of all of them.
         passages: passages embedded so far.
         seconds: time taken so far.
+        document: the one that is being read; "" between two.
     """
 
     bytes_done: int
     bytes_total: int
     passages: int
     seconds: float
+    document: str = ""

@@ -20,6 +20,8 @@ _WRITTEN = {"tab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen": "-", "ptab": "
 _NOTES = {"footnoteReference": "footnote", "endnoteReference": "endnote", "commentReference": "comment"}
 _SEPARATORS = frozenset(("separator", "continuationSeparator", "continuationNotice"))
 _OBJECTS = frozenset(("OLEObject", "chart", "relIds", "altChunk"))
+# As Word before 2010 wrote it.
+_FIRST_ROW = 0x20
 _HIDDEN_REASON = "marked as not shown"
 _DELETED_REASON = "deleted by tracked changes"
 _OBJECT_REASON = (
@@ -143,8 +145,15 @@ class DocxText:
                 self.flow.add_beside(note)
         elif name == "docPr":
             self._add(f" {attributes.get('descr', '')} ")
+        elif name == "listEntry":
+            # What a list of a form offers; the one that was chosen is among them.
+            self._add(f" {attributes.get('val', '')} ")
         elif name == "textpath":
             self._add(f" {attributes.get('string', '')} ")
+        elif name == "tbl":
+            self.flow.begin_table()
+        elif (name == "tblHeader" and is_on(attributes)) or (name == "tblLook" and _has_header(attributes)):
+            self.flow.begin_header()
         elif name in _OBJECTS:
             self.flow.leave_out("no_text", _OBJECT_REASON)
 
@@ -156,6 +165,13 @@ class DocxText:
             self.flow.add(text)
         elif text.strip():
             self.flow.leave_out("hidden", _HIDDEN_REASON)
+
+
+def _has_header(look: Mapping[str, str]) -> bool:
+    """Whether the look of a table is of one whose first row is a header."""
+    said = look.get("val", "")
+    flags = int(said, 16) if len(said) == 4 and set(said) <= set("0123456789abcdefABCDEF") else 0
+    return is_on({"val": look.get("firstRow", "1" if flags & _FIRST_ROW else "0")})
 
 
 class DocxNotes:

@@ -39,14 +39,17 @@ _VOID = frozenset(
 )
 
 
-def read_epub(data: bytes) -> tuple[list[Block], list[Remark]]:
-    """Read the chapters of a book, in the order of its spine.
+def read_epub(data: bytes) -> Iterator[tuple[list[Block], list[Remark]]]:
+    """Read the chapters of a book one after the other, in the order of its spine.
 
     Each block names its chapter, a file within the book, as `part`, and has its lines in that file. The title
     of the book stands above all of them.
 
     Args:
         data: the book's bytes.
+
+    Yields:
+        Blocks of a chapter, the first with what the book says of itself; last, what is not in them.
 
     Raises:
         IngestError: it is no EPUB, damaged, locked by DRM, or nothing can be read of it.
@@ -58,24 +61,27 @@ def read_epub(data: bytes) -> tuple[list[Block], list[Remark]]:
     said = list(_said(book))
     title = next((text for name, text in said if name == "title"), "")[:_MAX_TITLE_CHARS]
     told = "\n".join(f"{name}: {text}" for name, text in said)
-    front = [Block(told, 1, 1)] if told else []
-    blocks, remarks = of_part(book_file, front, ())
+    front, remarks = of_part(book_file, [Block(told, 1, 1)] if told else [], ())
     headings = (title,) if title else ()
     is_read = False
     for chapter, kind in _spine(book, book_file):
         try:
-            found = _chapter(package, chapter, kind)
+            blocks, about = of_part(chapter, *_chapter(package, chapter, kind), headings)
         except IngestError as error:
             remarks.append(Remark("damaged", f"{chapter}: {error}"))
             continue
-        own, about = of_part(chapter, *found, headings)
-        is_read = is_read or bool(own)
-        blocks += map(_without_repeated_title, own)
         remarks += about
+        if blocks:
+            for index, block in enumerate(blocks):
+                # Said once, where the chapter says the title of the book again.
+                if headings and block.headings[1:2] == headings:
+                    blocks[index] = block._replace(headings=headings + block.headings[2:])
+            yield (blocks if is_read else front + blocks), []
+            is_read = True
     if not is_read:
         said_of_it = "; ".join(map(str, with_few_remarks(remarks)[:4])) or "its chapters hold no text"
         raise IngestError(f"nothing can be read of the EPUB: {said_of_it}")
-    return blocks, with_few_remarks(remarks)
+    yield [], with_few_remarks(remarks)
 
 
 def _refuse_locked(package: Package) -> None:
@@ -143,9 +149,3 @@ def _as_html(found: re.Match[str]) -> str:
     if name is None or name.lower() in _VOID:
         return found[0]
     return f"<{name}{found['rest']}></{name}>"
-
-
-def _without_repeated_title(block: Block) -> Block:
-    """A block below a title that is said once, where the chapter says the book's again."""
-    title, *inner = block.headings or ("",)
-    return block._replace(headings=(title, *inner[1:])) if inner[:1] == [title] else block

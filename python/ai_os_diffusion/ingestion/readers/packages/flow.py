@@ -57,6 +57,8 @@ class Flow:
             self._outline.fill()
         self._open: list[_Paragraph] = []
         self._rows = 0
+        # What the header of the table says, and whether the row is one.
+        self._header, self._is_header = "", False
         self._cells: list[list[_Paragraph]] = []
         self._beside_row: list[_Paragraph] = []
         self._left_out: dict[tuple[RemarkKind, str], list[int]] = {}
@@ -71,6 +73,15 @@ class Flow:
         """Text of the paragraph that is open; what stands outside of all is the file's layout."""
         if self._open:
             self._open[-1].pieces.append(text)
+
+    def add_alone(self, text: str) -> None:
+        """Text of the paragraph that is open, or of one of its own where it stands on a page by itself."""
+        if self._open:
+            self.add(text)
+        elif text.strip():
+            self.begin_paragraph()
+            self.add(text)
+            self.end_paragraph()
 
     def add_beside(self, text: str) -> None:
         """A paragraph of its own behind the one that is open."""
@@ -100,6 +111,20 @@ class Flow:
         else:
             self._place([paragraph, *paragraph.after])
 
+    def begin_table(self, *, has_header: bool = False) -> None:
+        """A table begins.
+
+        Args:
+            has_header: its first row is one.
+        """
+        if not self._open and not self._rows:
+            self._header, self._is_header = "", has_header
+
+    def begin_header(self) -> None:
+        """The row that is open, or the next one, says what the columns of its table are."""
+        if not self._open and self._rows <= 1:
+            self._is_header = True
+
     def begin_row(self) -> None:
         """A row of a table begins."""
         if not self._open:
@@ -126,7 +151,10 @@ class Flow:
             self._place(paragraphs)
         elif row:
             first, last = paragraphs[0].number, paragraphs[-1].number
-            self.blocks.append(self._outline.below(Block(row, first, last, "row")))
+            self.blocks.append(self._outline.below(Block(row, first, last, "row", columns=self._header)))
+            if self._is_header:
+                self._header = self._header or row
+        self._is_header = False
         self._place(self._beside_row)
 
     def leave_out(self, kind: RemarkKind, reason: str) -> None:

@@ -6,11 +6,12 @@ import re
 from collections.abc import Mapping
 
 from ai_os_diffusion.ingestion.readers.packages.flow import Flow
+from ai_os_diffusion.ingestion.readers.packages.odt_forms import OdtForms
 
 __all__ = ["OdtStyles", "OdtText"]
 
 # What a program keeps beside the text: authors and times of notes, templates of indexes, data, scripts.
-_NOT_TEXT = frozenset("creator date date-string binary-data script event-listeners forms".split())
+_NOT_TEXT = frozenset("creator date date-string binary-data script event-listeners".split())
 _NOT_TEXT_ENDING = "-source"
 _CELLS = frozenset(("table-cell", "covered-table-cell"))
 _OBJECTS = frozenset(("object", "object-ole"))
@@ -74,6 +75,8 @@ class OdtText:
         self.flow = flow
         self._styles = styles
         self._skipped = 0
+        self._forms = OdtForms()
+        self._in_forms = 0
         self._levels: list[int | None] = []
         # Whether each item that is open has yet to have a paragraph.
         self._items: list[bool] = []
@@ -81,7 +84,10 @@ class OdtText:
     def start(self, name: str, attributes: Mapping[str, str]) -> None:
         """As `XmlHandler.start`."""
         self._styles.note(name, attributes)
-        if self._skipped or self._is_left_out(name, attributes):
+        if self._in_forms or name == "forms":
+            self._in_forms += 1
+            self._forms.start(name, attributes)
+        elif self._skipped or self._is_left_out(name, attributes):
             self._skipped += 1
         elif name in _PARAGRAPHS:
             self.flow.begin_paragraph()
@@ -97,16 +103,25 @@ class OdtText:
             self.flow.add(" ")
         elif name == "list-item":
             self._items.append(True)
+        elif name == "table":
+            self.flow.begin_table()
+        elif name == "table-header-rows":
+            self.flow.begin_header()
         elif name == "table-row":
             self.flow.begin_row()
         elif name in _CELLS:
             self.flow.begin_cell()
+        elif name == "control":
+            self.flow.add_alone(f" {self._forms.take(attributes.get('control', ''))} ")
         elif name in _OBJECTS:
             self.flow.leave_out("no_text", _OBJECT_REASON)
 
     def end(self, name: str) -> None:
         """As `XmlHandler.end`."""
-        if self._skipped:
+        if self._in_forms:
+            self._in_forms -= 1
+            self._forms.end()
+        elif self._skipped:
             self._skipped -= 1
         elif name in _PARAGRAPHS:
             is_item = bool(self._items) and self._items[-1]
@@ -122,7 +137,9 @@ class OdtText:
 
     def text(self, text: str) -> None:
         """As `XmlHandler.text`."""
-        if not self._skipped:
+        if self._in_forms:
+            self._forms.text(text)
+        elif not self._skipped:
             self.flow.add(_SPACE.sub(" ", text))
 
     def _is_left_out(self, name: str, attributes: Mapping[str, str]) -> bool:

@@ -27,16 +27,18 @@ def of_part(
     """
     # Here, for a line alone does not say of which part it is.
     kept, opaque = without_opaque(blocks)
+    # What is replaced need not be in memory any more.
+    del blocks
     own = {"part": part}
-    placed: list[Block] = []
     below: tuple[str, ...] = ()
     path = headings
-    for text, line, end_line, kind, titles, known in kept:
+    for index, (text, line, end_line, kind, titles, known, columns) in enumerate(kept):
         # Blocks that stand together share what stands above and beside them.
         if titles != below:
             below, path = titles, (*headings, *titles)
-        placed.append(Block(text, line, end_line, kind, path, {**known, **own} if known else own))
-    return placed, [replace(remark, reason=f"{part}: {remark.reason}") for remark in (*remarks, *opaque)]
+        metadata = {**known, **own} if known else own
+        kept[index] = Block(text, line, end_line, kind, path, metadata, columns)
+    return kept, [replace(remark, reason=f"{part}: {remark.reason}") for remark in (*remarks, *opaque)]
 
 
 def with_few_remarks(remarks: list[Remark]) -> list[Remark]:

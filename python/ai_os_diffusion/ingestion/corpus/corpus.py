@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ai_os_diffusion.ingestion.corpus.ignore_rules import IgnoreRules
+
 __all__ = ["Found", "Skipped", "walk"]
 
 IGNORED_FOLDERS = frozenset(("node_modules", "__pycache__", "site-packages"))
@@ -18,6 +20,8 @@ IGNORED_FILES = frozenset(
     "pnpm-lock.yaml poetry.lock uv.lock yarn.lock npm-shrinkwrap.json bun.lockb".split()
 )
 IGNORED_ENDINGS = (".min.js", ".min.css", ".js.map", ".css.map")
+_REPOSITORY = ".git"
+_NOT_DOCUMENTS = "what git keeps of a repository, no documents"
 _NOT_UTF8 = "its name is not UTF-8; rename it"
 
 
@@ -36,8 +40,8 @@ class Skipped:
     Attributes:
         path: as it can be shown: bytes of a name that are not UTF-8 stand as hexadecimal escapes.
         reason: in words.
-        kind: `ignored`, by its name, as nobody asked for it; `unreadable`, as it cannot be read now, though
-            its name is one that could be; `other`.
+        kind: `ignored`, by its name or a `.gitignore`, as nobody asked for it; `unreadable`, as it cannot be
+            read now, though its name is one that could be; `other`.
     """
 
     path: str
@@ -63,9 +67,11 @@ def walk(
 ) -> Iterator[Found | Skipped]:
     """List the files below some paths, each once, in the order of the paths and then of their names.
 
-    A path named directly is always taken. Below a folder, these are passed by unless `takes_all`:
-    hidden files and folders, `node_modules`, `__pycache__`, `site-packages`, virtual environments, lock
-    files and minified code. Links to folders are not followed. A name that is not UTF-8 is always passed by:
+    A path named directly is always taken. Below a folder, these are passed by unless `takes_all`: what
+    `.gitignore` files say (those of the folder, of folders within, and of those above it up to the root of
+    its repository), hidden files and folders, `node_modules`, `__pycache__`, `site-packages`, virtual
+    environments, lock files and minified code. What git keeps of a repository (`.git`) is always passed by.
+    Links to folders are not followed. A name that is not UTF-8 is always passed by:
     a citation could not hold it.
 
     Args:
@@ -81,7 +87,11 @@ def walk(
         root = Path(given)
         if not root.exists():
             raise FileNotFoundError(errno.ENOENT, "no such file or folder", str(given))
-        found = _below(root, takes_all, refusal) if root.is_dir() else iter([_named(root)])
+        if root.is_dir():
+            rules = None if takes_all else IgnoreRules.of(root.resolve())
+            found = _below(root, rules, refusal)
+        else:
+            found = iter([_named(root)])
         for item in found:
             if isinstance(item, Skipped):
                 yield item
@@ -90,28 +100,63 @@ def walk(
                 yield item
 
 
-def _below(root: Path, takes_all: bool, refusal: Callable[[Path], str]) -> Iterator[Found | Skipped]:
-    if reason := refusal(root):
-        yield Skipped.of(root, reason)
+def _below(
+    root: Path, rules: IgnoreRules | None, refusal: Callable[[Path], str]
+) -> Iterator[Found | Skipped]:
+    """What is below a folder.
+
+    Args:
+        root: the folder.
+        rules: what is passed by in it; None takes all.
+        refusal: as for `walk`.
+    """
+    # A stack, for folders may be nested more deeply than calls.
+    open_folders = [_in_folder(root, rules, refusal)]
+    while open_folders:
+        for item in open_folders[-1]:
+            if isinstance(item, _Folder):
+                open_folders.append(_in_folder(item.path, item.rules, refusal))
+                break
+            yield item
+        else:
+            open_folders.pop()
+
+
+@dataclass(frozen=True, slots=True)
+class _Folder:
+    """A folder to go into, and what is passed by in it."""
+
+    path: Path
+    rules: IgnoreRules | None
+
+
+def _in_folder(
+    folder: Path, rules: IgnoreRules | None, refusal: Callable[[Path], str]
+) -> Iterator[Found | Skipped | _Folder]:
+    """What stands in one folder."""
+    if reason := _NOT_DOCUMENTS if folder.name == _REPOSITORY else refusal(folder):
+        yield Skipped.of(folder, reason)
         return
+    if rules is not None and rules.problem:
+        yield Skipped.of(folder / ".gitignore", f"its rules are not followed: {rules.problem}")
     try:
-        entries = sorted(os.scandir(root), key=lambda entry: entry.name)
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
-        yield Skipped.of(root, f"unreadable: {error.strerror}", "unreadable")
+        yield Skipped.of(folder, f"unreadable: {error.strerror}", "unreadable")
         return
     for entry in entries:
         try:
             is_folder = entry.is_dir(follow_symlinks=False)
-            is_ignored = not takes_all and _is_ignored(entry, is_folder)
+            ignored = _why_ignored(entry, rules, is_folder=is_folder)
         except OSError as error:
             yield Skipped.of(entry.path, f"unreadable: {error.strerror}", "unreadable")
             continue
-        if is_ignored:
-            yield Skipped.of(entry.path, "ignored by name", "ignored")
+        if ignored:
+            yield Skipped.of(entry.path, ignored, "ignored")
         elif not _is_utf8(entry.name):
             yield Skipped.of(entry.path, _NOT_UTF8)
         elif is_folder:
-            yield from _below(Path(entry.path), takes_all, refusal)
+            yield _Folder(Path(entry.path), rules and rules.within(rules.folder / entry.name))
         else:
             yield _named(Path(entry.path))
 
@@ -138,10 +183,18 @@ def _is_utf8(name: str) -> bool:
     return True
 
 
-def _is_ignored(entry: os.DirEntry[str], is_folder: bool) -> bool:
+def _why_ignored(entry: os.DirEntry[str], rules: IgnoreRules | None, *, is_folder: bool) -> str:
+    """Why nobody asked for a file or folder; "" where somebody did."""
     name = entry.name.lower()
+    if name == _REPOSITORY:
+        return _NOT_DOCUMENTS
+    if rules is None:
+        return ""
     if name.startswith("."):
-        return True
+        return "hidden"
     if is_folder:
-        return name in IGNORED_FOLDERS or Path(entry.path, "pyvenv.cfg").exists()
-    return name in IGNORED_FILES or name.endswith(IGNORED_ENDINGS)
+        if name in IGNORED_FOLDERS or Path(entry.path, "pyvenv.cfg").exists():
+            return "generated or installed"
+    elif name in IGNORED_FILES or name.endswith(IGNORED_ENDINGS):
+        return "generated"
+    return rules.why_not(entry.name, is_folder=is_folder)

@@ -32,8 +32,37 @@ def test_hidden_and_generated_files_are_passed_by(folder):
     assert names(walk([folder]), folder) == ["a/x.md", "b.txt"]
 
 
-def test_all_takes_them(folder):
-    assert len(names(walk([folder], takes_all=True), folder)) == 7
+def test_all_takes_them_but_not_what_git_keeps(folder):
+    assert len(names(walk([folder], takes_all=True), folder)) == 6
+    assert names(walk([folder / ".git"], takes_all=True), folder) == []
+
+
+def test_each_that_is_passed_by_is_named_with_the_reason(folder):
+    (folder / ".gitignore").write_text("# what is built\n\nb.*\n")
+    ignored = {Path(item.path).name: item.reason for item in walk([folder]) if isinstance(item, Skipped)}
+    assert ignored == {
+        ".git": "what git keeps of a repository, no documents",
+        ".gitignore": "hidden",
+        "b.txt": f"ignored by {folder}/.gitignore:3: b.*",
+        "node_modules": "generated or installed",
+        "uv.lock": "generated",
+        "venv": "generated or installed",
+    }
+
+
+def test_a_folder_nested_more_deeply_than_calls(tmp_path):
+    folders = [tmp_path]
+    for _ in range(1500):
+        folders.append(folders[-1] / "d")
+        folders[-1].mkdir()
+    (folders[-1] / "a.txt").write_text("x")
+    try:
+        assert len(names(walk([tmp_path]), tmp_path)) == 1
+    finally:
+        # What cleans up calls itself as deeply.
+        (folders[-1] / "a.txt").unlink()
+        for folder in reversed(folders[1:]):
+            folder.rmdir()
 
 
 def test_a_file_named_directly_is_taken_and_taken_once(folder):
