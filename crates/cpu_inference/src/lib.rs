@@ -56,6 +56,7 @@ pub use family::{
 };
 pub use kv_cache::{CachePrecision, KvCache};
 pub use layout::{BlockLayout, Layer, Layout, Norm, TensorKind, TensorSpec};
+pub use matrix::Matrix;
 pub use model::{Model, Watch};
 pub use pass::{Pass, Segment};
 pub use prediction::{Block, PredictionRequest, Predictions};

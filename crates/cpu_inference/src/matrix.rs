@@ -12,7 +12,7 @@ use crate::view::View;
 
 /// Weights `[rows, cols]`.
 #[derive(Debug, Clone)]
-pub(crate) struct Matrix {
+pub struct Matrix {
     pub(crate) rows: usize,
     pub(crate) cols: usize,
     body: Body,
@@ -66,7 +66,10 @@ pub(crate) enum Operand<'a> {
 
 impl Matrix {
     /// Takes a tensor whose shape is known to be `[rows, cols]`; row-major codes are repacked.
-    pub(crate) fn new(tensor: &Tensor, rows: usize, cols: usize) -> Result<Self> {
+    ///
+    /// # Errors
+    /// [`InferenceError::TensorLayout`]: its parts do not have the lengths that the shape asks for.
+    pub fn new(tensor: &Tensor, rows: usize, cols: usize) -> Result<Self> {
         let body = match &tensor.data {
             TensorData::Plain { dtype, data } => {
                 expect(
@@ -180,7 +183,8 @@ impl Matrix {
     }
 
     /// Integer weights as the kernels take them.
-    pub(crate) fn panels(&self) -> Option<QuantPanels<'_>> {
+    #[must_use]
+    pub fn panels(&self) -> Option<QuantPanels<'_>> {
         match self.operand() {
             Operand::Quant(panels) => Some(panels),
             Operand::Plain(_) => None,

@@ -1,19 +1,27 @@
 //! Attention within the documents of a batch, and its gradients.
+//!
+//! Some queries at a time are multiplied with all keys that any of them sees, in every head that shares these; what a
+//! query does not see gets no share.
 
 use std::ops::Range;
 
-use kernels::{SharedOut, ThreadPool};
+use kernels::{Onto, SharedOut, ThreadPool};
 
 use crate::batch::Checked;
+use crate::buffers::{Buffer, Spare};
+use crate::frozen::Weights;
+use crate::linear::Context;
+use crate::products::{Precision, Rows, Way};
 
 /// Queries of a task.
 const QUERIES: usize = 64;
 
-/// What one thread computes: some queries of a document, in the heads that share one of keys.
-struct Task {
-    document: Range<usize>,
+/// Some queries of a document, and what they see together.
+struct Span {
     queries: Range<usize>,
-    key_head: usize,
+    /// Runs of keys, ascending.
+    runs: Vec<Range<usize>>,
+    keys: usize,
 }
 
 /// The heads of a network.
@@ -32,7 +40,7 @@ pub(crate) struct Projected<'a> {
     pub(crate) v: &'a [f32],
 }
 
-/// Where the gradients of [`Projected`] go, which hold zeros.
+/// Where the gradients of [`Projected`] go; those of keys and values hold zeros.
 pub(crate) struct Gradients<'a> {
     pub(crate) q: &'a mut [f32],
     pub(crate) k: &'a mut [f32],
@@ -48,172 +56,238 @@ impl Heads {
         self.keys * self.width
     }
 
-    fn scale(self) -> f32 {
-        1.0 / (self.width as f32).sqrt()
-    }
-
-    /// The query heads that share key head `head`.
-    fn group(self, head: usize) -> Range<usize> {
-        let size = self.queries / self.keys;
-        head * size..(head + 1) * size
-    }
-
     /// Writes what each query sees, `[rows, queries · width]`.
     pub(crate) fn forward(
         self,
-        pool: &ThreadPool,
+        context: &Context<'_>,
         batch: &Checked<'_>,
         x: Projected<'_>,
         out: &mut [f32],
     ) {
-        let (shared, tasks) = (SharedOut::new(out), self.tasks(batch));
-        pool.run(tasks.len(), |task| {
-            let Task {
-                queries, key_head, ..
-            } = &tasks[task];
-            let mut shares = Vec::new();
-            for head in self.group(*key_head) {
-                for query in queries.clone() {
-                    self.shares(batch, x, (query, head, *key_head), &mut shares);
-                    // SAFETY: heads and queries of different tasks differ.
-                    let out = unsafe { shared.part(self.place(query, head), self.width) };
-                    out.fill(0.0);
-                    for (keys, shares) in by_run(batch.seen(query), &shares) {
-                        let (values, stride) = self.rows(x.v, &keys, *key_head);
-                        kernels::strided_sum(shares, values, stride, out);
-                    }
-                }
-            }
+        let (shared, spans) = (SharedOut::new(out), spans(batch));
+        self.for_each_task(context, batch, &spans, |task| {
+            let shares = task.shares(&task.queries(x.q, true), &task.keys(x.k));
+            let values = task.keys(x.v);
+            let seen = task.multiply(&shares, Way::Back, &values, self.width);
+            task.put_back(&seen, 1.0, shared);
         });
     }
 
     /// Writes the gradients of queries, keys and values for those of what was seen.
     pub(crate) fn backward(
         self,
-        pool: &ThreadPool,
+        context: &Context<'_>,
         batch: &Checked<'_>,
         x: Projected<'_>,
         dout: &[f32],
         Gradients { q, k, v }: Gradients<'_>,
     ) {
-        let (width, tasks) = (self.width, self.tasks(batch));
+        let (width, spans) = (self.width, spans(batch));
         let dq = SharedOut::new(q);
         // Of keys and values, which parts of the queries share, each part has sums of its own.
-        let sizes = tasks.iter().map(|task| 2 * task.document.len() * width);
-        let mut sums: Vec<Vec<f32>> = sizes.map(|size| vec![0.0; size]).collect();
+        let mut sums: Vec<Option<[Buffer; 2]>> = Vec::new();
+        sums.resize_with(spans.len() * self.keys, || None);
         let own = SharedOut::new(&mut sums);
-        pool.run(tasks.len(), |number| {
-            let task = &tasks[number];
-            // SAFETY: each task has its own.
-            let sums = &mut unsafe { own.part(number, 1) }[0];
-            let (of_keys, of_values) = sums.split_at_mut(task.document.len() * width);
-            let [mut shares, mut changes] = [Vec::new(), Vec::new()];
-            for head in self.group(task.key_head) {
-                for query in task.queries.clone() {
-                    self.shares(batch, x, (query, head, task.key_head), &mut shares);
-                    let at = self.place(query, head);
-                    let (q, dout) = (&x.q[at..at + width], &dout[at..at + width]);
-                    self.dots(batch, query, (dout, x.v, task.key_head), &mut changes);
-                    let mean = kernels::dot_f32(&shares, &changes);
-                    for (change, share) in changes.iter_mut().zip(&shares) {
-                        *change = share * (*change - mean) * self.scale();
-                    }
-                    // SAFETY: heads and queries of different tasks differ.
-                    let dq = unsafe { dq.part(at, width) };
-                    let seen = batch.seen(query);
-                    for ((keys, shares), (_, changes)) in
-                        by_run(seen, &shares).zip(by_run(seen, &changes))
-                    {
-                        let first = (keys.start - task.document.start) * width;
-                        let own = first..first + keys.len() * width;
-                        kernels::add_outer(shares, dout, &mut of_values[own.clone()]);
-                        kernels::add_outer(changes, q, &mut of_keys[own]);
-                        let (keys, stride) = self.rows(x.k, &keys, task.key_head);
-                        kernels::strided_sum(changes, keys, stride, dq);
-                    }
-                }
+        self.for_each_task(context, batch, &spans, |task| {
+            let (queries, keys) = (task.queries(x.q, true), task.keys(x.k));
+            let shares = task.shares(&queries, &keys);
+            let dout = task.queries(dout, false);
+            let mut changes = task.multiply(&dout, Way::Forth, &task.keys(x.v), task.span.keys);
+            let rows = changes.chunks_exact_mut(task.span.keys);
+            for (change, shares) in rows.zip(shares.chunks_exact(task.span.keys)) {
+                kernels::softmax_back(shares, change);
             }
+            let of_queries = task.multiply(&changes, Way::Back, &keys, width);
+            task.put_back(&of_queries, self.scale(), dq);
+            let of_keys = task.multiply(&task.turned(&changes), Way::Back, &queries, width);
+            let of_values = task.multiply(&task.turned(&shares), Way::Back, &dout, width);
+            // SAFETY: each task has its own.
+            let own = unsafe { own.part(task.number, 1) };
+            own[0] = Some([of_keys, of_values]);
         });
-        for (task, sums) in tasks.iter().zip(&sums) {
-            let (of_keys, of_values) = sums.split_at(task.document.len() * width);
-            for (gradient, sums) in [(&mut *k, of_keys), (&mut *v, of_values)] {
-                for (key, sum) in task.document.clone().zip(sums.chunks_exact(width)) {
-                    let place = key * self.key_width() + task.key_head * width;
+        for (number, sums) in sums.iter().enumerate() {
+            let (span, head) = (&spans[number / self.keys], number % self.keys);
+            for (gradient, sums) in [&mut *k, &mut *v].into_iter().zip(sums.iter().flatten()) {
+                let keys = span.runs.iter().flat_map(Clone::clone);
+                for (key, sum) in keys.zip(sums.chunks_exact(width)) {
+                    let place = key * self.key_width() + head * width;
                     kernels::add(sum, &mut gradient[place..place + width]);
                 }
             }
         }
     }
 
-    /// The work on each head of keys, cut by queries: always the same parts, whatever the threads.
-    fn tasks(self, batch: &Checked<'_>) -> Vec<Task> {
-        let mut tasks = Vec::new();
-        for document in &batch.documents {
-            for start in document.clone().step_by(QUERIES) {
-                tasks.extend((0..self.keys).map(|key_head| Task {
-                    document: document.clone(),
-                    queries: start..(start + QUERIES).min(document.end),
-                    key_head,
-                }));
-            }
-        }
-        tasks
+    fn scale(self) -> f32 {
+        1.0 / (self.width as f32).sqrt()
     }
 
-    fn place(self, query: usize, head: usize) -> usize {
-        query * self.query_width() + head * self.width
-    }
-
-    /// The rows of a run of keys and what they lie apart.
-    fn rows<'a>(self, keys: &'a [f32], run: &Range<usize>, head: usize) -> (&'a [f32], usize) {
-        let stride = self.key_width();
-        let last = (run.end - 1) * stride + (head + 1) * self.width;
-        (&keys[run.start * stride + head * self.width..last], stride)
-    }
-
-    /// Fills `out` with the products of `x` and the row of each key that a query sees.
-    fn dots(
+    /// Calls `work` with each head of keys of each span: always the same parts, whatever the threads.
+    fn for_each_task(
         self,
+        context: &Context<'_>,
         batch: &Checked<'_>,
-        query: usize,
-        (x, keys, key_head): (&[f32], &[f32], usize),
-        out: &mut Vec<f32>,
+        spans: &[Span],
+        work: impl Fn(&Task<'_>) + Sync,
     ) {
-        let seen = batch.seen(query);
-        out.resize(seen.iter().map(Range::len).sum(), 0.0);
-        let mut rest = &mut out[..];
-        for run in seen {
-            let (own, others) = rest.split_at_mut(run.len());
-            let (rows, stride) = self.rows(keys, run, key_head);
-            kernels::strided_dots(x, rows, stride, own);
-            rest = others;
-        }
-    }
-
-    /// Fills `shares` with the softmax over the keys that a query sees.
-    fn shares(
-        self,
-        batch: &Checked<'_>,
-        x: Projected<'_>,
-        (query, head, key_head): (usize, usize, usize),
-        shares: &mut Vec<f32>,
-    ) {
-        let q = &x.q[self.place(query, head)..][..self.width];
-        self.dots(batch, query, (q, x.k, key_head), shares);
-        kernels::scale(self.scale(), shares);
-        kernels::softmax(shares);
+        let (precision, spare) = (context.precision, &context.spare);
+        context.pool.run(spans.len() * self.keys, |number| {
+            work(&Task {
+                number,
+                heads: self,
+                precision,
+                spare,
+                batch,
+                span: &spans[number / self.keys],
+                key_head: number % self.keys,
+                alone: ThreadPool::new(1),
+            });
+        });
     }
 }
 
-/// Each run of keys with the numbers that are its own.
-fn by_run<'a>(
-    seen: &'a [Range<usize>],
-    numbers: &'a [f32],
-) -> impl Iterator<Item = (Range<usize>, &'a [f32])> {
-    let mut rest = numbers;
-    seen.iter().map(move |run| {
-        let (own, others) = rest.split_at(run.len());
-        rest = others;
-        (run.clone(), own)
-    })
+/// What one thread computes: the queries of a span in the heads that share one of keys.
+///
+/// Its rows are those of each such head, one head behind the other.
+struct Task<'a> {
+    number: usize,
+    heads: Heads,
+    precision: Precision,
+    spare: &'a Spare,
+    batch: &'a Checked<'a>,
+    span: &'a Span,
+    key_head: usize,
+    alone: ThreadPool,
+}
+
+impl Task<'_> {
+    /// The places of its rows in `[rows, queries · width]`.
+    fn places(&self) -> impl Iterator<Item = Range<usize>> {
+        let Heads {
+            queries,
+            keys,
+            width,
+        } = self.heads;
+        let group = queries / keys;
+        let heads = self.key_head * group..(self.key_head + 1) * group;
+        heads.flat_map(move |head| {
+            self.span.queries.clone().map(move |query| {
+                let place = (query * queries + head) * width;
+                place..place + width
+            })
+        })
+    }
+
+    /// Its rows of `[rows, queries · width]`, scaled if `is_scaled`.
+    fn queries(&self, x: &[f32], is_scaled: bool) -> Buffer {
+        let Heads {
+            queries,
+            keys,
+            width,
+        } = self.heads;
+        let rows = self.span.queries.len() * queries / keys;
+        let mut own = self.spare.take(rows * width);
+        for (place, own) in self.places().zip(own.chunks_exact_mut(width)) {
+            own.copy_from_slice(&x[place]);
+        }
+        if is_scaled {
+            kernels::scale(self.heads.scale(), &mut own);
+        }
+        own
+    }
+
+    /// Its keys, or values, of `[rows, keys · width]`.
+    fn keys(&self, x: &[f32]) -> Buffer {
+        let (width, stride) = (self.heads.width, self.heads.key_width());
+        let mut own = self.spare.take(self.span.keys * width);
+        let keys = self.span.runs.iter().flat_map(Clone::clone);
+        for (key, own) in keys.zip(own.chunks_exact_mut(width)) {
+            own.copy_from_slice(&x[key * stride + self.key_head * width..][..width]);
+        }
+        own
+    }
+
+    /// Writes its rows, times `scale`, to where they belong.
+    fn put_back(&self, rows: &[f32], scale: f32, out: SharedOut<'_, f32>) {
+        for (place, row) in self.places().zip(rows.chunks_exact(self.heads.width)) {
+            // SAFETY: heads and queries of different tasks differ.
+            let out = unsafe { out.part(place.start, place.len()) };
+            out.copy_from_slice(row);
+            kernels::scale(scale, out);
+        }
+    }
+
+    /// `x` times rows of keys or queries, `[n, x's columns]` or the other way round, `[x's rows, n]`.
+    fn multiply(&self, x: &[f32], way: Way, rows: &[f32], n: usize) -> Buffer {
+        let inputs = rows.len() / n;
+        let mut out = self.spare.take(x.len() / inputs * n);
+        let mut x = Rows::new(&self.alone, self.precision, x, inputs, 0);
+        let (rows, onto) = (Weights::Plain(rows), Onto::Nothing);
+        x.multiply(&self.alone, way, rows, None, n, onto, &mut out);
+        out
+    }
+
+    /// The softmax of the products of queries, which are scaled, and those keys that each sees, `[rows, keys]`.
+    fn shares(&self, queries: &[f32], keys: &[f32]) -> Buffer {
+        let mut shares = self.multiply(queries, Way::Forth, keys, self.span.keys);
+        let rows = shares.chunks_exact_mut(self.span.keys);
+        for (query, shares) in self.span.queries.clone().cycle().zip(rows) {
+            self.span.hide(self.batch.seen(query), shares);
+            kernels::softmax(shares);
+        }
+        shares
+    }
+
+    /// `[rows, keys]` to `[keys, rows]`.
+    fn turned(&self, x: &[f32]) -> Buffer {
+        let mut out = self.spare.take(x.len());
+        let keys = self.span.keys;
+        kernels::transpose(x, x.len() / keys, keys, &mut out);
+        out
+    }
+}
+
+impl Span {
+    /// Puts −∞ where a query that sees those runs sees nothing.
+    fn hide(&self, seen: &[Range<usize>], scores: &mut [f32]) {
+        let mut seen = seen.iter();
+        let mut next = seen.next();
+        let mut place = 0;
+        for run in &self.runs {
+            let mut hidden = run.start;
+            while let Some(own) = next.filter(|own| own.start < run.end) {
+                scores[place + hidden - run.start..place + own.start - run.start]
+                    .fill(f32::NEG_INFINITY);
+                hidden = own.end;
+                next = seen.next();
+            }
+            scores[place + hidden - run.start..place + run.len()].fill(f32::NEG_INFINITY);
+            place += run.len();
+        }
+    }
+}
+
+/// The queries of each document, cut.
+fn spans(batch: &Checked<'_>) -> Vec<Span> {
+    let mut spans = Vec::new();
+    for document in &batch.documents {
+        for start in document.clone().step_by(QUERIES) {
+            let queries = start..(start + QUERIES).min(document.end);
+            let seen = queries.clone().flat_map(|query| batch.seen(query));
+            let mut all: Vec<Range<usize>> = seen.cloned().collect();
+            all.sort_unstable_by_key(|run| (run.start, run.end));
+            let mut runs: Vec<Range<usize>> = Vec::new();
+            for run in all {
+                match runs.last_mut() {
+                    Some(last) if run.start <= last.end => last.end = last.end.max(run.end),
+                    _ => runs.push(run),
+                }
+            }
+            spans.push(Span {
+                queries,
+                keys: runs.iter().map(Range::len).sum(),
+                runs,
+            });
+        }
+    }
+    spans
 }

@@ -4,7 +4,7 @@ use cpu_inference::{BlockLayout, ModelConfig};
 
 use crate::attention::{Gradients, Heads, Projected};
 use crate::batch::Checked;
-use crate::buffers::for_each_row;
+use crate::buffers::{Buffer, for_each_row};
 use crate::error::{Result, TrainingError};
 use crate::feed_forward;
 use crate::frozen::Tensors;
@@ -29,14 +29,14 @@ pub(crate) struct Block {
 /// What the way back needs of the way forth; the rest is computed again.
 pub(crate) struct Saved {
     /// The stream before the block, and between its halves.
-    stream: [Vec<f32>; 2],
+    stream: [Buffer; 2],
     /// Queries and keys before their norms, where they have some.
-    plain: Option<[Vec<f32>; 2]>,
+    plain: Option<[Buffer; 2]>,
     /// Queries, keys and values as they are compared.
-    qkv: [Vec<f32>; 3],
-    attended: Vec<f32>,
+    qkv: [Buffer; 3],
+    attended: Buffer,
     /// Gate and up.
-    wide: [Vec<f32>; 2],
+    wide: [Buffer; 2],
     /// Of query, key, value, output, gate, up and down.
     kept: [Kept; 7],
 }
@@ -209,33 +209,33 @@ impl Block {
             || norms.into_iter().any(|norm| norm.parameter.is_some())
     }
 
-    /// Takes the stream, `[rows, hidden]`, through the block.
+    /// Takes the stream, `[rows, hidden]`, through the block; returns what it is behind it.
     pub(crate) fn forward(
         &self,
         context: &mut Context<'_>,
         parameters: &[Parameter],
         batch: &Checked<'_>,
         angles: &Angles,
-        stream: &mut [f32],
-    ) -> Saved {
+        before: Buffer,
+    ) -> (Buffer, Saved) {
         let (pool, rows, own) = (context.pool, batch.batch.len(), context.has_factors);
-        let hidden = stream.len() / rows;
-        let before = stream.to_vec();
-        let mut entered = vec![0.0; stream.len()];
+        let spare = context.spare.clone();
+        let mut entered = spare.take(before.len());
         self.attention_norm
-            .forward(pool, parameters, own, stream, &mut entered);
+            .forward(pool, parameters, own, &before, &mut entered);
         let widths = [
             self.heads.query_width(),
             self.heads.key_width(),
             self.heads.key_width(),
         ];
-        let mut qkv = widths.map(|width| vec![0.0; rows * width]);
+        let mut qkv = widths.map(|width| spare.take(rows * width));
         let mut kept: [Kept; 7] = Default::default();
+        let mut x = context.rows(&entered, &self.qkv);
         for (at, (layer, out)) in self.qkv.iter().zip(&mut qkv).enumerate() {
-            kept[at] = layer.forward(context, parameters, &entered, out);
+            kept[at] = layer.forward(context, parameters, &mut x, out);
         }
         let plain = self.head_norms.as_ref().map(|norms| {
-            let plain = [qkv[0].clone(), qkv[1].clone()];
+            let plain = [&qkv[0], &qkv[1]].map(|one| spare.copy(one));
             for (norm, (plain, out)) in norms.iter().zip(plain.iter().zip(&mut qkv)) {
                 norm.forward(pool, parameters, own, plain, out);
             }
@@ -244,35 +244,39 @@ impl Block {
         for heads in &mut qkv[..2] {
             turn(context, rows, heads, &angles.cos, &angles.sin);
         }
-        let mut attended = vec![0.0; rows * widths[0]];
+        let mut attended = spare.take(rows * widths[0]);
         let [q, k, v] = &qkv;
         self.heads
-            .forward(pool, batch, Projected { q, k, v }, &mut attended);
-        let mut delta = vec![0.0; rows * hidden];
+            .forward(context, batch, Projected { q, k, v }, &mut attended);
+        let mut between = spare.copy(&before);
+        let mut x = context.rows(&attended, std::slice::from_ref(&self.output));
         kept[3] = self
             .output
-            .forward(context, parameters, &attended, &mut delta);
-        kernels::add(&delta, stream);
-        let between = stream.to_vec();
+            .forward_onto(context, parameters, &mut x, &mut between);
         self.feed_forward_norm
-            .forward(pool, parameters, own, stream, &mut entered);
+            .forward(pool, parameters, own, &between, &mut entered);
         let mut wide =
-            [&self.wide[0], &self.wide[1]].map(|one| vec![0.0; rows * one.frozen.outputs()]);
+            [&self.wide[0], &self.wide[1]].map(|one| spare.take(rows * one.frozen.outputs()));
+        let mut x = context.rows(&entered, &self.wide);
         for (at, (layer, out)) in self.wide.iter().zip(&mut wide).enumerate() {
-            kept[4 + at] = layer.forward(context, parameters, &entered, out);
+            kept[4 + at] = layer.forward(context, parameters, &mut x, out);
         }
-        let mut gated = vec![0.0; wide[0].len()];
+        let mut gated = spare.take(wide[0].len());
         feed_forward::forward(pool, rows, &wide[0], &wide[1], &mut gated);
-        kept[6] = self.down.forward(context, parameters, &gated, &mut delta);
-        kernels::add(&delta, stream);
-        Saved {
+        let mut behind = spare.copy(&between);
+        let mut x = context.rows(&gated, std::slice::from_ref(&self.down));
+        kept[6] = self
+            .down
+            .forward_onto(context, parameters, &mut x, &mut behind);
+        let saved = Saved {
             stream: [before, between],
             plain,
             qkv,
             attended,
             wide,
             kept,
-        }
+        };
+        (behind, saved)
     }
 
     /// Takes the gradient of the stream behind the block to that before it, and adds to those of the parameters.
@@ -286,6 +290,7 @@ impl Block {
         gradient: &mut [f32],
     ) {
         let (pool, rows) = (context.pool, batch.batch.len());
+        let spare = context.spare.clone();
         let Saved {
             stream: [before, between],
             plain,
@@ -294,27 +299,27 @@ impl Block {
             wide: [mut gate, mut up],
             kept,
         } = saved;
-        let mut gated = vec![0.0; gate.len()];
+        let mut gated = spare.take(gate.len());
         feed_forward::forward(pool, rows, &gate, &up, &mut gated);
-        let mut of_gated = vec![0.0; gate.len()];
+        let mut of_gated = spare.zeros(gate.len());
         let ways = (&gated[..], &kept[6]);
         self.down
             .backward(context, parameters, ways, gradient, &mut of_gated);
         feed_forward::backward(pool, rows, &mut gate, &mut up, &of_gated);
-        let mut entered = vec![0.0; gradient.len()];
+        let mut entered = spare.take(gradient.len());
         self.feed_forward_norm
             .forward(pool, parameters, true, &between, &mut entered);
-        let mut of_entered = vec![0.0; gradient.len()];
+        let mut of_entered = spare.zeros(gradient.len());
         for (layer, (kept, dy)) in self.wide.iter().zip([(&kept[4], &gate), (&kept[5], &up)]) {
             layer.backward(context, parameters, (&entered, kept), dy, &mut of_entered);
         }
         self.feed_forward_norm
             .backward(pool, parameters, &between, &of_entered, gradient);
-        let mut of_attended = vec![0.0; attended.len()];
+        let mut of_attended = spare.zeros(attended.len());
         let ways = (&attended[..], &kept[3]);
         self.output
             .backward(context, parameters, ways, gradient, &mut of_attended);
-        let mut of_qkv = [&q, &k, &v].map(|one| vec![0.0; one.len()]);
+        let mut of_qkv = [&q, &k, &v].map(|one| spare.zeros(one.len()));
         let [dq, dk, dv] = &mut of_qkv;
         let gradients = Gradients {
             q: dq,
@@ -322,14 +327,19 @@ impl Block {
             v: dv,
         };
         let (q, k, v) = (&q[..], &k[..], &v[..]);
-        self.heads
-            .backward(pool, batch, Projected { q, k, v }, &of_attended, gradients);
+        self.heads.backward(
+            context,
+            batch,
+            Projected { q, k, v },
+            &of_attended,
+            gradients,
+        );
         for heads in &mut of_qkv[..2] {
             turn(context, rows, heads, &angles.cos, &angles.back);
         }
         if let Some((norms, plain)) = self.head_norms.as_ref().zip(plain) {
             for (norm, (plain, gradient)) in norms.iter().zip(plain.iter().zip(&mut of_qkv)) {
-                let mut of_plain = vec![0.0; plain.len()];
+                let mut of_plain = spare.zeros(plain.len());
                 norm.backward(pool, parameters, plain, gradient, &mut of_plain);
                 *gradient = of_plain;
             }

@@ -3,6 +3,7 @@
 use cpu_inference::{Layout, ModelConfig};
 
 use crate::batch::Checked;
+use crate::buffers::Buffer;
 use crate::embedding::Rows;
 use crate::encoder::{self, Encoder};
 use crate::error::{Result, TrainingError};
@@ -61,7 +62,7 @@ impl Body {
         parameters: &[Parameter],
         batch: &Checked<'_>,
         keeps_tape: bool,
-    ) -> (Vec<f32>, Tape) {
+    ) -> (Buffer, Tape) {
         match self {
             Self::Decoder(network) => {
                 let (states, tape) = network.forward(context, parameters, batch, keeps_tape);

@@ -1,4 +1,7 @@
-//! Work on the rows of buffers, shared out over the threads.
+//! Buffers, kept from one pass to the next, and work on their rows, shared out over the threads.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kernels::{SharedOut, ThreadPool};
 
@@ -34,13 +37,112 @@ pub(crate) fn fit(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
     &mut buffer[..len]
 }
 
-/// `[rows, width]` to `[width, rows]`.
-pub(crate) fn transposed(x: &[f32], rows: usize, out: &mut Vec<f32>) {
-    let width = x.len() / rows.max(1);
-    let out = fit(out, x.len());
-    for (row, values) in x.chunks_exact(width.max(1)).enumerate() {
-        for (column, &value) in values.iter().enumerate() {
-            out[column * rows + row] = value;
+/// Memory that passes leave for the next: pages that the system gives anew cost as much as much of the arithmetic.
+///
+/// A pass asks for what the one before it asked for, or for a little more or less, so there is hardly more of it than
+/// the largest pass takes.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Spare(Arc<Mutex<Vec<Vec<f32>>>>);
+
+impl Spare {
+    /// A buffer that holds anything.
+    pub(crate) fn take(&self, len: usize) -> Buffer {
+        let mut kept = self.lock();
+        let mut values = Vec::new();
+        // The smallest that is large enough, or else the largest.
+        let fitting = kept.iter().enumerate().filter(|(_, one)| one.len() >= len);
+        let fitting = fitting.min_by_key(|(_, one)| one.len());
+        let largest = || kept.iter().enumerate().max_by_key(|(_, one)| one.len());
+        if let Some((at, _)) = fitting.or_else(largest) {
+            values = kept.swap_remove(at);
         }
+        drop(kept);
+        if values.len() < len {
+            // Nothing of it is worth copying.
+            values = vec![0.0; len];
+        }
+        Buffer {
+            values,
+            len,
+            spare: self.clone(),
+        }
+    }
+
+    /// A buffer of zeros.
+    pub(crate) fn zeros(&self, len: usize) -> Buffer {
+        let mut buffer = self.take(len);
+        buffer.fill(0.0);
+        buffer
+    }
+
+    /// A buffer that holds those numbers.
+    pub(crate) fn copy(&self, values: &[f32]) -> Buffer {
+        let mut buffer = self.take(values.len());
+        buffer.copy_from_slice(values);
+        buffer
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Vec<f32>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Numbers whose memory goes back to where it came from.
+#[derive(Debug)]
+pub(crate) struct Buffer {
+    values: Vec<f32>,
+    len: usize,
+    spare: Spare,
+}
+
+impl Deref for Buffer {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        &self.values[..self.len]
+    }
+}
+
+impl DerefMut for Buffer {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        &mut self.values[..self.len]
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        let values = std::mem::take(&mut self.values);
+        self.spare.lock().push(values);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Spare;
+
+    #[test]
+    fn what_was_left_is_taken_again() {
+        let spare = Spare::default();
+        let addresses = |sizes: &[usize]| {
+            let buffers: Vec<_> = sizes.iter().map(|&size| spare.zeros(size)).collect();
+            for (buffer, &size) in buffers.iter().zip(sizes) {
+                assert_eq!(buffer.len(), size);
+                assert!(buffer.iter().all(|&x| x == 0.0));
+            }
+            let mut found: Vec<_> = buffers.iter().map(|one| one.as_ptr().addr()).collect();
+            found.sort_unstable();
+            found
+        };
+        let first = addresses(&[100, 3000, 200, 100]);
+        assert_eq!(addresses(&[90, 2900, 90, 180]), first);
+        // More than there was: as many buffers as before.
+        assert_eq!(addresses(&[400, 5000, 400, 400]).len(), spare.lock().len());
+    }
+
+    #[test]
+    fn a_copy_holds_what_it_is_of() {
+        let spare = Spare::default();
+        drop(spare.copy(&[1.0, 2.0, 3.0]));
+        assert_eq!(&spare.copy(&[4.0, 5.0])[..], &[4.0, 5.0]);
     }
 }

@@ -28,23 +28,27 @@ impl Rows {
 }
 
 impl Embedding {
-    /// Rows of tokens, `[ids, hidden]`.
-    pub(crate) fn forward(&self, parameters: &[Parameter], has_own: bool, ids: &[u32]) -> Vec<f32> {
+    /// Writes the rows of tokens, `[ids, hidden]`.
+    pub(crate) fn forward(
+        &self,
+        parameters: &[Parameter],
+        has_own: bool,
+        ids: &[u32],
+        out: &mut [f32],
+    ) {
         let (vocab, width) = (self.words.outputs(), self.words.inputs());
         let mut panel = vec![0.0; PANEL * width];
-        let mut out = Vec::with_capacity(ids.len() * width);
-        for &id in ids {
+        for (&id, out) in ids.iter().zip(out.chunks_exact_mut(width)) {
             if let Some((rows, place)) = self.own(has_own, id) {
-                out.extend_from_slice(&parameters[rows.parameter].values[place * width..][..width]);
+                out.copy_from_slice(&parameters[rows.parameter].values[place * width..][..width]);
                 continue;
             }
             let id = id as usize;
             let first = id / PANEL * PANEL;
             let panel = &mut panel[..(vocab - first).min(PANEL) * width];
             self.words.read_rows(first, panel);
-            out.extend_from_slice(&panel[(id - first) * width..][..width]);
+            out.copy_from_slice(&panel[(id - first) * width..][..width]);
         }
-        out
     }
 
     /// Adds to the gradients of trained rows.

@@ -6,6 +6,7 @@ use crate::activation::Activation;
 use crate::attention::{Gradients, Heads, Projected};
 use crate::batch::Checked;
 use crate::block::Loader;
+use crate::buffers::Buffer;
 use crate::embedding::Embedding;
 use crate::error::{Result, TrainingError};
 use crate::frozen::{Base, Tensors};
@@ -41,15 +42,15 @@ struct Block {
 
 /// What the way back needs of the way forth through a block.
 pub(crate) struct Saved {
-    entered: Vec<f32>,
-    qkv: [Vec<f32>; 3],
-    attended: Vec<f32>,
+    entered: Buffer,
+    qkv: [Buffer; 3],
+    attended: Buffer,
     /// Before each norm.
-    sums: [Vec<f32>; 2],
+    sums: [Buffer; 2],
     /// Behind the first norm.
-    between: Vec<f32>,
+    between: Buffer,
     /// Before the activation.
-    wide: Vec<f32>,
+    wide: Buffer,
     /// Of query, key, value, output, wide and down.
     kept: [Kept; 6],
 }
@@ -129,17 +130,19 @@ impl Encoder {
         parameters: &[Parameter],
         batch: &Checked<'_>,
         keeps_tape: bool,
-    ) -> (Vec<f32>, Vec<Saved>) {
+    ) -> (Buffer, Vec<Saved>) {
         let width = self.width();
         let own = context.has_factors;
-        let mut sums = self.words.forward(parameters, own, batch.batch.ids);
+        let ids = batch.batch.ids;
+        let mut sums = context.spare.take(ids.len() * width);
+        self.words.forward(parameters, own, ids, &mut sums);
         let places = batch.batch.positions.iter();
         for (sum, &place) in sums.chunks_exact_mut(width).zip(places) {
             let place = place as usize + self.offset;
             kernels::add(&self.positions[place * width..][..width], sum);
             kernels::add(&self.type_row, sum);
         }
-        let mut stream = vec![0.0; sums.len()];
+        let mut stream = context.spare.take(sums.len());
         self.norm.forward(context.pool, &sums, &mut stream);
         let mut tape = Vec::new();
         for (index, block) in self.blocks.iter().enumerate() {
@@ -158,35 +161,42 @@ impl Encoder {
         context: &mut Context<'_>,
         parameters: &[Parameter],
         batch: &Checked<'_>,
-        entered: Vec<f32>,
-    ) -> (Vec<f32>, Saved) {
+        entered: Buffer,
+    ) -> (Buffer, Saved) {
         let (pool, rows, len) = (context.pool, batch.batch.len(), entered.len());
+        let spare = context.spare.clone();
+        let alone = std::slice::from_ref;
         let mut kept: [Kept; 6] = Default::default();
-        let mut qkv = [0; 3].map(|_| vec![0.0; len]);
+        let mut qkv = [0; 3].map(|_| spare.take(len));
+        let mut x = context.rows(&entered, &block.qkv);
         for (at, (layer, out)) in block.qkv.iter().zip(&mut qkv).enumerate() {
-            kept[at] = layer.forward(context, parameters, &entered, out);
+            kept[at] = layer.forward(context, parameters, &mut x, out);
         }
-        let mut attended = vec![0.0; len];
+        drop(x);
+        let mut attended = spare.take(len);
         let [q, k, v] = &qkv;
         self.heads
-            .forward(pool, batch, Projected { q, k, v }, &mut attended);
-        let mut first = vec![0.0; len];
+            .forward(context, batch, Projected { q, k, v }, &mut attended);
+        let mut first = spare.copy(&entered);
+        let mut x = context.rows(&attended, alone(&block.output));
         kept[3] = block
             .output
-            .forward(context, parameters, &attended, &mut first);
-        kernels::add(&entered, &mut first);
-        let mut between = vec![0.0; len];
+            .forward_onto(context, parameters, &mut x, &mut first);
+        drop(x);
+        let mut between = spare.take(len);
         block.attention_norm.forward(pool, &first, &mut between);
-        let mut wide = vec![0.0; rows * block.wide.frozen.outputs()];
-        kept[4] = block.wide.forward(context, parameters, &between, &mut wide);
-        let mut active = vec![0.0; wide.len()];
+        let mut wide = spare.take(rows * block.wide.frozen.outputs());
+        let mut x = context.rows(&between, alone(&block.wide));
+        kept[4] = block.wide.forward(context, parameters, &mut x, &mut wide);
+        drop(x);
+        let mut active = spare.take(wide.len());
         self.activation.forward(pool, rows, &wide, &mut active);
-        let mut second = vec![0.0; len];
+        let mut second = spare.copy(&between);
+        let mut x = context.rows(&active, alone(&block.down));
         kept[5] = block
             .down
-            .forward(context, parameters, &active, &mut second);
-        kernels::add(&between, &mut second);
-        let mut left = vec![0.0; len];
+            .forward_onto(context, parameters, &mut x, &mut second);
+        let mut left = spare.take(len);
         block.feed_forward_norm.forward(pool, &second, &mut left);
         let saved = Saved {
             entered,
@@ -209,7 +219,7 @@ impl Encoder {
         tape: Vec<Saved>,
         of_states: &[f32],
     ) {
-        let mut gradient = of_states.to_vec();
+        let mut gradient = context.spare.copy(of_states);
         for (block, saved) in self.blocks[self.first..].iter().zip(tape).rev() {
             gradient = self.back_through(block, context, parameters, batch, &saved, gradient);
         }
@@ -223,18 +233,19 @@ impl Encoder {
         parameters: &mut [Parameter],
         batch: &Checked<'_>,
         saved: &Saved,
-        mut gradient: Vec<f32>,
-    ) -> Vec<f32> {
+        mut gradient: Buffer,
+    ) -> Buffer {
         let (pool, rows) = (context.pool, batch.batch.len());
+        let spare = context.spare.clone();
         let [first, second] = &saved.sums;
         let kept = &saved.kept;
         block
             .feed_forward_norm
             .backward(pool, second, &mut gradient);
-        let mut active = vec![0.0; saved.wide.len()];
+        let mut active = spare.take(saved.wide.len());
         self.activation
             .forward(pool, rows, &saved.wide, &mut active);
-        let mut of_wide = vec![0.0; active.len()];
+        let mut of_wide = spare.zeros(active.len());
         let ways = (&active[..], &kept[5]);
         block
             .down
@@ -248,21 +259,26 @@ impl Encoder {
             .wide
             .backward(context, parameters, ways, &of_wide, &mut of_between);
         block.attention_norm.backward(pool, first, &mut of_between);
-        let mut of_attended = vec![0.0; saved.attended.len()];
+        let mut of_attended = spare.zeros(saved.attended.len());
         let ways = (&saved.attended[..], &kept[3]);
         block
             .output
             .backward(context, parameters, ways, &of_between, &mut of_attended);
         let [q, k, v] = &saved.qkv;
-        let mut of_qkv = [q, k, v].map(|one| vec![0.0; one.len()]);
+        let mut of_qkv = [q, k, v].map(|one| spare.zeros(one.len()));
         let [dq, dk, dv] = &mut of_qkv;
         let gradients = Gradients {
             q: dq,
             k: dk,
             v: dv,
         };
-        self.heads
-            .backward(pool, batch, Projected { q, k, v }, &of_attended, gradients);
+        self.heads.backward(
+            context,
+            batch,
+            Projected { q, k, v },
+            &of_attended,
+            gradients,
+        );
         let mut of_entered = of_between;
         for (layer, (kept, dy)) in block.qkv.iter().zip(kept.iter().zip(&of_qkv)) {
             let ways = (&saved.entered[..], kept);

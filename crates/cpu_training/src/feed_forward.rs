@@ -22,11 +22,6 @@ pub(crate) fn backward(
 ) {
     for_each_row(pool, rows, [gate, up], |row, [gate, up]| {
         let dout = &dout[row * gate.len()..][..gate.len()];
-        for ((gate, up), dout) in gate.iter_mut().zip(up).zip(dout) {
-            let part = 1.0 / (1.0 + (-*gate).exp());
-            let silu = *gate * part;
-            let slope = part * (1.0 + *gate * (1.0 - part));
-            (*gate, *up) = (dout * *up * slope, dout * silu);
-        }
+        kernels::silu_mul_back(gate, up, dout);
     });
 }

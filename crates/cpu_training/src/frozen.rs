@@ -1,12 +1,12 @@
 //! A layer of the base, which is read as it is stored and never written.
 
-use arrow_quant::{Memory, Tensor};
-use cpu_inference::InferenceError;
-use kernels::ThreadPool;
+use arrow_quant::{Layout, Memory, Tensor, TensorData};
+use cpu_inference::{InferenceError, Matrix};
+use kernels::{Onto, QuantPanels, ThreadPool};
 
 use crate::buffers::fit;
 use crate::error::{Result, TrainingError};
-use crate::linear::Precision;
+use crate::products::{Precision, Rows, Way};
 
 /// What a card is trained on: a model, and a card beneath the trained one where the model works with it.
 #[derive(Debug, Clone, Copy)]
@@ -32,10 +32,19 @@ pub struct Beneath<'a> {
 #[derive(Debug)]
 pub(crate) struct Frozen {
     weight: Tensor,
+    /// The same as the kernels read it, where it is quantised in panels.
+    matrix: Option<Matrix>,
     pub(crate) bias: Option<Vec<f32>>,
     low: Option<LowRank>,
     /// Rows that stand in the place of the base's, by their number.
     rows: Vec<(usize, Vec<f32>)>,
+}
+
+/// Weights `[outputs, inputs]` that a product takes.
+#[derive(Clone, Copy)]
+pub(crate) enum Weights<'a> {
+    Plain(&'a [f32]),
+    Panels(QuantPanels<'a>),
 }
 
 /// Factors of a card beneath, as they are stored.
@@ -64,6 +73,45 @@ impl Frozen {
 
     pub(crate) fn inputs(&self) -> usize {
         self.weight.matrix().1
+    }
+
+    /// The weights, `[outputs, inputs]`, as products of that precision take them, with what a card beneath adds.
+    pub(crate) fn operand<'a>(
+        &'a self,
+        pool: &ThreadPool,
+        precision: Precision,
+        buffers: &'a mut Reading,
+    ) -> Weights<'a> {
+        match self.panels(precision).filter(|_| self.low.is_none()) {
+            Some(panels) => Weights::Panels(panels),
+            None => Weights::Plain(self.read(pool, precision, buffers)),
+        }
+    }
+
+    /// As [`operand`](Self::operand), of the rows from `start` on, a multiple of 16; without what a card beneath adds,
+    /// but for rows.
+    pub(crate) fn rows_operand<'a>(
+        &'a self,
+        precision: Precision,
+        (start, count): (usize, usize),
+        spare: &'a mut Vec<f32>,
+    ) -> Weights<'a> {
+        match self.panels(precision).filter(|_| self.rows.is_empty()) {
+            Some(panels) => Weights::Panels(panels.rows(start, count)),
+            None => {
+                let out = fit(spare, count * self.inputs());
+                self.read_rows(start, out);
+                Weights::Plain(out)
+            }
+        }
+    }
+
+    /// The panels, where products of that precision read them as they are.
+    fn panels(&self, precision: Precision) -> Option<QuantPanels<'_>> {
+        let matrix = self.matrix.as_ref()?;
+        matrix
+            .panels()
+            .filter(|_| precision == Precision::BrainFloat)
     }
 
     /// The weights, `[outputs, inputs]`, with what a card beneath adds.
@@ -130,13 +178,15 @@ impl LowRank {
         out: &mut [f32],
     ) {
         let Self { a, b, scaling } = self;
-        let ((outputs, rank), (_, inputs)) = (b.matrix(), a.matrix());
+        let (rank, inputs) = a.matrix();
         let first = fit(first, a.num_params());
         a.dequantize_into(first, Memory::Reused);
         let second = fit(second, b.num_params());
         b.dequantize_into(second, Memory::Reused);
         kernels::scale(*scaling, second);
-        precision.back(pool, (second, outputs, rank), first, inputs, out);
+        let mut second = Rows::new(pool, precision, second, rank, 0);
+        let (first, onto) = (Weights::Plain(first), Onto::Out);
+        second.multiply(pool, Way::Back, first, None, inputs, onto, out);
     }
 }
 
@@ -176,8 +226,12 @@ impl Tensors<'_> {
             Some(_) => Some(self.get(&bias, &[outputs])?.dequantize()),
             None => None,
         };
+        let in_panels =
+            matches!(&weight.data, TensorData::Quant(codes) if codes.layout == Layout::Panel16);
+        let matrix = in_panels.then(|| Matrix::new(weight, outputs, inputs));
         Ok(Frozen {
             weight: weight.clone(),
+            matrix: matrix.transpose()?,
             bias,
             low: self.low(name, outputs, inputs)?,
             rows: self.rows(name, inputs)?,

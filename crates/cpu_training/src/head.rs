@@ -5,8 +5,8 @@ use kernels::{Onto, SharedOut, ThreadPool};
 use crate::buffers::fit;
 use crate::embedding::Rows;
 use crate::frozen::Frozen;
-use crate::linear::Precision;
 use crate::parameters::Parameter;
+use crate::products::{Precision, Rows as Multiplied, Way};
 
 /// Rows whose logits are held at once: 50 MB for a vocabulary of 49,152.
 const ROWS: usize = 256;
@@ -156,12 +156,12 @@ impl Head<'_> {
             }
         }
         for (start, outputs) in layout.blocks() {
-            let weights = fit(spare, outputs * width);
-            self.weights.read_rows(start, weights);
+            let block = (start, outputs);
+            let weights = self.weights.rows_operand(self.precision, block, spare);
             let part = &logits[start * layout.rows..][..layout.rows * outputs];
-            let part = (part, layout.rows, outputs);
-            self.precision
-                .back(self.pool, part, weights, width, gradient);
+            let mut part = Multiplied::new(self.pool, self.precision, part, outputs, 0);
+            let (way, onto) = (Way::Back, Onto::Out);
+            part.multiply(self.pool, way, weights, None, width, onto, gradient);
         }
     }
 }
@@ -194,13 +194,12 @@ impl Blocks {
         states: &[f32],
         logits: &mut [f32],
     ) {
-        let width = weights.inputs();
+        let mut states = Multiplied::new(pool, precision, states, weights.inputs(), 0);
         for (start, outputs) in self.blocks() {
-            let read = fit(spare, outputs * width);
-            weights.read_rows(start, read);
+            let read = weights.rows_operand(precision, (start, outputs), spare);
             let out = &mut logits[start * self.rows..][..self.rows * outputs];
-            let states = (states, self.rows, width);
-            precision.forth(pool, states, read, outputs, Onto::Nothing, out);
+            let (way, onto) = (Way::Forth, Onto::Nothing);
+            states.multiply(pool, way, read, None, outputs, onto, out);
         }
     }
 
@@ -249,15 +248,10 @@ impl Blocks {
 
 /// The largest logit, and the logarithm of the sum of all exponentials.
 fn normaliser<T: std::ops::Deref<Target = [f32]>>(parts: &[T]) -> (f32, f32) {
-    let most = parts
-        .iter()
-        .flat_map(|part| part.iter())
-        .fold(f32::NEG_INFINITY, |most, &x| most.max(x));
-    let sum: f64 = parts
-        .iter()
-        .map(|part| part.iter().map(|&x| (x - most).exp()).sum::<f32>())
-        .map(f64::from)
-        .sum();
+    let largest = parts.iter().map(|part| kernels::largest(part));
+    let most = largest.fold(f32::NEG_INFINITY, f32::max);
+    let sums = parts.iter().map(|part| kernels::sum_exp(part, most));
+    let sum: f64 = sums.map(f64::from).sum();
     (most, most + sum.ln() as f32)
 }
 
@@ -266,9 +260,7 @@ fn to_label(mut parts: Vec<&mut [f32]>, label: usize, weight: f32) -> (f64, bool
     let (most, all) = normaliser(&parts);
     let logit = parts[label / OUTPUTS][label % OUTPUTS];
     for part in &mut parts {
-        for x in part.iter_mut() {
-            *x = weight * (*x - all).exp();
-        }
+        kernels::scaled_exp(part, all, weight);
     }
     parts[label / OUTPUTS][label % OUTPUTS] -= weight;
     (f64::from(weight) * f64::from(all - logit), logit >= most)
@@ -277,15 +269,8 @@ fn to_label(mut parts: Vec<&mut [f32]>, label: usize, weight: f32) -> (f64, bool
 /// Weighted divergence from the base.
 fn to_targets(mut parts: Vec<&mut [f32]>, targets: Vec<&[f32]>, weight: f32) -> f64 {
     let (ours, theirs) = (normaliser(&parts).1, normaliser(&targets).1);
-    let mut divergence = 0.0_f64;
-    for (part, targets) in parts.iter_mut().zip(targets) {
-        let mut sum = 0.0;
-        for (x, &target) in part.iter_mut().zip(targets) {
-            let share = (target - theirs).exp();
-            sum += share * ((target - theirs) - (*x - ours));
-            *x = weight * ((*x - ours).exp() - share);
-        }
-        divergence += f64::from(sum);
-    }
-    f64::from(weight) * divergence
+    let pairs = parts.iter_mut().zip(targets);
+    let sums = pairs
+        .map(|(part, targets)| f64::from(kernels::divergence(part, ours, targets, theirs, weight)));
+    f64::from(weight) * sums.sum::<f64>()
 }

@@ -27,12 +27,13 @@ mod magnitude;
 mod network;
 mod norm;
 mod parameters;
+mod products;
 mod side_block;
 mod trainer;
 
 pub use batch::Batch;
 pub use error::{Result, TrainingError};
 pub use frozen::{Base, Beneath};
-pub use linear::Precision;
 pub use parameters::{AdamW, Parameter};
+pub use products::Precision;
 pub use trainer::{Goal, Settings, Trainer};

@@ -4,14 +4,14 @@
 
 use kernels::{Onto, ThreadPool};
 
-use crate::buffers::{fit, for_each_row};
+use crate::buffers::{Buffer, fit, for_each_row};
 use crate::parameters::Parameter;
 
 /// What was scaled on the way forth, for the way back.
 #[derive(Debug)]
 pub(crate) struct Scaled {
     /// `W x + scaling · B (A x)`, `[rows, outputs]`.
-    unscaled: Vec<f32>,
+    unscaled: Buffer,
     /// `[outputs]`.
     norms: Vec<f32>,
 }
@@ -38,26 +38,27 @@ pub(crate) fn norms(
 }
 
 impl Scaled {
-    /// Scales `y`, `[rows, outputs]`, in its place.
+    /// Scales `y`, `[rows, outputs]`, in its place; `unscaled` is a copy of it.
     pub(crate) fn new(
         pool: &ThreadPool,
         magnitude: &Parameter,
         norms: Vec<f32>,
+        unscaled: Buffer,
         y: &mut [f32],
     ) -> Self {
-        let unscaled = y.to_vec();
         scale_rows(pool, &magnitude.values, &norms, y);
         Self { unscaled, norms }
     }
 
-    /// The gradient of what was scaled, `[rows, outputs]`, for that of what it became; adds to the magnitude's.
-    pub(crate) fn backward<'a>(
+    /// Makes of `scaled`, a copy of the gradient of what was scaled, `[rows, outputs]`, that of what it was; adds to the
+    /// magnitude's.
+    pub(crate) fn backward(
         &self,
         pool: &ThreadPool,
         magnitude: &mut Parameter,
         dy: &[f32],
-        scaled: &'a mut Vec<f32>,
-    ) -> &'a [f32] {
+        scaled: &mut [f32],
+    ) {
         let Self { unscaled, norms } = self;
         let outputs = norms.len();
         for (dy, unscaled) in dy.chunks_exact(outputs).zip(unscaled.chunks_exact(outputs)) {
@@ -66,10 +67,7 @@ impl Scaled {
                 *gradient += dy * unscaled / norm;
             }
         }
-        let scaled = fit(scaled, dy.len());
-        scaled.copy_from_slice(dy);
         scale_rows(pool, &magnitude.values, norms, scaled);
-        scaled
     }
 }
 

@@ -4,6 +4,7 @@ use cpu_inference::{Layout, ModelConfig, Rotary};
 
 use crate::batch::Checked;
 use crate::block::{Angles, Block, Loader, Saved};
+use crate::buffers::Buffer;
 use crate::embedding::{Embedding, Rows};
 use crate::error::{Result, TrainingError};
 use crate::frozen::{Base, Frozen, Tensors};
@@ -32,7 +33,7 @@ pub(crate) struct Tape {
     angles: Angles,
     blocks: Vec<(Saved, Option<side_block::Saved>)>,
     /// Before the last norm.
-    stream: Vec<f32>,
+    stream: Buffer,
 }
 
 impl Network {
@@ -154,7 +155,7 @@ impl Network {
         parameters: &[Parameter],
         batch: &Checked<'_>,
         keeps_tape: bool,
-    ) -> (Vec<f32>, Tape) {
+    ) -> (Buffer, Tape) {
         let mut angles = cpu_inference::Angles::default();
         self.rotary.angles(batch.batch.positions, &mut angles);
         let angles = Angles {
@@ -163,17 +164,22 @@ impl Network {
             sin: angles.sin,
         };
         let own = context.has_factors;
-        let mut stream = self.embedding.forward(parameters, own, batch.batch.ids);
+        let ids = batch.batch.ids;
+        let mut stream = context
+            .spare
+            .take(ids.len() * self.embedding.words.inputs());
+        self.embedding.forward(parameters, own, ids, &mut stream);
         let mut saved = Vec::new();
         for (index, block) in self.blocks.iter().enumerate() {
-            let of_block = block.forward(context, parameters, batch, &angles, &mut stream);
+            let of_block;
+            (stream, of_block) = block.forward(context, parameters, batch, &angles, stream);
             let side = self.sides[index].as_ref().filter(|_| own);
             let of_side = side.map(|side| side.forward(context, parameters, &mut stream));
             if keeps_tape && index >= self.first {
                 saved.push((of_block, of_side));
             }
         }
-        let mut states = vec![0.0; stream.len()];
+        let mut states = context.spare.take(stream.len());
         self.last
             .forward(context.pool, parameters, own, &stream, &mut states);
         let tape = Tape {
@@ -193,7 +199,7 @@ impl Network {
         tape: Tape,
         of_states: &[f32],
     ) {
-        let mut gradient = vec![0.0; of_states.len()];
+        let mut gradient = context.spare.zeros(of_states.len());
         self.last.backward(
             context.pool,
             parameters,

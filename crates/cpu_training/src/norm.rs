@@ -59,17 +59,7 @@ impl Norm {
         let width = gamma.len();
         for_each_row(pool, x.len() / width, [&mut *dx], |row, [dx]| {
             let (x, dy) = (&x[row * width..][..width], &dy[row * width..][..width]);
-            let inverse = self.inverse(x);
-            let along: f32 = x
-                .iter()
-                .zip(dy)
-                .zip(gamma)
-                .map(|((x, dy), g)| x * dy * g)
-                .sum();
-            let along = along * inverse * inverse * inverse / width as f32;
-            for ((dx, (x, dy)), g) in dx.iter_mut().zip(x.iter().zip(dy)).zip(gamma) {
-                *dx += dy * g * inverse - x * along;
-            }
+            kernels::rms_norm_back(x, gamma, self.eps, dy, dx);
         });
         let Some(index) = self.parameter else { return };
         // In order, so that the sum does not depend on the threads.

@@ -5,7 +5,7 @@
 use kernels::{Onto, PlainRows};
 
 use crate::activation::Activation;
-use crate::buffers::transposed;
+use crate::buffers::Buffer;
 use crate::error::{Result, TrainingError};
 use crate::linear::Context;
 use crate::norm::Norm;
@@ -27,9 +27,9 @@ pub(crate) struct SideBlock {
 /// What the way back needs of the way forth.
 pub(crate) struct Saved {
     /// The stream before.
-    stream: Vec<f32>,
+    stream: Buffer,
     /// Before the activation, `[rows, width]`.
-    narrow: Vec<f32>,
+    narrow: Buffer,
 }
 
 impl SideBlock {
@@ -82,11 +82,11 @@ impl SideBlock {
     ) -> Saved {
         let (pool, hidden) = (context.pool, parameters[self.up].matrix().0);
         let rows = stream.len() / hidden;
-        let before = stream.to_vec();
-        let mut entered = vec![0.0; stream.len()];
+        let before = context.spare.copy(stream);
+        let mut entered = context.spare.take(stream.len());
         self.norm
             .forward(pool, parameters, true, stream, &mut entered);
-        let mut narrow = vec![0.0; rows * self.width];
+        let mut narrow = context.spare.take(rows * self.width);
         let down = PlainRows::F32(&parameters[self.down].values);
         let onto = Onto::Nothing;
         kernels::gemm_plain(
@@ -99,7 +99,7 @@ impl SideBlock {
             onto,
             &mut narrow,
         );
-        let mut active = vec![0.0; narrow.len()];
+        let mut active = context.spare.take(narrow.len());
         Activation::Gelu.forward(pool, rows, &narrow, &mut active);
         let up = PlainRows::F32(&parameters[self.up].values);
         kernels::gemm_plain(
@@ -128,12 +128,12 @@ impl SideBlock {
     ) {
         let (pool, hidden, width) = (context.pool, parameters[self.up].matrix().0, self.width);
         let rows = stream.len() / hidden;
-        let mut active = vec![0.0; narrow.len()];
+        let mut active = context.spare.take(narrow.len());
         Activation::Gelu.forward(pool, rows, narrow, &mut active);
         // Turned: as few rows as the block is wide are quicker than as many as the stream is.
-        let mut turned = Vec::new();
-        transposed(&active, rows, &mut turned);
-        let mut of_up = vec![0.0; width * hidden];
+        let mut turned = context.spare.take(active.len());
+        kernels::transpose(&active, rows, width, &mut turned);
+        let mut of_up = context.spare.take(width * hidden);
         let onto = Onto::Nothing;
         kernels::gemm_back(
             pool, &turned, width, rows, gradient, hidden, onto, &mut of_up,
@@ -157,10 +157,10 @@ impl SideBlock {
             &mut of_narrow,
         );
         Activation::Gelu.backward(pool, rows, narrow, &mut of_narrow);
-        let mut entered = vec![0.0; stream.len()];
+        let mut entered = context.spare.take(stream.len());
         self.norm
             .forward(pool, parameters, true, stream, &mut entered);
-        transposed(&of_narrow, rows, &mut turned);
+        kernels::transpose(&of_narrow, rows, width, &mut turned);
         let sums = &mut parameters[self.down].gradient;
         kernels::gemm_back(
             pool,

@@ -7,12 +7,14 @@ use kernels::ThreadPool;
 
 use crate::batch::Batch;
 use crate::body::Body;
+use crate::buffers::{Buffer, Spare};
 use crate::dropout::Dropout;
 use crate::error::{Result, TrainingError};
 use crate::frozen::Base;
 use crate::head::{Found, Head, HeadBuffers, Wanted};
-use crate::linear::{Context, Precision, Scratch};
+use crate::linear::{Context, Scratch};
 use crate::parameters::{AdamW, Parameter};
+use crate::products::Precision;
 
 /// How what is trained is used.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,7 +25,7 @@ pub struct Settings {
     pub row_ids: Vec<u32>,
     /// Part of the inputs of factors that is left out, at least 0 and below 1.
     pub dropout: f32,
-    /// Of the products with the base's weights.
+    /// Of the products with the base's weights and with factors.
     pub precision: Precision,
 }
 
@@ -60,6 +62,7 @@ pub struct Trainer {
     pool: ThreadPool,
     vocab: usize,
     window: usize,
+    spare: Spare,
     scratch: Scratch,
     head_buffers: HeadBuffers,
 }
@@ -111,6 +114,7 @@ impl Trainer {
             pool: ThreadPool::new(threads),
             vocab: config.vocab_size,
             window: config.max_position_embeddings,
+            spare: Spare::default(),
             scratch: Scratch::default(),
             head_buffers: HeadBuffers::default(),
         })
@@ -167,7 +171,8 @@ impl Trainer {
     pub fn states(&mut self, batch: Batch<'_>, first_row: usize, seed: u64) -> Result<Vec<f32>> {
         let rate = self.settings.dropout;
         let dropout = (rate > 0.0).then_some(Dropout { rate, seed });
-        self.run(batch, dropout.map(|dropout| (dropout, first_row)), true)
+        let dropout = dropout.map(|dropout| (dropout, first_row));
+        Ok(self.run(batch, dropout, true)?.to_vec())
     }
 
     fn run(
@@ -175,7 +180,7 @@ impl Trainer {
         batch: Batch<'_>,
         dropout: Option<(Dropout, usize)>,
         has_factors: bool,
-    ) -> Result<Vec<f32>> {
+    ) -> Result<Buffer> {
         let checked = batch.checked(self.vocab, self.window)?;
         let mut context = Context {
             pool: &self.pool,
@@ -184,6 +189,7 @@ impl Trainer {
             dropout: dropout.map(|(dropout, _)| dropout),
             has_factors,
             first_row: dropout.map_or(0, |(_, row)| row),
+            spare: self.spare.clone(),
             scratch: std::mem::take(&mut self.scratch),
         };
         let (states, _) = self
@@ -222,12 +228,13 @@ impl Trainer {
             dropout,
             has_factors: true,
             first_row,
+            spare: self.spare.clone(),
             scratch: std::mem::take(&mut self.scratch),
         };
         let (states, tape) =
             self.body
                 .forward(&mut context, &self.parameters, &checked, is_trained);
-        let mut of_states = vec![0.0; if is_trained { states.len() } else { 0 }];
+        let mut of_states = self.spare.zeros(if is_trained { states.len() } else { 0 });
         let found = match goal {
             Goal::States { gradient } => {
                 if is_trained {

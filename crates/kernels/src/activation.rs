@@ -1,13 +1,22 @@
 //! Exponentials and the functions made of them.
 
 use crate::isa;
-use crate::simd::{Simd, dispatched};
+use crate::simd::{LANES, Simd, dispatched};
 use crate::vector::{fold, map_in_place, map_with, sum_of};
 
 /// Turns scores into probabilities in place: `exp(x − max) / Σ exp(x − max)`. A row of nothing but −∞
 /// becomes zeros. Error of a probability: relative 4e-7.
 pub fn softmax(row: &mut [f32]) {
     softmax_isa(isa(), row);
+}
+
+/// Puts the gradient of scores in the place of `dp`, that of the probabilities `p` that [`softmax`] made of them.
+///
+/// # Panics
+/// If the lengths differ.
+pub fn softmax_back(p: &[f32], dp: &mut [f32]) {
+    let mean = crate::dot_f32(p, dp);
+    softmax_back_isa(isa(), p, mean, dp);
 }
 
 /// Gaussian error linear unit by the error function, in place: `x · Φ(x)`. Absolute error below 5e-7 up to
@@ -33,10 +42,24 @@ pub fn silu_mul(gate: &[f32], up: &[f32], out: &mut [f32]) {
     silu_mul_isa(isa(), gate, up, out);
 }
 
+/// Puts the gradients of `gate` and `up` in their places, for `dout`, that of what [`silu_mul`] writes.
+///
+/// # Panics
+/// If the lengths differ.
+pub fn silu_mul_back(gate: &mut [f32], up: &mut [f32], dout: &[f32]) {
+    assert!(
+        gate.len() == up.len() && gate.len() == dout.len(),
+        "gate, up and dout are equally long"
+    );
+    silu_mul_back_isa(isa(), gate, up, dout);
+}
+
 dispatched!(fn softmax_isa(row: &mut [f32]) = softmax_on);
+dispatched!(fn softmax_back_isa(p: &[f32], mean: f32, dp: &mut [f32]) = softmax_back_on);
 dispatched!(fn gelu_isa(x: &mut [f32]) = gelu_on);
 dispatched!(fn gelu_tanh_isa(x: &mut [f32]) = gelu_tanh_on);
 dispatched!(fn silu_mul_isa(gate: &[f32], up: &[f32], out: &mut [f32]) = silu_mul_on);
+dispatched!(fn silu_mul_back_isa(gate: &mut [f32], up: &mut [f32], dout: &[f32]) = silu_mul_back_on);
 
 #[inline(always)]
 fn softmax_on<S: Simd>(s: S, row: &mut [f32]) {
@@ -51,9 +74,15 @@ fn softmax_on<S: Simd>(s: S, row: &mut [f32]) {
     map_in_place!(s, row, |x| s.mul(x, inverse));
 }
 
+#[inline(always)]
+fn softmax_back_on<S: Simd>(s: S, p: &[f32], mean: f32, dp: &mut [f32]) {
+    let mean = s.splat(mean);
+    map_with!(s, p, dp, |p, change| s.mul(p, s.sub(change, mean)));
+}
+
 /// Largest value; −∞ for an empty row.
 #[inline(always)]
-fn largest<S: Simd>(s: S, row: &[f32]) -> f32 {
+pub(crate) fn largest<S: Simd>(s: S, row: &[f32]) -> f32 {
     let mut top = s.splat(f32::NEG_INFINITY);
     let (whole, rest) = row.as_chunks();
     for x in whole {
@@ -142,6 +171,20 @@ fn silu_mul_on<S: Simd>(s: S, gate: &[f32], up: &[f32], out: &mut [f32]) {
     map_with!(s, gate, out, |gate, up| {
         s.mul(s.mul(gate, sigmoid(s, gate)), up)
     });
+}
+
+#[inline(always)]
+fn silu_mul_back_on<S: Simd>(s: S, gate: &mut [f32], up: &mut [f32], dout: &[f32]) {
+    let one = s.splat(1.0);
+    let rows = gate.chunks_mut(LANES).zip(up.chunks_mut(LANES));
+    for ((gate, up), dout) in rows.zip(dout.chunks(LANES)) {
+        let (g, u, d) = (s.load_part(gate), s.load_part(up), s.load_part(dout));
+        let part = sigmoid(s, g);
+        // Of `g · part`: the slope of the sigmoid is `part · (1 − part)`.
+        let slope = s.mul(part, s.fma(g, s.sub(one, part), one));
+        s.store_part(s.mul(s.mul(d, u), slope), gate);
+        s.store_part(s.mul(d, s.mul(g, part)), up);
+    }
 }
 
 #[inline(always)]

@@ -16,6 +16,8 @@ use crate::{Isa, PlainRows, ThreadPool, isa};
 
 /// Columns of a block: a pair of panels takes 48 KiB, within L2 beside the rows of `x`.
 const BLOCK: usize = 384;
+/// Rows that read weights where they stand, if these stand as panels do: packing would be as much work as a tile.
+const FEW_ROWS: usize = 24;
 
 /// `out[m, n] = x[m, k] · wᵀ`, onto what there is.
 ///
@@ -147,6 +149,13 @@ fn multiply_on<S: Simd>(s: S, product: &Product<'_>, rows: Range<usize>, panels:
 impl<'a> Product<'a> {
     #[inline(always)]
     fn panels<S: Simd, const P: usize>(&self, s: S, rows: Range<usize>, panel: usize) {
+        if let Weights::Inputs(w) = self.w
+            && rows.len() <= FEW_ROWS
+            && (panel + P) * LANES <= self.n
+        {
+            let w = &w[(panel * LANES).min(w.len())..];
+            return self.block::<S, P>(s, rows, panel, 0..self.k, (w, self.n));
+        }
         let mut scratch = Scratch::take(P * BLOCK * LANES * 4);
         let mut start = 0;
         loop {
@@ -155,6 +164,7 @@ impl<'a> Product<'a> {
             for p in 0..P {
                 self.pack::<S, P>(s, panel, p, columns.clone(), packed);
             }
+            let packed = (packed.as_flattened(), P * LANES);
             self.block::<S, P>(s, rows.clone(), panel, columns.clone(), packed);
             start = columns.end;
             if start == self.k {
@@ -197,7 +207,7 @@ impl<'a> Product<'a> {
         }
     }
 
-    /// All rows against one packed block.
+    /// All rows against one block of weights, `[columns, P · 16]`, and what its rows lie apart.
     #[inline(always)]
     fn block<S: Simd, const P: usize>(
         &self,
@@ -205,13 +215,13 @@ impl<'a> Product<'a> {
         rows: Range<usize>,
         panel: usize,
         columns: Range<usize>,
-        packed: &[[f32; LANES]],
+        weights: (&[f32], usize),
     ) {
         let mut row = rows.start;
         macro_rules! tile {
             ($($height:literal),*) => {$(
                 while rows.end - row >= $height {
-                    self.tile::<S, P, $height>(s, row, panel, columns.clone(), packed);
+                    self.tile::<S, P, $height>(s, row, panel, columns.clone(), weights);
                     row += $height;
                 }
             )*};
@@ -229,7 +239,7 @@ impl<'a> Product<'a> {
         row: usize,
         panel: usize,
         columns: Range<usize>,
-        packed: &[[f32; LANES]],
+        (weights, stride): (&[f32], usize),
     ) {
         let (first, last) = (columns.start == 0, columns.end == self.k);
         let mut y = [[s.splat(0.0); P]; R];
@@ -242,14 +252,7 @@ impl<'a> Product<'a> {
             }
         }
         let x = TileRows::new(&self.x[row * self.k + columns.start..], self.k);
-        fma_tile(
-            s,
-            x,
-            packed.as_flattened(),
-            P * LANES,
-            columns.len(),
-            &mut y,
-        );
+        fma_tile(s, x, weights, stride, columns.len(), &mut y);
         for r in 0..R {
             for p in 0..P {
                 let column = (panel + p) * LANES;

@@ -8,6 +8,7 @@
 mod activation;
 mod attention;
 mod compare;
+mod cross_entropy;
 mod error;
 mod gemm_bf16;
 mod gemm_plain;
@@ -27,20 +28,22 @@ mod shared;
 mod simd;
 mod strided;
 mod tile;
+mod transpose;
 mod vector;
 
-pub use activation::{gelu, gelu_tanh, silu_mul, softmax};
+pub use activation::{gelu, gelu_tanh, silu_mul, silu_mul_back, softmax, softmax_back};
 pub use attention::{
     Attention, AttentionShape, AttentionSpan, KeySegment, KeySource, KeyValues, KeyWindow,
     KvLayout, KvPage, PAGE_KEYS, Partials, Rows, attention,
 };
 pub use compare::{dot_rows, squared_distance_rows};
+pub use cross_entropy::{divergence, largest, scaled_exp, sum_exp};
 pub use error::KernelError;
-pub use gemm_bf16::{Bf16Unit, Bf16Weights, gemm_bf16};
+pub use gemm_bf16::{Bf16Rows, Bf16Unit, Bf16Weights, gemm_bf16, gemm_bf16_rows};
 pub use gemm_plain::{gemm_back, gemm_plain};
 pub use gemm_quant::{QuantProduct, gemm_quant, gemm_quant_all};
 pub use isa::{Isa, cpu_features, isa, isa_checked};
-pub use norm::{add_layer_norm, add_rms_norm, layer_norm, rms_norm};
+pub use norm::{add_layer_norm, add_rms_norm, layer_norm, rms_norm, rms_norm_back};
 pub use onto::Onto;
 pub use panel_rounding::{
     PanelLanes, PanelLevels, PanelRounding, dequantize_panel, round_panel, row_ranges,
@@ -56,4 +59,5 @@ pub use scratch::fit;
 pub use shared::SharedOut;
 pub use strided::{add_outer, strided_dots, strided_sum};
 pub use threads::ThreadPool;
+pub use transpose::transpose;
 pub use vector::{abs_max, add, axpy, bf16_to_f32, dot_f32, f16_to_f32, scale};

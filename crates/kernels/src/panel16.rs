@@ -165,6 +165,36 @@ impl QuantPanels<'_> {
         groups(self.k, self.group_size)
     }
 
+    /// The rows from `first` on, a multiple of 16, `n` of them.
+    ///
+    /// # Panics
+    /// If there are no such rows.
+    #[must_use]
+    pub fn rows(self, first: usize, n: usize) -> Self {
+        assert!(
+            first.is_multiple_of(PANEL_ROWS) && first + n <= self.n,
+            "rows of whole panels"
+        );
+        let panels = first / PANEL_ROWS..(first + n).div_ceil(PANEL_ROWS);
+        let bytes = self.bits.panel_bytes(self.k);
+        let lanes = self.groups() * PANEL_ROWS;
+        let groups = panels.start * lanes..panels.end * lanes;
+        Self {
+            n,
+            codes: &self.codes[panels.start * bytes..panels.end * bytes],
+            scales: match self.scales {
+                GroupScales::F16(values) => GroupScales::F16(&values[groups.clone()]),
+                GroupScales::F32(values) => GroupScales::F32(&values[groups.clone()]),
+            },
+            zero: match self.zero {
+                GroupZero::Middle => GroupZero::Middle,
+                GroupZero::U8(zeros) => GroupZero::U8(&zeros[groups]),
+                GroupZero::MinF16(minima) => GroupZero::MinF16(&minima[groups]),
+            },
+            ..self
+        }
+    }
+
     /// Checks that every buffer has the length its shape asks for. The kernels index without asking again.
     ///
     /// # Errors

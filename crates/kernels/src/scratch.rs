@@ -19,13 +19,32 @@ impl Scratch {
     /// At least `bytes` bytes. A second scratch may be taken while the first is held.
     pub(crate) fn take(bytes: usize) -> Self {
         let mut kept = KEPT.take();
-        let mut lines = kept.pop().unwrap_or_default();
+        let lines = kept.pop().unwrap_or_default();
         KEPT.set(kept);
+        let mut scratch = Self(lines);
+        scratch.reserve(bytes);
+        scratch
+    }
+
+    /// Grows to at least `bytes` bytes.
+    pub(crate) fn reserve(&mut self, bytes: usize) {
         let needed = bytes.div_ceil(64);
-        if lines.len() < needed {
-            lines.resize(needed, Line([0; 64]));
+        if self.0.len() < needed {
+            self.0.resize(needed, Line([0; 64]));
         }
-        Self(lines)
+    }
+
+    /// The whole buffer as `f32`, to read.
+    pub(crate) fn as_floats(&self) -> &[f32] {
+        // SAFETY: a line has the size and at least the alignment of sixteen f32, and any bytes are f32.
+        unsafe { std::slice::from_raw_parts(self.0.as_ptr().cast(), 16 * self.0.len()) }
+    }
+
+    /// The whole buffer as vectors of sixteen pairs of brain floats, to read.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn as_pairs(&self) -> &[[u32; 16]] {
+        // SAFETY: a line has the size and at least the alignment of sixteen u32, and any bytes are u32.
+        unsafe { std::slice::from_raw_parts(self.0.as_ptr().cast(), self.0.len()) }
     }
 
     /// The whole buffer as vectors of sixteen `f32`.

@@ -105,6 +105,11 @@ proptest! {
             y
         };
         compare("softmax", || in_place(kernels::softmax));
+        compare("softmax_back", || {
+            let mut y = beta.clone();
+            kernels::softmax_back(&x, &mut y);
+            y
+        });
         compare("gelu", || in_place(kernels::gelu));
         compare("gelu_tanh", || in_place(kernels::gelu_tanh));
         compare("scale", || in_place(|y| kernels::scale(0.7, y)));
@@ -118,8 +123,41 @@ proptest! {
         compare("axpy", || into(&|y| kernels::axpy(1.3, &x, y)));
         compare("add", || into(&|y| kernels::add(&x, y)));
         compare("silu_mul", || into(&|y| kernels::silu_mul(&x, &gamma, y)));
+        compare("silu_mul_back", || {
+            let (mut gate, mut up) = (x.clone(), gamma.clone());
+            kernels::silu_mul_back(&mut gate, &mut up, &beta);
+            [gate, up].concat()
+        });
+        compare("rms_norm_back", || into(&|y| kernels::rms_norm_back(&x, &gamma, 1e-5, &gamma, y)));
+        compare("logits", || {
+            let largest = kernels::largest(&x);
+            vec![largest, kernels::sum_exp(&x, largest), kernels::sum_exp(&x, 1.0)]
+        });
+        compare("scaled_exp", || in_place(|y| kernels::scaled_exp(y, 1.5, 0.3)));
+        compare("divergence", || {
+            let mut y = x.clone();
+            let sum = kernels::divergence(&mut y, 3.0, &gamma, 2.0, 0.7);
+            y.push(sum);
+            y
+        });
         compare("layer_norm", || into(&|y| kernels::layer_norm(&x, &gamma, &beta, 1e-12, y)));
         compare("rms_norm", || into(&|y| kernels::rms_norm(&x, &gamma, 1e-5, y)));
+    }
+
+    #[test]
+    fn transpose(rows in 0_usize..40, columns in 0_usize..40, seed: u64) {
+        let x = Random(seed).vector(rows * columns, 1.0);
+        let turned: Vec<f32> =
+            (0..columns).flat_map(|column| (0..rows).map(move |row| (row, column)))
+            .map(|(row, column)| x[row * columns + column])
+            .collect();
+        let run = || {
+            let mut out = vec![f32::NAN; x.len()];
+            kernels::transpose(&x, rows, columns, &mut out);
+            out
+        };
+        assert_same_bits(&run(), &turned, "transpose");
+        compare("transpose", run);
     }
 
     #[test]

@@ -216,6 +216,92 @@ proptest! {
     }
 }
 
+/// The gradient of a sum of `f` of some numbers, by steps to either side of each, must be `got`.
+fn check_slopes(x: &[f32], got: &[f32], tolerance: f64, f: impl Fn(&[f64]) -> f64, what: &str) {
+    const STEP: f64 = 1e-4;
+    let exact: Vec<f64> = x.iter().map(|&x| f64::from(x)).collect();
+    for (at, &got) in got.iter().enumerate() {
+        let beside = |step: f64| {
+            let mut moved = exact.clone();
+            moved[at] += step;
+            f(&moved)
+        };
+        let slope = (beside(STEP) - beside(-STEP)) / (2.0 * STEP);
+        close(got, slope, tolerance * (1.0 + slope.abs()), what);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    #[test]
+    fn ways_back_are_slopes(len in 1_usize..100, seed: u64) {
+        let mut random = Random(seed);
+        let [x, up, gamma, dy] = [4.0, 2.0, 1.0, 1.5].map(|size| random.vector(len, size));
+        let silu = |x: f64| x / (1.0 + (-x).exp());
+        let (mut of_gate, mut of_up) = (x.clone(), up.clone());
+        kernels::silu_mul_back(&mut of_gate, &mut of_up, &dy);
+        let sum = |gate: &[f64], up: &[f64]| -> f64 {
+            let pairs = gate.iter().zip(up).zip(&dy);
+            pairs.map(|((&gate, up), &dy)| silu(gate) * up * f64::from(dy)).sum()
+        };
+        let exact = |x: &[f32]| x.iter().map(|&x| f64::from(x)).collect::<Vec<_>>();
+        let (exact_x, exact_up) = (exact(&x), exact(&up));
+        check_slopes(&x, &of_gate, 1e-5, |gate| sum(gate, &exact_up), "gate");
+        check_slopes(&up, &of_up, 1e-5, |up| sum(&exact_x, up), "up");
+
+        let mut shares = x.clone();
+        kernels::softmax(&mut shares);
+        let mut of_scores = dy.clone();
+        kernels::softmax_back(&shares, &mut of_scores);
+        let attended = |x: &[f64]| -> f64 {
+            let all: f64 = x.iter().map(|x| x.exp()).sum();
+            x.iter().zip(&dy).map(|(x, &dy)| x.exp() / all * f64::from(dy)).sum()
+        };
+        check_slopes(&x, &of_scores, 1e-6, attended, "softmax_back");
+
+        let norm = |x: &[f64]| -> f64 {
+            let square = x.iter().map(|x| x * x).sum::<f64>() / len as f64;
+            let along = x.iter().zip(gamma.iter().zip(&dy));
+            along.map(|(x, (&g, &dy))| x * f64::from(g) * f64::from(dy)).sum::<f64>()
+                / (square + 1e-3).sqrt()
+        };
+        let before = random.vector(len, 1.0);
+        let mut of_x = before.clone();
+        kernels::rms_norm_back(&x, &gamma, 1e-3, &dy, &mut of_x);
+        let added: Vec<f32> = of_x.iter().zip(&before).map(|(after, before)| after - before).collect();
+        check_slopes(&x, &added, 2e-5, norm, "rms_norm_back");
+    }
+
+    #[test]
+    fn losses_of_logits_are_their_formulas(len in 1_usize..200, seed: u64) {
+        let mut random = Random(seed);
+        let [x, targets] = [random.vector(len, 9.0), random.vector(len, 9.0)];
+        let logarithm = |x: &[f64]| x.iter().map(|x| x.exp()).sum::<f64>().ln();
+        let exact = |x: &[f32]| x.iter().map(|&x| f64::from(x)).collect::<Vec<_>>();
+        let [ours, theirs] = [&x, &targets].map(|x| {
+            let most = kernels::largest(x);
+            assert!(x.contains(&most) && x.iter().all(|&x| x <= most));
+            let all = most + kernels::sum_exp(x, most).ln();
+            close(all, logarithm(&exact(x)), 1e-5, "normaliser");
+            all
+        });
+        let mut shares = x.clone();
+        kernels::scaled_exp(&mut shares, ours, 0.4);
+        check_slopes(&x, &shares, 1e-6, |x| 0.4 * logarithm(x), "shares");
+        let exact_targets = exact(&targets);
+        let away = |x: &[f64]| -> f64 {
+            let (ours, theirs) = (logarithm(x), logarithm(&exact_targets));
+            let pairs = x.iter().zip(&exact_targets);
+            pairs.map(|(x, t)| (t - theirs).exp() * ((t - theirs) - (x - ours))).sum()
+        };
+        let mut change = x.clone();
+        let found = kernels::divergence(&mut change, ours, &targets, theirs, 1.5);
+        close(found, away(&exact(&x)), 1e-4, "divergence");
+        check_slopes(&x, &change, 1e-5, |x| 1.5 * away(x), "of the divergence");
+    }
+}
+
 #[test]
 fn activation_functions_keep_their_stated_errors() {
     let mut inputs: Vec<f32> = (-200_000..=200_000).map(|i| i as f32 * 1e-4).collect();

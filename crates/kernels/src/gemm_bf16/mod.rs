@@ -11,27 +11,45 @@ mod dot;
 mod pack;
 #[cfg(target_arch = "x86_64")]
 mod packed;
+mod portable;
+#[cfg(target_arch = "x86_64")]
+mod quant;
+mod rows;
 mod unit;
 
+pub use rows::Bf16Rows;
 pub use unit::Bf16Unit;
 
-use half::bf16;
+use crate::{Onto, QuantPanels, ThreadPool};
 
-use crate::shared::SharedOut;
-use crate::{Onto, PlainRows, ThreadPool, gemm_back, gemm_plain};
-
-/// The right-hand side in single precision, rounded as it is packed.
+/// The right-hand side, rounded as it is packed.
 #[derive(Debug, Clone, Copy)]
 pub enum Bf16Weights<'a> {
     /// `[n, k]`: a row for each output.
     Outputs(&'a [f32]),
     /// `[k, n]`: a row for each input.
     Inputs(&'a [f32]),
+    /// `[n, k]`, quantised.
+    OutputPanels(QuantPanels<'a>),
+    /// `[k, n]`, quantised: what goes back through a layer.
+    InputPanels(QuantPanels<'a>),
+}
+
+impl Bf16Weights<'_> {
+    fn check(&self, n: usize, k: usize) {
+        match self {
+            Self::Outputs(values) | Self::Inputs(values) => {
+                assert_eq!(values.len(), n * k, "w is [n, k] or [k, n]");
+            }
+            Self::OutputPanels(w) => assert_eq!((w.n, w.k), (n, k), "w is [n, k]"),
+            Self::InputPanels(w) => assert_eq!((w.n, w.k), (k, n), "w is [k, n]"),
+        }
+    }
 }
 
 /// `out[m, n] = x[m, k] · w`, onto what there is, with `x` and `w` rounded to brain floats (nearest, ties to even).
 ///
-/// Products and sums are of single precision. Unlike those of [`gemm_plain`], the order of the sums depends on
+/// Products and sums are of single precision. Unlike those of [`gemm_plain`](crate::gemm_plain), the order of the sums depends on
 /// the [`Bf16Unit`], and units but the portable one take numbers below 2⁻¹²⁶ for zero: an output differs between CPUs
 /// by at most `k · 2⁻²²` of the sum of its terms' magnitudes. It depends neither on `m` nor on the number of threads.
 ///
@@ -51,43 +69,32 @@ pub fn gemm_bf16(
     onto: Onto<'_>,
     out: &mut [f32],
 ) {
-    let (Bf16Weights::Outputs(values) | Bf16Weights::Inputs(values)) = w;
-    assert_eq!(values.len(), n * k, "w is [n, k] or [k, n]");
-    assert_eq!(x.len(), m * k, "x is [m, k]");
-    assert_eq!(out.len(), m * n, "out is [m, n]");
-    onto.check(n);
-    #[cfg(target_arch = "x86_64")]
-    {
-        let unit = Bf16Unit::in_use();
-        if unit != Bf16Unit::Portable && k > 0 {
-            return packed::multiply_all(unit, pool, (x, m, k), w, n, onto, out);
-        }
-    }
-    let x = rounded(pool, x);
-    let rounded = rounded(pool, values);
-    match w {
-        Bf16Weights::Outputs(_) => {
-            let rows = PlainRows::F32(&rounded);
-            gemm_plain(pool, &x, m, k, rows, n, onto, out);
-        }
-        Bf16Weights::Inputs(_) => gemm_back(pool, &x, m, k, &rounded, n, onto, out),
-    }
+    let x = Bf16Rows::new(pool, x, m, k, 0);
+    gemm_bf16_rows(pool, &x, &[w], n, onto, out);
 }
 
-/// The nearest brain floats, as single precision.
-fn rounded(pool: &ThreadPool, values: &[f32]) -> Vec<f32> {
-    /// Values of a task.
-    const PART: usize = 1 << 15;
-    let mut nearest = vec![0.0; values.len()];
-    let shared = SharedOut::new(&mut nearest);
-    let parts = values.len().div_ceil(PART);
-    pool.paying(size_of_val(values)).run(parts, |part| {
-        let values = &values[part * PART..values.len().min((part + 1) * PART)];
-        // SAFETY: a part has one task.
-        let nearest = unsafe { shared.part(part * PART, values.len()) };
-        for (nearest, &value) in nearest.iter_mut().zip(values) {
-            *nearest = bf16::from_f32(value).to_f32();
-        }
-    });
-    nearest
+/// [`gemm_bf16`] of rows that are rounded already: the sum of the products of their parts, one for each of `w`.
+///
+/// # Panics
+/// If the lengths of `w`, a bias and `out` do not follow from the rows, their columns and `n`, or there are other
+/// than one or two of `w`.
+pub fn gemm_bf16_rows(
+    pool: &ThreadPool,
+    x: &Bf16Rows,
+    w: &[Bf16Weights<'_>],
+    n: usize,
+    onto: Onto<'_>,
+    out: &mut [f32],
+) {
+    assert!((1..=2).contains(&w.len()), "one or two right-hand sides");
+    for (w, &k) in w.iter().zip(&x.columns) {
+        w.check(n, k);
+    }
+    assert_eq!(out.len(), x.rows * n, "out is [m, n]");
+    onto.check(n);
+    #[cfg(target_arch = "x86_64")]
+    if x.unit != Bf16Unit::Portable && x.columns[..w.len()].iter().any(|&k| k > 0) {
+        return packed::multiply_all(pool, x, w, n, onto, out);
+    }
+    portable::multiply_all(pool, x, w, n, onto, out);
 }

@@ -11,17 +11,17 @@ use std::arch::x86_64::{
 use std::mem::transmute;
 use std::ops::Range;
 
-use super::Bf16Weights;
+use super::rows::STEP;
+use super::{Bf16Weights, quant};
 use crate::simd::{Avx512, LANES, Simd};
 
-/// Columns of a step.
-pub(super) const STEP: usize = 2 * LANES;
 /// Sixteen pairs of brain floats.
 pub(super) type Line = [u32; LANES];
 
-/// Writes rows `rows` of `x`, at most sixteen, as a block.
+/// Writes rows `rows` of `x`, at most sixteen, as a block: as many steps as `k` columns take.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
 pub(super) fn pack_rows(x: &[f32], rows: Range<usize>, k: usize, block: &mut [Line]) {
+    let block = &mut block[..k.div_ceil(STEP) * LANES];
     for r in 0..LANES {
         let lines = block[r..].iter_mut().step_by(LANES);
         if rows.start + r < rows.end {
@@ -37,7 +37,7 @@ pub(super) fn pack_rows(x: &[f32], rows: Range<usize>, k: usize, block: &mut [Li
 
 /// Writes the columns of steps `steps` of panels `panel` and `panel + 1`: of each step, sixteen lines of one, then
 /// sixteen of the other.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512bf16")]
 pub(super) fn pack_panels(
     w: Bf16Weights<'_>,
     (n, k): (usize, usize),
@@ -54,6 +54,17 @@ pub(super) fn pack_panels(
                 }
             }
             Bf16Weights::Inputs(w) => pack_inputs(w, n, panel, columns, lines),
+            Bf16Weights::OutputPanels(w) => {
+                for (p, lines) in lines.chunks_exact_mut(LANES).enumerate() {
+                    quant::pack_outputs(&w, panel + p, columns.clone(), lines);
+                }
+            }
+            Bf16Weights::InputPanels(w) => {
+                for (p, lines) in lines.chunks_exact_mut(LANES).enumerate() {
+                    let first = (panel + p) * LANES;
+                    quant::pack_inputs(&w, columns.start / LANES, first, lines);
+                }
+            }
         }
     }
 }
@@ -119,13 +130,20 @@ fn load(values: &[f32]) -> __m512 {
 #[target_feature(enable = "avx512f,avx512bf16")]
 fn rounded(values: &[f32]) -> __m512 {
     let (low, high) = values.split_at(values.len().min(LANES));
-    pairs(_mm512_cvtne2ps_pbh(load(high), load(low)))
+    rounded_pair(load(low), load(high))
+}
+
+/// The sixteen lanes of both, rounded, one behind the other.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bf16")]
+pub(super) fn rounded_pair(low: __m512, high: __m512) -> __m512 {
+    pairs(_mm512_cvtne2ps_pbh(high, low))
 }
 
 /// Lane `i` of both, rounded, as pair `i`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-fn beside(low: __m512, high: __m512) -> __m512 {
+pub(super) fn beside(low: __m512, high: __m512) -> __m512 {
     const ORDER: [u16; 2 * LANES] = {
         let mut order = [0; 2 * LANES];
         let mut i = 0;
@@ -137,7 +155,7 @@ fn beside(low: __m512, high: __m512) -> __m512 {
     };
     // SAFETY: both are 64 plain bytes, and any bits are a value of either.
     let order = unsafe { transmute::<[u16; 2 * LANES], __m512i>(ORDER) };
-    let pairs = _mm512_castps_si512(pairs(_mm512_cvtne2ps_pbh(high, low)));
+    let pairs = _mm512_castps_si512(rounded_pair(low, high));
     _mm512_castsi512_ps(_mm512_permutexvar_epi16(order, pairs))
 }
 
@@ -150,7 +168,7 @@ fn pairs(halves: __m512bh) -> __m512 {
 
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn store(pairs: __m512, line: &mut Line) {
+pub(super) fn store(pairs: __m512, line: &mut Line) {
     // SAFETY: a line is 64 bytes.
     unsafe { _mm512_storeu_ps(line.as_mut_ptr().cast(), pairs) }
 }

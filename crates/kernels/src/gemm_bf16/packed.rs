@@ -4,8 +4,9 @@ use std::ops::Range;
 
 use super::amx::{Cells, Operands, Tiles};
 use super::dot;
-use super::pack::{Line, STEP, pack_panels, pack_rows};
-use super::{Bf16Unit, Bf16Weights};
+use super::pack::{Line, pack_panels};
+use super::rows::STEP;
+use super::{Bf16Rows, Bf16Unit, Bf16Weights};
 use crate::ThreadPool;
 use crate::onto::Onto;
 use crate::plan::{Plan, few_rows_work};
@@ -20,37 +21,39 @@ const BLOCK: usize = 20;
 
 /// `x · w`, where `k` is not 0, on a unit other than the portable one.
 pub(super) fn multiply_all(
-    unit: Bf16Unit,
     pool: &ThreadPool,
-    (x, m, k): (&[f32], usize, usize),
-    w: Bf16Weights<'_>,
+    x: &Bf16Rows,
+    w: &[Bf16Weights<'_>],
     n: usize,
     onto: Onto<'_>,
     out: &mut [f32],
 ) {
-    let steps = k.div_ceil(STEP);
-    let (blocks, lines) = (m.div_ceil(LANES), steps * LANES);
-    let mut scratch = Scratch::take(blocks * lines * size_of::<Line>());
-    let packed = &mut scratch.pairs()[..blocks * lines];
-    let shared = SharedOut::new(packed);
-    pool.paying(size_of_val(x)).run(blocks, |block| {
-        let rows = block * LANES..((block + 1) * LANES).min(m);
-        // SAFETY: a block has one task; a unit that is not portable comes with the features.
-        unsafe { pack_rows(x, rows, k, shared.part(block * lines, lines)) };
-    });
+    let Bf16Rows { unit, rows: m, .. } = *x;
+    let mut parts: [Option<Weights<'_>>; 2] = [None, None];
+    let (mut steps, mut k) = (0, 0);
+    for (part, (&w, &columns)) in parts.iter_mut().zip(w.iter().zip(&x.columns)) {
+        let end = steps + columns.div_ceil(STEP);
+        *part = Some(Weights {
+            w,
+            k: columns,
+            steps: steps..end,
+        });
+        (steps, k) = (end, k + columns);
+    }
     // While single precision computes one row, these compute about as many.
     let speed = if unit == Bf16Unit::Tiles { 8 } else { 2 };
     let pool = pool.paying(few_rows_work(m, n * k * size_of::<f32>()) / speed);
     // Half of what it is: rounding the weights once more takes longer than rows from beyond L2.
     let row_bytes = steps * size_of::<Line>() / 2;
     let plan = Plan::new(pool.threads(), (m, row_bytes), (n.div_ceil(LANES), 2), SIDE);
+    let (blocks, stride) = (m.div_ceil(LANES), x.steps);
     let product = Product {
         unit,
-        x: packed,
+        x: &x.scratch.as_pairs()[..blocks * stride * LANES],
+        stride,
         steps,
-        w,
+        parts,
         n,
-        k,
         onto,
         out: SharedOut::new(out),
     };
@@ -61,14 +64,25 @@ pub(super) fn multiply_all(
     });
 }
 
+/// What a part of the rows is multiplied with.
+#[derive(Clone)]
+struct Weights<'a> {
+    w: Bf16Weights<'a>,
+    k: usize,
+    /// Of all steps those that are its own.
+    steps: Range<usize>,
+}
+
 struct Product<'a> {
     unit: Bf16Unit,
     /// Blocks of sixteen rows.
     x: &'a [Line],
+    /// Steps of a block.
+    stride: usize,
+    /// Steps of the product, the first ones.
     steps: usize,
-    w: Bf16Weights<'a>,
+    parts: [Option<Weights<'a>>; 2],
     n: usize,
-    k: usize,
     onto: Onto<'a>,
     /// A task writes the cells of its rows and panels, and nobody else does.
     out: SharedOut<'a, f32>,
@@ -100,7 +114,7 @@ impl<'a> Product<'a> {
             for start in (0..self.steps).step_by(block) {
                 let steps = start..(start + block).min(self.steps);
                 let packed = &mut scratch.pairs()[..2 * LANES * steps.len()];
-                pack_panels(self.w, (self.n, self.k), panel, steps.clone(), packed);
+                self.pack(panel, steps.clone(), packed);
                 for row in rows.clone().step_by(SIDE) {
                     let part = Part {
                         row,
@@ -117,6 +131,22 @@ impl<'a> Product<'a> {
         }
     }
 
+    /// Writes the steps of two panels.
+    #[inline]
+    #[target_feature(
+        enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512bf16"
+    )]
+    fn pack(&self, panel: usize, steps: Range<usize>, packed: &mut [Line]) {
+        for Weights { w, k, steps: own } in self.parts.iter().flatten() {
+            let shared = own.start.max(steps.start)..own.end.min(steps.end);
+            if !shared.is_empty() {
+                let packed = &mut packed[2 * LANES * (shared.start - steps.start)..];
+                let own = shared.start - own.start..shared.end - own.start;
+                pack_panels(*w, (self.n, *k), panel, own, packed);
+            }
+        }
+    }
+
     /// What the sums from step `first` on are added to.
     #[inline]
     fn onto(&self, first: usize) -> Onto<'a> {
@@ -126,7 +156,7 @@ impl<'a> Product<'a> {
     /// The lines of row `row` and those below it, from step `step` on.
     #[inline]
     fn x(&self, row: usize, step: usize) -> &[Line] {
-        &self.x[(row / LANES * self.steps + step) * LANES + row % LANES..]
+        &self.x[(row / LANES * self.stride + step) * LANES + row % LANES..]
     }
 
     #[inline]

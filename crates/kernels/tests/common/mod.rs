@@ -51,6 +51,7 @@ pub enum ZeroKind {
 }
 
 /// An owned quantised matrix beside its row-major parts.
+#[derive(Debug)]
 pub struct Matrix {
     pub n: usize,
     pub k: usize,
