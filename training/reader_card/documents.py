@@ -13,8 +13,22 @@ __all__ = ["Document", "Item", "html_document", "manual_page", "python_module", 
 
 _SPACE = re.compile(r"\s+")
 _STRUCK = re.compile(".\x08")
-_SKIPPED = {"script", "style", "nav", "header", "footer", "form", "head", "noscript", "button", "svg", "select"}
-_NAVIGATION = re.compile(r"\b(nav|sidebar|toc|breadcrumbs?|footer|header|menu|related|headerlink|search)", re.I)
+_SKIPPED = {
+    "script",
+    "style",
+    "nav",
+    "header",
+    "footer",
+    "form",
+    "head",
+    "noscript",
+    "button",
+    "svg",
+    "select",
+}
+_NAVIGATION = re.compile(
+    r"\b(nav|sidebar|toc|breadcrumbs?|footer|header|menu|related|headerlink|search)", re.I
+)
 
 
 @dataclass
@@ -207,7 +221,9 @@ def html_document(path: Path, package: str, name: str, language: str) -> Documen
                     walk(child)
         elif tag == "table":
             table(node)
-        elif tag in ("p", "pre", "blockquote", "li") and not node.xpath(".//dl|.//table|.//p|.//pre|.//ul|.//h3"):
+        elif tag in ("p", "pre", "blockquote", "li") and not node.xpath(
+            ".//dl|.//table|.//p|.//pre|.//ul|.//h3"
+        ):
             if text := (_STRUCK.sub("", node.text_content()).strip() if tag == "pre" else text_of(node)):
                 add(Item("paragraph", text if tag != "li" else f"- {text}"))
         else:
@@ -219,8 +235,10 @@ def html_document(path: Path, package: str, name: str, language: str) -> Documen
         for child in node:
             if not isinstance(child.tag, str):
                 continue
-            if child.tag in ("dl", "table", "section", "div", "ul", "ol") and inner is not None and (
-                child.tag != "div" or child.xpath(".//dl|.//table")
+            if (
+                child.tag in ("dl", "table", "section", "div", "ul", "ol")
+                and inner is not None
+                and (child.tag != "div" or child.xpath(".//dl|.//table"))
             ):
                 inner.append(child)
             else:
@@ -264,7 +282,10 @@ def text_document(path: Path, package: str, name: str) -> Document | None:
         line = plain(part)
         mark = re.match(r"#{1,6}\s+(.{3,150}?)[\s#]*$", line)
         ruled = re.fullmatch(r"\s*(\S[^\n]{2,100})\n\s*([=\-~*^#])\2{3,}\s*", part)
-        asked = re.match(r"(?:\[?[QF]?\d*[.:)\]]*[\d.]*[.:)]*\s*)?(?:\*\s*)?(?:Q(?:uestion)?\s*[:.]\s*)?(.{8,200}\?)$", line)
+        asked = re.match(
+            r"(?:\[?[QF]?\d*[.:)\]]*[\d.]*[.:)]*\s*)?(?:\*\s*)?(?:Q(?:uestion)?\s*[:.]\s*)?(.{8,200}\?)$",
+            line,
+        )
         if found := mark or ruled or asked:
             headings = (name, plain(found[1]).strip("*_ "))
         elif headings and len(line) > 20:

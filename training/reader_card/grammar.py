@@ -61,7 +61,7 @@ class Grammar:
         return next((one for one in tries if one in self._verbs), None)
 
     def imperative(self, sentence: str) -> str | None:
-        """ "Set the level" or "Sets the level" as "set the level"; None of what begins with no verb."""
+        """Turn "Set the level" or "Sets the level" into "set the level"; None of what begins with no verb."""
         first, _, rest = sentence.partition(" ")
         if not rest or not first.isalpha():
             return None
@@ -71,7 +71,7 @@ class Grammar:
         return f"{base} {rest}" if base and base != "be" else None
 
     def third(self, imperative: str) -> str:
-        """ "set the level" as "sets the level"."""
+        """Turn "set the level" into "sets the level"."""
         verb, _, rest = imperative.partition(" ")
         irregular = {base: third for third, base in _IRREGULAR.items()}
         if verb in irregular:
@@ -81,7 +81,7 @@ class Grammar:
         return f"{verb}es {rest}" if re.search("(s|x|z|ch|sh|o)$", verb) else f"{verb}s {rest}"
 
     def gerund(self, imperative: str) -> str:
-        """ "set the level" as "setting the level"."""
+        """Turn "set the level" into "setting the level"."""
         verb, _, rest = imperative.partition(" ")
         if verb.endswith("e") and not verb.endswith(("ee", "oe", "ye")):
             verb = verb[:-1]
@@ -131,5 +131,7 @@ def as_typed(question: str, rng: random.Random) -> str:
     if rng.random() < 0.05:
         question = question.replace("'", "").replace(",", "")
     if rng.random() < 0.04:
-        question = rng.choice(["hi, ", "Please: ", "quick question: ", "I wonder, ", "Can you tell me: "]) + question
+        question = (
+            rng.choice(["hi, ", "Please: ", "quick question: ", "I wonder, ", "Can you tell me: "]) + question
+        )
     return question

@@ -9,7 +9,11 @@ from pathlib import Path
 
 __all__ = ["debian_licence", "wheel_licence"]
 
-_PERMISSIVE = re.compile(r"\b(MIT|BSD|Apache|PSF|Python Software Foundation|ISC|MPL|Mozilla|Zope|Unlicense|CC0|0BSD|HPND|Public Domain)", re.I)
+_PERMISSIVE = re.compile(
+    r"\b(MIT|BSD|Apache|PSF|Python Software Foundation|ISC|MPL|Mozilla|Zope|Unlicense|CC0"
+    r"|0BSD|HPND|Public Domain)",
+    re.I,
+)
 
 
 def debian_licence(tree: Path, package: str) -> str:
@@ -28,6 +32,8 @@ def wheel_licence(wheel: Path) -> str | None:
             return None
         about = Parser().parsestr(archive.read(name).decode(errors="replace"), headersonly=True)
     said = [about.get("License-Expression") or "", (about.get("License") or "").split("\n")[0][:80]]
-    said += [one.rpartition(":: ")[2] for one in about.get_all("Classifier", []) if one.startswith("License ::")]
+    said += [
+        one.rpartition(":: ")[2] for one in about.get_all("Classifier", []) if one.startswith("License ::")
+    ]
     told = next((text for text in said if _PERMISSIVE.search(text)), None)
     return told.strip() if told and not re.search("GPL", " ".join(said)) else None

@@ -71,14 +71,23 @@ def pages(tree: Path, package: str, rng: random.Random) -> Iterator[Document]:
         for path in sorted(tree.rglob("*"))
         if path.is_file()
         and re.search(r"\.x?html?(\.gz)?$", path.name)
-        and not re.search(r"genindex|search|py-modindex|/(ja|de|fr|es|it|ru|zh|ko|pt|tr|nl|pl)[/_-]|\.(ja|de|fr|es|ru|ko|tr|pt-br|zh-cn|da)\b", str(path).removeprefix(str(tree)).replace(f"/help/{language}/", "/"))
+        and not re.search(
+            r"genindex|search|py-modindex|/(ja|de|fr|es|it|ru|zh|ko|pt|tr|nl|pl)[/_-]|\.(ja|de|fr|es|ru|ko|tr|pt-br|zh-cn|da)\b",
+            str(path).removeprefix(str(tree)).replace(f"/help/{language}/", "/"),
+        )
     ]
     for path in rng.sample(files, min(len(files), _MOST_PAGES)):
-        if path.stat().st_size < 1 << 20 and (made := html_document(path, package, name, language)):
-            if is_in(made, language):
+        if path.stat().st_size < 1 << 20:
+            made = html_document(path, package, name, language)
+            if made and is_in(made, language):
                 yield made
     for path in sorted(tree.rglob("*")):
-        if path.is_file() and re.search(r"faq|\.md(\.gz)?$|howto|README", path.name, re.I) and not re.search(r"html?$|\.pl$|/examples/", str(path)) and path.stat().st_size < 1 << 20:
+        if (
+            path.is_file()
+            and re.search(r"faq|\.md(\.gz)?$|howto|README", path.name, re.I)
+            and not re.search(r"html?$|\.pl$|/examples/", str(path))
+            and path.stat().st_size < 1 << 20
+        ):
             made = text_document(path, package, name)
             if made and is_in(made, "en"):
                 yield made
@@ -96,8 +105,10 @@ def modules(wheel: Path, package: str) -> list[Document]:
     rng, found = random.Random(package), []
     with zipfile.ZipFile(wheel) as archive:
         names = sorted(
-            name for name in archive.namelist()
-            if name.endswith(".py") and not re.search(r"(^|/)(tests?|_vendor|vendored|vendor|migrations|locale)/|/_[a-z]", name)
+            name
+            for name in archive.namelist()
+            if name.endswith(".py")
+            and not re.search(r"(^|/)(tests?|_vendor|vendored|vendor|migrations|locale)/|/_[a-z]", name)
         )
         for name in rng.sample(names, min(len(names), _MOST_PAGES)):
             if archive.getinfo(name).file_size < 400_000:
@@ -135,7 +146,9 @@ def squad_texts() -> Iterator[str]:
 class Writer:
     """Questions to rows."""
 
-    def __init__(self, runs: Runs, strangers: list[str], pools: dict[str, list[str]], rng: random.Random) -> None:
+    def __init__(
+        self, runs: Runs, strangers: list[str], pools: dict[str, list[str]], rng: random.Random
+    ) -> None:
         self._runs, self._strangers, self._pools, self._rng = runs, strangers, pools, rng
         self.dropped: Counter[str] = Counter()
 
@@ -158,7 +171,9 @@ class Writer:
             taken[question.kind] += 1
             yield {**row, "source": package, "licence": licence}
 
-    def _row(self, passages: Passages, clean: list[bool], made: Made, gold: int, begin: int, end: int) -> dict | None:
+    def _row(
+        self, passages: Passages, clean: list[bool], made: Made, gold: int, begin: int, end: int
+    ) -> dict | None:
         rng, passage = self._rng, passages.all[gold]
         asked, is_exchanged = made.text, False
         if made.name and rng.random() < _EXCHANGED and (other := self._other(passages, made)):
@@ -176,8 +191,13 @@ class Writer:
         # Other parts of the section, and other places that define the same, may answer as well.
         own = set(words(made.item.term)) if made.item.term else set()
         barred = {gold} | {
-            number for number, other in enumerate(passages.all)
-            if (other.headings == passage.headings and other.document == passage.document and made.kind in ("heading", "asked", "how"))
+            number
+            for number, other in enumerate(passages.all)
+            if (
+                other.headings == passage.headings
+                and other.document == passage.document
+                and made.kind in ("heading", "asked", "how")
+            )
             or (own and made.item.kind != "row" and own <= other.terms)
         }
         near = [number for number in passages.nearest(asked, barred, 8) if clean[number]]
@@ -200,7 +220,11 @@ class Writer:
 
     def _contents(self, passages: Passages, passage) -> str:
         """Headings without what stands below them: an echo of the question that answers nothing."""
-        heads = list(dict.fromkeys(one.headings[-1] for one in passages.all if one.document == passage.document and one.headings))
+        heads = list(
+            dict.fromkeys(
+                one.headings[-1] for one in passages.all if one.document == passage.document and one.headings
+            )
+        )
         at = heads.index(passage.headings[-1]) if passage.headings else 0
         first = max(0, at - self._rng.randrange(6))
         lines = heads[first : first + self._rng.randrange(4, 14)]
@@ -209,6 +233,7 @@ class Writer:
 
 
 def main() -> None:
+    """Run it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("documents", type=Path)
     parser.add_argument("out", type=Path)
@@ -216,10 +241,16 @@ def main() -> None:
     options = parser.parse_args()
     rng = random.Random(0)
     packages = list(package_documents(options.documents))
-    print(len(packages), "packages", sum(len(found) for _, _, found in packages), "documents", file=sys.stderr)
-    grammar = Grammar(item.text for _, _, found in packages for one in found if one.language == "en" for item in one.items)
+    print(
+        len(packages), "packages", sum(len(found) for _, _, found in packages), "documents", file=sys.stderr
+    )
+    grammar = Grammar(
+        item.text for _, _, found in packages for one in found if one.language == "en" for item in one.items
+    )
     maker = Maker(grammar, rng)
-    made = [[question for document in found for question in maker.questions(document)] for _, _, found in packages]
+    made = [
+        [question for document in found for question in maker.questions(document)] for _, _, found in packages
+    ]
     print(len(grammar), "verbs", sum(map(len, made)), "questions", file=sys.stderr)
     pools: dict[str, list[str]] = defaultdict(list)
     for some in made:
@@ -228,11 +259,22 @@ def main() -> None:
                 pools[question.kind].append(question.name)
     runs = Runs([*evaluation_texts(options.evaluation), *squad_texts()])
     print(len(runs), "runs for evaluation", file=sys.stderr)
-    everything = [item.shown for _, _, found in packages for one in found for item in one.items if 200 < len(item.shown) < 900]
-    strangers = [text for text in rng.sample(everything, min(len(everything), 30000)) if not runs.shares(text)]
+    everything = [
+        item.shown
+        for _, _, found in packages
+        for one in found
+        for item in one.items
+        if 200 < len(item.shown) < 900
+    ]
+    strangers = [
+        text for text in rng.sample(everything, min(len(everything), 30000)) if not runs.shares(text)
+    ]
     writer, counts = Writer(runs, strangers, pools, rng), Counter()
     options.out.mkdir(exist_ok=True)
-    with gzip.open(options.out / "pairs.jsonl.gz", "wt", 5) as train, gzip.open(options.out / "pairs_dev.jsonl.gz", "wt", 5) as dev:
+    with (
+        gzip.open(options.out / "pairs.jsonl.gz", "wt", 5) as train,
+        gzip.open(options.out / "pairs_dev.jsonl.gz", "wt", 5) as dev,
+    ):
         for (package, licence, found), some in zip(packages, made, strict=True):
             is_dev = zlib.crc32(package.encode()) % _DEV == 0
             for row in writer.rows(package, licence, found, some):

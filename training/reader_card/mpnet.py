@@ -1,4 +1,4 @@
-"""MPNet (arXiv:2004.09297) as a teacher of readers: a network of its own shape over windows that are padded."""
+"""MPNet (arXiv:2004.09297) as a teacher of readers: its network, over windows that are padded."""
 
 from __future__ import annotations
 
@@ -72,7 +72,9 @@ class Teacher(nn.Module):
         self.register_buffer("ids", found.pop("ids").long())
         self.register_buffer("words", found.pop("embeddings.word_embeddings.weight"))
         self.register_buffer("bias_table", found.pop("encoder.relative_attention_bias.weight"))
-        self.values = nn.ParameterDict({name.replace(".", "/"): nn.Parameter(value) for name, value in found.items()})
+        self.values = nn.ParameterDict(
+            {name.replace(".", "/"): nn.Parameter(value) for name, value in found.items()}
+        )
         width = self.words.shape[1]
         self.head = nn.Linear(width, 3)
         nn.init.normal_(self.head.weight, std=0.02)
@@ -82,7 +84,10 @@ class Teacher(nn.Module):
         """Ids of BERT int64[w, n], which are no padding, to float32[w, n, 3]."""
         n = ids.shape[1]
         positions = torch.arange(_FIRST_POSITION, n + _FIRST_POSITION, device=ids.device)
-        x = F.embedding(self.ids[ids], self.words) + self._of("embeddings.position_embeddings.weight")[positions]
+        x = (
+            F.embedding(self.ids[ids], self.words)
+            + self._of("embeddings.position_embeddings.weight")[positions]
+        )
         x = self._norm(x, "embeddings.LayerNorm")
         mask = self._bias(n, x.device)[None] + torch.where(is_token, 0.0, -1e4)[:, None, None]
         for layer in range(self.layers):

@@ -68,7 +68,16 @@ def extractive(data: Path) -> list[dict[str, Any]]:
             continue
         known.add(question.lower())
         answers = [{"text": row["text"].strip(), "start": start}]
-        found.append({**row, "context": context, "question": question, "answers": answers, "lang": "en", "source": "squad_train"})
+        found.append(
+            {
+                **row,
+                "context": context,
+                "question": question,
+                "answers": answers,
+                "lang": "en",
+                "source": "squad_train",
+            }
+        )
     return found
 
 
@@ -96,6 +105,7 @@ def vectors(engine: ArrowEngine, texts: list[str]) -> np.ndarray:
 
 
 def main() -> None:
+    """Run it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
     options = parser.parse_args()
@@ -105,12 +115,21 @@ def main() -> None:
     for row in rows:
         by_language[row["lang"] == "en"].append(row)
     names = [name for row in by_language[True] for name in _NAME.findall(row["question"])]
-    contexts = {is_english: list(dict.fromkeys(row["context"] for row in some)) for is_english, some in by_language.items()}
+    contexts = {
+        is_english: list(dict.fromkeys(row["context"] for row in some))
+        for is_english, some in by_language.items()
+    }
     counts: Counter[str] = Counter()
     with ArrowEngine(resolve_model("minilm")) as engine, gzip.open(options.out, "wt", 5) as out:
 
         def write(question: str, passages: list[dict[str, Any]], kind: str, row: dict[str, Any]) -> None:
-            told = {"question": question, "passages": passages, "kind": kind, "source": row["source"], "licence": row["licence"]}
+            told = {
+                "question": question,
+                "passages": passages,
+                "kind": kind,
+                "source": row["source"],
+                "licence": row["licence"],
+            }
             out.write(json.dumps(told, ensure_ascii=False) + "\n")
             counts[kind] += 1
 
@@ -119,12 +138,20 @@ def main() -> None:
             for row, found in zip(some, near.of([row["question"] for row in some]), strict=True):
                 answers = [answer for answer in row["answers"] if answer["text"].strip()]
                 said = [answer["text"].lower() for answer in answers]
-                others = [text for i in found if (text := near.texts[i]) != row["context"] and not any(one in text.lower() for one in said)]
+                others = [
+                    text
+                    for i in found
+                    if (text := near.texts[i]) != row["context"]
+                    and not any(one in text.lower() for one in said)
+                ]
                 # The hardest, and some that are less so.
                 chosen = others[:3] + rng.sample(others[3:], min(len(others[3:]), _NEGATIVES - 3))
                 if rng.random() < (_FOREIGN if is_english else 0.3):
                     chosen[-1:] = [rng.choice(contexts[not is_english])]
-                own = {"text": row["context"], "answers": [{"start": one["start"], "text": one["text"]} for one in answers]}
+                own = {
+                    "text": row["context"],
+                    "answers": [{"start": one["start"], "text": one["text"]} for one in answers],
+                }
                 negatives = [{"text": text} for text in chosen]
                 write(row["question"], [own, *negatives], kind_of(row), row)
                 if is_english and rng.random() < _EXCHANGED and (name := _NAME.search(row["question"])):

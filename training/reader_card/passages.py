@@ -101,4 +101,6 @@ class Passages:
                 weight = math.log(1 + total / len(found))
                 for number in found:
                     scores[number] += weight
-        return [number for number, _ in scores.most_common(count + len(barred)) if number not in barred][:count]
+        return [number for number, _ in scores.most_common(count + len(barred)) if number not in barred][
+            :count
+        ]

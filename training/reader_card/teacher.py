@@ -1,4 +1,4 @@
-"""A larger reader that scores the questions for the card: `teacher.py RECIPE WEIGHTS SCORES --steps N`.
+"""A larger reader that scores the questions for the card: `teacher.py RECIPE WEIGHTS SCORES --seconds N`.
 
 RECIPE is one of `aios train-reader`, of whose batches it learns; WEIGHTS the folder that `mpnet.py` packed.
 SCORES gets what it says of every window of the recipe's questions, as `data.scores` names it.
@@ -56,12 +56,16 @@ def batch_scores(teacher: Teacher, batch: dict[str, Tensor], pad: int, device: A
     return out
 
 
-def train(teacher: Teacher, recipe: ReaderRecipe, base: Path, steps: int, rate: float, device: Any) -> None:
+def train(
+    teacher: Teacher, recipe: ReaderRecipe, base: Path, seconds: float, rate: float, device: Any
+) -> None:
     """Teach the teacher."""
     special = Special.of(base)
     stream = iter(
         DataLoader(
-            ReaderBatches(base, recipe), batch_size=None, sampler=itertools.count(),
+            ReaderBatches(base, recipe),
+            batch_size=None,
+            sampler=itertools.count(),
             num_workers=recipe.batch.workers,
             **({"multiprocessing_context": "spawn", "prefetch_factor": 4} if recipe.batch.workers else {}),
         )
@@ -71,30 +75,41 @@ def train(teacher: Teacher, recipe: ReaderRecipe, base: Path, steps: int, rate: 
     vectors = [value for value in trained if value.ndim < 2]
     optimizer = torch.optim.AdamW(
         [{"params": matrices, "weight_decay": 0.01}, {"params": vectors, "weight_decay": 0.0}],
-        lr=rate, betas=(0.9, 0.98), fused=device.type == "cuda",
+        lr=rate,
+        betas=(0.9, 0.98),
+        fused=device.type == "cuda",
     )
     teacher.train()
-    begun, total = time.monotonic(), 0.0
-    for step in range(steps):
-        for group in optimizer.param_groups:
-            group["lr"] = rate * min(1.0, step / (0.06 * steps + 1), (steps - step) / (0.94 * steps))
+    begun, total = 0.0, 0.0
+    for step in itertools.count():
         batch = next(stream)
+        begun = begun or time.monotonic()
+        progress = (time.monotonic() - begun) / seconds
+        if progress >= 1:
+            break
+        for group in optimizer.param_groups:
+            group["lr"] = rate * min(1.0, progress / 0.06, (1 - progress) / 0.94)
         with torch.autocast(device.type, torch.bfloat16):
             scores = batch_scores(teacher, batch, special.pad, device)
-        on_device = {name: batch[name].to(device) for name in ("places", "start", "end", "relevant", "passage")}
+        on_device = {
+            name: batch[name].to(device) for name in ("places", "start", "end", "relevant", "passage")
+        }
         loss = sum(reader_losses(scores.float(), on_device, recipe.loss).values())
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        total += loss.detach()
+        # Where the clock ends the run it has to be the device's.
+        total += float(loss.detach())
         if step % 100 == 99:
-            print(step + 1, round(float(total) / 100, 4), round(time.monotonic() - begun, 1), flush=True)
+            print(step + 1, round(total / 100, 4), round(time.monotonic() - begun, 1), flush=True)
             total = 0.0
 
 
 @torch.no_grad()
-def score(teacher: Teacher, packed: PackedQuestions, base: Path, device: Any, tokens: int = 1 << 16) -> np.ndarray:
+def score(
+    teacher: Teacher, packed: PackedQuestions, base: Path, device: Any, tokens: int = 1 << 16
+) -> np.ndarray:
     """float16[total], as `TeacherScores` reads it."""
     special, bounds = Special.of(base), score_bounds(packed)
     out = np.zeros(bounds[-1], np.float16)
@@ -126,7 +141,13 @@ def score(teacher: Teacher, packed: PackedQuestions, base: Path, device: Any, to
             passage = packed.passage_ids[slice(*packed.pair_spans[pair])]
             rows.append(
                 np.concatenate(
-                    [[special.first], packed.question_ids[begin:end], [special.between], passage, [special.between]]
+                    [
+                        [special.first],
+                        packed.question_ids[begin:end],
+                        [special.between],
+                        passage,
+                        [special.between],
+                    ]
                 ).astype(np.int32)
             )
         ids, mask = padded(rows, special.pad, device)
@@ -143,11 +164,12 @@ def score(teacher: Teacher, packed: PackedQuestions, base: Path, device: Any, to
 
 
 def main() -> None:
+    """Run it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("recipe", type=Path)
     parser.add_argument("weights", type=Path)
     parser.add_argument("scores", type=Path)
-    parser.add_argument("--steps", type=int, required=True)
+    parser.add_argument("--seconds", type=float, required=True)
     parser.add_argument("--rate", type=float, default=4e-5)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -157,7 +179,7 @@ def main() -> None:
     recipe = replace(ReaderRecipe.read(options.recipe), seed=options.seed)
     base = resolve_model(recipe.base)
     teacher = Teacher(options.weights).to(device)
-    train(teacher, recipe, base, options.steps, options.rate, device)
+    train(teacher, recipe, base, options.seconds, options.rate, device)
     np.save(options.scores, score(teacher, open_questions(recipe, base), base, device))
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+
 from ai_os_diffusion.inference.fast_tokenizer import FastTokenizer
 from ai_os_diffusion.training.reader.batches import ReaderBatches
+
 
 def passage(text: str, *answers: str, **more) -> dict:
     """A passage as a row has it."""
@@ -12,7 +14,10 @@ def passage(text: str, *answers: str, **more) -> dict:
 
 
 ROWS = [
-    {"question": f"q{letter}", "passages": [passage(f"{letter}{letter} in", "in"), {"text": f"no {letter}"}, {"text": "away"}]}
+    {
+        "question": f"q{letter}",
+        "passages": [passage(f"{letter}{letter} in", "in"), {"text": f"no {letter}"}, {"text": "away"}],
+    }
     for letter in "abcde"
 ]
 
@@ -50,7 +55,9 @@ def test_places_and_labels_are_those_of_the_answer(tiny_encoder_dir, make_reader
             assert types[told[0]] == 0
             start, end = batch["start"][question, window], batch["end"][question, window]
             said = tokenizer.decode(ids[told[start] : told[end] + 1]) if start else ""
-            assert said.replace("##", "").replace(" ", "") == ("in" if batch["relevant"][question, window] else "")
+            assert said.replace("##", "").replace(" ", "") == (
+                "in" if batch["relevant"][question, window] else ""
+            )
 
 
 def test_a_block_is_learned_as_the_recipe_says(tiny_encoder_dir, make_reader):

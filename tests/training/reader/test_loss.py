@@ -36,17 +36,24 @@ def test_the_parts_are_what_they_say():
     settings = LossSettings(negative=0.5, shared=0.25, listed=2.0, relevance=0.3)
     found = {name: value.item() for name, value in reader_losses(scores, batch_of(), settings).items()}
     s = scores.double().numpy()
-    spans = -(
-        logs(s[:3, 0])[1] + logs(s[:3, 1])[2]
-        + 0.5 * (logs(s[3:5, 0])[0] + logs(s[3:5, 1])[0] + logs(s[5:9, 0])[0] + logs(s[5:9, 1])[0])
-    ) / 2
+    spans = (
+        -(
+            logs(s[:3, 0])[1]
+            + logs(s[:3, 1])[2]
+            + 0.5 * (logs(s[3:5, 0])[0] + logs(s[3:5, 1])[0] + logs(s[5:9, 0])[0] + logs(s[5:9, 1])[0])
+        )
+        / 2
+    )
     shared = 0.0
     for axis, right in ((0, 1), (1, 2)):
         first = [0.0, *(s[1:3, axis] - s[0, axis]), *(s[4:5, axis] - s[3, axis])]
         second = [0.0, *(s[6:9, axis] - s[5, axis])]
         shared -= (logs(first)[right] + 0.5 * logs(second)[0]) / 2
     relevance = s[[0, 3, 5], 2]
-    binary = -sum(np.log(1 / (1 + np.exp(-one * sign))) for one, sign in zip(relevance, (1, -1, -1), strict=True)) / 2
+    binary = (
+        -sum(np.log(1 / (1 + np.exp(-one * sign))) for one, sign in zip(relevance, (1, -1, -1), strict=True))
+        / 2
+    )
     assert found["spans"] == pytest.approx(spans, rel=1e-5)
     assert found["shared"] == pytest.approx(0.25 * shared, rel=1e-5)
     assert found["listed"] == pytest.approx(-2.0 * logs(relevance[:2])[0] / 2, rel=1e-5)
@@ -54,7 +61,9 @@ def test_the_parts_are_what_they_say():
 
 
 def test_a_card_that_says_what_its_teacher_says_has_nothing_to_learn_from_it():
-    scores = torch.from_numpy(np.random.default_rng(1).normal(size=(9, 3)).astype(np.float32)).requires_grad_()
+    scores = torch.from_numpy(
+        np.random.default_rng(1).normal(size=(9, 3)).astype(np.float32)
+    ).requires_grad_()
     batch = batch_of()
     places = batch["places"].clamp(min=0)
     taught = scores.detach()[places][..., :2].numpy(), scores.detach()[places][:, :, 0, 2].numpy()

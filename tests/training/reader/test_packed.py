@@ -42,7 +42,10 @@ def test_an_answer_is_in_each_window_that_holds_all_of_it(tiny_encoder_dir):
 def test_passages_that_are_alike_are_kept_once_and_what_is_empty_is_left_out(tiny_encoder_dir):
     same = Passage("abc", (), is_relevant=True, is_block=True)
     found = packed(
-        tiny_encoder_dir, Asked("a", (same, Passage("de"))), Asked("b", (Passage("de"),)), Asked("c", (Passage("\t"),))
+        tiny_encoder_dir,
+        Asked("a", (same, Passage("de"))),
+        Asked("b", (Passage("de"),)),
+        Asked("c", (Passage("\t"),)),
     )
     assert (len(found), len(found.passage_ids)) == (2, 5)
     assert found.pair_flags.tolist() == [3, 0, 0]
@@ -76,7 +79,10 @@ def test_several_files_are_one_and_one_of_other_windows_is_refused(tiny_encoder_
     first = PackedQuestions.of([Asked("a", (Passage("xyz"),), "second")], tiny_encoder_dir, recipe.windows)
     first.save(one)
     data = {"files": [str(one), str(tmp_path / "rows.jsonl")], "passes": {"first": 2.0}}
-    both = open_questions(make_reader([{"question": "q", "passages": [{"text": "abc"}], "kind": "first"}], data=data), tiny_encoder_dir)
+    both = open_questions(
+        make_reader([{"question": "q", "passages": [{"text": "abc"}], "kind": "first"}], data=data),
+        tiny_encoder_dir,
+    )
     assert both.kind_names == ["second", "first"]
     assert both.kinds.tolist() == [0, 1]
     assert both.pair_spans.tolist() == [[0, 3], [3, 6]]
@@ -84,4 +90,6 @@ def test_several_files_are_one_and_one_of_other_windows_is_refused(tiny_encoder_
     with pytest.raises(TrainingError, match="was packed with windows"):
         open_questions(make_reader([], data={"files": [str(two)]}), tiny_encoder_dir)
     with pytest.raises(TrainingError, match="there is no kind 'third'"):
-        open_questions(make_reader([], data={"files": [str(one)], "passes": {"third": 1.0}}), tiny_encoder_dir)
+        open_questions(
+            make_reader([], data={"files": [str(one)], "passes": {"third": 1.0}}), tiny_encoder_dir
+        )

@@ -36,7 +36,10 @@ def test_a_row_says_where_answers_stand_and_what_answers_as_a_whole():
         ({"question": "q", "passages": []}, "at least one passage"),
         ({"question": "q", "passages": [{"text": "a"}], "answer": "b"}, "key 'answer' is not known"),
         ({"question": "q", "passages": [{"text": "a", "start": 1}]}, "key 'start' is not known"),
-        ({"question": "q", "passages": [{"text": "a b", "answers": [{"start": 0, "text": "b"}]}]}, "where 'b' stands"),
+        (
+            {"question": "q", "passages": [{"text": "a b", "answers": [{"start": 0, "text": "b"}]}]},
+            "where 'b' stands",
+        ),
         ({"question": "q", "passages": [{"text": "a", "answers": [{"start": 0, "text": ""}]}]}, "start is 0"),
         ({"question": "q", "passages": [{"text": 1}]}, "expected a text"),
         ({"question": "q", "passages": [{"text": "a", "relevant": "yes"}]}, "relevant"),

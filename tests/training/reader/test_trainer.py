@@ -23,6 +23,7 @@ from ai_os_diffusion.training.reader.network import HEAD  # noqa: E402
 from ai_os_diffusion.training.reader.scores import score_bounds  # noqa: E402
 from ai_os_diffusion.utils.errors import ConfigurationError, TrainingError  # noqa: E402
 
+
 def passage(text: str, *answers: str, **more) -> dict:
     """A passage as a row has it."""
     return {"text": text, "answers": [{"start": text.index(one), "text": one} for one in answers], **more}
@@ -62,8 +63,17 @@ def test_a_card_learns_to_read_and_the_engine_reads_with_it(tiny_encoder_dir, ma
     result = train_reader(recipe, tmp_path / "run", device="cpu")
     assert result.is_done
     about = Card(result.card).description
-    assert (about.name, about.kind, about.licence, about.heads) == ("tiny-reader", "reader", "CC0-1.0", (HEAD,))
-    assert (about.config["window_tokens"], about.config["threshold"], about.config["data"]) == (24, 0.5, "two animals")
+    assert (about.name, about.kind, about.licence, about.heads) == (
+        "tiny-reader",
+        "reader",
+        "CC0-1.0",
+        (HEAD,),
+    )
+    assert (about.config["window_tokens"], about.config["threshold"], about.config["data"]) == (
+        24,
+        0.5,
+        "two animals",
+    )
     assert about.metrics["steps"] == 250
     with ArrowEngine(tiny_encoder_dir, device="cpu") as engine:
         engine.attach(result.card)
@@ -111,7 +121,9 @@ train_reader(ReaderRecipe.read(Path(sys.argv[1])), Path(sys.argv[2]), device="cp
 """
 
 
-def test_a_run_that_is_killed_ends_with_the_weights_of_an_unbroken_one(tiny_encoder_dir, make_reader, tmp_path):
+def test_a_run_that_is_killed_ends_with_the_weights_of_an_unbroken_one(
+    tiny_encoder_dir, make_reader, tmp_path
+):
     make_reader(ROWS)
     file = tmp_path / "r.toml"
     file.write_text(

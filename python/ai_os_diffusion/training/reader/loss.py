@@ -75,7 +75,9 @@ def reader_losses(scores: Tensor, batch: Mapping[str, Tensor], settings: LossSet
             settings.taught * settings.shared * heat**2 * _divergence(theirs, own, 1).sum(-1).mean()
         )
         wanted = torch.sigmoid(batch["taught_relevance"])
-        losses["taught_relevance"] = settings.taught * settings.relevance * _binary(relevance, wanted, is_window)
+        losses["taught_relevance"] = (
+            settings.taught * settings.relevance * _binary(relevance, wanted, is_window)
+        )
     return losses
 
 
@@ -100,7 +102,7 @@ def _window_weights(is_answered: Tensor, is_window: Tensor, negative: float) -> 
 def _shared_loss(spans: Tensor, labels: Tensor, is_window: Tensor, settings: LossSettings) -> Tensor:
     """Cross-entropy of start and end among the margins over "none" of all windows of a question, and 0."""
     logs = _margins(spans, is_window).log_softmax(1)
-    questions, windows, places = spans.shape[:3]
+    questions, _, places = spans.shape[:3]
     is_answer = F.one_hot(labels.clamp(min=0), places)[..., 1:].bool()
     is_answer = (is_answer & (labels > 0)[..., None]).transpose(2, 3).flatten(1, 2)
     has_answer = is_answer.any(1)

@@ -19,7 +19,7 @@ __all__ = ["HEAD", "TrainedReader"]
 Tensor = Any
 
 HEAD = "qa_outputs"
-"""Start and end of each position, and at the first one the relevance; the name is that of Hugging Face BERT."""
+"""Start and end of each position, and at the first one the relevance; named as in Hugging Face BERT."""
 
 _OUTPUTS = 3
 _HEAD_NOISE = 0.02

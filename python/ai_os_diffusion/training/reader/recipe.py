@@ -237,7 +237,9 @@ class ReaderRecipe:
         return cls.of(read_recipe(path, overrides), str(path), path.parent)
 
     @classmethod
-    def of(cls, document: Mapping[str, Any], place: str = "recipe", folder: Path | None = None) -> ReaderRecipe:
+    def of(
+        cls, document: Mapping[str, Any], place: str = "recipe", folder: Path | None = None
+    ) -> ReaderRecipe:
         """Read values.
 
         Args:

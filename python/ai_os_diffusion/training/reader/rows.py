@@ -52,9 +52,7 @@ class Passage:
             if not said.strip() or text[start : start + len(said)] != said:
                 raise answer.fault("start", f"where {said[:40]!r} stands in the passage")
             answers.append((start, start + len(said)))
-        return cls(
-            text, tuple(answers), values.flag("relevant", bool(answers)), values.flag("block", False)
-        )
+        return cls(text, tuple(answers), values.flag("relevant", bool(answers)), values.flag("block", False))
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +105,4 @@ def read_asked(path: Path) -> Iterator[Asked]:
 
 def _check_keys(values: UntrustedValues, known: tuple[str, ...]) -> None:
     if strange := [key for key in values if key not in known]:
-        raise TrainingError(
-            f"{values.place}: key {strange[0]!r} is not known; known: {', '.join(known)}"
-        )
+        raise TrainingError(f"{values.place}: key {strange[0]!r} is not known; known: {', '.join(known)}")

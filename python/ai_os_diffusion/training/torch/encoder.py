@@ -146,7 +146,9 @@ class TrainedEncoder(nn.Module):
             layout["embedding_norm"],
             *(block[norm] for block in layout["blocks"] for norm in ("attention_norm", "feed_forward_norm")),
         ]
-        names = [f"{norm['name']}.{part}" for norm in norms if norm is not None for part in ("weight", "bias")]
+        names = [
+            f"{norm['name']}.{part}" for norm in norms if norm is not None for part in ("weight", "bias")
+        ]
         if layout["types"] is not None:
             names.append(f"{layout['types']['name']}.weight")
         values.update((name, weights.exact(name).clone()) for name in names if name in weights)

@@ -169,17 +169,17 @@ class TrainingLoop(ABC):
         """What is measured whenever the card is saved."""
         return {}
 
-    def _prepare_step(self) -> None:
+    def _prepare_step(self) -> None:  # noqa: B027  # most runs have nothing to do here
         """Is called before every step."""
 
-    def _end_step(self) -> None:
+    def _end_step(self) -> None:  # noqa: B027  # likewise
         """Is called behind every step, before it counts."""
 
     def _second(self) -> dict[str, Tensor] | None:
         """Values beside those that are trained, by the same names, that the run goes on with."""
         return None
 
-    def _restore_second(self, values: Mapping[str, Tensor]) -> None:
+    def _restore_second(self, values: Mapping[str, Tensor]) -> None:  # noqa: B027  # likewise
         """Take up what `_second` gave."""
 
     def _kept(self) -> dict[str, Tensor]:
@@ -307,9 +307,9 @@ class TrainingLoop(ABC):
             measured = self._measured()
             if measured:
                 self._say(**measured)
-            Checkpoint(
-                self.step, self._seconds, trained, self._optimizer.state_dict(), self._second()
-            ).save(self._out / "state.pt", self._settings, self._team.num_processes)
+            Checkpoint(self.step, self._seconds, trained, self._optimizer.state_dict(), self._second()).save(
+                self._out / "state.pt", self._settings, self._team.num_processes
+            )
             metrics = {"steps": self.step, "positions": self._tokens, **measured}
             metrics |= {key: value for key, value in self.last.items() if key == "loss"}
             kept = {name: value.detach().float().cpu().numpy() for name, value in self._kept().items()}
