@@ -218,6 +218,11 @@ def commands(folder, encoder):
             ["train-diffusion", "--config", folder / NAME],
             ["train-diffusion", "--set", PAYLOAD],
         ],
+        "train-reader": [
+            ["train-reader", "--config", folder / NAME],
+            ["train-reader", "--set", PAYLOAD],
+            ["train-reader", "--config", folder / NAME, "--pack", folder / PAYLOAD],
+        ],
         "memory": [
             ["memory", "list"],
             ["memory", "show", hostile_id],

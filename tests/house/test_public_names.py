@@ -42,6 +42,7 @@ PUBLIC = {
         "ArrowStorage Candidate Candidates MemoryView TextHits holds_for_all is_store"
     ),
     "ai_os_diffusion.training": "Example ExampleSource Piece Recipe TrainingResult train_diffusion",
+    "ai_os_diffusion.training.reader": "Asked Passage ReaderRecipe pack_reader train_reader",
     "ai_os_diffusion.utils.embedding_provider": "EmbeddingProvider",
 }
 

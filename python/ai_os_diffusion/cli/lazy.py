@@ -37,6 +37,7 @@ VERBS = {
     "skills": ("skills", "List, show, ask and remove the skills that were learned."),
     "evolve": ("evolving", "Learn what was corrected: correct, run, status, history, rollback."),
     "train-diffusion": ("training", "Train a card with which a model writes by diffusion."),
+    "train-reader": ("training", "Train a card with which an encoder finds answers in passages."),
     "doctor": ("machine", "Show what this machine offers and what will be used."),
     "bench": ("machine", "Measure encoding, decoding and search on this machine."),
 }
@@ -45,7 +46,7 @@ GROUPS = ("memory", "skills", "evolve")
 # Options of the program itself; they may also stand after the verb.
 GLOBAL_OPTIONS = ("--store", "--models-dir", "--config")
 # Verbs that have one of these names for an option of their own; behind the verb it is theirs.
-OWN_OPTIONS = {"train-diffusion": ("--config",)}
+OWN_OPTIONS = {"train-diffusion": ("--config",), "train-reader": ("--config",)}
 
 
 class SuggestingGroup(typer.core.TyperGroup):

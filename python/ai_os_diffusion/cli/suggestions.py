@@ -20,7 +20,9 @@ SYNONYMS: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("load",), ("memory import", "pull")),
     **dict.fromkeys(("ls", "dir"), ("memory list", "models")),
     **dict.fromkeys(("delete", "del", "remove", "erase", "drop"), ("memory forget", "rm", "skills rm")),
-    **dict.fromkeys(("teach", "train", "finetune", "fine-tune", "tune"), ("learn", "train-diffusion")),
+    **dict.fromkeys(
+        ("teach", "train", "finetune", "fine-tune", "tune"), ("learn", "train-diffusion", "train-reader")
+    ),
     **dict.fromkeys(("skill", "lora", "adapters", "cards"), ("skills",)),
     **dict.fromkeys(("uninstall", "rmi"), ("rm",)),
     **dict.fromkeys(("cat", "get", "view", "print"), ("memory show", "inspect")),

@@ -15,7 +15,7 @@ from typing import IO
 from ai_os_diffusion.training.example import Example, Piece
 from ai_os_diffusion.utils.errors import TrainingError
 
-__all__ = ["ExampleFiles", "example_paths", "read_examples"]
+__all__ = ["ExampleFiles", "example_paths", "read_examples", "read_objects"]
 
 _ENDINGS = (".jsonl", ".jsonl.gz")
 _MAX_LINE = 16 << 20
@@ -90,7 +90,17 @@ def read_examples(path: Path) -> Iterator[tuple[Example, float]]:
     """The examples of a file, with their weights.
 
     Raises:
-        TrainingError: as for `Example.of`, or a line is no JSON object; file and line are named.
+        TrainingError: as for `Example.of` and `read_objects`.
+    """
+    for row, place in read_objects(path):
+        yield Example.of(row, place)
+
+
+def read_objects(path: Path) -> Iterator[tuple[Mapping[str, object], str]]:
+    """The objects of a file, and what names each in errors.
+
+    Raises:
+        TrainingError: it cannot be read, or a line is no JSON object; file and line are named.
     """
     number = 0
     try:
@@ -102,7 +112,7 @@ def read_examples(path: Path) -> Iterator[tuple[Example, float]]:
                         f"{place}: longer than {_MAX_LINE >> 20} MB; expected a JSON object a line"
                     )
                 if line.strip():
-                    yield Example.of(_object(line, place), place)
+                    yield _object(line, place), place
     except (OSError, EOFError, gzip.BadGzipFile) as error:
         raise TrainingError(f"{path}: cannot be read behind line {number}: {error}") from error
 

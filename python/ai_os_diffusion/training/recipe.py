@@ -23,7 +23,7 @@ from ai_os_diffusion.training.settings import (
 from ai_os_diffusion.utils.errors import ConfigurationError
 from ai_os_diffusion.utils.files.regular_file import read_regular
 
-__all__ = ["Method", "Objective", "Recipe"]
+__all__ = ["Method", "Objective", "Recipe", "check_keys", "flattened", "read_recipe"]
 
 Method = Literal["card", "full"]
 Objective = Literal["diffusion", "causal", "both"]
@@ -72,12 +72,7 @@ class Recipe:
         Raises:
             ConfigurationError: it is none, or a key is unknown, missing, of another type or out of range.
         """
-        if not path.is_file():
-            raise ConfigurationError(f"{path}: not found; expected a recipe in TOML")
-        document = _toml(read_regular(path, MAX_CONFIG_BYTES, ConfigurationError), str(path))
-        for override in overrides:
-            _merge(document, _toml(override.encode(), f"--set {override}"))
-        return cls.of(document, str(path), path.parent)
+        return cls.of(read_recipe(path, overrides), str(path), path.parent)
 
     @classmethod
     def of(cls, document: Mapping[str, Any], place: str = "recipe", folder: Path | None = None) -> Recipe:
@@ -94,9 +89,9 @@ class Recipe:
         values = UntrustedValues(place, document, ConfigurationError)
         folder = folder or Path()
         tables = {name: values.section(name) for name in _TABLES}
-        _check_keys(values, cls)
+        check_keys(values, cls)
         for name, table in tables.items():
-            _check_keys(table, _TABLES[name])
+            check_keys(table, _TABLES[name])
         start, dtype = values.maybe_text("start"), values.maybe_text("dtype")
         if dtype not in (None, "float32", "bfloat16"):
             raise values.fault("dtype", "float32 or bfloat16")
@@ -129,13 +124,7 @@ class Recipe:
     @property
     def fixed(self) -> dict[str, Any]:
         """What a run cannot change on its way, as JSON can hold it."""
-        found = asdict(self)
-        del found["report"], found["batch"]["workers"]
-        flat: dict[str, Any] = {}
-        for name, value in found.items():
-            inner = value.items() if isinstance(value, dict) else [("", value)]
-            flat.update({f"{name}.{key}".rstrip("."): repr(one) for key, one in inner})
-        return flat
+        return flattened(self)
 
 
 _TABLES: Mapping[str, Any] = {
@@ -147,6 +136,31 @@ _TABLES: Mapping[str, Any] = {
     "distill": DistillSettings,
     "report": ReportSettings,
 }
+
+
+def read_recipe(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Read a TOML file, and lines of TOML that win over it.
+
+    Raises:
+        ConfigurationError: there is none, or it is no TOML.
+    """
+    if not path.is_file():
+        raise ConfigurationError(f"{path}: not found; expected a recipe in TOML")
+    document = _toml(read_regular(path, MAX_CONFIG_BYTES, ConfigurationError), str(path))
+    for override in overrides:
+        _merge(document, _toml(override.encode(), f"--set {override}"))
+    return document
+
+
+def flattened(recipe: Any) -> dict[str, Any]:
+    """What a run cannot change on its way, as JSON can hold it: all but what is told and who draws."""
+    found = asdict(recipe)
+    del found["report"], found["batch"]["workers"]
+    flat: dict[str, Any] = {}
+    for name, value in found.items():
+        inner = value.items() if isinstance(value, dict) else [("", value)]
+        flat.update({f"{name}.{key}".rstrip("."): repr(one) for key, one in inner})
+    return flat
 
 
 def _toml(content: bytes, place: str) -> dict[str, Any]:
@@ -171,7 +185,12 @@ def _merge(document: dict[str, Any], other: Mapping[str, Any]) -> None:
             document[key] = value
 
 
-def _check_keys(values: UntrustedValues, section: Any) -> None:
+def check_keys(values: UntrustedValues, section: Any) -> None:
+    """Refuse keys that a dataclass has no field for.
+
+    Raises:
+        ConfigurationError: there is one.
+    """
     known = [item.name for item in fields(section)]
     for key in values:
         if key not in known:

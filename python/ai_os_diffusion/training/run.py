@@ -14,7 +14,7 @@ from ai_os_diffusion.training.example_files import ExampleFiles
 from ai_os_diffusion.training.recipe import Recipe
 from ai_os_diffusion.utils.errors import TrainingError
 
-__all__ = ["TrainingResult", "train_diffusion"]
+__all__ = ["TrainingResult", "check_packages", "train_diffusion"]
 
 _NEEDED = ("torch", "accelerate", "matplotlib")
 
@@ -36,6 +36,17 @@ class TrainingResult:
     is_done: bool
     last: dict[str, Any]
     is_first: bool
+
+
+def check_packages() -> None:
+    """Refuse to begin without what training needs.
+
+    Raises:
+        TrainingError: a package is missing.
+    """
+    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        raise TrainingError(f"training needs {', '.join(missing)}: pip install 'ai-os-diffusion[train]'")
 
 
 def train_diffusion(
@@ -66,9 +77,7 @@ def train_diffusion(
         ModelNotFoundError: there is no such base.
         ModelLoadError: it cannot be trained.
     """
-    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
-    if missing:
-        raise TrainingError(f"training needs {', '.join(missing)}: pip install 'ai-os-diffusion[train]'")
+    check_packages()
     base = resolve_model(recipe.base, models_dir=models_dir)
     if recipe.data.files:
         # Read for its errors, before anything takes long: workers read their own.

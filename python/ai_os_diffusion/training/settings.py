@@ -13,6 +13,7 @@ from ai_os_diffusion.models.untrusted_values import UntrustedValues
 from ai_os_diffusion.utils.errors import ConfigurationError
 
 __all__ = [
+    "BITS",
     "BatchSettings",
     "CardSettings",
     "DataSettings",
@@ -22,13 +23,16 @@ __all__ = [
     "ReportSettings",
     "Token",
     "one_of",
+    "paths",
 ]
 
 Choice = TypeVar("Choice", bound=str)
 Token = int | str
 
 _SCHEDULES: tuple[ScheduleName, ...] = ("linear", "cosine", "loglinear")
-_BITS = (0, 4, 8)
+BITS = (0, 4, 8)
+"""In which factors are stored; 0 is float32."""
+
 _MOST_STEPS = 1 << 40
 
 
@@ -65,7 +69,7 @@ class DataSettings:
             if not colon or not name.isidentifier():
                 raise values.fault("program", "FILE.py:NAME")
             program = f"{(folder / file).resolve()}:{name}"
-        files = _paths(values, "files", folder)
+        files = paths(values, "files", folder)
         if (program is None) == (not files):
             raise ConfigurationError(f"{values.place}: expected either files or a program")
         kinds = values.section("kinds")
@@ -75,7 +79,7 @@ class DataSettings:
             arguments=values.section("arguments").values,
             kinds={kind: kinds.number(kind, low=1e-9) for kind in kinds},
             text_chars=values.integer("text_chars", cls.text_chars, low=16),
-            validation=_paths(values, "validation", folder),
+            validation=paths(values, "validation", folder),
             licence=values.maybe_text("licence"),
             described=values.maybe_text("described"),
         )
@@ -186,7 +190,7 @@ class CardSettings:
     def of(cls, values: UntrustedValues) -> CardSettings:
         """Read the table."""
         bits = values.integer("bits", cls.bits, low=0)
-        if bits not in _BITS:
+        if bits not in BITS:
             raise values.fault("bits", "8, 4, or 0 for float32")
         question = values.text("question", cls.question)
         if question.count("{context}") != 1 or question.count("{question}") != 1:
@@ -312,7 +316,8 @@ def one_of(values: UntrustedValues, key: str, choices: tuple[Choice, ...]) -> Ch
     return found
 
 
-def _paths(values: UntrustedValues, key: str, folder: Path) -> tuple[Path, ...]:
+def paths(values: UntrustedValues, key: str, folder: Path) -> tuple[Path, ...]:
+    """A list of paths, relative to `folder`."""
     return tuple(folder / Path(text).expanduser() for text in values.texts(key))
 
 

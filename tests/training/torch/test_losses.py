@@ -20,8 +20,9 @@ from ai_os_diffusion.training.torch.attention import (  # noqa: E402
     dense_attention,
     dense_mask,
 )
+from ai_os_diffusion.training.torch.loop import learning_rate  # noqa: E402
 from ai_os_diffusion.training.torch.objective import DistillationLoss, _share  # noqa: E402
-from ai_os_diffusion.training.torch.trainer import Trainer, learning_rate  # noqa: E402
+from ai_os_diffusion.training.torch.trainer import Trainer  # noqa: E402
 
 ROWS = [
     {"prompt": "What is it?", "answer": "A small grey cat."},

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ai_os_diffusion.training.recipe import Recipe
 from ai_os_diffusion.utils.errors import TrainingError
 from ai_os_diffusion.utils.files.atomic_file import replacing
+
+if TYPE_CHECKING:
+    from ai_os_diffusion.training.torch.loop import LoopRecipe
 
 __all__ = ["Checkpoint"]
 
 Tensor = Any
 
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass
@@ -28,23 +30,23 @@ class Checkpoint:
         seconds: of training.
         trained: by the names of a card.
         optimizer: its state.
-        teacher: as `trained`, of the one that is learned from.
+        second: other values by the names of `trained`: of a teacher, or running averages.
     """
 
     step: int
     seconds: float
     trained: dict[str, Tensor]
     optimizer: dict[str, Any]
-    teacher: dict[str, Tensor] | None
+    second: dict[str, Tensor] | None
 
-    def save(self, path: Path, recipe: Recipe, processes: int) -> None:
+    def save(self, path: Path, recipe: LoopRecipe, processes: int) -> None:
         """Write it, whole or not at all."""
         state = {**vars(self), "version": _VERSION, "recipe": recipe.fixed, "processes": processes}
         with replacing(path) as draft:
             torch.save(state, draft)
 
     @classmethod
-    def load(cls, path: Path, recipe: Recipe, processes: int, device: Any) -> Checkpoint | None:
+    def load(cls, path: Path, recipe: LoopRecipe, processes: int, device: Any) -> Checkpoint | None:
         """Read it; None where no run has begun.
 
         Raises:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import nn
 
 from ai_os_diffusion import _native
 from ai_os_diffusion.inference.decoder_layers import activation
 from ai_os_diffusion.inference.torch.network import DeviceWeights
+from ai_os_diffusion.models.cards.names import A, B
 from ai_os_diffusion.models.metadata import ModelMetadata
 from ai_os_diffusion.training.torch.layers import LayerNorm, Linear, Trained, projected
 from ai_os_diffusion.training.torch.network import Attend
@@ -49,7 +52,7 @@ class EncoderBlock(nn.Module):
         self.qkv, self.wide = (nn.ModuleList(map(linear, layout[part])) for part in ("qkv", "wide"))
         self.output, self.down = linear(layout["output"]), linear(layout["down"])
         self.behind_attention, self.behind_feed_forward = (
-            LayerNorm(weights, layout[norm], config.norm_eps)
+            LayerNorm(weights, layout[norm], config.norm_eps, trained)
             for norm in ("attention_norm", "feed_forward_norm")
         )
 
@@ -64,13 +67,14 @@ class EncoderBlock(nn.Module):
 
 
 class TrainedEncoder(nn.Module):
-    """Hidden states of ids, with factors beside linear layers; all else is frozen.
+    """Hidden states of ids.
 
     Args:
         weights: of the base; their type is that of products.
         config: of the base.
-        values: the factors, by name.
-        scaling: of their products.
+        values: what is trained, as `Trained` takes it: factors beside linear layers, norms, and the table of
+            token types; all else is frozen.
+        scaling: of the products of factors.
         is_rounded: as `Linear` has it.
 
     Raises:
@@ -100,22 +104,64 @@ class TrainedEncoder(nn.Module):
         def table(part: str) -> Tensor:
             return weights.exact(f"{layout[part]['name']}.weight")
 
-        self.offset = config.position_offset
+        self.scaling = scaling
+        self.offset, types = config.position_offset, layout["types"]
         self.register_buffer("embedding", table("words"), persistent=False)
-        places = table("positions")
-        if layout["types"] is not None:
-            places = places + table("types")[0]
-        self.register_buffer("places", places, persistent=False)
-        self.norm = LayerNorm(weights, layout["embedding_norm"], config.norm_eps)
+        self.register_buffer("places", table("positions"), persistent=False)
+        self.types = None
+        if types is not None:
+            name = f"{types['name']}.weight"
+            own = trained.take(name, [types["rows"], types["cols"]])
+            if own is None:
+                self.register_buffer("types", table("types"), persistent=False)
+            else:
+                self.types = own
+        self.norm = LayerNorm(weights, layout["embedding_norm"], config.norm_eps, trained)
         self.blocks = nn.ModuleList(
             EncoderBlock(weights, block, config, trained, scaling, is_rounded) for block in layout["blocks"]
         )
         trained.check_all_taken()
         self._trained = trained.parameters
 
-    def forward(self, ids: Tensor, positions: Tensor, attend: Attend, mask: Any) -> Tensor:
-        """int64[b, n] to states, float32[b, n, width]."""
-        x = self.norm(F.embedding(ids, self.embedding) + F.embedding(positions + self.offset, self.places))
+    @classmethod
+    def begun(
+        cls, weights: DeviceWeights, config: ModelMetadata, *, rank: int, alpha: float = 16.0
+    ) -> TrainedEncoder:
+        """One that changes nothing yet, by torch's random numbers.
+
+        Args:
+            weights: as for the class.
+            config: as for the class.
+            rank: of the factors of all linear layers, beside which norms and token types are trained.
+            alpha: factors are scaled by alpha / sqrt(rank).
+        """
+        layout = json.loads(_native.layout_json(config.to_json()))
+        values: dict[str, Tensor] = {}
+        for layer in (one for block in layout["blocks"] for one in _linears(block)):
+            # The factors of rank-stabilised LoRA begin at no change: B is zero (arXiv:2106.09685).
+            a = torch.randn(rank, layer["inputs"]) / math.sqrt(layer["inputs"])
+            values[layer["name"] + A] = a.to(weights.device)
+            values[layer["name"] + B] = torch.zeros(layer["outputs"], rank, device=weights.device)
+        norms = [
+            layout["embedding_norm"],
+            *(block[norm] for block in layout["blocks"] for norm in ("attention_norm", "feed_forward_norm")),
+        ]
+        names = [
+            f"{norm['name']}.{part}" for norm in norms if norm is not None for part in ("weight", "bias")
+        ]
+        if layout["types"] is not None:
+            names.append(f"{layout['types']['name']}.weight")
+        values.update((name, weights.exact(name).clone()) for name in names if name in weights)
+        return cls(weights, config, values, scaling=alpha / math.sqrt(rank))
+
+    def forward(
+        self, ids: Tensor, positions: Tensor, attend: Attend, mask: Any, types: Tensor = None
+    ) -> Tensor:
+        """int64[b, n] to states, float32[b, n, width]; `types` are 0 where none are given."""
+        places = F.embedding(positions + self.offset, self.places)
+        if self.types is not None:
+            places = places + (self.types[0] if types is None else F.embedding(types, self.types))
+        x = self.norm(F.embedding(ids, self.embedding) + places)
         for block in self.blocks:
             x = block(x, attend, mask)
         return x
@@ -123,3 +169,7 @@ class TrainedEncoder(nn.Module):
     def trained(self) -> dict[str, Tensor]:
         """What is trained, by the names of a card's file."""
         return dict(self._trained)
+
+
+def _linears(block: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    yield from (*block["qkv"], *block["wide"], block["output"], block["down"])

@@ -261,14 +261,21 @@ class SideBlock(nn.Module):
 
 
 class LayerNorm(nn.Module):
-    """Layer norm of float32, frozen."""
+    """Layer norm of float32; what of it is not trained is frozen."""
 
-    def __init__(self, weights: DeviceWeights, layout: Mapping[str, Any], eps: float) -> None:
+    def __init__(
+        self, weights: DeviceWeights, layout: Mapping[str, Any], eps: float, trained: Trained
+    ) -> None:
         super().__init__()
-        self.eps, name = eps, layout["name"]
-        self.register_buffer("weight", weights.exact(f"{name}.weight"), persistent=False)
-        bias = weights.exact(f"{name}.bias") if f"{name}.bias" in weights else None
-        self.register_buffer("bias", bias, persistent=False)
+        self.eps = eps
+        for part in ("weight", "bias"):
+            name = f"{layout['name']}.{part}"
+            own = trained.take(name, [layout["width"]])
+            if own is None:
+                frozen = weights.exact(name) if name in weights else None
+                self.register_buffer(part, frozen, persistent=False)
+            else:
+                self.register_parameter(part, own)
 
     def forward(self, x: Tensor) -> Tensor:
         """float32[..., width] to the same."""

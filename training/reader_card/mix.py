@@ -1,0 +1,41 @@
+"""Rows of several files as one, with fewer passages each: `mix.py OUT FILE... [--negatives 4] [--most N]`."""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import random
+from pathlib import Path
+
+_HARDEST = 2
+
+
+def main() -> None:
+    """Run it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("files", type=Path, nargs="+")
+    parser.add_argument("--negatives", type=int, default=4)
+    parser.add_argument("--most", type=int, help="rows that are drawn of all")
+    options = parser.parse_args()
+    rng, lines = random.Random(0), []
+    for path in options.files:
+        with gzip.open(path, "rt", encoding="utf-8") as file:
+            lines += file
+    if options.most and options.most < len(lines):
+        lines = rng.sample(lines, options.most)
+    with gzip.open(options.out, "wt", 1, encoding="utf-8") as out:
+        for line in lines:
+            row = json.loads(line)
+            good = [one for one in row["passages"] if one.get("relevant", bool(one.get("answers")))]
+            bad = [one for one in row["passages"] if one not in good]
+            # The hardest stand first, those of other documents last.
+            kept = bad[:_HARDEST]
+            kept += rng.sample(bad[_HARDEST:], min(len(bad[_HARDEST:]), options.negatives - len(kept)))
+            out.write(json.dumps({**row, "passages": [*good, *kept]}, ensure_ascii=False) + "\n")
+    print(len(lines))
+
+
+if __name__ == "__main__":
+    main()
