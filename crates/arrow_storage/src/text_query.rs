@@ -2,15 +2,22 @@
 
 use crate::error::{Error, Result};
 use crate::filter::Filter;
+use crate::log_words::LogWords;
 use crate::memory::Memory;
 use crate::segment::lock;
 use crate::snapshot::{Candidate, SearchOptions, Snapshot, matches};
 use crate::state::Place;
 use crate::text_index::OpenIndex;
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 use text_search::{Accumulator, Bm25, Query, Statistics};
 use vector_search::{Bitmap, TopK};
+
+thread_local! {
+    /// Scores of the last query, whose memory the next one takes over.
+    static SCORES: RefCell<Accumulator> = RefCell::default();
+}
 
 /// How to search by words.
 #[derive(Debug, Clone)]
@@ -220,13 +227,10 @@ impl Snapshot {
                 Err(error) => return self.damaged(index, &open, &error),
             }
         }
-        let mut log = lock(&self.log_words);
-        let alive = log.follow(&self.state);
-        let in_log = log.words.find(query);
-        in_log.count(&alive, &mut statistics);
+        self.with_log(|log, alive| log.words.find(query).count(alive, &mut statistics));
         let scorer = statistics.scorer(options.bm25);
         let mut scores = vec![0.0; wanted.len()];
-        let mut accumulator = Accumulator::default();
+        let mut accumulator = SCORES.take();
         let mut candidates = Vec::new();
         for (index, of_segment) in found.iter().enumerate() {
             let (slots, rows) = wanted_rows(wanted, |place| match place {
@@ -251,29 +255,38 @@ impl Snapshot {
                 });
             }
         }
-        let (slots, rows) = wanted_rows(wanted, |place| match place {
-            Place::Fresh(memory) => log.row(memory),
-            Place::Row(..) => None,
+        self.with_log(|log, alive| {
+            let (slots, rows) = wanted_rows(wanted, |place| match place {
+                Place::Fresh(memory) => log.row(memory),
+                Place::Row(..) => None,
+            });
+            let mask = self.mask_of_log(log, alive, options.filter);
+            let mut best = TopK::new(options.top_k, f32::MIN_POSITIVE);
+            let found = log.words.find(query);
+            let found = found.score(&scorer, &mask, &rows, &mut accumulator, &mut best);
+            slots
+                .iter()
+                .zip(found)
+                .for_each(|(&slot, score)| scores[slot] = score);
+            for scored in best.into_sorted() {
+                candidates.extend(log.memory(scored.row).map(|memory| Candidate {
+                    id: memory.id.clone(),
+                    place: Place::Fresh(memory),
+                    score: scored.score,
+                }));
+            }
         });
-        let mask = self.mask_of_log(&log, &alive, options.filter);
-        let best = &mut TopK::new(options.top_k, f32::MIN_POSITIVE);
-        let found = in_log.score(&scorer, &mask, &rows, &mut accumulator, best);
-        slots
-            .iter()
-            .zip(found)
-            .for_each(|(&slot, score)| scores[slot] = score);
-        for scored in best.clone().into_sorted() {
-            candidates.extend(log.memory(scored.row).map(|memory| Candidate {
-                id: memory.id.clone(),
-                place: Place::Fresh(memory),
-                score: scored.score,
-            }));
-        }
-        drop(in_log);
-        drop(log);
+        SCORES.set(accumulator);
         candidates.sort_by(|a, b| b.score.total_cmp(&a.score).then_with(|| a.id.cmp(&b.id)));
         candidates.truncate(options.top_k);
         Ok(Ok((candidates, scores)))
+    }
+
+    /// Looks at the words of the log, with the rows that this state has there. No query waits for another's segments.
+    fn with_log<T>(&self, look: impl FnOnce(&LogWords, &Bitmap) -> T) -> T {
+        let mut log = lock(&self.log_words);
+        let alive = log.follow(&self.state);
+        look(&log, &alive)
     }
 
     /// A segment whose index is to be made again; an error when it was just made.
@@ -289,12 +302,7 @@ impl Snapshot {
         Err(Error::corrupted(&self.path, 0, error.to_string()))
     }
 
-    fn mask_of_log(
-        &self,
-        log: &crate::log_words::LogWords,
-        alive: &Bitmap,
-        filter: Option<&Filter>,
-    ) -> Bitmap {
+    fn mask_of_log(&self, log: &LogWords, alive: &Bitmap, filter: Option<&Filter>) -> Bitmap {
         let Some(filter) = filter else {
             return alive.clone();
         };
