@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -40,7 +40,7 @@ class Encoder:
     provider: EmbeddingProvider
     name: str
     identity: str
-    fingerprint: str
+    fingerprint: str = field(repr=False)
     count: TokenCounter
     max_seq_length: int | None = None
     engine: ArrowEngine | None = None

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ai_os_diffusion.answers.recall import RecallResult
     from ai_os_diffusion.inference import ArrowEngine
     from ai_os_diffusion.inference.generation.generation_stream import GenerationStream
+    from ai_os_diffusion.runtime.conversation import Conversation
     from ai_os_diffusion.runtime.encoder import Encoder
     from ai_os_diffusion.runtime.indexing import AddProgress, AddReport
     from ai_os_diffusion.runtime.reading import RuntimeReader
@@ -61,6 +62,11 @@ class Runtime:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def __repr__(self) -> str:
+        model = self.config.model
+        place = str(self.config.storage.path)
+        return f"Runtime({place!r}, encoder={model.encoder!r}, decoder={model.decoder!r})"
 
     def close(self) -> None:
         """Close the store and the engines."""
@@ -321,6 +327,12 @@ class Runtime:
         """
         settings = {"temperature": 0.0, "repetition_penalty": _REPETITION_PENALTY, **sampling}
         return self.decoder.generate(prompt, max_tokens=max_tokens, stream=True, **settings)
+
+    def chat(self, *, from_memory: bool = True, max_tokens: int = 96, **sampling: Any) -> Conversation:
+        """Begin a conversation, whose `reply` answers a message; arguments as for `Conversation`."""
+        from ai_os_diffusion.runtime.conversation import Conversation
+
+        return Conversation(self, from_memory=from_memory, max_tokens=max_tokens, **sampling)
 
     def _engine(self, name: str) -> ArrowEngine:
         from ai_os_diffusion.inference import ArrowEngine

@@ -4,7 +4,8 @@ from collections import Counter
 
 import pytest
 
-from ai_os_diffusion.ingestion import Found, Ledger, read_document, reading
+from ai_os_diffusion.ingestion import Found, Ledger, reading
+from ai_os_diffusion.ingestion.reader import read_parts
 from ai_os_diffusion.utils.errors import InferenceError
 
 
@@ -130,12 +131,12 @@ def test_an_embedder_that_embeds_nothing_ends_the_work(library):
 
 
 def test_whatever_a_reader_raises_concerns_its_document_alone(library, monkeypatch):
-    def failing(source, data):
+    def failing(source, data, kind):
         if source == "bad.txt":
             raise RecursionError("too deep")
-        return read_document(source, data)
+        return read_parts(source, data, kind)
 
-    monkeypatch.setattr("ai_os_diffusion.ingestion.reading.read_document", failing)
+    monkeypatch.setattr(reading, "read_parts", failing)
     report = library.add(("bad.txt", b"x"), ("good.txt", b"kept"))
     assert outcomes(report) == {"bad.txt": "skipped", "good.txt": "added"}
     assert "RecursionError" in report.documents[0].reason

@@ -60,7 +60,7 @@ class DocumentReport:
         }
 
 
-@dataclass
+@dataclass(repr=False)
 class AddReport:
     """What an `add` did. Only what is committed is counted.
 
@@ -86,6 +86,12 @@ class AddReport:
     bytes_read: int = 0
     seconds: float = 0.0
     dry_run: bool = False
+
+    def __repr__(self) -> str:
+        files = ", ".join(f"{count} {outcome}" for outcome, count in self.files.items() if count)
+        passages = ", ".join(f"{count} {what}" for what, count in self.passages.items() if count)
+        dry = "; dry run" if self.dry_run else ""
+        return f"AddReport(documents: {files or 'none'}; passages: {passages or 'none'}{dry})"
 
     @property
     def files(self) -> dict[str, int]:
