@@ -107,6 +107,20 @@ def test_words_that_are_left_out_and_an_anchor(engine, tmp_path, monkeypatch):
     assert kept.stat().st_mtime_ns == written, "the base writes its texts once"
 
 
+def test_passes_of_any_length_learn_the_same(engine, tmp_path, monkeypatch):
+    """Questions and anchor of a step are laid out in as many passes as fit; their gradients are one sum."""
+    monkeypatch.setattr("ai_os_diffusion.evolution.anchor._TEXTS", 12)
+    losses = {}
+    for positions in (384, 60):
+        monkeypatch.setattr("ai_os_diffusion.evolution.learning.trainer_choice.MOST_POSITIONS", positions)
+        told = []
+        learn(engine, tmp_path, f"of-{positions}", epochs=4, tell=told.append, anchor=1.0)
+        steps = [line for line in told if "step" in line]
+        losses[positions] = [(line["loss"], line["anchor"]) for line in steps]
+    assert losses[384][-1][1] > 1e-3
+    np.testing.assert_allclose(losses[60], losses[384], rtol=2e-2, atol=1e-5)
+
+
 @pytest.mark.parametrize("selected", [1.0, 0.5])
 def test_magnitudes_are_learned_beside_factors(engine, tmp_path, selected):
     """What is stored is what the definition gives, and what is attached is what was learned."""

@@ -18,10 +18,10 @@ from ai_os_diffusion.utils.files.atomic_file import replacing
 
 __all__ = ["AnchorTexts"]
 
-_TEXTS_A_STEP = 2
+_TEXTS_A_STEP = 8
 """Texts whose distributions are compared in a step."""
 
-_TEXTS = 256
+_TEXTS = 512
 """That are written. Of few, each comes back often, and is kept better than what it stands for."""
 
 _ASKED, _WRITTEN = 32, 72

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +16,12 @@ from ai_os_diffusion.evolution.learning.trainer_choice import AnyTrainer
 from ai_os_diffusion.evolution.learning_state import LearningState, Saved
 from ai_os_diffusion.evolution.objectives.beginnings import mean_loss, rate_of
 from ai_os_diffusion.evolution.objectives.masked_batches import MaskedBatches
-from ai_os_diffusion.evolution.packed import Text
+from ai_os_diffusion.evolution.packed import Packed, Text
 from ai_os_diffusion.evolution.question_batches import MOST_POSITIONS, QuestionBatches
 
 __all__ = ["QuestionLearning"]
+
+Anchored: TypeAlias = tuple[Mapping[int, Text], Packed, NDArray[np.int64]]
 
 _RECORDED = ("tokens", "loss", "validation_loss")
 
@@ -128,9 +130,24 @@ class QuestionLearning:
         for index in texts.keys() - self._base.keys():
             alone, compared = self._batches.anchored({index: texts[index]})
             self._base[index] = self._trainer.base_states(alone.batch, compared)
-        packed, compared = self._batches.anchored(texts)
-        states = np.concatenate([self._base[index] for index in texts])
-        weights = np.zeros(len(packed), np.float32)
-        weights[compared] = self._config.anchor / len(compared)
-        found = self._trainer.accumulate(packed.batch, weights, base=states, first_row=row, seed=number)
+        parts = list(self._anchored_parts(texts))
+        share = self._config.anchor / sum(len(compared) for _, _, compared in parts)
+        found = 0.0
+        for own, packed, compared in parts:
+            weights = np.zeros(len(packed), np.float32)
+            weights[compared] = share
+            states = np.concatenate([self._base[index] for index in own])
+            found += self._trainer.accumulate(packed.batch, weights, base=states, first_row=row, seed=number)
+            row += len(packed)
         return found / self._config.anchor
+
+    def _anchored_parts(self, texts: Mapping[int, Text]) -> Iterator[Anchored]:
+        """Texts of the base in as many passes as it takes, and the positions of each that are compared."""
+        packed, compared = self._batches.anchored(texts)
+        if len(packed) <= self._positions or len(texts) == 1:
+            yield texts, packed, compared
+            return
+        numbers = list(texts)
+        half = len(numbers) // 2
+        for some in (numbers[:half], numbers[half:]):
+            yield from self._anchored_parts({number: texts[number] for number in some})
