@@ -170,3 +170,16 @@ def test_the_folders_of_tests_are_those_of_the_package():
     for file in tests.rglob("test_*.py"):
         folder = file.parent.relative_to(tests)
         assert folder.parts[0] in ACROSS or (PACKAGE / folder).is_dir(), f"no room {folder} is there to test"
+
+
+def test_a_question_loads_nothing_of_learning_or_of_reading_documents():
+    """What answers is imported without what trains, and one module of a package without all others."""
+    code = (
+        "import sys; import ai_os_diffusion.runtime.answering, ai_os_diffusion.runtime.reading; "
+        "from ai_os_diffusion.evolution import DecisionLog, EvolutionRouter; "
+        "print([name for name in sys.modules if name.startswith('ai_os_diffusion.')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = ast.literal_eval(done.stdout)
+    heavy = ("training", "diffusion", "ingestion.readers", "models.convert.converter", "evolution.objectives")
+    assert not [name for name in loaded if name.startswith(tuple(f"ai_os_diffusion.{room}" for room in heavy))]

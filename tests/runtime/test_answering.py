@@ -100,10 +100,12 @@ def test_a_known_answer_answers_nothing_new():
     assert answer.text == "ten"
 
 
-def test_what_the_reader_declines_is_not_answered_and_no_model_is_asked():
+@pytest.mark.parametrize("mode", ["ar", "diffusion"])
+def test_what_the_reader_declines_is_not_answered_and_no_model_is_asked(mode):
     runtime = Runtime(ScriptedReader(March=-3.0), says="Roses are cut in March.")
-    answer = answered(runtime, mode="ar")
-    assert (answer.abstained, answer.reason, runtime.prompts) == (True, "no_answer", [])
+    answer = answered(runtime, mode=mode)
+    assert (answer.abstained, answer.reason) == (True, "no_answer")
+    assert runtime.prompts == runtime.contexts == []
 
 
 def test_what_was_not_near_is_not_read():

@@ -55,11 +55,11 @@ class Answering:
             The text, then the `Answer`; of an abstention only that.
         """
         quoted = self.quoted(found, ignoring=ignoring)
-        if quoted.passages and not found.abstained:
-            if self._mode == "diffusion":
-                quoted = self._by_diffusion(found, quoted)
-            elif self._mode == "ar" and quoted.statements:
-                quoted = self._continued(quoted)
+        # What the reader declines is not left to a model.
+        if quoted.statements and self._mode == "diffusion":
+            quoted = self._by_diffusion(found, quoted)
+        elif quoted.statements and self._mode == "ar":
+            quoted = self._continued(quoted)
         if quoted.text:
             yield quoted.text
         yield quoted

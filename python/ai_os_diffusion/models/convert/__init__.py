@@ -2,6 +2,18 @@
 
 from __future__ import annotations
 
-from ai_os_diffusion.models.convert.converter import ConvertReport, convert_model
+from typing import TYPE_CHECKING
+
+from ai_os_diffusion.utils import imported_on_use
+
+if TYPE_CHECKING:
+    from ai_os_diffusion.models.convert.converter import ConvertReport, convert_model
 
 __all__ = ["ConvertReport", "convert_model"]
+
+__getattr__ = imported_on_use(
+    {
+        "ConvertReport": "models.convert.converter",
+        "convert_model": "models.convert.converter",
+    }
+)
