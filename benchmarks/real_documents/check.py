@@ -23,6 +23,10 @@ from real_documents import questions_of
 
 # Characters to either side of a line in which the accepted answer must be told.
 AROUND = 500
+# Places of a document, in characters, and how many of them may hold an accepted answer by chance.
+WINDOW = 400
+FEW = 3
+MOST_SHARE = 0.1
 
 
 class _VisibleText(HTMLParser):
@@ -97,6 +101,24 @@ def other_places(question: Mapping[str, Any], documents: Path) -> list[str]:
     ]
 
 
+def loose(question: Mapping[str, Any], documents: Path) -> list[str]:
+    """Documents of which other places would be taken for the answer, more than a few."""
+    found = []
+    for name in {document for document, _ in question["lines"]}:
+        text = _flat_text(documents / name)
+        lines = [line for document, line in question["lines"] if document == name]
+        told = [place.start() for line in lines for place in re.finditer(line, text)]
+        windows = [
+            text[start : start + WINDOW]
+            for start in range(0, len(text), WINDOW)
+            if all(abs(place - start - WINDOW / 2) >= AROUND + WINDOW for place in told)
+        ]
+        right = sum(is_right(window, question["answers"]) for window in windows)
+        if right > FEW and right > MOST_SHARE * len(windows):
+            found.append(f"{right} of {len(windows)} other places of {name} would be right")
+    return found
+
+
 @cache
 def _flat_text(file: Path) -> str:
     return flat(text_of(file))
@@ -109,7 +131,9 @@ def main() -> int:
     questions = [question for split in ("tune", "test") for question in questions_of(split)]
     wrong = 0
     for question in questions:
-        for fault in [*faults(question, documents), *other_places(question, documents)]:
+        for fault in (
+            found for check in (faults, other_places, loose) for found in check(question, documents)
+        ):
             print(f"{question['id']}: {fault}")
             wrong += 1
     print(f"{len(questions)} questions, {wrong} faults")

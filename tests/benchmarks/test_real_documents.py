@@ -161,6 +161,11 @@ def test_documents_are_read_for_the_check(benchmark, judge, tmp_path, monkeypatc
         "none of ['5 ?pm'] is near the lines",
         "none of ['when'] is near the lines",
     ]
+    long = tmp_path / "manuals" / "long.txt"
+    long.write_text("teatime (4pm) " + "x" * 1500 + " noon (4pm) " * 200, encoding="utf-8")
+    other = {**QUESTION, "lines": [["manuals/long.txt", "teatime"]]}
+    assert check.loose(QUESTION, tmp_path) == []
+    assert check.loose(other, tmp_path) == ["7 of 8 other places of manuals/long.txt would be right"]
     echo = {**QUESTION, "answers": [["teatime"]]}
     assert check.faults(echo, tmp_path) == ["the question itself would be a right answer"]
 
@@ -193,7 +198,7 @@ def test_questions_have_their_form(judge):
         for document, line in question["lines"]:
             re.compile(line)
             assert document in languages, question["id"]
-    named = [{document for each in some for document, _ in each["lines"]} for some in splits.values()]
+    named = [{each["lines"][0][0] for each in some if each["lines"]} for some in splits.values()]
     assert not set.intersection(*named)
     answered = [question for question in everything if question["lines"]]
     assert 0.3 <= len(splits["tune"]) / len(everything) <= 0.37
