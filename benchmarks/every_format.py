@@ -55,6 +55,10 @@ WHEELS = ("vega_datasets",)
 # Names by which the packages call what is a message.
 MAIL = re.compile(r"(?:/mails/mail_test\w*|/test_email/data/msg_\d+\.txt)$")
 WORD = re.compile(r"[^\W_]+")
+INLINE = frozenset(
+    "a abbr acronym b bdi bdo big cite code del dfn em font i ins kbd mark q s samp small span "
+    "strike strong sub sup tt u var wbr".split()
+)
 LINEAR = (
     "txt",
     "rst",
@@ -107,7 +111,20 @@ def html_words(data: bytes) -> Iterable[str]:
     is_declared = b"charset" in data[:4096] or b"encoding=" in data[:200]
     tree = lxml.html.document_fromstring(data if is_declared else data.decode("utf-8", "replace"))
     hidden = "script style template iframe noembed datalist".split()
-    return tree.xpath("//text()[not(" + " or ".join(f"ancestor::{name}" for name in hidden) + ")]")
+    yield "".join(pieces_of(tree, frozenset(hidden)))
+
+
+def pieces_of(element, hidden: frozenset[str]) -> Iterable[str]:
+    """Texts in order; a word goes on through elements within a line, and ends at all others."""
+    is_shown = isinstance(element.tag, str) and element.tag not in hidden
+    gap = "" if element.tag in INLINE else " "
+    yield gap
+    if is_shown:
+        yield element.text or ""
+        for child in element:
+            yield from pieces_of(child, hidden)
+    yield gap
+    yield element.tail or ""
 
 
 def docx_words(data: bytes) -> Iterable[str]:
@@ -250,11 +267,10 @@ def read(path: Path, ingestor, formats: dict[str, Format], most_missing: int) ->
             texts += [embedding_text(chunk), *chunk.headings]
     except IngestError as error:
         other = OTHERS.get(path.suffix.removeprefix("."))
-        if other is not None:
-            with contextlib.suppress(Exception):
-                print(
-                    f"  {path}: refused ({error}), though it has {words_of(other(path.read_bytes())).total()} words"
-                )
+        with contextlib.suppress(Exception):
+            words = words_of(other(path.read_bytes())).total() if other else 0
+            if words:
+                print(f"  {path}: refused ({error}), though it has {words} words")
         found = formats.setdefault(f"refused {path.suffix}", Format())
         found.documents, found.refused = found.documents + 1, found.refused + 1
         found.reasons[str(error)[:100]] += 1
