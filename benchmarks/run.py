@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-SHARED = {"document_shapes", "run", "measure", "models", "squad", "values", "writers"}
+SHARED = {"document_shapes", "run", "measure", "models", "packed_shapes", "squad", "values", "writers"}
 
 
 def main() -> int:
