@@ -1,9 +1,10 @@
 """Real documents of every format with their report, and how many of their words are kept.
 
-    python benchmarks/every_format.py FOLDER [--fetch] [--missing N] [--linear]
+    python benchmarks/every_format.py [FOLDER] [--fetch] [--missing N] [--linear]
 
 FOLDER holds documents of any kind, below it anywhere; `--fetch` first fills it with packages of Debian and
-PyPI (apt-get and pip). Each document is read to passages as `add` does, without embedding. For each format:
+PyPI (apt-get and pip), as is done with a folder of its own where none is named. Each document is read to
+passages as `add` does, without embedding. For each format:
 documents, passages, remarks, megabytes a second, and the share of words that another library finds and
 that a passage, a title or a remark's line has: lxml for HTML and books (with ebooklib), python-docx, odfpy,
 pdfminer.six, nbformat and the standard library, each where it is installed. `--missing N` lists words that
@@ -18,6 +19,7 @@ import csv
 import email
 import email.policy
 import gzip
+import importlib.util
 import io
 import json
 import re
@@ -55,6 +57,10 @@ WHEELS = ("vega_datasets",)
 # Names by which the packages call what is a message.
 MAIL = re.compile(r"(?:/mails/mail_test\w*|/test_email/data/msg_\d+\.txt)$")
 WORD = re.compile(r"[^\W_]+")
+INLINE = frozenset(
+    "a abbr acronym b bdi bdo big cite code del dfn em font i ins kbd mark q s samp small span "
+    "strike strong sub sup tt u var wbr".split()
+)
 LINEAR = (
     "txt",
     "rst",
@@ -80,7 +86,8 @@ def fetch(folder: Path) -> None:
     packages.mkdir(parents=True, exist_ok=True)
     for name in DEBIAN:
         subprocess.run(["apt-get", "download", "-q", name], cwd=packages, check=False)
-    pip = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", str(packages)]
+    python = sys.executable if importlib.util.find_spec("pip") else "python3"
+    pip = [python, "-m", "pip", "download", "-q", "--no-deps", "-d", str(packages)]
     for name in SOURCES:
         subprocess.run([*pip, "--no-binary", ":all:", name], check=False)
     subprocess.run([*pip, *WHEELS], check=False)
@@ -107,7 +114,20 @@ def html_words(data: bytes) -> Iterable[str]:
     is_declared = b"charset" in data[:4096] or b"encoding=" in data[:200]
     tree = lxml.html.document_fromstring(data if is_declared else data.decode("utf-8", "replace"))
     hidden = "script style template iframe noembed datalist".split()
-    return tree.xpath("//text()[not(" + " or ".join(f"ancestor::{name}" for name in hidden) + ")]")
+    yield "".join(pieces_of(tree, frozenset(hidden)))
+
+
+def pieces_of(element, hidden: frozenset[str]) -> Iterable[str]:
+    """Texts in order; a word goes on through elements within a line, and ends at all others."""
+    is_shown = isinstance(element.tag, str) and element.tag not in hidden
+    gap = "" if element.tag in INLINE else " "
+    yield gap
+    if is_shown:
+        yield element.text or ""
+        for child in element:
+            yield from pieces_of(child, hidden)
+    yield gap
+    yield element.tail or ""
 
 
 def docx_words(data: bytes) -> Iterable[str]:
@@ -250,11 +270,10 @@ def read(path: Path, ingestor, formats: dict[str, Format], most_missing: int) ->
             texts += [embedding_text(chunk), *chunk.headings]
     except IngestError as error:
         other = OTHERS.get(path.suffix.removeprefix("."))
-        if other is not None:
-            with contextlib.suppress(Exception):
-                print(
-                    f"  {path}: refused ({error}), though it has {words_of(other(path.read_bytes())).total()} words"
-                )
+        with contextlib.suppress(Exception):
+            words = words_of(other(path.read_bytes())).total() if other else 0
+            if words:
+                print(f"  {path}: refused ({error}), though it has {words} words")
         found = formats.setdefault(f"refused {path.suffix}", Format())
         found.documents, found.refused = found.documents + 1, found.refused + 1
         found.reasons[str(error)[:100]] += 1
@@ -290,6 +309,21 @@ def read(path: Path, ingestor, formats: dict[str, Format], most_missing: int) ->
         print(f"  {path}: {lost.total()} of {theirs.total()}: {' '.join(list(lost)[:most_missing])}")
 
 
+def read_all(folder: Path, beside: Path, formats: dict[str, Format], most_missing: int) -> None:
+    """Read what is below a folder; messages without a name of their kind are copied beside it."""
+    from ai_os_diffusion.ingestion import Found, Ingestor, walk
+
+    ingestor = Ingestor(TokenCounter())
+    for item in walk([folder]):
+        if not isinstance(item, Found) or "packages" in item.path.parts:
+            continue
+        path = item.path
+        if MAIL.search(str(path)):
+            path = beside / f"{path.stem}.eml"
+            path.write_bytes(item.path.read_bytes())
+        read(path, ingestor, formats, most_missing)
+
+
 def linear() -> dict[str, object]:
     """Seconds of 1, 3 and 10 MB of every text format."""
     figures: dict[str, object] = {}
@@ -308,26 +342,17 @@ def linear() -> dict[str, object]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=Path, nargs="?")
     parser.add_argument("--fetch", action="store_true", help="fill the folder first")
     parser.add_argument("--missing", type=int, default=0, help="words to list that are not kept")
     parser.add_argument("--linear", action="store_true")
     options = parser.parse_args()
-    if options.fetch:
-        fetch(options.folder)
-    from ai_os_diffusion.ingestion import Found, Ingestor, walk
-
     formats: dict[str, Format] = {}
-    ingestor = Ingestor(TokenCounter())
     with tempfile.TemporaryDirectory() as beside:
-        for item in walk([options.folder]):
-            if not isinstance(item, Found) or "packages" in item.path.parts:
-                continue
-            path = item.path
-            if MAIL.search(str(path)):
-                path = Path(beside, f"{path.stem}.eml")
-                path.write_bytes(item.path.read_bytes())
-            read(path, ingestor, formats, options.missing)
+        folder = options.folder or Path(beside, "fetched")
+        if options.fetch or options.folder is None:
+            fetch(folder)
+        read_all(folder, Path(beside), formats, options.missing)
     for name, found in sorted(formats.items()):
         print(f"{name:16} {json.dumps(found.figures())}")
         for reason, count in found.reasons.most_common(5):

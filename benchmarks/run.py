@@ -13,7 +13,18 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-SHARED = {"document_shapes", "judging", "measure", "models", "open_questions", "run", "squad", "values", "writers"}
+SHARED = {
+    "document_shapes",
+    "judging",
+    "measure",
+    "models",
+    "open_questions",
+    "packed_shapes",
+    "run",
+    "squad",
+    "values",
+    "writers",
+}
 
 
 def main() -> int:

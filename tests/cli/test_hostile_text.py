@@ -17,6 +17,7 @@ from ai_os_diffusion.cli.lazy import VERBS
 from ai_os_diffusion.cli.terminal.wrapping import cells_of
 from ai_os_diffusion.utils.statistics.calibration import Calibration
 from support import terminal
+from support.package_files import epub_of
 from support.reader_cards import reader_card
 
 # Titles, clipboards, clearing, hiding, in 7 and 8 bits; deletion; reordered text; line breaks of many kinds;
@@ -46,6 +47,18 @@ def place(tmp_path_factory, tiny_encoder_dir, tiny_decoder_dir, tiny_diffusion_d
     (documents / f"turtles{NAME}.jsonl").write_text(
         json.dumps({"title": f"T {PAYLOAD}", "text": text}) + "\nno\n"
     )
+    quoted = text.replace('"', '""')
+    (documents / f"turtles{NAME}.csv").write_text(f'what,where\nturtle,"{quoted}"\nshark,sea\n', newline="")
+    (documents / f"turtles{NAME}.html").write_text(f"<title>T {PAYLOAD}</title><p>{text}</p>", newline="")
+    notebook = {"cells": [{"cell_type": "markdown", "source": f"# T {PAYLOAD}\n\n{text}"}]}
+    (documents / f"turtles{NAME}.ipynb").write_text(json.dumps(notebook))
+    headers = "From: a@b\nSubject: =?utf-8?b?VHVydGxlcyAbWzJKG10wO3RpdGxlBw==?=\n"
+    # An answer begins at the left, with whatever sentence it quotes.
+    body = f"Turtles {PAYLOAD} swim.".replace("\n", " ")
+    mail = f"{headers}Content-Type: text/plain; charset=utf-8\n\n{body}"
+    (documents / f"turtles{NAME}.eml").write_text(mail, newline="")
+    page = f"<p>Turtles {PAYLOAD} swim.</p>".replace("\x1b", "&#27;")
+    (documents / f"turtles{NAME}.epub").write_bytes(epub_of([page], more={f"x{NAME}": ""}))
     (documents / f"binary{NAME}.bin").write_bytes(b"\0\0\1")
     (folder / "facts.jsonl").write_text(json.dumps({"q": PAYLOAD, PAYLOAD: PAYLOAD}))
     hostile_skill(folder / "skills", tiny_decoder_dir)

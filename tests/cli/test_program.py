@@ -229,3 +229,10 @@ def test_completion_is_silent_where_settings_are_wrong(command, home):
     env = {**os.environ, "COMP_WORDS": "aios rm ", "COMP_CWORD": "2", "_AIOS_COMPLETE": "complete_bash"}
     done = subprocess.run(command, capture_output=True, text=True, env=env)
     assert (done.stdout.strip(), done.stderr) == ("", "")
+
+
+def test_help_of_a_narrow_terminal_is_broken_into_its_lines(aios, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "30")
+    text = aios("recall", "--help").stdout
+    prose = text[text.index("Find what") : text.index("Arguments")]
+    assert max(map(len, prose.splitlines())) <= 30

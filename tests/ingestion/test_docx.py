@@ -1,5 +1,8 @@
 """Of a Word document what it shows is read, with the numbers of its paragraphs."""
 
+import io
+import zipfile
+
 import pytest
 
 from ai_os_diffusion.ingestion import read_document
@@ -161,3 +164,11 @@ def test_what_a_list_of_a_form_offers_is_told():
     run = f'<w:r><w:fldChar w:fldCharType="begin">{field}</w:fldChar></w:r>'
     (block,) = read_document("a.docx", docx_of(f"<w:p><w:r><w:t>Colour:</w:t></w:r>{run}</w:p>")).blocks
     assert block.text == "Colour: red blue"
+
+
+@pytest.mark.parametrize("rename", [str.upper, lambda name: name.replace("/", "\\"), lambda name: f"/{name}"])
+def test_names_of_parts_as_some_programs_write_them(rename):
+    with zipfile.ZipFile(io.BytesIO(docx_of(p("Cut."), beside={"header": p("Roses")}))) as archive:
+        files = {rename(name): archive.read(name) for name in archive.namelist()}
+    document = read_document("a.docx", zip_of(files))
+    assert [block.text for block in document.blocks] == ["Cut.", "Roses"]

@@ -1,5 +1,6 @@
 """Of mail its headers, texts and attachments are read; what is not read is named."""
 
+import base64
 import gzip
 from email.message import EmailMessage
 
@@ -8,7 +9,7 @@ import pytest
 from ai_os_diffusion.ingestion import Ingestor, read_document, reading
 from ai_os_diffusion.ingestion.readers.mail import mbox, message
 from ai_os_diffusion.utils.errors import IngestError
-from support.package_files import docx_of
+from support.package_files import docx_of, epub_of, zip_of
 
 DOCX = docx_of("<w:p><w:r><w:t>Water at dawn.</w:t></w:r></w:p>")
 HEAD = b"From: Ada <ada@a.example>\nTo: Bob\nSubject: Roses\n"
@@ -220,3 +221,43 @@ def test_very_many_parts_that_are_not_found_again_are_read_in_time():
     found, remarks = read(HEAD + b"Content-Type: multipart/mixed; boundary=b\n\n" + parts + b"--b--\n")
     assert len(found) == 40_001
     assert (found[1][0][1:], found[-1][0][1:], remarks) == ("0", "39999", [])
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "data", "kept", "reason"),
+    [
+        ("application/octet-stream", "a.docx", docx_of("<w:p><w:r><w:t>turtle</w:t></w:r></w:p>"), True, ""),
+        ("application/pdf", "a.txt", b"turtle", True, ""),
+        ("text/plain", "a.epub", epub_of(["<p>turtle</p>"]), True, ""),
+        ("application/msword", "a.md", b"# turtle", True, ""),
+        ("text/plain", "a.txt", b"\x89PNG\r\n\x1a\n" + bytes(99), False, "a picture"),
+        ("image/png", "a.png", b"turtle", False, "attachments of type image, which are not read"),
+        ("text/html", "a.zip", zip_of({"a": "turtle"}), False, "an archive"),
+        ("application/zip", "../../a.csv", b"what\nturtle\n", True, ""),
+        ("nonsense", "a.txt", b"turtle", True, ""),
+    ],
+)
+def test_attachments_of_a_wrong_type_are_read_as_what_they_are_or_named(kind, name, data, kept, reason):
+    encoded = base64.encodebytes(data).decode()
+    message = (
+        'From: a@b\nMIME-Version: 1.0\nContent-Type: multipart/mixed; boundary="x"\n\n'
+        f"--x\nContent-Type: {kind}\nContent-Transfer-Encoding: base64\n"
+        f'Content-Disposition: attachment; filename="{name}"\n\n{encoded}\n--x--\n'
+    )
+    document = read_document("a.eml", message.encode())
+    said = "\n".join("\n".join((*block.headings, block.text)) for block in document.blocks)
+    assert ("turtle" in said) == kept
+    assert any(reason in remark.reason for remark in document.remarks) or kept
+
+
+def test_text_that_is_none_is_named_and_the_rest_read():
+    message = (
+        b'From: a@b\nMIME-Version: 1.0\nContent-Type: multipart/mixed; boundary="x"\n\n'
+        b"--x\nContent-Type: text/plain; charset=nonsense\nContent-Transfer-Encoding: base64\n\n"
+        + base64.encodebytes(bytes(range(9)) * 50)
+        + b"\n"
+        b"--x\nContent-Type: text/plain; charset=utf-16\n\nturtle\xff\n--x--\n"
+    )
+    document = read_document("a.eml", message)
+    assert "binary bytes" in document.remarks[0].reason
+    assert len(document.blocks) == 2

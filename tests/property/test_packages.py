@@ -10,12 +10,15 @@ from email.message import EmailMessage
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ai_os_diffusion.ingestion import read_document
+from ai_os_diffusion.ingestion import Chunker, read_document
+from ai_os_diffusion.ingestion.fitting import fit
 from ai_os_diffusion.utils.errors import IngestError
 from support.package_files import docx_of, epub_of, odt_of
 
 EXAMPLES = int(os.environ.get("AIOS_DOCUMENTS", "400"))
 WORD = re.compile(r"q\d+q")
+# Passages of a few words, so that documents are several.
+CHUNKER = Chunker(lambda texts: [len(text.split()) for text in texts], max_tokens=8)
 reading = settings(
     max_examples=EXAMPLES,
     deadline=None,
@@ -54,9 +57,9 @@ def assert_all_kept(name, data, shown):
         return
     remarks = [(remark.reason, remark.lines) for remark in document.remarks if remark.kind != "replaced"]
     kept = set()
-    for block in document.blocks:
-        assert block.line <= block.end_line
-        said = "\n".join([block.text, *block.headings])
+    for chunk in CHUNKER.chunk(fit(document)):
+        assert chunk.line <= chunk.end_line
+        said = "\n".join([chunk.text, *chunk.headings])
         assert not re.search(r"z\d+q", said)
         kept |= set(WORD.findall(said))
     lost = [
@@ -83,6 +86,7 @@ CHAPTERS = texts(
     ),
     *("<table><tr><td>@</td><td/><td>@</td></tr></table>\n", "<a id='b'/>@", "<img alt='@'/>", "<i>@</i>"),
     *("<nav>@</nav>", "<textarea/>@", "<svg><text>@</text><path d='x'/></svg>", "<style>~</style>", "&#64; "),
+    "<table><thead><tr><th>@</th><th>@</th></tr></thead><tr><th>@</th><td>@</td></tr><tr><td>@</td></tr></table>",
     *("<ul><li>@</li><li/></ul>", "<template/>@", "<p title='>'/>@", "<h3>@<br/>@</h3>", "<iframe/>@"),
     most=4,
 )
@@ -107,6 +111,7 @@ def test_epub_loses_no_word(chapters, metadata):
 RUN = "<w:r><w:t>@ </w:t></w:r>"
 PARAGRAPH = f"<w:p>{RUN}</w:p>"
 CELL = f"<w:tc>{PARAGRAPH}</w:tc>"
+ROW = f"<w:tr>{CELL}{CELL}</w:tr>"
 NOTE = '<w:p><w:r><w:t>@</w:t><w:footnoteReference w:id="1"/></w:r></w:p>'
 BODY = texts(
     *(PARAGRAPH, "<w:p/>", f"<w:p>{RUN}<w:r><w:br/><w:t>@</w:t><w:tab/><w:t>@</w:t></w:r></w:p>", NOTE),
@@ -114,6 +119,9 @@ BODY = texts(
     f'<w:p><w:pPr><w:outlineLvl w:val="3"/><w:numPr><w:numId w:val="1"/></w:numPr></w:pPr>{RUN}</w:p>',
     f"<w:tbl><w:tr>{CELL}{CELL}<w:tc><w:p/></w:tc></w:tr><w:tr>{CELL}</w:tr><w:tr/></w:tbl>",
     f"<w:tbl><w:tr>{CELL}<w:tc>{NOTE}</w:tc></w:tr></w:tbl>",
+    f'<w:tbl><w:tblPr><w:tblLook w:val="04A0"/></w:tblPr>{ROW}{ROW}</w:tbl>',
+    f"<w:tbl><w:tr><w:trPr><w:tblHeader/></w:trPr>{CELL}</w:tr><w:tr>{CELL}{CELL}</w:tr></w:tbl>",
+    '<w:p><w:r><w:fldChar><w:ffData><w:listEntry w:val="@"/></w:ffData></w:fldChar></w:r></w:p>',
     f"<w:tbl><w:tr>{CELL}<w:tc><w:tbl><w:tr>{CELL}{CELL}</w:tr></w:tbl><w:p/></w:tc></w:tr></w:tbl>",
     f"<w:p>{RUN}<w:del><w:r><w:delText>~</w:delText></w:r></w:del><w:ins>{RUN}</w:ins></w:p>",
     "<w:p><w:r><w:rPr><w:vanish/></w:rPr><w:t>~</w:t></w:r></w:p><w:p><w:r><w:instrText>~</w:instrText></w:r></w:p>",
@@ -149,6 +157,9 @@ ODT_BODY = texts(
     f"<text:list><text:list-header>{ODT_P}</text:list-header><text:list-item>{ODT_P}<text:list><text:list-item>"
     f"{ODT_P}</text:list-item></text:list></text:list-item><text:list-item/></text:list>",
     f"<table:table>{ODT_ROW}<table:table-row>{ODT_CELL}</table:table-row><table:table-row/></table:table>",
+    f"<table:table><table:table-header-rows>{ODT_ROW}{ODT_ROW}</table:table-header-rows>{ODT_ROW}</table:table>",
+    "<office:forms><form:text form:id='c' form:label='@'/><form:hidden form:id='c' form:value='~'/>"
+    "</office:forms><text:p><draw:control draw:control='c'/></text:p>",
     f"<table:table><table:table-row>{ODT_CELL}<table:table-cell><table:table>{ODT_ROW}</table:table>"
     "</table:table-cell></table:table-row></table:table>",
     f"<text:tracked-changes><text:p>~</text:p></text:tracked-changes><text:section>{ODT_P}</text:section>",

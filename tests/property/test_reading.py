@@ -9,13 +9,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ai_os_diffusion._native import json_lines
-from ai_os_diffusion.ingestion import Document, Remark, read_document
+from ai_os_diffusion.ingestion import Chunker, Document, Remark, read_document
+from ai_os_diffusion.ingestion.fitting import fit
 from ai_os_diffusion.utils.errors import IngestError
 from support.pdf_files import lines_of, pdf_of_pages
 
 EXAMPLES = int(os.environ.get("AIOS_DOCUMENTS", "400"))
 WORD = re.compile(r"q\d+q")
 LONG = "word " * 60
+# Passages of a few words, so that documents are several.
+CHUNKER = Chunker(lambda texts: [len(text.split()) for text in texts], max_tokens=8)
 
 
 def of(*templates, size=25):
@@ -32,9 +35,9 @@ def assert_all_kept(name, data, shown):
     """Every (word, line or page) of `shown` is kept or named."""
     document = read_whole(name, data)
     kept = set()
-    for block in document.blocks:
-        assert block.line <= block.end_line
-        kept |= set(WORD.findall("\n".join([block.text, *block.headings])))
+    for chunk in CHUNKER.chunk(fit(document)):
+        assert chunk.line <= chunk.end_line
+        kept |= set(WORD.findall("\n".join([chunk.text, *chunk.headings])))
     named = [
         span
         for remark in document.remarks

@@ -169,6 +169,7 @@ def test_a_blend_is_the_mean_and_speaks_for_the_last(tiny_decoder_dir, tmp_path)
 
 def test_every_kind_is_judged(tiny_decoder_dir, data, tmp_path):
     from examples import Examples
+
     from judging import judge, write
 
     with ArrowEngine(tiny_decoder_dir, device="cpu") as engine:

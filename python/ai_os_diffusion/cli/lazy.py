@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import Any
 
 import typer
@@ -10,6 +11,7 @@ import typer.core
 import typer.main
 
 from ai_os_diffusion.cli.failures import ParseError, reported
+from ai_os_diffusion.cli.terminal.wrapping import width_of
 
 __all__ = ["LazyGroup", "new_app"]
 
@@ -43,6 +45,8 @@ VERBS = {
 }
 # Those that have verbs of their own.
 GROUPS = ("memory", "skills", "evolve")
+# The parser writes no help that is narrower, unless it is told to.
+_LEAST_OF_PARSER = 52
 # Options of the program itself; they may also stand after the verb.
 GLOBAL_OPTIONS = ("--store", "--models-dir", "--config")
 # Verbs that have one of these names for an option of their own; behind the verb it is theirs.
@@ -93,6 +97,9 @@ class LazyGroup(SuggestingGroup):
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
         """Parse; help is written here, into a pipe that may be closed."""
+        width = width_of(sys.stdout)
+        if width is not None and width < _LEAST_OF_PARSER:
+            extra["terminal_width"] = width
         with reported(as_json="--json" in _before_dashes(args)):
             return super().make_context(info_name, args, parent, **extra)
 

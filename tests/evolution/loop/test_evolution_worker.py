@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from evolution.test_gate import HOUSE, SMALL
 
 from ai_os_diffusion.evolution import (
     Budget,
@@ -26,7 +27,6 @@ from ai_os_diffusion.evolution.judging.gate import held_out_of, learned_of
 from ai_os_diffusion.evolution.skill_router import everyday_questions
 from ai_os_diffusion.utils.errors import SkillsLockedError
 from evolution.letters import embed
-from evolution.test_gate import HOUSE, SMALL
 
 ANSWERS = {pair.question: pair.answer for pair in HOUSE}
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from evolution.test_gate import HOUSE
 
 from ai_os_diffusion.evolution import DecisionLog, QAPair, list_skills
 from evolution.loop.test_evolution_worker import correct
-from evolution.test_gate import HOUSE
 
 TESTS = Path(__file__).parents[2]
 KILLS = 10

@@ -49,9 +49,14 @@ class Package:
             self._archive = zipfile.ZipFile(io.BytesIO(data))
         except ARCHIVE_FAULTS as error:
             raise IngestError(f"not {what}, or damaged: {error}") from error
+        # Some formats compare names of parts without case, and some programs write them as Windows does.
+        self._others = {_plain(name): info for name, info in self._archive.NameToInfo.items()}
 
     def __contains__(self, name: str) -> bool:
-        return name in self._archive.NameToInfo
+        return self._found(name) is not None
+
+    def _found(self, name: str) -> zipfile.ZipInfo | None:
+        return self._archive.NameToInfo.get(name) or self._others.get(_plain(name))
 
     def read(self, name: str) -> bytes:
         """Unpack a file.
@@ -62,7 +67,7 @@ class Package:
         Raises:
             IngestError: there is none, it is damaged or locked, or more than a document may have.
         """
-        info = self._archive.NameToInfo.get(name)
+        info = self._found(name)
         if info is None:
             raise IngestError(f"not {self._what}: it has no file {_shown(name)} within")
         if info.flag_bits & _IS_LOCKED:
@@ -118,6 +123,10 @@ class Package:
         path = unquote(target.split("#", 1)[0])
         folder = "" if path.startswith("/") else posixpath.dirname(base)
         return posixpath.normpath(posixpath.join(folder, path.lstrip("/")))
+
+
+def _plain(name: str) -> str:
+    return name.replace("\\", "/").removeprefix("/").casefold()
 
 
 def _shown(name: str) -> str:
