@@ -16,8 +16,17 @@ const HEADER: usize = 64;
 const ENTRY: usize = 24;
 
 fn sound() -> Vec<u8> {
-    let text = |row: usize| format!("common word{row} {} shared{} 東京", "many ".repeat(row % 5), row % 7);
-    write_index::<_, io::Error>(Vec::new(), ROWS, STAMP, 2, &|rows| Ok(rows.map(text).collect())).unwrap()
+    let text = |row: usize| {
+        format!(
+            "common word{row} {} shared{} 東京",
+            "many ".repeat(row % 5),
+            row % 7
+        )
+    };
+    write_index::<_, io::Error>(Vec::new(), ROWS, STAMP, 2, &|rows| {
+        Ok(rows.map(text).collect())
+    })
+    .unwrap()
 }
 
 /// Gives the only part, and the list of parts, the checksums that fit.
@@ -48,7 +57,13 @@ fn read(bytes: Vec<u8>) -> bool {
         is_read &= found.count(some, &mut statistics).is_ok();
         let scorer = statistics.scorer(Bm25::default());
         let mut best = TopK::new(7, f32::MIN_POSITIVE);
-        let scored = found.score(&scorer, some, &[0, 399], &mut Accumulator::default(), &mut best);
+        let scored = found.score(
+            &scorer,
+            some,
+            &[0, 399],
+            &mut Accumulator::default(),
+            &mut best,
+        );
         is_read &= scored.is_ok();
         assert!(best.into_sorted().iter().all(|scored| scored.row < ROWS));
     }
