@@ -1,5 +1,6 @@
 //! The language of a text: which stemmer its words get.
 
+use crate::words::clip;
 use whichlang::{Lang, detect_language};
 
 /// A language that has stems.
@@ -39,8 +40,7 @@ const LOOKED_AT_BYTES: usize = 128;
 
 /// The language of a text, as its beginning tells; none for one without stems. A function of the text alone.
 pub(crate) fn of(text: &str) -> Option<Language> {
-    let begin = &text[..text.floor_char_boundary(LOOKED_AT_BYTES)];
-    Some(match detect_language(begin) {
+    Some(match detect_language(clip(text, LOOKED_AT_BYTES)) {
         Lang::Ara => Language::Arabic,
         Lang::Nld => Language::Dutch,
         Lang::Eng => Language::English,

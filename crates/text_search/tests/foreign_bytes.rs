@@ -46,7 +46,9 @@ fn read(bytes: Vec<u8>) -> bool {
     };
     let query = Query::new("common word17 many shared3 東京 none");
     let mut some = Bitmap::empty(ROWS);
-    (0..ROWS).step_by(3).for_each(|row| drop(some.insert(row)));
+    for row in (0..ROWS).step_by(3) {
+        some.insert(row);
+    }
     let mut is_read = true;
     for some in [None, Some(&some)] {
         let Ok(found) = index.find(&query) else {
