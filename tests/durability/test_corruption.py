@@ -239,7 +239,9 @@ def test_a_damaged_file_is_named(original, tmp_path, kind, damage):
     if kind in DERIVED:
         with ArrowStorage(path, read_only=True) as store:
             assert read_all(store) == expected
-            assert any(name in message for message in store.verify())
+            # A store without an index is whole: it makes one.
+            is_whole = (damage, kind) == ("missing", "seg-.fts")
+            assert is_whole or any(name in message for message in store.verify())
         with ArrowStorage(path) as store:
             assert read_all(store) == expected
         with ArrowStorage(path) as store:

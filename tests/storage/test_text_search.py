@@ -1,9 +1,10 @@
-"""Searching by words: any text is a query, what was just saved is found, and both searches tell the same scores."""
+"""Any text is a query, what was just saved is found, and both searches tell the same scores."""
 
 from __future__ import annotations
 
 import random
 import string
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -182,6 +183,6 @@ def test_sentences_are_spans_of_characters():
 def test_the_spans_of_sentences_hold_all_but_white_space(text):
     spans = _native.sentences(text)
     assert all(start < end for start, end in spans)
-    assert all(before[1] <= after[0] for before, after in zip(spans, spans[1:], strict=False))
+    assert all(before[1] <= after[0] for before, after in pairwise(spans))
     outside = set(range(len(text))) - {at for start, end in spans for at in range(start, end)}
     assert all(text[at].isspace() for at in outside)

@@ -10,8 +10,9 @@ use crate::state::Place;
 use crate::text_index::OpenIndex;
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
-use text_search::{Accumulator, Bm25, Query, Statistics};
+use text_search::{Accumulator, Bm25, Found, Query, Scorer, Statistics};
 use vector_search::{Bitmap, TopK};
 
 thread_local! {
@@ -131,15 +132,9 @@ impl Snapshot {
             hits.insert(near.id, (near.place, near.score, score));
         }
         for candidate in found.candidates {
-            if !hits.contains_key(&candidate.id) {
-                let similarity = match &candidate.place {
-                    Place::Row(segment, row) => {
-                        let segment = &self.state.segments[*segment].segment;
-                        vector.similarity(&segment.vector(*row)?)
-                    }
-                    Place::Fresh(memory) => vector.similarity(&memory.embedding),
-                };
-                hits.insert(candidate.id, (candidate.place, similarity, candidate.score));
+            if let Entry::Vacant(new) = hits.entry(candidate.id) {
+                let similarity = self.similarity(&vector, &candidate.place)?;
+                new.insert((candidate.place, similarity, candidate.score));
             }
         }
         let mut hits: Vec<(String, (Place, f32, f32))> = hits.into_iter().collect();
@@ -164,6 +159,16 @@ impl Snapshot {
         })
     }
 
+    fn similarity(&self, query: &vector_search::Query, place: &Place) -> Result<f32> {
+        Ok(match place {
+            Place::Row(segment, row) => {
+                let segment = &self.state.segments[*segment].segment;
+                query.similarity(&segment.vector(*row)?)
+            }
+            Place::Fresh(memory) => query.similarity(&memory.embedding),
+        })
+    }
+
     fn search_words(
         &self,
         query: &Query,
@@ -179,7 +184,7 @@ impl Snapshot {
             indexes.push(index);
         }
         loop {
-            match self.look_up(query, options, wanted, &indexes)? {
+            let damaged = match self.look_up(query, options, wanted, &indexes) {
                 Ok((candidates, wanted)) => {
                     return Ok(Words {
                         candidates,
@@ -187,13 +192,16 @@ impl Snapshot {
                         state,
                     });
                 }
-                // Made of the table, an index is sound: the next round meets no damage in it.
-                Err(damaged) => {
-                    let segment = &self.state.segments[damaged].segment;
-                    indexes[damaged] = segment.mend_text_index(&indexes[damaged])?;
-                    state = state.max(self.state_of(&indexes[damaged], true));
+                Err(Failure::Index(index, _)) if indexes[index].is_on_disk => index,
+                // Made of the table, an index is sound.
+                Err(Failure::Index(_, error)) => {
+                    return Err(Error::corrupted(&self.path, 0, error.to_string()));
                 }
-            }
+                Err(Failure::Store(error)) => return Err(error),
+            };
+            let segment = &self.state.segments[damaged].segment;
+            indexes[damaged] = segment.mend_text_index(&indexes[damaged])?;
+            state = state.max(self.state_of(&indexes[damaged], true));
         }
     }
 
@@ -205,81 +213,105 @@ impl Snapshot {
         }
     }
 
-    /// Looks for the words in all segments and in the log; the inner error is a segment whose index is damaged.
-    #[allow(clippy::type_complexity)]
+    /// Looks for the words in all segments and in the log; returns the best, and the scores of `wanted` places.
     fn look_up(
         &self,
         query: &Query,
         options: &TextOptions<'_>,
         wanted: &[Place],
         indexes: &[Arc<OpenIndex>],
-    ) -> Result<Result<(Vec<Candidate>, Vec<f32>), usize>> {
+    ) -> Result<(Vec<Candidate>, Vec<f32>), Failure> {
         let mut statistics = Statistics::new(query);
         let mut found = Vec::with_capacity(indexes.len());
         for (index, (open, live)) in indexes.iter().zip(&self.state.segments).enumerate() {
             let dead = (live.dead.count() > 0).then_some(live.dead.as_ref());
-            let counted = open.index.find(query).and_then(|found| {
+            let of_segment = open.index.find(query).and_then(|found| {
                 found.count(dead, &mut statistics)?;
                 Ok(found)
             });
-            match counted {
-                Ok(of_segment) => found.push(of_segment),
-                Err(error) => return self.damaged(index, &open, &error),
-            }
+            found.push(of_segment.map_err(|error| Failure::Index(index, error))?);
         }
         self.with_log(|log, alive| log.words.find(query).count(alive, &mut statistics));
-        let scorer = statistics.scorer(options.bm25);
-        let mut scores = vec![0.0; wanted.len()];
+        let mut search = Search {
+            options,
+            scorer: statistics.scorer(options.bm25),
+            wanted,
+            scores: vec![0.0; wanted.len()],
+            candidates: Vec::new(),
+        };
         let mut accumulator = SCORES.take();
-        let mut candidates = Vec::new();
         for (index, of_segment) in found.iter().enumerate() {
-            let (slots, rows) = wanted_rows(wanted, |place| match place {
-                Place::Row(segment, row) if *segment == index => Some(*row),
-                _ => None,
-            });
-            let mask = self.mask_of(index, options.filter)?;
-            let mut best = TopK::new(options.top_k, f32::MIN_POSITIVE);
-            match of_segment.score(&scorer, mask.as_ref(), &rows, &mut accumulator, &mut best) {
-                Ok(found) => slots
-                    .iter()
-                    .zip(found)
-                    .for_each(|(&slot, score)| scores[slot] = score),
-                Err(error) => return self.damaged(index, &indexes[index], &error),
-            }
-            let segment = &self.state.segments[index].segment;
-            for scored in best.into_sorted() {
-                candidates.push(Candidate {
-                    place: Place::Row(index, scored.row),
-                    id: segment.id(scored.row)?.to_owned(),
-                    score: scored.score,
-                });
-            }
+            self.score_segment(index, of_segment, &mut search, &mut accumulator)?;
         }
         self.with_log(|log, alive| {
-            let (slots, rows) = wanted_rows(wanted, |place| match place {
-                Place::Fresh(memory) => log.row(memory),
-                Place::Row(..) => None,
+            self.score_log(log, alive, query, &mut search, &mut accumulator);
+        });
+        SCORES.set(accumulator);
+        let Search {
+            mut candidates,
+            scores,
+            ..
+        } = search;
+        candidates.sort_by(|a, b| b.score.total_cmp(&a.score).then_with(|| a.id.cmp(&b.id)));
+        candidates.truncate(options.top_k);
+        Ok((candidates, scores))
+    }
+
+    fn score_segment(
+        &self,
+        index: usize,
+        found: &Found<'_>,
+        search: &mut Search<'_>,
+        accumulator: &mut Accumulator,
+    ) -> Result<(), Failure> {
+        let (slots, rows) = search.wanted_rows(|place| match place {
+            Place::Row(segment, row) if *segment == index => Some(*row),
+            _ => None,
+        });
+        let mask = self.mask_of(index, search.options.filter)?;
+        let mut best = TopK::new(search.options.top_k, f32::MIN_POSITIVE);
+        let scores = found.score(&search.scorer, mask.as_ref(), &rows, accumulator, &mut best);
+        search.note(
+            &slots,
+            scores.map_err(|error| Failure::Index(index, error))?,
+        );
+        let segment = &self.state.segments[index].segment;
+        for scored in best.into_sorted() {
+            search.candidates.push(Candidate {
+                place: Place::Row(index, scored.row),
+                id: segment.id(scored.row)?.to_owned(),
+                score: scored.score,
             });
-            let mask = self.mask_of_log(log, alive, options.filter);
-            let mut best = TopK::new(options.top_k, f32::MIN_POSITIVE);
-            let found = log.words.find(query);
-            let found = found.score(&scorer, &mask, &rows, &mut accumulator, &mut best);
-            slots
-                .iter()
-                .zip(found)
-                .for_each(|(&slot, score)| scores[slot] = score);
-            for scored in best.into_sorted() {
-                candidates.extend(log.memory(scored.row).map(|memory| Candidate {
+        }
+        Ok(())
+    }
+
+    fn score_log(
+        &self,
+        log: &LogWords,
+        alive: &Bitmap,
+        query: &Query,
+        search: &mut Search<'_>,
+        accumulator: &mut Accumulator,
+    ) {
+        let (slots, rows) = search.wanted_rows(|place| match place {
+            Place::Fresh(memory) => log.row(memory),
+            Place::Row(..) => None,
+        });
+        let mask = self.mask_of_log(log, alive, search.options.filter);
+        let mut best = TopK::new(search.options.top_k, f32::MIN_POSITIVE);
+        let found = log.words.find(query);
+        let scores = found.score(&search.scorer, &mask, &rows, accumulator, &mut best);
+        search.note(&slots, scores);
+        for scored in best.into_sorted() {
+            search
+                .candidates
+                .extend(log.memory(scored.row).map(|memory| Candidate {
                     id: memory.id.clone(),
                     place: Place::Fresh(memory),
                     score: scored.score,
                 }));
-            }
-        });
-        SCORES.set(accumulator);
-        candidates.sort_by(|a, b| b.score.total_cmp(&a.score).then_with(|| a.id.cmp(&b.id)));
-        candidates.truncate(options.top_k);
-        Ok(Ok((candidates, scores)))
+        }
     }
 
     /// Looks at the words of the log, with the rows that this state has there. No query waits for another's segments.
@@ -287,19 +319,6 @@ impl Snapshot {
         let mut log = lock(&self.log_words);
         let alive = log.follow(&self.state);
         look(&log, &alive)
-    }
-
-    /// A segment whose index is to be made again; an error when it was just made.
-    fn damaged<T>(
-        &self,
-        index: usize,
-        open: &OpenIndex,
-        error: &text_search::Error,
-    ) -> Result<Result<T, usize>> {
-        if open.is_on_disk {
-            return Ok(Err(index));
-        }
-        Err(Error::corrupted(&self.path, 0, error.to_string()))
     }
 
     fn mask_of_log(&self, log: &LogWords, alive: &Bitmap, filter: Option<&Filter>) -> Bitmap {
@@ -319,15 +338,43 @@ impl Snapshot {
     }
 }
 
-/// Where among `wanted` the places are that `row` knows, and their rows.
-fn wanted_rows(
-    wanted: &[Place],
-    row: impl Fn(&Place) -> Option<usize>,
-) -> (Vec<usize>, Vec<usize>) {
-    let known = wanted.iter().enumerate();
-    known
-        .filter_map(|(slot, place)| Some((slot, row(place)?)))
-        .unzip()
+/// A search on its way through segments and log.
+struct Search<'a> {
+    options: &'a TextOptions<'a>,
+    scorer: Scorer,
+    /// Places whose scores are asked for, and these.
+    wanted: &'a [Place],
+    scores: Vec<f32>,
+    candidates: Vec<Candidate>,
+}
+
+impl Search<'_> {
+    /// Where among the wanted places those are that `row` knows, and their rows.
+    fn wanted_rows(&self, row: impl Fn(&Place) -> Option<usize>) -> (Vec<usize>, Vec<usize>) {
+        let known = self.wanted.iter().enumerate();
+        known
+            .filter_map(|(slot, place)| Some((slot, row(place)?)))
+            .unzip()
+    }
+
+    fn note(&mut self, slots: &[usize], scores: Vec<f32>) {
+        for (&slot, score) in slots.iter().zip(scores) {
+            self.scores[slot] = score;
+        }
+    }
+}
+
+/// Why words could not be looked for.
+enum Failure {
+    /// The index of this segment is damaged.
+    Index(usize, text_search::Error),
+    Store(Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Store(error)
+    }
 }
 
 fn validate(bm25: Bm25) -> Result<()> {

@@ -1,6 +1,7 @@
 //! The scores of some texts while the terms of a query are gone through.
 
 use crate::bm25::Scorer;
+use crate::postings::BLOCK;
 use vector_search::{Bitmap, Scored, TopK};
 
 /// Texts whose best score is looked at before their own.
@@ -28,9 +29,21 @@ impl Accumulator {
         counts: &[u32],
         length: impl Fn(u32) -> u32,
     ) {
-        for (&document, &count) in documents.iter().zip(counts) {
-            if let Some(score) = self.scores.get_mut(document as usize) {
-                *score += scorer.of(weight, count, length(document));
+        let mut values = [0.0; BLOCK];
+        for (documents, counts) in documents.chunks(BLOCK).zip(counts.chunks(BLOCK)) {
+            let values = &mut values[..documents.len()];
+            for (value, &document) in values.iter_mut().zip(documents) {
+                *value = scorer.norm(length(document));
+            }
+            // Apart from what is gathered before and scattered behind, so that many are divided at once.
+            for (value, &count) in values.iter_mut().zip(counts) {
+                let count = count as f32;
+                *value = weight * count / (count + *value);
+            }
+            for (&value, &document) in values.iter().zip(documents) {
+                if let Some(score) = self.scores.get_mut(document as usize) {
+                    *score += value;
+                }
             }
         }
     }

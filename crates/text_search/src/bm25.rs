@@ -98,10 +98,9 @@ pub(crate) struct Term {
 }
 
 impl Scorer {
-    /// What a term of some weight adds to the score of a text.
+    /// How much a text of some length is held back.
     #[inline]
-    pub(crate) fn of(&self, weight: f32, count: u32, length: u32) -> f32 {
-        let count = count as f32;
-        weight * count / (count + self.base + self.slope * length as f32)
+    pub(crate) fn norm(&self, length: u32) -> f32 {
+        self.base + self.slope * length as f32
     }
 }

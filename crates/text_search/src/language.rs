@@ -1,5 +1,6 @@
 //! The language of a text: which stemmer its words get.
 
+use crate::words::clip;
 use whichlang::{Lang, detect_language};
 
 /// A language that has stems.
@@ -34,13 +35,12 @@ pub(crate) const ALL: [Language; 11] = [
     Language::Turkish,
 ];
 
-/// How much of a text is looked at. It is a few sentences; more would take as long as all the rest.
-const LOOKED_AT_BYTES: usize = 256;
+/// How much of a text is looked at: a sentence or two. All of it would take longer than the rest of reading it.
+const LOOKED_AT_BYTES: usize = 128;
 
 /// The language of a text, as its beginning tells; none for one without stems. A function of the text alone.
 pub(crate) fn of(text: &str) -> Option<Language> {
-    let begin = &text[..text.floor_char_boundary(LOOKED_AT_BYTES)];
-    Some(match detect_language(begin) {
+    Some(match detect_language(clip(text, LOOKED_AT_BYTES)) {
         Lang::Ara => Language::Arabic,
         Lang::Nld => Language::Dutch,
         Lang::Eng => Language::English,

@@ -89,7 +89,7 @@ impl Splitter {
 
     fn split_any<'t>(&self, mut chunk: &'t str, piece: &mut impl FnMut(Piece<'t>)) {
         while !chunk.is_empty() {
-            let (now, later) = chunk.split_at(chunk.floor_char_boundary(MAX_CHUNK_BYTES));
+            let (now, later) = chunk.split_at(clip(chunk, MAX_CHUNK_BYTES).len());
             self.split_chunk(now, piece);
             chunk = later;
         }
@@ -205,7 +205,7 @@ impl<'t> Name<'t> {
     }
 
     fn tell_word(&mut self, piece: &mut impl FnMut(Piece<'t>)) {
-        let word = clip(&self.chunk[self.word.clone()]);
+        let word = clip(&self.chunk[self.word.clone()], MAX_TERM_BYTES);
         piece(Piece::Word(word));
         parts(word, piece);
     }
@@ -216,7 +216,7 @@ impl<'t> Name<'t> {
         }
         self.tell_word(piece);
         // C++ and C# are names of one word.
-        let rest = self.chunk[self.range.end..].as_bytes();
+        let rest = &self.chunk.as_bytes()[self.range.end..];
         let signs = rest
             .iter()
             .take_while(|byte| matches!(byte, b'+' | b'#'))
@@ -234,8 +234,13 @@ fn is_number(text: &str) -> bool {
         .all(|byte| byte.is_ascii_digit() || byte == b'.')
 }
 
-fn clip(word: &str) -> &str {
-    &word[..word.floor_char_boundary(MAX_TERM_BYTES)]
+/// The beginning of a text, at most so many bytes of it.
+pub(crate) fn clip(text: &str, most_bytes: usize) -> &str {
+    let mut end = text.len().min(most_bytes);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
 }
 
 /// The parts of a name in camel case.
@@ -271,7 +276,7 @@ impl Pairs {
     fn push<'t>(&mut self, chunk: &'t str, word: Range<usize>, piece: &mut impl FnMut(Piece<'t>)) {
         let text = &chunk[word.clone()];
         if text.chars().count() != 2 {
-            piece(Piece::Ideographs(clip(text)));
+            piece(Piece::Ideographs(clip(text, MAX_TERM_BYTES)));
         }
         for (at, c) in text.char_indices() {
             let here = word.start + at..word.start + at + c.len_utf8();

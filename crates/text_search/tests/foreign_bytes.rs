@@ -16,8 +16,17 @@ const HEADER: usize = 64;
 const ENTRY: usize = 24;
 
 fn sound() -> Vec<u8> {
-    let text = |row: usize| format!("common word{row} {} shared{} 東京", "many ".repeat(row % 5), row % 7);
-    write_index::<_, io::Error>(Vec::new(), ROWS, STAMP, 2, &|rows| Ok(rows.map(text).collect())).unwrap()
+    let text = |row: usize| {
+        format!(
+            "common word{row} {} shared{} 東京",
+            "many ".repeat(row % 5),
+            row % 7
+        )
+    };
+    write_index::<_, io::Error>(Vec::new(), ROWS, STAMP, 2, &|rows| {
+        Ok(rows.map(text).collect())
+    })
+    .unwrap()
 }
 
 /// Gives the only part, and the list of parts, the checksums that fit.
@@ -37,7 +46,9 @@ fn read(bytes: Vec<u8>) -> bool {
     };
     let query = Query::new("common word17 many shared3 東京 none");
     let mut some = Bitmap::empty(ROWS);
-    (0..ROWS).step_by(3).for_each(|row| drop(some.insert(row)));
+    for row in (0..ROWS).step_by(3) {
+        some.insert(row);
+    }
     let mut is_read = true;
     for some in [None, Some(&some)] {
         let Ok(found) = index.find(&query) else {
@@ -48,7 +59,13 @@ fn read(bytes: Vec<u8>) -> bool {
         is_read &= found.count(some, &mut statistics).is_ok();
         let scorer = statistics.scorer(Bm25::default());
         let mut best = TopK::new(7, f32::MIN_POSITIVE);
-        let scored = found.score(&scorer, some, &[0, 399], &mut Accumulator::default(), &mut best);
+        let scored = found.score(
+            &scorer,
+            some,
+            &[0, 399],
+            &mut Accumulator::default(),
+            &mut best,
+        );
         is_read &= scored.is_ok();
         assert!(best.into_sorted().iter().all(|scored| scored.row < ROWS));
     }
