@@ -37,7 +37,8 @@ class TeacherScores:
     def of(self, pair: int) -> tuple[NDArray[np.float32], float]:
         """float32[1 + tokens, 2] of a pair's window, "none" first, and its relevance."""
         span = slice(*self.bounds[pair : pair + 2])
-        mean = np.mean([teacher[span] for teacher in self._teachers], axis=0, dtype=np.float32)
+        told = np.stack([teacher[span] for teacher in self._teachers])
+        mean: NDArray[np.float32] = told.mean(0, np.float32)
         return mean[1:].reshape(-1, 2), float(mean[0])
 
 

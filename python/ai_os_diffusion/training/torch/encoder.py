@@ -36,6 +36,7 @@ class EncoderBlock(nn.Module):
         trained: Trained,
         scaling: float,
         is_rounded: bool,
+        is_beside: bool,
     ) -> None:
         super().__init__()
         self.head_dim, self.dtype = config.head_dim, weights.dtype
@@ -47,7 +48,7 @@ class EncoderBlock(nn.Module):
             )
 
         def linear(layer: Mapping[str, Any]) -> Linear:
-            return Linear(weights, layer, trained, scaling, is_beside=True, is_rounded=is_rounded)
+            return Linear(weights, layer, trained, scaling, is_beside=is_beside, is_rounded=is_rounded)
 
         self.qkv, self.wide = (nn.ModuleList(map(linear, layout[part])) for part in ("qkv", "wide"))
         self.output, self.down = linear(layout["output"]), linear(layout["down"])
@@ -76,6 +77,7 @@ class TrainedEncoder(nn.Module):
             token types; all else is frozen.
         scaling: of the products of factors.
         is_rounded: as `Linear` has it.
+        is_beside: likewise.
 
     Raises:
         ModelLoadError: the model is no encoder, or of a family that training does not know.
@@ -90,6 +92,7 @@ class TrainedEncoder(nn.Module):
         *,
         scaling: float,
         is_rounded: bool = False,
+        is_beside: bool = True,
     ) -> None:
         super().__init__()
         layout, trained = json.loads(_native.layout_json(config.to_json())), Trained(values)
@@ -118,7 +121,8 @@ class TrainedEncoder(nn.Module):
                 self.types = own
         self.norm = LayerNorm(weights, layout["embedding_norm"], config.norm_eps, trained)
         self.blocks = nn.ModuleList(
-            EncoderBlock(weights, block, config, trained, scaling, is_rounded) for block in layout["blocks"]
+            EncoderBlock(weights, block, config, trained, scaling, is_rounded, is_beside)
+            for block in layout["blocks"]
         )
         trained.check_all_taken()
         self._trained = trained.parameters
@@ -133,7 +137,7 @@ class TrainedEncoder(nn.Module):
             weights: as for the class.
             config: as for the class.
             rank: of the factors of all linear layers, beside which norms and token types are trained.
-            alpha: factors are scaled by alpha / sqrt(rank).
+            alpha: factors are scaled by alpha / sqrt(rank), and added to the weights before these are used.
         """
         layout = json.loads(_native.layout_json(config.to_json()))
         values: dict[str, Tensor] = {}
@@ -152,7 +156,7 @@ class TrainedEncoder(nn.Module):
         if layout["types"] is not None:
             names.append(f"{layout['types']['name']}.weight")
         values.update((name, weights.exact(name).clone()) for name in names if name in weights)
-        return cls(weights, config, values, scaling=alpha / math.sqrt(rank))
+        return cls(weights, config, values, scaling=alpha / math.sqrt(rank), is_beside=False)
 
     def forward(
         self, ids: Tensor, positions: Tensor, attend: Attend, mask: Any, types: Tensor = None
