@@ -261,3 +261,18 @@ def test_text_that_is_none_is_named_and_the_rest_read():
     document = read_document("a.eml", message)
     assert "binary bytes" in document.remarks[0].reason
     assert len(document.blocks) == 2
+
+
+@pytest.mark.parametrize("label", ["gbk", "us-ascii", "shift_jis", "iso-2022-jp"])
+def test_a_charset_that_does_not_fit_text_that_is_plainly_utf8_is_passed_by(label):
+    headers = f"From: a@b\nContent-Type: text/plain; charset={label}\nContent-Transfer-Encoding: 8bit\n\n"
+    document = read_document("a.eml", headers.encode() + "代开各地 naïve — turtles œuvre\n".encode())
+    assert document.blocks[1].text == "代开各地 naïve — turtles œuvre"
+    assert document.remarks == ()
+
+
+def test_a_charset_that_fits_is_believed():
+    headers = b"From: a@b\nContent-Type: text/plain; charset=iso-8859-1\n\n"
+    assert read_document("a.eml", headers + b"na\xefve").blocks[1].text == "naïve"
+    # As sent by who declares one encoding and writes in it.
+    assert read_document("a.eml", headers + "ï".encode()).blocks[1].text == "Ã¯"

@@ -500,3 +500,15 @@ def test_very_many_tiny_paragraphs_of_a_page_come_together(monkeypatch):
     assert {f"{letter}{n}" for letter in "tab" for n in range(100)} <= set(said)
     assert {f"c{n}" for n in range(9000)} <= set(said)
     assert len(blocks) < 200
+
+
+def test_of_a_drawing_the_words_are_taken():
+    drawing = (
+        '<?xml version="1.0" encoding="utf-8"?>\n<!DOCTYPE svg PUBLIC "x" "y">\n'
+        '<svg xmlns="http://www.w3.org/2000/svg"><title>Loss</title><desc>of a run</desc>'
+        '<defs><style type="text/css">text { x: y }</style></defs>\n'
+        '<g><path d="M 1 2"/><text x="1">steps &amp; <tspan>seconds</tspan></text></g></svg>'
+    )
+    document = read_document("a.svg", drawing.encode())
+    said = " ".join(" ".join((*block.headings, block.text)) for block in document.blocks)
+    assert " ".join(said.split()) == "Loss of a run steps & seconds"

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from ai_os_diffusion.utils.errors import IngestError
 
-__all__ = ["Decoded", "declared_encoding", "decode", "is_binary"]
+__all__ = ["Decoded", "declared_encoding", "decode", "is_binary", "read_labelled"]
 
 # UTF-32 first: its little-endian mark begins with UTF-16's.
 _MARKS = (
@@ -33,6 +33,7 @@ _PIECE_BYTES = 1 << 20
 _REPLACEMENT = "\ufffd"
 # Names under which browsers keep what they will not decode, and what is no text of a language.
 _NO_ENCODINGS = frozenset(("replacement", "x-user-defined"))
+_ASCII = frozenset(("ascii", "us-ascii", "ansi_x3.4-1968", "iso646-us"))
 
 # Browsers look for a declaration in the first 1,024 bytes and parse again when it comes later.
 _HEAD_BYTES = 16_384
@@ -116,15 +117,39 @@ def _by_mark(data: bytes) -> _Read | None:
 
 def _declared(data: bytes, kind: str) -> _Read | None:
     """The text by the encoding the file declares, unless it is unknown or the file is plainly UTF-8."""
-    name = declared_encoding(data, kind)
-    if name is None:
+    label = _label(data[:_HEAD_BYTES], kind)
+    if label is None:
         return None
-    from ai_os_diffusion._native import decode_bytes
+    # What could be read to find the declaration is no UTF-16.
+    return read_labelled(data, "utf-8" if _is_utf16(label) else label)
 
-    read = decode_bytes(data, name)
-    if read is None or (read[1] and _fits(data, "utf-8")):
+
+def read_labelled(data: bytes, label: str) -> tuple[str, str, bool] | None:
+    """The text by the encoding that a file or a message is said to be in.
+
+    Args:
+        data: the bytes.
+        label: name of the encoding.
+
+    Returns:
+        Text, the encoding as browsers name it in lower case, and whether all bytes are of it; None where
+        nobody knows the encoding, or the bytes do not fit it and are plainly UTF-8.
+    """
+    from ai_os_diffusion._native import decode_bytes, encoding_of_label
+
+    name = encoding_of_label(label)
+    read = decode_bytes(data, name) if name and name not in _NO_ENCODINGS else None
+    # Browsers take ASCII for Windows-1252, which all bytes fit.
+    fits = read is not None and not read[1] and (data.isascii() or label.lower() not in _ASCII)
+    if read is None or name is None or (not fits and _fits(data, "utf-8")):
         return None
     return read[0], name.lower(), not read[1]
+
+
+def _is_utf16(label: str) -> bool:
+    from ai_os_diffusion._native import encoding_of_label
+
+    return (encoding_of_label(label) or "").startswith("UTF-16")
 
 
 def declared_encoding(data: bytes, kind: str) -> str | None:

@@ -13,7 +13,7 @@ __all__ = ["KINDS", "kind_of", "why_no_kind"]
 KINDS = {
     "text": ("txt", "text", "log", "rst"),
     "markdown": ("md", "markdown", "mdown", "mkd", "mdx"),
-    "html": ("html", "htm", "xhtml"),
+    "html": ("html", "htm", "xhtml", "svg"),
     "pdf": ("pdf",),
     "epub": ("epub",),
     "odt": ("odt", "ott"),

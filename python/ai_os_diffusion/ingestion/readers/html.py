@@ -23,6 +23,8 @@ _AS_TYPED = frozenset("listing plaintext pre textarea xmp".split())
 _CELLS = frozenset(("td", "th"))
 # Between these and their neighbours a browser leaves a gap, though the words stand on one line.
 _GAPS = frozenset("audio br button canvas iframe img input object rp rt svg video".split())
+# In a drawing these stand at places of their own.
+_LABELS = frozenset("desc text title".split())
 _SAYS = {"img": "alt", "area": "alt", "input": "alt", "optgroup": "label", "track": "label"}
 _LABELLED_INPUTS = frozenset("button reset submit".split())
 _TYPED_INPUTS = frozenset("checkbox color file hidden image password radio range".split())
@@ -167,7 +169,7 @@ class _Page:
         elif tag in _CELLS:
             self._row_cells.add(tag)
             self._add(line, " | " if self._pieces else "")
-        elif tag in _GAPS:
+        elif tag in _GAPS or (self._drawing and tag in _LABELS):
             self._add(line, " ")
         if tag in _DRAWINGS:
             self._drawing += 1
@@ -182,7 +184,7 @@ class _Page:
             blocks = self._end_block()
             if tag == "table":
                 self._headers.pop()
-        elif (tag in _CELLS or tag in _GAPS) and self._pieces:
+        elif self._pieces and (tag in _CELLS or tag in _GAPS or (self._drawing and tag in _LABELS)):
             self._add(self._pieces[-1][0], " ")
         if tag in _DRAWINGS:
             self._drawing -= 1

@@ -7,7 +7,7 @@ from dataclasses import replace
 from email.message import Message
 from typing import Any
 
-from ai_os_diffusion.ingestion.decoding import decode
+from ai_os_diffusion.ingestion.decoding import decode, read_labelled
 from ai_os_diffusion.ingestion.document import Block, Remark, spans
 
 __all__ = ["MailText"]
@@ -79,10 +79,10 @@ class MailText:
         """
         data: Any = part.get_payload(decode=True) or b""
         label = part.get_content_charset()
-        read = _by_label(data, label) if label else None
+        read = read_labelled(data, label) if label else None
         if read is None:
             found = decode(data, "html" if part.get_content_subtype() == "html" else "text")
-            read = found.text, found.encoding
+            read = found.text, found.encoding, not found.replaced_lines
         text = read[0].replace("\r\n", "\n").replace("\r", "\n").replace("\0", "\ufffd")
         odd = [number for number, line in enumerate(text.split("\n"), 1) if "\ufffd" in line]
         reason = f"bytes that are not {read[1]}, each read as one U+FFFD"
@@ -114,12 +114,3 @@ class MailText:
 
     def _line_of(self, number: int, otherwise: int) -> int:
         return self._lines[min(number, len(self._lines)) - 1] if self._lines else otherwise
-
-
-def _by_label(data: bytes, label: str) -> tuple[str, str] | None:
-    """The text by a name of an encoding, and how browsers call that; None where it is unknown."""
-    from ai_os_diffusion._native import decode_bytes, encoding_of_label
-
-    name = encoding_of_label(label)
-    read = decode_bytes(data, name) if name and name != "replacement" else None
-    return (read[0], name.lower()) if read and name else None
