@@ -1,12 +1,13 @@
 //! A block of a decoder: attention and a gated feed-forward layer, each behind a norm and added to the stream.
 
 use cpu_inference::{BlockLayout, ModelConfig};
+use kernels::Onto;
 
 use crate::attention::{Gradients, Heads, Projected};
 use crate::batch::Checked;
-use crate::buffers::{Buffer, for_each_row};
+use crate::buffers::{Buffer, copy_rows, for_each_row};
 use crate::error::{Result, TrainingError};
-use crate::feed_forward;
+use crate::feed_forward::{self, Wide};
 use crate::frozen::Tensors;
 use crate::linear::{Context, Kept, Linear};
 use crate::norm::Norm;
@@ -35,8 +36,7 @@ pub(crate) struct Saved {
     /// Queries, keys and values as they are compared.
     qkv: [Buffer; 3],
     attended: Buffer,
-    /// Gate and up.
-    wide: [Buffer; 2],
+    wide: Wide,
     /// Of query, key, value, output, gate, up and down.
     kept: [Kept; 7],
 }
@@ -248,7 +248,8 @@ impl Block {
         let [q, k, v] = &qkv;
         self.heads
             .forward(context, batch, Projected { q, k, v }, &mut attended);
-        let mut between = spare.copy(&before);
+        let mut between = spare.take(before.len());
+        copy_rows(pool, rows, &before, &mut between);
         let mut x = context.rows(&attended, std::slice::from_ref(&self.output));
         kept[3] = self
             .output
@@ -263,7 +264,8 @@ impl Block {
         }
         let mut gated = spare.take(wide[0].len());
         feed_forward::forward(pool, rows, &wide[0], &wide[1], &mut gated);
-        let mut behind = spare.copy(&between);
+        let mut behind = spare.take(between.len());
+        copy_rows(pool, rows, &between, &mut behind);
         let mut x = context.rows(&gated, std::slice::from_ref(&self.down));
         kept[6] = self
             .down
@@ -273,7 +275,7 @@ impl Block {
             plain,
             qkv,
             attended,
-            wide,
+            wide: Wide::keep(context, rows, wide),
             kept,
         };
         (behind, saved)
@@ -296,29 +298,45 @@ impl Block {
             plain,
             qkv: [q, k, v],
             attended,
-            wide: [mut gate, mut up],
+            wide,
             kept,
         } = saved;
+        let [mut gate, mut up] = wide.read(context, rows);
         let mut gated = spare.take(gate.len());
         feed_forward::forward(pool, rows, &gate, &up, &mut gated);
-        let mut of_gated = spare.zeros(gate.len());
+        let mut of_gated = spare.take(gate.len());
         let ways = (&gated[..], &kept[6]);
-        self.down
-            .backward(context, parameters, ways, gradient, &mut of_gated);
+        self.down.backward(
+            context,
+            parameters,
+            ways,
+            gradient,
+            Onto::Nothing,
+            &mut of_gated,
+        );
         feed_forward::backward(pool, rows, &mut gate, &mut up, &of_gated);
         let mut entered = spare.take(gradient.len());
         self.feed_forward_norm
             .forward(pool, parameters, true, &between, &mut entered);
-        let mut of_entered = spare.zeros(gradient.len());
+        let mut of_entered = spare.take(gradient.len());
+        let mut onto = Onto::Nothing;
         for (layer, (kept, dy)) in self.wide.iter().zip([(&kept[4], &gate), (&kept[5], &up)]) {
-            layer.backward(context, parameters, (&entered, kept), dy, &mut of_entered);
+            let ways = (&entered[..], kept);
+            layer.backward(context, parameters, ways, dy, onto, &mut of_entered);
+            onto = Onto::Out;
         }
         self.feed_forward_norm
             .backward(pool, parameters, &between, &of_entered, gradient);
-        let mut of_attended = spare.zeros(attended.len());
+        let mut of_attended = spare.take(attended.len());
         let ways = (&attended[..], &kept[3]);
-        self.output
-            .backward(context, parameters, ways, gradient, &mut of_attended);
+        self.output.backward(
+            context,
+            parameters,
+            ways,
+            gradient,
+            Onto::Nothing,
+            &mut of_attended,
+        );
         let mut of_qkv = [&q, &k, &v].map(|one| spare.zeros(one.len()));
         let [dq, dk, dv] = &mut of_qkv;
         let gradients = Gradients {
@@ -346,9 +364,11 @@ impl Block {
         }
         self.attention_norm
             .forward(pool, parameters, true, &before, &mut entered);
-        of_entered.fill(0.0);
+        onto = Onto::Nothing;
         for (layer, (kept, dy)) in self.qkv.iter().zip(kept.iter().zip(&of_qkv)) {
-            layer.backward(context, parameters, (&entered, kept), dy, &mut of_entered);
+            let ways = (&entered[..], kept);
+            layer.backward(context, parameters, ways, dy, onto, &mut of_entered);
+            onto = Onto::Out;
         }
         self.attention_norm
             .backward(pool, parameters, &before, &of_entered, gradient);

@@ -29,6 +29,13 @@ pub(crate) fn for_each_row<const N: usize>(
     });
 }
 
+/// Copies `[rows, width]`.
+pub(crate) fn copy_rows(pool: &ThreadPool, rows: usize, from: &[f32], to: &mut [f32]) {
+    for_each_row(pool, rows, [to], |row, [to]| {
+        to.copy_from_slice(&from[row * to.len()..][..to.len()]);
+    });
+}
+
 /// The first `len` numbers of a buffer, which holds anything.
 pub(crate) fn fit(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
     if buffer.len() < len {
@@ -49,16 +56,19 @@ impl Spare {
     pub(crate) fn take(&self, len: usize) -> Buffer {
         let mut kept = self.lock();
         let mut values = Vec::new();
-        // The smallest that is large enough, or else the largest.
-        let fitting = kept.iter().enumerate().filter(|(_, one)| one.len() >= len);
-        let fitting = fitting.min_by_key(|(_, one)| one.len());
-        let largest = || kept.iter().enumerate().max_by_key(|(_, one)| one.len());
-        if let Some((at, _)) = fitting.or_else(largest) {
+        // The smallest that is large enough, and not by far; or else the largest that is too small.
+        let lens = || kept.iter().map(Vec::len).enumerate();
+        let fitting = lens().filter(|&(_, held)| (len..=2 * len).contains(&held));
+        let smaller = lens().filter(|&(_, held)| held < len);
+        let chosen = fitting.min_by_key(|&(_, held)| held);
+        let chosen = chosen.or_else(|| smaller.max_by_key(|&(_, held)| held));
+        if let Some((at, _)) = chosen {
             values = kept.swap_remove(at);
         }
         drop(kept);
         if values.len() < len {
-            // Nothing of it is worth copying.
+            // Nothing of it is worth copying, nor held beside the new one.
+            drop(std::mem::take(&mut values));
             values = vec![0.0; len];
         }
         Buffer {
@@ -137,6 +147,15 @@ mod tests {
         assert_eq!(addresses(&[90, 2900, 90, 180]), first);
         // More than there was: as many buffers as before.
         assert_eq!(addresses(&[400, 5000, 400, 400]).len(), spare.lock().len());
+    }
+
+    #[test]
+    fn what_is_small_leaves_what_is_large_alone() {
+        let spare = Spare::default();
+        let large = spare.take(1000).as_ptr();
+        let small = spare.take(10);
+        assert_ne!(small.as_ptr(), large);
+        assert_eq!(spare.take(900).as_ptr(), large);
     }
 
     #[test]

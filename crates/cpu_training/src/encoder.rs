@@ -1,6 +1,7 @@
 //! An encoder, forth and back: tables, then blocks with a norm behind each of their halves.
 
 use cpu_inference::{BlockLayout, Layout, ModelConfig, NormPlace};
+use kernels::Onto;
 
 use crate::activation::Activation;
 use crate::attention::{Gradients, Heads, Projected};
@@ -245,25 +246,40 @@ impl Encoder {
         let mut active = spare.take(saved.wide.len());
         self.activation
             .forward(pool, rows, &saved.wide, &mut active);
-        let mut of_wide = spare.zeros(active.len());
+        let mut of_wide = spare.take(active.len());
         let ways = (&active[..], &kept[5]);
-        block
-            .down
-            .backward(context, parameters, ways, &gradient, &mut of_wide);
+        block.down.backward(
+            context,
+            parameters,
+            ways,
+            &gradient,
+            Onto::Nothing,
+            &mut of_wide,
+        );
         self.activation
             .backward(pool, rows, &saved.wide, &mut of_wide);
         // Beside the layers the stream goes on as it is.
         let mut of_between = gradient;
         let ways = (&saved.between[..], &kept[4]);
-        block
-            .wide
-            .backward(context, parameters, ways, &of_wide, &mut of_between);
+        block.wide.backward(
+            context,
+            parameters,
+            ways,
+            &of_wide,
+            Onto::Out,
+            &mut of_between,
+        );
         block.attention_norm.backward(pool, first, &mut of_between);
-        let mut of_attended = spare.zeros(saved.attended.len());
+        let mut of_attended = spare.take(saved.attended.len());
         let ways = (&saved.attended[..], &kept[3]);
-        block
-            .output
-            .backward(context, parameters, ways, &of_between, &mut of_attended);
+        block.output.backward(
+            context,
+            parameters,
+            ways,
+            &of_between,
+            Onto::Nothing,
+            &mut of_attended,
+        );
         let [q, k, v] = &saved.qkv;
         let mut of_qkv = [q, k, v].map(|one| spare.zeros(one.len()));
         let [dq, dk, dv] = &mut of_qkv;
@@ -282,7 +298,7 @@ impl Encoder {
         let mut of_entered = of_between;
         for (layer, (kept, dy)) in block.qkv.iter().zip(kept.iter().zip(&of_qkv)) {
             let ways = (&saved.entered[..], kept);
-            layer.backward(context, parameters, ways, dy, &mut of_entered);
+            layer.backward(context, parameters, ways, dy, Onto::Out, &mut of_entered);
         }
         of_entered
     }

@@ -203,7 +203,7 @@ impl Linear {
         low
     }
 
-    /// Adds to `dx` what the loss changes by with the inputs, and to the factors' gradients.
+    /// Writes what the loss changes by with the inputs, onto what there is, to `dx`; adds to the factors' gradients.
     ///
     /// `x` are the inputs, `kept` is what [`forward`](Self::forward) returned, `dy` is `[rows, outputs]`.
     pub(crate) fn backward(
@@ -212,6 +212,7 @@ impl Linear {
         parameters: &mut [Parameter],
         (x, kept): (&[f32], &Kept),
         dy: &[f32],
+        mut onto: Onto<'_>,
         dx: &mut [f32],
     ) {
         let (inputs, outputs) = (self.frozen.inputs(), self.frozen.outputs());
@@ -223,7 +224,8 @@ impl Linear {
             if let Some(beneath) = self.frozen.read_beneath(pool, precision, buffers) {
                 let beneath = Weights::Plain(beneath);
                 let mut dy = Rows::new(pool, precision, dy, outputs, 0);
-                dy.multiply(pool, Way::Back, beneath, None, inputs, Onto::Out, dx);
+                dy.multiply(pool, Way::Back, beneath, None, inputs, onto, dx);
+                onto = Onto::Out;
             }
             let mut own = context.spare.copy(dy);
             kept.backward(pool, &mut parameters[magnitude], dy, &mut own);
@@ -259,10 +261,10 @@ impl Linear {
             self.frozen.operand(pool, precision, weights)
         };
         let Some((dropout, beside)) = context.dropout.zip(beside) else {
-            dy_rows.multiply(pool, Way::Back, weights, beside, inputs, Onto::Out, dx);
+            dy_rows.multiply(pool, Way::Back, weights, beside, inputs, onto, dx);
             return;
         };
-        dy_rows.multiply(pool, Way::Back, weights, None, inputs, Onto::Out, dx);
+        dy_rows.multiply(pool, Way::Back, weights, None, inputs, onto, dx);
         let mut through = context.spare.take(dx.len());
         let (factor, nothing) = (Weights::Plain(beside.factor), Onto::Nothing);
         let mut low = Rows::new(pool, precision, beside.low, rank, 0);

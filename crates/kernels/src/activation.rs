@@ -167,10 +167,11 @@ fn gelu_tanh_on<S: Simd>(s: S, x: &mut [f32]) {
 
 #[inline(always)]
 fn silu_mul_on<S: Simd>(s: S, gate: &[f32], up: &[f32], out: &mut [f32]) {
-    out.copy_from_slice(up);
-    map_with!(s, gate, out, |gate, up| {
-        s.mul(s.mul(gate, sigmoid(s, gate)), up)
-    });
+    let rows = gate.chunks(LANES).zip(up.chunks(LANES));
+    for ((gate, up), out) in rows.zip(out.chunks_mut(LANES)) {
+        let (gate, up) = (s.load_part(gate), s.load_part(up));
+        s.store_part(s.mul(s.mul(gate, sigmoid(s, gate)), up), out);
+    }
 }
 
 #[inline(always)]

@@ -18,6 +18,8 @@ use crate::{Isa, PlainRows, ThreadPool, isa};
 const BLOCK: usize = 384;
 /// Rows that read weights where they stand, if these stand as panels do: packing would be as much work as a tile.
 const FEW_ROWS: usize = 24;
+/// Columns that they pass at a time, along which the weights are read line by line.
+const FEW_COLUMNS: usize = 16;
 
 /// `out[m, n] = x[m, k] · wᵀ`, onto what there is.
 ///
@@ -135,6 +137,9 @@ dispatched!(fn multiply(product: &Product<'_>, rows: Range<usize>, panels: Range
 #[inline(always)]
 fn multiply_on<S: Simd>(s: S, product: &Product<'_>, rows: Range<usize>, panels: Range<usize>) {
     let mut panel = panels.start;
+    if rows.len() <= FEW_ROWS {
+        panel = product.few_rows(s, rows.clone(), panels.clone());
+    }
     while panel < panels.end {
         if S::WIDE && panels.end - panel >= 2 {
             product.panels::<S, 2>(s, rows.clone(), panel);
@@ -147,15 +152,36 @@ fn multiply_on<S: Simd>(s: S, product: &Product<'_>, rows: Range<usize>, panels:
 }
 
 impl<'a> Product<'a> {
+    /// The panels whose weights stand in memory as a tile reads them, which some rows read there; returns the first
+    /// panel that is left.
+    #[inline(always)]
+    fn few_rows<S: Simd>(&self, s: S, rows: Range<usize>, panels: Range<usize>) -> usize {
+        let Weights::Inputs(w) = self.w else {
+            return panels.start;
+        };
+        let unit = if S::WIDE { 2 } else { 1 };
+        let end = panels.end.min(self.n / LANES);
+        let end = end - (end.max(panels.start) - panels.start) % unit;
+        for start in (0..self.k).step_by(FEW_COLUMNS) {
+            let columns = start..(start + FEW_COLUMNS).min(self.k);
+            for panel in (panels.start..end).step_by(unit) {
+                let w = (&w[start * self.n + panel * LANES..], self.n);
+                if S::WIDE {
+                    self.block::<S, 2>(s, rows.clone(), panel, columns.clone(), w);
+                } else {
+                    self.block::<S, 1>(s, rows.clone(), panel, columns.clone(), w);
+                }
+            }
+        }
+        if self.k == 0 {
+            panels.start
+        } else {
+            end.max(panels.start)
+        }
+    }
+
     #[inline(always)]
     fn panels<S: Simd, const P: usize>(&self, s: S, rows: Range<usize>, panel: usize) {
-        if let Weights::Inputs(w) = self.w
-            && rows.len() <= FEW_ROWS
-            && (panel + P) * LANES <= self.n
-        {
-            let w = &w[(panel * LANES).min(w.len())..];
-            return self.block::<S, P>(s, rows, panel, 0..self.k, (w, self.n));
-        }
         let mut scratch = Scratch::take(P * BLOCK * LANES * 4);
         let mut start = 0;
         loop {

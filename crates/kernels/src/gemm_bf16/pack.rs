@@ -45,6 +45,13 @@ pub(super) fn pack_panels(
     steps: Range<usize>,
     packed: &mut [Line],
 ) {
+    match w {
+        Bf16Weights::OutputPanels(w) => return quant::pack_outputs(&w, panel, steps, packed),
+        Bf16Weights::InputPanels(w) => {
+            return quant::pack_inputs(&w, panel * LANES, steps, packed);
+        }
+        Bf16Weights::Outputs(_) | Bf16Weights::Inputs(_) => {}
+    }
     for (step, lines) in steps.zip(packed.chunks_exact_mut(2 * LANES)) {
         let columns = step * STEP..((step + 1) * STEP).min(k);
         match w {
@@ -54,17 +61,8 @@ pub(super) fn pack_panels(
                 }
             }
             Bf16Weights::Inputs(w) => pack_inputs(w, n, panel, columns, lines),
-            Bf16Weights::OutputPanels(w) => {
-                for (p, lines) in lines.chunks_exact_mut(LANES).enumerate() {
-                    quant::pack_outputs(&w, panel + p, columns.clone(), lines);
-                }
-            }
-            Bf16Weights::InputPanels(w) => {
-                for (p, lines) in lines.chunks_exact_mut(LANES).enumerate() {
-                    let first = (panel + p) * LANES;
-                    quant::pack_inputs(&w, columns.start / LANES, first, lines);
-                }
-            }
+            // Above.
+            Bf16Weights::OutputPanels(_) | Bf16Weights::InputPanels(_) => {}
         }
     }
 }

@@ -12,31 +12,180 @@ use std::arch::x86_64::{
 use std::ops::Range;
 
 use super::pack::{Line, beside, rounded_pair, store};
-use crate::panel16::{GroupScales, GroupZero, PANEL_ROWS, QuantPanels, STEP_BYTES};
-use crate::simd::{Avx512, LANES, Simd};
+use super::rows::STEP;
+use crate::panel16::{CodeBits, GroupScales, GroupZero, PANEL_ROWS, QuantPanels, STEP_BYTES};
+use crate::simd::{Avx512, LANES, Simd, prefetch};
+
+/// Steps between the one that is packed and the one that is asked for.
+const AHEAD: usize = 4;
 
 /// Columns of a code step that lie in the bytes of one field.
 const QUAD: usize = 4;
 
-/// One step of a panel of outputs: lines of the pairs of columns `columns`, which begin at a multiple of 32.
-#[inline]
+/// Steps of two panels of outputs: `packed` has sixteen lines of one and of the other for each.
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512bf16")]
 pub(super) fn pack_outputs(
     w: &QuantPanels<'_>,
     panel: usize,
-    columns: Range<usize>,
+    steps: Range<usize>,
+    packed: &mut [Line],
+) {
+    for p in 0..2 {
+        for (step, lines) in steps.clone().zip(packed.chunks_exact_mut(2 * LANES)) {
+            let (panel, first) = (panel + p, step * STEP);
+            let lines = &mut lines[p * LANES..][..LANES];
+            if panel >= w.panels() {
+                lines.fill([0; LANES]);
+            } else if is_plain(w, first, STEP) {
+                match w.bits {
+                    CodeBits::Int8 => outputs_of::<8>(w, panel, first, lines),
+                    CodeBits::Int4 => outputs_of::<4>(w, panel, first, lines),
+                    CodeBits::Int2 => outputs_of::<2>(w, panel, first, lines),
+                }
+            } else {
+                outputs_of_any(w, panel, first, lines);
+            }
+        }
+    }
+}
+
+/// Steps of two panels of inputs, the first from column `first` on.
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512bf16")]
+pub(super) fn pack_inputs(
+    w: &QuantPanels<'_>,
+    first: usize,
+    steps: Range<usize>,
+    packed: &mut [Line],
+) {
+    for (step, lines) in steps.zip(packed.chunks_exact_mut(2 * LANES)) {
+        // Panels lie too far apart for the processor to follow.
+        for panel in 2 * (step + AHEAD)..2 * (step + AHEAD + 1) {
+            prefetch_columns(w, panel, first);
+        }
+        for (p, lines) in lines.chunks_exact_mut(LANES).enumerate() {
+            // A step is of two panels of outputs.
+            let (panel, first) = (2 * step, first + p * LANES);
+            if first >= w.k {
+                lines.fill([0; LANES]);
+            } else if is_plain(w, first, LANES) && (panel + 2) * PANEL_ROWS <= w.n {
+                match w.bits {
+                    CodeBits::Int8 => inputs_of::<8>(w, panel, first, lines),
+                    CodeBits::Int4 => inputs_of::<4>(w, panel, first, lines),
+                    CodeBits::Int2 => inputs_of::<2>(w, panel, first, lines),
+                }
+            } else {
+                inputs_of_any(w, panel, first, lines);
+            }
+        }
+    }
+}
+
+/// Asks for what packing 32 columns of a panel reads.
+fn prefetch_columns(w: &QuantPanels<'_>, panel: usize, first: usize) {
+    if panel >= w.panels() || first >= w.k {
+        return;
+    }
+    let wide = w.bits.step_columns();
+    let start = (panel * w.steps() + first / wide) * STEP_BYTES;
+    let len = (STEP / wide * STEP_BYTES).min(w.codes.len() - start);
+    for line in w.codes[start..][..len].chunks(64) {
+        prefetch(line.as_ptr());
+    }
+    let group = first.checked_div(w.group_size).unwrap_or(0);
+    let first = (panel * w.groups() + group) * PANEL_ROWS;
+    match w.scales {
+        GroupScales::F16(scales) => prefetch(&raw const scales[first]),
+        GroupScales::F32(scales) => prefetch(&raw const scales[first]),
+    }
+    match w.zero {
+        GroupZero::Middle => {}
+        GroupZero::U8(zeros) => prefetch(&raw const zeros[first]),
+        GroupZero::MinF16(minima) => prefetch(&raw const minima[first]),
+    }
+}
+
+/// Whether those columns are there, and each sixteen of them have the same levels, as nearly all do.
+fn is_plain(w: &QuantPanels<'_>, first: usize, columns: usize) -> bool {
+    first + columns <= w.k && w.group_size.is_multiple_of(LANES)
+}
+
+/// Sixteen columns of a panel that have the same levels, of codes of `BITS` bits.
+///
+/// A macro: of a function the columns would come through memory.
+macro_rules! columns {
+    ($w:ident, $panel:expr, $first:expr) => {{
+        let (panel, first): (usize, usize) = ($panel, $first);
+        let levels = Levels::read($w, panel, first.checked_div($w.group_size).unwrap_or(0));
+        let wide = 4 * (8 / BITS);
+        let start = (panel * $w.steps() + first / wide) * STEP_BYTES;
+        let codes = &$w.codes[start..][..LANES / wide * STEP_BYTES];
+        let mask = _mm512_set1_epi32((1 << BITS) - 1);
+        let mut columns = [_mm512_setzero_ps(); LANES];
+        for i in 0..LANES {
+            // SAFETY: the slice has a step for each column.
+            let step: __m512i =
+                unsafe { _mm512_loadu_si512(codes.as_ptr().add(i / wide * STEP_BYTES).cast()) };
+            let shift = 8 * (i % 4) + BITS * (i % wide / 4);
+            let code = _mm512_srlv_epi32(step, _mm512_set1_epi32(shift as i32));
+            columns[i] = _mm512_cvtepi32_ps(_mm512_and_si512(code, mask));
+        }
+        if matches!($w.zero, GroupZero::MinF16(_)) {
+            for i in 0..LANES {
+                columns[i] = _mm512_add_ps(_mm512_mul_ps(levels.scale, columns[i]), levels.offset);
+            }
+        } else {
+            for i in 0..LANES {
+                columns[i] = _mm512_mul_ps(levels.scale, _mm512_sub_ps(columns[i], levels.offset));
+            }
+        }
+        columns
+    }};
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512bf16")]
+fn outputs_of<const BITS: usize>(
+    w: &QuantPanels<'_>,
+    panel: usize,
+    first: usize,
     lines: &mut [Line],
 ) {
     for (half, lines) in lines.chunks_exact_mut(LANES / 2).enumerate() {
-        let first = columns.start + half * LANES;
-        if panel >= w.panels() || first >= columns.end {
-            lines.fill([0; LANES]);
-            continue;
+        let columns = columns!(w, panel, first + half * LANES);
+        for i in 0..LANES / 2 {
+            store(beside(columns[2 * i], columns[2 * i + 1]), &mut lines[i]);
         }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512bf16")]
+fn inputs_of<const BITS: usize>(
+    w: &QuantPanels<'_>,
+    panel: usize,
+    first: usize,
+    lines: &mut [Line],
+) {
+    let (low, high) = (columns!(w, panel, first), columns!(w, panel + 1, first));
+    let mut pairs = [_mm512_setzero_ps(); LANES];
+    for i in 0..LANES {
+        pairs[i] = rounded_pair(low[i], high[i]);
+    }
+    // SAFETY: this function asks for what AVX-512 stands for; its operations move pairs as they are.
+    let pairs = unsafe { Avx512::assume() }.transpose(pairs);
+    for (pairs, line) in pairs.into_iter().zip(lines) {
+        store(pairs, line);
+    }
+}
+
+/// One step of a panel of outputs, from a column on.
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512bf16")]
+fn outputs_of_any(w: &QuantPanels<'_>, panel: usize, first: usize, lines: &mut [Line]) {
+    for (half, lines) in lines.chunks_exact_mut(LANES / 2).enumerate() {
         let mut pairs = [_mm512_setzero_ps(); LANES / 2];
         let mut levels = Levels::none();
         for quad in 0..LANES / QUAD {
-            let four = quad_of(w, panel, first, quad, &mut levels);
+            let four = quad_of(w, panel, first + half * LANES, quad, &mut levels);
             pairs[2 * quad] = beside(four[0], four[1]);
             pairs[2 * quad + 1] = beside(four[2], four[3]);
         }
@@ -48,13 +197,8 @@ pub(super) fn pack_outputs(
 
 /// One step of a panel of inputs, the sixteen from `first` on: lines of the pairs of outputs of two panels, of which
 /// `panel` is the first.
-#[inline]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512bf16")]
-pub(super) fn pack_inputs(w: &QuantPanels<'_>, panel: usize, first: usize, lines: &mut [Line]) {
-    if first >= w.k {
-        lines.fill([0; LANES]);
-        return;
-    }
+fn inputs_of_any(w: &QuantPanels<'_>, panel: usize, first: usize, lines: &mut [Line]) {
     let mut columns = [_mm512_setzero_ps(); LANES];
     let mut levels = [Levels::none(), Levels::none()];
     // What stands in rows beyond the last is anything.
@@ -84,7 +228,6 @@ pub(super) fn pack_inputs(w: &QuantPanels<'_>, panel: usize, first: usize, lines
 
 /// What the codes of a group stand for, a lane for each output.
 struct Levels {
-    /// Its first column is behind these of the last that were read.
     is_read: bool,
     scale: __m512,
     offset: __m512,
