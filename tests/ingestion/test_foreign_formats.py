@@ -32,7 +32,7 @@ BINARY = b"\x00\x01\x02\x03" * 50
         ("a.zip", zip_of({"a": "b"}), "unpack it and add its folder"),
         ("a.md", zip_of({"a": "b"}), "unpack it and add its folder"),
         ("a.tar", TAR, "unpack it and add its folder"),
-        ("a.tar.gz", gzip.compress(TAR), "unpack it"),
+        ("a.tar.gz", gzip.compress(TAR, mtime=0), "unpack it"),
         ("a.tar.xz", b"\xfd7zXZ\0" + BINARY, "unpack it and add what is in it"),
         ("a.tar.bz2", b"BZh9" + BINARY, "unpack it and add what is in it"),
         ("a.7z", b"7z\xbc\xaf'\x1c" + BINARY, "unpack it and add its folder"),
