@@ -30,7 +30,13 @@ NATIVE_USERS = {"inference", "models", "ingestion", "storage", "training", "evol
 HEAVY = {"torch", "transformers", "pyarrow", "polars", "duckdb", "huggingface_hub", "rich", "yaml", "jinja2"}
 HEAVY |= {"accelerate", "matplotlib"}
 # What stands at the top of these is loaded on use: functions alone import them.
-IMPORTED_ON_USE = ("inference/decoder_layers", "inference/template/", "inference/torch/", "training/torch/")
+IMPORTED_ON_USE = (
+    "inference/decoder_layers",
+    "inference/template/",
+    "inference/torch/",
+    "training/torch/",
+    "training/reader/torch/",
+)
 # A fuller room is two rooms, a longer file two files.
 MOST_MODULES, MOST_LINES = 14, 400
 

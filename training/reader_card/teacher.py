@@ -20,10 +20,10 @@ from torch.utils.data import DataLoader
 
 from ai_os_diffusion.models.local_models import resolve_model
 from ai_os_diffusion.training.reader.batches import ReaderBatches, Special, open_questions
-from ai_os_diffusion.training.reader.loss import reader_losses
 from ai_os_diffusion.training.reader.packed import PackedQuestions
 from ai_os_diffusion.training.reader.recipe import ReaderRecipe
 from ai_os_diffusion.training.reader.scores import score_bounds
+from ai_os_diffusion.training.reader.torch.loss import reader_losses
 
 Tensor = Any
 _MULTIPLE = 16

@@ -48,7 +48,7 @@ def train_reader(
     base = resolve_model(recipe.base, models_dir=models_dir)
     packed = open_questions(recipe, base)
     out.mkdir(parents=True, exist_ok=True)
-    from ai_os_diffusion.training.reader.trainer import ReaderTrainer
+    from ai_os_diffusion.training.reader.torch.trainer import ReaderTrainer
 
     trainer = ReaderTrainer(
         recipe,

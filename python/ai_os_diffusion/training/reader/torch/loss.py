@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ai_os_diffusion.training.reader.network import TrainedReader
 from ai_os_diffusion.training.reader.recipe import LossSettings
+from ai_os_diffusion.training.reader.torch.network import TrainedReader
 from ai_os_diffusion.training.torch.attention import Attention
 
 __all__ = ["ReaderLoss", "reader_losses"]

@@ -16,10 +16,10 @@ from ai_os_diffusion.inference.torch.network import DeviceWeights
 from ai_os_diffusion.models.cards import Base, Card, CardDescription
 from ai_os_diffusion.models.metadata import ModelMetadata
 from ai_os_diffusion.training.reader.batches import ReaderBatches
-from ai_os_diffusion.training.reader.loss import ReaderLoss
-from ai_os_diffusion.training.reader.network import HEAD, TrainedReader
 from ai_os_diffusion.training.reader.packed import PackedQuestions
 from ai_os_diffusion.training.reader.recipe import ReaderRecipe
+from ai_os_diffusion.training.reader.torch.loss import ReaderLoss
+from ai_os_diffusion.training.reader.torch.network import HEAD, TrainedReader
 from ai_os_diffusion.training.torch.attention import Attention
 from ai_os_diffusion.training.torch.loop import Tell, TrainingLoop, copy_values
 

@@ -8,8 +8,8 @@ import pytest
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.torch
 
-from ai_os_diffusion.training.reader.loss import reader_losses  # noqa: E402
 from ai_os_diffusion.training.reader.recipe import LossSettings  # noqa: E402
+from ai_os_diffusion.training.reader.torch.loss import reader_losses  # noqa: E402
 
 
 def logs(values) -> np.ndarray:

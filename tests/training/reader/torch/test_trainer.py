@@ -19,8 +19,8 @@ from ai_os_diffusion.inference import ArrowEngine  # noqa: E402
 from ai_os_diffusion.models.cards import Card  # noqa: E402
 from ai_os_diffusion.training.reader import pack_reader, train_reader  # noqa: E402
 from ai_os_diffusion.training.reader.batches import ReaderBatches, open_questions  # noqa: E402
-from ai_os_diffusion.training.reader.network import HEAD  # noqa: E402
 from ai_os_diffusion.training.reader.scores import score_bounds  # noqa: E402
+from ai_os_diffusion.training.reader.torch.network import HEAD  # noqa: E402
 from ai_os_diffusion.utils.errors import ConfigurationError, TrainingError  # noqa: E402
 
 
@@ -87,7 +87,7 @@ def test_a_card_learns_to_read_and_the_engine_reads_with_it(tiny_encoder_dir, ma
 
 
 def test_the_scores_in_training_are_those_of_the_engine(tiny_encoder_dir, make_reader, tmp_path):
-    from ai_os_diffusion.training.reader.trainer import ReaderTrainer
+    from ai_os_diffusion.training.reader.torch.trainer import ReaderTrainer
     from ai_os_diffusion.training.torch.attention import Attention
 
     recipe = make_reader(ROWS, optimizer={"steps": 20})
