@@ -8,8 +8,8 @@ use crate::frozen::Frozen;
 use crate::parameters::Parameter;
 use crate::products::{Precision, Rows as Multiplied, Way};
 
-/// Rows whose logits are held at once: 50 MB for a vocabulary of 49,152.
-const ROWS: usize = 256;
+/// Rows whose logits are held at once: 25 MB for a vocabulary of 49,152, and as much for those of the base.
+const ROWS: usize = 128;
 /// Outputs whose weights are read at once.
 const OUTPUTS: usize = 2048;
 

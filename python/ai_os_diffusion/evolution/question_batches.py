@@ -20,7 +20,7 @@ from ai_os_diffusion.utils.errors import TrainingError
 __all__ = ["FRAME_ROOM", "MOST_POSITIONS", "QuestionBatches", "asked_in", "drawn", "end_of", "in_parts"]
 
 MOST_POSITIONS = 512
-"""Of a pass: what it keeps for the way back grows with them, 0.5 MB each for SmolLM2 (0.7 in single precision)."""
+"""Of a pass: what it keeps for the way back is 0.5 MB each for SmolLM2, 0.7 in single precision."""
 
 FRAME_ROOM = 16
 """For the longest frame of a question."""

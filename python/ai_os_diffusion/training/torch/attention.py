@@ -10,9 +10,10 @@ import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ai_os_diffusion.training.positions import visible
+from ai_os_diffusion.training.torch.layers import rounded
 from ai_os_diffusion.training.torch.network import TrainedDecoder
 
-__all__ = ["Attention", "block_mask", "dense_attention", "dense_mask"]
+__all__ = ["Attention", "block_mask", "dense_attention", "dense_mask", "rounded_attention"]
 
 Tensor = Any
 
@@ -24,9 +25,11 @@ class Attention:
 
     Args:
         is_blocked: by flex attention, whose masks skip blocks of keys that nobody sees.
+        is_rounded: operands of its products are rounded to brain floats, where it is not in blocks.
     """
 
-    def __init__(self, *, is_blocked: bool) -> None:
+    def __init__(self, *, is_blocked: bool, is_rounded: bool = False) -> None:
+        self._attend = rounded_attention if is_rounded else dense_attention
         self._make: Callable[..., Any] | None = None
         if is_blocked:
             from torch.nn.attention.flex_attention import create_block_mask
@@ -51,7 +54,7 @@ class Attention:
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, mask: Any) -> Tensor:
         """(q[b, heads, n, d], k and v[b, key heads, n, d], a mask of `mask`) to [b, heads, n, d]."""
         if self._make is None:
-            return dense_attention(q, k, v, mask)
+            return self._attend(q, k, v, mask)
         from torch.nn.attention.flex_attention import flex_attention
 
         return flex_attention(q, k, v, block_mask=mask, enable_gqa=True)
@@ -89,3 +92,11 @@ def dense_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
     with sdpa_kernel(backends):
         out = F.scaled_dot_product_attention(folded, k, v, attn_mask=mask.repeat(1, 1, rows, 1))
     return out.unflatten(2, (rows, q.shape[2])).flatten(1, 2)
+
+
+def rounded_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+    """Attention under a mask of bool[b, 1, n, m], as the native trainer rounds its operands."""
+    rows = q.shape[1] // k.shape[1]
+    keys, values = (rounded(x).repeat_interleave(rows, 1) for x in (k, v))
+    scores = rounded(q * q.shape[-1] ** -0.5) @ keys.transpose(-1, -2)
+    return rounded(scores.masked_fill(~mask, -torch.inf).softmax(-1)) @ values

@@ -185,8 +185,12 @@ class Linear(nn.Module):
         given, scaling = x, self.scaling
         if self.kept is not None:
             x, scaling = x * self.kept, scaling * self.kept_scaling
-        low = F.linear(x, self.a.to(x.dtype))
-        out = out + F.linear(low, self.b.to(x.dtype)) * scaling
+        if self.is_rounded:
+            low = F.linear(rounded(x), rounded(self.a)) * scaling
+            out = out + F.linear(rounded(low), rounded(self.b))
+        else:
+            low = F.linear(x, self.a.to(x.dtype))
+            out = out + F.linear(low, self.b.to(x.dtype)) * scaling
         return self._scaled(given, out) if is_scaled else out
 
     def _scaled(self, x: Tensor, out: Tensor) -> Tensor:

@@ -59,8 +59,8 @@ class CardTrainer:
         row_ids: tokens whose rows of the embedding are trained.
         dropout: part of the inputs of factors that is left out, as the native trainer leaves it out.
         num_threads: on a CPU; 0 takes as many as torch does.
-        brain_floats: products with the base's weights are of operands rounded to bfloat16. On a GPU their
-            results, attention and the products of factors are bfloat16 too, but the head is of float32; so
+        brain_floats: products with the base's weights, with factors and of attention are of operands rounded
+            to bfloat16. On a GPU their results are bfloat16 too, but the head is of float32; so
             are always norms, and what goes from block to block.
         beneath: a card, its scaling and the tokens of its rows, which belongs to what the model itself says.
         device: "cpu" or "cuda".
@@ -123,7 +123,8 @@ class CardTrainer:
         self._learned = list(made.trained().values())
         self._passes = CapturedPasses(self._forth_and_back, self._device)
         self._layers = _by_width(made, self._device) if dropout else []
-        self._attention, self._dropout = Attention(is_blocked=False), dropout
+        self._attention = Attention(is_blocked=False, is_rounded=how["is_rounded"])
+        self._dropout = dropout
         self._vocab, self._width = made.embedding.shape
         self._untouched: dict[str, Tensor] | None = None
         # What makes the base's logits, where ours is trained.
