@@ -153,7 +153,9 @@ def recall(data: Path) -> dict[str, dict[str, float]]:
     if peer is not None:
         found["bm25s"] = peer.search(peer.tokens([row["question"] for row in questions]), 10)
     return {
-        name: {f"recall@{k}": round(float((rows[:, :k] == gold[:, None]).any(1).mean()), 4) for k in (1, 5, 10)}
+        name: {
+            f"recall@{k}": round(float((rows[:, :k] == gold[:, None]).any(1).mean()), 4) for k in (1, 5, 10)
+        }
         for name, rows in found.items()
     }
 
