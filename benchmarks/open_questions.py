@@ -9,20 +9,25 @@ from __future__ import annotations
 import gzip
 import json
 import random
-from collections.abc import Iterable, Iterator, Sequence
+import tempfile
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ai_os_diffusion.answers.candidates import Candidate, candidates
+from ai_os_diffusion.answers.fusion import Fusion
 from ai_os_diffusion.answers.recall import RecallHit
+from ai_os_diffusion.storage import ArrowStorage
 from ai_os_diffusion.utils.answer_match import plain, word_f1
 from squad import paragraphs
 
-READ = 10
-"""Passages that are read, as `ask` does."""
+READ, FUSED = 10, 30
+"""Passages that are read, and that each search finds, as `ask` does."""
 
 _RIGHT_F1 = 0.5
 _REMOVED_EVERY = 4
@@ -113,18 +118,21 @@ def squad_pool(data: Path, count: int, seed: int) -> Pool:
     )
 
 
-def row_pools(rows: Iterable[dict[str, Any]], count: int, seed: int) -> Iterator[Pool]:
+def row_pools(
+    rows: Iterable[dict[str, Any]], count: int, seed: int, is_taken: Callable[[str], bool] = "en".__eq__
+) -> Iterator[Pool]:
     """Questions of rows as `reader/extractive.jsonl.gz` has them, each to passages of its own source.
 
     Args:
-        rows: English ones with answers are taken.
+        rows: those with answers are taken.
         count: questions in all; of every source as many, as far as it has them.
         seed: draws passages and questions.
+        is_taken: of which languages rows are taken.
     """
     by_source: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
-        if row["lang"] == "en" and row["answers"] and len(row["context"]) <= _LONGEST:
-            by_source.setdefault(row["source"], []).append(row)
+        if is_taken(row["lang"]) and row["answers"] and len(row["context"]) <= _LONGEST:
+            by_source.setdefault(f"{row['source']} {row['lang']}", []).append(row)
     rng, left = random.Random(seed), count
     sources = sorted(by_source.items(), key=lambda pair: len(pair[1]))
     for number, (source, own) in enumerate(sources):
@@ -148,22 +156,76 @@ def row_pools(rows: Iterable[dict[str, Any]], count: int, seed: int) -> Iterator
         yield Pool(source, contexts, [index // _NEIGHBOURS for index in range(len(contexts))], questions)
 
 
+def rank_pools(rows: Iterable[dict[str, Any]], count: int, seed: int) -> Iterator[Pool]:
+    """Questions of rows as `reader/rank.jsonl.gz` has them, to their passages and the hard negatives of all.
+
+    Args:
+        rows: English ones.
+        count: questions in all; of every source as many, as far as it has them.
+        seed: draws questions.
+    """
+    by_source: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        if row["lang"] == "en" and len(row["positives"]) == 1:
+            by_source.setdefault(row["source"], []).append(row)
+    rng, left = random.Random(seed), count
+    sources = sorted(by_source.items(), key=lambda pair: len(pair[1]))
+    for number, (source, own) in enumerate(sources):
+        drawn = rng.sample(own, min(left // (len(sources) - number), len(own)))
+        left -= len(drawn)
+        passages = list(
+            dict.fromkeys(text for row in drawn for text in (row["positives"][0], *row["negatives"]))
+        )
+        place = {text: index for index, text in enumerate(passages)}
+        questions = [Asked(row["query"], (), place[row["positives"][0]]) for row in drawn]
+        yield Pool(source, passages, range(len(passages)), questions)
+
+
 def read_all(engine: Any, pool: Pool) -> Iterator[Read]:
-    """Ask every question, and some a second time without what could answer them.
+    """Ask every question as `ask` does, and some a second time without what could answer them.
 
     Args:
         engine: an encoder with a reader attached.
         pool: what is asked.
     """
-    vectors = engine.encode_document(list(pool.passages))
-    near = engine.encode_query([asked.text for asked in pool.questions]) @ vectors.T
-    for number, (asked, row) in enumerate(zip(pool.questions, near, strict=True)):
-        for removed in (False, True)[: 1 if number % _REMOVED_EVERY else 2]:
-            order = [
-                int(index)
-                for index in np.argsort(-row, kind="stable")
-                if not (removed and pool.is_taken(int(index), asked))
-            ][:READ]
-            hits = [RecallHit(str(index), pool.passages[index], float(row[index])) for index in order]
-            found = candidates(asked.text, hits, engine.read(asked.text, [hit.text for hit in hits]))
-            yield Read(asked, found, removed, pool.name)
+    with tempfile.TemporaryDirectory() as folder, stored(engine, pool, Path(folder)) as store:
+        vectors = engine.encode_query([asked.text for asked in pool.questions])
+        for number, (asked, vector) in enumerate(zip(pool.questions, vectors, strict=True)):
+            for removed in (False, True)[: 1 if number % _REMOVED_EVERY else 2]:
+                taken = {
+                    index for index in range(len(pool.passages)) if removed and pool.is_taken(index, asked)
+                }
+                hits = [
+                    RecallHit(f"{index}", pool.passages[index], similarity)
+                    for index, similarity in found(store, asked.text, vector, taken)[:READ]
+                ]
+                readings = engine.read(asked.text, [hit.text for hit in hits])
+                yield Read(asked, candidates(asked.text, hits, readings), removed, pool.name)
+
+
+@contextmanager
+def stored(engine: Any, pool: Pool, folder: Path) -> Iterator[ArrowStorage]:
+    """A store of the passages of a pool, each under its index."""
+    with ArrowStorage(folder / "store") as store:
+        vectors = engine.encode_document(list(pool.passages))
+        store.save_many(
+            {"memory_id": f"{index}", "content": text, "embedding": vector}
+            for index, (text, vector) in enumerate(zip(pool.passages, vectors, strict=True))
+        )
+        yield store
+
+
+def found(
+    store: ArrowStorage, question: str, vector: NDArray[np.float32], taken: Collection[int] = ()
+) -> list[tuple[int, float]]:
+    """Passages as `recall` orders them, by index, with their cosine; some taken away."""
+    all_found = [
+        (int(one.memory["memory_id"]), one.similarity, one.bm25)
+        for one in store.query(vector, FUSED + len(taken), text=question)
+    ]
+    there = [row for row in all_found if row[0] not in taken]
+    near = sorted(there, key=lambda row: -row[1])[:FUSED]
+    told = sorted((row for row in there if row[2] > 0), key=lambda row: -row[2])[:FUSED]
+    both = list(dict.fromkeys([*near, *told]))
+    order = Fusion().order(question, [row[1] for row in both], [row[2] for row in both])
+    return [both[index][:2] for index in order]

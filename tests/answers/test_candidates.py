@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ai_os_diffusion.answers.candidates import agree, candidates, names_of, unknown_names, words_of
+from ai_os_diffusion.answers.candidates import agree, candidates, words_of
 from ai_os_diffusion.answers.recall import RecallHit
 from ai_os_diffusion.inference.reading.reading import Reading, Span
 
@@ -82,27 +82,6 @@ def test_what_found_nothing_answers_nothing():
 )
 def test_answers_agree_where_one_is_part_of_the_other(one, other, same):
     assert agree(words_of(one), words_of(other)) == agree(words_of(other), words_of(one)) == same
-
-
-@pytest.mark.parametrize(
-    ("question", "names"),
-    [
-        ("Which port does PostgreSQL use?", ["PostgreSQL"]),
-        ("what is os.path.join, --limit-rate or MAX_SIZE?", ["os.path.join", "limit-rate", "MAX_SIZE"]),
-        ("What does the library cost?", []),
-        ("Python 3.12 or IPv6", ["3.12", "IPv6"]),
-        ("IPv6 what?", ["IPv6"]),
-        ("", []),
-    ],
-)
-def test_names_have_capitals_digits_or_marks(question, names):
-    assert names_of(question) == names
-
-
-def test_names_stand_in_passages_titles_or_names_of_documents():
-    names = ["Elm", "LIBRARY", "notes.md", "PostgreSQL", "PostgreSQL"]
-    assert unknown_names(names, [NOTES]) == ["PostgreSQL"]
-    assert unknown_names(names[:1], []) == ["Elm"]
 
 
 @given(st.lists(st.tuples(st.integers(0, 20), st.integers(1, 10), st.floats(-20, 20)), max_size=12))

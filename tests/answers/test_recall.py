@@ -23,6 +23,19 @@ def test_the_best_hit_decides_for_all():
     assert (result.abstained, result.hits, result.nearest) == (True, (), 0.5)
 
 
+def test_what_holds_all_names_of_the_question_fits_however_far_it_is():
+    hits = [(memory(headings=["DEFAULT_BACKOFF_MAX", "Queue"]), 0.1)]
+    assert not apply_threshold("what is DEFAULT_BACKOFF_MAX?", hits, 0.38).abstained
+    assert not apply_threshold("is default_backoff_max of Queue?", hits, 0.38).abstained
+    assert apply_threshold("what is DEFAULT_BACKOFF_MAX of Stack?", hits, 0.38).abstained
+    assert apply_threshold("what is the backoff?", hits, 0.38).abstained
+
+
+def test_the_nearest_counts_wherever_it_stands():
+    result = apply_threshold("q", [(memory(), 0.2), (memory(), 0.5)], 0.38, "fresh")
+    assert (result.abstained, result.nearest, result.index) == (False, 0.5, "fresh")
+
+
 def test_without_a_threshold_every_hit_fits_and_no_hit_never_does():
     assert not apply_threshold("q", [(memory(), -0.9)], None).abstained
     assert apply_threshold("q", [], None).abstained

@@ -43,7 +43,7 @@ class Engine:
 def test_one_in_four_is_asked_again_without_what_could_answer(script):
     unanswered = [{**rows(1)[0], "answers": [], "source": "other"}, {**rows(1)[0], "lang": "de"}]
     (pool,) = script.row_pools([*rows(300), *unanswered], 40, 0)
-    assert (pool.name, len(pool.questions), len(pool.passages)) == ("notes", 40, 300)
+    assert (pool.name, len(pool.questions), len(pool.passages)) == ("notes en", 40, 300)
     read = list(script.read_all(Engine(), pool))
     assert [one.removed for one in read].count(True) == 10
     for one in read:
@@ -58,7 +58,7 @@ def test_one_in_four_is_asked_again_without_what_could_answer(script):
 def test_sources_share_what_is_asked(script):
     few = [{**row, "source": "few", "context": f"{row['context']} {row['source']}"} for row in rows(5)]
     pools = list(script.row_pools([*rows(300), *few], 40, 0))
-    assert [(pool.name, len(pool.questions)) for pool in pools] == [("few", 5), ("notes", 35)]
+    assert [(pool.name, len(pool.questions)) for pool in pools] == [("few en", 5), ("notes en", 35)]
 
 
 def test_an_answer_is_right_by_half_of_its_words(script):
@@ -70,3 +70,20 @@ def test_an_answer_is_right_by_half_of_its_words(script):
     assert [read.is_right(one) for one in said] == [True, True, False, False]
     assert [read.is_exact(one) for one in said] == [False, True, False, False]
     assert not script.Read(asked, (), True, "notes").is_right(said[0])
+
+
+def test_a_passage_that_answers_stands_among_the_negatives_of_all(script):
+    ranked = [
+        {
+            "source": "manual",
+            "lang": "en",
+            "query": f"How {number}?",
+            "positives": [f"So {number}."],
+            "negatives": [f"Not so {number}.", "So 0."],
+        }
+        for number in range(9)
+    ]
+    (pool,) = script.rank_pools([*ranked, {**ranked[0], "lang": "fr"}], 9, 0)
+    assert len(pool.passages) == len(set(pool.passages)) == 18
+    for asked in pool.questions:
+        assert pool.passages[asked.gold] == asked.text.replace("How", "So").replace("?", ".")

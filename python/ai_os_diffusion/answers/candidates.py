@@ -8,16 +8,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
+from ai_os_diffusion.answers.names import names_of, unknown_names
 from ai_os_diffusion.answers.recall import RecallHit
 
 if TYPE_CHECKING:
     from ai_os_diffusion.inference.reading.reading import Reading
 
-__all__ = ["Candidate", "Place", "agree", "candidates", "names_of", "unknown_names", "words_of"]
+__all__ = ["Candidate", "Place", "agree", "candidates", "words_of"]
 
 _WORD = re.compile(r"\w+")
-# A word with what holds identifiers together: "queue-worker", "os.path", "DEFAULT_MAX".
-_TERM = re.compile(r"\w+(?:[.'’_-]\w+)*")
 
 
 class Place(NamedTuple):
@@ -135,27 +134,6 @@ def agree(words: Sequence[str], others: Sequence[str]) -> bool:
     return bool(short) and any(
         list(long[at : at + len(short)]) == list(short) for at in range(len(long) - len(short) + 1)
     )
-
-
-def names_of(question: str) -> list[str]:
-    """Words of a question that name something: with a digit, a mark within, or a capital.
-
-    The first word has its capital from where it stands, and counts for other reasons alone. A language that
-    writes all nouns with capitals has more names; that they stand nowhere is true of them too.
-    """
-    named = []
-    for number, found in enumerate(_TERM.finditer(question)):
-        word = found.group()
-        inner = word if number else word[1:]
-        if any(letter.isdigit() or letter in "._-" for letter in word) or any(map(str.isupper, inner)):
-            named.append(word)
-    return named
-
-
-def unknown_names(names: Sequence[str], hits: Sequence[RecallHit]) -> list[str]:
-    """The names that stand in none of the passages, nor above them, nor in the names of their documents."""
-    said = "\n".join("\n".join((hit.text, *hit.headings, hit.source, hit.part)).casefold() for hit in hits)
-    return [name for name in dict.fromkeys(names) if name.casefold() not in said]
 
 
 def _log_sum_exp(values: Sequence[float]) -> float:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ai_os_diffusion.answers.answer import Answer, Citation, Reason, Statement
-from ai_os_diffusion.answers.candidates import Candidate, names_of, unknown_names
+from ai_os_diffusion.answers.candidates import Candidate
 from ai_os_diffusion.answers.judge import Judge, Judged
+from ai_os_diffusion.answers.names import names_of, unknown_names
 from ai_os_diffusion.answers.recall import RecallResult
 
 __all__ = ["decide", "statement_of", "why_nothing"]

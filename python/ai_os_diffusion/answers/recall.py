@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ai_os_diffusion.answers.names import names_of, unknown_names
 from ai_os_diffusion.contracts import Hit
 
 __all__ = [
@@ -128,8 +129,10 @@ class RecallResult:
         question: the question.
         hits: best first; none when it abstained.
         abstained: memory holds nothing that fits.
-        nearest: similarity of the best hit, fitting or not; None when there was none to compare.
-        threshold: similarity the best hit had to reach; None when every hit counts.
+        nearest: similarity of the nearest hit, fitting or not; None when there was none to compare.
+        threshold: similarity the nearest hit had to reach; None when every hit counts.
+        index: how words were looked for: "fresh", "building" or "degraded", as `storage.IndexState`; None
+            where nothing was searched.
     """
 
     question: str
@@ -137,10 +140,11 @@ class RecallResult:
     abstained: bool
     nearest: float | None
     threshold: float | None
+    index: str | None = None
 
     @property
     def near_hits(self) -> tuple[RecallHit, ...]:
-        """The hits worth reading: those that would fit by themselves, or are half as similar as the best.
+        """The hits worth reading: the first, and those that would fit by themselves or are half as similar.
 
         Search always fills its number; a store may hold one passage on a question and nothing else.
         """
@@ -156,20 +160,22 @@ class RecallResult:
             "abstained": self.abstained,
             "nearest": None if self.nearest is None else round(self.nearest, 6),
             "threshold": self.threshold,
+            "index": self.index,
             "hits": [hit.to_dict() for hit in self.hits],
         }
 
 
-def distinct_hits(search: Callable[[int], Sequence[Hit]], top_k: int) -> list[Hit]:
-    """Find the nearest passages, each text once with all its places.
+def distinct_hits(search: Callable[[int], Sequence[Hit]], top_k: int, least: int = 0) -> list[Hit]:
+    """Find the best passages, each text once with all its places.
 
-    A text that stands in very many places is several memories, which are equally near.
+    A text that stands in very many places is several memories, which are equally good.
 
     Args:
-        search: finds so many memories, best first.
+        search: finds so many memories or more, best first; fewer when there are no more.
         top_k: passages at most.
+        least: memories to ask for at least.
     """
-    asked = top_k + 1
+    asked = max(top_k + 1, least)
     while True:
         hits = search(asked)
         found: dict[str, Hit] = {}
@@ -202,21 +208,29 @@ def measured_threshold(weights_sha256: str | None) -> float | None:
     return next((row["threshold"] for row in measured if row["weights_sha256"] == weights_sha256), None)
 
 
-def apply_threshold(question: str, hits: Sequence[Hit], threshold: float | None) -> RecallResult:
-    """Keep the hits when the best of them fits, else abstain.
+def apply_threshold(
+    question: str, hits: Sequence[Hit], threshold: float | None, index: str | None = None
+) -> RecallResult:
+    """Keep the hits when the nearest of them fits, else abstain.
 
-    The best hit decides for all: a question that memory can answer has one passage that is near, while
-    the passages beside it may be far.
+    The nearest decides for all: a question that memory can answer has one passage that is near, while
+    the passages beside it may be far. A hit that holds all that the question names fits however far it is.
 
     Args:
         question: the question.
         hits: best first.
-        threshold: similarity that the best one has to reach; None takes any.
+        threshold: similarity that the nearest one has to reach; None takes any.
+        index: as of a `RecallResult`.
     """
-    nearest = float(hits[0][1]) if hits else None
-    fits = nearest is not None and (threshold is None or nearest >= threshold)
-    kept = tuple(RecallHit.from_hit(hit) for hit in hits) if fits else ()
-    return RecallResult(question, kept, not fits, nearest, threshold)
+    nearest = max((float(similarity) for _, similarity in hits), default=None)
+    found = tuple(RecallHit.from_hit(hit) for hit in hits)
+    names = names_of(question)
+    fits = nearest is not None and (
+        threshold is None
+        or nearest >= threshold
+        or (bool(names) and any(not unknown_names(names, [hit]) for hit in found))
+    )
+    return RecallResult(question, found if fits else (), not fits, nearest, threshold, index)
 
 
 def _integer(value: Any) -> int | None:

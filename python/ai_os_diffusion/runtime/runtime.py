@@ -11,12 +11,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from ai_os_diffusion.config import Config, load_config
-from ai_os_diffusion.contracts import Message, Metadata
+from ai_os_diffusion.contracts import Hit, Message, Metadata
 from ai_os_diffusion.utils.errors import ConfigurationError
 from ai_os_diffusion.utils.lazy_property import lazy_property
 
 if TYPE_CHECKING:
     from ai_os_diffusion.answers.answer import Answer
+    from ai_os_diffusion.answers.fusion import Fusion
     from ai_os_diffusion.answers.recall import RecallResult
     from ai_os_diffusion.inference import ArrowEngine
     from ai_os_diffusion.inference.generation.generation_stream import GenerationStream
@@ -34,6 +35,8 @@ _SPECIAL_TOKENS = 8
 _REPETITION_PENALTY = 1.0
 # Passages that are read for a question: the right one may be less near than others.
 _SEARCHED = 10
+# Memories of each search that are put in one order: what is best by one is looked at by both.
+_FUSED = 30
 
 
 def open_runtime(config: Config | None = None) -> Runtime:
@@ -218,7 +221,7 @@ class Runtime:
         filter: Metadata | None = None,
         min_similarity: float | None = None,
     ) -> RecallResult:
-        """Find the memories that answer to a question.
+        """Find the memories that answer to a question, by vectors and by words.
 
         Args:
             question: in everyday words.
@@ -243,8 +246,19 @@ class Runtime:
         self._check_encoder(storage)
         vector = self.encoder.encode_query(question)
         wanted = top_k or self.config.retrieval.top_k
-        hits = distinct_hits(lambda count: storage.query(vector, count, filter=filter), wanted)
-        return apply_threshold(question, hits, threshold)
+        state: str | None = None
+
+        def search(count: int) -> list[Hit]:
+            nonlocal state
+            found = storage.query(vector, count, text=question, filter=filter)
+            state = found.state
+            order = self._fusion.order(
+                question, [one.similarity for one in found], [one.bm25 for one in found]
+            )
+            return [(found[index].memory, found[index].similarity) for index in order]
+
+        hits = distinct_hits(search, wanted, _FUSED)
+        return apply_threshold(question, hits, threshold, state)
 
     def ask(self, question: str, **options: Any) -> Answer:
         """Answer a question from memory.
@@ -346,6 +360,12 @@ class Runtime:
             limit_memory(config.model.device, config.performance.gpu_memory_fraction)
         engine = ArrowEngine(folder, device=config.model.device, num_threads=config.performance.num_threads)
         return self._opened.enter_context(engine)
+
+    @lazy_property
+    def _fusion(self) -> Fusion:
+        from ai_os_diffusion.answers.fusion import Fusion
+
+        return Fusion()
 
     @lazy_property
     def _near(self) -> float | None:
