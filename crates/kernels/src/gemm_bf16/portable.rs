@@ -90,6 +90,8 @@ fn dequantize(pool: &ThreadPool, w: &QuantPanels<'_>, out: &mut [f32]) {
         };
         let codes = &w.codes[panel * bytes..][..bytes];
         dequantize_panel(codes, w.k, width, levels, w.bits, out);
-        out.iter_mut().for_each(|value| *value = rounded(*value));
+        for value in out {
+            *value = rounded(*value);
+        }
     });
 }

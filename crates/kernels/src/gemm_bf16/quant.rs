@@ -109,6 +109,15 @@ fn is_plain(w: &QuantPanels<'_>, first: usize, columns: usize) -> bool {
     first + columns <= w.k && w.group_size.is_multiple_of(LANES)
 }
 
+/// Step `step` of codes.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn load_step(codes: &[u8], step: usize) -> __m512i {
+    let step = &codes[step * STEP_BYTES..][..STEP_BYTES];
+    // SAFETY: the slice has 64 bytes.
+    unsafe { _mm512_loadu_si512(step.as_ptr().cast()) }
+}
+
 /// Sixteen columns of a panel that have the same levels, of codes of `BITS` bits.
 ///
 /// A macro: of a function the columns would come through memory.
@@ -122,9 +131,7 @@ macro_rules! columns {
         let mask = _mm512_set1_epi32((1 << BITS) - 1);
         let mut columns = [_mm512_setzero_ps(); LANES];
         for i in 0..LANES {
-            // SAFETY: the slice has a step for each column.
-            let step: __m512i =
-                unsafe { _mm512_loadu_si512(codes.as_ptr().add(i / wide * STEP_BYTES).cast()) };
+            let step = load_step(codes, i / wide);
             let shift = 8 * (i % 4) + BITS * (i % wide / 4);
             let code = _mm512_srlv_epi32(step, _mm512_set1_epi32(shift as i32));
             columns[i] = _mm512_cvtepi32_ps(_mm512_and_si512(code, mask));
@@ -302,10 +309,7 @@ fn quad_of(
         *levels = Levels::read(w, panel, group);
     }
     let (bits, wide) = (w.bits.width(), w.bits.step_columns());
-    let start = (panel * w.steps() + column / wide) * STEP_BYTES;
-    let step = &w.codes[start..][..STEP_BYTES];
-    // SAFETY: the slice has 64 bytes.
-    let step: __m512i = unsafe { _mm512_loadu_si512(step.as_ptr().cast()) };
+    let step = load_step(w.codes, panel * w.steps() + column / wide);
     let mask = _mm512_set1_epi32((1 << bits) - 1);
     for i in 0..QUAD {
         if column + i < w.k {
