@@ -1,4 +1,4 @@
-"""Search by words at 57,600 passages: queries and indexed passages a second, and recall on SQuAD; bm25s beside it.
+"""Search by words at 57,600 passages: queries and indexed passages a second, recall on SQuAD; beside bm25s.
 
 Figures are per second of one core's time, as the system counts it: what else runs on the machine does not
 count, though it slows a core that it shares. Indexing takes all cores, and is also told by the clock. The

@@ -188,4 +188,5 @@ def test_a_question_loads_nothing_of_learning_or_of_reading_documents():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = ast.literal_eval(done.stdout)
     heavy = ("training", "diffusion", "ingestion.readers", "models.convert.converter", "evolution.objectives")
-    assert not [name for name in loaded if name.startswith(tuple(f"ai_os_diffusion.{room}" for room in heavy))]
+    rooms = tuple(f"ai_os_diffusion.{room}" for room in heavy)
+    assert not [name for name in loaded if name.startswith(rooms)]
