@@ -8,7 +8,9 @@ mod common;
 use arrow_storage::{
     Bm25, Filter, IndexState, Memory, Metric, Options, SearchOptions, Snapshot, Store, TextOptions,
 };
-use common::{Dice, Fault, FaultFs, Known, Model, Step, Survivors, content, moving_workload, open};
+use common::{
+    Dice, Fault, FaultFs, Known, Model, Step as Call, Survivors, content, moving_workload, open,
+};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
@@ -502,7 +504,7 @@ fn a_missing_stale_damaged_or_other_index_is_made_again_and_never_wrong() {
 }
 
 /// A process that makes the calls until one fails.
-fn live(fs: &FaultFs, steps: &[Step]) {
+fn live(fs: &FaultFs, steps: &[Call]) {
     let Ok(mut store) = open(Arc::new(fs.clone()), Path::new(DIR)) else {
         return;
     };
@@ -511,7 +513,7 @@ fn live(fs: &FaultFs, steps: &[Step]) {
         if known.run(step, &store).is_err() {
             return;
         }
-        if matches!(step, Step::Close) {
+        if matches!(step, Call::Close) {
             match open(Arc::new(fs.clone()), Path::new(DIR)) {
                 Ok(opened) => store = opened,
                 Err(_) => return,
