@@ -16,6 +16,7 @@ for deb in debs/*.deb; do
 done
 find x \( -path '*/man/man[1-8]/*' -o -path '*/man/de/*' -o -path '*/man/fr/*' -o -path '*/man/es/*' \) -name '*.gz' |
     grep -v -F -f "${EVALUATION:-/dev/null}" |
+    awk -F/ '!/\/man3\// || seen[$2]++ < 30' |
     while read -r page; do
         out=man/$(echo "$page" | sed 's#^x/##; s#/usr/share/man/#__#; s#/#__#g; s#\.gz$#.txt#')
         [ -s "$out" ] || zcat "$page" | groff -man -t -K utf8 -Tutf8 -rLL=95n -P-cbu > "$out" 2>/dev/null || true
