@@ -35,6 +35,7 @@ __all__ = [
     "layout_json",
     "pack_codes",
     "quantize_array",
+    "sentences",
     "tensors_of_model",
     "unpack_codes",
 ]
