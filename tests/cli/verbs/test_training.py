@@ -113,3 +113,19 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(command, recipe, tmp_path):
         step = int(told.partition("saved at step ")[2].split()[0])
     first, *_, last = (json.loads(line)["step"] for line in lines)
     assert step == last > first > 2
+
+
+def test_questions_of_a_reader_are_packed_and_what_is_wrong_is_said(
+    aios, aios_json, tiny_encoder_dir, tmp_path
+):
+    (tmp_path / "rows.jsonl").write_text('{"question": "q", "passages": [{"text": "a b"}]}\n')
+    file = tmp_path / "reader.toml"
+    file.write_text(f'base = "{tiny_encoder_dir}"\n[data]\nfiles = ["rows.jsonl"]\n[optimizer]\nsteps = 1\n')
+    packed = tmp_path / "packed.npz"
+    told = aios_json("train-reader", "--config", file, "--pack", packed)
+    assert told == {"packed": str(packed), "questions": 1, "size_bytes": packed.stat().st_size}
+    result = aios("train-reader", "--config", file, "--set", "loss.blocks='last'")
+    assert (result.exit_code, "blocks" in result.stderr) == (2, True)
+    (tmp_path / "rows.jsonl").write_text('{"question": "q"}\n')
+    result = aios("train-reader", "--config", file, "--pack", packed)
+    assert (result.exit_code, "rows.jsonl:1" in result.stderr) == (1, True)
