@@ -96,14 +96,12 @@ impl Frozen {
         (start, count): (usize, usize),
         spare: &'a mut Vec<f32>,
     ) -> Weights<'a> {
-        match self.panels(precision).filter(|_| self.rows.is_empty()) {
-            Some(panels) => Weights::Panels(panels.rows(start, count)),
-            None => {
-                let out = fit(spare, count * self.inputs());
-                self.read_rows(start, out);
-                Weights::Plain(out)
-            }
+        if let Some(panels) = self.panels(precision).filter(|_| self.rows.is_empty()) {
+            return Weights::Panels(panels.rows(start, count));
         }
+        let out = fit(spare, count * self.inputs());
+        self.read_rows(start, out);
+        Weights::Plain(out)
     }
 
     /// The panels, where products of that precision read them as they are.

@@ -26,7 +26,7 @@ pub(crate) enum Way {
 /// Rows that are multiplied, rounded once for all their products.
 pub(crate) struct Rows<'a> {
     values: &'a [f32],
-    rows: usize,
+    count: usize,
     width: usize,
     rounded: Option<Bf16Rows>,
 }
@@ -52,7 +52,7 @@ impl<'a> Rows<'a> {
         let round = || Bf16Rows::new(pool, values, rows, width, rank);
         Self {
             values,
-            rows,
+            count: rows,
             width,
             rounded: (precision == Precision::BrainFloat).then(round),
         }
@@ -65,7 +65,7 @@ impl<'a> Rows<'a> {
 
     /// How many they are.
     pub(crate) const fn count(&self) -> usize {
-        self.rows
+        self.count
     }
 
     /// Writes their product with `weights`, and that beside it, onto what there is, to `out`, `[rows, n]`.
@@ -99,14 +99,14 @@ impl<'a> Rows<'a> {
         };
         way.single(
             pool,
-            (self.values, self.rows, self.width),
+            (self.values, self.count, self.width),
             weights,
             n,
             onto,
             out,
         );
         if let Some(Beside { low, factor, rank }) = beside {
-            way.single(pool, (low, self.rows, rank), factor, n, Onto::Out, out);
+            way.single(pool, (low, self.count, rank), factor, n, Onto::Out, out);
         }
     }
 }
