@@ -73,7 +73,7 @@ class Said:
             "\n".join([answer.text, *more]),
             tuple(citation.source for citation in answer.citations),
             answer.abstained or not answer.text.strip(),
-            answer.confidence,
+            answer.confidence or 0.0,
         )
 
 
