@@ -1,11 +1,12 @@
 """Fits how likely a reader's answer is right, and measures it: `answer_calibration.py CARD [--out FILE]`.
 
 CARD is a reader card, or its safetensors file. It is fitted on questions of `reader/extractive.jsonl.gz`
-(AIOS_DATA), or of --rows FILE in the same form, which the card should not have been trained on: each is asked
-of the passages of its source, one in four a second time with its document and every passage that holds an
-accepted answer taken away. The threshold keeps 95 % of those that can be answered. It is measured on
-`squad_dev_a`, over all its paragraphs, with the article taken away where it is asked again. --out writes the
-card with both in its description; --measure takes what CARD says and fits nothing.
+(AIOS_DATA), or of --rows FILE in the same form, which the card should not have been trained on, and of
+--pairs FILE, rows of `training/reader_card` to packages that are held out: each is asked of the passages of
+its source, one in four a second time with its document and every passage that holds an accepted answer taken
+away. The threshold keeps 95 % of those that can be answered. It is measured on `squad_dev_a`, over all its
+paragraphs, with the article taken away where it is asked again. --out writes the card with both in its
+description; --measure takes what CARD says and fits nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import gzip
 import json
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -29,7 +30,7 @@ from ai_os_diffusion.models.cards.redescribed import redescribed
 from ai_os_diffusion.utils.statistics.calibration import Calibration
 from measure import data_dir, report
 from models import card_file, converted, is_given
-from open_questions import Read, read_all, row_pools, squad_pool
+from open_questions import Pool, Read, pairs_pool, read_all, row_pools, squad_pool
 from uncertainty import auroc, calibration_error
 
 _COMPETING = 3
@@ -92,6 +93,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("card", type=Path, nargs="?", help="a reader card, or its source")
     parser.add_argument("--rows", type=Path, help="to fit on; by default those of AIOS_DATA")
+    parser.add_argument("--pairs", type=Path, help="held-out rows of `training/reader_card`, .jsonl.gz")
     parser.add_argument("--questions", type=int, default=1500, help="to fit on")
     parser.add_argument("--measured", type=int, default=1000, help="questions of squad_dev_a")
     parser.add_argument("--seed", type=int, default=503)
@@ -114,7 +116,9 @@ def main() -> None:
         if not options.measure:
             rows = rows_of(options.rows or data / "reader" / "extractive.jsonl.gz")
             asked = (row for row in rows if options.rows or SOURCES.search(row["source"]))
-            pools = row_pools(asked, options.questions, options.seed)
+            pools: Iterable[Pool] = row_pools(asked, options.questions, options.seed)
+            if options.pairs:
+                pools = chain(pools, [pairs_pool(options.pairs, options.seed)])
             read = list(chain.from_iterable(read_all(engine, pool) for pool in pools))
             judge = fitted(read)
             fit = measured(read, judge)

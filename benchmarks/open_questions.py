@@ -40,6 +40,9 @@ _PASSAGES_EACH = 12
 
 _LONGEST = 2500
 
+_PAIRS_OF_A_KIND = 15
+_MOST_PAIRED = 9000
+
 
 class Asked(NamedTuple):
     """A question, its accepted answers, and the passage they stand in."""
@@ -181,6 +184,35 @@ def rank_pools(rows: Iterable[dict[str, Any]], count: int, seed: int) -> Iterato
         yield Pool(source, passages, range(len(passages)), questions)
 
 
+def pairs_pool(file: Path, seed: int) -> Pool:
+    """Questions of rows as `training/reader_card` makes them, of each kind some, to the passages of all.
+
+    Args:
+        file: .jsonl.gz; rows whose first passage answers are taken.
+        seed: draws questions and passages.
+    """
+    with gzip.open(file, "rt", encoding="utf-8") as lines:
+        rows = [json.loads(line) for line in lines]
+    rng, kinds = random.Random(seed), {}
+    for row in rows:
+        if row["passages"][0].get("relevant"):
+            kinds.setdefault(row["kind"], []).append(row)
+    drawn = [row for own in kinds.values() for row in rng.sample(own, min(_PAIRS_OF_A_KIND, len(own)))]
+    texts = [one["text"] for row in drawn for one in row["passages"]]
+    others = [one["text"] for row in rows for one in row["passages"]]
+    passages = list(dict.fromkeys([*texts, *rng.sample(others, len(others))]))[:_MOST_PAIRED]
+    place = {text: index for index, text in enumerate(passages)}
+    asked = [
+        Asked(
+            row["question"],
+            tuple(one["text"] for one in row["passages"][0].get("answers", ())),
+            place[row["passages"][0]["text"]],
+        )
+        for row in drawn
+    ]
+    return Pool("pairs", passages, range(len(passages)), asked)
+
+
 def read_all(engine: Any, pool: Pool) -> Iterator[Read]:
     """Ask every question as `ask` does, and some a second time without what could answer them.
 
@@ -227,5 +259,5 @@ def found(
     near = sorted(there, key=lambda row: -row[1])[:FUSED]
     told = sorted((row for row in there if row[2] > 0), key=lambda row: -row[2])[:FUSED]
     both = list(dict.fromkeys([*near, *told]))
-    order = Fusion().order(question, [row[1] for row in both], [row[2] for row in both])
+    order = Fusion().order([row[1] for row in both], [row[2] for row in both])
     return [both[index][:2] for index in order]

@@ -252,9 +252,7 @@ class Runtime:
             nonlocal state
             found = storage.query(vector, count, text=question, filter=filter)
             state = found.state
-            order = self._fusion.order(
-                question, [one.similarity for one in found], [one.bm25 for one in found]
-            )
+            order = self._fusion.order([one.similarity for one in found], [one.bm25 for one in found])
             return [(found[index].memory, found[index].similarity) for index in order]
 
         hits = distinct_hits(search, wanted, _FUSED)
