@@ -43,9 +43,9 @@ STORE = WORK / "store"
 SKILLS = WORK / "skills"
 PROJECT_DOCS = [PROJECT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs")]
 TO_ANSWER = [
+    "what does calendar.weekday return?",
+    "what does os.path.join do?",
     "how much free space is left on my disk?",
-    "what day of the week is a given date?",
-    "how do I make a temporary folder?",
 ]
 UNFITTING = "who won the football world cup in 1998?"
 BOTH_WAYS = ["what is the epoch on Unix?", "what does HMAC stand for?"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from evolution.test_gate import HOUSE, SMALL
+from evolution.judging.test_gate import HOUSE, SMALL
 
 from ai_os_diffusion.evolution import (
     Budget,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from evolution.test_gate import HOUSE
+from evolution.judging.test_gate import HOUSE
 
 from ai_os_diffusion.evolution import DecisionLog, QAPair, list_skills
 from evolution.loop.test_evolution_worker import correct
