@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from evolution.judging.test_gate import HOUSE, SMALL
 
 from ai_os_diffusion.evolution import (
     Budget,
@@ -26,6 +25,7 @@ from ai_os_diffusion.evolution import (
 from ai_os_diffusion.evolution.judging.gate import held_out_of, learned_of
 from ai_os_diffusion.evolution.skill_router import everyday_questions
 from ai_os_diffusion.utils.errors import SkillsLockedError
+from evolution.judging.test_gate import HOUSE, SMALL
 from evolution.letters import embed
 
 ANSWERS = {pair.question: pair.answer for pair in HOUSE}

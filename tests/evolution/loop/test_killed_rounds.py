@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from evolution.judging.test_gate import HOUSE
 
 from ai_os_diffusion.evolution import DecisionLog, QAPair, list_skills
+from evolution.judging.test_gate import HOUSE
 from evolution.loop.test_evolution_worker import correct
 
 TESTS = Path(__file__).parents[2]
