@@ -111,14 +111,13 @@ class TrainedEncoder(nn.Module):
         self.offset, types = config.position_offset, layout["types"]
         self.register_buffer("embedding", table("words"), persistent=False)
         self.register_buffer("places", table("positions"), persistent=False)
-        self.types = None
+        own = None
         if types is not None:
-            name = f"{types['name']}.weight"
-            own = trained.take(name, [types["rows"], types["cols"]])
-            if own is None:
-                self.register_buffer("types", table("types"), persistent=False)
-            else:
-                self.types = own
+            own = trained.take(f"{types['name']}.weight", [types["rows"], types["cols"]])
+        if own is not None:
+            self.types = own
+        else:
+            self.register_buffer("types", None if types is None else table("types"), persistent=False)
         self.norm = LayerNorm(weights, layout["embedding_norm"], config.norm_eps, trained)
         self.blocks = nn.ModuleList(
             EncoderBlock(weights, block, config, trained, scaling, is_rounded, is_beside)

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.torch
 
 from ai_os_diffusion.inference import ArrowEngine  # noqa: E402
 from ai_os_diffusion.models.cards import Card  # noqa: E402
+from ai_os_diffusion.models.cards.description import READER  # noqa: E402
 from ai_os_diffusion.training.reader import pack_reader, train_reader  # noqa: E402
 from ai_os_diffusion.training.reader.batches import ReaderBatches, open_questions  # noqa: E402
 from ai_os_diffusion.training.reader.scores import score_bounds  # noqa: E402
@@ -42,7 +43,7 @@ def said(engine: ArrowEngine, question: str, text: str) -> tuple[str, float, flo
     ids = np.concatenate([head, told.ids[0], head[-1:]])
     types = np.ones(len(ids), np.uint8)
     types[: len(head)] = 0
-    scores = engine.core.head_scores((ids, np.array([0, len(ids)])), HEAD, types)
+    scores = engine.core.head_scores((ids, np.array([0, len(ids)])), HEAD, types, mode=READER)
     own = scores[len(head) : -1]
     sums = np.where(np.triu(np.ones((len(own), len(own)))), own[:, None, 0] + own[None, :, 1], -np.inf)
     first, last = divmod(int(sums.argmax()), len(own))
@@ -105,7 +106,7 @@ def test_the_scores_in_training_are_those_of_the_engine(tiny_encoder_dir, make_r
         for window in range(document.max() + 1):
             own = np.flatnonzero(document == window)
             pair = ids[own].astype(np.int32), np.array([0, len(own)])
-            scores = engine.core.head_scores(pair, HEAD, types[own].astype(np.uint8))
+            scores = engine.core.head_scores(pair, HEAD, types[own].astype(np.uint8), mode=READER)
             np.testing.assert_allclose(found[own], scores, atol=2e-3)
 
 
