@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from ai_os_diffusion.training.example_files import example_paths
 from ai_os_diffusion.training.recipe import Recipe
 from ai_os_diffusion.training.text_encoder import SpecialIds
 
-__all__ = ["CardFile", "data_digest"]
+__all__ = ["CardFile", "data_digest", "files_digest"]
 
 Arrays = Mapping[str, NDArray[np.float32]]
 
@@ -113,7 +113,10 @@ class CardFile:
 
 def data_digest(recipe: Recipe) -> str | None:
     """The sha256 over the digests of the files that are trained on; None where a program draws."""
-    if recipe.data.program is not None:
-        return None
-    digests = (sha256_of(path) for path in example_paths(recipe.data.files))
+    return None if recipe.data.program is not None else files_digest(recipe.data.files)
+
+
+def files_digest(files: Sequence[Path]) -> str:
+    """The sha256 over the digests of files, and of those in folders."""
+    digests = (sha256_of(path) for path in example_paths(files))
     return hashlib.sha256("\n".join(digests).encode()).hexdigest()

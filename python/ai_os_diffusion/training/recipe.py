@@ -18,6 +18,7 @@ from ai_os_diffusion.training.settings import (
     NoiseSettings,
     OptimizerSettings,
     ReportSettings,
+    maybe_dtype,
     one_of,
 )
 from ai_os_diffusion.utils.errors import ConfigurationError
@@ -92,9 +93,7 @@ class Recipe:
         check_keys(values, cls)
         for name, table in tables.items():
             check_keys(table, _TABLES[name])
-        start, dtype = values.maybe_text("start"), values.maybe_text("dtype")
-        if dtype not in (None, "float32", "bfloat16"):
-            raise values.fault("dtype", "float32 or bfloat16")
+        start, dtype = values.maybe_text("start"), maybe_dtype(values)
         found = cls(
             base=values.text("base"),
             data=DataSettings.of(tables["data"], folder),

@@ -22,6 +22,7 @@ __all__ = [
     "OptimizerSettings",
     "ReportSettings",
     "Token",
+    "maybe_dtype",
     "one_of",
     "paths",
 ]
@@ -313,6 +314,14 @@ def one_of(values: UntrustedValues, key: str, choices: tuple[Choice, ...]) -> Ch
     found = next((choice for choice in choices if choice == said), None)
     if found is None:
         raise values.fault(key, " or ".join(map(repr, choices)))
+    return found
+
+
+def maybe_dtype(values: UntrustedValues) -> str | None:
+    """The type of the products, `dtype`; None for the device's own."""
+    found = values.maybe_text("dtype")
+    if found not in (None, "float32", "bfloat16"):
+        raise values.fault("dtype", "float32 or bfloat16")
     return found
 
 

@@ -15,6 +15,7 @@ from ai_os_diffusion.training.settings import (
     BatchSettings,
     OptimizerSettings,
     ReportSettings,
+    maybe_dtype,
     one_of,
     paths,
 )
@@ -255,16 +256,13 @@ class ReaderRecipe:
         check_keys(values, cls)
         for name, table in tables.items():
             check_keys(table, _TABLES[name])
-        dtype = values.maybe_text("dtype")
-        if dtype not in (None, "float32", "bfloat16"):
-            raise values.fault("dtype", "float32 or bfloat16")
         found = cls(
             base=values.text("base"),
             data=ReaderData.of(tables["data"], folder or Path()),
             optimizer=OptimizerSettings.of(tables["optimizer"]),
             name=values.text("name", cls.name, high=200),
             seed=values.integer("seed", 0, low=0, high=1 << 31),
-            dtype=dtype,
+            dtype=maybe_dtype(values),
             windows=WindowSettings.of(tables["windows"]),
             questions=QuestionSettings.of(tables["questions"]),
             batch=BatchSettings.of(tables["batch"]),

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ai_os_diffusion.models.contents import sha256_of
 from ai_os_diffusion.models.local_models import resolve_model
-from ai_os_diffusion.training.example_files import example_paths
+from ai_os_diffusion.training.card_file import files_digest
 from ai_os_diffusion.training.reader.batches import open_questions
 from ai_os_diffusion.training.reader.recipe import ReaderRecipe
 from ai_os_diffusion.training.run import TrainingResult, check_packages
@@ -56,7 +54,7 @@ def train_reader(
         out,
         packed=packed,
         device=device,
-        data_sha256=_digest(recipe),
+        data_sha256=files_digest(recipe.data.files),
         tell=tell,
         is_stopped=is_stopped,
     )
@@ -77,9 +75,3 @@ def pack_reader(recipe: ReaderRecipe, path: Path, *, models_dir: Path | None = N
     packed = open_questions(recipe, resolve_model(recipe.base, models_dir=models_dir))
     packed.save(path)
     return len(packed)
-
-
-def _digest(recipe: ReaderRecipe) -> str:
-    """The sha256 over the digests of the files that are trained on."""
-    digests = (sha256_of(path) for path in example_paths(recipe.data.files))
-    return hashlib.sha256("\n".join(digests).encode()).hexdigest()
