@@ -245,12 +245,14 @@ class Runtime:
             return apply_threshold(question, (), threshold)
         self._check_encoder(storage)
         vector = self.encoder.encode_query(question)
-        wanted = top_k or self.config.retrieval.top_k
+        retrieval = self.config.retrieval
+        wanted = top_k or retrieval.top_k
+        k1, b = retrieval.bm25_k1, retrieval.bm25_b
         state: str | None = None
 
         def search(count: int) -> list[Hit]:
             nonlocal state
-            found = storage.query(vector, count, text=question, filter=filter)
+            found = storage.query(vector, count, text=question, filter=filter, k1=k1, b=b)
             state = found.state
             order = self._fusion.order([one.similarity for one in found], [one.bm25 for one in found])
             return [(found[index].memory, found[index].similarity) for index in order]
