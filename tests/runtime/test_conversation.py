@@ -31,7 +31,7 @@ class Written(list):
 
 
 class EchoRuntime:
-    decoder = object()
+    decoder = searched = reader = object()
 
     def __init__(self, *, has_store=False, window=1000, remembers=None):
         self.has_store, self.window, self.remembers = has_store, window, remembers or {}

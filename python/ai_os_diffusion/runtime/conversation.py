@@ -90,11 +90,15 @@ class Conversation:
             sampling: as for `ArrowEngine.generate`, where the model speaks of itself.
 
         Raises:
-            ModelNotFoundError: it is not there; it shows now, not after the first message.
+            ModelNotFoundError: it is not there. This and what follows shows now, not after the first message.
+            ConfigurationError: another encoder made the memories.
+            CardError: the reader's card does not read, or is of another encoder.
         """
         self._runtime = runtime
         self.from_memory = from_memory and runtime.has_store
-        if not self.from_memory:
+        if self.from_memory:
+            self._runtime.searched, self._runtime.reader  # noqa: B018
+        else:
             self._runtime.decoder  # noqa: B018
         self._referred = _Referred()
         self._max_tokens = max_tokens

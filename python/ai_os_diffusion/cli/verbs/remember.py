@@ -26,7 +26,7 @@ from ai_os_diffusion.cli.options import (
     TopK,
     question_text,
 )
-from ai_os_diffusion.cli.terminal.citations import citation_of, nothing_fits, unreadable
+from ai_os_diffusion.cli.terminal.citations import citation_of, note_index, nothing_fits, unreadable
 from ai_os_diffusion.cli.terminal.matches import Matches
 from ai_os_diffusion.cli.terminal.output import note, show_json, show_line, show_passage, where_text
 from ai_os_diffusion.cli.terminal.progress import ProgressBar
@@ -128,10 +128,11 @@ def recall(
     text = question_text(question)
     with settings.runtime() as runtime:
         found = runtime.recall(text, top_k=top_k, filter=condition, min_similarity=min_similarity)
+    note_index(found, quiet=quiet or as_json)
     if as_json:
         show_json(found.to_dict())
     elif found.abstained:
-        note(nothing_fits(found.nearest, found.threshold, filtered=condition is not None))
+        note(nothing_fits(found, filtered=condition is not None))
     else:
         near = found.hits if shows_all or top_k else found.near_hits
         _tell_hits(text, near, shows_full=shows_full)
