@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ai_os_diffusion.answers.answer import Answer, Statement
 from ai_os_diffusion.answers.decision import decide, why_nothing
-from ai_os_diffusion.answers.grounding import ANSWER_ENDS, grounded_prompt, held_parts, is_held
+from ai_os_diffusion.answers.grounding import ANSWER_ENDS, grounded_prompt, held_parts, is_held, says_the_same
 from ai_os_diffusion.answers.nearest import nearest_answer
 from ai_os_diffusion.utils.errors import ConfigurationError
 
@@ -92,7 +92,7 @@ class Answering:
         written = " ".join("".join(stream).split())
         is_whole = stream.generation.finish_reason != "length"
         is_read = quoted.mode == "reader"
-        if not is_whole or not is_held(written, best, quoted.question, is_read=is_read):
+        if not is_whole or not is_held(written, best, is_read=is_read):
             return quoted
         said = Statement(written, best.citations, best.confidence)
         return replace(quoted, statements=(said, *quoted.statements[1:]), mode="ar")
@@ -116,12 +116,15 @@ class Answering:
                 unknown_names=unknown,
                 uncertainty=uncertainty,
             )
-        citations = held_parts(without_verdict(text, settings.verdicts), quoted.passages)
-        if citations is None:
+        # A verdict is the model's own, and no passage holds it.
+        said = without_verdict(text, settings.verdicts)
+        citations = held_parts(said, quoted.passages)
+        is_read = quoted.mode == "reader"
+        if citations is None or (is_read and not says_the_same(said, quoted.statements)):
             return replace(quoted, uncertainty=uncertainty)
         return replace(
             quoted,
-            statements=(Statement(text, citations, sure),),
+            statements=(Statement(said, citations, sure),),
             mode="diffusion",
             confidence=sure,
             reason=None,
