@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ai_os_diffusion.answers.answer import Answer, Statement
 from ai_os_diffusion.answers.decision import decide, why_nothing
 from ai_os_diffusion.answers.grounding import ANSWER_ENDS, grounded_prompt, held_parts, is_held, says_the_same
-from ai_os_diffusion.answers.nearest import nearest_answer
+from ai_os_diffusion.answers.nearest import nearest_answer, nearest_blocks
 from ai_os_diffusion.utils.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from ai_os_diffusion.answers.recall import RecallResult
+    from ai_os_diffusion.answers.recall import RecallHit, RecallResult
     from ai_os_diffusion.inference import Diffusion
     from ai_os_diffusion.runtime.runtime import Runtime
 
@@ -63,6 +63,29 @@ class Answering:
         if quoted.text:
             yield quoted.text
         yield quoted
+
+    def places(self, question: str, hits: Sequence[RecallHit]) -> list[tuple[int, int] | None]:
+        """Where each passage comes nearest to an answer, in characters: as the reader points, sure or not.
+
+        Without a reader it is the part nearest to the question; None where a passage has no parts.
+
+        Args:
+            question: what was asked.
+            hits: passages.
+        """
+        reader = self._runtime.reader
+        if reader is not None:
+            spans = [reading.spans[:1] for reading in reader.read(question, hits)]
+            return [(span[0].start, span[0].end) if span else None for span in spans]
+        encoder = self._runtime.encoder
+        parts = nearest_blocks(encoder.encode_query(question), hits, encoder.encode_document)
+        nearest = {hit.memory_id: (block.start, block.end) for hit, block in reversed(parts)}
+        places = [nearest.get(hit.memory_id) for hit in hits]
+        # Most of a passage is no part of it.
+        return [
+            place if place and 2 * (place[1] - place[0]) < len(hit.text) else None
+            for hit, place in zip(hits, places, strict=True)
+        ]
 
     def quoted(self, found: RecallResult, *, ignoring: str = "") -> Answer:
         """Answer in the words of the passages: by the reader, or where none is, with what is nearest.
