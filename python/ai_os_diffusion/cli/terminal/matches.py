@@ -6,7 +6,7 @@ import math
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Container, Iterable, Iterator, Sequence
 from itertools import groupby
 
 from ai_os_diffusion.cli.terminal.wrapping import cells_of
@@ -58,9 +58,7 @@ class Matches:
         """Whether `excerpt` leaves out lines of a passage."""
         return any(isinstance(line, int) for line in self.excerpt(text, width))
 
-    def excerpt(
-        self, text: str, width: int | None, answers: tuple[int, int] | None = None
-    ) -> list[Line | int]:
+    def excerpt(self, text: str, width: int | None, answering: Container[int] = ()) -> list[Line | int]:
         """The lines of a passage that answer or say most on the question, and those around them.
 
         As many as fit a look; those that answer are never left out.
@@ -68,7 +66,7 @@ class Matches:
         Args:
             text: of the passage.
             width: cells of a line; None where that is unknown.
-            answers: where in the text the answer stands, in characters, if somebody knows.
+            answering: numbers of the lines that the answer stands in, from 0, if somebody knows.
 
         Returns:
             Lines in order; where some are left out, their number.
@@ -76,10 +74,6 @@ class Matches:
         lines = [line.rstrip() for line in text.split("\n")]
         cells = width or _USUAL_CELLS
         rows = _ROWS
-        answering: set[int] = set()
-        if answers is not None:
-            first, last = (text.count("\n", 0, place) for place in answers)
-            answering = set(range(first, last + 1))
         kept: set[int] = set()
         for index in self._by_weight(lines, answering):
             rows -= max(1, math.ceil(cells_of(lines[index]) / cells))
@@ -96,7 +90,7 @@ class Matches:
                 shown.append(len(numbers))
         return shown
 
-    def _by_weight(self, lines: Sequence[str], answering: Set[int]) -> list[int]:
+    def _by_weight(self, lines: Sequence[str], answering: Container[int]) -> list[int]:
         """Numbers of lines: that answer, that say most on the question, then those nearest to the first."""
         weights = [sum(self._weights.get(term, 0.0) for term in self._terms_in(line)) for line in lines]
         best = max(range(len(lines)), key=lambda index: (index in answering, weights[index], -index))

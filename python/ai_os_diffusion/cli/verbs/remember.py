@@ -6,6 +6,7 @@ import hashlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import dedent
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -156,17 +157,21 @@ def _shown(
     runtime: Runtime, question: str, hits: Sequence[RecallHit], *, shows_full: bool
 ) -> list[list[Line | int]]:
     """The lines of each passage that are shown; only what would be folded is read for where it answers."""
-    matches = Matches(question, [hit.text for hit in hits])
+    # The indentation that all lines share would only break them.
+    texts = {hit.memory_id: dedent(hit.text) for hit in hits}
+    matches = Matches(question, texts.values())
     if shows_full:
-        return [[*matches.lines(hit.text)] for hit in hits]
+        return [[*matches.lines(text)] for text in texts.values()]
     width = width_of(sys.stdout)
-    long = [hit for hit in hits if matches.is_long(hit.text, width)]
+    long = [hit for hit in hits if matches.is_long(texts[hit.memory_id], width)]
+    answering: dict[str, range] = {}
     if long:
         from ai_os_diffusion.runtime.answering import Answering
 
-        places = Answering(runtime).places(question, long)
-        answers = {hit.memory_id: place for hit, place in zip(long, places, strict=True)}
-    return [matches.excerpt(hit.text, width, answers.get(hit.memory_id) if long else None) for hit in hits]
+        for hit, place in zip(long, Answering(runtime).places(question, long), strict=True):
+            first, last = (hit.text.count("\n", 0, at) for at in place or (0, 0))
+            answering[hit.memory_id] = range(first, last + 1 if place else first)
+    return [matches.excerpt(text, width, answering.get(key, ())) for key, text in texts.items()]
 
 
 def _tell_hits(hits: Sequence[RecallHit], shown: Sequence[Sequence[Line | int]]) -> None:
