@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ai_os_diffusion.answers.recall import RecallResult
     from ai_os_diffusion.inference import ArrowEngine
     from ai_os_diffusion.inference.generation.generation_stream import GenerationStream
+    from ai_os_diffusion.runtime.before import Before
     from ai_os_diffusion.runtime.conversation import Conversation
     from ai_os_diffusion.runtime.encoder import Encoder
     from ai_os_diffusion.runtime.indexing import AddProgress, AddReport
@@ -296,7 +297,7 @@ class Runtime:
         min_similarity: float | None = None,
         max_tokens: int = 96,
         mode: str | None = None,
-        ignoring: str = "",
+        before: Before | None = None,
     ) -> Iterator[str | Answer]:
         """Answer a question from memory; unless `mode` asks for more, no model is loaded but the encoder.
 
@@ -314,7 +315,7 @@ class Runtime:
             mode: "ar" says what was found in a sentence of the decoder's, "diffusion" writes a short answer
                 from whole passages; either is shown only where the passages hold it
                 (docs/design/0850-the-way-of-a-question.md).
-            ignoring: an answer that is known, and answers nothing new.
+            before: what the question may refer to.
 
         Yields:
             The text, then the `Answer`; of an abstention only that.
@@ -323,7 +324,7 @@ class Runtime:
 
         answering = Answering(self, mode=mode, max_tokens=max_tokens)
         found = self.to_read(question, top_k, filter, min_similarity)
-        yield from answering.answer(found, ignoring=ignoring)
+        yield from answering.answer(found, before)
 
     def to_read(
         self,
