@@ -133,6 +133,8 @@ class RecallResult:
         threshold: similarity the nearest hit had to reach; None when every hit counts.
         index: how words were looked for: "fresh", "building" or "degraded", as `storage.IndexState`; None
             where nothing was searched.
+        foreign_words: words of the question that the encoder knows by single letters alone, so that their
+            meaning is hardly compared.
     """
 
     question: str
@@ -141,6 +143,7 @@ class RecallResult:
     nearest: float | None
     threshold: float | None
     index: str | None = None
+    foreign_words: tuple[str, ...] = ()
 
     @property
     def near_hits(self) -> tuple[RecallHit, ...]:
@@ -161,6 +164,7 @@ class RecallResult:
             "nearest": None if self.nearest is None else round(self.nearest, 6),
             "threshold": self.threshold,
             "index": self.index,
+            "foreign_words": list(self.foreign_words),
             "hits": [hit.to_dict() for hit in self.hits],
         }
 
