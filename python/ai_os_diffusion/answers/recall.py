@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from ai_os_diffusion.answers.names import names_of, unknown_names
 from ai_os_diffusion.contracts import Hit
+from ai_os_diffusion.ingestion import passage_text
 
 __all__ = [
     "OtherPlace",
@@ -43,7 +44,7 @@ class RecallHit:
 
     Attributes:
         memory_id: its id in the store.
-        text: its text.
+        text: its text, without the titles above it.
         similarity: cosine to the question.
         source: document or address it came from; "" for one that has none.
         line: first line in the source; None where lines mean nothing.
@@ -75,14 +76,15 @@ class RecallHit:
         """Read what ingestion wrote into a memory's metadata."""
         memory, similarity = hit
         metadata = memory["metadata"]
+        headings = tuple(map(str, metadata.get("headings") or ()))
         return cls(
             memory_id=memory["memory_id"],
-            text=memory["content"],
+            text=passage_text(memory["content"], headings),
             similarity=float(similarity),
             source=str(metadata.get("source", "")),
             line=_integer(metadata.get("line")),
             end_line=_integer(metadata.get("end_line")),
-            headings=tuple(map(str, metadata.get("headings") or ())),
+            headings=headings,
             page=_integer(metadata.get("page")),
             part=str(metadata.get("part", "")),
             also=tuple(
@@ -182,9 +184,13 @@ def distinct_hits(search: Callable[[int], Sequence[Hit]], top_k: int, least: int
     asked = max(top_k + 1, least)
     while True:
         hits = search(asked)
-        found: dict[str, Hit] = {}
+        found: dict[tuple[bool, str], Hit] = {}
         for memory, similarity in hits:
-            key = str(memory["metadata"].get("content_hash") or memory["memory_id"])
+            metadata = memory["metadata"]
+            is_passage = "content_hash" in metadata
+            # The same text may stand below other titles, as in copies of a document.
+            text = passage_text(memory["content"], metadata.get("headings") or ())
+            key = (is_passage, text if is_passage else memory["memory_id"])
             known = found.get(key)
             if known is None:
                 found[key] = memory, similarity

@@ -103,6 +103,15 @@ class Encoder:
         """Embed passages, as `encode_query` embeds questions."""
         return self.provider.encode_document(texts)
 
+    @property
+    def weights_sha256(self) -> str | None:
+        """Digest of the weights that the model was converted from; of a service nobody knows."""
+        return None if self.engine is None else self.engine.metadata.source.get("weights_sha256")
+
+    def broken_share(self, text: str) -> float:
+        """How much of a text the model reads in fragments of words, 0 to 1. Of a service nobody knows: 0."""
+        return 0.0 if self.engine is None else self.engine.tokenizer.broken_share(text)
+
     def is_truncated(self, texts: Sequence[str], kind: Literal["query", "document"]) -> NDArray[Any]:
         """Which texts are longer than the model's window: bool[n]. Of a service nobody knows, so none is."""
         import numpy as np

@@ -260,6 +260,7 @@ class Runtime:
             return apply_threshold(question, (), threshold)
         check_length(question, self.encoder)
         vector = self.encoder.encode_query(question)
+        broken = self.encoder.broken_share(question)
         retrieval = self.config.retrieval
         wanted = retrieval.top_k if top_k is None else top_k
         k1, b = retrieval.bm25_k1, retrieval.bm25_b
@@ -269,7 +270,8 @@ class Runtime:
             nonlocal state
             found = storage.query(vector, count, text=question, filter=filter, k1=k1, b=b)
             state = found.state
-            order = self._fusion.order([one.similarity for one in found], [one.bm25 for one in found])
+            scores = [one.similarity for one in found], [one.bm25 for one in found]
+            order = self._fusion.order(*scores, broken)
             return [(found[index].memory, found[index].similarity) for index in order]
 
         hits = distinct_hits(search, wanted, _FUSED)
@@ -379,15 +381,14 @@ class Runtime:
     def _fusion(self) -> Fusion:
         from ai_os_diffusion.answers.fusion import Fusion
 
-        return Fusion()
+        return Fusion.of(self.encoder.weights_sha256)
 
     @lazy_property
     def _near(self) -> float | None:
         """Cosine from which a memory counts as near, as measured for the encoder."""
         from ai_os_diffusion.answers.recall import measured_threshold
 
-        engine = self.encoder.engine
-        return None if engine is None else measured_threshold(engine.metadata.source.get("weights_sha256"))
+        return measured_threshold(self.encoder.weights_sha256)
 
     def _check_encoder(self, storage: ArrowStorage) -> None:
         if not storage.is_made_by(self.encoder.identity):
