@@ -320,3 +320,13 @@ def _skill(base: Path, folder: Path) -> Path:
     about = CardDescription("skill", "skill", Base.of_folder(base), 0, 1.0)
     norm = np.ones(32, np.float32)
     return Card.write(folder / "skill.parquet", about, [("model.norm.weight", norm)]).path
+
+
+def test_programs_get_what_is_wrong_as_json_and_chat_takes_the_next_message(aios, aios_json, store):
+    for way in ("recall", "ask"):
+        error = aios_json(way, "--", "?!", code=2, error=True)
+        assert (error["type"], error["exit_code"]) == ("QuestionError", 2)
+    result = aios("chat", "--json", input=f"?!\n{GOOD}\n")
+    wrong, right = map(json.loads, result.stdout.splitlines())
+    assert (wrong["question"], wrong["error"]["type"], result.exit_code) == ("?!", "QuestionError", 2)
+    assert right["answer"]

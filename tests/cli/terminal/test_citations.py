@@ -41,6 +41,20 @@ def test_a_block_is_indented_wherever_the_answer_begins(capsys, start):
     ]
 
 
+@pytest.mark.parametrize("answer", ["Sets", "loud", "be", "--loud"])
+def test_indentation_that_all_further_lines_share_is_left_out_but_for_a_hanging_one(capsys, answer):
+    quote = "--loud\n\t      Sets loud.\n\n\t        May be.\n\t      So."
+    start = quote.rindex(answer)
+    out = shown(capsys, Statement("x", (citation(quote, start, start + len(answer)),)))
+    assert out.split("\n")[2:7] == [
+        "    --loud",
+        "        Sets loud.",
+        "    ",
+        "          May be.",
+        "        So.",
+    ]
+
+
 def test_further_answers_have_their_own_places(capsys):
     first, other = (Statement(text, (citation(f"It is {text}.", 6, 10),), 0.6) for text in ("nine", "ten"))
     out = shown(capsys, first, other)

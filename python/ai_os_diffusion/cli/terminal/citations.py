@@ -64,14 +64,28 @@ def _show_citation(number: int, citation: Citation, said: str) -> None:
 
 
 def _show_block(quote: str, start: int, end: int) -> None:
-    """The lines of a quote, deeper than any line of ours stands; what answers stands out."""
+    """The lines of a quote, deeper than any line of ours stands; what answers stands out.
+
+    The first has lost the indentation that it had in its document: of what the others share no more than a
+    hanging one is left.
+    """
+    lines = quote.split("\n")
+    shared = min((_depth(line) for line in lines[1:] if line.strip()), default=0)
     at = 0
-    for line in quote.split("\n"):
+    for number, line in enumerate(lines):
         first, last = (min(max(place - at, 0), len(line)) for place in (start, end))
-        pieces = (line[:first], line[first:last], line[last:])
-        before, strong, rest = (piece.expandtabs(_TAB) for piece in pieces)
-        show_line(_INDENT + before, strong, rest)
         at += len(line) + 1
+        told = len(line) - len(line.lstrip())
+        depth = _depth(line) - (max(0, shared - len(_INDENT)) if number else 0)
+        pieces = (line[told:first], line[max(told, first) : last], line[max(told, last) :])
+        before, strong, rest = (piece.expandtabs(_TAB) for piece in pieces)
+        show_line(_INDENT + " " * depth + before, strong, rest)
+
+
+def _depth(line: str) -> int:
+    """Columns before what a line says; all of it where that is nothing."""
+    line = line.expandtabs(_TAB)
+    return len(line) - len(line.lstrip(" "))
 
 
 def citation_of(hit: RecallHit) -> str:
