@@ -324,7 +324,7 @@ def _skill(base: Path, folder: Path) -> Path:
 
 def test_programs_get_what_is_wrong_as_json_and_chat_takes_the_next_message(aios, aios_json, store):
     for way in ("recall", "ask"):
-        error = aios_json(way, "--", "?!", code=2, error=True)
+        error = aios_json(way, "?!", code=2, error=True)
         assert (error["type"], error["exit_code"]) == ("QuestionError", 2)
     result = aios("chat", "--json", input=f"?!\n{GOOD}\n")
     wrong, right = map(json.loads, result.stdout.splitlines())
