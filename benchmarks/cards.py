@@ -3,11 +3,11 @@
 Random factors for every linear layer, int8, of the ranks in `RANKS`. MiniLM encodes 32 sentences; SmolLM2
 reads 256 tokens, fills a block of 16 behind them, and writes tokens behind them. Then eight texts, all with
 one card or each with its own: 32 tokens of each read in common passes, and a token of each at a time.
-`swap_ms` is how long it takes until another card of rank 8 is in use in the place of one: from a file never
-used before, and as one of the last; and for a `using` block, with one of the last. `cpu` is the time of all
-threads, which a busy machine does not lengthen. Other figures are ratios of medians of interleaved runs;
-`work` is how many times the multiplications of the linear layers there are with a card, below which no ratio
-of a long pass can be.
+`swap_ms` is how long it takes until another card of rank 8 is in use in the place of one, with magnitudes of
+rows (DoRA) and without: from a file never used before, and as one of the last; and for a `using` block, with
+one of the last. `cpu` is the time of all threads, which a busy machine does not lengthen. Other figures are
+ratios of medians of interleaved runs; `work` is how many times the multiplications of the linear layers there
+are with a card, below which no ratio of a long pass can be.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ def work(engine) -> dict[str, float]:
     return {f"rank {rank}": round(1 + rank * ends / own, 2) for rank in RANKS}
 
 
-def random_card(engine, folder: Path, rank: int, seed: int = 0) -> Path:
-    """Factors for every linear layer of the blocks."""
+def random_card(engine, folder: Path, rank: int, seed: int = 0, *, magnitudes: bool = False) -> Path:
+    """Factors for every linear layer of the blocks, and maybe the magnitudes of their rows."""
     from ai_os_diffusion.models.cards import Base, Card, CardDescription
 
     rng = np.random.default_rng(seed)
-    path = folder / f"{engine.folder.name}-{rank}-{seed}.parquet"
+    path = folder / f"{engine.folder.name}-{rank}-{seed}{'-rows' * magnitudes}.parquet"
     base = Base.of_folder(engine.folder)
     about = CardDescription(path.stem, "skill", base, rank, 1.0)
 
@@ -61,8 +61,13 @@ def random_card(engine, folder: Path, rank: int, seed: int = 0) -> Path:
             for part, size in (("A", (rank, inputs)), ("B", (outputs, rank))):
                 numbers = rng.standard_normal(size, dtype=np.float32)
                 yield f"{layer}.lora_{part}.weight", numbers * np.float32(0.01)
+            if magnitudes:
+                yield f"{layer}.lora_magnitude_vector", np.linalg.norm(weight_of(layer), axis=1)
 
-    Card.write(path, about, factors(), bits=8)
+    def weight_of(layer: str) -> np.ndarray:
+        return engine.weights.native.dequantize(f"{layer}.weight")
+
+    Card.write(path, about, factors(), bits=8, weight_of=weight_of if magnitudes else None)
     return path
 
 
@@ -171,8 +176,12 @@ def main() -> None:
         shared = engine("smollm2", None)
         swapped = {}
         for one in (plain, without):
-            others = [random_card(one, Path(folder), RANKS[0], seed) for seed in range(25)]
-            swapped[one.folder.name] = swap_ms(one, others)
+            for what, magnitudes in (("", False), (", with magnitudes", True)):
+                others = [
+                    random_card(one, Path(folder), RANKS[0], seed, magnitudes=magnitudes)
+                    for seed in range(25)
+                ]
+                swapped[f"{one.folder.name}{what}"] = swap_ms(one, others)
         for rank in RANKS:
             encoder, decoder = engine("minilm", None), engine("smollm2", None)
             encoder.attach(random_card(encoder, Path(folder), rank))

@@ -22,7 +22,6 @@ PROJECT = Path(__file__).resolve().parents[1]
 def main() -> None:
     from sentence_transformers import SentenceTransformer
 
-    from ai_os_diffusion.answers.recall import RecallHit
     from ai_os_diffusion.storage import ArrowStorage
 
     store = PROJECT / ".cache" / "demo" / "store"
@@ -31,9 +30,9 @@ def main() -> None:
     lines = (PROJECT / "examples/demo/questions.jsonl").read_text(encoding="utf-8").splitlines()
     questions = [json.loads(line) for line in lines]
     with ArrowStorage(store, read_only=True) as storage:
-        hits = [RecallHit.from_hit((memory, 1.0)) for memory in storage.iter()]
-    texts = [" > ".join(hit.headings) + "\n" + hit.text for hit in hits]
-    pages = np.array([Path(hit.source).name.removesuffix(".md") for hit in hits])
+        memories = [(memory["content"], memory["metadata"]["source"]) for memory in storage.iter()]
+    texts = [text for text, _ in memories]
+    pages = np.array([Path(source).name.removesuffix(".md") for _, source in memories])
     peer = SentenceTransformer(str(source_folder("minilm")), device="cpu")
     passages = peer.encode(texts, normalize_embeddings=True)
     scores = peer.encode([row["question"] for row in questions], normalize_embeddings=True) @ passages.T

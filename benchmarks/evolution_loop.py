@@ -197,8 +197,8 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda", "auto"])
     options = parser.parse_args()
     if options.of:
-        told = [json.loads(path.read_text(encoding="utf-8").rstrip().split("\n")[-1]) for path in options.of]
-        conclude(told, options.plot)
+        runs = [json.loads(path.read_text(encoding="utf-8").rstrip().split("\n")[-1]) for path in options.of]
+        conclude(runs, options.plot)
         return
     known = known_facts(data_dir(as_argument=False))
     begun = time.perf_counter()

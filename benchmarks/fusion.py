@@ -1,13 +1,15 @@
-"""Chooses how much words count beside vectors: `fusion.py [--pairs FILE] [--real STORE] [--out FILE]`.
+"""Chooses how much words count beside vectors: `fusion.py [--found FILE] [--out FILE]`.
 
 Questions of `reader/extractive.jsonl.gz` and `reader/rank.jsonl.gz` (AIOS_DATA), of many sources and
 languages, each to some hundred passages of its own source, in a store that searches both ways; with --pairs
-those of `training/reader_card` to held-out packages; with --real those of `real_documents/tune.jsonl`, to
-the store that `real_documents.py --store` fills. Chosen on the sources in the encoder's language: the weight
-with the most passages among the first five, of those that fall below the better search on none. One number
-of 21 is chosen, so it is told of the same questions, and beside them of other languages and of `squad_dev_a`
-over all its paragraphs: the share whose passage is first, among the first five and ten. --out writes
-`answers/fusion.json`.
+those of `training/reader_card` to held-out packages; with --demo the everyday questions of `examples/demo` to
+the store that `make demo` fills; with --real those of `real_documents/tune.jsonl`, to the store that
+`real_documents.py --store` fills. Chosen are two numbers, how much words count where the encoder's
+vocabulary holds all of a question and where it holds none: the pair with the most passages first and among
+the first five, of those that fall below the better search on no source. They are told of the same questions,
+and of those that nothing was chosen on, real documents and `squad_dev_a` over all its paragraphs: the share
+whose passage is first, among the first five and ten. --found keeps what both searches found, or takes what
+is there, so that nothing is searched. --out writes the encoder's weights to `answers/fusion.json`.
 """
 
 from __future__ import annotations
@@ -16,8 +18,8 @@ import argparse
 import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import chain
+from dataclasses import asdict, dataclass
+from itertools import chain, product
 from pathlib import Path
 
 import numpy as np
@@ -33,14 +35,18 @@ from models import converted
 from open_questions import FUSED, Pool, pairs_pool, rank_pools, row_pools, squad_pool, stored
 from real_documents import SETS, answers
 
-Order = Callable[[Sequence[float], Sequence[float]], list[int]]
+Order = Callable[[Sequence[float], Sequence[float], float], list[int]]
 
 DEPTHS = (1, 5, 10)
-WEIGHTS = [number / 10 for number in range(21)]
+WHOLE = [number / 10 for number in range(1, 13)]
+SPLIT = [0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0]
 _LONG_WORDS = 15
 _OTHER = "other languages"
 _REAL = "real documents"
-_OWN = ("squad_dev_a", "pairs", _REAL)
+_SQUAD, _EVERYDAY = "squad_dev_a", "everyday questions"
+_OWN = (_SQUAD, "pairs", _EVERYDAY, _REAL)
+_NOT_CHOSEN_ON = (_SQUAD, _REAL)
+_QUESTIONS = Path(__file__).resolve().parents[1] / "examples" / "demo" / "questions.jsonl"
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,7 @@ class Found:
         similarities: of each candidate.
         scores: BM25 of each.
         gold: indices of the passages that answer among them.
+        broken: share of the question's tokens that are fragments of words.
     """
 
     question: str
@@ -60,6 +67,7 @@ class Found:
     similarities: Sequence[float]
     scores: Sequence[float]
     gold: Sequence[int]
+    broken: float
 
     @property
     def source(self) -> str:
@@ -98,6 +106,7 @@ def found_in(engine, pool: Pool) -> list[Found]:
                     [hit.similarity for hit in hits],
                     [hit.bm25 for hit in hits],
                     [ids.index(gold)] if gold in ids else [],
+                    engine.tokenizer.broken_share(one.text),
                 )
             )
         return rows
@@ -106,26 +115,41 @@ def found_in(engine, pool: Pool) -> list[Found]:
 def found_in_documents(engine, folder: Path) -> list[Found]:
     """Both searches for the questions that may be looked at, over a store of real documents."""
     lines = (SETS / "tune.jsonl").read_text(encoding="utf-8").splitlines()
-    asked = [row for row in map(json.loads, lines) if row["lines"] and not row["before"]]
+    rows = [row for row in map(json.loads, lines) if row["lines"] and not row["before"]]
+    return _found_in_store(engine, folder, _REAL, rows, answers)
+
+
+def found_in_demo(engine, folder: Path) -> list[Found]:
+    """Both searches for everyday questions, over the store that the demo filled."""
+    rows = [json.loads(line) for line in _QUESTIONS.read_text(encoding="utf-8").splitlines()]
+
+    def is_answered(row, passage) -> bool:
+        return any(Path(source).name.removesuffix(".md") in row["pages"] for source in passage[1])
+
+    return _found_in_store(engine, folder, _EVERYDAY, rows, is_answered)
+
+
+def _found_in_store(engine, folder: Path, pool: str, rows, is_answered) -> list[Found]:
     found = []
     with ArrowStorage(folder, read_only=True) as store:
-        vectors = engine.encode_query([row["question"] for row in asked])
-        for row, vector in zip(asked, vectors, strict=True):
+        vectors = engine.encode_query([row["question"] for row in rows])
+        for row, vector in zip(rows, vectors, strict=True):
             hits = store.query(vector, FUSED, text=row["question"])
             told = [(flat(hit.memory["content"]), hit.memory["metadata"]) for hit in hits]
             gold = [
                 index
                 for index, (text, about) in enumerate(told)
-                if answers(row, (text, about.get("sources") or [about["source"]]))
+                if is_answered(row, (text, about.get("sources") or [about["source"]]))
             ]
             near, words = [hit.similarity for hit in hits], [hit.bm25 for hit in hits]
-            found.append(Found(row["question"], _REAL, near, words, gold))
+            broken = engine.tokenizer.broken_share(row["question"])
+            found.append(Found(row["question"], pool, near, words, gold, broken))
     return found
 
 
 def recall(rows: Sequence[Found], order: Order, depth: int) -> float:
     """Share of questions with a passage that answers among the first."""
-    firsts = [set(order(row.similarities, row.scores)[:depth]) for row in rows]
+    firsts = [set(order(row.similarities, row.scores, row.broken)[:depth]) for row in rows]
     return float(
         np.mean([bool(first.intersection(row.gold)) for first, row in zip(firsts, rows, strict=True)])
     )
@@ -136,30 +160,22 @@ def by_one(which: int) -> Order:
     return lambda *scores: np.argsort(-np.array(scores[which]), kind="stable").tolist()
 
 
-def chosen(sources: Mapping[str, Sequence[Found]]) -> float:
+def chosen(sources: Mapping[str, Sequence[Found]]) -> tuple[float, float]:
     """How much words count: never below the better search, and with the most passages found."""
     better = {name: max(recall(rows, by_one(which), 5) for which in (0, 1)) for name, rows in sources.items()}
 
-    def worth(weight: float) -> tuple[float, float]:
-        own = {name: recall(rows, Fusion(weight).order, 5) for name, rows in sources.items()}
+    def worth(weights: tuple[float, float]) -> tuple[float, float]:
+        order = Fusion(*weights).order
+        own = {name: recall(rows, order, 5) for name, rows in sources.items()}
         below = sum(max(0.0, better[name] - value) for name, value in own.items())
-        return -below, float(np.mean(list(own.values())))
+        first = [recall(rows, order, 1) for rows in sources.values()]
+        return -round(below, 9), float(np.mean([*own.values(), *first]))
 
-    return max(WEIGHTS, key=worth)
+    return max(product(WHOLE, SPLIT), key=worth)
 
 
-def main() -> None:
-    """Search, choose, measure, write."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--questions", type=int, default=1200)
-    parser.add_argument("--seed", type=int, default=503)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--pairs", type=Path, help="held-out rows of `training/reader_card`, .jsonl.gz")
-    parser.add_argument("--real", type=Path, help="a store of real documents")
-    parser.add_argument("--out", type=Path)
-    options = parser.parse_args()
-    from ai_os_diffusion.inference import ArrowEngine
-
+def all_found(engine, options: argparse.Namespace) -> list[Found]:
+    """What both searches find for all questions."""
     data = data_dir(as_argument=False)
     count, seed = options.questions // 3, options.seed
     extractive = data / "reader" / "extractive.jsonl.gz"
@@ -167,28 +183,70 @@ def main() -> None:
         row_pools(rows_of(extractive), count, seed),
         row_pools(rows_of(extractive), count, seed, lambda language: len(language) == 2 and language != "en"),
         rank_pools(rows_of(data / "reader" / "rank.jsonl.gz"), count, seed),
+        [squad_pool(data, count, seed)],
+        [pairs_pool(options.pairs, seed)] if options.pairs else [],
     )
-    with ArrowEngine(converted("minilm", None), device=options.device) as engine:
-        rows = list(chain.from_iterable(found_in(engine, pool) for pool in pools))
-        squad = found_in(engine, squad_pool(data, count, seed))
-        if options.pairs:
-            rows += found_in(engine, pairs_pool(options.pairs, seed))
-        if options.real:
-            rows += found_in_documents(engine, options.real)
-    sources: dict[str, list[Found]] = {}
-    for row in rows:
-        if row.source != _OTHER:
-            sources.setdefault(row.source, []).append(row)
-    weight = chosen(sources)
+    rows = list(chain.from_iterable(found_in(engine, pool) for pool in pools))
+    if options.demo:
+        rows += found_in_demo(engine, options.demo)
+    if options.real:
+        rows += found_in_documents(engine, options.real)
+    return rows
+
+
+def kept(file: Path | None, find: Callable[[], list[Found]]) -> list[Found]:
+    """What a file holds of an earlier search; else what is found, which goes there."""
+    if file is not None and file.exists():
+        return [Found(**json.loads(line)) for line in file.read_text(encoding="utf-8").splitlines()]
+    rows = find()
+    if file is not None:
+        file.write_text("".join(json.dumps(asdict(row)) + "\n" for row in rows), encoding="utf-8")
+    return rows
+
+
+def write(out: Path, engine, weights: tuple[float, float]) -> None:
+    """Put an encoder's weights into `fusion.json`, in place of those it has there."""
+    told = json.loads(out.read_text(encoding="utf-8"))
+    source = engine.model_info["source"]
+    row = {"name": source["name"], "weights_sha256": source["weights_sha256"]}
+    others = [own for own in told["encoders"] if own["weights_sha256"] != row["weights_sha256"]]
+    told["encoders"] = [*others, {**row, "whole": weights[0], "split": weights[1]}]
+    out.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    """Search, choose, measure, write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--encoder", default="minilm")
+    parser.add_argument("--questions", type=int, default=1200)
+    parser.add_argument("--seed", type=int, default=503)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--pairs", type=Path, help="held-out rows of `training/reader_card`, .jsonl.gz")
+    parser.add_argument("--demo", type=Path, help="the store of `make demo`")
+    parser.add_argument("--real", type=Path, help="a store of real documents")
+    parser.add_argument("--found", type=Path, help="what both searches found, one JSON object a question")
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    from ai_os_diffusion.inference import ArrowEngine
+
+    with ArrowEngine(converted(options.encoder, None), device=options.device) as engine:
+        rows = kept(options.found, lambda: all_found(engine, options))
+        sources: dict[str, list[Found]] = {}
+        for row in rows:
+            if row.source not in _NOT_CHOSEN_ON:
+                sources.setdefault(row.source, []).append(row)
+        weights = chosen(sources)
+        if options.out is not None:
+            write(options.out, engine, weights)
     slices: dict[str, list[Found]] = {}
-    for row in [*rows, *squad]:
+    for row in rows:
         for kind in row.slices:
             slices.setdefault(kind, []).append(row)
-    orders = {
+    orders: dict[str, Order] = {
         "vectors": by_one(0),
         "words": by_one(1),
         "sum": Fusion(1.0).order,
-        "chosen": Fusion(weight).order,
+        "chosen": Fusion(*weights).order,
     }
     figures = {
         kind: {
@@ -197,10 +255,7 @@ def main() -> None:
         }
         for kind, own in sorted(slices.items())
     }
-    if options.out is not None:
-        told = {"chosen_by": "benchmarks/fusion.py", "words_weight": weight}
-        options.out.write_text(json.dumps(told) + "\n", encoding="utf-8")
-    report(recall_at_1_5_10=figures, words_weight=weight)
+    report(encoder=options.encoder, recall_at_1_5_10=figures, whole=weights[0], split=weights[1])
 
 
 if __name__ == "__main__":

@@ -229,7 +229,7 @@ def read_all(engine: Any, pool: Pool) -> Iterator[Read]:
                 }
                 hits = [
                     RecallHit(f"{index}", pool.passages[index], similarity)
-                    for index, similarity in found(store, asked.text, vector, taken)[:READ]
+                    for index, similarity in found(engine, store, asked.text, vector, taken)[:READ]
                 ]
                 readings = engine.read(asked.text, [hit.text for hit in hits])
                 yield Read(asked, candidates(asked.text, hits, readings), removed, pool.name)
@@ -248,7 +248,7 @@ def stored(engine: Any, pool: Pool, folder: Path) -> Iterator[ArrowStorage]:
 
 
 def found(
-    store: ArrowStorage, question: str, vector: NDArray[np.float32], taken: Collection[int] = ()
+    engine: Any, store: ArrowStorage, question: str, vector: NDArray[np.float32], taken: Collection[int] = ()
 ) -> list[tuple[int, float]]:
     """Passages as `recall` orders them, by index, with their cosine; some taken away."""
     all_found = [
@@ -259,5 +259,9 @@ def found(
     near = sorted(there, key=lambda row: -row[1])[:FUSED]
     told = sorted((row for row in there if row[2] > 0), key=lambda row: -row[2])[:FUSED]
     both = list(dict.fromkeys([*near, *told]))
-    order = Fusion().order([row[1] for row in both], [row[2] for row in both])
+    fusion, broken = (
+        Fusion.of(engine.metadata.source["weights_sha256"]),
+        engine.tokenizer.broken_share(question),
+    )
+    order = fusion.order([row[1] for row in both], [row[2] for row in both], broken)
     return [both[index][:2] for index in order]

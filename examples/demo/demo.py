@@ -9,17 +9,21 @@ facts about this program that no model can know (`manual.jsonl`), asked in words
 from __future__ import annotations
 
 import json
-import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from ai_os_diffusion.answers.answer import Answer
-from ai_os_diffusion.cli.terminal.citations import why_abstained
+from ai_os_diffusion.answers.answer import Answer, Citation
+from ai_os_diffusion.answers.nearest import nearest_answer
+from ai_os_diffusion.answers.recall import RecallHit, apply_threshold
+from ai_os_diffusion.cli.terminal.citations import show_citations, why_abstained
+from ai_os_diffusion.cli.terminal.output import ShownAnswer, show_line
 from ai_os_diffusion.cli.terminal.progress import ProgressBar
+from ai_os_diffusion.cli.terminal.streams import flush_output, guard_streams
 from ai_os_diffusion.config import load_config
 from ai_os_diffusion.evolution import (
     Gate,
@@ -34,6 +38,7 @@ from ai_os_diffusion.evolution import (
 from ai_os_diffusion.inference.device_utils import get_device_info
 from ai_os_diffusion.models.local_models import pull
 from ai_os_diffusion.runtime import Runtime, open_runtime
+from ai_os_diffusion.runtime.before import Before
 
 HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parents[1]
@@ -42,12 +47,15 @@ REFERENCE = WORK / "python-reference"
 STORE = WORK / "store"
 SKILLS = WORK / "skills"
 PROJECT_DOCS = [PROJECT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs")]
-TO_ANSWER = [
-    "what does calendar.weekday return?",
-    "what does os.path.join do?",
-    "how much free space is left on my disk?",
-]
-UNFITTING = "who won the football world cup in 1998?"
+# One of each kind, chosen before anybody saw whether they are answered; a follow-up comes after its question.
+KINDS = {
+    "a fact": ["which port does an IMAP server listen on over SSL?"],
+    "an option": ["which option of recall shows all lines of long passages?"],
+    "a definition": ["what is a deque?"],
+    "a list": ["which kinds of documents does add read?"],
+    "a follow-up": ["what does shutil.rmtree do?", "and what happens to symbolic links?"],
+    "nothing": ["who won the football world cup in 1998?"],
+}
 BOTH_WAYS = ["what is the epoch on Unix?", "what does HMAC stand for?"]
 INFILL = "He was so {} that he fell asleep at once."
 SKILL, EPOCHS, SHOWN = "manual", 7, 4
@@ -56,18 +64,12 @@ LEARNING = LoRAConfig(anchor=0.0, batch_size=8, warm_up=10, rate=2e-3)
 TO_FILL, FORM = "what is the epoch on Unix?", {"date": str, "author": str}
 
 
-ORIGINS = {
-    "reader": "pointed at",
-    "nearest": "nearest, unread",
-    "ar": "written from left to right",
-    "diffusion": "written by diffusion",
-}
-
-
 @contextmanager
 def step(title: str, timings: dict[str, float]) -> Iterator[None]:
     """Announce a step and keep how long it took."""
-    print(f"\n── {title}", flush=True)
+    show_line()
+    show_line(f"── {title}")
+    sys.stdout.flush()
     start = time.perf_counter()
     yield
     timings[title] = time.perf_counter() - start
@@ -85,7 +87,7 @@ def get_models(models_dir: Path) -> None:
         with ProgressBar(unit="bytes") as bar:
             folder = pull(name, models_dir=models_dir, progress=bar)
         metadata = json.loads((folder / "metadata.json").read_text(encoding="utf-8"))
-        print(
+        show_line(
             f"{name}: {metadata['architecture']} {metadata['model_type']}, {size_mb(folder):.0f} MB, {folder}"
         )
 
@@ -106,63 +108,103 @@ def remember(runtime: Runtime) -> None:
             ),
         )
     files, passages = report.files, report.passages
-    print(f"documents: {files['added']} new, {files['changed']} changed, {files['unchanged']} unchanged")
+    show_line(f"documents: {files['added']} new, {files['changed']} changed, {files['unchanged']} unchanged")
     rate = f", {passages['added'] / report.seconds:.0f} a second" if passages["added"] else ""
-    print(f"passages:  {passages['added']} embedded and stored{rate}; {runtime.storage.count()} in memory")
+    show_line(
+        f"passages:  {passages['added']} embedded and stored{rate}; {runtime.storage.count()} in memory"
+    )
 
 
-def measure_recall(runtime: Runtime) -> float:
-    """Share of the questions with a right page among the five nearest passages."""
+def nearest_by_vectors(runtime: Runtime, question: str) -> tuple[Sequence[RecallHit], Answer]:
+    """How a question is answered without words and reader: by vectors alone, the nearest part quoted."""
+    vector = runtime.encoder.encode_query(question)
+    hits = runtime.memories.query(vector, 10)
+    # What is near enough was measured for the encoder; `recall` knows it.
+    near = runtime.recall(question, top_k=1).threshold
+    said = nearest_answer(apply_threshold(question, hits, near), vector, runtime.encoder.encode_document)
+    return apply_threshold(question, hits[:5], None).hits, said
+
+
+def by_both_and_read(runtime: Runtime, question: str) -> tuple[Sequence[RecallHit], Answer]:
+    """How a question is answered: by vectors and words, pointed at by the reader."""
+    return runtime.recall(question, top_k=5, min_similarity=-1.0).hits, runtime.ask(question)
+
+
+def measure(runtime: Runtime) -> None:
+    """Ask all questions in both ways: how many find a right page, and are answered from one."""
     lines = (HERE / "questions.jsonl").read_text(encoding="utf-8").splitlines()
     questions = [json.loads(line) for line in lines]
-    found, missed, taken = 0, [], []
-    for row in questions:
-        start = time.perf_counter()
-        hits = runtime.recall(row["question"], top_k=5, min_similarity=-1.0).hits
-        taken.append(time.perf_counter() - start)
-        if any(Path(hit.source).name.removesuffix(".md") in row["pages"] for hit in hits):
-            found += 1
-        else:
-            missed.append(row["question"])
-    recall = found / len(questions)
-    print(f"recall@5 = {recall:.3f} ({found} of {len(questions)} questions)")
-    print(f"a question takes {statistics.median(taken) * 1e3:.1f} ms (median: embed and search)")
-    for question in missed:
-        print(f"  missed: {question}")
-    return recall
+    ways = {
+        "vectors, nearest part quoted": nearest_by_vectors,
+        "vectors and words, read": by_both_and_read,
+    }
+    show_line(f"{len(questions)} questions")
+    for title, way in ways.items():
+        start, figures = time.perf_counter(), Counter[str]()
+        for row in questions:
+            hits, said = way(runtime, row["question"])
+            figures["found"] += any(page_of(hit) in row["pages"] for hit in hits)
+            figures["answered"] += not said.abstained
+            figures["right"] += not said.abstained and page_of(said.citations[0]) in row["pages"]
+        took = (time.perf_counter() - start) / len(questions)
+        show_line()
+        show_line(f"{title}:")
+        show_line(
+            f"  recall@5: {figures['found'] / len(questions):.3f}, {figures['found']} find a right page"
+        )
+        show_line(f"  answered: {figures['answered']}, from a right page: {figures['right']}")
+        show_line(f"  {took * 1e3:.0f} ms a question")
 
 
-def answer(runtime: Runtime, question: str, mode: str | None = None) -> Answer:
-    """Print an answer, then what it stands on.
+def page_of(place: RecallHit | Citation) -> str:
+    """The page of the reference that a passage is of."""
+    return Path(place.source).name.removesuffix(".md")
+
+
+def answer(runtime: Runtime, question: str, mode: str | None = None, before: Before | None = None) -> Answer:
+    """Print an answer as `aios ask` does.
 
     Args:
         runtime: answers.
         question: what is asked.
         mode: as of `Runtime.ask_stream`.
+        before: as of it.
     """
-    print(f"\n? {question}")
-    start, first = time.perf_counter(), None
+    show_line(f"? {question}")
+    start, shown = time.perf_counter(), ShownAnswer()
     result: Answer | None = None
-    for event in runtime.ask_stream(question, mode=mode):
+    for event in runtime.ask_stream(question, mode=mode, before=before):
         if isinstance(event, Answer):
             result = event
-            continue
-        first = first or time.perf_counter() - start
-        print(event, end="", flush=True)
+        else:
+            shown.write(event)
     assert result is not None
+    took = time.perf_counter() - start
     if result.abstained:
-        print(f"Not answered: {why_abstained(result, filtered=False)}.")
-        return result
-    for citation in result.citations:
-        place = Path(citation.source)
-        shown = place.relative_to(PROJECT) if place.is_relative_to(PROJECT) else place
-        said = " ".join(citation.quote.split())
-        print(f"\n  [{shown}:{citation.line}] “{said}”", end="")
-    total = time.perf_counter() - start
-    sure = "" if result.confidence is None else f", right with probability {result.confidence:.2f}"
-    print(f"\n  first word after {first or total:.2f} s, done after {total:.2f} s", end="")
-    print(f"{sure}, {ORIGINS[result.mode]}")
+        show_line(f"Not answered: {why_abstained(result, filtered=False)}.")
+    else:
+        show_line()
+        show_citations(result)
+    show_line(f"{took:.2f} s")
+    show_line()
     return result
+
+
+def answer_kinds(runtime: Runtime) -> bool:
+    """Ask one question of each kind.
+
+    Returns:
+        Whether the one that nothing answers was declined.
+    """
+    last: Answer | None = None
+    for kind, questions in KINDS.items():
+        show_line(f"{kind}:")
+        before = None
+        for question in questions:
+            last = answer(runtime, question, before=before)
+            before = Before.of(last)
+    assert last is not None
+    return last.abstained
 
 
 def write_by_diffusion(runtime: Runtime) -> None:
@@ -178,7 +220,7 @@ def write_by_diffusion(runtime: Runtime) -> None:
     for text in (stream.diffusion, form):
         tokens, seconds = len(text.tokens), sum(text.timings)
         what = "a token" if tokens == 1 else f"{tokens} tokens"
-        print(f"  {what} in {text.steps} passes, {tokens / seconds:.0f} tokens a second")
+        show_line(f"  {what} in {text.steps} passes, {tokens / seconds:.0f} tokens a second")
 
 
 def learn(runtime: Runtime) -> Verdict:
@@ -191,7 +233,7 @@ def learn(runtime: Runtime) -> Verdict:
         known = None
     card = known or _taught(LoRATrainer(engine, config=LEARNING, folder=folder), pairs)
     loss, size = card.description.metrics["loss"], size_mb(card.path)
-    print(f"{len(pairs)} questions on {len(reworded)} facts, loss {loss:.2f}, a card of {size:.1f} MB")
+    show_line(f"{len(pairs)} questions on {len(reworded)} facts, loss {loss:.2f}, a card of {size:.1f} MB")
     verdict = Gate(engine, runtime.encoder.encode_query).judge(card, list(reworded))
     before, after = verdict.before, verdict.after
     print(f"\n{len(reworded)} other wordings    before    after")
@@ -199,9 +241,12 @@ def learn(runtime: Runtime) -> Verdict:
     print(f"F1                 {before.f1:8.2f} {after.f1:8.2f}")
     for pair, *said in list(zip(before.pairs, before.said, after.said, strict=True))[:SHOWN]:
         was, now = (" ".join(text.split())[:90] for text in said)
-        print(f"\n? {pair.question}\n  before: {was}\n  after:  {now}")
+        show_line()
+        for text in (f"? {pair.question}", f"  before: {was}", f"  after:  {now}"):
+            show_line(text)
     elsewhere = verdict.figures["perplexity_elsewhere"]
-    print(f"\nanswers to everyday questions: {elsewhere:.4f} times their perplexity")
+    show_line()
+    show_line(f"answers to everyday questions: {elsewhere:.4f} times their perplexity")
     return verdict
 
 
@@ -225,19 +270,16 @@ def main() -> int:
     with open_runtime(config) as runtime:
         with step("Memory: Python's standard library and this project's documents", timings):
             remember(runtime)
-        with step("Recall: questions in everyday words", timings):
-            measure_recall(runtime)
-        with step("Answers, in the words of the documents, with their places", timings):
-            for question in TO_ANSWER:
-                answer(runtime, question)
+        with step("Questions in everyday words, and requests, before and now", timings):
+            measure(runtime)
+        with step("Answers of each kind, in the words of the documents, with their places", timings):
+            abstained = answer_kinds(runtime)
         with step("The same question from left to right, and by diffusion", timings):
             for question in BOTH_WAYS:
                 for mode in ("ar", "diffusion"):
                     answer(runtime, question, mode)
         with step("Gaps and templates, by diffusion", timings):
             write_by_diffusion(runtime)
-        with step("A question that nothing in memory fits", timings):
-            abstained = answer(runtime, UNFITTING).abstained
         with step("A skill, learned: this program's manual, asked in other words", timings):
             verdict = learn(runtime)
     print("\n── Timings and sizes")
@@ -258,8 +300,11 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    guard_streams()
     try:
-        sys.exit(main())
+        code = main()
+        flush_output()
+        sys.exit(code)
     except KeyboardInterrupt:
         print("\ninterrupted: run `make demo` again to go on where it stopped", file=sys.stderr)
         sys.exit(130)

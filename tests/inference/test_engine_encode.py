@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import sys
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -297,3 +299,18 @@ def test_unfit_folders_are_refused(make_model, tmp_path):
         ArrowEngine(make_model(decoder=False, vocab_size=300))
     with pytest.raises(ModelLoadError):
         ArrowEngine(tmp_path / "nowhere")
+
+
+def test_a_closed_engine_lets_go_of_its_weights_at_once(tiny_decoder_dir, backend):
+    gc.collect()
+    gc.disable()
+    try:
+        with ArrowEngine(tiny_decoder_dir, backend=backend, device="cpu") as engine:
+            engine.generate("a", max_tokens=2)
+            network, weights = weakref.ref(engine.core.backend), weakref.ref(engine.weights)
+        assert network() is None
+        assert weights() is None
+        with pytest.raises(InferenceError, match="closed"):
+            engine.weights  # noqa: B018  # it is a property
+    finally:
+        gc.enable()

@@ -12,7 +12,8 @@ import time
 import pytest
 
 from ai_os_diffusion.ingestion import read_document
-from ai_os_diffusion.ingestion.readers import limited_process, pdf
+from ai_os_diffusion.ingestion.readers import limited_process
+from ai_os_diffusion.ingestion.readers.pages import pdf
 from ai_os_diffusion.utils.errors import IngestError
 from support.pdf_files import lines_of, pdf_of_objects, pdf_of_pages, self_containing_pdf, stream
 
@@ -202,7 +203,7 @@ def test_ctrl_c_ends_the_reading_and_the_process(tmp_path):
     script = SCRIPT + textwrap.dedent(
         """
         import signal, threading
-        from ai_os_diffusion.ingestion.readers import pdf
+        from ai_os_diffusion.ingestion.readers.pages import pdf
         worker = pdf._process._process
         pdf._process.ask = lambda *_: threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
         try:
@@ -229,7 +230,7 @@ def at_second_page(monkeypatch, tmp_path):
             textwrap.dedent(
                 f"""
                 import os, signal, sys, time
-                from ai_os_diffusion.ingestion.readers import pdf_worker
+                from ai_os_diffusion.ingestion.readers.pages import pdf_worker
                 page_of = pdf_worker._page
 
                 def page(document, index):
@@ -314,3 +315,31 @@ def test_the_title_of_the_file_is_context_only():
 def test_no_page_at_all_is_refused():
     with pytest.raises(IngestError):
         read(pdf_of_objects([b"<< /Type /Catalog /Pages 2 0 R >>", b"<< /Type /Pages /Kids [] /Count 0 >>"]))
+
+
+def test_bookmarks_are_the_titles_of_what_stands_below_them():
+    pages = [["1 First steps", "Open the box."], ["1.1 The plug", "Put it in.", "2 Care", "Keep it dry."]]
+    # Objects 4 to 7 are the bookmarks, 9 and 11 the pages.
+    marks = [
+        b"<< /First 5 0 R /Last 7 0 R /Count 2 >>",
+        b"<< /Title (First steps) /Parent 4 0 R /Next 7 0 R /First 6 0 R /Last 6 0 R /Dest [9 0 R /Fit] >>",
+        b"<< /Title (The plug) /Parent 5 0 R /Dest [11 0 R /Fit] >>",
+        b"<< /Title (Care) /Parent 4 0 R /Dest [11 0 R /Fit] >>",
+    ]
+    data = pdf_of_pages(map(lines_of, pages), more=marks, catalogue=b"/Outlines 4 0 R")
+    document = read_document("a.pdf", data)
+    assert [(block.headings, block.text, block.metadata["page"]) for block in document.blocks] == [
+        (("1 First steps",), "Open the box.", 1),
+        (("1 First steps", "1.1 The plug"), "Put it in.", 2),
+        (("2 Care",), "Keep it dry.", 2),
+    ]
+    assert document.remarks == ()
+
+
+def test_bookmarks_without_end_are_bounded():
+    marks = [
+        b"<< /First 5 0 R /Last 5 0 R /Count 1 >>",
+        b"<< /Title (again) /Parent 4 0 R /Next 5 0 R /First 4 0 R /Last 4 0 R /Dest [7 0 R /Fit] >>",
+    ]
+    data = pdf_of_pages([lines_of(["one"])], more=marks, catalogue=b"/Outlines 4 0 R")
+    assert [block.text for block in read_document("a.pdf", data).blocks] == ["one"]

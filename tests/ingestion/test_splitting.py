@@ -1,4 +1,8 @@
+from itertools import pairwise
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ai_os_diffusion.ingestion import splitting
 
@@ -71,3 +75,33 @@ def test_short_sentences_of_a_text_of_very_many_come_together():
     assert {start for start, _ in together} <= {start for start, _ in apart}
     assert {end for _, end in together} <= {end for _, end in apart}
     assert " ".join(text[start:end] for start, end in together).split() == text.split()
+
+
+@pytest.mark.parametrize(
+    ("joint", "parts"),
+    [
+        ("", ["今日は雨です。", "「本当？」", "明日は晴れます！"]),
+        ("", ["今天下雨。", "明天呢？", "“会晴。”", "他说。"]),
+        (" ", ["यह एक वाक्य है।", "यह दूसरा है।"]),
+        (" ", ["هل تمطر؟", "نعم، اليوم."]),
+        (" ", ["“Is it?” he asked.", "«Да?» — спросил он.", "See https://e.org/?Q=1!A now."]),
+        ("\n", ["The line is\nwrapped here.", "So is\nthis."]),
+    ],
+)
+def test_sentences_of_every_script(joint, parts):
+    assert sentences(joint.join(parts)) == parts
+
+
+def test_a_script_without_marks_is_not_cut():
+    assert sentences("ฝนตกวันนี้ พรุ่งนี้แดดออก") == ["ฝนตกวันนี้ พรุ่งนี้แดดออก"]
+
+
+@given(
+    st.text(st.one_of(st.sampled_from("aB1.!?。”)( \n-"), st.characters()), max_size=120), st.integers(0, 9)
+)
+def test_no_character_is_lost(text, most):
+    spans = list(splitting.sentences(text, most))
+    assert all(start < end for start, end in spans)
+    assert all(before[1] <= after[0] for before, after in pairwise(spans))
+    outside = set(range(len(text))) - {at for start, end in spans for at in range(start, end)}
+    assert all(text[at].isspace() for at in outside)

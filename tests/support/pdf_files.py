@@ -40,9 +40,9 @@ def lines_of(lines):
     return b"\n".join(shown)
 
 
-def pdf_of_pages(contents, *, resources=b"", annotations=(), more=(), trailer=b"", pack=False):
+def pdf_of_pages(contents, *, resources=b"", annotations=(), more=(), trailer=b"", catalogue=b"", pack=False):
     """Pages of these content streams; `annotations` go to the first, `more` are objects from number 4 on."""
-    objects = [b"<< /Type /Catalog /Pages 2 0 R >>", b"", FONT, *more]
+    objects = [b"<< /Type /Catalog /Pages 2 0 R %s >>" % catalogue, b"", FONT, *more]
     kids = []
     for number, content in enumerate(contents):
         objects.append((packed if pack else stream)(content))

@@ -90,31 +90,33 @@ impl Guard {
     }
 
     fn is_passed_by(&self, tag: &Tag, line: u32) -> bool {
+        let is_full = self.is_full();
         match tag.kind {
             EndTag => {
-                let mut passed_by = self.passed_by.borrow_mut();
-                match passed_by.get_mut(&tag.name) {
-                    Some(open) if *open > 0 => {
-                        *open -= 1;
-                        true
-                    }
-                    _ => false,
+                if let Some(open) = self.passed_by.borrow_mut().get_mut(&tag.name)
+                    && *open > 0
+                {
+                    *open -= 1;
+                    return true;
+                }
+                if !(is_full && makes_an_element(&tag.name)) {
+                    return false;
                 }
             }
             StartTag => {
-                if self.is_full() {
-                    self.meet(Limit::Nodes, line);
-                    return true;
-                }
-                if self.builder.sink.depth.get() < MAX_DEPTH || holds_no_elements(&tag.name) {
+                let has_end = !holds_no_elements(&tag.name);
+                let is_deep = has_end && self.builder.sink.depth.get() >= MAX_DEPTH;
+                if !(is_full || is_deep) {
                     return false;
                 }
-                self.meet(Limit::Depth, line);
-                let mut passed_by = self.passed_by.borrow_mut();
-                *passed_by.entry(tag.name.clone()).or_default() += 1;
-                true
+                if has_end {
+                    let mut passed_by = self.passed_by.borrow_mut();
+                    *passed_by.entry(tag.name.clone()).or_default() += 1;
+                }
             }
         }
+        self.meet(if is_full { Limit::Nodes } else { Limit::Depth }, line);
+        true
     }
 }
 
@@ -143,6 +145,11 @@ impl TokenSink for Guard {
                 }
                 self.builder.sink.line.set(number);
                 self.builder.process_token(Token::TagToken(tag), line)
+            }
+            // Nothing of it is shown, and in the tree it would be a node.
+            Token::CommentToken(_) => {
+                self.has_token.set(true);
+                TokenSinkResult::Continue
             }
             other => {
                 self.has_token.set(true);
@@ -181,6 +188,11 @@ fn holds_no_elements(name: &LocalName) -> bool {
             | local_name!("wbr")
             | local_name!("xmp")
     )
+}
+
+/// Whether an end tag makes an element where none is open: a full tree would grow with every one.
+fn makes_an_element(name: &LocalName) -> bool {
+    matches!(*name, local_name!("br") | local_name!("p"))
 }
 
 /// Whether an element stands within words: where it is passed by, no gap is left.

@@ -117,6 +117,33 @@ fn nodes_are_bounded_and_the_text_beyond_is_kept() {
 }
 
 #[test]
+fn nothing_is_added_to_a_full_tree() {
+    const TIMES: usize = 700_000;
+    for piece in [
+        "x</p>",
+        "x</br>",
+        "<p>x</p>",
+        "x<br>",
+        "<b>x</b>",
+        "x<!-- -->",
+    ] {
+        let page = parse(&(piece.repeat(TIMES) + "<div hidden>y</div>last"));
+        let (mut nodes, mut text, mut cursor) = (0, String::new(), Cursor::default());
+        while let Some(event) = page.next(&mut cursor) {
+            nodes += usize::from(!matches!(event, Event::Close));
+            if let Event::Text { text: more, .. } = event {
+                text.push_str(more);
+            }
+        }
+        assert!(nodes <= 1_000_100, "{piece}: {nodes} nodes");
+        assert_eq!(text.matches('x').count(), TIMES, "{piece}");
+        assert!(text.ends_with("last"), "{piece}");
+        let is_full = page.limits.iter().any(|(limit, _)| *limit == Limit::Nodes);
+        assert_eq!(is_full, !piece.contains('!'), "{piece}");
+    }
+}
+
+#[test]
 fn attributes_of_elements_that_are_opened_again_are_bounded() {
     // Without the bound this takes forty gigabytes.
     let page = format!(

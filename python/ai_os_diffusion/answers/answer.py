@@ -145,6 +145,7 @@ class Answer:
         unknown_names: names of the question that stand in none of the passages.
         uncertainty: calibrated probability that what a model wrote by diffusion is wrong, also where it is
             not shown; None where nothing was, or no calibration is there.
+        index: how words were looked for, as of a `RecallResult`. foreign_words: as of one.
     """
 
     question: str
@@ -157,11 +158,14 @@ class Answer:
     reason: Reason | None = None
     unknown_names: tuple[str, ...] = ()
     uncertainty: float | None = None
+    index: str | None = None
+    foreign_words: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, found: RecallResult, statements: tuple[Statement, ...], mode: Mode, **more: Any) -> Answer:
         """An answer from what was recalled."""
         more.setdefault("confidence", statements[0].confidence if statements else None)
+        more |= {"index": found.index, "foreign_words": found.foreign_words}
         return cls(found.question, statements, found.hits, found.nearest, found.threshold, mode, **more)
 
     @property
@@ -217,6 +221,8 @@ class Answer:
             "passages": [hit.to_dict() for hit in self.passages],
             "nearest": None if self.nearest is None else round(self.nearest, 6),
             "threshold": self.threshold,
+            "index": self.index,
+            "foreign_words": list(self.foreign_words),
         }
 
 

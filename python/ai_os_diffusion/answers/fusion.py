@@ -1,7 +1,8 @@
 """One order of what was found by vectors and by words.
 
 Neither search is the better one everywhere: words find names and identifiers and what a question repeats,
-vectors what it says otherwise. Their scores, not their ranks, tell how sure each is; how much words count was
+vectors what it says otherwise, in the languages that the encoder knows. Their scores, not their ranks, tell
+how sure each is; how far the encoder's vocabulary holds the question tells whom to believe. The weights were
 chosen on questions of many kinds (`fusion.json`, by `benchmarks/fusion.py`).
 """
 
@@ -14,8 +15,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ai_os_diffusion.utils.lazy_property import lazy_property
-
 __all__ = ["Fusion"]
 
 _CHOSEN = Path(__file__).with_name("fusion.json")
@@ -27,30 +26,40 @@ class Fusion:
     """Orders what two searches found by the sum of their standard scores over the candidates.
 
     Standard scores are free of the scales of encoder and store, and keep how far a candidate is above the
-    others.
+    others. Those of the words count `whole ** (1 - broken) * split ** broken` times, `broken` being the share
+    of the question that the encoder reads in fragments of words: it knows little of what these mean.
 
     Args:
-        words_weight: of the words' standard score; None takes what is shipped.
+        whole: how much words count, where vectors count 1, when no word is broken.
+        split: the same when every word is; None: what words are broken into does not count.
     """
 
-    def __init__(self, words_weight: float | None = None) -> None:
-        self._given = words_weight
+    def __init__(self, whole: float, split: float | None = None) -> None:
+        self.whole = whole
+        self.split = whole if split is None else split
 
-    @lazy_property
-    def words_weight(self) -> float:
-        """How much words count, where vectors count 1."""
-        if self._given is not None:
-            return self._given
-        return float(json.loads(_CHOSEN.read_text(encoding="utf-8"))["words_weight"])
+    @classmethod
+    def of(cls, weights_sha256: str | None = None) -> Fusion:
+        """What was chosen for an encoder, or what suits most where nobody did.
 
-    def order(self, similarities: Sequence[float], scores: Sequence[float]) -> list[int]:
+        Args:
+            weights_sha256: digest of the weights that the encoder was converted from.
+        """
+        chosen = json.loads(_CHOSEN.read_text(encoding="utf-8"))
+        own = (row for row in chosen["encoders"] if row["weights_sha256"] == weights_sha256)
+        weights = next(own, chosen["others"])
+        return cls(weights["whole"], weights["split"])
+
+    def order(self, similarities: Sequence[float], scores: Sequence[float], broken: float = 0.0) -> list[int]:
         """Indices of candidates, the best first; equal ones stay in their order.
 
         Args:
             similarities: cosine of each candidate.
             scores: BM25 of each; 0 where it has none of the question's words.
+            broken: share of the question's tokens that are fragments (`FastTokenizer.broken_share`), 0 to 1.
         """
-        found = _standard(similarities) + self.words_weight * _standard(scores)
+        weight = self.whole ** (1.0 - broken) * self.split**broken
+        found = _standard(similarities) + weight * _standard(scores)
         return [int(index) for index in np.argsort(-found, kind="stable")]
 
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from ai_os_diffusion.answers.names import names_of, unknown_names
 from ai_os_diffusion.contracts import Hit
+from ai_os_diffusion.ingestion import passage_text
 
 __all__ = [
     "OtherPlace",
@@ -43,7 +44,7 @@ class RecallHit:
 
     Attributes:
         memory_id: its id in the store.
-        text: its text.
+        text: its text, without the titles above it.
         similarity: cosine to the question.
         source: document or address it came from; "" for one that has none.
         line: first line in the source; None where lines mean nothing.
@@ -75,14 +76,15 @@ class RecallHit:
         """Read what ingestion wrote into a memory's metadata."""
         memory, similarity = hit
         metadata = memory["metadata"]
+        headings = tuple(map(str, metadata.get("headings") or ()))
         return cls(
             memory_id=memory["memory_id"],
-            text=memory["content"],
+            text=passage_text(memory["content"], headings),
             similarity=float(similarity),
             source=str(metadata.get("source", "")),
             line=_integer(metadata.get("line")),
             end_line=_integer(metadata.get("end_line")),
-            headings=tuple(map(str, metadata.get("headings") or ())),
+            headings=headings,
             page=_integer(metadata.get("page")),
             part=str(metadata.get("part", "")),
             also=tuple(
@@ -133,6 +135,8 @@ class RecallResult:
         threshold: similarity the nearest hit had to reach; None when every hit counts.
         index: how words were looked for: "fresh", "building" or "degraded", as `storage.IndexState`; None
             where nothing was searched.
+        foreign_words: words of the question that the encoder knows by single letters alone, so that their
+            meaning is hardly compared.
     """
 
     question: str
@@ -141,6 +145,7 @@ class RecallResult:
     nearest: float | None
     threshold: float | None
     index: str | None = None
+    foreign_words: tuple[str, ...] = ()
 
     @property
     def near_hits(self) -> tuple[RecallHit, ...]:
@@ -161,6 +166,7 @@ class RecallResult:
             "nearest": None if self.nearest is None else round(self.nearest, 6),
             "threshold": self.threshold,
             "index": self.index,
+            "foreign_words": list(self.foreign_words),
             "hits": [hit.to_dict() for hit in self.hits],
         }
 
@@ -178,9 +184,13 @@ def distinct_hits(search: Callable[[int], Sequence[Hit]], top_k: int, least: int
     asked = max(top_k + 1, least)
     while True:
         hits = search(asked)
-        found: dict[str, Hit] = {}
+        found: dict[tuple[bool, str], Hit] = {}
         for memory, similarity in hits:
-            key = str(memory["metadata"].get("content_hash") or memory["memory_id"])
+            metadata = memory["metadata"]
+            is_passage = "content_hash" in metadata
+            # The same text may stand below other titles, as in copies of a document.
+            text = passage_text(memory["content"], metadata.get("headings") or ())
+            key = (is_passage, text if is_passage else memory["memory_id"])
             known = found.get(key)
             if known is None:
                 found[key] = memory, similarity

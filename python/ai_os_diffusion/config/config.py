@@ -170,6 +170,14 @@ class RetrievalConfig(_Section):
         "Cosine below which recall abstains; unset uses the threshold measured for the encoder.",
         *_within(-1, 1),
     )
+    bm25_k1: float = _setting(
+        0.9,
+        "How soon more of a word stops counting, when words score memories; 0 counts each once.",
+        *_within(0, 100),
+    )
+    bm25_b: float = _setting(
+        0.4, "How much long passages are held back when words score memories.", *_within(0, 1)
+    )
     chunk_tokens: int = _setting(200, "Most tokens of a passage.", *_within(16, 8192))
     chunk_overlap: int = _setting(0, "Tokens a passage repeats from the one before.", *_within(0, 4096))
 

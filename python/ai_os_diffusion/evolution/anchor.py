@@ -71,7 +71,7 @@ class AnchorTexts:
         if not path.exists():
             folder.mkdir(parents=True, exist_ok=True)
             # An engine of its own: whatever cards are in use elsewhere, these are the base's texts.
-            with ArrowEngine(model) as engine:
+            with ArrowEngine(model, prefix_cache_bytes=0) as engine:
                 texts = _written((_turns if is_asked else _prose)(engine), written)
             with replacing(path) as draft, draft.open("wb") as file:
                 np.savez(

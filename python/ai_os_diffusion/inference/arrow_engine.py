@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from ai_os_diffusion.inference.generation.generation_options import GenerationOptions, ModeOptions
     from ai_os_diffusion.inference.generation.generation_stream import Generation, GenerationStream
+    from ai_os_diffusion.inference.weight_loader import WeightMap
     from ai_os_diffusion.models.cards import Card
 
 __all__ = ["ArrowEngine"]
@@ -75,9 +76,9 @@ class ArrowEngine(ReadingEngine):
     ) -> None:
         self.folder = resolve_model(model)
         opened = OpenedModel.of_folder(self.folder, num_threads or 0)
-        self.metadata, self.weights, self.tokenizer = opened.metadata, opened.weights, opened.tokenizer
+        self.metadata, self.tokenizer = opened.metadata, opened.tokenizer
         self._core: InferenceCore | None = InferenceCore(
-            self.weights,
+            opened.weights,
             self.metadata,
             resolve_device(device),
             backend,
@@ -100,6 +101,12 @@ class ArrowEngine(ReadingEngine):
         if self._core is None:
             raise InferenceError("the engine is closed; make a new one")
         return self._core
+
+    @property
+    def weights(self) -> WeightMap:
+        """The mapped tensors of an open engine."""
+        weights: WeightMap = self.core.weights
+        return weights
 
     @property
     def dimension(self) -> int:

@@ -33,6 +33,10 @@ _KEPT_MIXES = 4
 _Cards = dict[str, "tuple[Card, float]"]
 """Cards and their weights, by name."""
 
+_Used = tuple["tuple[Card, float]", ...]
+
+_Prepare = Callable[[_Used], Adapter]
+
 
 @dataclass(frozen=True)
 class CardsInUse(Generic[Adapter]):
@@ -44,7 +48,7 @@ class CardsInUse(Generic[Adapter]):
     """
 
     adapter: Adapter | None
-    cards: tuple[tuple[Card, float], ...]
+    cards: _Used
 
     @property
     def descriptions(self) -> tuple[CardDescription, ...]:
@@ -64,14 +68,9 @@ class AttachedCards(Generic[Adapter]):
         config: the model's metadata.
     """
 
-    def __init__(
-        self, prepare: Callable[[tuple[tuple[Card, float], ...]], Adapter], config: ModelMetadata
-    ) -> None:
+    def __init__(self, prepare: _Prepare[Adapter], config: ModelMetadata) -> None:
         self._config = config
-        # Whoever uses a card for one request after the other uses one adapter: keys are computed with it, and
-        # steps captured.
-        self._prepare = lru_cache(_KEPT_MIXES)(prepare)
-        self._preparing = threading.Lock()
+        self._adapter_of = _keeping(prepare)
         self._attached = self._mix({})
         self._change = threading.Lock()
         # What a `using` block put in place of what is attached.
@@ -186,15 +185,27 @@ class AttachedCards(Generic[Adapter]):
     def _mix(self, cards: _Cards) -> _Mix[Adapter]:
         return _Mix(cards, self._adapter_of)
 
-    def _adapter_of(self, cards: tuple[tuple[Card, float], ...]) -> Adapter:
-        with self._preparing:
-            return self._prepare(cards)
+
+def _keeping(prepare: _Prepare[Adapter]) -> _Prepare[Adapter]:
+    """The last few adapters are kept.
+
+    Whoever uses a card for one request after the other uses one adapter: keys are computed with it, and steps
+    captured. It is no method: what is attached would hold its holder, and a closed engine its weights until
+    cycles are collected.
+    """
+    kept, preparing = lru_cache(_KEPT_MIXES)(prepare), threading.Lock()
+
+    def adapter_of(cards: _Used) -> Adapter:
+        with preparing:
+            return kept(cards)
+
+    return adapter_of
 
 
 class _Mix(Generic[Adapter]):
     """Cards that are used together, and what each mode uses of them: its own, and those that are of none."""
 
-    def __init__(self, cards: _Cards, prepare: Callable[[tuple[tuple[Card, float], ...]], Adapter]) -> None:
+    def __init__(self, cards: _Cards, prepare: _Prepare[Adapter]) -> None:
         self.cards = cards
         self._prepare = prepare
         self._in_use: dict[str | None, CardsInUse[Adapter]] = {}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence, Set
+from itertools import pairwise
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -131,6 +133,21 @@ class FastTokenizer:
     def count(self, texts: str | Sequence[str]) -> NDArray[np.int64]:
         """Count the tokens of each text, in which nothing counts as a special token: int64[n]."""
         return self.native.count(as_batch(texts))
+
+    def broken_share(self, text: str) -> float:
+        """Share of a text's tokens that are fragments of words, or of no known word: 0 to 1.
+
+        High where the vocabulary was made from other languages, or the text is full of identifiers.
+        What scripts write without a space between is one word here.
+        """
+        encoded = self.encode(text, add_special_tokens=False, return_offsets=True, split_special_tokens=True)
+        assert encoded.offsets is not None
+        unknown = self._special_id("unk_token")
+        inside = [_is_of_word(before) and _is_of_word(after) for before, after in pairwise(text)]
+        inside = [False, *inside, False]
+        tokens = list(zip(encoded.ids[0].tolist(), encoded.offsets[0].tolist(), strict=True))
+        broken = sum(id == unknown or inside[begin] or inside[end] for id, (begin, end) in tokens)
+        return broken / len(tokens) if tokens else 0.0
 
     def decode(self, ids: ArrayLike, *, skip_special_tokens: bool = True) -> str:
         """Turn ids [length] into text; ids beyond the vocabulary are left out."""
@@ -284,6 +301,11 @@ class DecodeStream:
     def finish(self) -> str:
         """Return what was held back, and start anew."""
         return self.native.finish()
+
+
+def _is_of_word(character: str) -> bool:
+    """Letters, digits, and the marks that are put on them."""
+    return unicodedata.category(character)[0] in "LNM"
 
 
 def as_batch(texts: str | Iterable[str]) -> Sequence[str]:

@@ -175,7 +175,7 @@ class InferenceCore:
         dtype: Literal["float32", "bfloat16", "float16"] | None = None,
     ) -> None:
         self.config = config if isinstance(config, ModelMetadata) else ModelMetadata.from_dict(config)
-        self.device = device
+        self.weights, self.device = weights, device
         if num_threads < 0:
             raise ConfigurationError(f"num_threads is {num_threads}, expected 0 (one a core) or more")
         if prefix_cache_bytes is not None and prefix_cache_bytes < 0:

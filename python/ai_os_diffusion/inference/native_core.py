@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,7 +38,7 @@ class NativeCore:
         self.native = _native.Model(_native_weights(weights), config.to_json(), threads)
         if prefix_cache_bytes is not None:
             self.native.limit_prefixes(prefix_cache_bytes)
-        self._cards = AttachedCards(self._prepared, config)
+        self._cards = AttachedCards(partial(_adapter, self.native), config)
 
     @property
     def cards(self) -> AttachedCards[_native.Adapter]:
@@ -81,15 +82,16 @@ class NativeCore:
         """An empty session."""
         return _native.Session(self.native, max_tokens, self._half_cache, cards.adapter)
 
-    def _prepared(self, cards: Sequence[tuple[Card, float]]) -> _native.Adapter:
-        described = [(card, card.description, weight) for card, weight in cards]
-        return _native.Adapter(
-            self.native,
-            [
-                (about.name, card.native, about.scaling, list(about.row_ids), list(about.heads), weight)
-                for card, about, weight in described
-            ],
-        )
+
+def _adapter(model: _native.Model, cards: Sequence[tuple[Card, float]]) -> _native.Adapter:
+    described = [(card, card.description, weight) for card, weight in cards]
+    return _native.Adapter(
+        model,
+        [
+            (about.name, card.native, about.scaling, list(about.row_ids), list(about.heads), weight)
+            for card, about, weight in described
+        ],
+    )
 
 
 def _native_weights(weights: Any) -> _native.WeightFile | dict[str, NDArray[np.float32]]:

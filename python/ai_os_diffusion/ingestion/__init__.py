@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ai_os_diffusion.utils import imported_on_use
 
 if TYPE_CHECKING:
-    from ai_os_diffusion.ingestion.chunker import Chunker, context_line, embedding_text
+    from ai_os_diffusion.ingestion.chunker import Chunker, context_line, embedding_text, passage_text
     from ai_os_diffusion.ingestion.corpus.corpus import Found, Skipped, walk
     from ai_os_diffusion.ingestion.document import Block, Document, Remark, spans
     from ai_os_diffusion.ingestion.ingestor import Ingestor
@@ -31,6 +31,7 @@ __all__ = [
     "context_line",
     "digest",
     "embedding_text",
+    "passage_text",
     "read_document",
     "spans",
     "walk",
@@ -41,6 +42,7 @@ __getattr__ = imported_on_use(
         "Chunker": "ingestion.chunker",
         "context_line": "ingestion.chunker",
         "embedding_text": "ingestion.chunker",
+        "passage_text": "ingestion.chunker",
         "Found": "ingestion.corpus.corpus",
         "Skipped": "ingestion.corpus.corpus",
         "walk": "ingestion.corpus.corpus",

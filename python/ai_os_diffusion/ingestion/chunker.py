@@ -16,7 +16,7 @@ from ai_os_diffusion.ingestion import splitting
 from ai_os_diffusion.ingestion.document import Block, Document
 from ai_os_diffusion.ingestion.joined_blocks import JoinedBlocks, joined_block
 
-__all__ = ["Chunker", "context_line", "embedding_text"]
+__all__ = ["Chunker", "context_line", "embedding_text", "passage_text"]
 
 _MAX_CONTEXT_CHARS = 160
 _SEPARATOR = " > "
@@ -30,9 +30,12 @@ _WINDOW = 4096
 
 
 def context_line(headings: Sequence[str]) -> str:
-    """The titles above a passage in one line, "Title > Section", the outer ones dropped when too long."""
+    """The titles above a passage in one line, "Title > Section", the outer ones dropped when too long.
+
+    A title that repeats the one above it stands there once.
+    """
     line = ""
-    for heading in reversed(headings):
+    for heading, _ in groupby(reversed(headings)):
         longer = heading + _SEPARATOR + line if line else heading[:_MAX_CONTEXT_CHARS]
         if len(longer) > _MAX_CONTEXT_CHARS:
             break
@@ -41,9 +44,14 @@ def context_line(headings: Sequence[str]) -> str:
 
 
 def embedding_text(chunk: Chunk) -> str:
-    """What is embedded for a chunk: its context line, then its text."""
+    """What is embedded and stored for a chunk, and found by its words: its context line, then its text."""
     context = context_line(chunk.headings)
     return f"{context}\n{chunk.text}" if context else chunk.text
+
+
+def passage_text(content: str, headings: Sequence[str]) -> str:
+    """The text of a chunk, of what `embedding_text` made of it."""
+    return content.removeprefix(f"{context_line(headings)}\n") if headings else content
 
 
 _Unit = tuple[int, int, int]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from itertools import chain
 from pathlib import PurePath
 
 from ai_os_diffusion.ingestion.decoding import is_binary
 from ai_os_diffusion.ingestion.foreign_formats import is_foreign_text, what_to_do
+from ai_os_diffusion.ingestion.readers.compressed import inner_name
 
-__all__ = ["KINDS", "kind_of", "why_no_kind"]
+__all__ = ["KINDS", "TITLED", "kind_of", "title_of", "why_no_kind"]
 
 KINDS = {
     "text": ("txt", "text", "log", "rst"),
@@ -34,6 +36,13 @@ KINDS = {
 }
 """Extensions by kind; of other names the first bytes tell, and what holds text is read as plain text."""
 
+TITLED = frozenset(("html", "pdf", "epub", "odt", "docx", "mail", "mbox"))
+"""Kinds whose documents say their own title, where they have one."""
+
+# Extensions that say no more than that something is written there.
+_OF_WRITING = frozenset(
+    (*KINDS["text"], *KINDS["markdown"], *chain(*(KINDS.get(kind, ()) for kind in TITLED)))
+)
 _BY_EXTENSION = {extension: kind for kind, extensions in KINDS.items() for extension in extensions}
 _CODE_NAMES = frozenset(("makefile", "dockerfile", "cmakelists.txt", "justfile", "rakefile", "gemfile"))
 _BINARY = frozenset((None, "pdf", "epub", "odt", "docx"))
@@ -76,6 +85,13 @@ def kind_of(name: str, data: bytes, *, sniff: bool = True) -> str | None:
     if not sniff:
         return kind or "text"
     return _sniff(data) if kind in _BINARY else kind
+
+
+def title_of(name: str) -> str:
+    """What the name of a file says of what is in it: `ls.1` of `ls.1.txt.gz`, `wait.py` of itself."""
+    inner = inner_name(name)
+    stem, _, extension = inner.rpartition(".")
+    return stem if stem and extension.lower() in _OF_WRITING else inner
 
 
 def why_no_kind(name: str, data: bytes) -> str:

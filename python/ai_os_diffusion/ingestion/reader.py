@@ -22,7 +22,7 @@ from ai_os_diffusion.ingestion.readers.notebook import read_notebook
 from ai_os_diffusion.ingestion.readers.packages.docx import read_docx
 from ai_os_diffusion.ingestion.readers.packages.epub import read_epub
 from ai_os_diffusion.ingestion.readers.packages.odt import read_odt
-from ai_os_diffusion.ingestion.readers.pdf import read_pdf
+from ai_os_diffusion.ingestion.readers.pages.pdf import read_pdf
 from ai_os_diffusion.ingestion.readers.piece_reader import PieceReader
 from ai_os_diffusion.ingestion.readers.table import TableReader
 from ai_os_diffusion.ingestion.readers.text import TextReader

@@ -16,7 +16,7 @@ from ai_os_diffusion.ingestion.chunker import Chunker
 from ai_os_diffusion.ingestion.decoding import declared_encoding, decode, is_binary
 from ai_os_diffusion.ingestion.document import Block, Document, Remark, joined_spans, spans
 from ai_os_diffusion.ingestion.fitting import MAX_SOURCE_CHARS, fit
-from ai_os_diffusion.ingestion.kinds import kind_of, why_no_kind
+from ai_os_diffusion.ingestion.kinds import TITLED, kind_of, title_of, why_no_kind
 from ai_os_diffusion.ingestion.opaque import without_opaque
 from ai_os_diffusion.ingestion.reader import piece_reader, read_parts
 from ai_os_diffusion.ingestion.readers.code import MAX_PARSED_CHARS
@@ -104,7 +104,7 @@ class Reading:
         """
         try:
             for document, share in self._documents():
-                fitted = fit(document)
+                fitted = fit(_below_name(document))
                 self.kind, self.encoding = document.kind, document.encoding
                 self._remark(fitted.remarks)
                 begun = self.bytes_done
@@ -197,6 +197,23 @@ class Reading:
                 lines = joined_spans(known.lines, remark.lines)
                 remark = replace(remark, lines=lines, pages=joined_spans(known.pages, remark.pages))
             self._remarks[key] = remark
+
+
+def _below_name(document: Document) -> Document:
+    """Put the name of a document above its blocks, unless a title of its own stands there.
+
+    A page of a manual says on its first line only whose options it lists, and a price list nowhere.
+    """
+    title = title_of(PurePath(document.source).name)
+    known: dict[tuple[str, ...], tuple[str, ...]] = {}
+
+    def below(headings: tuple[str, ...]) -> tuple[str, ...]:
+        if headings[:1] == (title,) or (headings and document.kind in TITLED):
+            return headings
+        return known.setdefault(headings, (title, *headings))
+
+    blocks = (block._replace(headings=below(block.headings)) for block in document.blocks)
+    return replace(document, blocks=tuple(blocks))
 
 
 class _LongText:

@@ -14,14 +14,8 @@ Span = tuple[int, int]
 Splitter = Callable[[str], Iterator[Span]]
 
 _IDEOGRAPH = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-# A sentence ends at its mark, possibly closed by a quote or bracket, when what follows does not
-# go on in lower case ("e.g. this"); at an ideographic full stop; where a list item begins.
-_SENTENCE_END = re.compile(
-    r"(?:(?<=[.!?…])|(?<=[.!?…][\"'”’»)\]]))\s+(?=[^\sa-z])"
-    r"|(?<=[。！？])\s*(?=\S)"
-    r"|\n\s*\n\s*"
-    r"|\n(?=[ \t]*(?:[-*+•]|\d{1,3}[.)])[ \t])"
-)
+# A line that only ends where the text was wrapped: behind it is neither a blank line nor an item of a list.
+_WRAPPED = re.compile(r"\n(?![ \t]*\n|[ \t]*(?:[-*+•]|\d{1,3}[.)])[ \t])")
 # Full stops that end no sentence: of a title, an initial, "z. B."; in "No. 5"; of the day in "15. Mai".
 _ABBREVIATION = re.compile(r"\b(?:Dr|Mr|Mrs|Ms|Prof|St|Hr|Fr|Dipl|Ing|Inc|vs|ca|bzw|evtl|inkl|[A-Za-z])\.$")
 _BEFORE_NUMBER = re.compile(r"\b(?:No|Nr|Art|Abs|Abb|Fig|Tel|pp)\.$")
@@ -36,20 +30,19 @@ _ATOM = re.compile(rf"[{_IDEOGRAPH}]|[^\W{_IDEOGRAPH}]+|[^\w\s]")
 
 def sentences(text: str, most: int = 0) -> Iterator[Span]:
     """Spans of the sentences of a text; of very many, short ones come together up to so many characters."""
-    # Behind a gap stands a word: only before the first may there be nothing but white space.
-    start, said = 0, len(text) - len(text.lstrip())
-    at, found = 0, 0
-    while gap := _SENTENCE_END.search(text, at):
-        before, after = gap.span()
-        at = max(after, before + 1)
-        if before > said and (text[before - 1] != "." or _ends_sentence(text, before, after)):
-            # What was passed by may end within white space.
-            yield start, before if found <= _MAX_SENTENCES else start + len(text[start:before].rstrip())
-            start, found = after, found + 1
-            if found > _MAX_SENTENCES:
-                at = max(at, start + most)
-    if text[start:].strip():
-        yield start, len(text)
+    from ai_os_diffusion import _native
+
+    start, end, found = 0, 0, 0
+    for begin, stop in _native.sentences(_WRAPPED.sub(" ", text)):
+        is_new = begin - start >= most if found > _MAX_SENTENCES else _ends_sentence(text, end, begin)
+        if end and is_new:
+            yield start, end
+            found += 1
+        if is_new or not end:
+            start = begin
+        end = stop
+    if end:
+        yield start, end
 
 
 def line_runs(text: str, most: int) -> Iterator[Span]:

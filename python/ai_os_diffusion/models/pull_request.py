@@ -141,8 +141,7 @@ def _known_request(model: KnownModel, quantize: str | None, offline: bool) -> Pu
         ),
         origin={
             "name": model.name,
-            "repo": model.hub.repo,
-            "revision": model.hub.revision,
+            **({"repo": model.hub.repo, "revision": model.hub.revision} if model.hub else {}),
             "license": model.license,
             "files": {file.name: file.sha256 for file in model.files},
             **({"card": model.card.sha256} if model.card else {}),

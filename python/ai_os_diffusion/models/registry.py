@@ -82,7 +82,7 @@ class KnownModel:
         quantize: how the weights are stored by default; None keeps them as the source has them.
         convert: the file or folder, relative to the downloaded files, that is converted.
         files: what is needed of the source.
-        hub: tried first.
+        hub: tried first; None where no hub has these files.
         wheel: tried when the hub cannot serve the files.
         base: the known model that this one is, but for its card; None without.
         card: its card, a file of `SHIPPED`; None without.
@@ -94,7 +94,7 @@ class KnownModel:
     quantize: str | None
     convert: str
     files: tuple[PinnedFile, ...]
-    hub: HubSource
+    hub: HubSource | None
     wheel: WheelSource
     base: str | None = None
     card: PinnedFile | None = None
@@ -130,7 +130,7 @@ def _model(name: str, entry: Mapping[str, Any]) -> KnownModel:
         name,
         **rest,
         files=files,
-        hub=HubSource(**entry["hub"]),
+        hub=HubSource(**entry["hub"]) if "hub" in entry else None,
         wheel=WheelSource(**entry["wheel"]),
         base=entry.get("base"),
         card=PinnedFile(**entry["card"]) if "card" in entry else None,

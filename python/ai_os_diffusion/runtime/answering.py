@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ai_os_diffusion.answers.answer import Answer, Statement
 from ai_os_diffusion.answers.decision import decide, why_nothing
-from ai_os_diffusion.answers.grounding import ANSWER_ENDS, grounded_prompt, held_parts, is_held
-from ai_os_diffusion.answers.nearest import nearest_answer
+from ai_os_diffusion.answers.grounding import ANSWER_ENDS, grounded_prompt, held_parts, is_held, says_the_same
+from ai_os_diffusion.answers.nearest import nearest_answer, nearest_blocks
+from ai_os_diffusion.inference.reading.reading import mean_reading
+from ai_os_diffusion.runtime.before import recalled_together
 from ai_os_diffusion.utils.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from ai_os_diffusion.answers.recall import RecallResult
+    from ai_os_diffusion.answers.recall import RecallHit, RecallResult
     from ai_os_diffusion.inference import Diffusion
+    from ai_os_diffusion.inference.reading.reading import Reading
+    from ai_os_diffusion.runtime.before import Before
     from ai_os_diffusion.runtime.runtime import Runtime
 
 __all__ = ["MODES", "Answering"]
@@ -44,17 +48,17 @@ class Answering:
             raise ConfigurationError(f"mode is {mode!r}, expected 'ar' or 'diffusion'")
         self._runtime, self._mode, self._max_tokens = runtime, mode, max_tokens
 
-    def answer(self, found: RecallResult, *, ignoring: str = "") -> Iterator[str | Answer]:
+    def answer(self, found: RecallResult, before: Before | None = None) -> Iterator[str | Answer]:
         """Answer the question of what was recalled.
 
         Args:
             found: what was recalled.
-            ignoring: an answer that is known, and answers nothing new.
+            before: what the question may refer to.
 
         Yields:
             The text, then the `Answer`; of an abstention only that.
         """
-        quoted = self.quoted(found, ignoring=ignoring)
+        quoted = self.quoted(found, before)
         # What the reader declines is not left to a model.
         if quoted.statements and self._mode == "diffusion":
             quoted = self._by_diffusion(found, quoted)
@@ -64,12 +68,38 @@ class Answering:
             yield quoted.text
         yield quoted
 
-    def quoted(self, found: RecallResult, *, ignoring: str = "") -> Answer:
+    def places(self, question: str, hits: Sequence[RecallHit]) -> list[tuple[int, int] | None]:
+        """Where each passage comes nearest to an answer, in characters: as the reader points, sure or not.
+
+        Without a reader it is the part nearest to the question; None where a passage has no parts.
+
+        Args:
+            question: what was asked.
+            hits: passages.
+        """
+        reader = self._runtime.reader
+        if reader is not None:
+            spans = [reading.spans[:1] for reading in reader.read(question, hits)]
+            return [(span[0].start, span[0].end) if span else None for span in spans]
+        encoder = self._runtime.encoder
+        parts = nearest_blocks(encoder.encode_query(question), hits, encoder.encode_document)
+        nearest = {hit.memory_id: (block.start, block.end) for hit, block in reversed(parts)}
+        places = [nearest.get(hit.memory_id) for hit in hits]
+        # Most of a passage is no part of it.
+        return [
+            place if place and 2 * (place[1] - place[0]) < len(hit.text) else None
+            for hit, place in zip(hits, places, strict=True)
+        ]
+
+    def quoted(self, found: RecallResult, before: Before | None = None) -> Answer:
         """Answer in the words of the passages: by the reader, or where none is, with what is nearest.
+
+        A question that may refer to what was said before is read by itself, and with that as well; what is
+        found in both ways counts where it is surer.
 
         Args:
             found: what was recalled.
-            ignoring: as of `answer`.
+            before: as of `answer`.
         """
         reader = self._runtime.reader
         if reader is None:
@@ -78,7 +108,23 @@ class Answering:
         if found.abstained:
             reason, unknown = why_nothing(found)
             return Answer.of(found, (), "reader", reason=reason, unknown_names=unknown)
-        readings = reader.read(found.question, found.hits)
+        if before is None:
+            return self._decided(found, reader.read(found.question, found.hits))
+        together = before.with_message(found.question)
+        other = self._runtime.to_read(self._runtime.encoder.end_of(together))
+        both = replace(found, hits=recalled_together(found, other, before.passages))
+        own = reader.read(found.question, both.hits)
+        by_id = {hit.memory_id: reading for hit, reading in zip(both.hits, own, strict=True)}
+        alone = self._decided(found, [by_id[hit.memory_id] for hit in found.hits])
+        pairs = zip(own, reader.read(together, both.hits), strict=True)
+        joint = self._decided(both, [mean_reading(pair) for pair in pairs], ignoring=before.answer)
+        # Where nobody knows which is surer, a question that is answered needs no help.
+        is_surer = alone.abstained or (joint.confidence or 0.0) > (alone.confidence or 0.0)
+        return joint if is_surer and not joint.abstained else alone
+
+    def _decided(self, found: RecallResult, readings: Sequence[Reading], *, ignoring: str = "") -> Answer:
+        reader = self._runtime.reader
+        assert reader is not None
         competing = reader.candidates(found, readings, ignoring=ignoring)
         return decide(found, competing, reader.judge)
 
@@ -90,7 +136,7 @@ class Answering:
         written = " ".join("".join(stream).split())
         is_whole = stream.generation.finish_reason != "length"
         is_read = quoted.mode == "reader"
-        if not is_whole or not is_held(written, best, quoted.question, is_read=is_read):
+        if not is_whole or not is_held(written, best, is_read=is_read):
             return quoted
         said = Statement(written, best.citations, best.confidence)
         return replace(quoted, statements=(said, *quoted.statements[1:]), mode="ar")
@@ -114,12 +160,15 @@ class Answering:
                 unknown_names=unknown,
                 uncertainty=uncertainty,
             )
-        citations = held_parts(without_verdict(text, settings.verdicts), quoted.passages)
-        if citations is None:
+        # A verdict is the model's own, and no passage holds it.
+        said = without_verdict(text, settings.verdicts)
+        citations = held_parts(said, quoted.passages)
+        is_read = quoted.mode == "reader"
+        if citations is None or (is_read and not says_the_same(said, quoted.statements)):
             return replace(quoted, uncertainty=uncertainty)
         return replace(
             quoted,
-            statements=(Statement(text, citations, sure),),
+            statements=(Statement(said, citations, sure),),
             mode="diffusion",
             confidence=sure,
             reason=None,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from ai_os_diffusion.answers.answer import Answer
 from ai_os_diffusion.contracts import Message
+from ai_os_diffusion.runtime.before import Before
 from ai_os_diffusion.utils.errors import InferenceError, TrainingError
 
 if TYPE_CHECKING:
@@ -58,20 +59,13 @@ class Reply:
         }
 
 
-class _Referred(NamedTuple):
-    """What a message may refer to: the question before it with its answer, and the answer."""
-
-    text: str = ""
-    answer: str = ""
-
-
 class Conversation:
     """Messages and what is said to them.
 
     Where memory is asked, it alone answers: what it cannot answer is declined, never left to the model. A
-    message may refer to what was answered before it: both are searched and read together as well, and the
-    surer answer counts. Without memory the model speaks of itself, of the latest turns too, and its replies
-    say so; with the skill that a message belongs to, where one was learned.
+    message may refer to what was asked and answered before it: it is searched and read with that as well, and
+    the surer answer counts. Without memory the model speaks of itself, of the latest turns too, and its
+    replies say so; with the skill that a message belongs to, where one was learned.
 
     Attributes:
         from_memory: whether memory is asked; it is not where there is no store.
@@ -90,13 +84,17 @@ class Conversation:
             sampling: as for `ArrowEngine.generate`, where the model speaks of itself.
 
         Raises:
-            ModelNotFoundError: it is not there; it shows now, not after the first message.
+            ModelNotFoundError: it is not there. This and what follows shows now, not after the first message.
+            ConfigurationError: another encoder made the memories.
+            CardError: the reader's card does not read, or is of another encoder.
         """
         self._runtime = runtime
         self.from_memory = from_memory and runtime.has_store
-        if not self.from_memory:
+        if self.from_memory:
+            self._runtime.searched, self._runtime.reader  # noqa: B018
+        else:
             self._runtime.decoder  # noqa: B018
-        self._referred = _Referred()
+        self._before: Before | None = None
         self._max_tokens = max_tokens
         self._sampling = sampling
         self._history: list[Message] = []
@@ -112,7 +110,9 @@ class Conversation:
             InferenceError: the message does not fit the model's window.
         """
         if self.from_memory:
-            answer = self._from_memory(message)
+            answer = self._runtime.ask(message, before=self._before)
+            if self._before is None or not answer.abstained:
+                self._before = Before.of(answer)
             self._runtime.skills.consider(answer)
             self.last = Reply(message, answer.text, answer)
             if answer.text:
@@ -144,20 +144,6 @@ class Conversation:
             said.question, answer, said=said.text, uncertainty=uncertainty, skill=said.skill
         )
 
-    def _from_memory(self, message: str) -> Answer:
-        """Answer a message by itself, or together with what it may refer to."""
-        asked, answer = message, self._runtime.ask(message)
-        # What is only near to both, and was not read, may be the answer before.
-        if self._referred.text and answer.mode == "reader":
-            together = f"{self._referred.text} {message}"
-            other = self._runtime.ask(together, ignoring=self._referred.answer)
-            # Where nobody knows which is surer, a message that is answered needs no help.
-            if not other.abstained and (answer.abstained or _sure(other) > _sure(answer)):
-                asked, answer = together, replace(other, question=message)
-        if not answer.abstained:
-            self._referred = _Referred(f"{asked} {answer.text}", answer.text)
-        return answer
-
     def _begin(self, turn: Message) -> GenerationStream:
         """Begin a reply; where all turns do not fit the window, the oldest are left behind."""
         turns = list(self._history)
@@ -171,7 +157,3 @@ class Conversation:
             else:
                 self._history = turns
                 return stream
-
-
-def _sure(answer: Answer) -> float:
-    return answer.confidence or 0.0

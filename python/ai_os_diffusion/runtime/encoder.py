@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,6 +22,9 @@ __all__ = ["Encoder", "is_address"]
 
 # A token of the vocabularies in use is seldom shorter: what is counted so fits their windows.
 _TOKEN_BYTES = 3
+# Tokens an encoder puts around a text, with a margin.
+_SPECIAL_TOKENS = 8
+_WORD = re.compile(r"[^\W\d_]{2,}")
 
 
 @dataclass(frozen=True)
@@ -99,11 +103,63 @@ class Encoder:
         """Embed passages, as `encode_query` embeds questions."""
         return self.provider.encode_document(texts)
 
+    @property
+    def weights_sha256(self) -> str | None:
+        """Digest of the weights that the model was converted from; of a service nobody knows."""
+        return None if self.engine is None else self.engine.metadata.source.get("weights_sha256")
+
+    def broken_share(self, text: str) -> float:
+        """How much of a text the model reads in fragments of words, 0 to 1. Of a service nobody knows: 0."""
+        return 0.0 if self.engine is None else self.engine.tokenizer.broken_share(text)
+
     def is_truncated(self, texts: Sequence[str], kind: Literal["query", "document"]) -> NDArray[Any]:
         """Which texts are longer than the model's window: bool[n]. Of a service nobody knows, so none is."""
         import numpy as np
 
         return np.zeros(len(texts), bool) if self.engine is None else self.engine.is_truncated(texts, kind)
+
+    @property
+    def room(self) -> int | None:
+        """Tokens of a text that is surely not cut; None where nobody says."""
+        return None if self.max_seq_length is None else self.max_seq_length - _SPECIAL_TOKENS
+
+    def end_of(self, question: str) -> str:
+        """As much of the end of a question as is surely not cut."""
+        if self.engine is None or self.room is None:
+            return question
+        prompt = self.engine.metadata.prompts.get("query", "")
+        room = max(1, self.room - self.count([prompt])[0])
+        places = self._places(question)[1]
+        return question if len(places) <= room else question[int(places[-room][0]) :]
+
+    def unknown_words(self, text: str) -> list[str]:
+        """Words of which the vocabulary knows nothing but single letters, or not even these.
+
+        The model was hardly trained on their language. Of a service nobody knows, so there are none.
+        """
+        if self.engine is None:
+            return []
+        ids, places = self._places(text)
+        special = set(self.engine.tokenizer.special_ids)
+        known = [
+            (start, end)
+            for token, (start, end) in zip(ids.tolist(), places.tolist(), strict=True)
+            if end - start > 1 and token not in special
+        ]
+        return [
+            found.group()
+            for found in _WORD.finditer(text)
+            if not any(start < found.end() and end > found.start() for start, end in known)
+        ]
+
+    def _places(self, text: str) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Ids of a text, and where each stands in it."""
+        assert self.engine is not None
+        read = self.engine.tokenizer.encode(
+            text, add_special_tokens=False, padding=False, return_offsets=True, split_special_tokens=True
+        )
+        assert read.offsets is not None
+        return read.ids[0], read.offsets[0]
 
 
 def is_address(name: str) -> bool:

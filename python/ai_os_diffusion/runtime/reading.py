@@ -64,7 +64,7 @@ class RuntimeReader:
         Args:
             found: what was recalled.
             readings: of its hits.
-            ignoring: an answer that is known, and answers nothing new.
+            ignoring: an answer that is known: one that repeats all of it answers nothing new.
         """
         from ai_os_diffusion.answers.candidates import agree, candidates, words_of
 
@@ -72,5 +72,5 @@ class RuntimeReader:
         return [
             one
             for one in candidates(found.question, found.hits, readings)
-            if not agree(known, words_of(one.text))
+            if len(words_of(one.text)) < len(known) or not agree(known, words_of(one.text))
         ]

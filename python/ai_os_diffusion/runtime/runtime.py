@@ -6,6 +6,7 @@ import errno
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from ai_os_diffusion.answers.recall import RecallResult
     from ai_os_diffusion.inference import ArrowEngine
     from ai_os_diffusion.inference.generation.generation_stream import GenerationStream
+    from ai_os_diffusion.runtime.before import Before
     from ai_os_diffusion.runtime.conversation import Conversation
     from ai_os_diffusion.runtime.encoder import Encoder
     from ai_os_diffusion.runtime.indexing import AddProgress, AddReport
@@ -30,8 +32,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Runtime", "open_runtime"]
 
-# Tokens an encoder puts around a text, with a margin.
-_SPECIAL_TOKENS = 8
 _REPETITION_PENALTY = 1.0
 # Passages that are read for a question: the right one may be less near than others.
 _SEARCHED = 10
@@ -115,7 +115,7 @@ class Runtime:
 
         engine = self._engine(self.config.model.diffusion)
         engine.conditioner = MemoryConditioner(
-            lambda query, most: self.recall(query, top_k=most).near_hits,
+            lambda query, most: self.recall(self.encoder.end_of(query), top_k=most).near_hits,
             count=self._count_tokens,
         )
         return engine
@@ -161,6 +161,19 @@ class Runtime:
         return self._opened.enter_context(ArrowStorage(self.config.storage.path, read_only=True))
 
     @property
+    def searched(self) -> ArrowStorage:
+        """The store, for reading, whose vectors are the encoder's.
+
+        Raises:
+            FileNotFoundError: there is no store yet.
+            ConfigurationError: another model made its vectors.
+        """
+        storage = self.memories
+        if storage.count():
+            self._check_encoder(storage)
+        return storage
+
+    @property
     def has_store(self) -> bool:
         """Whether the store exists."""
         return (self.config.storage.path / "MANIFEST").exists()
@@ -200,8 +213,8 @@ class Runtime:
         storage = None if dry_run else self.storage
         memories = self.memories if self.has_store else None
         tokens = retrieval.chunk_tokens
-        if encoder.max_seq_length is not None:
-            tokens = min(tokens, encoder.max_seq_length - _SPECIAL_TOKENS)
+        if encoder.room is not None:
+            tokens = min(tokens, encoder.room)
         indexer = Indexer(
             encoder.provider,
             storage,
@@ -231,32 +244,39 @@ class Runtime:
                 else as measured for the encoder.
 
         Raises:
-            ConfigurationError: the question is empty, or the memories were embedded by another model.
+            QuestionError: the question is no text, holds no word, or is longer than the encoder takes.
+            ConfigurationError: the memories were embedded by another model; a number is out of range.
         """
         from ai_os_diffusion.answers.recall import apply_threshold, distinct_hits
+        from ai_os_diffusion.runtime.question import asked, check_length, check_limits
 
-        if not question.strip():
-            raise ConfigurationError("the question is empty; expected some words")
+        question = asked(question)
+        check_limits(top_k, min_similarity)
         threshold = self.config.retrieval.min_similarity if min_similarity is None else min_similarity
         if threshold is None:
             threshold = self._near
-        storage = self.memories
+        storage = self.searched
         if storage.count() == 0:
             return apply_threshold(question, (), threshold)
-        self._check_encoder(storage)
+        check_length(question, self.encoder)
         vector = self.encoder.encode_query(question)
-        wanted = top_k or self.config.retrieval.top_k
+        broken = self.encoder.broken_share(question)
+        retrieval = self.config.retrieval
+        wanted = retrieval.top_k if top_k is None else top_k
+        k1, b = retrieval.bm25_k1, retrieval.bm25_b
         state: str | None = None
 
         def search(count: int) -> list[Hit]:
             nonlocal state
-            found = storage.query(vector, count, text=question, filter=filter)
+            found = storage.query(vector, count, text=question, filter=filter, k1=k1, b=b)
             state = found.state
-            order = self._fusion.order([one.similarity for one in found], [one.bm25 for one in found])
+            scores = [one.similarity for one in found], [one.bm25 for one in found]
+            order = self._fusion.order(*scores, broken)
             return [(found[index].memory, found[index].similarity) for index in order]
 
         hits = distinct_hits(search, wanted, _FUSED)
-        return apply_threshold(question, hits, threshold, state)
+        found = apply_threshold(question, hits, threshold, state)
+        return replace(found, foreign_words=tuple(self.encoder.unknown_words(question)))
 
     def ask(self, question: str, **options: Any) -> Answer:
         """Answer a question from memory.
@@ -281,7 +301,7 @@ class Runtime:
         min_similarity: float | None = None,
         max_tokens: int = 96,
         mode: str | None = None,
-        ignoring: str = "",
+        before: Before | None = None,
     ) -> Iterator[str | Answer]:
         """Answer a question from memory; unless `mode` asks for more, no model is loaded but the encoder.
 
@@ -299,7 +319,7 @@ class Runtime:
             mode: "ar" says what was found in a sentence of the decoder's, "diffusion" writes a short answer
                 from whole passages; either is shown only where the passages hold it
                 (docs/design/0850-the-way-of-a-question.md).
-            ignoring: an answer that is known, and answers nothing new.
+            before: what the question may refer to.
 
         Yields:
             The text, then the `Answer`; of an abstention only that.
@@ -308,7 +328,7 @@ class Runtime:
 
         answering = Answering(self, mode=mode, max_tokens=max_tokens)
         found = self.to_read(question, top_k, filter, min_similarity)
-        yield from answering.answer(found, ignoring=ignoring)
+        yield from answering.answer(found, before)
 
     def to_read(
         self,
@@ -318,12 +338,10 @@ class Runtime:
         min_similarity: float | None = None,
     ) -> RecallResult:
         """Recall what `ask` reads, with its arguments."""
-        from dataclasses import replace
-
         least = self.config.retrieval.min_similarity if min_similarity is None else min_similarity
         if least is None and self.reader is not None:
             least = -1.0
-        searched = top_k or max(self.config.retrieval.top_k, _SEARCHED)
+        searched = max(self.config.retrieval.top_k, _SEARCHED) if top_k is None else top_k
         found = self.recall(question, top_k=searched, filter=filter, min_similarity=least)
         return replace(found, threshold=self._near) if least == -1.0 else found
 
@@ -363,15 +381,14 @@ class Runtime:
     def _fusion(self) -> Fusion:
         from ai_os_diffusion.answers.fusion import Fusion
 
-        return Fusion()
+        return Fusion.of(self.encoder.weights_sha256)
 
     @lazy_property
     def _near(self) -> float | None:
         """Cosine from which a memory counts as near, as measured for the encoder."""
         from ai_os_diffusion.answers.recall import measured_threshold
 
-        engine = self.encoder.engine
-        return None if engine is None else measured_threshold(engine.metadata.source.get("weights_sha256"))
+        return measured_threshold(self.encoder.weights_sha256)
 
     def _check_encoder(self, storage: ArrowStorage) -> None:
         if not storage.is_made_by(self.encoder.identity):

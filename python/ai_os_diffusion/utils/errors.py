@@ -2,6 +2,7 @@
 
 DiffusionError
 ├── ConfigurationError (ValueError)     a setting is unknown or out of range
+├── QuestionError (ValueError)          a question is no text, holds no word, or is too long
 ├── ModelLoadError                      a model folder, file or name cannot be loaded
 │   ├── ModelNotFoundError              there is no such model, or a file of it is missing
 │   └── ModelDamagedError               a file that describes a model cannot be read
@@ -48,6 +49,7 @@ __all__ = [
     "ModelDamagedError",
     "ModelLoadError",
     "ModelNotFoundError",
+    "QuestionError",
     "SamplingError",
     "ShapeError",
     "SkillRejectedError",
@@ -68,6 +70,10 @@ class DiffusionError(Exception):
 
 class ConfigurationError(DiffusionError, ValueError):
     """A setting is unknown, of the wrong type or out of range."""
+
+
+class QuestionError(DiffusionError, ValueError):
+    """A question is no text, holds no word, or is longer than what compares it takes."""
 
 
 class ModelLoadError(DiffusionError):

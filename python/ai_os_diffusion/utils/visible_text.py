@@ -12,13 +12,20 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["VisibleLines", "visible_json", "visible_line", "visible_text"]
+__all__ = ["VisibleLines", "visible_json", "visible_line", "visible_text", "without_controls"]
 
 _SHORT = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
 # Patterns that `re` compiles, and keeps, when one is first needed.
 _ACTING = "\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff"
 _IN_TEXT = f"[{_ACTING}]"
 _IN_LINE = f"[\t\n{_ACTING}]"
+# Sequences of ECMA-48, whose parameters would be left as words: of control (CSI), strings (OSC, DCS and their
+# like), and those of two characters.
+_SEQUENCE = (
+    r"\x1b\[[0-?]*[ -/]*[@-~]|\x9b[0-?]*[ -/]*[@-~]"
+    r"|(?:\x1b[\]PX^_]|[\x9d\x90\x98\x9e\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?|\x1b[ -/]*[0-~]"
+)
+_CONTROL = "[\x00-\x08\x0b-\x0c\x0e-\x1f\x7f-\x9f]"
 
 
 def visible_text(text: str, indent: str = "") -> str:
@@ -40,6 +47,12 @@ def visible_line(text: str) -> str:
 def visible_json(document: str) -> str:
     """A JSON document with what acts as JSON's own escapes: the same value to whoever parses it."""
     return re.sub(_IN_TEXT, lambda found: f"\\u{ord(found[0]):04x}", document)
+
+
+def without_controls(text: str) -> str:
+    """Text without escape sequences and control characters; line breaks and tabs stay."""
+    plain = text.replace("\n", "").replace("\t", "")
+    return text if plain.isprintable() else re.sub(_CONTROL, "", re.sub(_SEQUENCE, "", text))
 
 
 class VisibleLines:

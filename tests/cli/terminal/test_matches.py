@@ -55,3 +55,18 @@ def test_of_a_long_passage_the_lines_that_match_are_shown(place):
     assert len(texts) in (12, 13)
     assert len(texts) + sum(line for line in shown if isinstance(line, int)) == 40
     assert 1 not in shown
+
+
+@pytest.mark.parametrize("first", [0, 7, 38])
+@pytest.mark.parametrize("count", [1, 2, 20])
+def test_lines_that_answer_are_never_left_out(first, count):
+    # All but the answer repeat the question's words.
+    lines = [f"the rate limit {number} of the rate" for number in range(60)]
+    lines[first : first + count] = [f"five megabytes {number}" for number in range(count)]
+    text = "\n".join(lines)
+    matches = Matches("what is the rate limit?", [text])
+    assert matches.is_long(text, 80)
+    shown = matches.excerpt(text, 80, range(first, first + count))
+    texts = ["".join(piece for piece, _ in line) for line in shown if not isinstance(line, int)]
+    assert [line for line in texts if line.startswith("five")] == lines[first : first + count]
+    assert len(texts) <= max(13, count + 1)

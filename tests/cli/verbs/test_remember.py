@@ -10,7 +10,11 @@ import numpy as np
 import pytest
 
 from ai_os_diffusion.answers.recall import RecallResult
+from ai_os_diffusion.config import load_config
+from ai_os_diffusion.runtime import open_runtime
+from ai_os_diffusion.runtime.answering import Answering
 from ai_os_diffusion.storage import ArrowStorage
+from support.reader_cards import reader_card
 from support.terminal import on_terminal
 
 
@@ -419,6 +423,35 @@ def test_recall_shows_the_lines_that_match_of_a_long_passage(aios, tiny_models, 
     assert re.search(r"\n  … \d+ more lines\n", shown)
     assert shown.count("\n") < 20
     assert all(f"    {line}\n" in aios(*asked, "--full").stdout for line in lines)
+
+
+@pytest.mark.parametrize("reads", [True, False])
+def test_recall_shows_the_line_that_answers_of_a_long_passage(
+    aios, tiny_models, tiny_encoder_dir, tmp_path, monkeypatch, reads
+):
+    card = reader_card(tiny_encoder_dir, tmp_path / "reader.parquet").path if reads else "none"
+    monkeypatch.setenv("AIOS_MODEL_READER", str(card))
+    # Each is as near to the question as the others, by its words.
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    texts = [
+        "\n\n".join(f"{letter * 3} rose" for letter in letters[first:] + letters[:first])
+        for first in range(4)
+    ]
+    with ArrowStorage(tmp_path / "store") as storage:
+        for number, text in enumerate(texts):
+            storage.save(f"m{number}", text, np.eye(1, 32, dtype=np.float32)[0])
+    question = "which rose is it?"
+    with open_runtime(load_config()) as runtime:
+        hits = runtime.recall(question, min_similarity=-1).hits
+        places = Answering(runtime).places(question, hits)
+    assert len(hits) == 4
+    said = aios("recall", question, "--min-similarity", "-1", "--all").stdout
+    assert said.count("more lines") >= 4
+    blocks = re.split(r"^-?[\d.]+  m\d.*$", said, flags=re.MULTILINE)[1:]
+    for hit, place, block in zip(hits, places, blocks, strict=True):
+        start = hit.text.rfind("\n", 0, place[0]) + 1
+        answering = hit.text[start : place[1]].split("\n")
+        assert all(f"    {line}" in block for line in answering if line)
 
 
 def test_add_tells_what_became_of_each_file(aios, tiny_models, documents):

@@ -347,7 +347,7 @@ def test_a_converted_folder_is_taken_as_it_is(source, tmp_path):
     ("name", "message"),
     [
         ("minlm", "did you mean 'minilm'"),
-        ("entirely-different", "known are minilm, smollm2"),
+        ("entirely-different", "known are e5-small, minilm, smollm2"),
         ("org/name", "not found"),
         ("./nowhere", "not found"),
     ],

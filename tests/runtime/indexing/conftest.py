@@ -7,7 +7,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from ai_os_diffusion.ingestion import Ingestor, Ledger
+from ai_os_diffusion.ingestion import Ingestor, Ledger, passage_text
 from ai_os_diffusion.runtime.indexing import Indexer
 from ai_os_diffusion.storage import ArrowStorage
 from ai_os_diffusion.utils.errors import InferenceError
@@ -57,9 +57,9 @@ class Library:
         return self.indexer(batch=batch, dry_run=dry_run).add(sources)
 
     def places(self):
-        """(source, line, text) of every place of every memory."""
+        """(source, line, text) of every place of every memory, without the titles above."""
         return [
-            (place["source"], place["line"], memory["content"])
+            (place["source"], place["line"], passage_text(memory["content"], memory["metadata"]["headings"]))
             for memory in self.store
             for place in (memory["metadata"], *memory["metadata"].get("also", ()))
         ]

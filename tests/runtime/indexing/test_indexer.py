@@ -31,7 +31,7 @@ def test_a_change_embeds_only_what_is_new(library):
     library.add(("a.md", document("# A\n\none", "# B\n\ntwo", "# C\n\nthree")))
     before = len(library.embedder.texts)
     report = library.add(("a.md", document("# A\n\none", "# B\n\nnew", "# C\n\nthree")))
-    assert library.embedder.texts[before:] == ["B\nnew"]
+    assert library.embedder.texts[before:] == ["a > B\nnew"]
     assert report.passages == {"added": 1, "updated": 2, "removed": 1, "merged": 0}
 
 
@@ -39,7 +39,7 @@ def test_ids_do_not_depend_on_what_stands_around(library, tmp_path):
     library.add(("a.md", document("# A\n\none", "# B\n\ntwo")))
     before = {memory["content"]: memory["memory_id"] for memory in library.store}
     library.add(("a.md", document("# Z\n\nzero", "# B\n\ntwo")))
-    assert before["two"] in {memory["memory_id"] for memory in library.store}
+    assert before["a > B\ntwo"] in {memory["memory_id"] for memory in library.store}
 
 
 def test_memories_that_were_not_ingested_are_left_alone(library):
@@ -58,24 +58,24 @@ def test_any_order_of_edits_ends_with_exactly_the_passages_of_the_documents(libr
         for source in rng.sample("abcd", rng.randint(1, 3)):
             records = [rng.choice("pqrstu") for _ in range(rng.randint(0, 6))]
             files[source] = records
-            added.append((f"{source}.jsonl", "\n".join(json.dumps({"text": text}) for text in records)))
+            added.append((f"{source}/a.jsonl", "\n".join(json.dumps({"text": text}) for text in records)))
         library.add(*((name, text.encode()) for name, text in added), batch=batch)
         wanted = Counter(
-            (f"{source}.jsonl", line, text)
+            (f"{source}/a.jsonl", line, text)
             for source, records in files.items()
             for line, text in enumerate(records, 1)
         )
         assert Counter(library.places()) == wanted
         assert len({memory["content"] for memory in library.store}) == library.store.count()
         ledger = Ledger(library.store.iter_metadata())
-        assert set(ledger.sources) == {f"{source}.jsonl" for source, records in files.items() if records}
+        assert set(ledger.sources) == {f"{source}/a.jsonl" for source, records in files.items() if records}
 
 
 def test_a_dry_run_counts_what_would_be_done_and_embeds_nothing(library):
     library.add(("a.md", document("# A\n\none", "# B\n\ntwo")))
     before, embedded = library.places(), len(library.embedder.texts)
     text = document("# A\n\none", "# B\n\nnew", "# C\n\nmiddle", "# B\n\nnew")
-    report = library.add(("a.md", text), ("b.md", b"# B\n\nnew"), batch=1, dry_run=True)
+    report = library.add(("a.md", text), ("b/a.md", b"# B\n\nnew"), batch=1, dry_run=True)
     assert report.passages == {"added": 2, "updated": 1, "removed": 1, "merged": 2}
     assert (library.places(), len(library.embedder.texts)) == (before, embedded)
 
@@ -111,7 +111,7 @@ def test_a_passage_that_cannot_be_embedded_costs_only_itself(library, batch):
     # It is tried again and told again, and nothing else of it is embedded anew.
     before = len(library.embedder.texts)
     assert library.add(("a.jsonl", lines)).documents[0].remarks == told.remarks
-    assert {*library.embedder.texts[before:]} <= {"text", "not a number"}
+    assert {*library.embedder.texts[before:]} <= {"text", "a.jsonl\nnot a number"}
 
 
 def test_a_memory_that_the_store_refuses_costs_only_itself(library):

@@ -12,7 +12,7 @@ MANY = 1500
 @pytest.fixture
 def crowded(library):
     """One line in many documents and many lines of one."""
-    documents = [(f"{number}.txt", b"all rights reserved") for number in range(MANY)]
+    documents = [(f"{number}/legal.txt", b"all rights reserved") for number in range(MANY)]
     records = "\n".join(json.dumps({"text": "I do not know."}) for _ in range(MANY))
     library.add(*documents, ("answers.jsonl", records.encode()), ("z.txt", b"last"))
     return library
@@ -27,12 +27,16 @@ def test_every_place_is_kept_in_bounded_metadata(crowded):
     places = crowded.places()
     assert len(places) == len(set(places)) == 2 * MANY + 1
     assert max(len(json.dumps(memory["metadata"])) for memory in crowded.store) < 64_000
-    assert sorted(set(crowded.embedder.texts)) == ["I do not know.", "all rights reserved", "last"]
+    assert sorted(set(crowded.embedder.texts)) == [
+        "answers.jsonl\nI do not know.",
+        "legal\nall rights reserved",
+        "z\nlast",
+    ]
     assert len(crowded.embedder.texts) <= 3 * 2
 
 
 def test_recall_shows_the_text_once_with_all_its_places(crowded):
-    first, second = (RecallHit.from_hit(hit) for hit in hits(crowded, "I do not know."))
+    first, second = (RecallHit.from_hit(hit) for hit in hits(crowded, "answers.jsonl\nI do not know."))
     assert (first.text, second.text != first.text) == ("I do not know.", True)
     lines = {(first.source, first.line), *((place.source, place.line) for place in first.also)}
     assert lines == {("answers.jsonl", line) for line in range(1, MANY + 1)}
@@ -40,14 +44,14 @@ def test_recall_shows_the_text_once_with_all_its_places(crowded):
 
 def test_documents_come_and_go_one_by_one(crowded):
     for number in (0, 700, MANY - 1):
-        crowded.add((f"{number}.txt", b""))
-    crowded.add(("new.txt", b"all rights reserved"))
+        crowded.add((f"{number}/legal.txt", b""))
+    crowded.add(("new/legal.txt", b"all rights reserved"))
     sources = {source for source, _, text in crowded.places() if text == "all rights reserved"}
-    assert sources == {f"{number}.txt" for number in range(MANY)} - {
-        "0.txt",
-        "700.txt",
-        f"{MANY - 1}.txt",
-    } | {"new.txt"}
+    assert sources == {f"{number}/legal.txt" for number in range(MANY)} - {
+        "0/legal.txt",
+        "700/legal.txt",
+        f"{MANY - 1}/legal.txt",
+    } | {"new/legal.txt"}
     crowded.add(("answers.jsonl", b'{"text": "I do not know."}'))
     assert [source for source, _, text in crowded.places() if text == "I do not know."] == ["answers.jsonl"]
 

@@ -5,17 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ai_os_diffusion.cli.terminal.output import show_line, where_text
+from ai_os_diffusion.cli.terminal.output import note, show_line, where_text
 from ai_os_diffusion.utils.visible_text import visible_line
 
 if TYPE_CHECKING:
     from ai_os_diffusion.answers.answer import Answer, Citation
-    from ai_os_diffusion.answers.recall import OtherPlace, RecallHit
+    from ai_os_diffusion.answers.recall import OtherPlace, RecallHit, RecallResult
 
-__all__ = ["citation_of", "nothing_fits", "show_citations", "unreadable", "why_abstained"]
+__all__ = [
+    "citation_of",
+    "note_index",
+    "nothing_fits",
+    "show_citations",
+    "unreadable",
+    "why_abstained",
+]
 
 _INDENT = "    "
 _TAB = 4
+# Words of a question that a message names; --json has all.
+_NAMED = 5
 
 _ORIGINS = {
     "reader": "pointed at in the passages",
@@ -91,36 +100,49 @@ def why_abstained(answer: Answer, *, filtered: bool) -> str:
         filtered: only some memories were asked.
     """
     if answer.reason in ("nothing", "far"):
-        return nothing_fits(answer.nearest, answer.threshold, answer.unknown_names, filtered=filtered)
+        return nothing_fits(answer, answer.unknown_names, filtered=filtered)
+    told = "answer this"
     if answer.reason == "unknown_names":
-        named = _named(answer.unknown_names)
-        return f"the passages that are near do not speak of {named}; aios recall shows them"
-    return "the passages that are near do not answer this; aios recall shows them"
+        told = f"speak of {_named(answer.unknown_names)}"
+    return f"the passages that are near do not {told}; aios recall shows them{_foreign(answer)}"
 
 
-def nothing_fits(
-    nearest: float | None,
-    threshold: float | None,
-    unknown_names: Sequence[str] = (),
-    *,
-    filtered: bool,
-) -> str:
+def nothing_fits(found: RecallResult | Answer, unknown_names: Sequence[str] = (), *, filtered: bool) -> str:
     """Say why nothing was found.
 
     Args:
-        nearest: cosine of the best hit; None when there was none.
-        threshold: what counts as near.
+        found: what came of the question.
         unknown_names: names of the question that stand nowhere in what is nearest.
         filtered: only some memories were asked for.
     """
-    if nearest is None and filtered:
+    if found.nearest is None and filtered:
         return "no memory meets the filter; aios memory list --json shows what metadata there is"
-    if nearest is None:
+    if found.nearest is None:
         return "memory holds nothing here; add documents with: aios add PATH"
-    expected = "" if threshold is None else f", expected {threshold:.2f} or more"
+    expected = "" if found.threshold is None else f", expected {found.threshold:.2f} or more"
     also = f", and none speaks of {_named(unknown_names)}" if unknown_names else ""
-    return f"nothing in memory fits: the nearest passage reaches {nearest:.2f}{expected}{also}"
+    nearest = f"the nearest passage reaches {found.nearest:.2f}{expected}{also}"
+    return f"nothing in memory fits: {nearest}{_foreign(found)}"
+
+
+def note_index(found: RecallResult | Answer, *, quiet: bool) -> None:
+    """Say where an index of words had to be made, beside the data."""
+    if found.index not in (None, "fresh"):
+        note(
+            "an index of words was missing, damaged or of another version, and was made for this reply, "
+            "which took longer; aios memory compact keeps one",
+            quiet=quiet,
+        )
+
+
+def _foreign(found: RecallResult | Answer) -> str:
+    """What to say of words that the encoder does not know."""
+    if not found.foreign_words:
+        return ""
+    named = _named(found.foreign_words)
+    return f"; the encoder knows {named} by single letters alone: ask in a language that it was trained on"
 
 
 def _named(names: Sequence[str]) -> str:
-    return ", ".join(f"“{name}”" for name in names)
+    shown = ", ".join(f"“{name}”" for name in names[:_NAMED])
+    return f"{shown} and {len(names) - _NAMED} more" if len(names) > _NAMED else shown

@@ -6,7 +6,7 @@ import math
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from itertools import groupby
 
 from ai_os_diffusion.cli.terminal.wrapping import cells_of
@@ -54,12 +54,19 @@ class Matches:
         """All lines of a passage."""
         return [self._marked(line) for line in text.split("\n")]
 
-    def excerpt(self, text: str, width: int | None) -> list[Line | int]:
-        """The lines of a passage that say most on the question, and those around them, as many as fit a look.
+    def is_long(self, text: str, width: int | None) -> bool:
+        """Whether `excerpt` leaves out lines of a passage."""
+        return any(isinstance(line, int) for line in self.excerpt(text, width))
+
+    def excerpt(self, text: str, width: int | None, answering: Container[int] = ()) -> list[Line | int]:
+        """The lines of a passage that answer or say most on the question, and those around them.
+
+        As many as fit a look; those that answer are never left out.
 
         Args:
             text: of the passage.
             width: cells of a line; None where that is unknown.
+            answering: numbers of the lines that the answer stands in, from 0, if somebody knows.
 
         Returns:
             Lines in order; where some are left out, their number.
@@ -68,9 +75,9 @@ class Matches:
         cells = width or _USUAL_CELLS
         rows = _ROWS
         kept: set[int] = set()
-        for index in self._by_weight(lines):
+        for index in self._by_weight(lines, answering):
             rows -= max(1, math.ceil(cells_of(lines[index]) / cells))
-            if kept and rows < 0:
+            if kept and rows < 0 and index not in answering:
                 break
             kept.add(index)
         shown: list[Line | int] = []
@@ -83,14 +90,14 @@ class Matches:
                 shown.append(len(numbers))
         return shown
 
-    def _by_weight(self, lines: Sequence[str]) -> list[int]:
-        """Numbers of lines, those first that say most on the question, then those nearest to the first."""
+    def _by_weight(self, lines: Sequence[str], answering: Container[int]) -> list[int]:
+        """Numbers of lines: that answer, that say most on the question, then those nearest to the first."""
         weights = [sum(self._weights.get(term, 0.0) for term in self._terms_in(line)) for line in lines]
-        best = max(range(len(lines)), key=lambda index: (weights[index], -index))
+        best = max(range(len(lines)), key=lambda index: (index in answering, weights[index], -index))
         # What answers mostly follows on what names it.
         return sorted(
             range(len(lines)),
-            key=lambda index: (-weights[index], abs(index - best), index < best),
+            key=lambda index: (index not in answering, -weights[index], abs(index - best), index < best),
         )
 
     def _terms_in(self, text: str) -> set[str]:

@@ -22,7 +22,7 @@ from ai_os_diffusion.cli.options import (
     TopK,
     question_text,
 )
-from ai_os_diffusion.cli.terminal.citations import show_citations, why_abstained
+from ai_os_diffusion.cli.terminal.citations import note_index, show_citations, why_abstained
 from ai_os_diffusion.cli.terminal.output import ShownAnswer, note, show_json, show_line
 
 if TYPE_CHECKING:
@@ -134,6 +134,7 @@ def chat(
 
 
 def _end(answer: Answer, *, filtered: bool, quiet: bool, as_json: bool) -> None:
+    note_index(answer, quiet=quiet or as_json)
     if as_json:
         show_json(answer.to_dict())
     elif not answer.abstained:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ai_os_diffusion.cli.failures import ExitCode, error_dict, error_message, exit_code
-from ai_os_diffusion.cli.terminal.citations import show_citations, why_abstained
+from ai_os_diffusion.cli.terminal.citations import note_index, show_citations, why_abstained
 from ai_os_diffusion.cli.terminal.interruption import pass_over
 from ai_os_diffusion.cli.terminal.output import ShownAnswer, note, show_json_line, show_line
 from ai_os_diffusion.cli.terminal.standard_input import is_interactive, prompted_lines, read_lines, to_text
-from ai_os_diffusion.utils.errors import InferenceError, IngestError, TrainingError
+from ai_os_diffusion.utils.errors import InferenceError, IngestError, QuestionError, TrainingError
 
 if TYPE_CHECKING:
     from ai_os_diffusion.runtime.conversation import Conversation, Reply
@@ -51,7 +51,7 @@ class ChatLoop:
                     self._correct(message.removeprefix(_CORRECT))
                 elif message and (code := self._answer(message)) is not ExitCode.OK:
                     ended = code
-            except (InferenceError, IngestError, TrainingError) as error:
+            except (InferenceError, IngestError, QuestionError, TrainingError) as error:
                 ended = exit_code(error)
                 self._tell_error(given, error)
             except KeyboardInterrupt:
@@ -97,7 +97,10 @@ class ChatLoop:
     def _end(self, reply: Reply) -> None:
         if self._as_json:
             show_json_line(reply.to_dict())
-        elif reply.answer is None:
+            return
+        if reply.answer is not None:
+            note_index(reply.answer, quiet=False)
+        if reply.answer is None:
             self._show("\n")
             if reply.skill is not None:
                 note(f"with the skill {reply.skill}")

@@ -6,6 +6,7 @@ import hashlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import dedent
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -26,8 +27,8 @@ from ai_os_diffusion.cli.options import (
     TopK,
     question_text,
 )
-from ai_os_diffusion.cli.terminal.citations import citation_of, nothing_fits, unreadable
-from ai_os_diffusion.cli.terminal.matches import Matches
+from ai_os_diffusion.cli.terminal.citations import citation_of, note_index, nothing_fits, unreadable
+from ai_os_diffusion.cli.terminal.matches import Line, Matches
 from ai_os_diffusion.cli.terminal.output import note, show_json, show_line, show_passage, where_text
 from ai_os_diffusion.cli.terminal.progress import ProgressBar
 from ai_os_diffusion.cli.terminal.standard_input import read_bytes, to_text
@@ -37,6 +38,7 @@ from ai_os_diffusion.utils.wording import counted
 
 if TYPE_CHECKING:
     from ai_os_diffusion.answers.recall import RecallHit
+    from ai_os_diffusion.runtime import Runtime
     from ai_os_diffusion.runtime.indexing import AddProgress
 
 __all__ = ["app"]
@@ -118,23 +120,26 @@ def recall(
 ) -> None:
     """Find what was remembered, with file and line.
 
-    Words of the question stand out on a terminal. Of a passage of many lines those that say most on the
-    question are shown, with what is around them; --full shows all. Passages far less similar than the
-    best are only counted, unless --all or --top asks for them; --json holds them always, and whole. Ends
-    with code 6, and says how near it came, when memory holds nothing that fits.
+    Words of the question stand out on a terminal. Of a passage of many lines those are shown that answer, as
+    the reader points, and that say most on the question, with what is around them; --full shows all.
+    Passages far less similar than the best are only counted, unless --all or --top asks for them; --json
+    holds them always, and whole. Ends with code 6, and says how near it came, when memory holds nothing that
+    fits.
     """
     settings: Settings = ctx.obj
     condition = condition_of(filters, source)
     text = question_text(question)
     with settings.runtime() as runtime:
         found = runtime.recall(text, top_k=top_k, filter=condition, min_similarity=min_similarity)
+        near = found.hits if shows_all or top_k else found.near_hits
+        shown = [] if as_json else _shown(runtime, found.question, near, shows_full=shows_full)
+    note_index(found, quiet=quiet or as_json)
     if as_json:
         show_json(found.to_dict())
     elif found.abstained:
-        note(nothing_fits(found.nearest, found.threshold, filtered=condition is not None))
+        note(nothing_fits(found, filtered=condition is not None))
     else:
-        near = found.hits if shows_all or top_k else found.near_hits
-        _tell_hits(text, near, shows_full=shows_full)
+        _tell_hits(near, shown)
         left_out = len(found.hits) - len(near)
         if left_out:
             note(f"{counted(left_out, 'passage')} far less similar; --all shows more", quiet=quiet)
@@ -148,14 +153,33 @@ def _standard_input(name: str | None) -> tuple[str, bytes]:
     return to_text(name or "") or f"stdin-{hashlib.blake2b(data, digest_size=6).hexdigest()}", data
 
 
-def _tell_hits(question: str, hits: Sequence[RecallHit], *, shows_full: bool) -> None:
-    matches = Matches(question, [hit.text for hit in hits])
+def _shown(
+    runtime: Runtime, question: str, hits: Sequence[RecallHit], *, shows_full: bool
+) -> list[list[Line | int]]:
+    """The lines of each passage that are shown; only what would be folded is read for where it answers."""
+    # The indentation that all lines share would only break them.
+    texts = {hit.memory_id: dedent(hit.text) for hit in hits}
+    matches = Matches(question, texts.values())
+    if shows_full:
+        return [[*matches.lines(text)] for text in texts.values()]
     width = width_of(sys.stdout)
-    for number, hit in enumerate(hits, 1):
+    long = [hit for hit in hits if matches.is_long(texts[hit.memory_id], width)]
+    answering: dict[str, range] = {}
+    if long:
+        from ai_os_diffusion.runtime.answering import Answering
+
+        for hit, place in zip(long, Answering(runtime).places(question, long), strict=True):
+            first, last = (hit.text.count("\n", 0, at) for at in place or (0, 0))
+            answering[hit.memory_id] = range(first, last + 1 if place else first)
+    return [matches.excerpt(text, width, answering.get(key, ())) for key, text in texts.items()]
+
+
+def _tell_hits(hits: Sequence[RecallHit], shown: Sequence[Sequence[Line | int]]) -> None:
+    for number, (hit, lines) in enumerate(zip(hits, shown, strict=True), 1):
         if number > 1:
             show_line()
         show_line(f"{hit.similarity:.3f}  ", citation_of(hit), _headings(hit))
-        for line in matches.lines(hit.text) if shows_full else matches.excerpt(hit.text, width):
+        for line in lines:
             if isinstance(line, int):
                 show_line(f"  … {counted(line, 'more line')}")
             else:

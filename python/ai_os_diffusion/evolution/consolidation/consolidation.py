@@ -39,6 +39,9 @@ _log = get_logger(__name__)
 _RATE = 3e-5
 """Of all weights; factors, which begin at nothing, take thirty times as much."""
 
+_TOO_FEW_BITS = ("int4", "int2")
+"""Rounded to these, weights lose what all of them were changed by, and more."""
+
 _SAVED_EVERY_S = 600.0
 """A state holds each weight three times."""
 
@@ -182,8 +185,7 @@ class Consolidation:
         write_plain_model(plain, engine.folder, run.trained(), version)
 
     def _quantize(self, plain: Path, candidate: Path, version: str) -> None:
-        """As the version so far is stored."""
-        stored = self._engine.metadata.quantization
-        kind, groups = stored.get("type"), stored.get("group_sizes") or [None]
-        group = groups[-1] if str(kind).startswith("int") else None
-        convert_model(plain, candidate, quantize=kind, group_size=group, overwrite=True, name=version)
+        """As the version so far is stored, in 8 bits at least."""
+        kind = self._engine.metadata.quantization.get("type")
+        kind = "int8" if kind in _TOO_FEW_BITS else kind
+        convert_model(plain, candidate, quantize=kind, overwrite=True, name=version)

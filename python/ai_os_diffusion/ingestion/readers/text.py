@@ -1,9 +1,10 @@
-"""Plain text and reStructuredText: paragraphs, and titles that are underlined."""
+"""Plain text and reStructuredText: paragraphs, items, and titles that are underlined or stand out."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from ai_os_diffusion.ingestion.document import Block, Remark
 from ai_os_diffusion.ingestion.readers.outline import Outline
@@ -16,13 +17,37 @@ _CHARS_TOGETHER = 4096
 
 _NOT_BREAK = re.compile(r"[^\n]")
 _RULE = re.compile(r"([=\-~^*+#\"'`:._])\1{2,}")
+# Titles that are underlined stand above those that stand out by indentation.
+_INDENTED = 1 << 10
+# A hyphen that only typesetting puts, and the rest of the word on the next line.
+_BROKEN_WORD = re.compile(r"(?<=\w)\u2010(\n[ \t]*)(\w\S*)[ \t]?")
+_WHOLE_WORD = re.compile(r"\u2010(?=\w)")
+
+# What leads over to what follows, and is no title of it.
+_LEADING_OVER = tuple(":;,：；，、")
+
+
+class _Unit(NamedTuple):
+    """Lines that belong together.
+
+    Attributes:
+        begin: the first line.
+        end: the one behind the last.
+        is_below_title: the first line stands by itself above deeper ones.
+    """
+
+    begin: int
+    end: int
+    is_below_title: bool
 
 
 class TextReader:
-    """Splits plain text at blank lines.
+    """Splits plain text at blank lines, and where an item ends that hangs below its first line.
 
     A line underlined with a run of one punctuation character at least as long as itself is a title;
-    levels follow the order in which the characters first appear, as in reStructuredText.
+    levels follow the order in which the characters first appear, as in reStructuredText. So is a line
+    above deeper ones where it stands farther out than the text of its section. Words that were broken
+    at the end of a line by a hyphen of typesetting (U+2010) are whole.
     """
 
     def __init__(self, name: str) -> None:
@@ -35,23 +60,66 @@ class TextReader:
         self._outline = Outline()
         # Marks that underline titles, outermost first.
         self._levels: list[str] = []
+        # Of titles that stand out: their indentation, and that of the text below.
+        self._set_in: list[tuple[int, int]] = []
 
     def read(self, text: str, first_line: int = 1) -> Iterator[Block]:
         """As `PieceReader.read`."""
+        text = _with_whole_words(text)
+        width = _width_of(text.split("\n"))
+        item: Block | None = None
+        for block in self._blocks(text, first_line, width):
+            deeper = item is not None and _indent_of(block.text) > _indent_of(item.text)
+            if item and deeper and block.headings == item.headings and _fits(item, block):
+                gap = "\n" * (block.line - item.end_line)
+                item = item._replace(text=item.text + gap + block.text, end_line=block.end_line)
+                continue
+            if item:
+                yield item
+            item = block
+        if item:
+            yield item
+
+    def _blocks(self, text: str, first_line: int, width: int) -> Iterator[Block]:
         outline, levels = self._outline, self._levels
         for block in paragraphs(text, first_line):
-            lines = block.text.split("\n", 3)
-            title = _title(lines) if len(lines) > 1 else None
-            if title is None:
+            lines = block.text.split("\n")
+            title = _title(lines[:3]) if len(lines) > 1 else None
+            used = 0
+            if title is not None:
+                heading, rule, used = title
+                if rule not in levels:
+                    levels.append(rule)
+                self._set_in.clear()
+                written = Block("\n".join(lines[:used]), block.line, block.line + used - 1)
+                yield from outline.title(levels.index(rule), heading, written)
+            if "" in lines:
                 yield outline.below(block)
+            else:
+                yield from self._below(lines[used:], block.line + used, width)
+
+    def _below(self, lines: Sequence[str], first_line: int, width: int) -> Iterator[Block]:
+        """Blocks of lines without a blank one, and the titles among them."""
+        outline, set_in = self._outline, self._set_in
+        waiting = [(lines, first_line, _units(lines, width))]
+        while waiting:
+            lines, first_line, rest = waiting[-1]
+            unit = next(rest, None)
+            if unit is None:
+                waiting.pop()
                 continue
-            heading, rule, used = title
-            if rule not in levels:
-                levels.append(rule)
-            written = Block("\n".join(lines[:used]), block.line, block.line + used - 1)
-            yield from outline.title(levels.index(rule), heading, written)
-            if len(lines) > used:
-                yield outline.below(Block("\n".join(lines[used:]), block.line + used, block.end_line))
+            own, line = lines[unit.begin : unit.end], first_line + unit.begin
+            indent = min(map(_indent_of, own))
+            while set_in and set_in[-1][0] >= indent:
+                set_in.pop()
+            yield from outline.close(_INDENTED + indent)
+            if unit.is_below_title and (not set_in or indent < set_in[-1][1]):
+                set_in.append((indent, _indent_of(own[1])))
+                title = Block(own[0], line, line)
+                yield from outline.title(_INDENTED + indent, own[0].strip(), title)
+                waiting.append((own[1:], line + 1, _units(own[1:], width)))
+            else:
+                yield outline.below(Block("\n".join(own), line, line + len(own) - 1))
 
     def end(self) -> Iterator[Block]:
         """Yields a title that has nothing below."""
@@ -84,6 +152,52 @@ def paragraphs(text: str, first_line: int = 1) -> Iterator[Block]:
         found, line, at = found + 1, last, at + len(paragraph)
 
 
+def _with_whole_words(text: str) -> str:
+    """Words whole that typesetting broke; where the same hyphen stands within words it may be theirs."""
+    if "\u2010\n" not in text or _WHOLE_WORD.search(text):
+        return text
+    return _BROKEN_WORD.sub(r"\2\1", text)
+
+
+def _indent_of(line: str) -> int:
+    """Columns before the first character."""
+    line = line.expandtabs() if "\t" in line else line
+    return len(line) - len(line.lstrip())
+
+
+def _units(lines: Sequence[str], width: int) -> Iterator[_Unit]:
+    """Take lines without a blank one apart where an item ends and the next begins.
+
+    Args:
+        lines: of one paragraph.
+        width: at which the text is broken, in characters.
+    """
+    indents = [_indent_of(line) for line in lines]
+    begin, count = 0, len(lines)
+    while begin < count:
+        indent, body = indents[begin], begin + 1
+        while body < count and indents[body] <= indent:
+            indent, body = min(indent, indents[body]), body + 1
+        end = body
+        while end < count and indents[end] > indent:
+            end += 1
+        stands = body < end and body == begin + 1
+        yield _Unit(begin, end, stands and _is_ended(lines[begin], lines[body], width))
+        begin = end
+
+
+def _width_of(lines: Sequence[str]) -> int:
+    """Characters at which a text is broken; of many lines one in a hundred may be longer."""
+    lengths = sorted(map(len, lines))
+    return lengths[-1 - len(lengths) // 100]
+
+
+def _is_ended(line: str, below: str, width: int) -> bool:
+    """Whether a line was ended on purpose, and does not lead over to the next."""
+    written = line.rstrip()
+    return len(written) + 1 + len(below.split(None, 1)[0]) <= width and not written.endswith(_LEADING_OVER)
+
+
 def _title(lines: list[str]) -> tuple[str, str, int] | None:
     """The title a paragraph begins with, the mark of its level, and the lines it takes."""
     over = len(lines) >= 3 and _underlines(lines[0], lines[1]) and lines[0] == lines[2]
@@ -96,3 +210,7 @@ def _title(lines: list[str]) -> tuple[str, str, int] | None:
 
 def _underlines(rule: str, title: str) -> bool:
     return bool(_RULE.fullmatch(rule)) and len(rule) >= len(title.strip()) and not _RULE.fullmatch(title)
+
+
+def _fits(item: Block, block: Block) -> bool:
+    return len(item.text) + len(block.text) <= _CHARS_TOGETHER

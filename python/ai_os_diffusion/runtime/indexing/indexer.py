@@ -241,10 +241,12 @@ class Indexer:
             assert arrival.reading is not None
             common = {"kind": arrival.reading.kind, "headings": list(chunk.headings)}
             passage = Passage(memory_id, content_hash, common)
-            row = Row(passage, chunk.text, vector, counts=not is_known)
+            row = Row(passage, embedding_text(chunk), vector, counts=not is_known)
             self._pending.add(row)
             if arrival.replaces:
                 arrival.created.append((content_hash, memory_id))
+        # Stores of before hold the text without its titles.
+        row.content = embedding_text(chunk)
         total = arrival.passages + 1 if event.is_last and not arrival.lost else 0
         row.passage.places.append(
             Place(

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ai_os_diffusion.ingestion.document import Block, Remark, RemarkKind, spans
 from ai_os_diffusion.ingestion.readers.limited_process import LimitedProcess, ProcessEnded
 from ai_os_diffusion.ingestion.readers.outline import Outline
+from ai_os_diffusion.ingestion.readers.pages.page_navigation import titles_of, without_navigation
 from ai_os_diffusion.ingestion.readers.text import paragraphs
 from ai_os_diffusion.utils.errors import IngestError
 
@@ -35,6 +36,7 @@ _CHARS_A_BYTE = 8
 _MAX_DAMAGED = 1000
 
 _NO_TEXT = "no text layer (a scan?); run an OCR tool over the file first, for example ocrmypdf"
+_NAVIGATION = "running titles, page numbers and lines of a table of contents are left out"
 _UNKNOWN = "letters of fonts that do not tell which letters they are, each read as one U+FFFD"
 _DAMAGED = "the page is damaged"
 _KILLED = "reading the page takes over 4 seconds of computing or too much memory, as only hostile pages do"
@@ -78,7 +80,11 @@ def read_pdf(data: bytes) -> tuple[list[Block], list[Remark]]:
         if page.kind is not None:
             places.setdefault((page.kind, page.reason), []).extend(range(page.first, page.last + 1))
     remarks = [Remark(kind, reason, pages=spans(numbers)) for (kind, reason), numbers in places.items()]
-    blocks = list(_blocks(pages, " ".join(reading.title.split())))
+    read, turned = without_navigation([page.text for page in pages])
+    if turned:
+        remarks.append(Remark("navigation", _NAVIGATION, pages=spans(pages[index].first for index in turned)))
+    pages = [replace(page, text=text) for page, text in zip(pages, read, strict=True)]
+    blocks = list(_blocks(pages, " ".join(reading.title.split()), reading.bookmarks))
     if not blocks:
         said = "; ".join(map(str, remarks)) or "none of its pages shows anything"
         raise IngestError(f"nothing can be read of the PDF: {said}")
@@ -90,6 +96,7 @@ class _Reading:
 
     def __init__(self, data: bytes) -> None:
         self.title = ""
+        self.bookmarks: list[tuple[int, str, int]] = []
         self._data = data
         self._count = 0
         self._seconds_left = _DOCUMENT_SECONDS
@@ -155,6 +162,8 @@ class _Reading:
                 f"not a PDF that can be opened (damaged or locked by a password): {answer['error']}"
             )
         self.title, self._count, self._used = answer["title"], answer["pages"], answer["cpu_seconds"]
+        if first == 0:
+            self.bookmarks = [(level, title, page) for level, title, page in answer["bookmarks"]]
 
     def _answer(self) -> dict[str, Any]:
         """What the process says next; what it used for that is taken off what the document has."""
@@ -182,13 +191,36 @@ class _Reading:
             yield _Page(first + 1, self._count, kind=kind, reason=reason)
 
 
-def _blocks(pages: list[_Page], title: str) -> Iterator[Block]:
+def _blocks(pages: list[_Page], title: str, bookmarks: Sequence[tuple[int, str, int]]) -> Iterator[Block]:
+    """The paragraphs of all pages, below the titles that bookmarks lead to.
+
+    Args:
+        pages: in order.
+        title: of the file's properties.
+        bookmarks: level, title and 0-based page of each.
+    """
     outline = Outline()
+    marks: dict[int, list[tuple[int, str]]] = {}
+    for level, name, index in bookmarks:
+        marks.setdefault(index + 1, []).append((level, name))
     if title:
         # The title of a file's properties is shown on no page: it is context, and no block itself.
         list(outline.title(0, title, Block(title, 1, 1)))
     for page in pages:
-        for block in paragraphs(page.text):
-            yield outline.below(
-                Block(block.text, block.line, block.end_line, "prose", (), {"page": page.first})
-            )
+        about, lines = {"page": page.first}, page.text.split("\n")
+        begun = 0
+        for level, line, end in titles_of(lines, marks.get(page.first, ())):
+            yield from _paragraphs(outline, lines[begun:line], begun + 1, about)
+            heading = " ".join(" ".join(lines[line:end]).split())
+            block = Block("\n".join(lines[line:end]), line + 1, end, "prose", (), about)
+            yield from outline.title(level + 1, heading, block)
+            begun = end
+        yield from _paragraphs(outline, lines[begun:], begun + 1, about)
+    yield from outline.end()
+
+
+def _paragraphs(
+    outline: Outline, lines: Sequence[str], first_line: int, about: Mapping[str, int]
+) -> Iterator[Block]:
+    for block in paragraphs("\n".join(lines), first_line):
+        yield outline.below(Block(block.text, block.line, block.end_line, "prose", (), about))

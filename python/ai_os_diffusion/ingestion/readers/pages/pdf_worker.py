@@ -3,10 +3,11 @@
 When it is ready it says so with a line. A request is a line of JSON with `size` (bytes of the file that
 follow it), `first` (0-based page to begin with), `memory_bytes` (what may be used beyond what is),
 `page_cpu_seconds` (for opening the file, and for each page) and `max_chars` (of text in all). The answer is
-lines of JSON: `{"pages": n, "title": t}` or `{"error": e}`; one for each page with its `text`, how many of
-its letters have no meaning (`unknown`) and whether it `shows` anything, or with an `error`, or with `limit`
-where the text would be too much; then `{"done": peak memory in bytes}`. Each tells the `cpu_seconds` that
-this process has used. A page that kills this process is known by its absence.
+lines of JSON: `{"pages": n, "title": t, "bookmarks": b}`, b being [level, title, 0-based page] of each
+where the first page is asked for, or `{"error": e}`; one for each page with its `text`, how many of its
+letters have no meaning (`unknown`) and whether it `shows` anything, or with an `error`, or with `limit` where
+the text would be too much; then `{"done": peak memory in bytes}`. Each tells the `cpu_seconds` that this
+process has used. A page that kills this process is known by its absence.
 
 It imports nothing of this package, so that it starts quickly.
 """
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import itertools
 import json
 import signal
 import sys
@@ -32,6 +34,7 @@ except ImportError:  # Windows has no such limits; the asking side's patience is
     resource = None  # type: ignore[assignment]
 
 _MAX_TITLE_CHARS = 1000
+_MAX_BOOKMARKS = 10_000
 
 
 def main(requests: BinaryIO, answers: BinaryIO) -> None:
@@ -68,7 +71,8 @@ def _read(data: bytes, first: int, max_chars: int) -> Iterator[dict[str, Any]]:
         return
     with document:
         title = str(document.get_metadata_dict().get("Title", ""))
-        yield {"pages": len(document), "title": title[:_MAX_TITLE_CHARS]}
+        marks = _bookmarks(document) if first == 0 else []
+        yield {"pages": len(document), "title": title[:_MAX_TITLE_CHARS], "bookmarks": marks}
         for index in range(first, len(document)):
             try:
                 answer = _page(document, index)
@@ -79,6 +83,21 @@ def _read(data: bytes, first: int, max_chars: int) -> Iterator[dict[str, Any]]:
             max_chars -= len(answer.get("text", ""))
             yield {"page": index, **answer}
     yield {"done": _peak_bytes()}
+
+
+def _bookmarks(document: Any) -> list[tuple[int, str, int]]:
+    """Those that lead to a page; none where they are damaged."""
+    found = []
+    with contextlib.suppress(pypdfium2.PdfiumError, RuntimeError, ValueError):
+        for mark in itertools.islice(document.get_toc(), _MAX_BOOKMARKS):
+            if hasattr(mark, "get_title"):
+                title, place = mark.get_title(), mark.get_dest()
+                page = place.get_index() if place else None
+            else:  # pypdfium2 before 5
+                title, page = mark.title, mark.page_index
+            if page is not None and title.strip():
+                found.append((mark.level, title[:_MAX_TITLE_CHARS], page))
+    return found
 
 
 def _page(document: Any, index: int) -> dict[str, Any]:
