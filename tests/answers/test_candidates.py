@@ -37,13 +37,19 @@ def test_features_tell_what_is_known():
         Reading((span(NOTES, "nine", 4.0), span(NOTES, "ten", 1.0)), 2.0),
         Reading((span(LEAFLET, "nine o'clock", 4.0),), 0.5),
     )
-    assert nine.features == pytest.approx(
+    seen = 1.0 / (1.0 + math.exp(-4.0))
+    known = {name: value for name, value in nine.features.items() if not name.endswith(" seen")}
+    assert nine.features["margin seen"] == 4.0 * seen
+    assert ten.features["margin seen"] == 1.0 * seen
+    assert known == pytest.approx(
         {
             "margin": 4.0,
+            "above": 4.0,
             "gap": 3.0,
             "relevance": 2.0,
             "relevance_gap": 0.0,
             "share": 4.0 - math.log(2 * math.exp(4.0) + math.exp(1.0) + 1.0),
+            "doubt": 1.0 / (2 * math.exp(4.0) + math.exp(1.0) + 1.0),
             "similarity": 0.7,
             "place": 0.0,
             "lead": 0.1,
@@ -51,8 +57,13 @@ def test_features_tell_what_is_known():
             "echo": 0.0,
             "length": math.log(2),
             "unknown": 0.0,
+            "behind": 0.0,
+            "begins": 0.0,
+            "size": math.log1p(len(NOTES.text)),
+            "cover": 2 / 7,
         }
     )
+    assert ten.features["behind"] == -3.0
     assert (ten.features["gap"], ten.features["agreement"]) == (-3.0, 0.0)
     leaflet = found(Reading(()), Reading((span(LEAFLET, "nine", 1.0),)))[0]
     assert leaflet.features["place"] == pytest.approx(math.log(2))
@@ -62,6 +73,19 @@ def test_features_tell_what_is_known():
     assert "gap" not in echo.features
     leaflet, *_ = found(Reading(()), Reading((span(LEAFLET, "nine", 1.0),)))
     assert leaflet.features["unknown"] == 1.0
+
+
+def test_features_tell_where_in_its_block_an_answer_stands():
+    manual = RecallHit("m", "Open late:\n  --late\n      Doors open at ten.\n  --early\n      At six.", 0.5)
+    option, doors = candidates(
+        "When do doors open?",
+        [manual],
+        [Reading((span(manual, "--late", 2.0), span(manual, "Doors open", 1.0)))],
+    )
+    shown = "--late\n      Doors open at ten."
+    assert (option.features["begins"], doors.features["begins"]) == (1.0, 0.0)
+    assert [one.features["size"] for one in (option, doors)] == [math.log1p(len(shown))] * 2
+    assert [one.features["cover"] for one in (option, doors)] == [0.5, 0.5]
 
 
 def test_what_found_nothing_answers_nothing():
@@ -87,7 +111,7 @@ def test_answers_agree_where_one_is_part_of_the_other(one, other, same):
 @given(st.lists(st.tuples(st.integers(0, 20), st.integers(1, 10), st.floats(-20, 20)), max_size=12))
 def test_every_place_is_of_one_answer(places):
     spans = [Span(start, start + size, margin) for start, size, margin in places]
-    answers = candidates(QUESTION, [NOTES], [Reading(tuple(spans))], most=99)
+    answers = candidates(QUESTION, [NOTES], [Reading(tuple(spans))])
     held = sorted((place.start, place.end) for one in answers for place in one.places)
     assert held == sorted((one.start, one.end) for one in spans)
     margins = [one.margin for one in answers]

@@ -49,6 +49,20 @@ def test_answers_that_differ_are_both_shown_where_both_are_likely():
     assert [one.text for one in decide(FOUND, [NINE, doubtful], JUDGE).statements] == ["nine"]
 
 
+def test_what_stands_in_a_quote_that_is_shown_is_not_shown_again():
+    part = candidate(place(NOTES, "library", 1.0))
+    assert [one.text for one in decide(FOUND, [NINE, part], JUDGE).statements] == ["nine"]
+    assert [one.text for one in decide(FOUND, [part, NINE], JUDGE).statements] == ["nine"]
+
+
+def test_passages_of_likelier_answers_come_first():
+    row = candidate(place(LEAFLET, "Monday", 3.0))
+    hits = [[hit.memory_id for hit in decide(FOUND, found, JUDGE).passages] for found in ([NINE, row], [])]
+    assert hits == [["b", "a"], ["a", "b"]]
+    doubted = replace(row, features={"margin": -3.0})
+    assert [hit.memory_id for hit in decide(FOUND, [doubted], JUDGE).passages] == ["b", "a"]
+
+
 def test_a_place_below_no_answer_is_not_cited():
     doubted = Candidate("nine", (NINE.places[0], NINE.places[1]._replace(margin=-0.5)), NINE.features)
     assert len(decide(FOUND, [doubted], JUDGE).citations) == 1

@@ -66,3 +66,28 @@ def test_a_part_holds_the_place_and_parts_are_apart(text, data):
         assert not text[end : block.start].strip()
         end = block.end
     assert not text[end:].strip()
+
+
+def test_widely_prose_is_shown_with_what_follows_and_what_stands_before():
+    text = "Mail is sent.\nNone is where the name is empty. It can be set. It is read once.\n\nAnother part."
+    start = text.index("None")
+    block = block_at(text, start, start + 4, widely=True)
+    assert text[block.start : block.end] == text[: text.index("\n\n")]
+    narrow = block_at(text, start, start + 4)
+    assert text[narrow.start : narrow.end] == "None is where the name is empty."
+
+
+def test_of_a_long_paragraph_only_so_much_is_shown_from_the_sentence_on():
+    sentences = [f"Sentence {number} says nothing of any weight at all." for number in range(30)]
+    text = " ".join(sentences)
+    start = text.index("Sentence 12 ")
+    block = block_at(text, start, start + 8, widely=True)
+    shown = text[block.start : block.end]
+    assert shown.startswith("Sentence 12 ")
+    assert shown.endswith(".")
+    assert 400 < len(shown) <= 500
+
+
+def test_an_option_is_the_same_however_widely_it_is_shown():
+    text = "-a\n    Takes all.\n\n    Really.\n\n-b\n    Takes both."
+    assert block_at(text, 8, 12, widely=True) == block_at(text, 8, 12)

@@ -114,6 +114,20 @@ def test_texts_of_one_kind_teach_nothing(wrong):
         Calibration.fit([{"length": 1.0}, {"length": 2.0}], wrong)
 
 
+def test_an_example_counts_as_often_as_its_weight_says():
+    examples = [{"surprise": value} for value in (0.0, 1.0, 2.0, 3.0)]
+    wrong = [False, True, False, True]
+    weighted = Calibration.fit(examples, wrong, [1.0, 1.0, 1.0, 9.0])
+    assert weighted.probability({"surprise": 3.0}) > Calibration.fit(examples, wrong).probability(
+        {"surprise": 3.0}
+    )
+    alike = Calibration.fit(examples, wrong, [1.0] * 4)
+    assert alike == Calibration.fit(examples, wrong)
+    for weights in ([1.0] * 3, [1.0, 1.0, 1.0, 0.0], [1.0, 1.0, 1.0, float("nan")]):
+        with pytest.raises(ConfigurationError, match="4 weights above 0"):
+            Calibration.fit(examples, wrong, weights)
+
+
 def test_a_feature_that_is_always_the_same_tells_nothing():
     # The deviation of three times .1 is not 0, and what differs from it would count for anything.
     examples = [{"surprise": float(n), "length": 0.1} for n in range(3)]

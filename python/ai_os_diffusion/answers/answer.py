@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ai_os_diffusion.answers.candidates import Place
-from ai_os_diffusion.answers.passage_block import PassageBlock, block_at
+from ai_os_diffusion.answers.passage_block import PassageBlock
 from ai_os_diffusion.answers.recall import RecallHit, RecallResult
 
 __all__ = ["Answer", "Citation", "Mode", "Reason", "Statement"]
@@ -54,7 +54,7 @@ class Citation:
     def of(cls, place: Place) -> Citation:
         """Cite a place, in what it is part of."""
         hit = place.hit
-        block = block_at(hit.text, place.start, place.end)
+        block = place.block
         above = f"{block.header}\n" if block.header else ""
         first = len(above) - block.start
         start, end = place.start + first, min(place.end, block.end) + first

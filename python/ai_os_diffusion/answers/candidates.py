@@ -9,12 +9,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from ai_os_diffusion.answers.names import names_of, unknown_names
+from ai_os_diffusion.answers.passage_block import PassageBlock, block_at
 from ai_os_diffusion.answers.recall import RecallHit
 
 if TYPE_CHECKING:
     from ai_os_diffusion.inference.reading.reading import Reading
 
 __all__ = ["Candidate", "Place", "agree", "candidates", "words_of"]
+
+_SEEN = ("margin", "gap", "behind", "relevance", "relevance_gap", "place", "similarity", "size")
 
 _WORD = re.compile(r"\w+")
 
@@ -33,6 +36,11 @@ class Place(NamedTuple):
     start: int
     end: int
     margin: float
+
+    @property
+    def block(self) -> PassageBlock:
+        """The part of the passage that is shown: its sentence, or more where the reader sees no answer."""
+        return block_at(self.hit.text, self.start, self.end, widely=self.margin < 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,24 +63,29 @@ class Candidate:
         return self.places[0].margin
 
 
-def candidates(
-    question: str, hits: Sequence[RecallHit], readings: Sequence[Reading], most: int = 5
-) -> list[Candidate]:
+def candidates(question: str, hits: Sequence[RecallHit], readings: Sequence[Reading]) -> list[Candidate]:
     """Join what was found to answers, and tell what is known of each.
 
-    The features: `margin`; `gap` to the best answer that differs; `share`, the logarithm of the answer's part
-    in everything that was found and in "no answer" (log-softmax over all spans); `relevance` of the passage
-    and its `relevance_gap` to the most relevant one; `similarity` of the passage, its `lead` over the nearest
-    other one, and `place`, the logarithm of its place among what was recalled; `agreement`, how much margin
-    its further places add (log-sum-exp); `echo`, the share of its words that stand in the question; `length`,
-    the logarithm of its words; `unknown`, the share of the question's names that stand neither in the passage
-    nor above it.
+    The features, of the best place of an answer:
+
+    - of its span: `margin`, and `above`, what of it is above "no answer"; `gap` to the best answer that
+      differs; `behind`, how far it is below the best margin of its passage; `share`, the logarithm of its
+      part in everything that was found and in "no answer" (log-softmax over all spans), and `doubt`, the part
+      of "no answer"; `agreement`, how much margin further places add (log-sum-exp); `length`, the logarithm
+      of its words; `echo`, the share of them that stand in the question;
+    - of the part of the passage that would be shown for it (`Place.block`): `begins`, whether the span is its
+      beginning; `size`, the logarithm of its characters; `cover`, the share of the question's words in it;
+    - of the passage: `relevance`, and `relevance_gap` to the most relevant one; `similarity`, and its `lead`
+      over the nearest other one; `place`, the logarithm of its place among what was recalled; `unknown`, the
+      share of the question's names that stand neither in it nor above it.
+
+    A span that stands out is judged by other evidence than a block that is merely near: of `_SEEN` each
+    counts anew, times the reader's chance that any passage answers (the sigmoid of the best margin).
 
     Args:
         question: what was asked.
         hits: passages that were read, as they were recalled.
         readings: of each, what was found.
-        most: answers to return at most.
 
     Returns:
         Answers by margin, best first.
@@ -91,36 +104,61 @@ def candidates(
                 break
         else:
             groups.append((said, [place]))
-    asked, names = set(words_of(question)), names_of(question)
     total = _log_sum_exp([place.margin for place in found] + [0.0])
-    order = {hit.memory_id: number for number, hit in enumerate(hits)}
-    relevance = {hit.memory_id: own.relevance for hit, own in zip(hits, readings, strict=True)}
-    relevant = [value for value in relevance.values() if value is not None]
+    of_passage = _Passages(question, hits, readings)
     kept = []
-    for number, (words, places) in enumerate(groups[:most]):
-        hit, start, end, margin = places[0]
-        other = next((own[0].margin for index, (_, own) in enumerate(groups) if index != number), None)
+    for number, (words, places) in enumerate(groups):
+        best = places[0]
         features = {
-            "margin": margin,
-            "share": margin - total,
-            "similarity": hit.similarity,
-            "place": math.log1p(order[hit.memory_id]),
-            "agreement": _log_sum_exp([place.margin for place in places]) - margin,
-            "echo": sum(word in asked for word in words) / len(words) if words else 0.0,
+            "margin": best.margin,
+            "above": max(0.0, best.margin),
+            "share": best.margin - total,
+            "doubt": math.exp(-total),
+            "agreement": _log_sum_exp([place.margin for place in places]) - best.margin,
             "length": math.log1p(len(words)),
-            "unknown": len(unknown_names(names, [hit])) / len(names) if names else 0.0,
+            **of_passage.features(best, words),
         }
-        if other is not None:
-            features["gap"] = margin - other
-        near = [one.similarity for one in hits if one.memory_id != hit.memory_id]
+        if len(groups) > 1:
+            features["gap"] = best.margin - groups[0 if number else 1][1][0].margin
+        seen = 1.0 / (1.0 + math.exp(-max(-60.0, groups[0][1][0].margin)))
+        features |= {f"{name} seen": features[name] * seen for name in _SEEN if name in features}
+        kept.append(Candidate(best.hit.text[best.start : best.end], tuple(places), features))
+    return kept
+
+
+class _Passages:
+    """What is known of an answer from the passage it stands in."""
+
+    def __init__(self, question: str, hits: Sequence[RecallHit], readings: Sequence[Reading]) -> None:
+        self._hits = hits
+        self._asked, self._names = set(words_of(question)), names_of(question)
+        self._order = {hit.memory_id: number for number, hit in enumerate(hits)}
+        self._readings = {hit.memory_id: own for hit, own in zip(hits, readings, strict=True)}
+        self._relevant = [own.relevance for own in readings if own.relevance is not None]
+
+    def features(self, place: Place, words: Sequence[str]) -> dict[str, float]:
+        """Those of a place, whose span has these words."""
+        hit = place.hit
+        reading = self._readings[hit.memory_id]
+        block = place.block
+        shown = set(words_of(hit.text[block.start : block.end]))
+        features = {
+            "behind": place.margin - reading.margin,
+            "echo": sum(word in self._asked for word in words) / len(words) if words else 0.0,
+            "begins": float(not hit.text[block.start : place.start].strip()),
+            "size": math.log1p(block.end - block.start),
+            "cover": len(self._asked & shown) / len(self._asked) if self._asked else 0.0,
+            "similarity": hit.similarity,
+            "place": math.log1p(self._order[hit.memory_id]),
+            "unknown": len(unknown_names(self._names, [hit])) / len(self._names) if self._names else 0.0,
+        }
+        near = [one.similarity for one in self._hits if one.memory_id != hit.memory_id]
         if near:
             features["lead"] = hit.similarity - max(near)
-        own = relevance[hit.memory_id]
-        if own is not None:
-            features["relevance"] = own
-            features["relevance_gap"] = max(relevant) - own
-        kept.append(Candidate(hit.text[start:end], tuple(places), features))
-    return kept
+        if reading.relevance is not None:
+            features["relevance"] = reading.relevance
+            features["relevance_gap"] = max(self._relevant) - reading.relevance
+        return features
 
 
 def words_of(text: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ai_os_diffusion.answers.answer import Answer, Citation, Reason, Statement
 from ai_os_diffusion.answers.candidates import Candidate
@@ -14,7 +15,7 @@ __all__ = ["decide", "statement_of", "why_nothing"]
 
 
 def decide(found: RecallResult, candidates: Sequence[Candidate], judge: Judge) -> Answer:
-    """Answer with what is likely right, or abstain.
+    """Answer with what is likely right, or abstain; passages with likelier answers come first in either case.
 
     Args:
         found: what was recalled.
@@ -22,9 +23,19 @@ def decide(found: RecallResult, candidates: Sequence[Candidate], judge: Judge) -
         judge: knows how likely each is right.
     """
     ranked = judge.ranked(candidates)
-    statements = tuple(statement_of(one) for one in ranked if ranked[0].is_believed and one.is_believed)
+    first = [one.candidate.places[0].hit for one in ranked]
+    found = replace(found, hits=tuple({hit.memory_id: hit for hit in (*first, *found.hits)}.values()))
+    statements: list[Statement] = []
+    if ranked and ranked[0].is_believed:
+        quoted: set[tuple[str, str]] = set()
+        for one in ranked:
+            statement = statement_of(one) if one.is_believed else None
+            # What is shown for an answer before it is not shown again for a part of it.
+            if statement is not None and _quote_of(statement.citations[0]) not in quoted:
+                statements.append(statement)
+                quoted.update(map(_quote_of, statement.citations))
     if statements:
-        return Answer.of(found, statements, "reader")
+        return Answer.of(found, tuple(statements), "reader")
     reason, unknown = why_nothing(found)
     return Answer.of(
         found,
@@ -52,5 +63,9 @@ def statement_of(judged: Judged) -> Statement:
     cited: dict[tuple[str, str], Citation] = {}
     for place in (best, *(other for other in others if other.margin > 0)):
         citation = Citation.of(place)
-        cited.setdefault((citation.memory_id, citation.quote), citation)
+        cited.setdefault(_quote_of(citation), citation)
     return Statement(" ".join(judged.candidate.text.split()), tuple(cited.values()), judged.confidence)
+
+
+def _quote_of(citation: Citation) -> tuple[str, str]:
+    return citation.memory_id, citation.quote

@@ -75,6 +75,11 @@ class Judge:
             return {}
         return {_KEY: {"calibration": self.calibration.to_dict(), "threshold": self.threshold}}
 
+    @property
+    def further(self) -> float:
+        """Probability that an answer beside the first must reach."""
+        return max(self.threshold, _LIKELIER_RIGHT)
+
     def ranked(self, found: Sequence[Candidate]) -> list[Judged]:
         """Answers, the likeliest to be right first.
 
@@ -89,7 +94,7 @@ class Judge:
             Judged(
                 one,
                 chance,
-                chance >= (max(self.threshold, _LIKELIER_RIGHT) if number else self.threshold),
+                chance >= (self.further if number else self.threshold),
             )
             for number, (chance, one) in enumerate(rated)
         ]

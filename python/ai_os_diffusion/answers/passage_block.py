@@ -17,6 +17,8 @@ __all__ = ["PassageBlock", "block_at", "blocks_of"]
 # A bullet or a number, then a space.
 _ITEM = re.compile(r"[ \t]*(?:[-*+•‣◦–]|\(?(?:\d{1,3}|[A-Za-z])[.)])[ \t]+(?=\S)")
 _ROW = re.compile(r"[ \t]*\|.*\|[ \t]*$|.*\S[ \t]+\|[ \t]+\S")
+_WIDELY = 500
+"""Characters of a paragraph that are shown where no sentence of it is known to answer."""
 _RULE = re.compile(r"[ \t]*\|?[ \t]*:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)*\|?[ \t]*$")
 
 
@@ -35,7 +37,7 @@ class PassageBlock:
     header: str = ""
 
 
-def block_at(text: str, start: int, end: int) -> PassageBlock:
+def block_at(text: str, start: int, end: int, *, widely: bool = False) -> PassageBlock:
     """The smallest part of a passage that can be understood by itself and holds a span of it.
 
     Of a table it is the row; of a term with an indented description both, whichever holds the span; of a list
@@ -45,6 +47,7 @@ def block_at(text: str, start: int, end: int) -> PassageBlock:
         text: the passage.
         start: where the span begins, in characters.
         end: where it ends.
+        widely: of prose take the paragraph, or of a long one the sentences that follow, and those before.
     """
     lines = _Lines(text)
     first, last = lines.at(start), lines.at(max(start, end - 1))
@@ -57,12 +60,16 @@ def block_at(text: str, start: int, end: int) -> PassageBlock:
     if item is not None:
         return PassageBlock(*lines.span(*item))
     begin, stop = lines.span(*lines.paragraph(first, last))
-    held = [
-        (begin + left, begin + right)
-        for left, right in splitting.sentences(text[begin:stop])
-        if begin + left < end and begin + right > start
-    ]
-    return PassageBlock(held[0][0], _stripped(text, held[-1][1])) if held else PassageBlock(begin, stop)
+    found = [(begin + left, begin + right) for left, right in splitting.sentences(text[begin:stop])]
+    held = [number for number, (left, right) in enumerate(found) if left < end and right > start]
+    if not held:
+        return PassageBlock(begin, stop)
+    first, last = held[0], held[-1]
+    while widely and last + 1 < len(found) and found[last + 1][1] - found[first][0] <= _WIDELY:
+        last += 1
+    while widely and first and found[last][1] - found[first - 1][0] <= _WIDELY:
+        first -= 1
+    return PassageBlock(found[first][0], _stripped(text, found[last][1]))
 
 
 def blocks_of(text: str) -> Iterator[PassageBlock]:

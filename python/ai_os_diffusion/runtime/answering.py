@@ -126,9 +126,7 @@ class Answering:
         reader = self._runtime.reader
         assert reader is not None
         competing = reader.candidates(found, readings, ignoring=ignoring)
-        order = sorted(range(len(readings)), key=lambda index: -readings[index].margin)
-        ranked = replace(found, hits=tuple(found.hits[index] for index in order))
-        return decide(ranked, competing, reader.judge)
+        return decide(found, competing, reader.judge)
 
     def _continued(self, quoted: Answer) -> Answer:
         """The first statement in a sentence of the decoder's, where that says nothing else."""

@@ -47,15 +47,21 @@ class Calibration:
     features: Mapping[str, Feature] = field(default_factory=dict)
 
     @classmethod
-    def fit(cls, examples: Sequence[Mapping[str, float]], labels: Sequence[bool]) -> Calibration:
+    def fit(
+        cls,
+        examples: Sequence[Mapping[str, float]],
+        labels: Sequence[bool],
+        weights: Sequence[float] | None = None,
+    ) -> Calibration:
         """Fit to examples that were judged, by iteratively reweighted least squares with a ridge penalty.
 
         Args:
             examples: features of each; what one lacks counts as the mean.
             labels: for each, whether the event happened; both must occur.
+            weights: how much each counts, above 0; None counts all once.
 
         Raises:
-            ConfigurationError: there are no examples of one kind.
+            ConfigurationError: there are no examples of one kind, or not a weight for each.
         """
         happened = np.asarray(labels, bool)
         if len(examples) != len(happened) or happened.all() or not happened.any():
@@ -63,6 +69,9 @@ class Calibration:
                 f"the event happened in {int(happened.sum())} of {len(examples)} examples; expected examples "
                 "of both kinds"
             )
+        counted = np.ones(len(happened)) if weights is None else np.asarray(weights, np.float64)
+        if counted.shape != happened.shape or not (counted > 0).all():
+            raise ConfigurationError(f"expected {len(happened)} weights above 0, one for each example")
         names = sorted({name for example in examples for name in example})
         values = np.array([[example.get(name, np.nan) for name in names] for example in examples])
         means = np.nanmean(values, 0)
@@ -72,12 +81,12 @@ class Calibration:
         names = [name for name, tells in zip(names, told, strict=True) if tells]
         means, scales = means[told], scales[told]
         rows = np.nan_to_num((values[:, told] - means) / scales)
-        weights = _logistic(np.column_stack([np.ones(len(rows)), rows]), happened.astype(np.float64))
+        fitted = _logistic(np.column_stack([np.ones(len(rows)), rows]), happened.astype(np.float64), counted)
         features = {
             name: Feature(float(mean), float(scale), float(weight))
-            for name, mean, scale, weight in zip(names, means, scales, weights[1:], strict=True)
+            for name, mean, scale, weight in zip(names, means, scales, fitted[1:], strict=True)
         }
-        return cls(float(weights[0]), features)
+        return cls(float(fitted[0]), features)
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Calibration:
@@ -118,15 +127,15 @@ class Calibration:
         return float(1.0 / (1.0 + np.exp(-np.clip(odds, -60.0, 60.0))))
 
 
-def _logistic(rows: Vector, happened: Vector) -> Vector:
+def _logistic(rows: Vector, happened: Vector, counted: Vector) -> Vector:
     """Weights of a logistic regression; the first, the bias, is not penalised."""
     penalty = np.full(rows.shape[1], _PENALTY)
     penalty[0] = 1e-9
     weights = np.zeros(rows.shape[1])
     for _ in range(_ROUNDS):
         chance = 1.0 / (1.0 + np.exp(-np.clip(rows @ weights, -60.0, 60.0)))
-        slope = rows.T @ (happened - chance) - penalty * weights
-        curvature = (rows * (chance * (1.0 - chance))[:, None]).T @ rows + np.diag(penalty)
+        slope = rows.T @ (counted * (happened - chance)) - penalty * weights
+        curvature = (rows * (counted * chance * (1.0 - chance))[:, None]).T @ rows + np.diag(penalty)
         step = np.linalg.solve(curvature, slope)
         weights = weights + step
         if np.abs(step).max() < 1e-9:
