@@ -12,7 +12,6 @@ import gzip
 import json
 import random
 import re
-import zlib
 from collections import defaultdict
 from pathlib import Path
 
