@@ -177,7 +177,7 @@ class Teacher(nn.Module):
 
 
 def _of_distances(table: Tensor, most: int) -> Tensor:
-    """[heads, 2 most + 1] of how far what is seen stands behind; buckets grow with the distance , as in T5."""
+    """[heads, 2 most + 1] of how far behind what is seen stands; buckets grow with the distance, as in T5."""
     away = -torch.arange(-most, most + 1)
     half, distance = _BUCKETS // 2, away.abs()
     exact = half // 2
