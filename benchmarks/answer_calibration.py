@@ -10,8 +10,8 @@ any, questions of three kinds. However many they are, the third counts as much a
 - documents: of `real_documents/tune.jsonl`, to --real STORE, which `real_documents.py --store` fills.
 
 The first are right by F1, the second also by holding the accepted answer in what is shown, the third as
-`real_documents` judges. The threshold is the least at which nine in ten of what nothing answers are declined,
-kinds counting as before. Measured on each kind by fits to nine tenths of it too, and on `squad_dev_a` over
+`real_documents` judges. The threshold is where an answer is worth more than none, a wrong one costing half of
+what a right one is worth. Measured on each kind by fits to nine tenths of it too, and on `squad_dev_a` over
 all its paragraphs, with the article taken away where it is asked again. --read FOLDER keeps what was read,
 or takes it from there, so that a fit costs seconds. --out writes the card with its calibration; --measure
 takes what CARD says.
@@ -43,8 +43,8 @@ from models import card_file, converted, is_given
 from open_questions import Read, read_all, row_pools, squad_pool
 from uncertainty import auroc, calibration_error
 
-_DECLINED = 0.9
-"""Of what nothing answers, so much is declined at the threshold."""
+_COST = 0.5
+"""Of a wrong answer, where a right one is worth 1, and none at all nothing."""
 _KEPT = 0.95
 _FOLDS = 10
 
@@ -113,15 +113,7 @@ def fitted(kinds: Mapping[str, Sequence[Asked]]) -> Judge:
         for found in one.found
     ]
     calibration = Calibration.fit(*zip(*rows, strict=True))
-    unanswerable = sorted(
-        (one.best(calibration)[0], weights[kind])
-        for kind, asked in kinds.items()
-        for one in asked
-        if not one.answerable
-    )
-    chances, counted = np.array(unanswerable).T
-    declined = np.cumsum(counted) / counted.sum()
-    return Judge(calibration, round(float(chances[np.searchsorted(declined, _DECLINED)]), 4))
+    return Judge(calibration, round(_COST / (1.0 + _COST), 4))
 
 
 def _count(kind: str) -> float:
@@ -130,7 +122,10 @@ def _count(kind: str) -> float:
 
 
 def measured(asked: Sequence[Asked], judges: Sequence[Judge]) -> dict[str, float]:
-    """What the first answers are worth, and what is known of it before, each by its own judge."""
+    """What the first answers are worth, and what is known of it before, each by its own judge.
+
+    `further_reach_it` counts questions of which a further answer is likelier right than wrong, those in one quote too.
+    """
     rated = [
         one.best(judge.calibration or Calibration(0.0)) for one, judge in zip(asked, judges, strict=True)
     ]
@@ -154,7 +149,7 @@ def measured(asked: Sequence[Asked], judges: Sequence[Judge]) -> dict[str, float
         "answered": believed[answerable].mean(),
         "answered_rightly": (right & believed)[answerable].mean(),
         "right_of_answered": right[answerable & believed].mean(),
-        "several_answers": np.mean(
+        "further_reach_it": np.mean(
             [
                 sum(own >= judge.further for own in sorted(map(_chance(judge), one.found))[:-1]) > 0
                 for one, judge in zip(asked, judges, strict=True)
