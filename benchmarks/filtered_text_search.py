@@ -1,4 +1,4 @@
-"""Search by words under filters that let 1, 10⁻² and 10⁻⁴ of 57,600 passages through: cost, and whether it is right.
+"""Search by words under filters that let 1, 10⁻² and 10⁻⁴ of 57,600 passages through: cost, and correctness.
 
 Filtered answers are compared with what is left of the ranking of all passages. Figures are microseconds of
 processor time; the first query of a filter also reads the metadata of every passage, which is remembered.
