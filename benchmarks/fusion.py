@@ -17,7 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain, product
 from pathlib import Path
@@ -33,7 +33,7 @@ from judging import flat
 from measure import data_dir, report
 from models import converted
 from open_questions import FUSED, Pool, pairs_pool, rank_pools, row_pools, squad_pool, stored
-from real_documents import SETS, answers
+from real_documents import SETS, answers, languages_of
 
 Order = Callable[[Sequence[float], Sequence[float], float], list[int]]
 
@@ -43,9 +43,10 @@ SPLIT = [0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0]
 _LONG_WORDS = 15
 _OTHER = "other languages"
 _REAL = "real documents"
+_REAL_SLICES = tuple(f"{_REAL}: {name}" for name in ("English", "other languages", "across languages"))
 _SQUAD, _EVERYDAY = "squad_dev_a", "everyday questions"
-_OWN = (_SQUAD, "pairs", _EVERYDAY, _REAL)
-_NOT_CHOSEN_ON = (_SQUAD, _REAL)
+_OWN = (_SQUAD, "pairs", _EVERYDAY, *_REAL_SLICES)
+_NOT_CHOSEN_ON = (_SQUAD, *_REAL_SLICES)
 _QUESTIONS = Path(__file__).resolve().parents[1] / "examples" / "demo" / "questions.jsonl"
 
 
@@ -116,7 +117,7 @@ def found_in_documents(engine, folder: Path) -> list[Found]:
     """Both searches for the questions that may be looked at, over a store of real documents."""
     lines = (SETS / "tune.jsonl").read_text(encoding="utf-8").splitlines()
     rows = [row for row in map(json.loads, lines) if row["lines"] and not row["before"]]
-    return _found_in_store(engine, folder, _REAL, rows, answers)
+    return _found_in_store(engine, folder, lambda row: f"{_REAL}: {languages_of(row)}", rows, answers)
 
 
 def found_in_demo(engine, folder: Path) -> list[Found]:
@@ -126,10 +127,11 @@ def found_in_demo(engine, folder: Path) -> list[Found]:
     def is_answered(row, passage) -> bool:
         return any(Path(source).name.removesuffix(".md") in row["pages"] for source in passage[1])
 
-    return _found_in_store(engine, folder, _EVERYDAY, rows, is_answered)
+    return _found_in_store(engine, folder, lambda _: _EVERYDAY, rows, is_answered)
 
 
-def _found_in_store(engine, folder: Path, pool: str, rows, is_answered) -> list[Found]:
+def _found_in_store(engine, folder: Path, pool_of, rows, is_answered) -> list[Found]:
+    """Both searches for questions, each of the pool that is named for it, over a store."""
     found = []
     with ArrowStorage(folder, read_only=True) as store:
         vectors = engine.encode_query([row["question"] for row in rows])
@@ -143,7 +145,7 @@ def _found_in_store(engine, folder: Path, pool: str, rows, is_answered) -> list[
             ]
             near, words = [hit.similarity for hit in hits], [hit.bm25 for hit in hits]
             broken = engine.tokenizer.broken_share(row["question"])
-            found.append(Found(row["question"], pool, near, words, gold, broken))
+            found.append(Found(row["question"], pool_of(row), near, words, gold, broken))
     return found
 
 
@@ -179,14 +181,14 @@ def all_found(engine, options: argparse.Namespace) -> list[Found]:
     data = data_dir(as_argument=False)
     count, seed = options.questions // 3, options.seed
     extractive = data / "reader" / "extractive.jsonl.gz"
-    pools = chain(
+    pools: Iterable[Pool] = chain(
         row_pools(rows_of(extractive), count, seed),
         row_pools(rows_of(extractive), count, seed, lambda language: len(language) == 2 and language != "en"),
         rank_pools(rows_of(data / "reader" / "rank.jsonl.gz"), count, seed),
         [squad_pool(data, count, seed)],
         [pairs_pool(options.pairs, seed)] if options.pairs else [],
     )
-    rows = list(chain.from_iterable(found_in(engine, pool) for pool in pools))
+    rows = list(chain.from_iterable(found_in(engine, pool) for pool in pools)) if count else []
     if options.demo:
         rows += found_in_demo(engine, options.demo)
     if options.real:
@@ -218,7 +220,7 @@ def main() -> None:
     """Search, choose, measure, write."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--encoder", default="minilm")
-    parser.add_argument("--questions", type=int, default=1200)
+    parser.add_argument("--questions", type=int, default=1200, help="of open data; 0 searches none of it")
     parser.add_argument("--seed", type=int, default=503)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--pairs", type=Path, help="held-out rows of `training/reader_card`, .jsonl.gz")
@@ -235,7 +237,8 @@ def main() -> None:
         for row in rows:
             if row.source not in _NOT_CHOSEN_ON:
                 sources.setdefault(row.source, []).append(row)
-        weights = chosen(sources)
+        fusion = Fusion(*chosen(sources)) if sources else Fusion.of(engine.metadata.source["weights_sha256"])
+        weights = fusion.whole, fusion.split
         if options.out is not None:
             write(options.out, engine, weights)
     slices: dict[str, list[Found]] = {}

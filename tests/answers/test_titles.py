@@ -1,6 +1,7 @@
 """Titles above a passage are searched with it, and are no part of what it says."""
 
 import numpy as np
+import pytest
 
 from ai_os_diffusion.answers.recall import RecallHit, distinct_hits
 from ai_os_diffusion.contracts import Chunk
@@ -35,3 +36,8 @@ def test_the_same_text_below_other_titles_is_one_hit_with_both_places(tmp_path):
 def test_memories_of_before_hold_no_titles():
     assert passage_text("-a  all", ("ls.1",)) == "-a  all"
     assert passage_text("ls.1\n-a  all", ()) == "ls.1\n-a  all"
+
+
+@pytest.mark.parametrize("headings", ["ls.1", 7, ["ls.1", 7], {"ls.1": 1}, None])
+def test_what_others_call_headings_is_no_title(headings):
+    assert passage_text("ls.1\n-a  all", headings) == "ls.1\n-a  all"

@@ -127,7 +127,7 @@ def test_the_name_stands_above_passages_unless_the_document_has_a_title():
         return {chunk.headings for chunk in Ingestor(words, max_tokens=60).open(name, text.encode()).chunks()}
 
     assert titles("docs/prices.txt", "bread 3") == {("prices",)}
-    assert titles("prices.md", "# prices\n\nbread 3") == {("prices",)}
+    assert titles("prices.md", "# Prices\n\nbread 3") == {("Prices",)}
     assert titles("prices.md", "# Shop\n\nbread 3") == {("prices", "Shop")}
     assert titles("a.html", "<title>Shop</title><p>bread 3") == {("Shop",)}
     assert titles("a.html", "<p>bread 3") == {("a",)}

@@ -5,6 +5,8 @@ import gzip
 from email.message import EmailMessage
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ai_os_diffusion.ingestion import Ingestor, read_document, reading
 from ai_os_diffusion.ingestion.readers.mail import mbox, message
@@ -276,3 +278,16 @@ def test_a_charset_that_fits_is_believed():
     assert read_document("a.eml", headers + b"na\xefve").blocks[1].text == "naïve"
     # As sent by who declares one encoding and writes in it.
     assert read_document("a.eml", headers + "ï".encode()).blocks[1].text == "Ã¯"
+
+
+LINES = (b"X: a\n", b"Content-Type: text/html\n", b" more\n", b"From x\n", b"mime-version:")
+PIECES = st.sampled_from((*LINES, b"X", b":", b" ", b"\t", b"\n", b"\r\n", b"\x0c", b"\xe9"))
+
+
+@given(st.lists(PIECES, max_size=12), st.lists(PIECES, max_size=6))
+def test_a_simple_message_is_parsed_as_the_library_does(head, body):
+    data = b"To: b\n" + b"".join(head) + b"\n\n" + b"".join(body)
+    ours, library = message._parsed(data), message._parser.parsebytes(data)
+    assert list(ours.raw_items()) == list(library.raw_items())
+    assert ours.get_payload() == library.get_payload()
+    assert ours.get_content_type() == library.get_content_type()

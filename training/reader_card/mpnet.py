@@ -1,9 +1,10 @@
-"""MPNet (arXiv:2004.09297) as a teacher of readers: its network, over windows that are padded."""
+"""MPNet (arXiv:2004.09297) as a teacher of readers: its network, over packed windows."""
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
 __all__ = ["Teacher", "packed_weights"]
 
@@ -50,15 +52,65 @@ def packed_weights(source: Path, bert_vocabulary: list[str], out: Path) -> None:
         np.savez(out / f"{part}.npz", **arrays)
 
 
+class _Layer(nn.Module):
+    """Attention and a feed-forward layer, with a norm behind each."""
+
+    def __init__(self, values: Mapping[str, Tensor], heads: int, dtype: Any) -> None:
+        super().__init__()
+
+        def linear(name: str) -> nn.Linear:
+            outputs, inputs = values[f"{name}.weight"].shape
+            return _filled(nn.Linear(inputs, outputs), values, name)
+
+        def norm(name: str) -> nn.LayerNorm:
+            return _filled(nn.LayerNorm(values[f"{name}.weight"].shape, eps=_EPS), values, name)
+
+        self.heads, self.dtype = heads, dtype
+        self.q, self.k, self.v, self.o = (linear(f"attention.attn.{part}") for part in "qkvo")
+        self.wide, self.narrow = linear("intermediate.dense"), linear("output.dense")
+        self.behind_attention, self.behind = norm("attention.LayerNorm"), norm("output.LayerNorm")
+
+    def forward(self, x: Tensor, mask: Any, biases: Tensor | None) -> Tensor:
+        """float32[rows, n, width] to the same; `biases` are those of distances, where the mask has none."""
+        q, k, v = (
+            self._product(x, layer).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for layer in (self.q, self.k, self.v)
+        )
+        if biases is None:
+            seen = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        else:
+            middle = biases.shape[1] // 2
+
+            def biased(score: Tensor, _row: Tensor, head: Tensor, at: Tensor, other: Tensor) -> Tensor:
+                return score + biases[head, (other - at + middle).clamp(0, 2 * middle)]
+
+            seen = flex_attention(q, k, v, score_mod=biased, block_mask=mask)
+        x = self.behind_attention(x + self._dropped(self._product(seen.transpose(1, 2).flatten(2), self.o)))
+        wide = F.gelu(self._product(x, self.wide))
+        return self.behind(x + self._dropped(self._product(wide, self.narrow)))
+
+    def _dropped(self, x: Tensor) -> Tensor:
+        return F.dropout(x, 0.1, self.training).float()
+
+    def _product(self, x: Tensor, layer: nn.Linear) -> Tensor:
+        return F.linear(x.to(self.dtype), layer.weight.to(self.dtype), layer.bias.to(self.dtype))
+
+
+def _filled(layer: Any, values: Mapping[str, Tensor], name: str) -> Any:
+    layer.load_state_dict({part: values[f"{name}.{part}"] for part in ("weight", "bias")})
+    return layer
+
+
 class Teacher(nn.Module):
-    """Start, end and relevance of windows.
+    """Start, end and relevance of windows that are packed into rows.
 
     Args:
         weights: folder that `packed_weights` wrote.
+        device: on a GPU layers are compiled and attention skips what nobody sees.
         heads: of attention.
     """
 
-    def __init__(self, weights: Path, heads: int = 12) -> None:
+    def __init__(self, weights: Path, device: Any, heads: int = 12) -> None:
         super().__init__()
         found: dict[str, Tensor] = {}
         for path in sorted(weights.glob("*.npz")):
@@ -71,63 +123,69 @@ class Teacher(nn.Module):
                         found[name] = torch.from_numpy(array)
         self.register_buffer("ids", found.pop("ids").long())
         self.register_buffer("words", found.pop("embeddings.word_embeddings.weight"))
-        self.register_buffer("bias_table", found.pop("encoder.relative_attention_bias.weight"))
-        self.values = nn.ParameterDict(
-            {name.replace(".", "/"): nn.Parameter(value) for name, value in found.items()}
+        self.places = nn.Parameter(found.pop("embeddings.position_embeddings.weight"))
+        self.scale, self.shift = (
+            nn.Parameter(found.pop(f"embeddings.LayerNorm.{part}")) for part in ("weight", "bias")
         )
-        width = self.words.shape[1]
-        self.head = nn.Linear(width, 3)
+        self.register_buffer(
+            "biases", _of_distances(found.pop("encoder.relative_attention_bias.weight"), len(self.places))
+        )
+        layers: dict[int, dict[str, Tensor]] = {}
+        for name, value in found.items():
+            number, _, part = name.removeprefix("encoder.layer.").partition(".")
+            layers.setdefault(int(number), {})[part] = value
+        self._is_blocked = device.type == "cuda"
+        dtype = torch.bfloat16 if self._is_blocked else torch.float32
+        self.layers = nn.ModuleList(_Layer(layers[number], heads, dtype) for number in sorted(layers))
+        self.head = nn.Linear(self.words.shape[1], 3)
         nn.init.normal_(self.head.weight, std=0.02)
-        self.heads, self.layers = heads, sum(name.endswith("attn.q.weight") for name in found)
+        nn.init.zeros_(self.head.bias)
+        self.to(device)
+        if self._is_blocked:
+            # One program serves all layers, once for learning and once for scoring.
+            torch._dynamo.config.recompile_limit = 4 * len(self.layers)
+            self._make_mask = torch.compile(create_block_mask)
+            for layer in self.layers:
+                layer.compile(dynamic=False)
 
-    def forward(self, ids: Tensor, is_token: Tensor) -> Tensor:
-        """Ids of BERT int64[w, n], which are no padding, to float32[w, n, 3]."""
-        n = ids.shape[1]
-        positions = torch.arange(_FIRST_POSITION, n + _FIRST_POSITION, device=ids.device)
-        x = (
-            F.embedding(self.ids[ids], self.words)
-            + self._of("embeddings.position_embeddings.weight")[positions]
+    def forward(self, ids: Tensor, positions: Tensor, document: Tensor) -> Tensor:
+        """Ids of BERT, places in a window, and which window, int64[rows, n], to float32[rows · n, 3]."""
+        x = F.embedding(self.ids[ids], self.words) + F.embedding(positions + _FIRST_POSITION, self.places)
+        x = F.layer_norm(x, x.shape[-1:], self.scale, self.shift, _EPS)
+        mask, biases = (
+            (self._block_mask(document), self.biases) if self._is_blocked else (self._mask(document), None)
         )
-        x = self._norm(x, "embeddings.LayerNorm")
-        mask = self._bias(n, x.device)[None] + torch.where(is_token, 0.0, -1e4)[:, None, None]
-        for layer in range(self.layers):
-            x = self._layer(x, f"encoder.layer.{layer}", mask)
-        return self.head(x).float()
+        for layer in self.layers:
+            x = layer(x, mask, biases)
+        return F.linear(x, self.head.weight, self.head.bias).flatten(0, 1)
 
-    def _layer(self, x: Tensor, name: str, mask: Tensor) -> Tensor:
-        q, k, v = (
-            self._linear(x, f"{name}.attention.attn.{part}").unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for part in "qkv"
-        )
-        seen = F.scaled_dot_product_attention(q, k, v, attn_mask=mask.to(q.dtype))
-        out = self._linear(seen.transpose(1, 2).flatten(2), f"{name}.attention.attn.o")
-        x = self._norm(x + self._dropped(out), f"{name}.attention.LayerNorm")
-        out = self._linear(F.gelu(self._linear(x, f"{name}.intermediate.dense")), f"{name}.output.dense")
-        return self._norm(x + self._dropped(out), f"{name}.output.LayerNorm")
+    def _block_mask(self, document: Tensor) -> Any:
+        rows, n = document.shape
 
-    def _dropped(self, x: Tensor) -> Tensor:
-        return F.dropout(x, 0.1, self.training)
+        def sees(row: Tensor, _head: Tensor, at: Tensor, other: Tensor) -> Tensor:
+            return document[row, at] == document[row, other]
 
-    def _of(self, name: str) -> Tensor:
-        return self.values[name.replace(".", "/")]
+        return self._make_mask(sees, rows, None, n, n, device=str(document.device))
 
-    def _linear(self, x: Tensor, name: str) -> Tensor:
-        return F.linear(x, self._of(f"{name}.weight"), self._of(f"{name}.bias"))
+    def _mask(self, document: Tensor) -> Tensor:
+        """float32[rows, heads, n, n]: the biases, and far below them what is not seen."""
+        at = torch.arange(document.shape[1], device=document.device)
+        last = self.biases.shape[1] - 1
+        biases = self.biases[:, (at[None] - at[:, None] + last // 2).clamp(0, last)]
+        is_seen = document[:, None, :, None] == document[:, None, None, :]
+        return torch.where(is_seen, biases[None], -1e4)
 
-    def _norm(self, x: Tensor, name: str) -> Tensor:
-        return F.layer_norm(x, x.shape[-1:], self._of(f"{name}.weight"), self._of(f"{name}.bias"), _EPS)
 
-    def _bias(self, n: int, device: Any) -> Tensor:
-        """[heads, n, n]: of relative places, in buckets that grow with the distance (as in T5)."""
-        at = torch.arange(n, device=device)
-        away = at[:, None] - at[None]
-        half, distance = _BUCKETS // 2, away.abs()
-        exact = half // 2
-        far = exact + (
-            (distance.clamp(min=1).float() / exact).log() / math.log(_FARTHEST / exact) * (half - exact)
-        ).long().clamp(max=half - exact - 1)
-        bucket = torch.where(distance < exact, distance, far) + half * (away < 0)
-        return F.embedding(bucket, self.bias_table).permute(2, 0, 1)
+def _of_distances(table: Tensor, most: int) -> Tensor:
+    """[heads, 2 most + 1] of how far behind what is seen stands; buckets grow with the distance, as in T5."""
+    away = -torch.arange(-most, most + 1)
+    half, distance = _BUCKETS // 2, away.abs()
+    exact = half // 2
+    far = exact + (
+        (distance.clamp(min=1).float() / exact).log() / math.log(_FARTHEST / exact) * (half - exact)
+    ).long().clamp(max=half - exact - 1)
+    bucket = torch.where(distance < exact, distance, far) + half * (away < 0)
+    return table[bucket].T.contiguous()
 
 
 def bert_vocabulary(tokenizer: Path) -> list[str]:

@@ -1,7 +1,8 @@
 """A larger reader that scores the questions for the card: `teacher.py RECIPE WEIGHTS SCORES --seconds N`.
 
 RECIPE is one of `aios train-reader`, of whose batches it learns; WEIGHTS the folder that `mpnet.py` packed.
-SCORES gets what it says of every window of the recipe's questions, as `data.scores` names it.
+SCORES gets what it says of every window of the recipe's questions, as `data.scores` names it; `--also` the
+same for other packed questions, from which nothing is learned.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import time
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from mpnet import Teacher
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from ai_os_diffusion.models.local_models import resolve_model
@@ -26,140 +29,136 @@ from ai_os_diffusion.training.reader.scores import score_bounds
 from ai_os_diffusion.training.reader.torch.loss import reader_losses
 
 Tensor = Any
-_MULTIPLE = 16
-_CHUNKS = 4
-"""Into which the windows of a batch are parted by length, so that little is padded."""
+_SEEN = ("ids", "positions", "document")
+_LEARNED = ("places", "start", "end", "relevant", "passage")
 
 
-def padded(rows: list[np.ndarray], pad: int, device: Any) -> tuple[Tensor, Tensor]:
-    """Ids int64[w, n] and which are tokens."""
-    n = -(-max(map(len, rows)) // _MULTIPLE) * _MULTIPLE
-    ids, is_token = np.full((len(rows), n), pad, np.int32), np.zeros((len(rows), n), bool)
-    for row, own in enumerate(rows):
-        ids[row, : len(own)], is_token[row, : len(own)] = own, True
-    return torch.from_numpy(ids).to(device).long(), torch.from_numpy(is_token).to(device)
+def drawn(batches: Any, numbers: Iterable[int], workers: int) -> Iterator[dict[str, Tensor]]:
+    """Batches, drawn by other processes where there are some."""
+    apart = {"multiprocessing_context": "spawn", "prefetch_factor": 4} if workers else {}
+    return iter(DataLoader(batches, batch_size=None, sampler=numbers, num_workers=workers, **apart))
 
 
-def batch_scores(teacher: Teacher, batch: dict[str, Tensor], pad: int, device: Any) -> Tensor:
-    """float32[positions, 3] of a packed batch."""
-    flat, document = batch["ids"].numpy().ravel(), batch["document"].numpy().ravel()
-    edges = np.flatnonzero(np.diff(document, prepend=-2, append=-2))
-    spans = [(a, b) for a, b in itertools.pairwise(edges) if document[a] >= 0]
-    spans.sort(key=lambda span: span[1] - span[0])
-    out = torch.zeros(len(flat), 3, device=device)
-    size = -(-len(spans) // _CHUNKS)
-    for at in range(0, len(spans), size):
-        part = spans[at : at + size]
-        ids, is_token = padded([flat[a:b] for a, b in part], pad, device)
-        places = torch.from_numpy(np.concatenate([np.arange(a, b) for a, b in part])).to(device)
-        out = out.index_copy(0, places, teacher(ids, is_token)[is_token])
-    return out
+def scores_of(teacher: Teacher, batch: dict[str, Tensor], device: Any) -> Tensor:
+    """float32[positions, 3]."""
+    return teacher(*(batch[name].to(device, non_blocking=True).long() for name in _SEEN))
 
 
 def train(
     teacher: Teacher, recipe: ReaderRecipe, base: Path, seconds: float, rate: float, device: Any
 ) -> None:
-    """Teach the teacher."""
-    special = Special.of(base)
-    stream = iter(
-        DataLoader(
-            ReaderBatches(base, recipe),
-            batch_size=None,
-            sampler=itertools.count(),
-            num_workers=recipe.batch.workers,
-            **({"multiprocessing_context": "spawn", "prefetch_factor": 4} if recipe.batch.workers else {}),
-        )
-    )
+    """Teach the teacher for some seconds, the first step not counted: it compiles."""
     trained = list(teacher.parameters())
-    matrices = [value for value in trained if value.ndim > 1]
-    vectors = [value for value in trained if value.ndim < 2]
     optimizer = torch.optim.AdamW(
-        [{"params": matrices, "weight_decay": 0.01}, {"params": vectors, "weight_decay": 0.0}],
+        [
+            {"params": [value for value in trained if value.ndim > 1], "weight_decay": 0.01},
+            {"params": [value for value in trained if value.ndim < 2], "weight_decay": 0.0},
+        ],
         lr=rate,
         betas=(0.9, 0.98),
         fused=device.type == "cuda",
     )
     teacher.train()
-    begun, total = 0.0, 0.0
-    for step in itertools.count():
-        batch = next(stream)
-        begun = begun or time.monotonic()
-        progress = (time.monotonic() - begun) / seconds
+    begun, losses = 0.0, []
+    for step, batch in enumerate(drawn(ReaderBatches(base, recipe), itertools.count(), recipe.batch.workers)):
+        progress = (time.monotonic() - begun) / seconds if begun else 0.0
         if progress >= 1:
             break
         for group in optimizer.param_groups:
-            group["lr"] = rate * min(1.0, progress / 0.06, (1 - progress) / 0.94)
-        with torch.autocast(device.type, torch.bfloat16):
-            scores = batch_scores(teacher, batch, special.pad, device)
-        on_device = {
-            name: batch[name].to(device) for name in ("places", "start", "end", "relevant", "passage")
-        }
-        loss = sum(reader_losses(scores.float(), on_device, recipe.loss).values())
+            group["lr"] = rate * min(1.0, (progress + 1e-3) / 0.06, (1 - progress) / 0.94)
+        scores = scores_of(teacher, batch, device)
+        on_device = {name: batch[name].to(device, non_blocking=True) for name in _LEARNED}
+        loss = sum(reader_losses(scores, on_device, recipe.loss).values())
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        # Where the clock ends the run it has to be the device's.
-        total += float(loss.detach())
+        losses.append(loss.detach())
+        # Where the clock ends the run it has to be the device's; one step behind, so that it never waits.
+        float(losses[-2 if begun and len(losses) > 1 else -1])
+        begun = begun or time.monotonic()
         if step % 100 == 99:
-            print(step + 1, round(total / 100, 4), round(time.monotonic() - begun, 1), flush=True)
-            total = 0.0
+            told = round(float(torch.stack(losses).mean()), 4)
+            print(step + 1, told, round(time.monotonic() - begun, 1), flush=True)
+            losses = []
+
+
+class Windows:
+    """All windows of some questions in their order, packed into rows.
+
+    Batch k is a dict of `ids`, `positions`, `document` int64[rows, length], `taken` int64: which of the
+    flattened scores [rows · length · 3] are written, in the order of `TeacherScores`, and `span`, where.
+
+    Args:
+        packed: the questions.
+        special: the tokens around them.
+        rows: of a batch.
+        length: of a row.
+    """
+
+    def __init__(self, packed: PackedQuestions, special: Special, rows: int, length: int) -> None:
+        self._packed, self._special, self._shape = packed, special, (rows, length)
+        questions = np.repeat(np.arange(len(packed)), np.diff(packed.pair_bounds))
+        self._questions = questions
+        sizes = np.diff(packed.question_bounds)[questions] + np.diff(packed.pair_spans, axis=1)[:, 0] + 3
+        places, row, used = np.empty((len(sizes), 2), np.int64), 0, 0
+        for pair, size in enumerate(sizes.tolist()):
+            if used + size > length:
+                row, used = row + 1, 0
+            places[pair] = row, used
+            used += size
+        self._places = places
+        self._edges = np.searchsorted(places[:, 0], np.arange(0, row + 1 + rows, rows))
+        self.bounds = score_bounds(packed)
+
+    def __len__(self) -> int:
+        return len(self._edges) - 1
+
+    def __getitem__(self, index: int) -> dict[str, NDArray[np.int64]]:
+        rows, length = self._shape
+        packed, special, taken = self._packed, self._special, []
+        ids = np.full(rows * length, special.pad, np.int64)
+        positions, document = np.zeros(rows * length, np.int64), np.full(rows * length, -1, np.int64)
+        first, last = self._edges[index : index + 2]
+        for pair in range(first, last):
+            question = self._questions[pair]
+            asked = packed.question_ids[slice(*packed.question_bounds[question : question + 2])]
+            told = packed.passage_ids[slice(*packed.pair_spans[pair])]
+            size, head = len(asked) + len(told) + 3, len(asked) + 2
+            at = (self._places[pair, 0] - index * rows) * length + self._places[pair, 1]
+            ids[at], ids[at + head - 1], ids[at + size - 1] = special.first, special.between, special.between
+            ids[at + 1 : at + head - 1], ids[at + head : at + size - 1] = asked, told
+            positions[at : at + size], document[at : at + size] = np.arange(size), pair - first
+            tokens = 3 * np.arange(at + head, at + size - 1)
+            taken += [[3 * at + 2, 3 * at, 3 * at + 1], np.stack([tokens, tokens + 1], 1).ravel()]
+        return {
+            "ids": ids.reshape(rows, length),
+            "positions": positions.reshape(rows, length),
+            "document": document.reshape(rows, length),
+            "taken": np.concatenate(taken),
+            "span": self.bounds[[first, last]],
+        }
 
 
 @torch.no_grad()
 def score(
-    teacher: Teacher, packed: PackedQuestions, base: Path, device: Any, tokens: int = 1 << 16
-) -> np.ndarray:
+    teacher: Teacher, packed: PackedQuestions, recipe: ReaderRecipe, base: Path, device: Any
+) -> NDArray[np.float16]:
     """float16[total], as `TeacherScores` reads it."""
-    special, bounds = Special.of(base), score_bounds(packed)
-    out = np.zeros(bounds[-1], np.float16)
-    questions = np.repeat(np.arange(len(packed)), np.diff(packed.pair_bounds))
-    asked = np.diff(packed.question_bounds)[questions]
-    told = np.diff(packed.pair_spans, axis=1)[:, 0]
-    order = np.argsort(asked + told, kind="stable")
+    settings, begun = recipe.batch, time.monotonic()
+    windows = Windows(packed, Special.of(base), settings.rows, settings.length)
+    out = np.zeros(windows.bounds[-1], np.float16)
     teacher.eval()
-    begun, at = time.monotonic(), 0
-    waiting: list[tuple[np.ndarray, Tensor, Tensor]] = []
-
-    def write() -> None:
-        pairs, mask, scores = waiting.pop(0)
-        flat = scores.float().cpu().numpy()
-        ends = np.cumsum(mask.sum(1).cpu().numpy())
-        for pair, rows in zip(pairs, np.split(flat, ends[:-1]), strict=True):
-            first, last = asked[pair] + 2, asked[pair] + 2 + told[pair]
-            span = out[bounds[pair] : bounds[pair + 1]]
-            span[0], span[1:3] = rows[0, 2], rows[0, :2]
-            span[3:] = rows[first:last, :2].ravel()
-
-    while at < len(order):
-        longest = int((asked + told)[order[min(at + 4096, len(order) - 1)]]) + 3
-        some = order[at : at + max(1, tokens // longest)]
-        at += len(some)
-        rows = []
-        for pair in some:
-            begin, end = packed.question_bounds[questions[pair] : questions[pair] + 2]
-            passage = packed.passage_ids[slice(*packed.pair_spans[pair])]
-            rows.append(
-                np.concatenate(
-                    [
-                        [special.first],
-                        packed.question_ids[begin:end],
-                        [special.between],
-                        passage,
-                        [special.between],
-                    ]
-                ).astype(np.int32)
-            )
-        ids, mask = padded(rows, special.pad, device)
-        with torch.autocast(device.type, torch.bfloat16):
-            scores = teacher(ids, mask)
-        # While the device computes the last ones are written.
-        waiting.append((some, mask, scores[mask]))
-        if len(waiting) > 2:
-            write()
-    while waiting:
-        write()
-    print("scored", len(order), "windows", round(time.monotonic() - begun, 1), flush=True)
+    waiting: list[tuple[Tensor, Tensor]] = []
+    for batch in itertools.chain(drawn(windows, range(len(windows)), settings.workers), [None]):
+        # While the device computes, the batch before is written.
+        if waiting and (batch is None or len(waiting) > 1):
+            for span, found in waiting if batch is None else [waiting.pop(0)]:
+                out[slice(*span.tolist())] = found.cpu().numpy()
+        if batch is not None:
+            scores = scores_of(teacher, batch, device).flatten()
+            waiting.append((batch["span"], scores[batch["taken"].to(device, non_blocking=True)].half()))
+    print("scored", len(packed), "questions", round(time.monotonic() - begun, 1), flush=True)
     return out
 
 
@@ -172,15 +171,18 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, required=True)
     parser.add_argument("--rate", type=float, default=4e-5)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--also", type=Path, nargs=2, metavar=("PACKED", "SCORES"))
     options = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(options.seed)
     torch.set_float32_matmul_precision("high")
     recipe = replace(ReaderRecipe.read(options.recipe), seed=options.seed)
     base = resolve_model(recipe.base)
-    teacher = Teacher(options.weights).to(device)
+    teacher = Teacher(options.weights, device)
     train(teacher, recipe, base, options.seconds, options.rate, device)
-    np.save(options.scores, score(teacher, open_questions(recipe, base), base, device))
+    if options.also:
+        np.save(options.also[1], score(teacher, PackedQuestions.load(options.also[0]), recipe, base, device))
+    np.save(options.scores, score(teacher, open_questions(recipe, base), recipe, base, device))
 
 
 if __name__ == "__main__":

@@ -73,6 +73,15 @@ impl Splitter {
                 continue;
             }
             let start = at;
+            let word = &bytes[at..];
+            let len = word.iter().position(|byte| !byte.is_ascii_alphanumeric());
+            at += len.unwrap_or(word.len());
+            if at > start && is_apart(&bytes[at..]) {
+                // Most chunks are a word and at most a mark.
+                tell_word(&text[start..at], &mut piece);
+                at += 1;
+                continue;
+            }
             let mut seen = 0;
             while at < bytes.len() && !bytes[at].is_ascii_whitespace() {
                 seen |= bytes[at];
@@ -116,6 +125,23 @@ impl Splitter {
         }
         name.end(piece);
     }
+}
+
+/// Whether a word ends with its chunk, or before a single mark that makes no name of it.
+fn is_apart(rest: &[u8]) -> bool {
+    match rest {
+        [] => true,
+        [mark, next @ ..] => {
+            let ends = next.first().is_none_or(u8::is_ascii_whitespace);
+            mark.is_ascii_whitespace() || ends && mark.is_ascii() && !matches!(mark, b'+' | b'#')
+        }
+    }
+}
+
+fn tell_word<'t>(word: &'t str, piece: &mut impl FnMut(Piece<'t>)) {
+    let word = clip(word, MAX_TERM_BYTES);
+    piece(Piece::Word(word));
+    parts(word, piece);
 }
 
 /// Words between joining characters; ICU leaves those within some of its words.
@@ -180,7 +206,7 @@ impl<'t> Name<'t> {
                 self.range.end = word.end;
                 return;
             } else {
-                self.tell_word(piece);
+                tell_word(&self.chunk[self.word.clone()], piece);
             }
         }
         if self.words == 0 {
@@ -204,17 +230,11 @@ impl<'t> Name<'t> {
         }
     }
 
-    fn tell_word(&mut self, piece: &mut impl FnMut(Piece<'t>)) {
-        let word = clip(&self.chunk[self.word.clone()], MAX_TERM_BYTES);
-        piece(Piece::Word(word));
-        parts(word, piece);
-    }
-
     fn end(&mut self, piece: &mut impl FnMut(Piece<'t>)) {
         if self.words == 0 {
             return;
         }
-        self.tell_word(piece);
+        tell_word(&self.chunk[self.word.clone()], piece);
         // C++ and C# are names of one word.
         let rest = &self.chunk.as_bytes()[self.range.end..];
         let signs = rest

@@ -189,7 +189,7 @@ def distinct_hits(search: Callable[[int], Sequence[Hit]], top_k: int, least: int
             metadata = memory["metadata"]
             is_passage = "content_hash" in metadata
             # The same text may stand below other titles, as in copies of a document.
-            text = passage_text(memory["content"], metadata.get("headings") or ())
+            text = passage_text(memory["content"], metadata.get("headings"))
             key = (is_passage, text if is_passage else memory["memory_id"])
             known = found.get(key)
             if known is None:

@@ -49,8 +49,15 @@ def embedding_text(chunk: Chunk) -> str:
     return f"{context}\n{chunk.text}" if context else chunk.text
 
 
-def passage_text(content: str, headings: Sequence[str]) -> str:
-    """The text of a chunk, of what `embedding_text` made of it."""
+def passage_text(content: str, headings: object) -> str:
+    """The text of a chunk, of what `embedding_text` made of it.
+
+    Args:
+        content: of a memory.
+        headings: what its metadata has under this name; what people wrote there may be anything.
+    """
+    if not isinstance(headings, (list, tuple)) or not all(isinstance(title, str) for title in headings):
+        return content
     return content.removeprefix(f"{context_line(headings)}\n") if headings else content
 
 

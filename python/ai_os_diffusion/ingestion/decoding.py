@@ -19,6 +19,7 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+_MARK_BYTES = tuple(mark for mark, _ in _MARKS)
 _SAMPLE_BYTES = 8192
 _FOREIGN_SAMPLE_BYTES = 1 << 18
 _NOT_ASCII = re.compile(rb"[\x80-\xff]")
@@ -93,14 +94,16 @@ def decode(data: bytes, kind: str = "text") -> Decoded:
 
 def is_binary(data: bytes) -> bool:
     """Whether the bytes are no text in an encoding `decode` knows."""
-    if data.startswith(tuple(mark for mark, _ in _MARKS)):
+    if data.startswith(_MARK_BYTES):
         return False
     if b"\0" in data and _unmarked_utf16(data) is not None:
         return False
     if data.count(0) > _MAX_NUL_SHARE * len(data):
         return True
-    pieces = (data[start : start + _PIECE_BYTES] for start in range(0, len(data), _PIECE_BYTES))
-    controls = sum(len(piece) - len(piece.translate(None, _CONTROLS)) for piece in pieces)
+    controls = 0
+    for start in range(0, len(data), _PIECE_BYTES):
+        piece = data[start : start + _PIECE_BYTES]
+        controls += len(piece) - len(piece.translate(None, _CONTROLS))
     return controls > _MAX_CONTROL_SHARE * len(data)
 
 

@@ -208,7 +208,7 @@ def _below_name(document: Document) -> Document:
     known: dict[tuple[str, ...], tuple[str, ...]] = {}
 
     def below(headings: tuple[str, ...]) -> tuple[str, ...]:
-        if headings[:1] == (title,) or (headings and document.kind in TITLED):
+        if headings and (document.kind in TITLED or headings[0].casefold() == title.casefold()):
             return headings
         return known.setdefault(headings, (title, *headings))
 

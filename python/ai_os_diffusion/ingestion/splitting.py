@@ -16,6 +16,8 @@ Splitter = Callable[[str], Iterator[Span]]
 _IDEOGRAPH = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 # A line that only ends where the text was wrapped: behind it is neither a blank line nor an item of a list.
 _WRAPPED = re.compile(r"\n(?![ \t]*\n|[ \t]*(?:[-*+•]|\d{1,3}[.)])[ \t])")
+# Half a character, which JSON can hold and no encoding has.
+_SURROGATE = re.compile("[\ud800-\udfff]")
 # Full stops that end no sentence: of a title, an initial, "z. B."; in "No. 5"; of the day in "15. Mai".
 _ABBREVIATION = re.compile(r"\b(?:Dr|Mr|Mrs|Ms|Prof|St|Hr|Fr|Dipl|Ing|Inc|vs|ca|bzw|evtl|inkl|[A-Za-z])\.$")
 _BEFORE_NUMBER = re.compile(r"\b(?:No|Nr|Art|Abs|Abb|Fig|Tel|pp)\.$")
@@ -33,7 +35,12 @@ def sentences(text: str, most: int = 0) -> Iterator[Span]:
     from ai_os_diffusion import _native
 
     start, end, found = 0, 0, 0
-    for begin, stop in _native.sentences(_WRAPPED.sub(" ", text)):
+    unwrapped = _WRAPPED.sub(" ", text)
+    try:
+        spans = _native.sentences(unwrapped)
+    except UnicodeEncodeError:
+        spans = _native.sentences(_SURROGATE.sub("\ufffd", unwrapped))
+    for begin, stop in spans:
         is_new = begin - start >= most if found > _MAX_SENTENCES else _ends_sentence(text, end, begin)
         if end and is_new:
             yield start, end

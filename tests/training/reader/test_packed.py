@@ -22,12 +22,15 @@ def packed(folder, *rows: Asked) -> PackedQuestions:
     return PackedQuestions.of(rows, folder, SETTINGS)
 
 
+def spelled(folder, ids) -> str:
+    return FastTokenizer(folder).decode(ids).replace("##", "").replace(" ", "")
+
+
 def test_an_answer_is_in_each_window_that_holds_all_of_it(tiny_encoder_dir):
     start = LONG.index("hi")
     found = packed(tiny_encoder_dir, Asked("long question", (Passage(LONG, ((start, start + 2),), True),)))
     assert found.pair_spans.tolist() == [[0, 10], [6, 16], [12, 22], [18, 25]]
-    tokens = FastTokenizer(tiny_encoder_dir).decode(found.passage_ids[6:16])
-    assert tokens.replace("##", "").replace(" ", "") == LONG[6:16]
+    assert spelled(tiny_encoder_dir, found.passage_ids[6:16]) == LONG[6:16]
     held = [
         ["".join(LONG[first + a : first + b + 1]) for a, b in found.answers[begin:end]]
         for (first, _), begin, end in zip(
@@ -36,7 +39,9 @@ def test_an_answer_is_in_each_window_that_holds_all_of_it(tiny_encoder_dir):
     ]
     assert held == [["hi"], ["hi"], [], []]
     assert found.pair_flags.tolist() == [1, 1, 0, 0]
+    # Of a long question the end is read, as the engine does.
     assert np.diff(found.question_bounds).tolist() == [6]
+    assert spelled(tiny_encoder_dir, found.question_ids) == "estion"
 
 
 def test_passages_that_are_alike_are_kept_once_and_what_is_empty_is_left_out(tiny_encoder_dir):

@@ -58,7 +58,7 @@ def list_memories(
     else:
         show_table(
             ["id", "where", "text"],
-            [(memory["memory_id"], _where(memory), _beginning(memory["content"])) for memory in found],
+            [(memory["memory_id"], _where(memory), _beginning(memory)) for memory in found],
         )
     if more:
         note(f"more than {limit}; --limit shows more", quiet=as_json)
@@ -262,7 +262,10 @@ def _memory_dict(memory: Memory) -> dict[str, Any]:
     }
 
 
-def _beginning(text: str) -> str:
+def _beginning(memory: Memory) -> str:
+    from ai_os_diffusion.ingestion import passage_text
+
+    text = passage_text(memory["content"], memory["metadata"].get("headings"))
     return " ".join(text[:100].split())
 
 

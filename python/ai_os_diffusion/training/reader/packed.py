@@ -190,7 +190,8 @@ class _Packer:
                 del self._pairs[before:], self._answer_counts[before:]
                 continue
             self._kind.append(self._kinds.setdefault(row.kind, len(self._kinds)))
-            self._questions.append(ids[: self._settings.question])
+            # What is asked stands at the end of a long question.
+            self._questions.append(ids[-self._settings.question :])
             self._pair_counts.append(len(self._pairs) - before)
 
     def _encode(self, texts: list[str], *, return_offsets: bool = False) -> Any:

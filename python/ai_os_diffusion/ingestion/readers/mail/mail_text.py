@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from email.message import Message
 from typing import Any
@@ -36,27 +36,29 @@ class MailText:
         self._written = data.decode("ascii", "surrogateescape")
         self._at, self._line_at = 0, first_line
         # Line of the message of each line of the part; empty where they have nothing to do with each other.
-        self._lines: list[int] = []
+        self._lines: Sequence[int] = ()
+        # The part as it is written, where it is in no encoding for its way.
+        self._plain: bytes | None = None
 
     def go_to(self, part: Message) -> None:
         """Go on to a part that holds no others."""
         encoding = str(part.get("Content-Transfer-Encoding", "")).strip().lower()
         is_written = encoding not in _ENCODED
-        payload: Any = part.get_payload()
+        payload: Any = part.get_payload(decode=True) if is_written else part.get_payload()
+        self._plain = payload if is_written else None
         if is_written and payload:
             # As it is written, which the parser else decodes.
-            bytes_of_it: Any = part.get_payload(decode=True)
-            payload = bytes_of_it.decode("ascii", "surrogateescape")
+            payload = payload.decode("ascii", "surrogateescape")
         # What is not there would be looked for to the end, for every part.
         if not payload or not (is_written or payload.isascii()) or not self._find(payload):
-            self._lines = []
+            self._lines = ()
             return
         if encoding == "quoted-printable":
             written = payload.split("\n")
             ends = [True, *(not line.rstrip("\r").endswith("=") for line in written)]
             self._lines = [self.line + index for index in range(len(written)) if ends[index]]
         else:
-            self._lines = list(range(self.line, self.end_line + 1)) if is_written else []
+            self._lines = range(self.line, self.end_line + 1) if is_written else ()
 
     def go_to_header(self, value: str) -> None:
         """Go on to a header; its line is that of what a message says of itself."""
@@ -77,26 +79,34 @@ class MailText:
         Raises:
             IngestError: it is no text.
         """
-        data: Any = part.get_payload(decode=True) or b""
-        label = part.get_content_charset()
+        data: Any = self._plain if self._plain is not None else part.get_payload(decode=True) or b""
+        is_typed = "Content-Type" in part
+        label = part.get_content_charset() if is_typed else None
         read = read_labelled(data, label) if label else None
         if read is None:
-            found = decode(data, "html" if part.get_content_subtype() == "html" else "text")
+            is_html = is_typed and part.get_content_subtype() == "html"
+            found = decode(data, "html" if is_html else "text")
             read = found.text, found.encoding, not found.replaced_lines
         text = read[0].replace("\r\n", "\n").replace("\r", "\n").replace("\0", "\ufffd")
+        if "\ufffd" not in text:
+            return text, []
         odd = [number for number, line in enumerate(text.split("\n"), 1) if "\ufffd" in line]
         reason = f"bytes that are not {read[1]}, each read as one U+FFFD"
-        return text, [Remark("replaced", reason, lines=spans(odd))] if odd else []
+        return text, [Remark("replaced", reason, lines=spans(odd))]
 
     def placed(self, blocks: Iterable[Block], headings: tuple[str, ...]) -> list[Block]:
         """Blocks of the part's text with lines of the message, below titles of it."""
         return [
-            block._replace(
-                line=self._line_of(block.line, self.line),
-                end_line=self._line_of(block.end_line, self.end_line),
-                headings=(*headings, *block.headings),
+            Block(
+                text,
+                self._line_of(line, self.line),
+                self._line_of(end_line, self.end_line),
+                kind,
+                headings + above,
+                metadata,
+                columns,
             )
-            for block in blocks
+            for text, line, end_line, kind, above, metadata, columns in blocks
         ]
 
     def placed_remarks(self, remarks: Iterable[Remark]) -> list[Remark]:

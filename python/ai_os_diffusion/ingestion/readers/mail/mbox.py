@@ -92,8 +92,9 @@ class MboxReader:
         self._found += 1
         for remark in remarks:
             self._tell(remark)
-        for block in blocks:
-            yield block._replace(metadata={**block.metadata, "message": self._number})
+        number = self._number
+        for text, line, end_line, kind, headings, metadata, columns in blocks:
+            yield Block(text, line, end_line, kind, headings, {**metadata, "message": number}, columns)
 
     def _tell(self, remark: Remark) -> None:
         if remark.reason not in self._reasons and len(self._reasons) >= _MAX_REASONS:
