@@ -72,6 +72,8 @@ PACKED: Mapping[str, Mapping[str, Shape]] = {
         "nested": "<div>",
         "one_line": lambda chance, _: f"{sentence(chance)} ",
         "empty_elements": "<a/>",
+        "end_tags": "x</p>\n",
+        "comments": "x<!-- y -->\n",
         "headings": lambda _, number: f"<h2>t{number}</h2>",
         "chapters": lambda _, number: f"\f<p>x{number}</p>",
     },

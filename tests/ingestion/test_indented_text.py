@@ -73,6 +73,9 @@ def test_words_that_typesetting_broke_are_whole_and_lines_stay():
         "The licence of this work is granted to you by its holders, and\n   nothing else is.",
         "Run this in the folder of the project:\n    make test",
         "- one thing that takes more than the line that it has, as lines\n  are short",
+        # Items of which a line is short of the width.
+        "* gpg: one window is shown\n  [T4971]",
+        "b.  One thing is shorter\n    than it could be",
         # The first line of a paragraph set in.
         "   It is set in\nand goes on.",
     ],

@@ -19,6 +19,8 @@ _NOT_BREAK = re.compile(r"[^\n]")
 _RULE = re.compile(r"([=\-~^*+#\"'`:._])\1{2,}")
 # Titles that are underlined stand above those that stand out by indentation.
 _INDENTED = 1 << 10
+# The mark or number of an item: two letters in a row are a word.
+_MARKED = re.compile(r"\s*(?!\S*[^\W\d_]{2})\S+\s+(?=\S)")
 # A hyphen that only typesetting puts, and the rest of the word on the next line.
 _BROKEN_WORD = re.compile(r"(?<=\w)\u2010(\n[ \t]*)(\w\S*)[ \t]?")
 _WHOLE_WORD = re.compile(r"\u2010(?=\w)")
@@ -181,7 +183,7 @@ def _units(lines: Sequence[str], width: int) -> Iterator[_Unit]:
         end = body
         while end < count and indents[end] > indent:
             end += 1
-        stands = body < end and body == begin + 1
+        stands = body < end and body == begin + 1 and not _hangs(lines[begin], indents[body])
         yield _Unit(begin, end, stands and _is_ended(lines[begin], lines[body], width))
         begin = end
 
@@ -190,6 +192,12 @@ def _width_of(lines: Sequence[str]) -> int:
     """Characters at which a text is broken; of many lines one in a hundred may be longer."""
     lengths = sorted(map(len, lines))
     return lengths[-1 - len(lengths) // 100]
+
+
+def _hangs(line: str, indent: int) -> bool:
+    """Whether lines at an indentation go on below the words of an item, behind its mark or number."""
+    marked = _MARKED.match(line.expandtabs())
+    return marked is not None and marked.end() == indent
 
 
 def _is_ended(line: str, below: str, width: int) -> bool:
