@@ -55,6 +55,7 @@ class TableReader:
         self._name = name
         self._held, self._line = "", 1
         self._rows: _Rows | None = None
+        # What stands before the cells of each column.
         self._names: list[str] = []
         # Rows down to the one that names the columns, which are told as they stand.
         self._above = 0
@@ -134,7 +135,10 @@ class TableReader:
             if 2 * sum(map(bool, map(str.strip, row.cells))) + (not row.cells[0].strip()) > width:
                 if _is_header(row.cells, [below.cells for below in rows[index + 1 :]]):
                     names = map(" ".join, map(str.split, row.cells))
-                    self._names = [f"{name[:_MAX_NAME_CHARS]}: " if name else "" for name in names]
+                    self._names = [
+                        f"{name[:_MAX_NAME_CHARS]}: " if name else f"column {number}: "
+                        for number, name in enumerate(names, 1)
+                    ]
                     index += 1
                 self._above = index
                 return
@@ -153,14 +157,10 @@ class TableReader:
 
     def _block(self, row: _Row) -> Block | None:
         """A row with the names of its columns; cells that are empty are left out."""
-        names = self._names
-        if len(row.cells) > len(names):
-            self._names = names = [*names, *([""] * (len(row.cells) - len(names)))]
-        told = []
-        for number, (name, cell) in enumerate(zip(names, row.cells, strict=False), 1):
-            said = cell.strip()
-            if said:
-                told.append(f"{name}{said}" if name else f"column {number}: {said}")
+        cells, names = row.cells, self._names
+        if len(cells) > len(names):
+            names += (f"column {number}: " for number in range(len(names) + 1, len(cells) + 1))
+        told = [name + said for name, cell in zip(names, cells, strict=False) if (said := cell.strip())]
         text = " | ".join(told)
         if not text:
             return None
