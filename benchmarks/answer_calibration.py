@@ -10,8 +10,8 @@ any, questions of three kinds. However many they are, the third counts as much a
 - documents: of `real_documents/tune.jsonl`, to --real STORE, which `real_documents.py --store` fills.
 
 The first are right by F1, the second also by holding the accepted answer in what is shown, the third as
-`real_documents` judges. The threshold is where an answer is worth more than none, a wrong one costing half of
-what a right one is worth. Measured on each kind by fits to nine tenths of it too, and on `squad_dev_a` over
+`real_documents` judges. The threshold is where an answer is worth more than none, a wrong one costing half
+of what a right one is worth. Measured on each kind by fits to nine tenths of it too, and on `squad_dev_a` over
 all its paragraphs, with the article taken away where it is asked again. --read FOLDER keeps what was read,
 or takes it from there, so that a fit costs seconds. --out writes the card with its calibration; --measure
 takes what CARD says.

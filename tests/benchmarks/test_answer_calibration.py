@@ -31,7 +31,9 @@ def test_an_answer_is_shown_where_it_is_worth_more_than_none(script):
     best = [one.best(judge.calibration) for one in every]
 
     def worth(threshold):
-        return sum(found.right - 0.5 * (not found.right) for chance, found in best if chance >= threshold)
+        return sum(
+            found.right - script._COST * (not found.right) for chance, found in best if chance >= threshold
+        )
 
     assert worth(judge.threshold) > max(worth(judge.threshold / 4), worth(0.9))
     assert figures["auroc_right"] > 0.85
