@@ -11,10 +11,10 @@ any, questions of three kinds. However many they are, the third counts as much a
 
 The first are right by F1, the second also by holding the accepted answer in what is shown, the third as
 `real_documents` judges. The threshold is where an answer is worth more than none, a wrong one costing half
-of what a right one is worth. Measured on each kind by fits to nine tenths of it too, and on `squad_dev_a` over
-all its paragraphs, with the article taken away where it is asked again. --read FOLDER keeps what was read,
-or takes it from there, so that a fit costs seconds. --out writes the card with its calibration; --measure
-takes what CARD says.
+of what a right one is worth. Measured on each kind by fits to nine tenths of it too, and on `squad_dev_a`
+over all its paragraphs, with the article taken away where it is asked again. --read FOLDER keeps what was
+read, or takes it from there, so that a fit costs seconds. --out writes the card with its calibration;
+--measure takes what CARD says.
 """
 
 from __future__ import annotations
@@ -124,7 +124,8 @@ def _count(kind: str) -> float:
 def measured(asked: Sequence[Asked], judges: Sequence[Judge]) -> dict[str, float]:
     """What the first answers are worth, and what is known of it before, each by its own judge.
 
-    `further_reach_it` counts questions of which a further answer is likelier right than wrong, those in one quote too.
+    `further_reach_it` counts questions of which a further answer, in the same quote or not, is likelier right
+    than wrong.
     """
     rated = [
         one.best(judge.calibration or Calibration(0.0)) for one, judge in zip(asked, judges, strict=True)
