@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from itertools import chain, islice
 from typing import NamedTuple
 
@@ -102,8 +102,21 @@ class TableReader:
             return
         if self._is_in_long_line:
             yield from self._long_line(self._held.find("\n") + 1)
-        rows, used = self._rows.split(self._held, self._line, is_end=is_end)
-        for row in rows:
+        used = yield from self._blocks(self._rows.split(self._held, self._line, is_end=is_end))
+        self._line += self._held.count("\n", 0, used)
+        self._held = self._held[used:]
+        if len(self._held) > _MAX_ROW_CHARS and "\n" not in self._held:
+            self._long_lines.append(self._line)
+            self._is_in_long_line = True
+            yield from self._long_line(0)
+
+    def _blocks(self, rows: _Split) -> Generator[Block, None, int]:
+        """The block of each row as it is split off; returns what `split` does."""
+        while True:
+            try:
+                row = next(rows)
+            except StopIteration as end:
+                return int(end.value)
             if self._above:
                 self._above -= 1
                 block = self._as_it_stands(row)
@@ -111,12 +124,6 @@ class TableReader:
                 block = self._block(row)
             if block is not None:
                 yield block
-        self._line += self._held.count("\n", 0, used)
-        self._held = self._held[used:]
-        if len(self._held) > _MAX_ROW_CHARS and "\n" not in self._held:
-            self._long_lines.append(self._line)
-            self._is_in_long_line = True
-            yield from self._long_line(0)
 
     def _look(self) -> None:
         """Tell from what is held how its rows are separated, and which names their columns."""
@@ -128,7 +135,7 @@ class TableReader:
             self._text = TextReader(self._name)
             return
         delimiter, width = found
-        rows, _ = _Rows(delimiter).split(sample, 1, is_end=True)
+        rows = list(_Rows(delimiter).split(sample, 1, is_end=True))
         self._rows = _Rows(delimiter, width)
         for index, row in enumerate(rows[:_MAX_ROWS_ABOVE]):
             # A title is followed by empty cells; an index, which has no name, by names.
@@ -179,6 +186,9 @@ class _Row(NamedTuple):
     end_line: int
 
 
+_Split = Generator[_Row, None, int]
+
+
 class _Rows:
     """Splits text into rows, and rows into cells.
 
@@ -199,8 +209,10 @@ class _Rows:
         self._width = width
         self._left = _MAX_OPEN_QUOTES
 
-    def split(self, text: str, first_line: int, *, is_end: bool) -> tuple[list[_Row], int]:
-        """The rows that end in a text, and the number of characters that they take.
+    def split(self, text: str, first_line: int, *, is_end: bool) -> _Split:
+        """Yield the rows that end in a text; returns the number of characters that they take.
+
+        One by one: so many small objects at a time would make garbage collection a third of the work.
 
         Args:
             text: lines separated by line feeds; it begins with a row.
@@ -211,28 +223,27 @@ class _Rows:
         lines = [f"{line}\n" for line in lines]
         if is_end and last:
             lines.append(last)
-        rows: list[_Row] = []
         begin = 0
         while begin < len(lines):
-            begin, end, is_open = self._read(lines, begin, first_line, rows)
+            begin, end, is_open = yield from self._read(lines, begin, first_line)
             if begin == end:
                 break
             if is_open and not is_end:
                 waiting = sum(map(len, islice(lines, begin, None)))
                 if waiting <= _MAX_ROW_CHARS:
-                    return rows, len(text) - waiting - len(last)
+                    return len(text) - waiting - len(last)
             # Looking again from the next line finds what another quote holds together.
             self._left -= 1
             end = begin + 1 if self._left >= 0 else end
             self.open_quotes.append(first_line + begin)
-            rows += self._lines(lines, begin, end, first_line)
+            yield from self._lines(lines, begin, end, first_line)
             begin = end
-        return rows, len(text) if is_end else len(text) - len(last)
+        return len(text) if is_end else len(text) - len(last)
 
     def _read(
-        self, lines: Sequence[str], first: int, first_line: int, rows: list[_Row]
-    ) -> tuple[int, int, bool]:
-        """Append the rows from a line on, up to one that cannot be read.
+        self, lines: Sequence[str], first: int, first_line: int
+    ) -> Generator[_Row, None, tuple[int, int, bool]]:
+        """Yield the rows from a line on, up to one that cannot be read.
 
         Returns:
             Its first line, the one behind what was looked at, and whether it is open where the lines end.
@@ -248,9 +259,9 @@ class _Rows:
                     return begin, end, True
                 if end - begin > 1 and self._is_merged(lines[begin:end]):
                     self.open_quotes.append(first_line + begin)
-                    rows += self._lines(lines, begin, end, first_line)
+                    yield from self._lines(lines, begin, end, first_line)
                 elif cells:
-                    rows.append(_Row(cells, first_line + begin, first_line + end - 1))
+                    yield _Row(cells, first_line + begin, first_line + end - 1)
                 begin = end
         except csv.Error:
             # A cell is longer than the module takes.
@@ -284,7 +295,7 @@ def _delimiter_of(sample: str, name: str) -> tuple[str, int] | None:
     """What separates the cells of a table, and how many most of its rows have; None if it has no columns."""
     found: list[tuple[float, int, str]] = []
     for delimiter in _DELIMITERS:
-        rows, _ = _Rows(delimiter).split(sample, 1, is_end=True)
+        rows = list(_Rows(delimiter).split(sample, 1, is_end=True))
         widths = Counter(len(row.cells) for row in rows)
         width, count = max(widths.items(), key=lambda item: item[1], default=(0, 0))
         if width > 1 and count >= _MIN_REGULAR_SHARE * len(rows):
