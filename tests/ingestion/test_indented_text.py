@@ -131,6 +131,7 @@ def test_the_name_stands_above_passages_unless_the_document_has_a_title():
 
     assert titles("docs/prices.txt", "bread 3") == {("prices",)}
     assert titles("prices.md", "# Prices\n\nbread 3") == {("Prices",)}
+    assert titles("0201-prices.md", "# 0201 What prices are\n\nbread 3") == {("0201 What prices are",)}
     assert titles("prices.md", "# Shop\n\nbread 3") == {("prices", "Shop")}
     assert titles("a.html", "<title>Shop</title><p>bread 3") == {("Shop",)}
     assert titles("a.html", "<p>bread 3") == {("a",)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import hashlib
 import io
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -39,6 +40,7 @@ _MAX_WHOLE_BYTES = {
 _SHORT_BYTES = 500_000
 _BUFFER_BYTES = 1 << 20
 _SAMPLE_BYTES = 1 << 16
+_WORD = re.compile(r"[^\W_]+")
 
 
 class Reading:
@@ -200,20 +202,25 @@ class Reading:
 
 
 def _below_name(document: Document) -> Document:
-    """Put the name of a document above its blocks, unless a title of its own stands there.
+    """Put the name of a document above its blocks, unless a title of its own stands there, or says the name.
 
     A page of a manual says on its first line only whose options it lists, and a price list nowhere.
     """
     title = title_of(PurePath(document.source).name)
+    words = _words(title)
     known: dict[tuple[str, ...], tuple[str, ...]] = {}
 
     def below(headings: tuple[str, ...]) -> tuple[str, ...]:
-        if headings and (document.kind in TITLED or headings[0].casefold() == title.casefold()):
+        if headings and (document.kind in TITLED or words <= _words(headings[0])):
             return headings
         return known.setdefault(headings, (title, *headings))
 
     blocks = (block._replace(headings=below(block.headings)) for block in document.blocks)
     return replace(document, blocks=tuple(blocks))
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(_WORD.findall(text.casefold()))
 
 
 class _LongText:
