@@ -145,17 +145,15 @@ fn short_word(bytes: &[u8], mark: u8, language: u8) -> Option<u128> {
         return None;
     }
     let about = u64::from_le_bytes([0, 0, 0, 0, 0, 0, bytes.len() as u8 | mark, language]);
-    let (low, high) = match (bytes.first_chunk(), bytes.last_chunk()) {
-        (Some(&first), Some(&last)) => {
-            // Both overlap by what is missing of sixteen.
-            let high = u64::from_le_bytes(last).checked_shr(8 * (16 - bytes.len() as u32));
-            (u64::from_le_bytes(first), high.unwrap_or(0))
-        }
-        _ => {
-            let bytes = bytes.iter().rev();
-            let low = bytes.fold(0, |low, byte| low << 8 | u64::from(*byte));
-            (low, 0)
-        }
+    let (low, high) = if let (Some(&first), Some(&last)) = (bytes.first_chunk(), bytes.last_chunk())
+    {
+        // Both overlap by what is missing of sixteen.
+        let high = u64::from_le_bytes(last).checked_shr(8 * (16 - bytes.len() as u32));
+        (u64::from_le_bytes(first), high.unwrap_or(0))
+    } else {
+        let bytes = bytes.iter().rev();
+        let low = bytes.fold(0, |low, byte| low << 8 | u64::from(*byte));
+        (low, 0)
     };
     Some(u128::from(low) | u128::from(high | about) << 64)
 }
