@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING
 from ai_os_diffusion.utils import imported_on_use
 
 if TYPE_CHECKING:
-    from ai_os_diffusion.ingestion.chunker import Chunker, context_line, embedding_text, passage_text
+    from ai_os_diffusion.ingestion.chunker import (
+        Chunker,
+        context_line,
+        embedding_text,
+        passage_text,
+        stored_text,
+    )
     from ai_os_diffusion.ingestion.corpus.corpus import Found, Skipped, walk
     from ai_os_diffusion.ingestion.document import Block, Document, Remark, spans
     from ai_os_diffusion.ingestion.ingestor import Ingestor
@@ -34,6 +40,7 @@ __all__ = [
     "passage_text",
     "read_document",
     "spans",
+    "stored_text",
     "walk",
 ]
 
@@ -43,6 +50,7 @@ __getattr__ = imported_on_use(
         "context_line": "ingestion.chunker",
         "embedding_text": "ingestion.chunker",
         "passage_text": "ingestion.chunker",
+        "stored_text": "ingestion.chunker",
         "Found": "ingestion.corpus.corpus",
         "Skipped": "ingestion.corpus.corpus",
         "walk": "ingestion.corpus.corpus",

@@ -16,7 +16,7 @@ from ai_os_diffusion.ingestion import splitting
 from ai_os_diffusion.ingestion.document import Block, Document
 from ai_os_diffusion.ingestion.joined_blocks import JoinedBlocks, joined_block
 
-__all__ = ["Chunker", "context_line", "embedding_text", "passage_text"]
+__all__ = ["Chunker", "context_line", "embedding_text", "passage_text", "stored_text"]
 
 _MAX_CONTEXT_CHARS = 160
 _SEPARATOR = " > "
@@ -44,13 +44,20 @@ def context_line(headings: Sequence[str]) -> str:
 
 
 def embedding_text(chunk: Chunk) -> str:
-    """What is embedded and stored for a chunk, and found by its words: its context line, then its text."""
-    context = context_line(chunk.headings)
-    return f"{context}\n{chunk.text}" if context else chunk.text
+    """What is embedded for a chunk: its context line, then its text."""
+    return _below(context_line(chunk.headings), chunk.text)
+
+
+def stored_text(chunk: Chunk) -> str:
+    """What is stored of a chunk, and found by its words: its outermost and innermost title, then its text.
+
+    The titles between stand above many passages, and their words would bring all of these to the front.
+    """
+    return _below(_title_line(chunk.headings), chunk.text)
 
 
 def passage_text(content: str, headings: object) -> str:
-    """The text of a chunk, of what `embedding_text` made of it.
+    """The text of a chunk, of what `stored_text` made of it.
 
     Args:
         content: of a memory.
@@ -58,7 +65,15 @@ def passage_text(content: str, headings: object) -> str:
     """
     if not isinstance(headings, (list, tuple)) or not all(isinstance(title, str) for title in headings):
         return content
-    return content.removeprefix(f"{context_line(headings)}\n") if headings else content
+    return content.removeprefix(f"{_title_line(headings)}\n") if headings else content
+
+
+def _title_line(headings: Sequence[str]) -> str:
+    return context_line((headings[0], headings[-1]) if headings else ())
+
+
+def _below(line: str, text: str) -> str:
+    return f"{line}\n{text}" if line else text
 
 
 _Unit = tuple[int, int, int]

@@ -24,6 +24,7 @@ from ai_os_diffusion.ingestion import (
     digest,
     embedding_text,
     spans,
+    stored_text,
 )
 from ai_os_diffusion.runtime.indexing.arrival import Arrival, QueuedPassage
 from ai_os_diffusion.runtime.indexing.pending_changes import PendingChanges, Row
@@ -241,12 +242,12 @@ class Indexer:
             assert arrival.reading is not None
             common = {"kind": arrival.reading.kind, "headings": list(chunk.headings)}
             passage = Passage(memory_id, content_hash, common)
-            row = Row(passage, embedding_text(chunk), vector, counts=not is_known)
+            row = Row(passage, stored_text(chunk), vector, counts=not is_known)
             self._pending.add(row)
             if arrival.replaces:
                 arrival.created.append((content_hash, memory_id))
-        # Stores of before hold the text without its titles.
-        row.content = embedding_text(chunk)
+        # Stores of before hold the text without titles.
+        row.content = stored_text(chunk)
         total = arrival.passages + 1 if event.is_last and not arrival.lost else 0
         row.passage.places.append(
             Place(
