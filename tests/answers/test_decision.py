@@ -55,6 +55,30 @@ def test_what_stands_in_a_quote_that_is_shown_is_not_shown_again():
     assert [one.text for one in decide(FOUND, [part, NINE], JUDGE).statements] == ["nine"]
 
 
+def test_more_around_a_quote_that_is_shown_is_not_shown_again():
+    around = replace(candidate(place(NOTES, "closes", -0.5)), features={"margin": 1.0})
+    assert NINE.places[0].block.end < around.places[0].block.end
+    assert [one.text for one in decide(FOUND, [NINE, around], JUDGE).statements] == ["nine"]
+
+
+@pytest.mark.parametrize(
+    ("span", "text"),
+    [
+        ("--full`", "--full"),
+        ("`--full", "--full"),
+        ("`--full`", "`--full`"),
+        ("nine)", "nine"),
+        ("open(name)", "open(name)"),
+        ("“nine", "nine"),
+        ("users'", "users'"),
+        ("*.txt", "*.txt"),
+    ],
+)
+def test_a_mark_without_its_partner_is_no_part_of_an_answer(span, text):
+    hit = RecallHit("c", f"It is {span} here.", 0.7, "notes.md", 1, 1)
+    assert decide(FOUND, [candidate(place(hit, span, 1.0))], JUDGE).text == text
+
+
 def test_passages_of_likelier_answers_come_first():
     row = candidate(place(LEAFLET, "Monday", 3.0))
     hits = [[hit.memory_id for hit in decide(FOUND, found, JUDGE).passages] for found in ([NINE, row], [])]

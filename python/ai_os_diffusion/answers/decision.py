@@ -13,6 +13,8 @@ from ai_os_diffusion.answers.recall import RecallResult
 
 __all__ = ["decide", "statement_of", "why_nothing"]
 
+_PAIRS = (("`", "`"), ('"', '"'), ("“", "”"), ("«", "»"), ("(", ")"), ("[", "]"), ("{", "}"))
+
 
 def decide(found: RecallResult, candidates: Sequence[Candidate], judge: Judge) -> Answer:
     """Answer with what is likely right, or abstain; passages with likelier answers come first in either case.
@@ -27,13 +29,11 @@ def decide(found: RecallResult, candidates: Sequence[Candidate], judge: Judge) -
     found = replace(found, hits=tuple({hit.memory_id: hit for hit in (*first, *found.hits)}.values()))
     statements: list[Statement] = []
     if ranked and ranked[0].is_believed:
-        quoted: set[tuple[str, str]] = set()
         for one in ranked:
             statement = statement_of(one) if one.is_believed else None
-            # What is shown for an answer before it is not shown again for a part of it.
-            if statement is not None and _quote_of(statement.citations[0]) not in quoted:
+            # What is shown for an answer is not shown again for a part of it, nor for more around it.
+            if statement is not None and not any(_overlap(statement, before) for before in statements):
                 statements.append(statement)
-                quoted.update(map(_quote_of, statement.citations))
     if statements:
         return Answer.of(found, tuple(statements), "reader")
     reason, unknown = why_nothing(found)
@@ -64,8 +64,29 @@ def statement_of(judged: Judged) -> Statement:
     for place in (best, *(other for other in others if other.margin > 0)):
         citation = Citation.of(place)
         cited.setdefault(_quote_of(citation), citation)
-    return Statement(" ".join(judged.candidate.text.split()), tuple(cited.values()), judged.confidence)
+    return Statement(_bare(" ".join(judged.candidate.text.split())), tuple(cited.values()), judged.confidence)
 
 
 def _quote_of(citation: Citation) -> tuple[str, str]:
     return citation.memory_id, citation.quote
+
+
+def _overlap(statement: Statement, before: Statement) -> bool:
+    """Whether the quote of an answer's best place is a part of one of another's, or holds it."""
+    best = statement.citations[0]
+    return any(
+        one.memory_id == best.memory_id and (one.quote in best.quote or best.quote in one.quote)
+        for one in before.citations
+    )
+
+
+def _bare(text: str) -> str:
+    """A text without a mark at an end whose partner is not in it, as "--full`" of "`--full`"."""
+    for opening, closing in _PAIRS:
+        is_alone = text.count(opening) == 1 if opening == closing else opening not in text
+        if is_alone and text.endswith(closing):
+            text = text.removesuffix(closing).rstrip()
+        is_alone = text.count(opening) == 1 if opening == closing else closing not in text
+        if is_alone and text.startswith(opening):
+            text = text.removeprefix(opening).lstrip()
+    return text
