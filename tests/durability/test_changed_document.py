@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from ai_os_diffusion.ingestion import passage_text
 from ai_os_diffusion.storage import ArrowStorage
 
 CHILD = """
@@ -70,7 +71,7 @@ def held_after(before, after, killed, folder) -> list[str]:
         memories = list(store)
     assert len({memory["metadata"]["source_hash"] for memory in memories}) == 1
     assert not (folder / "s" / "staging").exists()
-    return sorted(memory["content"] for memory in memories)
+    return sorted(passage_text(memory["content"], memory["metadata"]["headings"]) for memory in memories)
 
 
 @pytest.mark.parametrize("parts", [3, 40])  # less than a batch of passages, and more
