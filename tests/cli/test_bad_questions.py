@@ -18,6 +18,7 @@ from ai_os_diffusion.models.cards import Base, Card, CardDescription
 from ai_os_diffusion.runtime import open_runtime
 from ai_os_diffusion.runtime.conversation import Reply
 from ai_os_diffusion.utils.errors import DiffusionError
+from support.manifest_line import manifest_line
 from support.reader_cards import reader_card
 
 GOOD = "When does the night train leave?"
@@ -242,7 +243,7 @@ def _newer(store):
     # As a later release would write it: the checksum holds (docs/formats/store.md).
     (line, *_) = (store / "MANIFEST").read_text().splitlines()
     _, _, _, body = line.split(" ", 3)
-    (store / "MANIFEST").write_text(f"aios-store 99 {_crc32c(b'99' + body.encode()):08x} {body}\n" * 2)
+    (store / "MANIFEST").write_text(manifest_line(99, body) * 2)
 
 
 def _torn(store):
@@ -252,15 +253,6 @@ def _torn(store):
 
 def _without_table(store):
     next(store.glob("seg-*.parquet")).unlink()
-
-
-def _crc32c(data: bytes) -> int:
-    crc = 0xFFFFFFFF
-    for byte in data:
-        crc ^= byte
-        for _ in range(8):
-            crc = (crc >> 1) ^ (0x82F63B78 if crc & 1 else 0)
-    return crc ^ 0xFFFFFFFF
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -12,6 +12,7 @@ import pytest
 
 from ai_os_diffusion.storage import ArrowStorage
 from ai_os_diffusion.utils.errors import StorageError, StoreCorruptedError
+from support.manifest_line import manifest_line
 
 COUNT = 40
 
@@ -318,22 +319,13 @@ def test_a_newer_format_is_refused(original, tmp_path):
     manifest = path / "MANIFEST"
     lines = []
     for line in manifest.read_text().splitlines():
-        magic, _, _, body = line.split(" ", 3)
-        lines.append(f"{magic} 5 {crc32c(b'5' + body.encode()):08x} {body}\n")
+        body = line.split(" ", 3)[3]
+        lines.append(manifest_line(5, body))
     manifest.write_text("".join(lines))
     for read_only in (True, False):
         with pytest.raises(StorageError, match="format version 5; this build reads up to 4: upgrade"):
             ArrowStorage(path, read_only=read_only)
     assert manifest.read_text() == "".join(lines)
-
-
-def crc32c(data: bytes) -> int:
-    crc = 0xFFFFFFFF
-    for byte in data:
-        crc ^= byte
-        for _ in range(8):
-            crc = (crc >> 1) ^ (0x82F63B78 if crc & 1 else 0)
-    return crc ^ 0xFFFFFFFF
 
 
 def test_compaction_heals_damaged_vectors(tmp_path):

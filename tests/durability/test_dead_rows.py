@@ -11,6 +11,7 @@ import pytest
 
 from ai_os_diffusion.storage import ArrowStorage
 from ai_os_diffusion.utils.errors import StoreCorruptedError
+from support.manifest_line import manifest_line
 
 FORGOTTEN = {"a1", "a2"}
 
@@ -118,21 +119,12 @@ def forget_what_the_manifest_says_of_the_table(store: Path) -> None:
     """Make it a manifest as version 0.1.0 wrote it."""
     lines = []
     for line in (store / "MANIFEST").read_text().splitlines():
-        magic, version, _, body = line.split(" ", 3)
+        _, version, _, body = line.split(" ", 3)
         manifest = json.loads(body)
         manifest["tombstones"] = {name: manifest["tombstones"][name] for name in ("number", "sealed")}
         body = json.dumps(manifest)
-        lines.append(f"{magic} {version} {crc32c(version.encode() + body.encode()):08x} {body}\n")
+        lines.append(manifest_line(int(version), body))
     (store / "MANIFEST").write_text("".join(lines))
-
-
-def crc32c(data: bytes) -> int:
-    crc = 0xFFFFFFFF
-    for byte in data:
-        crc ^= byte
-        for _ in range(8):
-            crc = (crc >> 1) ^ (0x82F63B78 if crc & 1 else 0)
-    return crc ^ 0xFFFFFFFF
 
 
 def test_an_old_store_with_a_single_copy(store):
