@@ -237,17 +237,18 @@ class Indexer:
             self.report.passages["merged"] += 1
             return
         self.report.passages["merged"] += bool(row and row.passage.places)
+        content = stored_text(chunk)
         if row is None or not row.passage.has_room:
             memory_id = self._ledger.new_memory(arrival.source, content_hash)
             assert arrival.reading is not None
             common = {"kind": arrival.reading.kind, "headings": list(chunk.headings)}
             passage = Passage(memory_id, content_hash, common)
-            row = Row(passage, stored_text(chunk), vector, counts=not is_known)
+            row = Row(passage, content, vector, counts=not is_known)
             self._pending.add(row)
             if arrival.replaces:
                 arrival.created.append((content_hash, memory_id))
         # Stores of before hold the text without titles.
-        row.content = stored_text(chunk)
+        row.content = content
         total = arrival.passages + 1 if event.is_last and not arrival.lost else 0
         row.passage.places.append(
             Place(
