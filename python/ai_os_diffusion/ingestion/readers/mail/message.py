@@ -36,6 +36,8 @@ _MAX_SUBJECT_CHARS = 160
 _MAX_LOOKS = 50_000_000
 _SPARE_LOOKS = 10
 _MAX_DEPTH = 4
+# Of parts within parts; how deep calls may go is the program's own setting, and says nothing of messages.
+_MAX_NESTED = 100
 _MAX_ATTACHMENTS = 256
 _MEDIA = frozenset(("image", "audio", "video", "font", "model"))
 
@@ -81,7 +83,11 @@ def read_message(
             raise IngestError("not a mail message: it has no sender, recipient, date or subject")
         return _Message(MailText(data, first_line), read_attachment, depth).read(message)
     except RecursionError as error:
-        raise IngestError("its parts are nested more deeply than messages are") from error
+        raise _nested_too_deeply() from error
+
+
+def _nested_too_deeply() -> IngestError:
+    return IngestError("its parts are nested more deeply than messages are")
 
 
 def _parsed(data: bytes) -> Message:
@@ -118,9 +124,11 @@ class _Message:
     def _leaves(self, message: Message) -> Iterator[tuple[Message, tuple[str, ...], bool]]:
         """Parts that hold no others, the titles above each, and whether its text is not said elsewhere."""
         headings = self._begin(message, ())
-        left: list[tuple[Message, tuple[str, ...], bool]] = [(message, headings, True)]
+        left: list[tuple[Message, tuple[str, ...], bool, int]] = [(message, headings, True, 0)]
         while left:
-            part, headings, is_body = left.pop()
+            part, headings, is_body, depth = left.pop()
+            if depth > _MAX_NESTED:
+                raise _nested_too_deeply()
             if not part.is_multipart():
                 yield part, headings, is_body
                 continue
@@ -131,11 +139,12 @@ class _Message:
                 self._say("\n".join(told), headings)
                 continue
             if kind.startswith("message/"):
-                left += [(inner, self._begin(inner, headings), is_body) for inner in parts]
+                left += [(inner, self._begin(inner, headings), is_body, depth + 1) for inner in parts]
                 continue
             chosen = _chosen(parts) if kind == "multipart/alternative" else None
             bodies = [is_body and (chosen is None or inner is chosen) for inner in parts]
-            left += reversed([(inner, headings, body) for inner, body in zip(parts, bodies, strict=True)])
+            inners = [(inner, headings, body, depth + 1) for inner, body in zip(parts, bodies, strict=True)]
+            left += reversed(inners)
 
     def _begin(self, message: Message, headings: tuple[str, ...]) -> tuple[str, ...]:
         """Tell the headers of a message; returns the titles above its text."""
