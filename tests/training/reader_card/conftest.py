@@ -13,6 +13,7 @@ RECIPE = Path(__file__).parents[3] / "training" / "reader_card"
 @pytest.fixture
 def asking(monkeypatch):
     """The folder of scripts that ask by a language model, on the path."""
+    pytest.importorskip("tomllib")
     monkeypatch.syspath_prepend(str(RECIPE / "asking"))
     yield RECIPE / "asking"
     names = {path.stem for path in (RECIPE / "asking").glob("*.py")}
