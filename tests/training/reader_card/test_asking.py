@@ -22,28 +22,18 @@ def prompts(asking):
 
 def replied(*pairs):
     """A reply as the examples show it."""
-    return "\n".join(
-        f"{number}. how; so\n   Answer: {answer}\n   Question: {question}"
-        for number, (question, answer) in enumerate(pairs, 1)
-    )
-
-
-def wanted(prompts, language="en"):
-    """What is drawn for a passage."""
-    return prompts.draw(language, random.Random(1))
+    return "\n".join(f"Question: {question}\nAnswer: {answer}" for question, answer in pairs)
 
 
 def test_answers_stand_in_the_passage_whatever_white_space_is_between(prompts):
-    drawn = wanted(prompts)
     reply = replied(
         ("how bright is it if I say nothing to lamp?", "The default is 40"),
         ("What does lamp --dim do?", '"Set how bright the lamp burns."'),
         ("How do I buy a lamp?", "Go to the shop"),
     )
-    kept = prompts.read(reply, TEXT, drawn)
+    kept = prompts.read(reply, TEXT)
     assert [one.answer for one in kept] == ["The default is 40", "Set how bright the lamp\n    burns."]
     assert all(TEXT[one.start : one.start + len(one.answer)] == one.answer for one in kept)
-    assert [(one.kind, one.form) for one in kept] == list(drawn.styles[:2])
 
 
 @pytest.mark.parametrize(
@@ -57,37 +47,41 @@ def test_answers_stand_in_the_passage_whatever_white_space_is_between(prompts):
     ],
 )
 def test_questions_that_are_no_use_are_left_out(prompts, question):
-    assert prompts.read(replied((question, "The default is 40")), TEXT, wanted(prompts)) == []
+    assert prompts.read(replied((question, "The default is 40")), TEXT) == []
 
 
 def test_what_is_asked_twice_is_taken_once(prompts):
     reply = replied(("lamp brightness default?", "The default is 40"), ("Lamp: brightness default", "40"))
-    assert len(prompts.read(reply, TEXT, wanted(prompts))) == 1
+    assert len(prompts.read(reply, TEXT)) == 1
 
 
 def test_overlap_counts_words_of_the_passage(prompts):
     reply = replied(("default brightness of a lamp", "40"), ("jaki jest poziom domyslny", "40"))
-    assert [one.overlap for one in prompts.read(reply, TEXT, wanted(prompts))] == [1.0, 0.0]
+    assert [one.overlap for one in prompts.read(reply, TEXT)] == [1.0, 0.0]
 
 
 def test_examples_are_such_as_would_be_kept(prompts):
-    for told, reply in prompts.shown():
-        assert reply.count("Answer:") == told.rstrip().count("\n", told.rindex(" questions in ")) == 3
-        assert told.startswith("Document ")
-    for one in prompts._told["examples"]:
-        drawn = type(wanted(prompts))(
-            one["asked_in"], tuple((q["kind"], q["form"]) for q in one["questions"])
-        )
-        reply = replied(*((q["question"], q["answer"]) for q in one["questions"]))
-        assert len(prompts.read(reply, one["text"].strip(), drawn)) == 3
-        assert all(
-            kind in prompts._told["kinds"] and form in prompts._told["forms"] for kind, form in drawn.styles
-        )
+    texts = {one["name"]: one["text"] for one in prompts._told["documents"]}
+    for manner in prompts.manners:
+        for told, reply in prompts.shown(manner):
+            text = next(text for name, text in texts.items() if told.startswith(f"Document {name}:"))
+            assert text.strip() in told
+            assert len(prompts.read(reply, text)) == 2
 
 
-def test_one_in_some_is_asked_in_another_language(prompts):
-    drawn = [prompts.draw("de", random.Random(number)).asked_in for number in range(2000)]
-    assert 0.06 < sum(language != "de" for language in drawn) / len(drawn) < 0.14
+def test_a_passage_is_asked_in_each_manner_once_those_of_weight_sooner(prompts):
+    orders = [prompts.order(random.Random(number)) for number in range(2000)]
+    assert all(sorted(order) == sorted(prompts.manners) for order in orders)
+    first = [order[0] for order in orders]
+    assert first.count("plain") > 1.5 * first.count("foreign") > 0
+
+
+def test_foreign_questions_are_in_another_language(prompts):
+    for language in ("en", "de", "ja"):
+        asked = {prompts.asked_in("foreign", language, random.Random(number)) for number in range(50)}
+        assert language not in asked
+        assert len(asked) > 1
+        assert prompts.asked_in("plain", language, random.Random(1)) == language
 
 
 def test_parts_survive_being_cut_off_and_are_gone_on_with(asking, tmp_path):

@@ -13,7 +13,7 @@ from torch import Tensor
 __all__ = ["Replies", "padded"]
 
 _CHECKED_EVERY = 8
-_SLOTS = 64
+_SLOTS = 128
 """Slots are rounded up to so many: each number of slots is a graph of its own."""
 _PROMPT_TOKENS = 1 << 15
 """Tokens that are read at once."""
@@ -37,6 +37,7 @@ def padded(prompts: Sequence[Sequence[int]], filler: int, device: torch.device) 
 class _Step:
     """The inputs of a step, in memory that a graph reads, and its logits."""
 
+    prefix: Prefix
     ids: Tensor
     places: Tensor
     slot: Tensor
@@ -46,11 +47,10 @@ class _Step:
 
 
 class Replies:
-    """Samples replies to prompts that begin alike.
+    """Samples replies to prompts.
 
     Args:
         model: which writes.
-        prefix: what all prompts begin with.
         end: token that ends a reply.
         rows: most prompts at once.
         slots: most tokens of a prompt and its reply.
@@ -63,7 +63,6 @@ class Replies:
     def __init__(
         self,
         model: Qwen2,
-        prefix: Prefix,
         end: int,
         *,
         rows: int,
@@ -73,22 +72,25 @@ class Replies:
         seed: int = 0,
         is_eager: bool = False,
     ) -> None:
-        self._model, self._prefix, self._end = model, prefix, end
+        self._model, self._end = model, end
         self._rows, self._slots = rows, math.ceil(slots / _SLOTS) * _SLOTS
         self._cache = model.cache(rows, self._slots)
         self._temperature, self._log_least = temperature, math.log(least)
         self._random = torch.Generator(model.device)
         self._random.manual_seed(seed)
-        self._steps: dict[int, _Step] = {}
+        self._steps: dict[tuple[int, int], _Step] = {}
         self._has_graphs = model.device.type == "cuda" and not is_eager
+        # Graphs run one after another, and what one leaves is read before the next: they share memory.
+        self._pool = torch.cuda.graph_pool_handle() if self._has_graphs else None
 
     @torch.inference_mode()
     def sample(
-        self, prompts: Sequence[Sequence[int]], most: int, *, enough: float = 0.97
+        self, prefix: Prefix, prompts: Sequence[Sequence[int]], most: int, *, enough: float = 0.97
     ) -> list[tuple[list[int], float]]:
         """A reply to each prompt, with the mean log-probability of its tokens.
 
         Args:
+            prefix: what all prompts begin with.
             prompts: at most `rows`, of about equal length; without the prefix.
             most: tokens of a reply.
             enough: stops when this share of the replies has ended.
@@ -102,14 +104,14 @@ class Replies:
                 f"expected at most {self._rows} prompts of {self._slots - most} tokens,"
                 f" got {len(prompts)} of {longest}"
             )
-        step = self._step(math.ceil((longest + most) / _SLOTS) * _SLOTS)
+        step = self._step(prefix, math.ceil((longest + most) / _SLOTS) * _SLOTS)
         logits, lengths = self._read(prompts, step)
         count, device = len(prompts), self._model.device
         written = torch.full((self._rows, most), self._end, device=device)
         likely = torch.zeros(self._rows, device=device)
         ended = torch.arange(self._rows, device=device) >= count
         spoken = torch.zeros(self._rows, device=device)
-        step.places[:count] = lengths + self._prefix.length
+        step.places[:count] = lengths + prefix.length
         for number in range(most):
             chosen, said = self._choose(logits)
             chosen = torch.where(ended, self._end, chosen)
@@ -143,7 +145,7 @@ class Replies:
         ids, real = padded(prompts, self._end, self._model.device)
         count, longest = ids.shape
         lengths = real.sum(1)
-        places = self._prefix.length + (real.cumsum(1) - 1).clamp(min=0)
+        places = step.prefix.length + (real.cumsum(1) - 1).clamp(min=0)
         order = torch.arange(longest, device=ids.device)
         at_once = max(1, _PROMPT_TOKENS // longest)
         hidden = torch.zeros(
@@ -153,7 +155,7 @@ class Replies:
             rows = slice(first, min(count, first + at_once))
             mask = (order[:, None] >= order) & real[rows, None]
             cache = Cache(self._cache.keys[:, rows], self._cache.values[:, rows])
-            hidden[rows] = self._model.read(ids[rows], places[rows], mask, self._prefix, cache)[:, -1]
+            hidden[rows] = self._model.read(ids[rows], places[rows], mask, step.prefix, cache)[:, -1]
         step.hidden_slots.fill_(-math.inf)
         step.hidden_slots[:count, :longest].masked_fill_(real, 0)
         return self._model.logits(hidden), lengths
@@ -169,14 +171,15 @@ class Replies:
 
     def _run(self, step: _Step) -> Tensor:
         cache = self._cache.cut(self._rows, step.hidden_slots.shape[1])
-        return self._model.step(step.ids, step.places, step.slot, step.hidden_slots, self._prefix, cache)
+        return self._model.step(step.ids, step.places, step.slot, step.hidden_slots, step.prefix, cache)
 
-    def _step(self, slots: int) -> _Step:
+    def _step(self, prefix: Prefix, slots: int) -> _Step:
         """What runs a token through the model with so many slots; captured at its first use."""
-        if slots in self._steps:
-            return self._steps[slots]
+        if (id(prefix), slots) in self._steps:
+            return self._steps[id(prefix), slots]
         device, rows = self._model.device, self._rows
         step = _Step(
+            prefix,
             torch.zeros(rows, dtype=torch.long, device=device),
             torch.zeros(rows, dtype=torch.long, device=device),
             torch.zeros(1, dtype=torch.long, device=device),
@@ -193,8 +196,8 @@ class Replies:
             torch.cuda.current_stream().wait_stream(beside)
             torch.cuda.synchronize()
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
+            with torch.cuda.graph(graph, pool=self._pool):
                 step.logits = self._run(step)
             step.graph = graph
-        self._steps[slots] = step
+        self._steps[id(prefix), slots] = step
         return step

@@ -73,7 +73,7 @@ class Judge:
         ]
         tokens = vocabulary.turn("system", told["judge"]["system"])
         for one in told["judge"]["examples"]:
-            laid = self._laid(told["examples"][one["document"]]["text"].strip(), [one["question"]])
+            laid = self._laid(told["documents"][one["document"]]["text"].strip(), [one["question"]])
             tokens += [
                 *laid.tokens,
                 *vocabulary.tokens(one["reply"]),

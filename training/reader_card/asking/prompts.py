@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import tomllib
 
-__all__ = ["Asked", "Prompts", "Wanted"]
+__all__ = ["Asked", "Prompts"]
 
 _ABOUT_ITSELF = re.compile(
     r"\b(the|this|that|given|provided|following|above)\s+(document|text|passage|excerpt|snippet"
@@ -21,27 +21,13 @@ _ABOUT_ITSELF = re.compile(
     re.I,
 )
 _REPLY = re.compile(
-    r"^\s*(\d+)\.[^\n]*\n\s*Answer:[ \t]*(?P<answer>.+?)\s*\n\s*Question:[ \t]*(?P<question>[^\n]+)",
-    re.M | re.S,
+    r"^Question:[ \t]*(?P<question>[^\n]+)\n\s*Answer:[ \t]*(?P<answer>.+?)\s*(?=^Question:|\Z)", re.M | re.S
 )
 _WORD = re.compile(r"[^\W\d_]{4,}")
 _SHORTEST_QUESTION = 8
 _LONGEST_QUESTION = 300
 _LONGEST_ANSWER = 500
 _SHARED_STEM = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What was drawn for a passage.
-
-    Attributes:
-        asked_in: code of the language of the questions.
-        styles: the kind and the form of each.
-    """
-
-    asked_in: str
-    styles: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,16 +38,12 @@ class Asked:
         question: as people would type it.
         start: where its answer begins in the passage.
         answer: the answer, as it stands there.
-        kind: what was to be asked.
-        form: how it was to be put.
         overlap: share of its longer words that stand in the passage.
     """
 
     question: str
     start: int
     answer: str
-    kind: str
-    form: str
     overlap: float
 
 
@@ -70,67 +52,53 @@ class Prompts:
 
     Args:
         path: `asking.toml`.
-        count: questions to a passage.
     """
 
-    def __init__(self, path: Path, count: int = 3) -> None:
+    def __init__(self, path: Path) -> None:
         self._told: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-        self._languages: Mapping[str, str] = self._told["languages"]
-        self.system: str = self._told["system"]
-        self._count = count
+        self._manners = {manner["name"]: manner for manner in self._told["manners"]}
 
-    def draw(self, language: str, rng: random.Random) -> Wanted:
-        """What to ask of a passage in a language; seldom in another language."""
-        others = sorted({one["asked_in"] for one in self._told["examples"]} - {language})
-        asked_in = language
-        if rng.randrange(self._told["foreign_one_in"]) == 0:
-            asked_in = rng.choice(others)
-        kinds = list(self._told["kinds"])
-        weights = list(self._told["kinds"].values())
-        chosen: list[str] = []
-        while len(chosen) < self._count:
-            kind = rng.choices(kinds, weights)[0]
-            if kind not in chosen:
-                chosen.append(kind)
-        forms = rng.choices(list(self._told["forms"]), list(self._told["forms"].values()), k=self._count)
-        return Wanted(asked_in, tuple(zip(chosen, forms, strict=True)))
+    @property
+    def manners(self) -> tuple[str, ...]:
+        """Names of the manners of asking."""
+        return tuple(self._manners)
 
-    def prompt(self, name: str, text: str, language: str, wanted: Wanted) -> str:
+    def order(self, rng: random.Random) -> list[str]:
+        """The manners in which a passage is asked, one after another: those of greater weight sooner."""
+        return sorted(self._manners, key=lambda name: rng.expovariate(self._manners[name]["weight"]))
+
+    def system(self, manner: str) -> str:
+        """What is told before all."""
+        return self._told["system"].format(told=self._manners[manner]["told"])
+
+    def asked_in(self, manner: str, language: str, rng: random.Random) -> str:
+        """The language of questions to a passage: its own, or where the manner is to ask so, another one."""
+        shown = self._manners[manner]["examples"]
+        if all(one["asked_in"] == self._told["documents"][one["document"]]["language"] for one in shown):
+            return language
+        return rng.choice(sorted({one["asked_in"] for one in shown} - {language}))
+
+    def prompt(self, name: str, text: str, asked_in: str) -> str:
         """The turn of the user.
 
         Args:
             name: of the document, that of its package with it: passages do not say it.
             text: of the passage.
-            language: code of its language.
-            wanted: what is asked for.
+            asked_in: code of a language.
         """
-        lines = (
-            self._told["wanted"].format(number=number, kind=kind, form=form)
-            for number, (kind, form) in enumerate(wanted.styles, 1)
-        )
-        return self._told["document"].format(
-            name=name,
-            language=self._languages.get(language, language),
-            asked_in=self._languages.get(wanted.asked_in, wanted.asked_in),
-            text=text.strip(),
-            count=len(wanted.styles),
-            wanted="\n".join(lines),
-        )
+        language = self._told["languages"].get(asked_in, asked_in)
+        return self._told["prompt"].format(name=name, text=text.strip(), asked_in=language)
 
-    def shown(self) -> Iterator[tuple[str, str]]:
-        """The examples: what the user says, and what is replied."""
-        for one in self._told["examples"]:
-            styles = tuple((item["kind"], item["form"]) for item in one["questions"])
-            replies = (
-                self._told["written"].format(number=number, **item)
-                for number, item in enumerate(one["questions"], 1)
-            )
+    def shown(self, manner: str) -> Iterator[tuple[str, str]]:
+        """The examples of a manner: what the user says, and what is replied."""
+        for one in self._manners[manner]["examples"]:
+            document = self._told["documents"][one["document"]]
             yield (
-                self.prompt(one["name"], one["text"], one["language"], Wanted(one["asked_in"], styles)),
-                "\n".join(replies),
+                self.prompt(document["name"], document["text"], one["asked_in"]),
+                "\n".join(self._told["written"].format(**item) for item in one["questions"]),
             )
 
-    def read(self, reply: str, text: str, wanted: Wanted) -> list[Asked]:
+    def read(self, reply: str, text: str) -> list[Asked]:
         """The questions of a reply that can be used.
 
         An answer stands in the passage, white space aside. A question does not hold its answer, and does not
@@ -138,9 +106,9 @@ class Prompts:
         """
         found: dict[str, Asked] = {}
         for match in _REPLY.finditer(reply):
-            question, number = match["question"].strip(" \"'*"), int(match[1]) - 1
+            question = match["question"].strip(" \"'*")
             place = _place(match["answer"], text)
-            if number >= len(wanted.styles) or place is None:
+            if place is None:
                 continue
             start, answer = place
             key = _plain(question)
@@ -153,8 +121,7 @@ class Prompts:
                 or key in found
             ):
                 continue
-            kind, form = wanted.styles[number]
-            found[key] = Asked(question, start, answer, kind, form, _overlap(question, text))
+            found[key] = Asked(question, start, answer, _overlap(question, text))
         return list(found.values())
 
 

@@ -21,8 +21,10 @@ def test_replies_are_those_of_the_library(tiny):
     begin, end = list(range(1, 12)), 299
     prompts = [[20, 21, 22], list(range(30, 47)), [50]]
     # So few are likely enough that the likeliest is always taken.
-    replies = Replies(model, model.prefix(begin), end, rows=4, slots=60, least=0.999)
-    for prompt, (reply, likely) in zip(prompts, replies.sample(prompts, 12, enough=2), strict=True):
+    replies = Replies(model, end, rows=4, slots=60, least=0.999)
+    for prompt, (reply, likely) in zip(
+        prompts, replies.sample(model.prefix(begin), prompts, 12, enough=2), strict=True
+    ):
         tokens, wanted, logs = begin + prompt, [], []
         for _ in range(12):
             found = said(theirs, tokens)[-1]
@@ -38,9 +40,9 @@ def test_replies_are_those_of_the_library(tiny):
 def test_too_many_prompts_are_refused(tiny):
     from generation import Replies
 
-    replies = Replies(tiny[1], tiny[1].prefix([1]), 299, rows=1, slots=64)
-    with pytest.raises(ValueError, match="at most 1 prompts of 60 tokens, got 2 of 1"):
-        replies.sample([[1], [2]], 4)
+    replies = Replies(tiny[1], 299, rows=1, slots=128)
+    with pytest.raises(ValueError, match="at most 1 prompts of 124 tokens, got 2 of 1"):
+        replies.sample(tiny[1].prefix([1]), [[1], [2]], 4)
 
 
 class _Letters:
