@@ -31,10 +31,14 @@ _MOST_BYTES = 600_000
 _FEWEST_CHARS, _MOST_CHARS = 160, 2400
 _LETTERS = 0.55
 _NO_DOCUMENT = re.compile(
-    r"genindex|py-modindex|searchindex|/search\.|copyright|licen[cs]e|copying|changelog|/tests?/|AUTHORS|/_static/|/_sources/",
+    r"genindex|py-modindex|searchindex|/search\.|copyright|licen[cs]e|copying|changelog|/tests?/|AUTHORS"
+    r"|/_(static|sources|modules)/|/(NEWS|TODO)\b",
     re.I,
 )
-_TEXT = re.compile(r"\.(x?html?|md|rst|txt)(\.gz)?$|/(README|FAQ|HOWTO|INSTALL|TODO|NEWS)[^/]*$")
+_NO_SECTION = re.compile(
+    r"table of contents|(> (contents|navigation|index)|see also|siehe auch|authors|copyright)$", re.I
+)
+_TEXT = re.compile(r"\.(x?html?|md|rst|txt)(\.gz)?$|/(README|FAQ|HOWTO|INSTALL)[^/]*$")
 _LANGUAGE = re.compile(
     r"__(\w\w)(?:_\w\w)?__man|libreoffice-help-(\w\w)\b|[/._-](de|fr|es|it|pt|nl|pl|ru|ja)[/._-]"
 )
@@ -75,7 +79,7 @@ def packages(folder: Path) -> Iterator[tuple[str, str, list[Found]]]:
             name = str(path.relative_to(tree))
             if (
                 _TEXT.search(name)
-                and not _NO_DOCUMENT.search(name)
+                and not _NO_DOCUMENT.search(f"/{name}")
                 and path.is_file()
                 and not path.is_symlink()
             ):
@@ -113,7 +117,9 @@ def language_of(name: str, text: str) -> str | None:
 
 
 def is_prose(text: str) -> bool:
-    """Whether a passage says enough to be asked about: no tables of figures, no lists of names."""
+    """Whether a passage says enough to be asked about: no figures, no lists of names or titles."""
+    if _NO_SECTION.search(text.partition("\n")[0]):
+        return False
     letters = sum(char.isalpha() for char in text)
     return _FEWEST_CHARS <= len(text) <= _MOST_CHARS and letters >= _LETTERS * len(text)
 

@@ -24,7 +24,7 @@ from prompts import Asked, Prompts
 from qwen2 import Prefix, Qwen2
 from vocabulary import Vocabulary
 
-_REPLY_TOKENS = 144
+_REPLY_TOKENS = 160
 _LONGEST_PROMPT = 640
 _POOL = 32
 """Batches that are sorted by manner and length together."""
