@@ -27,7 +27,7 @@ def replied(*pairs):
 
 def test_answers_stand_in_the_passage_whatever_white_space_is_between(prompts):
     reply = replied(
-        ("how bright is it if I say nothing to lamp?", "The default is 40"),
+        ("how bright is it if I say nothing to lamp?", "the default is 40"),
         ("What does lamp --dim do?", '"Set how bright the lamp burns."'),
         ("How do I buy a lamp?", "Go to the shop"),
     )

@@ -136,12 +136,12 @@ def _holds(question: str, answer: str) -> bool:
 
 
 def _place(answer: str, text: str) -> tuple[int, str] | None:
-    """Where an answer stands, whatever white space is between its words; None where it does not."""
+    """Where an answer stands, whatever its case and the white space between its words, or None."""
     for said in (answer, answer.strip("\"'`“”«»"), answer.strip("\"'`“”«»").rstrip(".")):
         parts = said.split()
         if not parts or not re.search(r"\w", said):
             return None
-        match = re.search(r"\s+".join(map(re.escape, parts)), text)
+        match = re.search(r"\s+".join(map(re.escape, parts)), text, re.I)
         if match:
             return match.start(), match[0]
     return None
