@@ -76,7 +76,7 @@ def documents(tmp_path):
     folder = tmp_path / "docs"
     folder.mkdir()
     (folder / "garden.md").write_text(
-        "# Garden\n\n## Roses\nCut roses in March.\n\n## Lawn\nMow it weekly.\n"
+        "# Garden\n\n## Roses\nCut roses in March.\n\n# Meadow\n## Lawn\nMow it weekly.\n"
     )
     (folder / "trains.txt").write_text("The night train leaves at ten.\n")
     (folder / "tool.py").write_text('def mend(fence):\n    """Mend a fence."""\n    return fence\n')

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import accumulate, chain, takewhile
+from itertools import accumulate, chain
 from typing import NamedTuple
 
 from ai_os_diffusion.ingestion.document import Block, BlockKind, Heading
@@ -93,22 +93,25 @@ def _with_titles(blocks: Sequence[Block]) -> list[list[Block]]:
     shared = paths[0][: _shared(min(paths), max(paths))]
     written: list[list[Block]] = []
     path, above = shared, ""
-    for block in blocks:
-        own = block.headings[_shared(path, block.headings) :]
+    for text, line, end_line, kind, headings, metadata, columns in blocks:
         titles = [
-            block._replace(text=title, line=title.line, end_line=title.line, headings=shared)
-            for title in own
-            if isinstance(title, Heading) and title not in block.text and title not in above
+            Block(title, title.line, title.line, "prose", shared, metadata)
+            for title in headings[_shared(path, headings) :]
+            if isinstance(title, Heading) and title not in text and title not in above
         ]
-        written.append([*titles, block._replace(headings=shared)])
-        path, above = block.headings, block.text
+        written.append([*titles, Block(text, line, end_line, kind, shared, metadata, columns)])
+        path, above = headings, text
     return written
 
 
 def _shared(path: tuple[str, ...], other: tuple[str, ...]) -> int:
     """Titles that two paths begin with."""
-    same = (one == two for one, two in zip(path, other, strict=False))
-    return sum(takewhile(bool, same))
+    count = 0
+    for one, two in zip(path, other, strict=False):
+        if one != two:
+            break
+        count += 1
+    return count
 
 
 def joined_block(blocks: Sequence[Block]) -> Block:

@@ -60,7 +60,7 @@ def test_adding_again_embeds_nothing(aios_json, tiny_models, documents):
 
 def test_a_change_replaces_only_what_changed(aios_json, tiny_models, documents):
     aios_json("add", documents)
-    (documents / "garden.md").write_text("# Garden\n\nNew words.\n\n## Lawn\nMow it weekly.\n")
+    (documents / "garden.md").write_text("# Garden\n\nNew words.\n\n# Meadow\n## Lawn\nMow it weekly.\n")
     report = aios_json("add", documents)
     assert report["files"]["changed"] == 1
     assert report["passages"] == {"added": 1, "updated": 1, "removed": 1, "merged": 0}
@@ -159,7 +159,7 @@ def test_recall_cites_file_and_line(aios, aios_json, tiny_models, documents):
     assert f"{documents / 'trains.txt'}:1" in result.stdout
     hit = aios_json("recall", "Mow it weekly.", "-k", "5", "--filter", "kind=markdown")["hits"]
     assert {found["source"] for found in hit} == {str(documents / "garden.md")}
-    assert ("Garden", "Lawn") in {tuple(found["headings"]) for found in hit}
+    assert ("garden", "Meadow", "Lawn") in {tuple(found["headings"]) for found in hit}
 
 
 @pytest.mark.parametrize("verb", ["recall", "ask"])

@@ -50,9 +50,11 @@ def show_citations(answer: Answer) -> None:
 
 def _show_citation(number: int, citation: Citation, said: str) -> None:
     """One line with the place and what stands there, or the place and below it the lines of a block."""
+    from ai_os_diffusion.ingestion import context_line
+
     where = where_text(citation.source, citation.line) if citation.source else citation.memory_id
     where = f"[{number}] {where}{_within(citation)}{unreadable(citation)}"
-    above = f"  {' > '.join(citation.headings)}" if citation.headings else ""
+    above = f"  {context_line(citation.headings)}" if citation.headings else ""
     quote, start, end = citation.quote, citation.start, citation.end
     if " ".join(quote.split()) == said:
         show_line(where + above)

@@ -191,4 +191,6 @@ def _tell_hits(hits: Sequence[RecallHit], shown: Sequence[Sequence[Line | int]])
 
 
 def _headings(hit: RecallHit) -> str:
-    return f"  {' > '.join(hit.headings)}" if hit.headings else ""
+    from ai_os_diffusion.ingestion import context_line
+
+    return f"  {context_line(hit.headings)}" if hit.headings else ""
