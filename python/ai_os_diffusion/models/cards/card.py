@@ -33,7 +33,7 @@ from ai_os_diffusion.models.convert.source import Codes
 from ai_os_diffusion.utils.errors import CardError, ModelNotFoundError
 from ai_os_diffusion.utils.lazy_property import lazy_property
 
-__all__ = ["MOST_SIDE_SHARE", "ROWS", "A", "B", "Card", "Tensor", "layer_of"]
+__all__ = ["EMBEDDING", "HEAD", "MOST_SIDE_SHARE", "Card", "Tensor", "check_against", "check_shapes"]
 
 MOST_SIDE_SHARE = 10
 """One number in so many of the base's is the most that the side blocks of a card have."""
