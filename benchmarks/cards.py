@@ -1,8 +1,9 @@
 """What cards cost: an engine with a card beside one without, and eight cards in a batch beside one.
 
 Random factors for every linear layer, int8, of the ranks in `RANKS`. MiniLM encodes 32 sentences; SmolLM2
-reads 256 tokens, fills a block of 16 behind them, and writes tokens behind them. Then eight texts, all with
-one card or each with its own: 32 tokens of each read in common passes, and a token of each at a time.
+reads 256 tokens, fills a block of 16 behind them, and writes tokens behind them. Then eight texts, without a
+card, all with one or each with its own: 32 tokens of each read in common passes, and a token of each at a
+time.
 `swap_ms` is how long it takes until another card of rank 8 is in use in the place of one, with magnitudes of
 rows (DoRA) and without: from a file never used before, and as one of the last; and for a `using` block, with
 one of the last. `cpu` is the time of all threads, which a busy machine does not lengthen. Other figures are
@@ -24,7 +25,7 @@ from measure import interleave, report
 from models import converted
 
 THREADS = 2
-RANKS = (8, 64, 128)
+RANKS = (8, 16, 64, 128)
 REPEATS = 15
 SENTENCE = 43
 """Tokens of a sentence: the mean of STS-B."""
@@ -107,10 +108,10 @@ def writing(engine) -> dict[str, Callable[[], object]]:
 
 
 def together(engine, cards: list[Path]) -> dict[str, Callable[[], object]]:
-    """Eight texts in common passes, which share the cards evenly."""
+    """Eight texts in common passes, which share the cards evenly, or use none."""
     from ai_os_diffusion._native import Session
 
-    sessions = []
+    sessions = [] if cards else [engine.core.session(512) for _ in range(8)]
     for card in cards:
         with engine.using(card):
             sessions += [engine.core.session(512) for _ in range(8 // len(cards))]
@@ -164,7 +165,7 @@ def main() -> None:
     from ai_os_diffusion.inference import ArrowEngine
 
     costs: dict[str, dict[str, float]] = {}
-    eight: dict[str, dict[str, float]] = {}
+    eight: dict[str, dict[str, dict[str, float]]] = {}
 
     def engine(name: str, precision: str | None) -> ArrowEngine:
         return ArrowEngine(converted(name, precision), num_threads=THREADS, prefix_cache_bytes=0)
@@ -189,11 +190,17 @@ def main() -> None:
             for name, run in {"encode 32": encoding(encoder), **writing(decoder)}.items():
                 carded[name][f"rank {rank}"] = run
             cards = [random_card(shared, Path(folder), rank, seed) for seed in range(1, 9)]
-            different, same = together(shared, cards), together(shared, cards[:1])
-            for name, run in different.items():
-                seconds = interleave({"one": same[name], "eight": run}, REPEATS)
-                ratio = seconds["eight"] / seconds["one"]
-                eight.setdefault(name, {})[f"rank {rank}"] = round(ratio, 2)
+            ways = {"none": [], "one": cards[:1], "eight": cards}
+            shares = {way: together(shared, own) for way, own in ways.items()}
+            for name in shares["none"]:
+                seconds = interleave({way: own[name] for way, own in shares.items()}, REPEATS)
+                ratios = {
+                    "one, to none": seconds["one"] / seconds["none"],
+                    "eight, to none": seconds["eight"] / seconds["none"],
+                    "eight, to one": seconds["eight"] / seconds["one"],
+                }
+                rounded = {what: round(ratio, 2) for what, ratio in ratios.items()}
+                eight.setdefault(name, {})[f"rank {rank}"] = rounded
         for name, runs in carded.items():
             seconds = interleave(runs, REPEATS)
             costs[name] = {rank: round(taken / seconds["none"], 2) for rank, taken in seconds.items()}
@@ -203,7 +210,7 @@ def main() -> None:
         swap_ms=swapped,
         work=multiplications,
         ratio_to_no_card=costs,
-        ratio_of_eight_cards_to_one=eight,
+        ratios_of_eight_texts=eight,
     )
 
 

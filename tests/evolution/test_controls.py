@@ -18,6 +18,7 @@ from ai_os_diffusion.evolution import (
     QAPair,
     SkillRouter,
     SkillTest,
+    Tolerances,
     list_skills,
 )
 from ai_os_diffusion.evolution.judging.gate import held_out_of, learned_of
@@ -156,14 +157,13 @@ def test_an_anchor_of_texts_that_answer_nothing(engine, tmp_path, monkeypatch):
     assert "validation_right" in steps[0]
 
 
-def test_the_gate_keeps_what_builds_answers_as_they_are_to_be(engine, tmp_path, monkeypatch):
+def test_the_gate_keeps_what_builds_answers_as_they_are_to_be(engine, tmp_path):
     held_out = [QAPair(pair.question, "- anything else") for pair in PAIRS]
     judged = {"gate": Gate(engine, embed), "held_out": held_out}
     # What random weights say elsewhere cannot become much worse.
-    with monkeypatch.context() as patch:
-        patch.setattr("ai_os_diffusion.evolution.judging.gate._MOST_LOST_BESIDE", -0.9)
-        with pytest.raises(SkillRejectedError, match=r"a text that asks nothing has .* times its"):
-            learn(engine, tmp_path, more=judged)
+    strict = {**judged, "gate": Gate(engine, embed, tolerances=Tolerances(risen_beside=-0.9))}
+    with pytest.raises(SkillRejectedError, match=r"a text that asks nothing has .* times its"):
+        learn(engine, tmp_path, more=strict)
     card = learn(engine, tmp_path, more=judged)
     assert [one.name for one in list_skills(tmp_path)] == [card.name]
     for decision, made in zip(DecisionLog(tmp_path).read(), ("rejected", "kept"), strict=True):

@@ -18,7 +18,7 @@ from ai_os_diffusion.evolution.packed import Text
 from ai_os_diffusion.inference import ArrowEngine
 from ai_os_diffusion.inference.denoising.turn import text_ids, turn_ids
 from ai_os_diffusion.models.cards import Base, Card, CardDescription
-from ai_os_diffusion.models.cards.card import A, B
+from ai_os_diffusion.models.cards.names import A, B
 from ai_os_diffusion.models.convert.folder import copy_model
 from ai_os_diffusion.models.diffusion_settings import DiffusionSettings
 from ai_os_diffusion.training.positions import visible

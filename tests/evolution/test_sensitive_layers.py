@@ -11,7 +11,7 @@ from ai_os_diffusion import _native
 from ai_os_diffusion.evolution import LoRAConfig, LoRATrainer, QAPair, QAPairs, SkillTest
 from ai_os_diffusion.evolution.learning.sensitive_layers import layer_sensitivities, most_sensitive
 from ai_os_diffusion.inference import ArrowEngine
-from ai_os_diffusion.models.cards.card import A
+from ai_os_diffusion.models.cards.names import A
 from ai_os_diffusion.utils.errors import TrainingError
 
 PAIRS = [

@@ -21,8 +21,8 @@ PUBLIC = {
     "ai_os_diffusion.evolution": (
         "Budget Choice Consolidation ControlConfig Costs Decision DecisionLog EvolutionRound EvolutionRouter "
         "EvolutionStatus EvolutionWorker Feedback FeedbackQueue Gate Level LoRACard LoRAConfig LoRALinear "
-        "LoRATrainer QAPair QAPairs Route Situation SkillRouter SkillTest SkillVersions TextPairs Verdict "
-        "find_skill list_skills remove_skill"
+        "LoRATrainer QAPair QAPairs Route Situation SkillRouter SkillTest SkillVersions TextPairs Tolerances "
+        "Verdict find_skill list_skills remove_skill"
     ),
     "ai_os_diffusion.inference": (
         "ArrowEngine Banned Diffusion DiffusionStep DiffusionStream FastTokenizer FollowsSchema Generation "

@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 
 use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 use half::{bf16, f16};
-use kernels::{PANEL_ROWS, PanelLanes, PanelRounding, round_panel, row_ranges};
+use kernels::{PANEL_ROWS, PanelLanes, PanelRounding, panel_ranges, round_panel};
 
 use crate::aligned;
 use crate::error::{Result, WeightFileError};
@@ -220,11 +220,9 @@ impl Plan {
         out: &mut Parts,
     ) -> Result<()> {
         let count = rows.len() / self.k;
-        for row in 0..count {
-            let values = rows.slice(row * self.k, self.k);
-            if !row_ranges(values, self.width, row, &mut scratch.low, &mut scratch.high) {
-                return Err(not_finite(values, first + row));
-            }
+        let Scratch { low, high, .. } = scratch;
+        if let Some(row) = panel_ranges(rows, self.k, self.width, low, high) {
+            return Err(not_finite(rows.slice(row * self.k, self.k), first + row));
         }
         self.place_levels(scratch, count, first, out)?;
         let rounding = PanelRounding {

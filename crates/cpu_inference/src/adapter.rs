@@ -30,7 +30,7 @@ pub struct Adapter {
     number: u64,
     /// The model's.
     model: u64,
-    /// By layer.
+    /// By input that layers share.
     factors: Vec<Option<Factors>>,
     /// Of the head of a decoder.
     head_factors: Option<Factors>,
@@ -96,9 +96,10 @@ impl Adapter {
                 }
             }
         }
-        let gather = |site: &LayerSite| gather(site, &cards);
-        adapter.factors = each(pool, &sites.layers, gather)?;
-        adapter.head_factors = sites.head.as_ref().map(gather).transpose()?.flatten();
+        adapter.factors = each(pool, &sites.inputs, |layers| {
+            gather(&sites.layers[layers.clone()], &cards)
+        })?;
+        adapter.head_factors = gather(sites.head.as_slice(), &cards)?;
         adapter.rows.sort_by_key(|&(id, _)| id);
         Ok(adapter)
     }
@@ -112,8 +113,9 @@ impl Adapter {
         self.model
     }
 
-    pub(crate) fn factors(&self, layer: usize) -> Option<&Factors> {
-        self.factors[layer].as_ref()
+    /// Those beside the layers that share an input.
+    pub(crate) fn factors(&self, input: usize) -> Option<&Factors> {
+        self.factors.get(input)?.as_ref()
     }
 
     /// Those of a decoder's head.
@@ -279,13 +281,19 @@ fn each<T: Sync, R: Send>(
         .collect()
 }
 
+/// The factors of the cards for layers that share an input.
+fn gather(sites: &[LayerSite], cards: &[Indexed<'_>]) -> Result<Option<Factors>> {
+    let layers = sites.iter().map(|site| gather_one(site, cards));
+    Factors::of(sites, layers.collect::<Result<Vec<_>>>()?)
+}
+
 /// The factors of the cards for a layer.
-fn gather(site: &LayerSite, cards: &[Indexed<'_>]) -> Result<Option<Factors>> {
+fn gather_one(site: &LayerSite, cards: &[Indexed<'_>]) -> Result<Gathered> {
     let LayerSite {
         name,
         inputs,
         outputs,
-        numbers,
+        ..
     } = site;
     let mut gathered = Gathered::new(*inputs, *outputs);
     for card in cards {
@@ -310,7 +318,7 @@ fn gather(site: &LayerSite, cards: &[Indexed<'_>]) -> Result<Option<Factors>> {
             weight: card.weight,
         });
     }
-    gathered.finish(name, *numbers)
+    Ok(gathered)
 }
 
 impl Head {

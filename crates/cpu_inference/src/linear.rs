@@ -2,7 +2,7 @@
 
 use kernels::{QuantRows, Terms, ThreadPool, fit};
 
-use crate::low_rank::{LowRankBuffers, QuantRuns, Run, SharedLayer};
+use crate::low_rank::{LowRankBuffers, Run, SharedLayer, quant_runs};
 use crate::matrix::{Matrix, Operand};
 use crate::pass::Pass;
 use crate::rows::for_each_run;
@@ -12,8 +12,8 @@ use crate::rows::for_each_run;
 pub(crate) struct Linear {
     pub(crate) weight: Matrix,
     pub(crate) bias: Option<Vec<f32>>,
-    /// What cards know it by.
-    pub(crate) site: usize,
+    /// Of those that cards know, which may be that of others too.
+    pub(crate) input: usize,
 }
 
 /// Memory of an [`Input`], reused by the next.
@@ -141,7 +141,7 @@ impl<'a> Input<'a> {
             let bias = layer.bias.as_deref();
             self.multiply(pool, &layer.weight, bias, out);
             let out = &mut out[..self.rows * layer.weight.rows];
-            let runs = self.runs(layer.site);
+            let runs = self.runs(layer.input);
             self.low_rank.add_plain(pool, self.plain, runs, bias, out);
         }
     }
@@ -154,12 +154,7 @@ impl<'a> Input<'a> {
         layers: [(&Linear, &mut [f32]); N],
     ) {
         self.round(pool, group_size);
-        let sites = layers.each_ref().map(|(layer, _)| layer.site);
-        let runs = sites.iter().enumerate().flat_map(|(index, &site)| {
-            let runs = self.runs(site);
-            runs.filter_map(move |(rows, factors)| factors.beside(index, rows))
-        });
-        let runs: QuantRuns<'_> = runs.collect();
+        let runs = quant_runs(self.runs(layers[0].0.input));
         let layers = layers.map(|(layer, out)| SharedLayer {
             weight: layer.weight.panels(),
             bias: layer.bias.as_deref(),
@@ -169,11 +164,11 @@ impl<'a> Input<'a> {
             .project_quant(pool, self.quantised, layers, &runs);
     }
 
-    /// The rows whose cards add to the layer at `site`, and what they add.
-    fn runs(&self, site: usize) -> impl Iterator<Item = Run<'a>> + use<'a> {
+    /// The rows whose cards add to layers that share this input, and what they add.
+    fn runs(&self, input: usize) -> impl Iterator<Item = Run<'a>> + use<'a> {
         let pass = self.pass.filter(|pass| pass.is_adapted());
         let runs = pass.into_iter().flat_map(Pass::adapted);
-        runs.filter_map(move |(rows, adapter)| Some((rows, adapter.factors(site)?)))
+        runs.filter_map(move |(rows, adapter)| Some((rows, adapter.factors(input)?)))
     }
 
     /// Adds to `out`, `[rows, weight.rows]`, what the `runs` add to their rows of a layer of those weights, which has
@@ -189,9 +184,7 @@ impl<'a> Input<'a> {
             return self.low_rank.add_plain(pool, self.plain, runs, None, out);
         };
         self.round(pool, group_size);
-        let runs: QuantRuns<'_> = runs
-            .filter_map(|(rows, factors)| factors.beside(0, rows))
-            .collect();
+        let runs = quant_runs(runs);
         let layer = SharedLayer {
             weight: None,
             bias: None,

@@ -2,21 +2,35 @@
 
 use std::ops::Range;
 
-use kernels::{Onto, QuantPanels, QuantProduct, QuantRows, Terms, ThreadPool, fit};
+use kernels::{
+    FEW_ROWS, Onto, QuantPanels, QuantProduct, QuantRows, RowProduct, Terms, ThreadPool, fit,
+};
 use smallvec::SmallVec;
 
 use crate::error::{InferenceError, Result};
 use crate::matrix::{Matrix, Numbers};
 use crate::rows::for_each_run;
+use crate::sites::LayerSite;
 
 /// Runs of rows whose products are listed without allocating: as many cards as a batch often mixes.
 const RUNS: usize = 8;
+/// Layers that share an input, at most: query, key and value.
+const LAYERS: usize = 3;
 
-/// `B A`, what cards add to one layer, their weights and scales in it.
+/// `B A`, what cards add to layers that share an input, their weights and scales in it.
 #[derive(Debug)]
 pub(crate) struct Factors {
-    /// `[rank, inputs]`.
+    /// `[ranks, inputs]`: those of the layers, one behind the other.
     a: Matrix,
+    /// By layer; nothing where no card adds anything.
+    layers: Vec<Option<Second>>,
+}
+
+/// What makes of `A x` what is added to a layer.
+#[derive(Debug)]
+struct Second {
+    /// Of `A x`.
+    columns: Range<usize>,
     /// `[outputs, rank]`.
     b: Matrix,
     /// By output, how many times what the layer itself gives is added to it: of cards that scale rows.
@@ -118,22 +132,19 @@ impl Gathered {
         self.b.push((by.len(), b));
     }
 
-    /// The factors in the numbers of their layer; nothing if no card adds anything.
-    ///
-    /// # Errors
-    /// The products are beyond single precision, or integers in groups that nothing else can be rounded in.
-    pub(crate) fn finish(self, layer: &str, numbers: Numbers) -> Result<Option<Factors>> {
+    const fn rank(&self) -> usize {
+        self.a.len() / self.inputs
+    }
+
+    /// B in numbers of its own, and the gain, behind the first `before` columns of `A x`.
+    fn second(self, site: &LayerSite, before: usize) -> Result<Second> {
+        let rank = self.rank();
         let Self {
-            inputs,
             outputs,
-            a,
             b: cards,
             gain,
+            ..
         } = self;
-        let rank = a.len() / inputs;
-        if rank == 0 {
-            return Ok(None);
-        }
         let b = match <[_; 1]>::try_from(cards) {
             Ok([(_, b)]) => b,
             Err(cards) => side_by_side(&cards, outputs),
@@ -144,15 +155,15 @@ impl Gathered {
             });
         }
         // What A makes is rounded anew, by the whole row.
-        let own = match numbers {
+        let own = match site.numbers {
             Numbers::Integers { .. } => Numbers::Integers { group_size: 0 },
             plain @ Numbers::Plain(_) => plain,
         };
-        Ok(Some(Factors {
-            a: Matrix::of(&format!("{layer}.lora_A"), &a, rank, inputs, numbers)?,
-            b: Matrix::of(&format!("{layer}.lora_B"), &b, outputs, rank, own)?,
+        Ok(Second {
+            columns: before..before + rank,
+            b: Matrix::of(&format!("{}.lora_B", site.name), &b, outputs, rank, own)?,
             gain,
-        }))
+        })
     }
 }
 
@@ -196,38 +207,112 @@ pub(crate) struct SharedLayer<'a> {
     pub(crate) out: &'a mut [f32],
 }
 
-/// Rows that use the same factors of integers beside a layer.
+/// Rows that use the same factors of integers.
 pub(crate) struct QuantRun<'a> {
-    /// Which of the layers that share an input.
+    rows: Range<usize>,
+    /// `[ranks, inputs]`.
+    a: QuantPanels<'a>,
+    layers: &'a [Option<Second>],
+    /// Where what A makes of the rows begins.
+    begin: usize,
+}
+
+/// By row.
+pub(crate) type QuantRuns<'a> = SmallVec<[QuantRun<'a>; RUNS]>;
+
+/// What runs of rows add to one of the layers.
+struct Part<'a> {
+    /// Which of the layers.
     layer: usize,
     rows: Range<usize>,
-    /// `[rank, inputs]`.
-    a: QuantPanels<'a>,
-    /// `[outputs, rank]`.
+    columns: &'a Range<usize>,
     b: QuantPanels<'a>,
     gain: Option<&'a [f32]>,
+    /// Where what A makes of the rows begins, and the numbers of a row of it.
+    narrow: (usize, usize),
+    /// Where it lies rounded: of which buffer, and from which row on.
+    rounded: (usize, usize),
 }
 
 /// By layer, then by row.
-pub(crate) type QuantRuns<'a> = SmallVec<[QuantRun<'a>; RUNS]>;
+type Parts<'a> = SmallVec<[Part<'a>; LAYERS * RUNS]>;
+
+/// Those of the runs whose factors are integers.
+pub(crate) fn quant_runs<'a>(runs: impl Iterator<Item = Run<'a>>) -> QuantRuns<'a> {
+    let mut end = 0;
+    runs.filter_map(|(rows, factors)| {
+        let a = factors.a.panels()?;
+        let begin = end;
+        end += rows.len() * a.n;
+        Some(QuantRun {
+            rows,
+            a,
+            layers: &factors.layers,
+            begin,
+        })
+    })
+    .collect()
+}
+
+/// What the runs add to each of so many layers. Neighbours of one rank are rounded together.
+fn parts<'a>(runs: &'a [QuantRun<'a>], layers: usize) -> Parts<'a> {
+    let mut found = Parts::new();
+    let mut next = (0, 0);
+    for layer in 0..layers {
+        for run in runs {
+            let Some(Some(Second { columns, b, gain })) = run.layers.get(layer) else {
+                continue;
+            };
+            let Some(b) = b.panels() else { continue };
+            if found.last().is_some_and(|last: &Part<'_>| last.b.k != b.k) {
+                next = (next.0 + 1, 0);
+            }
+            found.push(Part {
+                layer,
+                rows: run.rows.clone(),
+                columns,
+                b,
+                gain: gain.as_deref(),
+                narrow: (run.begin, run.a.n),
+                rounded: next,
+            });
+            next.1 += run.rows.len();
+        }
+    }
+    found
+}
 
 impl Factors {
-    /// Rows that use these factors beside the layer of that index, if they are integers.
-    pub(crate) fn beside(&self, layer: usize, rows: Range<usize>) -> Option<QuantRun<'_>> {
-        Some(QuantRun {
-            layer,
-            rows,
-            a: self.a.panels()?,
-            b: self.b.panels()?,
-            gain: self.gain.as_deref(),
-        })
+    /// The factors for the layers at `sites`, in the numbers of those; nothing if no card adds anything.
+    ///
+    /// # Errors
+    /// The products are beyond single precision, or integers in groups that nothing else can be rounded in.
+    pub(crate) fn of(sites: &[LayerSite], layers: Vec<Gathered>) -> Result<Option<Self>> {
+        let ranks: usize = layers.iter().map(Gathered::rank).sum();
+        let Some(first) = sites.first().filter(|_| ranks > 0) else {
+            return Ok(None);
+        };
+        let (mut a, mut seconds) = (Vec::with_capacity(ranks * first.inputs), Vec::new());
+        for (site, layer) in sites.iter().zip(layers) {
+            let before = a.len() / first.inputs;
+            a.extend_from_slice(&layer.a);
+            let second = (layer.rank() > 0).then(|| layer.second(site, before));
+            seconds.push(second.transpose()?);
+        }
+        let name = format!("{}.lora_A", first.name);
+        Ok(Some(Self {
+            a: Matrix::of(&name, &a, ranks, first.inputs, first.numbers)?,
+            layers: seconds,
+        }))
     }
 }
 
 impl LowRankBuffers {
     /// Writes `x wᵀ + bias` of each layer, and adds what the `runs` add to their rows of it.
     ///
-    /// What the layers give and what the first factors give are computed side by side, then the second factors.
+    /// Of a few rows what the first factors give is computed before, and what the second add while a row's sums
+    /// are at hand. Of more rows, which share them, what the layers give and what the first factors give are
+    /// computed side by side, then the second factors.
     pub(crate) fn project_quant<const N: usize>(
         &mut self,
         pool: &ThreadPool,
@@ -235,13 +320,24 @@ impl LowRankBuffers {
         mut layers: [SharedLayer<'_>; N],
         runs: &[QuantRun<'_>],
     ) {
-        self.narrow(pool, x, &mut layers, runs);
-        for run in runs {
-            let SharedLayer { bias, out, .. } = &mut layers[run.layer];
-            let own = run.rows.start * run.b.n..run.rows.end * run.b.n;
-            amplify(pool, run.gain, *bias, &mut out[own]);
+        let parts = parts(runs, N);
+        let is_whole = layers.iter().all(|layer| layer.weight.is_some());
+        if is_whole && !parts.is_empty() && x.rows() <= FEW_ROWS {
+            self.narrow(pool, x, &mut [], runs);
+            self.round(pool, &parts);
+            return self.multiply_few(pool, x, layers, &parts);
         }
-        self.widen(pool, layers.map(|layer| layer.out), runs);
+        self.narrow(pool, x, &mut layers, runs);
+        if parts.is_empty() {
+            return;
+        }
+        self.round(pool, &parts);
+        for part in &parts {
+            let SharedLayer { bias, out, .. } = &mut layers[part.layer];
+            let own = part.rows.start * part.b.n..part.rows.end * part.b.n;
+            amplify(pool, part.gain, *bias, &mut out[own]);
+        }
+        self.widen(pool, layers.map(|layer| layer.out), &parts);
     }
 
     /// Computes `A x` of each run, beside the products of the layers.
@@ -252,7 +348,7 @@ impl LowRankBuffers {
         layers: &mut [SharedLayer<'_>],
         runs: &[QuantRun<'_>],
     ) {
-        let mut products: SmallVec<[_; 2 * RUNS]> = SmallVec::new();
+        let mut products: SmallVec<[_; LAYERS + RUNS]> = SmallVec::new();
         for SharedLayer { weight, bias, out } in layers {
             if let Some(w) = *weight {
                 products.push(QuantProduct::new(x, 0..x.rows(), w, (*bias).into(), out));
@@ -268,48 +364,72 @@ impl LowRankBuffers {
         kernels::gemm_quant_all(pool, &products);
     }
 
-    /// Adds `B` times what [`narrow`](Self::narrow) computed to the rows of each run.
-    fn widen<const N: usize>(
-        &mut self,
-        pool: &ThreadPool,
-        outs: [&mut [f32]; N],
-        runs: &[QuantRun<'_>],
-    ) {
+    /// Rounds what [`narrow`](Self::narrow) computed, for each layer apart.
+    fn round(&mut self, pool: &ThreadPool, parts: &[Part<'_>]) {
         let Self { narrow, rounded } = self;
-        let alike = || runs.chunk_by(|one, other| one.a.n == other.a.n);
+        let alike = || parts.chunk_by(|one, other| one.rounded.0 == other.rounded.0);
         rounded.resize_with(rounded.len().max(alike().count()), QuantRows::new);
-        let mut narrow = &narrow[..];
-        for (runs, rounded) in alike().zip(&mut *rounded) {
-            let rank = runs[0].a.n;
-            let rows = runs.iter().map(|run| run.rows.len()).sum::<usize>();
-            let own;
-            (own, narrow) = narrow.split_at(rows * rank);
-            let copy =
-                |row: usize, values: &mut [f32]| values.copy_from_slice(&own[row * rank..][..rank]);
-            rounded.quantize_with(pool, (rows, rank), 0, Terms::One, copy);
+        for (parts, rounded) in alike().zip(rounded) {
+            let rows = parts.iter().map(|part| part.rows.len()).sum();
+            let copy = |row: usize, values: &mut [f32]| {
+                let at = parts.partition_point(|part| part.rounded.1 <= row) - 1;
+                let Part {
+                    columns,
+                    narrow: (begin, width),
+                    rounded: (_, first),
+                    ..
+                } = &parts[at];
+                let own = begin + (row - first) * width + columns.start;
+                values.copy_from_slice(&narrow[own..][..values.len()]);
+            };
+            rounded.quantize_with(pool, (rows, parts[0].b.k), 0, Terms::One, copy);
         }
-        // Each run with its rows among those that were rounded.
-        let mut parts = alike()
-            .zip(&*rounded)
-            .flat_map(|(runs, rounded)| {
-                let mut end = 0;
-                runs.iter().map(move |run| {
-                    let first = end;
-                    end += run.rows.len();
-                    (run, rounded, first..end)
-                })
-            })
-            .peekable();
-        let mut products: SmallVec<[_; RUNS]> = SmallVec::new();
+    }
+
+    /// The products of the layers, and beside each row what its factors add.
+    fn multiply_few<const N: usize>(
+        &self,
+        pool: &ThreadPool,
+        x: &QuantRows,
+        layers: [SharedLayer<'_>; N],
+        parts: &[Part<'_>],
+    ) {
+        let rows = x.rows();
+        let mut besides = [[None; FEW_ROWS]; N];
+        for part in parts {
+            let (buffer, first) = part.rounded;
+            for (row, own) in part.rows.clone().zip(first..) {
+                let product = RowProduct::new(&self.rounded[buffer], own, part.b, part.gain);
+                besides[part.layer][row] = Some(product);
+            }
+        }
+        let mut products: SmallVec<[_; LAYERS]> = SmallVec::new();
+        for (SharedLayer { weight, bias, out }, besides) in layers.into_iter().zip(&besides) {
+            if let Some(w) = weight {
+                let own = QuantProduct::new(x, 0..rows, w, bias.into(), out);
+                products.push(own.and(&besides[..rows]));
+            }
+        }
+        kernels::gemm_quant_all(pool, &products);
+    }
+
+    /// Adds `B` times what [`round`](Self::round) rounded to the rows of each part.
+    fn widen<const N: usize>(&self, pool: &ThreadPool, outs: [&mut [f32]; N], parts: &[Part<'_>]) {
+        let mut parts = parts.iter().peekable();
+        let mut products: SmallVec<[_; LAYERS * RUNS]> = SmallVec::new();
         for (layer, mut left) in outs.into_iter().enumerate() {
             let mut begin = 0;
-            while let Some((QuantRun { rows, b, .. }, rounded, part)) =
-                parts.next_if(|(run, ..)| run.layer == layer)
+            while let Some(Part {
+                rows, b, rounded, ..
+            }) = parts.next_if(|part| part.layer == layer)
             {
                 let (_, behind) = left.split_at_mut((rows.start - begin) * b.n);
                 let own;
                 (own, left) = behind.split_at_mut(rows.len() * b.n);
                 begin = rows.end;
+                let (buffer, first) = *rounded;
+                let part = first..first + rows.len();
+                let rounded = &self.rounded[buffer];
                 products.push(QuantProduct::new(rounded, part, *b, Onto::Out, own));
             }
         }
@@ -326,7 +446,11 @@ impl LowRankBuffers {
         bias: Option<&[f32]>,
         out: &mut [f32],
     ) {
-        for (rows, Factors { a, b, gain }) in runs {
+        for (rows, Factors { a, layers }) in runs {
+            // Of plain numbers each layer's are apart.
+            let Some(Some(Second { b, gain, .. })) = layers.first() else {
+                continue;
+            };
             let narrow = fit(&mut self.narrow, rows.len() * a.rows);
             let part = |width: usize| rows.start * width..rows.end * width;
             amplify(pool, gain.as_deref(), bias, &mut out[part(b.rows)]);

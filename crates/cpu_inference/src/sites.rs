@@ -1,5 +1,7 @@
 //! What of a model a card may change, by name.
 
+use std::ops::Range;
+
 use crate::adapter::Adapter;
 use crate::matrix::{Matrix, Numbers};
 use crate::side_block::SideSites;
@@ -13,6 +15,9 @@ pub(crate) struct Sites {
     /// A card may bring some: of an encoder the embedding stays as it is.
     pub(crate) takes_rows: bool,
     pub(crate) layers: Vec<LayerSite>,
+    /// Layers that multiply the same rows as the same integers: what cards add to them begins with one product. Any
+    /// other is alone.
+    pub(crate) inputs: Vec<Range<usize>>,
     /// The head, tied or not.
     pub(crate) head: Option<LayerSite>,
     pub(crate) vectors: Vec<VectorSite>,

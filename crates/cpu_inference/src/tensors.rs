@@ -9,7 +9,7 @@ use crate::error::{InferenceError, Result};
 use crate::family::NormPlace;
 use crate::layout::{Layer, Layout, Table};
 use crate::linear::Linear;
-use crate::matrix::Matrix;
+use crate::matrix::{Matrix, Numbers};
 use crate::side_block::SideSites;
 use crate::sites::{LayerSite, Sites, Vector, VectorSite};
 use crate::view::View;
@@ -142,8 +142,41 @@ impl<'a> Tensors<'a> {
         Vector::new(numbers, sites.vectors.len() - 1)
     }
 
-    /// A layer from `{name}.weight` `[outputs, inputs]` and `{name}.bias` `[outputs]`, if it is there.
+    /// Layers that multiply the same rows, each from `{name}.weight` `[outputs, inputs]` and `{name}.bias` `[outputs]`,
+    /// if it is there.
+    pub(crate) fn linears(&self, layers: &[Layer]) -> Result<Vec<Linear>> {
+        let mut loaded = layers
+            .iter()
+            .map(|layer| self.linear_at(layer))
+            .collect::<Result<Vec<_>>>()?;
+        let Sites {
+            layers: sites,
+            inputs,
+            ..
+        } = &mut *self.sites.borrow_mut();
+        let begin = sites.len();
+        let found = layers.iter().zip(&loaded);
+        sites.extend(found.map(|(layer, own)| LayerSite::of(&layer.name, &own.weight)));
+        let own = &sites[begin..];
+        let is_shared = own.iter().all(|site| {
+            matches!(site.numbers, Numbers::Integers { .. }) && site.numbers == own[0].numbers
+        });
+        let together = if is_shared { own.len() } else { 1 };
+        for (index, layer) in loaded.iter_mut().enumerate() {
+            layer.input = inputs.len() + index / together.max(1);
+        }
+        let firsts = (begin..sites.len()).step_by(together.max(1));
+        inputs.extend(firsts.map(|first| first..first + together));
+        Ok(loaded)
+    }
+
+    /// A layer whose input is its own.
     pub(crate) fn linear(&self, layer: &Layer) -> Result<Linear> {
+        Ok(self.linears(std::slice::from_ref(layer))?.swap_remove(0))
+    }
+
+    /// A layer whose input is not known yet.
+    fn linear_at(&self, layer: &Layer) -> Result<Linear> {
         let Layer {
             ref name,
             outputs,
@@ -157,9 +190,10 @@ impl<'a> Tensors<'a> {
         } else {
             None
         };
-        let mut sites = self.sites.borrow_mut();
-        sites.layers.push(LayerSite::of(name, &weight));
-        let site = sites.layers.len() - 1;
-        Ok(Linear { weight, bias, site })
+        Ok(Linear {
+            weight,
+            bias,
+            input: 0,
+        })
     }
 }

@@ -89,6 +89,7 @@ fn multiply_all(
         (m, k * 4),
         (n.div_ceil(LANES), unit),
         tile_rows,
+        w.bytes() / n.div_ceil(LANES).max(1),
     );
     let product = Product {
         x,

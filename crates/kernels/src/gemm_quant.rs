@@ -9,8 +9,9 @@ use std::ops::Range;
 use crate::onto::Onto;
 use crate::panel16::{PANEL_ROWS, STEP_BYTES};
 use crate::plan::{Plan, few_rows_work};
-use crate::quant_dot::{dot_part, dot_tile, unpack};
+use crate::quant_dot::{PREFETCH_BYTES, dot_part, dot_tile, unpack};
 use crate::quant_rows::Term;
+use crate::row_product::RowProduct;
 use crate::scratch::Scratch;
 use crate::shared::SharedOut;
 use crate::simd::{Simd, dispatched};
@@ -22,6 +23,8 @@ const FEW: usize = 8;
 /// Most rows of which as many parts as needed unpack the same codes, each in its registers: the second finds them
 /// in cache, which costs no more than unpacking to memory.
 const FEW_TWICE: usize = 2 * FEW;
+/// Rows up to which every row of a product pays for what it alone gets besides ([`QuantProduct::and`]).
+pub const FEW_ROWS: usize = FEW_TWICE;
 
 /// A product of rows of activations and weights as stored: `out[rows, n] = x[rows, k] · wᵀ`, onto what there is.
 ///
@@ -38,6 +41,8 @@ pub struct QuantProduct<'a> {
     /// Groups of a row, kept because they cost a division.
     groups: usize,
     onto: Onto<'a>,
+    /// By row, what it gets besides; empty where none gets anything.
+    besides: &'a [Option<RowProduct<'a>>],
     /// A task writes the cells of its rows and panels, and nobody else does.
     out: SharedOut<'a, f32>,
 }
@@ -73,8 +78,33 @@ impl<'a> QuantProduct<'a> {
             groups: w.groups(),
             w,
             onto,
+            besides: &[],
             out: SharedOut::new(out),
         }
+    }
+
+    /// The same with a product of its own added to each row that has one.
+    ///
+    /// # Panics
+    /// If there is not one place for each row, or one has other outputs.
+    #[must_use]
+    pub fn and(self, besides: &'a [Option<RowProduct<'a>>]) -> Self {
+        assert_eq!(besides.len(), self.rows.len(), "a place for each row");
+        assert!(
+            besides
+                .iter()
+                .flatten()
+                .all(|own| own.outputs() == self.w.n),
+            "as many outputs"
+        );
+        Self { besides, ..self }
+    }
+
+    /// Bytes of weights that a row of it reads, as [`few_rows_work`] counts them.
+    fn work(&self) -> usize {
+        let own = few_rows_work(self.rows.len(), self.w.bytes());
+        let besides = self.besides.iter().flatten().map(RowProduct::bytes);
+        own + besides.sum::<usize>()
     }
 
     fn plan(&self, threads: usize, isa: Isa) -> Plan {
@@ -89,6 +119,7 @@ impl<'a> QuantProduct<'a> {
             (rows, self.x.stride),
             (self.w.panels(), unit),
             tile_rows,
+            self.w.bits.panel_bytes(self.w.k),
         )
     }
 }
@@ -115,10 +146,7 @@ const BESIDE: usize = 16;
 pub fn gemm_quant_all(pool: &ThreadPool, products: &[QuantProduct<'_>]) {
     let isa = isa();
     for products in products.chunks(BESIDE) {
-        let work = products
-            .iter()
-            .map(|product| few_rows_work(product.rows.len(), product.w.bytes()));
-        let pool = pool.paying(work.sum());
+        let pool = pool.paying(products.iter().map(QuantProduct::work).sum());
         let mut plans = [Plan::default(); BESIDE];
         for (plan, product) in plans.iter_mut().zip(products) {
             *plan = product.plan(pool.threads(), isa);
@@ -202,12 +230,19 @@ impl QuantProduct<'_> {
         let panel_bytes = self.w.steps() * STEP_BYTES;
         let (codes, _) = self.w.codes[panel * panel_bytes..][..panel_bytes].as_chunks();
         let columns = self.w.bits.step_columns();
+        // Behind the last weight lies what nobody asked for; what is read now costs nothing.
+        let ahead = panel * panel_bytes + PREFETCH_BYTES;
+        let ahead = self.w.codes.get(ahead..).unwrap_or(codes.as_flattened());
+        let ahead = ahead.as_ptr();
+        for own in self.besides(row, R).iter().flatten() {
+            own.prefetch(panel + 1);
+        }
         let mut y = [[s.splat(0.0)]; R];
         macro_rules! add {
             ($prefetch:literal, $term:expr, $acts:expr, $group:expr) => {{
                 let steps = self.group_steps($group, columns, codes.len());
                 let start = self.start_group(s, $term, row, [panel], $group);
-                let dots = dot_part::<S, WIDTH, R, $prefetch>(s, codes, $acts, steps, start);
+                let dots = dot_part::<S, WIDTH, R, $prefetch>(s, codes, ahead, $acts, steps, start);
                 self.add_group(s, $term, row, [panel], $group, dots, &mut y);
             }};
         }
@@ -325,6 +360,15 @@ impl QuantProduct<'_> {
             for_each_fine!(self.x, row, R, |group| add!(&self.x.fine, acts, group));
         }
         self.finish(s, row, panels, y);
+    }
+
+    /// What `rows` rows from `row` get besides: a place for each, or none.
+    #[inline(always)]
+    fn besides(&self, row: usize, rows: usize) -> &[Option<RowProduct<'_>>] {
+        if self.besides.is_empty() {
+            return &[];
+        }
+        &self.besides[row - self.rows.start..][..rows]
     }
 
     /// The codes of `R` rows.
@@ -467,6 +511,9 @@ impl QuantProduct<'_> {
                 let out = unsafe { self.out.part(cell, width) };
                 if matches!(self.onto, Onto::Out) {
                     y = s.add(s.load_part(out), y);
+                }
+                if let Some(Some(own)) = self.besides(row, R).get(r) {
+                    y = own.add(s, panels[p], y, bias);
                 }
                 s.store_part(y, out);
             }

@@ -23,6 +23,7 @@ mod plan;
 mod quant_dot;
 mod quant_rows;
 mod rope;
+mod row_product;
 mod scratch;
 mod shared;
 mod simd;
@@ -41,12 +42,12 @@ pub use cross_entropy::{divergence, largest, scaled_exp, sum_exp};
 pub use error::KernelError;
 pub use gemm_bf16::{Bf16Rows, Bf16Unit, Bf16Weights, gemm_bf16, gemm_bf16_rows};
 pub use gemm_plain::{gemm_back, gemm_plain};
-pub use gemm_quant::{QuantProduct, gemm_quant, gemm_quant_all};
+pub use gemm_quant::{FEW_ROWS, QuantProduct, gemm_quant, gemm_quant_all};
 pub use isa::{Isa, cpu_features, isa, isa_checked};
 pub use norm::{add_layer_norm, add_rms_norm, layer_norm, rms_norm, rms_norm_back};
 pub use onto::Onto;
 pub use panel_rounding::{
-    PanelLanes, PanelLevels, PanelRounding, dequantize_panel, round_panel, row_ranges,
+    PanelLanes, PanelLevels, PanelRounding, dequantize_panel, panel_ranges, round_panel,
 };
 pub use panel16::{
     CodeBits, GroupScales, GroupZero, PANEL_ROWS, QuantPanels, STEP_BYTES, dequantize_row,
@@ -55,6 +56,7 @@ pub use panel16::{
 pub use plain_rows::PlainRows;
 pub use quant_rows::{QuantRows, Terms};
 pub use rope::rope;
+pub use row_product::RowProduct;
 pub use scratch::fit;
 pub use shared::SharedOut;
 pub use strided::{add_outer, strided_dots, strided_sum};

@@ -41,25 +41,29 @@ pub struct PanelLevels<'a> {
     pub is_minimum: bool,
 }
 
-/// Writes the least and the greatest value of every group of `width` columns of a row to lane `lane` of
-/// `low` and `high`. Returns whether all values are finite.
+/// Writes the least and the greatest value of every group of `width` columns of up to 16 rows `[rows, k]` to the lanes
+/// of `low` and `high`. Returns the first row with a value that is not finite; then they hold anything.
 ///
 /// # Panics
-/// If `row` is not as long as the groups, `lane` is no row of a panel, or several groups are not of a multiple
-/// of 16 columns.
+/// If the lengths of `rows`, `low` and `high` do not follow from `k` and `width`, or several groups are not of a
+/// multiple of 16 columns.
 #[must_use]
-pub fn row_ranges(
-    row: PlainRows<'_>,
+pub fn panel_ranges(
+    rows: PlainRows<'_>,
+    k: usize,
     width: usize,
-    lane: usize,
     low: &mut [PanelLanes<f32>],
     high: &mut [PanelLanes<f32>],
-) -> bool {
-    assert_eq!(row.len(), width * low.len(), "groups of `width` columns");
+) -> Option<usize> {
+    assert!(
+        k > 0 && rows.len().is_multiple_of(k) && rows.len() / k <= PANEL_ROWS,
+        "up to 16 rows of {k} columns, got {} values",
+        rows.len()
+    );
+    assert_eq!(k, width * low.len(), "groups of `width` columns");
     assert_eq!(low.len(), high.len(), "as many least as greatest values");
-    assert!(lane < PANEL_ROWS, "a panel has 16 rows");
     check_groups(width, low.len());
-    ranges_isa(isa(), row, width, lane, low, high)
+    ranges_isa(isa(), rows, k, width, low, high)
 }
 
 /// Rounds up to 16 rows `[rows, k]` to a panel of codes; rows and columns that they lack are code 0.
@@ -134,12 +138,12 @@ fn check_groups(width: usize, groups: usize) {
 }
 
 dispatched!(fn ranges_isa(
-    row: PlainRows<'_>,
+    rows: PlainRows<'_>,
+    k: usize,
     width: usize,
-    lane: usize,
     low: &mut [PanelLanes<f32>],
     high: &mut [PanelLanes<f32>],
-) -> bool = ranges_on);
+) -> Option<usize> = ranges_on);
 dispatched!(fn round_isa(
     rows: PlainRows<'_>,
     k: usize,
@@ -173,33 +177,62 @@ macro_rules! with_per_byte {
 #[inline(always)]
 fn ranges_on<S: Simd>(
     s: S,
-    row: PlainRows<'_>,
+    rows: PlainRows<'_>,
+    k: usize,
     width: usize,
-    lane: usize,
     low: &mut [PanelLanes<f32>],
     high: &mut [PanelLanes<f32>],
-) -> bool {
-    with_values!(row, |values| ranges(s, values, width, lane, low, high))
+) -> Option<usize> {
+    let count = rows.len() / k;
+    with_values!(rows, |values| match (low, high) {
+        ([low], [high]) if k < LANES => narrow_ranges(s, values, k, low, high),
+        (low, high) => (0..count).find(|&row| !ranges(s, values, row, width, low, high)),
+    })
 }
 
+/// Of rows that are shorter than a vector: columns as vectors.
+#[inline(always)]
+fn narrow_ranges<S: Simd, V: Values>(
+    s: S,
+    values: V,
+    k: usize,
+    low: &mut PanelLanes<f32>,
+    high: &mut PanelLanes<f32>,
+) -> Option<usize> {
+    let count = values.len() / k;
+    let mut rows = [s.splat(0.0); LANES];
+    for row in 0..count {
+        rows[row] = values.load_part(s, row * k, k);
+    }
+    let columns = s.transpose(rows);
+    let (mut least, mut greatest, mut magnitude) = (columns[0], columns[0], s.splat(0.0));
+    for column in 0..k {
+        least = s.min(columns[column], least);
+        greatest = s.max(columns[column], greatest);
+        magnitude = s.max_magnitude(columns[column], magnitude);
+    }
+    s.store(least, low);
+    s.store(greatest, high);
+    let mut largest = [0.0; LANES];
+    s.store(magnitude, &mut largest);
+    largest[..count].iter().position(|n| !n.is_finite())
+}
+
+/// Whether all values of row `row` are finite; writes its ranges to its lane.
 #[inline(always)]
 fn ranges<S: Simd, V: Values>(
     s: S,
     values: V,
+    row: usize,
     width: usize,
-    lane: usize,
     low: &mut [PanelLanes<f32>],
     high: &mut [PanelLanes<f32>],
 ) -> bool {
     let mut magnitude = s.splat(0.0);
+    let groups = low.len();
     for (group, (low, high)) in low.iter_mut().zip(high).enumerate() {
-        let (start, end) = (group * width, (group + 1) * width);
-        if width < LANES {
-            let value = s.load(&padded(values, start, width, values.get(start)));
-            (low[lane], high[lane]) = (s.smallest(value), s.largest(value));
-            magnitude = s.max_magnitude(value, magnitude);
-            continue;
-        }
+        let start = (row * groups + group) * width;
+        let end = start + width;
         let first = values.load(s, start);
         prefetch(values.address(start + AHEAD));
         let (mut least, mut greatest) = (first, first);
@@ -214,7 +247,7 @@ fn ranges<S: Simd, V: Values>(
             magnitude = s.max_magnitude(value, magnitude);
             at += LANES;
         }
-        (low[lane], high[lane]) = (s.smallest(least), s.largest(greatest));
+        (low[row], high[row]) = (s.smallest(least), s.largest(greatest));
     }
     // Not a number counts as larger than infinity.
     s.largest_magnitude(magnitude) < f32::INFINITY
@@ -269,7 +302,7 @@ fn round<S: Simd, V: Values, const PER_BYTE: usize>(
     if first == k {
         return;
     }
-    let load = |row: usize| s.load(&padded(values, row * k + first, k - first, 0.0));
+    let load = |row: usize| values.load_part(s, row * k + first, k - first);
     let quads = round_block(s, rows, (rounding, 0), load);
     let mut block = [0; LARGEST_BLOCK];
     store_block::<S, PER_BYTE>(s, quads, &mut block[..block_bytes::<PER_BYTE>()]);
@@ -286,16 +319,6 @@ fn round<S: Simd, V: Values, const PER_BYTE: usize>(
 
 /// Bytes of the largest block, that of eight bits a code.
 const LARGEST_BLOCK: usize = 4 * STEP_BYTES;
-
-/// `count` weights from `start` on, fewer than a vector has, and `rest` behind them.
-#[inline(always)]
-fn padded<V: Values>(values: V, start: usize, count: usize, rest: f32) -> [f32; LANES] {
-    let mut lanes = [rest; LANES];
-    for (at, lane) in lanes[..count].iter_mut().enumerate() {
-        *lane = values.get(start + at);
-    }
-    lanes
-}
 
 /// The codes of sixteen columns, as [`store_block`] takes them; `load` gives those of a row.
 #[inline(always)]

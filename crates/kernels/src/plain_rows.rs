@@ -2,7 +2,7 @@
 
 use half::{bf16, f16};
 
-use crate::simd::Simd;
+use crate::simd::{LANES, Simd};
 use crate::tile::lanes;
 
 /// Row-major weights `[n, k]`.
@@ -62,10 +62,12 @@ pub(crate) trait Values: Copy {
     fn address(self, at: usize) -> *const u8;
     /// Sixteen weights from `at` on.
     fn load<S: Simd>(self, s: S, at: usize) -> S::F;
+    /// `count` weights from `at` on, at most sixteen, and zeros behind them.
+    fn load_part<S: Simd>(self, s: S, at: usize, count: usize) -> S::F;
 }
 
 macro_rules! values {
-    ($name:ident, $type:ty, $load:ident, $value:expr) => {
+    ($name:ident, $type:ty, $load:ident, $value:expr, $load_part:expr) => {
         #[derive(Clone, Copy)]
         pub(crate) struct $name<'a>(pub(crate) &'a [$type]);
 
@@ -86,14 +88,38 @@ macro_rules! values {
             fn load<S: Simd>(self, s: S, at: usize) -> S::F {
                 s.$load(lanes(self.0, at))
             }
+            #[inline(always)]
+            fn load_part<S: Simd>(self, s: S, at: usize, count: usize) -> S::F {
+                let part = &self.0[at..at + count];
+                // A vector of single precision is loaded with a mask, where there are such.
+                if let Some(whole) = $load_part(part) {
+                    return s.load_part(whole);
+                }
+                let mut lanes = [0.0; LANES];
+                for (lane, &weight) in lanes.iter_mut().zip(part) {
+                    *lane = $value(weight);
+                }
+                s.load(&lanes)
+            }
         }
     };
 }
 
-values!(Singles, f32, load, std::convert::identity);
-values!(Halves, u16, load_f16, |bits| f16::from_bits(bits).to_f32());
-values!(BrainFloats, u16, load_bf16, |bits| bf16::from_bits(bits)
-    .to_f32());
+values!(Singles, f32, load, std::convert::identity, Some::<&[f32]>);
+values!(
+    Halves,
+    u16,
+    load_f16,
+    |bits| f16::from_bits(bits).to_f32(),
+    |_| None::<&[f32]>
+);
+values!(
+    BrainFloats,
+    u16,
+    load_bf16,
+    |bits| bf16::from_bits(bits).to_f32(),
+    |_| None::<&[f32]>
+);
 
 /// Evaluates `$body` with `$values` of the precision that `$rows` has.
 macro_rules! with_values {

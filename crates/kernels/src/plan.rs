@@ -6,6 +6,8 @@ use std::ops::Range;
 const TASKS_PER_THREAD: usize = 4;
 /// Bytes of left-hand rows that a task goes over again for every panel: they should stay in L2.
 const ROWS_BYTES: usize = 512 * 1024;
+/// Work, as [`few_rows_work`] counts it, below which a task costs less than claiming it: a microsecond's.
+const LEAST_WORK: usize = 16 * 1024;
 
 /// What a product of `rows` rows takes, in bytes of weights as one row reads them: eight rows compute for about as
 /// long as they read, and more share what was read.
@@ -24,13 +26,14 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// `rows` left-hand rows of `row_bytes` bytes against `panels` panels taken `unit` at a time, in tiles
-    /// of `tile_rows`.
+    /// `rows` left-hand rows of `row_bytes` bytes against `panels` panels, of `panel_bytes` bytes, taken `unit` at a
+    /// time, in tiles of `tile_rows`.
     pub(crate) fn new(
         threads: usize,
         (rows, row_bytes): (usize, usize),
         (panels, unit): (usize, usize),
         tile_rows: usize,
+        panel_bytes: usize,
     ) -> Self {
         let wanted = threads * TASKS_PER_THREAD;
         let units = panels.div_ceil(unit).max(1);
@@ -43,7 +46,12 @@ impl Plan {
             .next_multiple_of(tile_rows)
             .max(4 * tile_rows);
         let chunks = rows.div_ceil(rows_per_task).max(1);
-        let panels_per_task = units.div_ceil(wanted.div_ceil(chunks)).max(1) * unit;
+        let least = few_rows_work(rows_per_task.min(rows), unit * panel_bytes).max(1);
+        let panels_per_task = units
+            .div_ceil(wanted.div_ceil(chunks))
+            .max(LEAST_WORK / least)
+            .max(1)
+            * unit;
         Self {
             rows,
             panels,
@@ -79,7 +87,7 @@ mod tests {
             for rows in [0, 1, 5, 48, 49, 700] {
                 for panels in [0, 1, 2, 3, 24, 97] {
                     for unit in [1, 2] {
-                        let plan = Plan::new(threads, (rows, 3000), (panels, unit), 12);
+                        let plan = Plan::new(threads, (rows, 3000), (panels, unit), 12, 1500);
                         let mut seen = vec![0; rows * panels];
                         for task in 0..plan.tasks() {
                             let (r, p) = plan.task(task);

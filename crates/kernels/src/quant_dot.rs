@@ -2,11 +2,12 @@
 
 use std::ops::Range;
 
+use crate::panel16::STEP_BYTES;
 use crate::simd::{Simd, prefetch};
 
-/// How far ahead of a few rows their weights are asked for, in steps: the processor's own prefetching ends
-/// with every page of 4 KiB.
-const PREFETCH_STEPS: usize = 160;
+/// How far ahead of a few rows their weights are asked for: the processor's own prefetching ends with every page of
+/// 4 KiB.
+pub(crate) const PREFETCH_BYTES: usize = 160 * STEP_BYTES;
 
 /// Four signed bytes as the operand of a dot-product instruction.
 ///
@@ -34,11 +35,12 @@ pub(crate) fn unpack<S: Simd, const WIDTH: usize>(
     }
 }
 
-/// `R` rows against stored steps of one panel, those further on asked for if `PREFETCH`.
+/// `R` rows against stored steps of one panel. If `PREFETCH`, as many from `ahead` on are asked for.
 #[inline(always)]
 pub(crate) fn dot_part<S: Simd, const WIDTH: usize, const R: usize, const PREFETCH: bool>(
     s: S,
     codes: &[[u8; 64]],
+    ahead: *const u8,
     acts: [&[i8]; R],
     steps: Range<usize>,
     start: [[S::I; 1]; R],
@@ -63,12 +65,12 @@ pub(crate) fn dot_part<S: Simd, const WIDTH: usize, const R: usize, const PREFET
     let mut step = steps.start;
     macro_rules! add {
         ($steps:expr) => {
-            for ahead in 0..$steps {
+            for on in 0..$steps {
                 if PREFETCH {
-                    prefetch(codes.as_ptr().wrapping_add(step + ahead + PREFETCH_STEPS));
+                    prefetch(ahead.wrapping_add((step + on) * STEP_BYTES));
                 }
-                // SAFETY: `step + ahead < steps.end`, which the assertion bounds.
-                let code = s.load_bytes(unsafe { codes.get_unchecked(step + ahead) });
+                // SAFETY: `step + on < steps.end`, which the assertion bounds.
+                let code = s.load_bytes(unsafe { codes.get_unchecked(step + on) });
                 for index in 0..per_byte {
                     let field = if WIDTH == 8 {
                         code
@@ -77,8 +79,8 @@ pub(crate) fn dot_part<S: Simd, const WIDTH: usize, const R: usize, const PREFET
                     };
                     for r in 0..R {
                         // SAFETY: as above.
-                        let act = unsafe { four(acts[r], (step + ahead) * per_byte + index) };
-                        let sum = &mut sums[r][(ahead * per_byte + index) % ways];
+                        let act = unsafe { four(acts[r], (step + on) * per_byte + index) };
+                        let sum = &mut sums[r][(on * per_byte + index) % ways];
                         *sum = dot_width::<S, WIDTH>(s, *sum, field, act);
                     }
                 }

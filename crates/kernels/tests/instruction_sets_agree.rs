@@ -3,7 +3,10 @@
 mod common;
 
 use common::{Matrix, Random, ZeroKind, assert_same_bits};
-use kernels::{CodeBits, Isa, PlainRows, QuantRows, Terms, ThreadPool};
+use kernels::{
+    CodeBits, Isa, Onto, PlainRows, QuantProduct, QuantRows, RowProduct, Terms, ThreadPool,
+    gemm_quant_all,
+};
 use proptest::prelude::*;
 
 /// Runs `f` on every instruction set and compares with the first, which is scalar.
@@ -67,6 +70,31 @@ proptest! {
             rows.quantize(&x, m, k, group, Terms::ResidualWhereCoarse);
             let mut out = vec![f32::NAN; m * n];
             kernels::gemm_quant(&pool, &rows, &matrix.panels(), b.as_deref(), &mut out);
+            out
+        });
+    }
+
+    #[test]
+    fn gemm_quant_with_rows_of_their_own(
+        m in 1_usize..40, n in 1_usize..70, k in 1_usize..300, rank in 1_usize..40, has_gain: bool, seed: u64,
+    ) {
+        let mut random = Random(seed);
+        let matrix = Matrix::random(&mut random, (n, k), CodeBits::Int4, 32, (ZeroKind::Min, true));
+        let own = Matrix::random(&mut random, (n, rank), CodeBits::Int8, 0, (ZeroKind::Middle, false));
+        let (x, low) = (random.activations(m, k), random.vector(m * rank, 1.0));
+        let gain = random.vector(n, 1.0);
+        let gain = has_gain.then_some(&gain[..]);
+        let pool = ThreadPool::new(2);
+        compare("rows of their own", || {
+            let (mut rows, mut narrow) = (QuantRows::new(), QuantRows::new());
+            rows.quantize(&x, m, k, 32, Terms::ResidualWhereCoarse);
+            narrow.quantize(&low, m, rank, 0, Terms::One);
+            let besides: Vec<_> = (0..m)
+                .map(|row| (row % 3 > 0).then(|| RowProduct::new(&narrow, row, own.panels(), gain)))
+                .collect();
+            let mut out = vec![f32::NAN; m * n];
+            let product = QuantProduct::new(&rows, 0..m, matrix.panels(), Onto::Nothing, &mut out);
+            gemm_quant_all(&pool, &[product.and(&besides)]);
             out
         });
     }

@@ -4,8 +4,8 @@ mod common;
 
 use common::{Matrix, Random, ZeroKind};
 use kernels::{
-    CodeBits, Onto, PlainRows, QuantProduct, QuantRows, Terms, ThreadPool, dequantize_row,
-    gemm_quant_all,
+    CodeBits, Onto, PlainRows, QuantProduct, QuantRows, RowProduct, Terms, ThreadPool,
+    dequantize_row, gemm_quant_all,
 };
 use proptest::prelude::*;
 
@@ -153,6 +153,45 @@ proptest! {
             let magnitude = f64::from(before.abs()) + 10.0 * k as f64;
             close(*onto, f64::from(before + alone), 2e-6 * magnitude, "onto");
         }
+    }
+
+    /// What a row gets besides has the bits of a product of its own onto what it got, whatever other rows get.
+    #[test]
+    fn a_row_gets_a_product_of_its_own_besides(
+        m in 1_usize..40, n in 1_usize..70, k in 1_usize..200, rank in 1_usize..40, few in 1_usize..4,
+        has_bias: bool, has_gain: bool, half: bool, seed: u64,
+    ) {
+        let mut random = Random(seed);
+        let pool = ThreadPool::new(2);
+        let mut rows = QuantRows::new();
+        rows.quantize(&random.activations(m, k), m, k, 32, Terms::ResidualWhereCoarse);
+        let mut narrow = QuantRows::new();
+        narrow.quantize(&random.vector(m * rank, 1.0), m, rank, 0, Terms::One);
+        let w = Matrix::random(&mut random, (n, k), CodeBits::Int4, 32, (ZeroKind::U8, true));
+        let owns: Vec<Matrix> = (0..few)
+            .map(|_| Matrix::random(&mut random, (n, rank), CodeBits::Int8, 0, (ZeroKind::Middle, half)))
+            .collect();
+        let (bias, gain) = (random.vector(n, 1.0), random.vector(n, 1.0));
+        let (bias, gain) = (has_bias.then_some(&bias[..]), has_gain.then_some(&gain[..]));
+        // The first of every four rows gets nothing.
+        let own = |row: usize| (row % 4 > 0).then(|| &owns[row % few]);
+        let besides: Vec<_> = (0..m)
+            .map(|row| own(row).map(|w| RowProduct::new(&narrow, row, w.panels(), gain)))
+            .collect();
+        let mut got = vec![f32::NAN; m * n];
+        let product = QuantProduct::new(&rows, 0..m, w.panels(), bias.into(), &mut got);
+        gemm_quant_all(&pool, &[product.and(&besides)]);
+        let mut want = vec![0.0; m * n];
+        kernels::gemm_quant(&pool, &rows, &w.panels(), bias, &mut want);
+        for (row, out) in want.chunks_exact_mut(n).enumerate() {
+            let Some(w) = own(row) else { continue };
+            for (at, out) in out.iter_mut().enumerate() {
+                let without = *out - bias.map_or(0.0, |bias| bias[at]);
+                *out += gain.map_or(0.0, |gain| gain[at]) * without;
+            }
+            gemm_quant_all(&pool, &[QuantProduct::new(&narrow, row..row + 1, w.panels(), Onto::Out, out)]);
+        }
+        common::assert_same_bits(&got, &want, "besides");
     }
 
     /// What a row gives does not depend on the rows beside it: the promise that a batch changes no answer.

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from ai_os_diffusion.evolution.decision_log import Decision, DecisionLog
     from ai_os_diffusion.evolution.judging.gate import Gate, Verdict
     from ai_os_diffusion.evolution.judging.skill_test import SkillTest
+    from ai_os_diffusion.evolution.judging.tolerances import Tolerances
     from ai_os_diffusion.evolution.learning.control_config import ControlConfig
     from ai_os_diffusion.evolution.learning.lora_linear import LoRALinear
     from ai_os_diffusion.evolution.loop import (
@@ -63,6 +64,7 @@ __all__ = [
     "SkillTest",
     "SkillVersions",
     "TextPairs",
+    "Tolerances",
     "Verdict",
     "find_skill",
     "list_skills",
@@ -98,6 +100,7 @@ __getattr__ = imported_on_use(
         "Route": "evolution.skill_router",
         "SkillRouter": "evolution.skill_router",
         "SkillTest": "evolution.judging.skill_test",
+        "Tolerances": "evolution.judging.tolerances",
         "find_skill": "evolution.skills",
         "list_skills": "evolution.skills",
         "remove_skill": "evolution.skills",

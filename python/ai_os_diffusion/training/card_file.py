@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ai_os_diffusion.models.cards import Base, Card, CardDescription
-from ai_os_diffusion.models.cards.card import ROWS
+from ai_os_diffusion.models.cards.names import ROWS
 from ai_os_diffusion.models.contents import sha256_of
 from ai_os_diffusion.models.convert.plain_model import write_plain_model
 from ai_os_diffusion.models.diffusion_settings import DiffusionSettings

@@ -25,9 +25,12 @@ from ai_os_diffusion.evolution import (  # noqa: E402
     QAPair,
     SkillTest,
     SkillVersions,
+    Tolerances,
 )
 from ai_os_diffusion.inference import ArrowEngine  # noqa: E402
+from ai_os_diffusion.models.convert import convert_model  # noqa: E402
 from ai_os_diffusion.models.convert.folder import copy_model  # noqa: E402
+from ai_os_diffusion.models.convert.plain_model import write_plain_model  # noqa: E402
 from ai_os_diffusion.models.local_models import list_models  # noqa: E402
 from ai_os_diffusion.models.model_versions import ModelVersions  # noqa: E402
 from ai_os_diffusion.utils.errors import TrainingError  # noqa: E402
@@ -39,6 +42,9 @@ FACTS = {
 ALL = [pair for pairs in FACTS.values() for pair in pairs]
 SMALL = {"rank": 4, "batch_size": 4, "rate": 1e-2, "warm_up": 5, "anchor": 0.0, "dropped_words": 0.0}
 WHOLE = LoRAConfig(**SMALL | {"rate": 3e-3, "precision": "float32"})
+
+LENIENT = Tolerances(diverged=1e9, risen=1e9)
+"""Random weights are nowhere what they were."""
 
 
 @pytest.fixture(autouse=True)
@@ -65,15 +71,20 @@ def embed(texts):
     return found
 
 
+def teach(folder):
+    """Give the model of a folder skills."""
+    with ArrowEngine(folder / "models" / "tiny", num_threads=1) as engine:
+        for name, pairs in FACTS.items():
+            trainer = LoRATrainer(engine, config=LoRAConfig(**SMALL), folder=folder / "skills")
+            trainer.train_qa(pairs, name, epochs=60, held_out=pairs)
+
+
 @pytest.fixture(scope="module")
 def taught(tiny_decoder_dir, tmp_path_factory):
     """A folder of models with one, and of its skills."""
     folder = tmp_path_factory.mktemp("taught")
     copy_model(tiny_decoder_dir, folder / "models" / "tiny", origin={"name": "tiny"})
-    with ArrowEngine(folder / "models" / "tiny", num_threads=1) as engine:
-        for name, pairs in FACTS.items():
-            trainer = LoRATrainer(engine, config=LoRAConfig(**SMALL), folder=folder / "skills")
-            trainer.train_qa(pairs, name, epochs=60, held_out=pairs)
+    teach(folder)
     return folder
 
 
@@ -92,18 +103,10 @@ def consolidation(engine, models, epochs=60, **settings):
         "tiny",
         config=WHOLE,
         epochs=epochs,
-        **settings,
+        **{"tolerances": LENIENT, **settings},
     )
 
 
-@pytest.fixture
-def _lenient(monkeypatch):
-    """Random weights are nowhere what they were."""
-    monkeypatch.setattr("ai_os_diffusion.evolution.judging.elsewhere._MOST_DIVERGED", 1e9)
-    monkeypatch.setattr("ai_os_diffusion.evolution.judging.elsewhere._MOST_RISEN", 1e9)
-
-
-@pytest.mark.usefixtures("_lenient")
 def test_the_new_version_knows_what_skills_knew_and_can_be_taken_back(models):
     versions, told = ModelVersions(models), []
     before = (models / "tiny" / "weights.parquet").read_bytes()
@@ -132,9 +135,40 @@ def test_the_new_version_knows_what_skills_knew_and_can_be_taken_back(models):
     assert not list((models.parent / "skills" / ".evolution").glob("*model*"))
 
 
-def test_what_harms_elsewhere_is_not_used(models):
+def bits_of(folder):
+    """Bits of each matrix of a model, by name; 32 where it is of plain numbers."""
+    file = WeightFile(folder / "weights.parquet")
+    kinds = {name: file.info(name)["quant_type"] for name in file.names}
+    return {
+        name: int(kind.removeprefix("int")) if kind else 32
+        for name, kind in kinds.items()
+        if len(file.info(name)["shape"]) == 2
+    }
+
+
+@pytest.mark.parametrize("kind", ["int4", "int2"])
+def test_a_version_of_a_model_of_few_bits_has_eight(tiny_decoder_dir, tmp_path, kind):
+    models, plain = tmp_path / "models", tmp_path / "plain"
+    weights = WeightFile(tiny_decoder_dir / "weights.parquet")
+    write_plain_model(
+        plain, tiny_decoder_dir, {name: weights.dequantize(name) for name in weights.names}, "tiny"
+    )
+    convert_model(plain, models / "tiny", quantize=kind, name="tiny")
+    teach(tmp_path)
+    assert min(bits_of(models / "tiny").values()) == int(kind.removeprefix("int"))
     with ArrowEngine(models / "tiny", num_threads=1) as engine:
         decision = consolidation(engine, models).run()
+    assert (decision.decision, decision.reasons) == ("consolidated", ())
+    assert min(bits_of(models / "tiny.1").values()) == 8
+    before, after = ((models / name / "metadata.json").read_text() for name in ("tiny", "tiny.1"))
+    assert f'"{kind}"' in before
+    assert '"int8"' in after
+    assert f'"{kind}"' not in after
+
+
+def test_what_harms_elsewhere_is_not_used(models):
+    with ArrowEngine(models / "tiny", num_threads=1) as engine:
+        decision = consolidation(engine, models, tolerances=Tolerances()).run()
     assert decision.decision == "not consolidated"
     assert any("everyday questions" in reason for reason in decision.reasons)
     assert decision.figures["divergence_elsewhere"] > 0.05
@@ -143,7 +177,6 @@ def test_what_harms_elsewhere_is_not_used(models):
     assert DecisionLog(models.parent / "skills").read()[-1].decision == "not consolidated"
 
 
-@pytest.mark.usefixtures("_lenient")
 def test_what_loses_questions_of_skills_is_not_used(models):
     with ArrowEngine(models / "tiny", num_threads=1) as engine:
         decision = consolidation(engine, models, epochs=1).run()
@@ -151,7 +184,6 @@ def test_what_loses_questions_of_skills_is_not_used(models):
     assert "were answered right with them and 0 by the new version" in decision.reasons[0]
 
 
-@pytest.mark.usefixtures("_lenient")
 def test_broken_off_it_goes_on_to_the_same_weights(models):
     steps = []
     with ArrowEngine(models / "tiny", num_threads=1) as engine:
@@ -176,13 +208,13 @@ torch.set_num_threads(1)
 from pathlib import Path
 from test_consolidation import ArrowEngine, consolidation
 import ai_os_diffusion.evolution.consolidation.consolidation as module
-import ai_os_diffusion.evolution.judging.elsewhere as elsewhere
 import ai_os_diffusion.evolution.judging.model_gate as gate
-module._SAVED_EVERY_S, elsewhere._MOST_DIVERGED, elsewhere._MOST_RISEN = 0.0, 1e9, 1e9
+module._SAVED_EVERY_S = 0.0
 gate.everyday_questions = lambda: ("What is a river?",)
 models = Path(sys.argv[2])
 with ArrowEngine(models / "tiny", num_threads=1) as engine:
-    print(consolidation(engine, models, 30).run(lambda line: print(line["step"], flush=True)).decision)
+    new = consolidation(engine, models, 30)
+    print(new.run(lambda line: print(line["step"], flush=True)).decision)
 """
 
 

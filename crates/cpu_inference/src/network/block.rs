@@ -59,24 +59,20 @@ impl Block {
         layout: &BlockLayout,
         tensors: &Tensors,
     ) -> Result<Self> {
-        let layers = |layers: &[_]| {
-            let loaded = layers.iter().map(|layer| tensors.linear(layer));
-            loaded.collect::<Result<Vec<_>>>()
-        };
         let norm = |norm| RmsNorm::load(tensors, norm, config.norm_eps);
         let head_norms = match &layout.head_norms {
             Some([query, key]) => Some((norm(query)?, norm(key)?)),
             None => None,
         };
         Ok(Self {
-            qkv: match <[Linear; 3]>::try_from(layers(&layout.qkv)?) {
+            qkv: match <[Linear; 3]>::try_from(tensors.linears(&layout.qkv)?) {
                 Ok(apart) => Qkv::Apart(Box::new(apart)),
                 Err(mut fused) => Qkv::Fused(fused.swap_remove(0)),
             },
             head_norms,
             is_rotary: family.is_rotary,
             output: tensors.linear(&layout.output)?,
-            wide: match <[Linear; 2]>::try_from(layers(&layout.wide)?) {
+            wide: match <[Linear; 2]>::try_from(tensors.linears(&layout.wide)?) {
                 Ok(apart) => Wide::Gated(Box::new(apart)),
                 Err(mut one) if family.is_gated => Wide::FusedGate(one.swap_remove(0)),
                 Err(mut one) => Wide::Plain(one.swap_remove(0)),

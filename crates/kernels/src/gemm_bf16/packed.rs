@@ -45,7 +45,13 @@ pub(super) fn multiply_all(
     let pool = pool.paying(few_rows_work(m, n * k * size_of::<f32>()) / speed);
     // Half of what it is: rounding the weights once more takes longer than rows from beyond L2.
     let row_bytes = steps * size_of::<Line>() / 2;
-    let plan = Plan::new(pool.threads(), (m, row_bytes), (n.div_ceil(LANES), 2), SIDE);
+    let plan = Plan::new(
+        pool.threads(),
+        (m, row_bytes),
+        (n.div_ceil(LANES), 2),
+        SIDE,
+        LANES * row_bytes,
+    );
     let (blocks, stride) = (m.div_ceil(LANES), x.steps);
     let product = Product {
         unit,

@@ -13,6 +13,7 @@ from ai_os_diffusion.evolution.anchor import AnchorTexts
 from ai_os_diffusion.evolution.decision_log import Decision, DecisionLog
 from ai_os_diffusion.evolution.judging.gate import held_out_of, learned_of
 from ai_os_diffusion.evolution.judging.model_gate import ModelGate
+from ai_os_diffusion.evolution.judging.tolerances import Tolerances
 from ai_os_diffusion.evolution.learning.question_learning import QuestionLearning
 from ai_os_diffusion.evolution.learning.trainer_choice import TrainerChoice
 from ai_os_diffusion.evolution.learning_state import LearningState
@@ -61,6 +62,7 @@ class Consolidation:
         config: of the training, factors aside; by default `LoRAConfig` at a rate of 3e-5.
         epochs: how often each question is asked.
         device: "cpu", "cuda" or "auto".
+        tolerances: how much of the rest may change.
 
     Raises:
         TrainingError: torch is missing; or no skill of this version holds what it was learned from.
@@ -78,13 +80,14 @@ class Consolidation:
         config: LoRAConfig | None = None,
         epochs: int = 10,
         device: str = "cpu",
+        tolerances: Tolerances | None = None,
     ) -> None:
         self._choice = TrainerChoice.of("torch", device)
         if self._choice.processes.size > 1:
             raise TrainingError("several processes were begun; expected one: all weights are trained in one")
         self._engine, self._embed, self._versions, self._model = engine, embed, versions, model
         self._skills, self._config = SkillVersions(folder), config or LoRAConfig(rate=_RATE)
-        self._epochs = epochs
+        self._epochs, self._tolerances = epochs, tolerances
         cards = [card for card in list_skills(folder) if card.description.mode in (None, "ar")]
         for card in cards:
             if held_out_of(card) and not learned_of(card):
@@ -132,9 +135,8 @@ class Consolidation:
             self._train(state, plain, version, tell, is_stopped)
             self._quantize(plain, candidate, version)
             with ArrowEngine(candidate, device=self._engine.core.device) as engine:
-                verdict = ModelGate(self._engine, SkillRouter(self._embed, self._own)).judge(
-                    engine, self._held_out
-                )
+                gate = ModelGate(self._engine, SkillRouter(self._embed, self._own), self._tolerances)
+                verdict = gate.judge(engine, self._held_out)
             if verdict.is_kept:
                 copy_model(candidate, self._versions.folder / version, origin={"name": version})
             word = "consolidated" if verdict.is_kept else "not consolidated"

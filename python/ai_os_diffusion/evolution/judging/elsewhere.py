@@ -8,16 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ai_os_diffusion.evolution.judging.tolerances import Tolerances
+
 __all__ = ["Elsewhere", "log_shares"]
 
 Numbers = NDArray[np.float64]
-
-_MOST_RISEN = 0.01
-"""Part by which the perplexity of what the model said may rise."""
-
-_MOST_DIVERGED = 0.05
-"""Nats a token by which its distributions may be told apart. What was said is one draw of each: a model that
-only becomes surer of it says it at a lower perplexity, and is another model all the same."""
 
 
 @dataclass
@@ -25,11 +20,13 @@ class Elsewhere:
     """What was said to questions that nothing was learned about, as likely as before.
 
     Attributes:
+        tolerances: what passes.
         nats: by which it became less likely, summed.
         divergence: KL(before ‖ after) of each token, summed.
         tokens: of all that was said.
     """
 
+    tolerances: Tolerances
     nats: float = 0.0
     divergence: float = 0.0
     tokens: int = 0
@@ -62,12 +59,12 @@ class Elsewhere:
         divergence = self.divergence / tokens * share
         figures |= {"perplexity_elsewhere": rise, "divergence_elsewhere": divergence}
         faults = []
-        if not rise <= 1 + _MOST_RISEN:
+        if not rise <= 1 + self.tolerances.risen:
             faults.append(f"what is said to {asked} has {rise:.3f} times its perplexity")
-        if not divergence <= _MOST_DIVERGED:
+        if not divergence <= self.tolerances.diverged:
             faults.append(
                 f"what is said to {asked} diverges by {divergence:.3f} nats a token, expected at most "
-                f"{_MOST_DIVERGED}"
+                f"{self.tolerances.diverged:g}"
             )
         return faults
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ai_os_diffusion.evolution.judging.elsewhere import Elsewhere, log_shares
 from ai_os_diffusion.evolution.judging.skill_test import ROOM, SkillTest, room_of
+from ai_os_diffusion.evolution.judging.tolerances import Tolerances
 from ai_os_diffusion.evolution.qa_pairs import QAPair
 from ai_os_diffusion.evolution.skill_router import Embed, SkillRouter, everyday_questions
 from ai_os_diffusion.inference.arrow_engine import ArrowEngine
@@ -26,12 +27,6 @@ __all__ = ["Gate", "Verdict", "held_out_of", "learned_of"]
 _RESAMPLES = 10_000
 _SURE = 0.05
 """Share of the resamples that may gain nothing."""
-
-_MOST_LOST = 0.01
-"""Part of what other skills answer that may be lost."""
-
-_MOST_LOST_BESIDE = 0.05
-"""Part by which the perplexity of a text that asks nothing may rise while a control is attached."""
 
 _NEVER = -1e9
 
@@ -80,6 +75,7 @@ class Gate:
         skills: those that are here.
         seed: of the resamples.
         mode: in which the engine is asked: "ar" or "diffusion".
+        tolerances: how much of the rest may change.
     """
 
     def __init__(
@@ -89,9 +85,10 @@ class Gate:
         skills: Iterable[Card] = (),
         seed: int = 0,
         mode: str = "ar",
+        tolerances: Tolerances | None = None,
     ) -> None:
         self._engine, self._embed, self._seed, self._mode = engine, embed, seed, mode
-        self._skills = list(skills)
+        self._skills, self._tolerances = list(skills), tolerances or Tolerances()
 
     def judge(self, card: Card, held_out: Sequence[QAPair]) -> Verdict:
         """Judge a card.
@@ -220,7 +217,7 @@ class Gate:
         )
         lost = (before - after) / max(len(asked), 1)
         figures["lost_of_other_skills"] = lost
-        if lost <= _MOST_LOST:
+        if lost <= self._tolerances.lost:
             return []
         return [f"{before - after} of {len(asked)} questions of other skills are no longer answered right"]
 
@@ -228,7 +225,8 @@ class Gate:
         self, without: SkillRouter, among: SkillRouter, card: Card, figures: dict[str, float]
     ) -> list[str]:
         """What the model says to everyday questions, as likely as before."""
-        asked, found = [QAPair(question, "") for question in everyday_questions()], Elsewhere()
+        asked = [QAPair(question, "") for question in everyday_questions()]
+        found = Elsewhere(self._tolerances)
         taken = _taken(among, card, asked)
         skills = _skills_of(without, taken)
         for skill, pair, said in zip(skills, taken, self._asked(skills, taken).said, strict=True):
@@ -249,7 +247,7 @@ class Gate:
             with self._with(skill):
                 nats.append(float(np.mean(self._engine.core.token_nll(ids, 1))))
         figures["perplexity_elsewhere"] = math.exp(nats[1] - nats[0])
-        if figures["perplexity_elsewhere"] <= 1 + _MOST_LOST_BESIDE:
+        if figures["perplexity_elsewhere"] <= 1 + self._tolerances.risen_beside:
             return []
         return [f"a text that asks nothing has {figures['perplexity_elsewhere']:.3f} times its perplexity"]
 

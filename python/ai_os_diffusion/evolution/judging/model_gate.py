@@ -9,15 +9,13 @@ import numpy as np
 from ai_os_diffusion.evolution.judging.elsewhere import Elsewhere, log_shares
 from ai_os_diffusion.evolution.judging.gate import Verdict
 from ai_os_diffusion.evolution.judging.skill_test import SkillTest
+from ai_os_diffusion.evolution.judging.tolerances import Tolerances
 from ai_os_diffusion.evolution.qa_pairs import QAPair
 from ai_os_diffusion.evolution.skill_router import SkillRouter, everyday_questions
 from ai_os_diffusion.inference.arrow_engine import ArrowEngine
 from ai_os_diffusion.inference.denoising.turn import text_ids, turn_ids
 
 __all__ = ["ModelGate"]
-
-_MOST_LOST = 0.01
-"""Share of the skills' questions that may be lost."""
 
 
 class ModelGate:
@@ -26,10 +24,13 @@ class ModelGate:
     Args:
         engine: the version so far.
         router: of its skills.
+        tolerances: how much of the rest may change.
     """
 
-    def __init__(self, engine: ArrowEngine, router: SkillRouter) -> None:
-        self._engine, self._router = engine, router
+    def __init__(
+        self, engine: ArrowEngine, router: SkillRouter, tolerances: Tolerances | None = None
+    ) -> None:
+        self._engine, self._router, self._tolerances = engine, router, tolerances or Tolerances()
 
     def judge(self, engine: ArrowEngine, held_out: Sequence[QAPair]) -> Verdict:
         """Judge a version.
@@ -48,7 +49,7 @@ class ModelGate:
             "right_after": after.exact_match,
         }
         faults = []
-        if lost > _MOST_LOST:
+        if lost > self._tolerances.lost:
             faults.append(
                 f"of {len(held_out)} questions of skills {sum(before.right)} were answered right with them "
                 f"and {sum(after.right)} by the new version"
@@ -60,7 +61,8 @@ class ModelGate:
 
     def _elsewhere(self, engine: ArrowEngine) -> Elsewhere:
         """What was said to everyday questions."""
-        asked, found = [QAPair(question, "") for question in everyday_questions()], Elsewhere()
+        asked = [QAPair(question, "") for question in everyday_questions()]
+        found = Elsewhere(self._tolerances)
         for pair, said in zip(asked, SkillTest.of(self._engine, asked).said, strict=True):
             turn, answer = turn_ids(engine.tokenizer, pair.question, None), text_ids(engine.tokenizer, said)
             if len(answer):

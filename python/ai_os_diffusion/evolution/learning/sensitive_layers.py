@@ -9,7 +9,7 @@ import numpy as np
 
 from ai_os_diffusion.evolution.learning.trainer_choice import AnyTrainer
 from ai_os_diffusion.evolution.packed import Packed
-from ai_os_diffusion.models.cards.card import B
+from ai_os_diffusion.models.cards.names import B
 
 __all__ = ["layer_sensitivities", "most_sensitive"]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ai_os_diffusion.evolution.decision_log import Decision, DecisionLog
+from ai_os_diffusion.evolution.decision_log import Decision, DecisionLog, times_of
 from ai_os_diffusion.evolution.judging.gate import learned_of
 from ai_os_diffusion.evolution.loop.evolution_router import Level
 from ai_os_diffusion.evolution.loop.facts import Fact, waiting_facts, wording_key
@@ -68,7 +68,7 @@ class EvolutionStatus:
         skills: by name, retired ones too.
         waiting: facts that are to be learned, or were rejected and are tried again or left.
         uncertain: questions that nobody has corrected since, those most likely wrong first.
-        decisions: how many there are, by what was decided.
+        decisions: how many there are, by what was decided; those on questions of long ago are left out.
         is_begun: whether a learning was broken off, and goes on with the next round.
     """
 
@@ -87,7 +87,7 @@ class EvolutionStatus:
         aside = {path.name for path in (folder / ".versions").glob("*") if versions.earlier(path.name)}
         counted: dict[str, int] = {}
         for one in decisions:
-            counted[one.decision] = counted.get(one.decision, 0) + 1
+            counted[one.decision] = counted.get(one.decision, 0) + times_of(one.inputs)
         return cls(
             [_skill(name, versions, pairs.get(name, 0), decisions) for name in sorted({*pairs, *aside})],
             waiting_facts(feedback, decisions),
@@ -145,7 +145,7 @@ def _uncertain(decisions: Sequence[Decision], feedback: Sequence[Feedback]) -> l
             question,
             answer if isinstance(answer, str) else "",
             float(uncertainty) if isinstance(uncertainty, int | float) else None,
-            1 + (before.times if before else 0),
+            times_of(one.inputs) + (before.times if before else 0),
         )
     # Without an answer at all it is surely none.
     return sorted(

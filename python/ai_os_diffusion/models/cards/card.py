@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ from ai_os_diffusion.models.convert.source import Codes
 from ai_os_diffusion.utils.errors import CardError, ModelNotFoundError
 from ai_os_diffusion.utils.lazy_property import lazy_property
 
-__all__ = ["MOST_SIDE_SHARE", "ROWS", "A", "B", "Card", "Tensor", "layer_of"]
+__all__ = ["EMBEDDING", "HEAD", "MOST_SIDE_SHARE", "Card", "Tensor", "check_against", "check_shapes"]
 
 MOST_SIDE_SHARE = 10
 """One number in so many of the base's is the most that the side blocks of a card have."""
@@ -185,13 +185,11 @@ def check_shapes(description: CardDescription, shapes: Shapes, place: str) -> No
         CardError: a factor or a matrix of a side block lacks the other, ranks or widths differ, or a head or
             rows are missing.
     """
-    for name in shapes:
-        layer = scaled_layer_of(name)
-        if layer is not None and (name.endswith(MAGNITUDE) or layer + MAGNITUDE not in shapes):
-            _check_scaled(layer, shapes, place)
-    _check_pairs(layer_of, (A, B), ("layer", "factors", "rank"), description.rank, shapes, place)
+    for layer in _owners(shapes, (MAGNITUDE, ROW_SCALE)):
+        _check_scaled(layer, shapes, place)
+    _check_pairs((A, B), ("layer", "factors", "rank"), description.rank, shapes, place)
     sides = ("block", "side blocks", "side_width")
-    _check_pairs(side_of, (SIDE_DOWN, SIDE_UP), sides, description.side_width, shapes, place)
+    _check_pairs((SIDE_DOWN, SIDE_UP), sides, description.side_width, shapes, place)
     rows = [shape for name, shape in shapes.items() if name.endswith(ROWS)]
     if [len(description.row_ids)] * len(rows) != [shape[0] for shape in rows] or (
         description.row_ids and len(rows) != 1
@@ -205,8 +203,17 @@ def check_shapes(description: CardDescription, shapes: Shapes, place: str) -> No
             raise CardError(f"{place}: the description names the head {head!r}, which has no weight")
 
 
+def _owners(shapes: Shapes, endings: tuple[str, str]) -> Iterable[str]:
+    """What tensors with names of such endings belong to, each once: hundreds of each card that is used."""
+    first, second = endings
+    return dict.fromkeys(
+        name.removesuffix(first if name.endswith(first) else second)
+        for name in shapes
+        if name.endswith(endings)
+    )
+
+
 def _check_pairs(
-    owner_of: Callable[[str], str | None],
     parts: tuple[str, str],
     words: tuple[str, str, str],
     said: int,
@@ -215,7 +222,7 @@ def _check_pairs(
 ) -> None:
     """Compare the first matrices [inner, in] with the second [out, inner], and `inner` with what is said."""
     largest, (owning, owned, inner) = 0, words
-    for owner in dict.fromkeys(filter(None, map(owner_of, shapes))):
+    for owner in _owners(shapes, parts):
         for other in parts:
             if owner + other not in shapes:
                 raise CardError(f"{place}: {owning} {owner!r} has no {other[1:]}, expected both {owned}")

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ai_os_diffusion import _native
-from ai_os_diffusion.models.cards.card import ROWS, A, B
+from ai_os_diffusion.models.cards.names import ROWS, A, B
 from ai_os_diffusion.utils.errors import ModelLoadError
 
 __all__ = ["MergedWeights"]

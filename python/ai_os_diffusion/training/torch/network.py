@@ -16,7 +16,7 @@ from ai_os_diffusion import _native
 from ai_os_diffusion.inference.decoder_layers import activation
 from ai_os_diffusion.inference.torch.network import DeviceWeights
 from ai_os_diffusion.inference.torch.rotary_frequencies import rotary_frequencies
-from ai_os_diffusion.models.cards.card import ROWS, A, B
+from ai_os_diffusion.models.cards.names import ROWS, A, B
 from ai_os_diffusion.models.metadata import ModelMetadata
 from ai_os_diffusion.training.torch.layers import (
     Linear,
