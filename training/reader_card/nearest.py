@@ -3,7 +3,8 @@
 PASSAGES is a file of `id` and `text` a line, QUESTIONS `questions_*` files of `passage` and `question`; `.gz`
 and `.xz` are opened. All passages are one store, OUT/store, so those of other packages compete. For each file
 of questions OUT gets a `near_*` file: `passage`, `question` and `near`, ids of the passages found, the best
-first, the question's own among them. What OUT holds already is not done again; without QUESTIONS the store is made.
+first, the question's own among them. What OUT holds already is not done again; without QUESTIONS the store
+is made.
 """
 
 from __future__ import annotations
