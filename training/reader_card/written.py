@@ -84,7 +84,7 @@ def rows(questions: list[Row], passages: Mapping[str, Row], near: Near, sizes: l
         others = [
             name
             for name in near[own, asked]
-            if name != own and plain[name] != plain[own] and not any(one in plain[name] for one in said)
+            if name in plain and plain[name] != plain[own] and not any(one in plain[name] for one in said)
         ]
         rng = random.Random(zlib.crc32(f"{own} {asked}".encode()))
         chosen = others[:_FIRST]
@@ -119,7 +119,8 @@ def main() -> None:
     asked = []
     for one in parts_of(folder, f"questions_{part}"):
         key = one["passage"], one["question"]
-        if key in near and judged.get(key, 1.0) >= options.least:
+        # Passages may have been taken out since they were asked of.
+        if key in near and key[0] in passages and judged.get(key, 1.0) >= options.least:
             asked.append(one)
     print(len(passages), "passages", len(near), "questions", len(judged), "judged", len(asked), "kept")
     if options.most and options.most < len(asked):
