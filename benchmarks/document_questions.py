@@ -29,7 +29,7 @@ from real_documents import questions_of, verdict
 _OF_A_KIND = 30
 _EXCHANGED_OF_A_KIND = 8
 """Questions of a kind at most: of rare kinds all would be few anyway."""
-_LIKELY = 0.5
+_LIKELY = 0.7
 """P(yes) of the judge, at least, that a passage answers what was written to it."""
 _TELLING = 20
 """Characters of an answer that is known wherever it stands; a shorter one may stand anywhere by chance."""
@@ -123,7 +123,7 @@ def written_pool(folder: Path, count: int, seed: int) -> Pool:
         Asked(one["question"], (one["answer"],), place[one["passage"]])
         for part in sorted(folder.glob("questions_dev-*"))
         for one in _lines(part)
-        if (one["passage"], one["question"]) in likely
+        if (one["passage"], one["question"]) in likely and one["passage"] in place
     ]
     return Pool(
         "written",

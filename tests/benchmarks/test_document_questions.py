@@ -83,12 +83,12 @@ def test_written_questions_are_asked_of_all_passages_as_far_as_a_judge_agrees(sc
     write(
         "judged_dev-00.jsonl",
         [
-            {"passage": one["passage"], "question": one["question"], "yes": n / 4}
+            {"passage": one["passage"], "question": one["question"], "yes": n / 3}
             for n, one in enumerate(asked)
         ],
     )
     pool = script.written_pool(tmp_path, 10, 0)
-    assert [one.gold for one in sorted(pool.questions, key=lambda one: one.gold)] == [2, 3]
+    assert [one.gold for one in sorted(pool.questions, key=lambda one: one.gold)] == [3]
     assert (list(pool.articles), pool.passages[3]) == ([0, 0, 1, 1], "Title\ntext 3")
     assert pool.is_taken(2, script.Asked("what is 3?", ("text 3",), 3))
     assert not pool.is_taken(0, script.Asked("what is 3?", ("text 3",), 3))
