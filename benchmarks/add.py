@@ -1,9 +1,10 @@
 """What `add` costs beside embedding: long documents, and a store in which nothing changed.
 
 The vectors are made of digests, so that what is measured is reading, cutting, comparing and committing; the
-tokenizer that counts is the real one.
+tokenizer that counts is the real one. With --documents folders are added as users do, by the real encoder,
+and the size of the store is told: such as `.cache/demo/python-reference` after `make demo`.
 
-    python benchmarks/add.py [--megabytes 50 100 200] [--memories 100000]
+    python benchmarks/add.py [--megabytes 50 100 200] [--memories 100000] [--documents FOLDER ...]
 
 Each case runs in a process of its own, whose peak of resident memory is taken; it counts mapped files too.
 """
@@ -76,8 +77,30 @@ def add(folder: Path, *paths: str) -> dict[str, object]:
     }
 
 
-def measured(folder: Path, *paths: Path) -> dict[str, object]:
-    command = [sys.executable, __file__, "--inside", str(folder), *map(str, paths)]
+def embed(folder: Path, *paths: str) -> dict[str, object]:
+    """Add files as users do, and report what it cost and what is stored."""
+    from ai_os_diffusion.config import load_config
+    from ai_os_diffusion.runtime import open_runtime
+
+    store = folder / "store"
+    with open_runtime(load_config(overrides={"storage.path": store})) as runtime:
+        runtime.encoder.encode_document(["warm"])
+        begun, cpu = time.perf_counter(), time.process_time()
+        runtime.add(list(paths))
+        seconds, cpu = time.perf_counter() - begun, time.process_time() - cpu
+        texts = [memory["content"] for memory in runtime.memories.iter()]
+        tokens = int(sum(runtime.encoder.count(texts)))
+    return {
+        "seconds": round(seconds, 1),
+        "cpu_seconds": round(cpu, 1),
+        "passages": len(texts),
+        "tokens": tokens,
+        "store_mb": round(sum(file.stat().st_size for file in store.iterdir()) / 1e6, 1),
+    }
+
+
+def measured(folder: Path, *paths: Path, way: str = "--inside") -> dict[str, object]:
+    command = [sys.executable, __file__, way, str(folder), *map(str, paths)]
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
@@ -85,12 +108,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--megabytes", type=int, nargs="*", default=[50, 100, 200])
     parser.add_argument("--memories", type=int, default=100_000)
+    parser.add_argument("--documents", type=Path, nargs="*", default=[])
     parser.add_argument("--inside", nargs="+", help=argparse.SUPPRESS)
+    parser.add_argument("--inside-embedding", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.inside:
         print(json.dumps(add(Path(options.inside[0]), *options.inside[1:])))
         return
+    if options.inside_embedding:
+        print(json.dumps(embed(Path(options.inside_embedding[0]), *options.inside_embedding[1:])))
+        return
     results: dict[str, object] = {}
+    for documents in options.documents:
+        with tempfile.TemporaryDirectory() as folder:
+            results[documents.name] = measured(Path(folder), documents, way="--inside-embedding")
     for size in options.megabytes:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "long.txt")

@@ -26,7 +26,7 @@ import numpy as np
 
 from ai_os_diffusion.answers.candidates import words_of
 from ai_os_diffusion.answers.fusion import Fusion
-from ai_os_diffusion.answers.names import names_of
+from ai_os_diffusion.answers.names import names_of, says_title
 from ai_os_diffusion.storage import ArrowStorage
 from answer_calibration import rows_of
 from judging import flat
@@ -35,7 +35,7 @@ from models import converted
 from open_questions import FUSED, Pool, pairs_pool, rank_pools, row_pools, squad_pool, stored
 from real_documents import SETS, answers, languages_of
 
-Order = Callable[[Sequence[float], Sequence[float], float], list[int]]
+Order = Callable[[Sequence[float], Sequence[float], float, Sequence[bool]], list[int]]
 
 DEPTHS = (1, 5, 10)
 WHOLE = [number / 10 for number in range(1, 13)]
@@ -61,6 +61,7 @@ class Found:
         scores: BM25 of each.
         gold: indices of the passages that answer among them.
         broken: share of the question's tokens that are fragments of words.
+        said: whether the question says the title of each candidate's document; empty where they have none.
     """
 
     question: str
@@ -69,6 +70,7 @@ class Found:
     scores: Sequence[float]
     gold: Sequence[int]
     broken: float
+    said: Sequence[bool] = ()
 
     @property
     def source(self) -> str:
@@ -145,13 +147,14 @@ def _found_in_store(engine, folder: Path, pool_of, rows, is_answered) -> list[Fo
             ]
             near, words = [hit.similarity for hit in hits], [hit.bm25 for hit in hits]
             broken = engine.tokenizer.broken_share(row["question"])
-            found.append(Found(row["question"], pool_of(row), near, words, gold, broken))
+            said = [says_title(row["question"], about.get("headings")) for _, about in told]
+            found.append(Found(row["question"], pool_of(row), near, words, gold, broken, said))
     return found
 
 
 def recall(rows: Sequence[Found], order: Order, depth: int) -> float:
     """Share of questions with a passage that answers among the first."""
-    firsts = [set(order(row.similarities, row.scores, row.broken)[:depth]) for row in rows]
+    firsts = [set(order(row.similarities, row.scores, row.broken, row.said)[:depth]) for row in rows]
     return float(
         np.mean([bool(first.intersection(row.gold)) for first, row in zip(firsts, rows, strict=True)])
     )

@@ -23,6 +23,13 @@ def test_words_count_more_the_less_the_encoder_knows_of_the_question():
     assert Fusion(0.1).order(NEAR, TOLD, 1.0) == Fusion(0.1).order(NEAR, TOLD)
 
 
+def test_the_title_that_a_question_says_counts_the_more_the_less_the_encoder_knows_of_it():
+    said, none = [False, False, True, False], [0.0] * 4
+    places = [Fusion(0.1, 9.0).order(NEAR, none, broken, said).index(2) for broken in (0.0, 0.2, 1.0)]
+    assert places == [2, 1, 0]
+    assert Fusion(0.1).order(NEAR, none, 1.0, said) == Fusion(0.1).order(NEAR, none, 1.0)
+
+
 @pytest.mark.parametrize("weight", [0.3, 1.0, 4.0])
 def test_the_scales_of_the_searches_do_not_count(weight):
     scaled = [0.5 + 0.1 * value for value in NEAR], [3.0 * value for value in TOLD]

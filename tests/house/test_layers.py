@@ -167,8 +167,8 @@ def test_a_file_is_not_too_long(file):
     assert file.read_text(encoding="utf-8").count("\n") <= MOST_LINES
 
 
-# Tests of something else than a room: what is on disk, what users and peers see, this house itself.
-ACROSS = {"benchmarks", "compat", "durability", "e2e", "house", "parity", "property", "support"}
+# Tests of something else than a room: what is on disk, what users and peers see, recipes, this house itself.
+ACROSS = {"benchmarks", "compat", "durability", "e2e", "house", "parity", "property", "recipes", "support"}
 
 
 def test_the_folders_of_tests_are_those_of_the_package():

@@ -125,13 +125,21 @@ def test_what_a_name_says(name, title):
     assert title_of(name) == title
 
 
-def test_the_name_stands_above_passages_unless_the_document_has_a_title():
+def test_a_line_above_one_that_stands_as_texts_do_is_a_title_also_at_the_beginning_of_a_section():
+    manual = "NAME\n       wget - fetches\n\nOPTIONS\n   Start\n       -b\n           Goes on alone.\n"
+    blocks = read_document("a.txt", manual.encode()).blocks
+    assert [block.headings for block in blocks] == [("NAME",), ("OPTIONS", "Start")]
+    manual = "NAME\n       ls - lists\n\nOPTIONS\n       -a\n           Shows all.\n"
+    blocks = read_document("a.txt", manual.encode()).blocks
+    assert [block.headings for block in blocks] == [("NAME",), ("OPTIONS",)]
+
+
+def test_the_name_stands_above_passages_unless_the_format_has_a_title():
     def titles(name, text):
         return {chunk.headings for chunk in Ingestor(words, max_tokens=60).open(name, text.encode()).chunks()}
 
     assert titles("docs/prices.txt", "bread 3") == {("prices",)}
-    assert titles("prices.md", "# Prices\n\nbread 3") == {("Prices",)}
-    assert titles("0201-prices.md", "# 0201 What prices are\n\nbread 3") == {("0201 What prices are",)}
+    assert titles("prices.md", "# Prices\n\nbread 3") == {("prices", "Prices")}
     assert titles("prices.md", "# Shop\n\nbread 3") == {("prices", "Shop")}
     assert titles("a.html", "<title>Shop</title><p>bread 3") == {("Shop",)}
     assert titles("a.html", "<p>bread 3") == {("a",)}

@@ -37,6 +37,11 @@ _LANGUAGES = ("en", "de", "fr", "es")
 _FUNCTION_WORDS = frozenset("the of to a is and in for that be".split())
 
 
+def is_held_out(package: str) -> bool:
+    """Whether nothing is trained on a package."""
+    return zlib.crc32(package.encode()) % _DEV == 0
+
+
 def package_documents(folder: Path) -> Iterator[tuple[str, str, list[Document]]]:
     """Each package with its licence and documents; in an order that is always the same."""
     manuals: dict[str, list[Path]] = defaultdict(list)
@@ -276,7 +281,7 @@ def main() -> None:
         gzip.open(options.out / "pairs_dev.jsonl.gz", "wt", 5) as dev,
     ):
         for (package, licence, found), some in zip(packages, made, strict=True):
-            is_dev = zlib.crc32(package.encode()) % _DEV == 0
+            is_dev = is_held_out(package)
             for row in writer.rows(package, licence, found, some):
                 (dev if is_dev else train).write(json.dumps(row, ensure_ascii=False) + "\n")
                 counts["dev" if is_dev else "train", row["kind"]] += 1

@@ -27,7 +27,9 @@ class Fusion:
 
     Standard scores are free of the scales of encoder and store, and keep how far a candidate is above the
     others. Those of the words count `whole ** (1 - broken) * split ** broken` times, `broken` being the share
-    of the question that the encoder reads in fragments of words: it knows little of what these mean.
+    of the question that the encoder reads in fragments of words: it knows little of what these mean. There it
+    counts, `split * broken`, whether the question says the title of a candidate's document: names are the
+    same in all languages.
 
     Args:
         whole: how much words count, where vectors count 1, when no word is broken.
@@ -37,6 +39,7 @@ class Fusion:
     def __init__(self, whole: float, split: float | None = None) -> None:
         self.whole = whole
         self.split = whole if split is None else split
+        self._titles = split or 0.0
 
     @classmethod
     def of(cls, weights_sha256: str | None = None) -> Fusion:
@@ -50,16 +53,25 @@ class Fusion:
         weights = next(own, chosen["others"])
         return cls(weights["whole"], weights["split"])
 
-    def order(self, similarities: Sequence[float], scores: Sequence[float], broken: float = 0.0) -> list[int]:
+    def order(
+        self,
+        similarities: Sequence[float],
+        scores: Sequence[float],
+        broken: float = 0.0,
+        said: Sequence[bool] = (),
+    ) -> list[int]:
         """Indices of candidates, the best first; equal ones stay in their order.
 
         Args:
             similarities: cosine of each candidate.
             scores: BM25 of each; 0 where it has none of the question's words.
             broken: share of the question's tokens that are fragments (`FastTokenizer.broken_share`), 0 to 1.
+            said: whether the question says the title of each one's document (`says_title`); none by default.
         """
         weight = self.whole ** (1.0 - broken) * self.split**broken
         found = _standard(similarities) + weight * _standard(scores)
+        if said:
+            found += self._titles * broken * np.asarray(said, np.float64)
         return [int(index) for index in np.argsort(-found, kind="stable")]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import accumulate, compress, groupby, islice, pairwise, repeat
+from itertools import accumulate, chain, compress, groupby, islice, pairwise, repeat
 from operator import attrgetter
 from typing import NamedTuple, TypeVar
 
@@ -14,7 +14,7 @@ import numpy as np
 from ai_os_diffusion.contracts import Chunk, TokenCounter
 from ai_os_diffusion.ingestion import splitting
 from ai_os_diffusion.ingestion.document import Block, Document
-from ai_os_diffusion.ingestion.joined_blocks import JoinedBlocks, joined_block
+from ai_os_diffusion.ingestion.joined_blocks import JoinedBlocks, Section, joined_block, together
 
 __all__ = ["Chunker", "context_line", "embedding_text", "passage_text", "stored_text"]
 
@@ -25,6 +25,8 @@ _SEPARATOR = " > "
 _MAX_CHARS_PER_TOKEN = 16
 # Runs of short lines, words or atoms that fill a passage: how finely what is no sentence is cut.
 _RUNS_PER_PASSAGE = 8
+# Shorter sections, of the tokens of a passage, come together with the one beside them.
+_SHORT = 1 / 4
 # Pieces that are in memory together.
 _WINDOW = 4096
 
@@ -32,10 +34,10 @@ _WINDOW = 4096
 def context_line(headings: Sequence[str]) -> str:
     """The titles above a passage in one line, "Title > Section", the outer ones dropped when too long.
 
-    A title that repeats the one above it stands there once.
+    A title whose words the one below it repeats is not written.
     """
     line = ""
-    for heading, _ in groupby(reversed(headings)):
+    for heading in _said_once(headings):
         longer = heading + _SEPARATOR + line if line else heading[:_MAX_CONTEXT_CHARS]
         if len(longer) > _MAX_CONTEXT_CHARS:
             break
@@ -66,6 +68,16 @@ def passage_text(content: str, headings: object) -> str:
     if not isinstance(headings, (list, tuple)) or not all(isinstance(title, str) for title in headings):
         return content
     return content.removeprefix(f"{_title_line(headings)}\n") if headings else content
+
+
+def _said_once(headings: Sequence[str]) -> Iterator[str]:
+    """Titles from the innermost on, without those whose words stand in the one below."""
+    below: set[str] = set()
+    for heading in reversed(headings):
+        words = set(heading.casefold().split())
+        if not words <= below:
+            yield heading
+        below = words
 
 
 def _title_line(headings: Sequence[str]) -> str:
@@ -116,7 +128,9 @@ _Draft = Block | _Whole | _Packed
 class Chunker:
     """Cuts documents into passages.
 
-    Passages never cross a heading. One that begins within a table has the table's header as its last title.
+    A section that is shorter than a quarter of a passage comes together with the one beside it, where one is
+    within the other or both are within the same, and their titles are part of the text then; no other passage
+    crosses a title. One that begins within a table has the table's header as its last title.
     Within a section whole blocks are packed together; a block that is
     too long by itself is cut between sentences (prose) or lines (code), then words, and inside a run
     without white space between words, marks and ideographs, but never inside a word: a single word
@@ -164,22 +178,31 @@ class Chunker:
         return chunks
 
     def _drafts(self, blocks: Sequence[Block]) -> Iterator[_Draft]:
+        short = self._max_tokens * _SHORT
+        for section in together(self._sections(blocks), self._title_sizes(blocks), short):
+            pieces, sizes, budget = section
+            if len(pieces) == 1 and sizes[0] <= budget:
+                yield pieces[0]
+            elif sizes[-1] and sum(sizes) <= budget:
+                yield _Whole(joined_block(pieces), *section)
+            else:
+                yield from self._packed(*section)
+
+    def _sections(self, blocks: Sequence[Block]) -> Iterator[Section]:
         sizes = self._sizes([block.text for block in blocks])
         budgets = self._budgets(blocks)
         begin = 0
         for (headings, _), group in groupby(blocks, key=_section):
             section = list(group)
+            end = begin + len(section)
             budget = min(budgets[headings, columns] for columns in {"", *map(_columns, section)})
-            if len(section) == 1 and sizes[begin] <= budget:
-                yield section[0]
-                begin += 1
-                continue
-            counted = sizes[begin : begin + len(section)]
-            begin += len(section)
-            if counted[-1] and sum(counted) <= budget:
-                yield _Whole(joined_block(section), section, counted, budget)
-            else:
-                yield from self._packed(section, counted, budget)
+            yield Section(section, sizes[begin:end], budget)
+            begin = end
+
+    def _title_sizes(self, blocks: Sequence[Block]) -> Mapping[str, int]:
+        """Tokens of each title."""
+        titles = list(dict.fromkeys(chain.from_iterable(dict.fromkeys(map(_headings, blocks)))))
+        return dict(zip(titles, self._sizes(titles), strict=True)) if titles else {}
 
     def _budgets(self, blocks: Sequence[Block]) -> Mapping[tuple[tuple[str, ...], str], int]:
         """Tokens that a passage may have below each path of titles, and header of a table."""

@@ -10,7 +10,17 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-__all__ = ["Block", "BlockKind", "Document", "Remark", "RemarkKind", "Span", "joined_spans", "spans"]
+__all__ = [
+    "Block",
+    "BlockKind",
+    "Document",
+    "Heading",
+    "Remark",
+    "RemarkKind",
+    "Span",
+    "joined_spans",
+    "spans",
+]
 
 _SHOWN = 8
 _MAX_RUNS = 4096
@@ -34,6 +44,25 @@ RemarkKind = Literal["no_text", "damaged", "limit", "replaced", "opaque", "hidde
 - `navigation`: menus of a page, marked as such;
 - `refused`: it was read, but the encoder or the store does not take it.
 """
+
+
+class Heading(str):
+    """A title that knows where it stands.
+
+    Attributes:
+        line: 1-based source line.
+    """
+
+    __slots__ = ("line",)
+
+    line: int
+
+    @classmethod
+    def at(cls, line: int, text: str) -> Heading:
+        """A title of a line."""
+        heading = cls(text)
+        heading.line = line
+        return heading
 
 
 class Block(NamedTuple):

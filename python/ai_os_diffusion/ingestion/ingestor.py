@@ -12,7 +12,7 @@ from ai_os_diffusion.ingestion.reading import Reading
 __all__ = ["Ingestor"]
 
 # Raised when a reader or the chunker changes what it makes of the same bytes.
-_RECIPE = 12
+_RECIPE = 13
 
 
 class Ingestor:

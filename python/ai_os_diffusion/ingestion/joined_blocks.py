@@ -1,14 +1,114 @@
-"""Blocks of a section as one text, in which a passage is a span."""
+"""Short sections together, and blocks of a section as one text, in which a passage is a span."""
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
-from itertools import accumulate
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate, chain, takewhile
+from typing import NamedTuple
 
-from ai_os_diffusion.ingestion.document import Block, BlockKind
+from ai_os_diffusion.ingestion.document import Block, BlockKind, Heading
 
-__all__ = ["JoinedBlocks", "joined_block"]
+__all__ = ["JoinedBlocks", "Section", "joined_block", "together"]
+
+# Line feeds between blocks: blank lines are those of the source, so that lines of a passage are known.
+_MOST_FEEDS = 3
+
+
+class Section(NamedTuple):
+    """Blocks below the same titles, or those of short sections together.
+
+    Attributes:
+        blocks: in reading order, at least one.
+        sizes: tokens of each.
+        budget: most tokens of a passage of it.
+    """
+
+    blocks: Sequence[Block]
+    sizes: Sequence[int]
+    budget: int
+
+
+def together(sections: Iterable[Section], title_sizes: Mapping[str, int], short: float) -> Iterator[Section]:
+    """Sections, a short one together with the one beside it where both are one passage then.
+
+    Their titles stand in the text then, but for those that both have.
+
+    Args:
+        sections: in reading order.
+        title_sizes: tokens of each title.
+        short: tokens from which a section stands by itself.
+    """
+    run: list[Section] = []
+    total = 0
+    for section in sections:
+        titles = section.blocks[0].headings
+        tokens = sum(section.sizes) + (title_sizes[titles[-1]] if titles else 0)
+        fits = min(total, tokens) < short and total + tokens <= section.budget
+        if run and fits and _are_near(run[-1].blocks, section.blocks):
+            run.append(section)
+            total += tokens
+            continue
+        if run:
+            yield _joined(run, title_sizes)
+        run, total = [section], tokens
+    if run:
+        yield _joined(run, title_sizes)
+
+
+def _joined(run: Sequence[Section], title_sizes: Mapping[str, int]) -> Section:
+    """Sections as one."""
+    if len(run) == 1:
+        return run[0]
+    groups = _with_titles([block for section in run for block in section.blocks])
+    counted = chain.from_iterable(section.sizes for section in run)
+    sizes = [
+        size
+        for (*titles, _), own in zip(groups, counted, strict=True)
+        for size in (*(title_sizes[title.text] for title in titles), own)
+    ]
+    return Section(list(chain.from_iterable(groups)), sizes, min(section.budget for section in run))
+
+
+def _are_near(first: Sequence[Block], second: Sequence[Block]) -> bool:
+    """Whether sections are within the same one, or one within the other, and their titles on known lines."""
+    above, below = first[-1], second[0]
+    shared = _shared(above.headings, below.headings)
+    own, others = above.headings[shared:], below.headings[shared:]
+    return (
+        max(len(own), len(others)) < 2
+        and above.metadata == below.metadata
+        and not any(block.columns for block in (*first, *second))
+        and all(isinstance(title, Heading) and title.line <= above.line for title in own)
+        and all(isinstance(title, Heading) and above.end_line <= title.line <= below.line for title in others)
+    )
+
+
+def _with_titles(blocks: Sequence[Block]) -> list[list[Block]]:
+    """Blocks of sections that are near, each below those of its titles that all do not share.
+
+    A title that the block above or below it says is not written again.
+    """
+    paths = [block.headings for block in blocks]
+    shared = paths[0][: _shared(min(paths), max(paths))]
+    written: list[list[Block]] = []
+    path, above = shared, ""
+    for block in blocks:
+        own = block.headings[_shared(path, block.headings) :]
+        titles = [
+            block._replace(text=title, line=title.line, end_line=title.line, headings=shared)
+            for title in own
+            if isinstance(title, Heading) and title not in block.text and title not in above
+        ]
+        written.append([*titles, block._replace(headings=shared)])
+        path, above = block.headings, block.text
+    return written
+
+
+def _shared(path: tuple[str, ...], other: tuple[str, ...]) -> int:
+    """Titles that two paths begin with."""
+    same = (one == two for one, two in zip(path, other, strict=False))
+    return sum(takewhile(bool, same))
 
 
 def joined_block(blocks: Sequence[Block]) -> Block:
@@ -33,9 +133,9 @@ def _written(
     texts: Sequence[str], lines: Sequence[int], end_lines: Sequence[int], kinds: Sequence[BlockKind]
 ) -> list[str]:
     """The texts of blocks and what stands between them, in turn."""
-    # A blank line where the source has one, none between rows of a table.
+    # Blank lines where the source has them, none between rows of a table.
     gaps = [
-        "\n" if line - above < 2 or kind == kind_above == "row" else "\n\n"
+        "\n" if line - above < 2 or kind == kind_above == "row" else "\n" * min(line - above, _MOST_FEEDS)
         for above, line, kind_above, kind in zip(end_lines, lines[1:], kinds, kinds[1:], strict=False)
     ]
     written = [""] * (2 * len(texts) - 1)
@@ -48,7 +148,7 @@ class JoinedBlocks:
 
     Attributes:
         blocks: as they were given.
-        text: all of them, with the blank lines between them that the source has.
+        text: all of them, with the blank lines between them that the source has, at most two.
         starts: where each block begins in `text`.
         ends: where each block ends in it.
     """

@@ -5,7 +5,6 @@ from __future__ import annotations
 import codecs
 import hashlib
 import io
-import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -40,7 +39,6 @@ _MAX_WHOLE_BYTES = {
 _SHORT_BYTES = 500_000
 _BUFFER_BYTES = 1 << 20
 _SAMPLE_BYTES = 1 << 16
-_WORD = re.compile(r"[^\W_]+")
 
 
 class Reading:
@@ -202,25 +200,20 @@ class Reading:
 
 
 def _below_name(document: Document) -> Document:
-    """Put the name of a document above its blocks, unless a title of its own stands there, or says the name.
+    """Put the name of a document above its blocks, unless its format has a title of its own and says one.
 
     A page of a manual says on its first line only whose options it lists, and a price list nowhere.
     """
     title = title_of(PurePath(document.source).name)
-    words = _words(title)
     known: dict[tuple[str, ...], tuple[str, ...]] = {}
 
     def below(headings: tuple[str, ...]) -> tuple[str, ...]:
-        if headings and (document.kind in TITLED or words <= _words(headings[0])):
+        if headings and document.kind in TITLED:
             return headings
         return known.setdefault(headings, (title, *headings))
 
     blocks = (block._replace(headings=below(block.headings)) for block in document.blocks)
     return replace(document, blocks=tuple(blocks))
-
-
-def _words(text: str) -> frozenset[str]:
-    return frozenset(_WORD.findall(text.casefold()))
 
 
 class _LongText:

@@ -247,6 +247,7 @@ class Runtime:
             QuestionError: the question is no text, holds no word, or is longer than the encoder takes.
             ConfigurationError: the memories were embedded by another model; a number is out of range.
         """
+        from ai_os_diffusion.answers.names import says_title
         from ai_os_diffusion.answers.recall import apply_threshold, distinct_hits
         from ai_os_diffusion.runtime.question import asked, check_length, check_limits
 
@@ -271,7 +272,8 @@ class Runtime:
             found = storage.query(vector, count, text=question, filter=filter, k1=k1, b=b)
             state = found.state
             scores = [one.similarity for one in found], [one.bm25 for one in found]
-            order = self._fusion.order(*scores, broken)
+            said = [says_title(question, one.memory["metadata"].get("headings")) for one in found]
+            order = self._fusion.order(*scores, broken, said)
             return [(found[index].memory, found[index].similarity) for index in order]
 
         hits = distinct_hits(search, wanted, _FUSED)

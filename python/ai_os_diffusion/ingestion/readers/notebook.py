@@ -149,10 +149,11 @@ class _Cells:
         return self._outline.end()
 
     def placed(self, block: Block) -> Block:
-        """A block with its lines in the file and the number of its cell."""
+        """A block with its lines in the file, below titles that know none, and the number of its cell."""
         line, end_line = self._lines[block.line - 1], self._lines[block.end_line - 1]
         metadata = {**block.metadata, "cell": self._cells[block.line - 1]}
-        return block._replace(line=line, end_line=max(line, end_line), metadata=metadata)
+        titles = tuple(map(str, block.headings))
+        return block._replace(line=line, end_line=max(line, end_line), headings=titles, metadata=metadata)
 
     def remarks(self) -> list[Remark]:
         """What is not in the blocks."""

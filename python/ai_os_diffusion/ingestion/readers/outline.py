@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import compress
 
-from ai_os_diffusion.ingestion.document import Block
+from ai_os_diffusion.ingestion.document import Block, Heading
 
 __all__ = ["Outline"]
 
@@ -49,7 +49,9 @@ class Outline:
         else:
             self._bare = block
         self._levels.append(level)
-        self.headings = (*self.headings, heading)
+        lines = enumerate(block.text.split("\n"), block.line)
+        known = (Heading.at(number, heading) for number, line in lines if heading in line)
+        self.headings = (*self.headings, next(known, heading))
         return must
 
     def titles(self, level: int, headings: Sequence[str], blocks: Iterable[Block]) -> list[Block]:

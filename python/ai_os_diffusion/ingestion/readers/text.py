@@ -64,6 +64,8 @@ class TextReader:
         self._levels: list[str] = []
         # Of titles that stand out: their indentation, and that of the text below.
         self._set_in: list[tuple[int, int]] = []
+        # Indentations at which texts of sections stand.
+        self._texts: set[int] = set()
 
     def read(self, text: str, first_line: int = 1) -> Iterator[Block]:
         """As `PieceReader.read`."""
@@ -115,13 +117,20 @@ class TextReader:
             while set_in and set_in[-1][0] >= indent:
                 set_in.pop()
             yield from outline.close(_INDENTED + indent)
-            if unit.is_below_title and (not set_in or indent < set_in[-1][1]):
+            if unit.is_below_title and self._is_title(indent, _indent_of(own[1])):
                 set_in.append((indent, _indent_of(own[1])))
+                if len(own) < 3 or _indent_of(own[2]) <= _indent_of(own[1]):
+                    self._texts.add(_indent_of(own[1]))
                 title = Block(own[0], line, line)
                 yield from outline.title(_INDENTED + indent, own[0].strip(), title)
                 waiting.append((own[1:], line + 1, _units(own[1:], width)))
             else:
                 yield outline.below(Block("\n".join(own), line, line + len(own) - 1))
+
+    def _is_title(self, indent: int, deeper: int) -> bool:
+        """Whether a line above a deeper one is a title: farther out than texts, or above such as others."""
+        is_out = not self._set_in or indent < self._set_in[-1][1]
+        return is_out or (deeper in self._texts and indent not in self._texts)
 
     def end(self) -> Iterator[Block]:
         """Yields a title that has nothing below."""

@@ -95,14 +95,14 @@ class MailText:
         return text, [Remark("replaced", reason, lines=spans(odd))]
 
     def placed(self, blocks: Iterable[Block], headings: tuple[str, ...]) -> list[Block]:
-        """Blocks of the part's text with lines of the message, below titles of it."""
+        """Blocks of the part's text with lines of the message, below titles of it; their own know none."""
         return [
             Block(
                 text,
                 self._line_of(line, self.line),
                 self._line_of(end_line, self.end_line),
                 kind,
-                headings + above,
+                (*headings, *map(str, above)),
                 metadata,
                 columns,
             )
