@@ -93,7 +93,7 @@ def package_reads(engine: Any, file: Path, seed: int) -> Iterator[Read]:
             is_answered = bool(first.get("relevant"))
             answers = tuple(one["text"] for one in first.get("answers", ()))
             asked = Asked(row["question"], answers, place[first["text"]] if is_answered else -1)
-            places = found(store, asked.text, engine.encode_query([asked.text])[0])[:READ]
+            places = found(engine, store, asked.text, engine.encode_query([asked.text])[0])[:READ]
             hits = [RecallHit(f"{index}", pool.passages[index], cosine) for index, cosine in places]
             competing = candidates(asked.text, hits, engine.read(asked.text, [hit.text for hit in hits]))
             yield PackageRead(asked, competing, not is_answered, pool.name)
