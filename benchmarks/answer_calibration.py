@@ -1,15 +1,16 @@
 """Fits how likely an answer is right: `answer_calibration.py CARD --pairs FILE --real STORE --out FILE`.
 
 CARD is a reader card, or its safetensors file. It is fitted on what it was not trained on, as far as there is
-any, questions of three kinds. However many they are, the third counts as much as the others:
+any, questions of four kinds. However many they are, the last counts as much as the others together:
 
 - open: of `reader/extractive.jsonl.gz` (AIOS_DATA), or of --rows FILE in the same form, to passages of their
   own source; a quarter a second time with their document and whatever holds an accepted answer taken away;
 - packages: of --pairs FILE, rows of `training/reader_card` to held-out packages, all searched together, some
   of a name that stands nowhere;
+- written: of --written FOLDER, which a larger model wrote to passages of held-out packages, as `packages`;
 - documents: of `real_documents/tune.jsonl`, to --real STORE, which `real_documents.py --store` fills.
 
-The first are right by F1, the second also by holding the accepted answer in what is shown, the third as
+The first are right by F1, the next two also by holding the accepted answer in what is shown, the last as
 `real_documents` judges. The threshold is where an answer is worth more than none, a wrong one costing half
 of what a right one is worth. Measured on each kind by fits to nine tenths of it too, and on `squad_dev_a`
 over all its paragraphs, with the article taken away where it is asked again. --read FOLDER keeps what was
@@ -37,7 +38,7 @@ from ai_os_diffusion.answers.judge import Judge
 from ai_os_diffusion.models.cards import Card
 from ai_os_diffusion.models.cards.redescribed import redescribed
 from ai_os_diffusion.utils.statistics.calibration import Calibration
-from document_questions import document_reads, package_reads
+from document_questions import document_reads, package_reads, written_reads
 from measure import data_dir, report
 from models import card_file, converted, is_given
 from open_questions import Read, read_all, row_pools, squad_pool
@@ -47,6 +48,8 @@ _COST = 0.5
 """Of a wrong answer, where a right one is worth 1, and none at all nothing."""
 _KEPT = 0.95
 _FOLDS = 10
+_COUNTS = {"open": 0.5, "packages": 0.5, "written": 1.0, "documents": 2.0}
+"""How much each kind of questions counts, however many there are: the more, the nearer to what is asked."""
 
 SOURCES = re.compile("SQuAD1|SQuAD-train|TyDi|QED|COVID|SleepQA|Hotpot|MuSiQue|AfriQA")
 """Whose questions stand by themselves: nobody can ask many passages what "the king" did."""
@@ -103,9 +106,9 @@ class Asked:
 
 def fitted(kinds: Mapping[str, Sequence[Asked]]) -> Judge:
     """A calibration to kinds of questions, each counting as told, and its threshold."""
-    total = sum(map(_count, kinds))
+    total = sum(_COUNTS[kind] for kind in kinds)
     questions = sum(map(len, kinds.values()))
-    weights = {kind: questions * _count(kind) / total / len(asked) for kind, asked in kinds.items()}
+    weights = {kind: questions * _COUNTS[kind] / total / len(asked) for kind, asked in kinds.items()}
     rows = [
         (found.features, found.right, weights[kind])
         for kind, asked in kinds.items()
@@ -114,11 +117,6 @@ def fitted(kinds: Mapping[str, Sequence[Asked]]) -> Judge:
     ]
     calibration = Calibration.fit(*zip(*rows, strict=True))
     return Judge(calibration, round(_COST / (1.0 + _COST), 4))
-
-
-def _count(kind: str) -> float:
-    """How much a kind of questions counts: documents, which are what is asked, as much as all others."""
-    return 2.0 if kind == "documents" else 1.0
 
 
 def measured(asked: Sequence[Asked], judges: Sequence[Judge]) -> dict[str, float]:
@@ -208,6 +206,8 @@ def main() -> None:
     parser.add_argument("card", type=Path, nargs="?", help="a reader card, or its source")
     parser.add_argument("--rows", type=Path, help="of open questions; by default those of AIOS_DATA")
     parser.add_argument("--pairs", type=Path, help="held-out rows of `training/reader_card`, .jsonl.gz")
+    parser.add_argument("--written", type=Path, help="folder of written questions to held-out packages")
+    parser.add_argument("--asked", type=int, default=600, help="of the written questions")
     parser.add_argument("--real", type=Path, help="a store of real documents")
     parser.add_argument("--questions", type=int, default=500, help="of open questions")
     parser.add_argument("--measured", type=int, default=1000, help="questions of squad_dev_a")
@@ -237,6 +237,8 @@ def main() -> None:
         }
         if options.pairs:
             readers["packages"] = lambda: package_reads(engine, options.pairs, seed)
+        if options.written:
+            readers["written"] = lambda: written_reads(engine, options.written, options.asked, seed)
         if options.real:
             readers["documents"] = lambda: document_reads(file, options.real)
         kinds = {kind: kept(options.read, kind, read) for kind, read in readers.items()}

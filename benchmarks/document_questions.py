@@ -1,7 +1,8 @@
 """Questions to whole documents, as `ask` meets them: what a reader finds, and whether a person would take it.
 
 Held-out packages of `training/reader_card` are searched together, each question as one person would ask it
-of all of them; some speak of a name that stands nowhere. Questions of
+of all of them; some speak of a name that stands nowhere. To some of their passages a larger model wrote
+questions in words of its own. Questions of
 `real_documents/tune.jsonl`, the part that may be looked at, go to a store of those documents.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import lzma
 import random
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,12 +23,14 @@ from ai_os_diffusion.answers.decision import statement_of
 from ai_os_diffusion.answers.judge import Judged
 from ai_os_diffusion.answers.recall import RecallHit
 from judging import READ_CHARS, Said, flat
-from open_questions import READ, Asked, Pool, Read, found, stored
+from open_questions import READ, Asked, Pool, Read, found, read_all, stored
 from real_documents import questions_of, verdict
 
 _OF_A_KIND = 30
 _EXCHANGED_OF_A_KIND = 8
 """Questions of a kind at most: of rare kinds all would be few anyway."""
+_LIKELY = 0.7
+"""P(yes) of the judge, at least, that a passage answers what was written to it."""
 _TELLING = 20
 """Characters of an answer that is known wherever it stands; a shorter one may stand anywhere by chance."""
 
@@ -79,8 +83,7 @@ def package_reads(engine: Any, file: Path, seed: int) -> Iterator[Read]:
         file: .jsonl.gz of rows, as `training/reader_card` makes them.
         seed: draws questions.
     """
-    with gzip.open(file, "rt", encoding="utf-8") as lines:
-        rows = [json.loads(line) for line in lines]
+    rows = list(_lines(file))
     texts = dict.fromkeys(passage["text"] for row in rows for passage in row["passages"])
     pool = Pool("packages", list(texts), range(len(texts)), ())
     place = {text: index for index, text in enumerate(pool.passages)}
@@ -90,10 +93,62 @@ def package_reads(engine: Any, file: Path, seed: int) -> Iterator[Read]:
             is_answered = bool(first.get("relevant"))
             answers = tuple(one["text"] for one in first.get("answers", ()))
             asked = Asked(row["question"], answers, place[first["text"]] if is_answered else -1)
-            places = found(store, asked.text, engine.encode_query([asked.text])[0])[:READ]
+            places = found(engine, store, asked.text, engine.encode_query([asked.text])[0])[:READ]
             hits = [RecallHit(f"{index}", pool.passages[index], cosine) for index, cosine in places]
             competing = candidates(asked.text, hits, engine.read(asked.text, [hit.text for hit in hits]))
             yield PackageRead(asked, competing, not is_answered, pool.name)
+
+
+def written_pool(folder: Path, count: int, seed: int) -> Pool:
+    """Questions that were written to passages of held-out packages, each to all of these passages.
+
+    Args:
+        folder: of `passages_dev`, `questions_dev-*` and `judged_dev-*`, as `training/reader_card/asking` has
+            them.
+        count: questions.
+        seed: draws them.
+    """
+    (file,) = folder.glob("passages_dev.jsonl*")
+    passages = list(_lines(file))
+    place = {one["id"]: index for index, one in enumerate(passages)}
+    documents = dict.fromkeys((one["package"], one["document"]) for one in passages)
+    numbers = {document: number for number, document in enumerate(documents)}
+    likely = {
+        (one["passage"], one["question"])
+        for part in sorted(folder.glob("judged_dev-*"))
+        for one in _lines(part)
+        if one["yes"] >= _LIKELY
+    }
+    asked = [
+        Asked(one["question"], (one["answer"],), place[one["passage"]])
+        for part in sorted(folder.glob("questions_dev-*"))
+        for one in _lines(part)
+        if (one["passage"], one["question"]) in likely and one["passage"] in place
+    ]
+    return Pool(
+        "written",
+        [one["text"] for one in passages],
+        [numbers[one["package"], one["document"]] for one in passages],
+        random.Random(seed).sample(asked, min(count, len(asked))),
+    )
+
+
+def written_reads(engine: Any, folder: Path, count: int, seed: int) -> Iterator[Read]:
+    """Ask them, and some a second time without their document and whatever else holds the answer.
+
+    Args:
+        engine: an encoder with a reader attached.
+        folder: as for `written_pool`.
+        count: questions.
+        seed: draws them.
+    """
+    yield from read_all(engine, written_pool(folder, count, seed), PackageRead)
+
+
+def _lines(file: Path) -> Iterator[dict[str, Any]]:
+    opened = {".gz": gzip.open, ".xz": lzma.open}.get(file.suffix, open)
+    with opened(file, "rt", encoding="utf-8") as lines:
+        yield from map(json.loads, lines)
 
 
 def document_reads(card: Path, store: Path, *, models: Mapping[str, Any] | None = None) -> Iterator[Read]:

@@ -213,12 +213,13 @@ def pairs_pool(file: Path, seed: int) -> Pool:
     return Pool("pairs", passages, range(len(passages)), asked)
 
 
-def read_all(engine: Any, pool: Pool) -> Iterator[Read]:
+def read_all(engine: Any, pool: Pool, judged_by: type[Read] = Read) -> Iterator[Read]:
     """Ask every question as `ask` does, and some a second time without what could answer them.
 
     Args:
         engine: an encoder with a reader attached.
         pool: what is asked.
+        judged_by: says what is right.
     """
     with tempfile.TemporaryDirectory() as folder, stored(engine, pool, Path(folder)) as store:
         vectors = engine.encode_query([asked.text for asked in pool.questions])
@@ -232,7 +233,7 @@ def read_all(engine: Any, pool: Pool) -> Iterator[Read]:
                     for index, similarity in found(engine, store, asked.text, vector, taken)[:READ]
                 ]
                 readings = engine.read(asked.text, [hit.text for hit in hits])
-                yield Read(asked, candidates(asked.text, hits, readings), removed, pool.name)
+                yield judged_by(asked, candidates(asked.text, hits, readings), removed, pool.name)
 
 
 @contextmanager

@@ -1,5 +1,7 @@
 """Questions to whole documents: what counts as right of what is shown."""
 
+import json
+
 import pytest
 
 from ai_os_diffusion.answers.candidates import Candidate, Place
@@ -62,3 +64,32 @@ def test_kinds_share_what_is_drawn(script):
         8,
         3,
     ]
+
+
+def test_written_questions_are_asked_of_all_passages_as_far_as_a_judge_agrees(script, tmp_path):
+    def write(name, rows):
+        (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+    write(
+        "passages_dev.jsonl",
+        [
+            {"id": f"p/{n}", "text": f"Title\ntext {n}", "package": "p", "document": f"d{n // 2}"}
+            for n in range(4)
+        ],
+    )
+    asked = [{"passage": f"p/{n}", "question": f"what is {n}?", "answer": f"text {n}"} for n in range(4)]
+    write("questions_dev-00.jsonl", asked[:2])
+    write("questions_dev-01.jsonl", asked[2:])
+    write(
+        "judged_dev-00.jsonl",
+        [
+            {"passage": one["passage"], "question": one["question"], "yes": n / 3}
+            for n, one in enumerate(asked)
+        ],
+    )
+    pool = script.written_pool(tmp_path, 10, 0)
+    assert [one.gold for one in sorted(pool.questions, key=lambda one: one.gold)] == [3]
+    assert (list(pool.articles), pool.passages[3]) == ([0, 0, 1, 1], "Title\ntext 3")
+    assert pool.is_taken(2, script.Asked("what is 3?", ("text 3",), 3))
+    assert not pool.is_taken(0, script.Asked("what is 3?", ("text 3",), 3))
+    assert len(script.written_pool(tmp_path, 1, 0).questions) == 1

@@ -20,6 +20,16 @@ Tensor = Any
 _BUCKETS, _FARTHEST = 32, 128
 _FIRST_POSITION = 2
 _EPS = 1e-5
+_BLOCKS = {
+    "BLOCK_M": 64,
+    "BLOCK_N": 64,
+    "BLOCK_M1": 32,
+    "BLOCK_N1": 64,
+    "BLOCK_M2": 64,
+    "BLOCK_N2": 32,
+    "num_stages": 1,
+}
+"""Of attention: with biases beside the scores, those that torch chooses do not fit on an H200."""
 
 
 def packed_weights(source: Path, bert_vocabulary: list[str], out: Path) -> None:
@@ -84,7 +94,7 @@ class _Layer(nn.Module):
             def biased(score: Tensor, _row: Tensor, head: Tensor, at: Tensor, other: Tensor) -> Tensor:
                 return score + biases[head, (other - at + middle).clamp(0, 2 * middle)]
 
-            seen = flex_attention(q, k, v, score_mod=biased, block_mask=mask)
+            seen = flex_attention(q, k, v, score_mod=biased, block_mask=mask, kernel_options=_BLOCKS)
         x = self.behind_attention(x + self._dropped(self._product(seen.transpose(1, 2).flatten(2), self.o)))
         wide = F.gelu(self._product(x, self.wide))
         return self.behind(x + self._dropped(self._product(wide, self.narrow)))

@@ -171,7 +171,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, required=True)
     parser.add_argument("--rate", type=float, default=4e-5)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--also", type=Path, nargs=2, metavar=("PACKED", "SCORES"))
+    parser.add_argument("--also", type=Path, nargs=2, action="append", metavar=("PACKED", "SCORES"))
     options = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(options.seed)
@@ -180,8 +180,8 @@ def main() -> None:
     base = resolve_model(recipe.base)
     teacher = Teacher(options.weights, device)
     train(teacher, recipe, base, options.seconds, options.rate, device)
-    if options.also:
-        np.save(options.also[1], score(teacher, PackedQuestions.load(options.also[0]), recipe, base, device))
+    for packed, scores in options.also or ():
+        np.save(scores, score(teacher, PackedQuestions.load(packed), recipe, base, device))
     np.save(options.scores, score(teacher, open_questions(recipe, base), recipe, base, device))
 
 

@@ -103,7 +103,7 @@ class LossSettings:
         relevance: of the relevance of each passage.
         blocks: what start and end of a block's window are: "none", the "first" of the block that the rows
             name, or not learned.
-        taught: part of start, end and relevance that is learned from the teachers' scores.
+        taught: part of all of these that is learned from the teachers' scores in place of the labels.
         temperature: by which their scores, and those of the card beside them, are divided.
         smoothing: part of the probability that goes to all places alike.
     """
@@ -176,6 +176,8 @@ class ReaderCardSettings:
         bits: factors are stored as codes of 8 or 4 bits, or 0, as float32.
         average: the card is the running mean of the weights of about 1 / (1 - average) steps; 0 takes the
             last.
+        init: a reader card of the same base, rank and alpha whose weights the run begins with; None for
+            factors that change nothing yet.
         config: what else the card says.
     """
 
@@ -183,19 +185,22 @@ class ReaderCardSettings:
     alpha: float = 16.0
     bits: int = 4
     average: float = 0.0
+    init: Path | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, values: UntrustedValues) -> ReaderCardSettings:
-        """Read the table."""
+    def of(cls, values: UntrustedValues, folder: Path) -> ReaderCardSettings:
+        """Read the table; paths are relative to `folder`."""
         bits = values.integer("bits", cls.bits, low=0)
         if bits not in BITS:
             raise values.fault("bits", "8, 4, or 0 for float32")
+        init = values.maybe_text("init")
         return cls(
             rank=values.integer("rank", cls.rank, high=MAX_RANK),
             alpha=values.number("alpha", cls.alpha, low=1e-3, high=1e6),
             bits=bits,
             average=values.number("average", cls.average, high=0.99999),
+            init=None if init is None else folder / Path(init).expanduser(),
             config=values.section("config").values,
         )
 
@@ -267,7 +272,7 @@ class ReaderRecipe:
             questions=QuestionSettings.of(tables["questions"]),
             batch=BatchSettings.of(tables["batch"]),
             loss=LossSettings.of(tables["loss"]),
-            card=ReaderCardSettings.of(tables["card"]),
+            card=ReaderCardSettings.of(tables["card"], folder or Path()),
             report=ReportSettings.of(tables["report"]),
         )
         longest = found.windows.question + found.windows.passage + 3

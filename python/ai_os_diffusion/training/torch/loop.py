@@ -7,7 +7,7 @@ import math
 import signal
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader
 from ai_os_diffusion.models.cards import Card
 from ai_os_diffusion.training.journal import Journal
 from ai_os_diffusion.training.settings import BatchSettings, OptimizerSettings, ReportSettings
+from ai_os_diffusion.training.torch.captured_step import CapturedStep
 from ai_os_diffusion.training.torch.checkpoint import Checkpoint
 from ai_os_diffusion.utils.errors import DeviceError, TrainingError
 from ai_os_diffusion.utils.loss_picture import draw_losses
@@ -101,6 +102,9 @@ class TrainingLoop(ABC):
     _network: Any
     _optimizer: torch.optim.AdamW
     _loss: Any
+    _take: Callable[[Sequence[Mapping[str, Tensor]]], Tensor]
+    _is_captured = False
+    """Whether steps may be one graph of a GPU: their batches are of one shape, and they wait for nothing."""
 
     def __init__(
         self,
@@ -142,15 +146,25 @@ class TrainingLoop(ABC):
         """
         self._network = network
         settings = self._settings.optimizer
+        is_captured = self._is_captured and self._device.type == "cuda" and self._team.num_processes == 1
         self._optimizer = torch.optim.AdamW(
-            _groups(network.trained(), settings.weight_decay, undecayed), betas=settings.betas
+            _groups(network.trained(), settings.weight_decay, undecayed),
+            # A graph reads its rate where it stands.
+            lr=torch.zeros((), device=self._device) if is_captured else settings.rate,
+            betas=settings.betas,
+            fused=is_captured or None,
+            capturable=is_captured,
         )
+        self._take = CapturedStep(self._update) if is_captured else self._update
         state = Checkpoint.load(
             self._out / "state.pt", self._settings, self._team.num_processes, self._device
         )
         if state is not None:
             self.step, self._seconds = state.step, state.seconds
             copy_values(state.trained, network.trained())
+            for group in state.optimizer["param_groups"]:
+                # How a step is computed is this device's own.
+                group |= {name: self._optimizer.defaults[name] for name in ("lr", "fused", "capturable")}
             self._optimizer.load_state_dict(state.optimizer)
             if state.second is not None:
                 self._restore_second(state.second)
@@ -281,21 +295,33 @@ class TrainingLoop(ABC):
         """One step of the optimizer."""
         self._prepare_step()
         for group in self._optimizer.param_groups:
-            group["lr"] = self._rate
+            if torch.is_tensor(group["lr"]):
+                group["lr"].fill_(self._rate)
+            else:
+                group["lr"] = self._rate
+        loss = self._take(
+            [
+                {name: value.to(self._device, non_blocking=True) for name, value in batch.items()}
+                for batch in batches
+            ]
+        )
+        self._end_step()
+        self.step += 1
+        return loss
+
+    def _update(self, batches: Sequence[Mapping[str, Tensor]]) -> Tensor:
+        """Change what learns by batches on the device."""
         total = torch.zeros((), device=self._device)
         for index, batch in enumerate(batches):
-            on_device = {name: value.to(self._device, non_blocking=True) for name, value in batch.items()}
             # Gradients are averaged once, with those of the last batch.
             is_last = index == len(batches) - 1
             with nullcontext() if is_last else self._team.no_sync(self._loss):
-                loss = self._loss(on_device) / len(batches)
+                loss = self._loss(batch) / len(batches)
                 self._team.backward(loss)
             total += loss.detach()
         self._team.clip_grad_norm_(self._network.trained().values(), self._settings.optimizer.clip)
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
-        self._end_step()
-        self.step += 1
         return total
 
     def _keep(self) -> Card:

@@ -67,14 +67,17 @@ def test_a_card_that_says_what_its_teacher_says_has_nothing_to_learn_from_it():
     batch = batch_of()
     places = batch["places"].clamp(min=0)
     taught = scores.detach()[places][..., :2].numpy(), scores.detach()[places][:, :, 0, 2].numpy()
-    settings = LossSettings(taught=1.0, listed=0.0, temperature=2.0)
+    settings = LossSettings(taught=1.0, relevance=0.0, temperature=2.0)
     losses = reader_losses(scores, batch_of(taught), settings)
     assert losses["taught_spans"].item() == pytest.approx(0, abs=1e-6)
     assert losses["taught_shared"].item() == pytest.approx(0, abs=1e-6)
+    assert losses["taught_listed"].item() == pytest.approx(0, abs=1e-6)
     sum(losses.values()).backward()
     assert scores.grad.abs().max().item() < 1e-6
     other = taught[0] + np.array([1.0, 0.0, 0.0, 0.0], np.float32)[:, None]
     assert reader_losses(scores, batch_of((other, taught[1])), settings)["taught_spans"].item() > 1e-3
+    turned = taught[0], taught[1][:, ::-1].copy()
+    assert reader_losses(scores, batch_of(turned), settings)["taught_listed"].item() > 1e-3
 
 
 def test_what_is_ignored_is_not_learned():

@@ -59,7 +59,7 @@ def reader_losses(scores: Tensor, batch: Mapping[str, Tensor], settings: LossSet
     losses = {
         "spans": told * _span_loss(spans, labels, is_window, settings),
         "shared": told * settings.shared * _shared_loss(spans, labels, is_window, settings),
-        "listed": settings.listed * _listed_loss(relevance, relevant),
+        "listed": told * settings.listed * _listed_loss(relevance, relevant),
         "relevance": told * settings.relevance * _binary(relevance, relevant.clamp(min=0), is_window),
     }
     if settings.taught:
@@ -73,6 +73,12 @@ def reader_losses(scores: Tensor, batch: Mapping[str, Tensor], settings: LossSet
         theirs, own = (_margins(one, is_window) / heat for one in (taught, spans))
         losses["taught_shared"] = (
             settings.taught * settings.shared * heat**2 * _divergence(theirs, own, 1).sum(-1).mean()
+        )
+        theirs, own = (
+            one.masked_fill(~is_window, _OUT) / heat for one in (batch["taught_relevance"], relevance)
+        )
+        losses["taught_listed"] = (
+            settings.taught * settings.listed * heat**2 * _divergence(theirs, own, 1).mean()
         )
         wanted = torch.sigmoid(batch["taught_relevance"])
         losses["taught_relevance"] = (

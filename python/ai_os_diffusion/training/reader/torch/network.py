@@ -10,9 +10,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from ai_os_diffusion.inference.torch.network import DeviceWeights
+from ai_os_diffusion.models.cards import Card
+from ai_os_diffusion.models.cards.description import READER
 from ai_os_diffusion.models.metadata import ModelMetadata
 from ai_os_diffusion.training.torch.attention import Attention
 from ai_os_diffusion.training.torch.encoder import TrainedEncoder
+from ai_os_diffusion.utils.errors import TrainingError
 
 __all__ = ["HEAD", "TrainedReader"]
 
@@ -38,10 +41,51 @@ class TrainedReader(nn.Module):
 
     def __init__(self, weights: DeviceWeights, config: ModelMetadata, *, rank: int, alpha: float) -> None:
         super().__init__()
+        self._rank = rank
         self.encoder = TrainedEncoder.begun(weights, config, rank=rank, alpha=alpha)
         noise = _HEAD_NOISE * torch.randn(_OUTPUTS, config.hidden_size)
         self.weight = nn.Parameter(noise.to(weights.device))
         self.bias = nn.Parameter(torch.zeros(_OUTPUTS, device=weights.device))
+
+    def begin_with(self, card: Card, weights_sha256: str) -> None:
+        """Take up the weights of a card.
+
+        Args:
+            card: a reader of the same base, rank and scaling.
+            weights_sha256: digest of the base's weights.
+
+        Raises:
+            TrainingError: it is another's.
+        """
+        about, own = card.description, self.trained()
+        found = {
+            "kind": about.kind,
+            "base": about.base.weights_sha256,
+            "rank": about.rank,
+            "scaling": round(about.scaling, 6),
+        }
+        expected = {
+            "kind": READER,
+            "base": weights_sha256,
+            "rank": self._rank,
+            "scaling": round(self.scaling, 6),
+        }
+        for name, value in expected.items():
+            if found[name] != value:
+                raise TrainingError(
+                    f"card.init: {card.path}: {name} {found[name]}, expected {value}, as the recipe and its "
+                    "base have it"
+                )
+        for name in sorted({*card, *own}):
+            shape = tuple(own[name].shape) if name in own else None
+            if card.shapes.get(name) != shape:
+                raise TrainingError(
+                    f"card.init: {card.path}: {name} {card.shapes.get(name)}, expected {shape}; name a card "
+                    "that `aios train-reader` made"
+                )
+        with torch.no_grad():
+            for name, value in own.items():
+                value.copy_(torch.from_numpy(card[name]))
 
     @property
     def blocks(self) -> nn.ModuleList:

@@ -42,10 +42,14 @@ class ReaderTrainer(TrainingLoop):
         is_stopped: whether the run is to be broken off.
 
     Raises:
-        TrainingError: the state is of another recipe.
+        TrainingError: the state is of another recipe, or the card to begin with of another base or rank.
         DeviceError: the device is not there.
         ModelLoadError: the base cannot be trained.
+        ModelNotFoundError: there is no card to begin with.
+        CardError: it is none.
     """
+
+    _is_captured = True
 
     def __init__(
         self,
@@ -67,6 +71,8 @@ class ReaderTrainer(TrainingLoop):
             rank=recipe.card.rank,
             alpha=recipe.card.alpha,
         )
+        if recipe.card.init is not None:
+            self.reader.begin_with(Card(recipe.card.init), Base.of_folder(base).weights_sha256)
         self._averages: dict[str, Tensor] | None = None
         if recipe.card.average:
             self._averages = {name: value.detach().clone() for name, value in self.reader.trained().items()}
