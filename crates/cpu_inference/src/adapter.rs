@@ -11,6 +11,7 @@ use crate::card::{Card, Indexed};
 use crate::error::{InferenceError, Result};
 use crate::low_rank::{CardFactors, Factors, Gathered};
 use crate::matrix::Matrix;
+use crate::merged;
 use crate::side_block::{self, SideBlock};
 use crate::sites::{LayerSite, Sites};
 
@@ -30,8 +31,10 @@ pub struct Adapter {
     number: u64,
     /// The model's.
     model: u64,
-    /// By layer.
+    /// By layer; empty where the cards are merged.
     factors: Vec<Option<Factors>>,
+    /// By layer, what stands in place of the model's weights; empty where the cards are not merged.
+    merged: Vec<Option<Matrix>>,
     /// Of the head of a decoder.
     head_factors: Option<Factors>,
     /// By vector: norms and token types, mixed.
@@ -60,6 +63,7 @@ impl Adapter {
         sites: &Sites,
         embedding: &Matrix,
         cards: &[Card<'_>],
+        merge: bool,
     ) -> Result<Self> {
         let places = Places::of(sites);
         let cards: Vec<Indexed<'_>> = cards.iter().copied().map(Indexed::new).collect();
@@ -67,6 +71,7 @@ impl Adapter {
             number: ADAPTERS.fetch_add(1, Ordering::Relaxed),
             model,
             factors: Vec::new(),
+            merged: Vec::new(),
             head_factors: None,
             vectors: vec![None; sites.vectors.len()],
             rows: Vec::new(),
@@ -96,8 +101,14 @@ impl Adapter {
                 }
             }
         }
-        let gather = |site: &LayerSite| gather(site, &cards);
-        adapter.factors = each(pool, &sites.layers, gather)?;
+        let gather = |site: &LayerSite| gather(site, &cards)?.finish(&site.name, site.numbers);
+        if merge && merged::pays(&sites.layers, &cards) {
+            adapter.merged = each(pool, &sites.layers, |site| {
+                site.merged(&self::gather(site, &cards)?)
+            })?;
+        } else {
+            adapter.factors = each(pool, &sites.layers, gather)?;
+        }
         adapter.head_factors = sites.head.as_ref().map(gather).transpose()?.flatten();
         adapter.rows.sort_by_key(|&(id, _)| id);
         Ok(adapter)
@@ -113,7 +124,17 @@ impl Adapter {
     }
 
     pub(crate) fn factors(&self, layer: usize) -> Option<&Factors> {
-        self.factors[layer].as_ref()
+        self.factors.get(layer)?.as_ref()
+    }
+
+    /// Whether it serves passes alone whose rows all use it.
+    pub(crate) const fn is_merged(&self) -> bool {
+        !self.merged.is_empty()
+    }
+
+    /// What stands in place of a layer's weights, if anything does.
+    pub(crate) fn weight(&self, layer: usize) -> Option<&Matrix> {
+        self.merged.get(layer)?.as_ref()
     }
 
     /// Those of a decoder's head.
@@ -280,12 +301,12 @@ fn each<T: Sync, R: Send>(
 }
 
 /// The factors of the cards for a layer.
-fn gather(site: &LayerSite, cards: &[Indexed<'_>]) -> Result<Option<Factors>> {
+fn gather(site: &LayerSite, cards: &[Indexed<'_>]) -> Result<Gathered> {
     let LayerSite {
         name,
         inputs,
         outputs,
-        numbers,
+        ..
     } = site;
     let mut gathered = Gathered::new(*inputs, *outputs);
     for card in cards {
@@ -310,7 +331,7 @@ fn gather(site: &LayerSite, cards: &[Indexed<'_>]) -> Result<Option<Factors>> {
             weight: card.weight,
         });
     }
-    gathered.finish(name, *numbers)
+    Ok(gathered)
 }
 
 impl Head {
