@@ -5,7 +5,9 @@ questions of `squad_dev_a` (AIOS_DATA) the best span of its own paragraph, on an
 how well the relevance at [CLS] and the margin over "no answer" tell the paragraph from another question's.
 With `--open`, over the ten nearest of all paragraphs by the base's vectors, on the int8 base: the answer of
 the greatest margin, and the same where the question's whole article is missing. With `--pairs`, rows as
-`aios train-reader` takes them, each kind of question by itself. Errors are deviations of bootstrap samples.
+`aios train-reader` takes them, each kind of question by itself. With `--beside`, over that many
+questions and their ten nearest paragraphs, the card as it is (merged, where it is) against its factors beside
+the layers. Errors are deviations of bootstrap samples.
 """
 
 from __future__ import annotations
@@ -17,12 +19,14 @@ import json
 import random
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ai_os_diffusion.inference import ArrowEngine
+from ai_os_diffusion.models.cards import Card
 from ai_os_diffusion.utils.answer_match import plain, word_f1
 from measure import data_dir, report
 from models import card_file, converted, is_given
@@ -114,6 +118,44 @@ def over_all(engine: ArrowEngine, card: Path, asked: list[Question], data: Path)
     }
 
 
+def against_factors(engine: ArrowEngine, card: Path, asked: list[Question], data: Path) -> dict[str, float]:
+    """How often a card finds the same as with factors beside, which it has in a mix with one of no effect."""
+    texts = [row["text"] for row in paragraphs(data)]
+    scores = engine.encode([one.text for one in asked]) @ engine.encode(texts).T
+    nearest = np.argsort(-scores, kind="stable")[:, :NEAREST]
+    opened = Card(card)
+    about = replace(opened.description, name="another", kind="skill", rank=0, heads=("another",), config={})
+    engine.attach(opened)
+    alike, first, apart, seconds = [], [], [], {"merged": 0.0, "beside": 0.0}
+    with tempfile.TemporaryDirectory() as folder:
+        head = np.zeros((1, engine.dimension), np.float32)
+        another = Card.write(Path(folder) / "another.parquet", about, [("another.weight", head)])
+        for question, own in zip(asked, nearest, strict=True):
+            passages = [texts[i] for i in own]
+            begun = time.perf_counter()
+            merged = engine.read(question.text, passages)
+            seconds["merged"] += time.perf_counter() - begun
+            with engine.using(another):
+                begun = time.perf_counter()
+                beside = engine.read(question.text, passages)
+                seconds["beside"] += time.perf_counter() - begun
+            places = [
+                [(one.spans[0].start, one.spans[0].end) for one in readings] for readings in (merged, beside)
+            ]
+            alike += [one == other for one, other in zip(*places, strict=True)]
+            best = [int(np.argmax([one.margin for one in readings])) for readings in (merged, beside)]
+            first.append(best[0] == best[1] and places[0][best[0]] == places[1][best[1]])
+            apart += [abs(one.margin - other.margin) for one, other in zip(merged, beside, strict=True)]
+    return {
+        "passages": len(alike),
+        "same_span": round(float(np.mean(alike)), 4),
+        "same_answer": round(float(np.mean(first)), 4),
+        "margin_apart": round(float(np.mean(apart)), 4),
+        "margin_apart_p99": round(float(np.quantile(apart, 0.99)), 3),
+        **{f"{name}_ms": round(1e3 * took / len(asked), 1) for name, took in seconds.items()},
+    }
+
+
 def by_kind(engine: ArrowEngine, file: Path, most: int) -> dict[str, dict[str, float]]:
     """Of each kind of question of a file: the right passage first by margin and by relevance, spans, none."""
     with gzip.open(file, "rt", encoding="utf-8") as lines:
@@ -184,6 +226,7 @@ def main() -> None:
     parser.add_argument("--open", type=int, default=0, help="questions that are asked over all paragraphs")
     parser.add_argument("--pairs", type=Path, help="rows of questions, .jsonl.gz")
     parser.add_argument("--most", type=int, default=60, help="of each kind in --pairs")
+    parser.add_argument("--beside", type=int, default=0, help="questions to compare merged and beside by")
     parser.add_argument("--base", choices=("int8", "fp32"), action="append")
     options = parser.parse_args()
     if not is_given(options.card, "reader card for minilm"):
@@ -193,7 +236,7 @@ def main() -> None:
     asked = every[: options.questions]
     bases = {precision: converted("minilm", precision) for precision in options.base or ("int8", "fp32")}
     first = next(iter(bases.values()))
-    figures: dict[str, object] = {}
+    figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         card = card_file(options.card, first, Path(folder), {"kind": "reader"})
         figures["by_base"] = {precision: measured(base, card, asked) for precision, base in bases.items()}
@@ -202,6 +245,12 @@ def main() -> None:
                 figures["over_all"] = over_all(
                     engine, card, random.Random(0).sample(every, options.open), data
                 )
+        if options.beside:
+            drawn = random.Random(1).sample(every, options.beside)
+            figures["against_factors"] = {}
+            for precision, base in bases.items():
+                with ArrowEngine(base) as engine:
+                    figures["against_factors"][precision] = against_factors(engine, card, drawn, data)
         if options.pairs:
             with ArrowEngine(first) as engine:
                 engine.attach(card)

@@ -47,7 +47,9 @@ class Adapter:
     """Cards mixed by their weights, prepared for the passes of one model, which stays as it is.
 
     A card is its name, its tensors, the factor of its low-rank products, the rows of the embedding and the
-    heads that it brings, and how much of it is used.
+    heads that it brings, and how much of it is used. With `merge` they serve passes alone whose rows all use
+    them, and no session: they are merged into copies of the layers where these save more time than they take
+    memory.
     """
 
     def __new__(
@@ -58,6 +60,7 @@ class Adapter:
                 str, WeightFile | dict[str, NDArray[np.float32]], float, Sequence[int], Sequence[str], float
             ]
         ],
+        merge: bool = False,
     ) -> Adapter: ...
 
 @final

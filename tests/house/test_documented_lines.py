@@ -135,6 +135,6 @@ def test_the_readme_shell_lines(shell):
     answer, cited = shell('aios ask "When is Anna\'s birthday?"').split("\n\n")
     assert "4 May" in answer
     assert cited.startswith("[1] notes/notes.md:3")
-    answer, cited = shell('aios ask "how do I stop the mower?"').split("\n\n")
+    answer, cited = shell('aios ask "what do I press to stop the mower?"').split("\n\n")
     assert "red button" in answer
     assert cited.startswith("[1] books/manual.pdf:1 page 1")

@@ -13,7 +13,13 @@ from ai_os_diffusion.models.cards import Base, Card, CardDescription
 
 
 def reader_card(
-    base: Path, file: Path, *, outputs: int = 3, config: Mapping[str, Any] | None = None, seed: int = 0
+    base: Path,
+    file: Path,
+    *,
+    outputs: int = 3,
+    config: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    rank: int = 4,
 ) -> Card:
     """A card that reads: factors for every matrix of the blocks, and the head; what it finds means nothing.
 
@@ -23,9 +29,10 @@ def reader_card(
         outputs: of the head: start, end, and relevance where there is a third.
         config: of the card.
         seed: of the weights.
+        rank: of the factors.
     """
     rng = np.random.default_rng(seed)
-    rank, tensors = 4, {}
+    tensors = {}
     with ArrowEngine(base, device="cpu") as engine:
         for full in engine.weights:
             layer, _, part = full.rpartition(".")

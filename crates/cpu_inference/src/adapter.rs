@@ -11,6 +11,7 @@ use crate::card::{Card, Indexed};
 use crate::error::{InferenceError, Result};
 use crate::low_rank::{CardFactors, Factors, Gathered};
 use crate::matrix::Matrix;
+use crate::merged;
 use crate::side_block::{self, SideBlock};
 use crate::sites::{LayerSite, Sites};
 
@@ -30,8 +31,10 @@ pub struct Adapter {
     number: u64,
     /// The model's.
     model: u64,
-    /// By input that layers share.
+    /// By input that layers share; empty where the cards are merged.
     factors: Vec<Option<Factors>>,
+    /// By layer, what stands in place of the model's weights; empty where the cards are not merged.
+    merged: Vec<Option<Matrix>>,
     /// Of the head of a decoder.
     head_factors: Option<Factors>,
     /// By vector: norms and token types, mixed.
@@ -60,6 +63,7 @@ impl Adapter {
         sites: &Sites,
         embedding: &Matrix,
         cards: &[Card<'_>],
+        merge: bool,
     ) -> Result<Self> {
         let places = Places::of(sites);
         let cards: Vec<Indexed<'_>> = cards.iter().copied().map(Indexed::new).collect();
@@ -67,6 +71,7 @@ impl Adapter {
             number: ADAPTERS.fetch_add(1, Ordering::Relaxed),
             model,
             factors: Vec::new(),
+            merged: Vec::new(),
             head_factors: None,
             vectors: vec![None; sites.vectors.len()],
             rows: Vec::new(),
@@ -96,9 +101,15 @@ impl Adapter {
                 }
             }
         }
-        adapter.factors = each(pool, &sites.inputs, |layers| {
-            gather(&sites.layers[layers.clone()], &cards)
-        })?;
+        if merge && merged::pays(&sites.layers, &cards) {
+            adapter.merged = each(pool, &sites.layers, |site| {
+                site.merged(&gather_one(site, &cards)?)
+            })?;
+        } else {
+            adapter.factors = each(pool, &sites.inputs, |layers| {
+                gather(&sites.layers[layers.clone()], &cards)
+            })?;
+        }
         adapter.head_factors = gather(sites.head.as_slice(), &cards)?;
         adapter.rows.sort_by_key(|&(id, _)| id);
         Ok(adapter)
@@ -116,6 +127,16 @@ impl Adapter {
     /// Those beside the layers that share an input.
     pub(crate) fn factors(&self, input: usize) -> Option<&Factors> {
         self.factors.get(input)?.as_ref()
+    }
+
+    /// Whether it serves passes alone whose rows all use it.
+    pub(crate) const fn is_merged(&self) -> bool {
+        !self.merged.is_empty()
+    }
+
+    /// What stands in place of a layer's weights, if anything does.
+    pub(crate) fn weight(&self, layer: usize) -> Option<&Matrix> {
+        self.merged.get(layer)?.as_ref()
     }
 
     /// Those of a decoder's head.

@@ -154,6 +154,11 @@ pub enum InferenceError {
     /// Cards were prepared for another model.
     #[error("the cards were prepared for another model; attach them to this one")]
     ForeignAdapter,
+    /// Cards were merged for passes of their own.
+    #[error(
+        "the cards are merged, for passes whose rows all use them; prepare them unmerged for sessions and mixed passes"
+    )]
+    MergedAdapter,
     /// A text has begun without the cards it is to be read with.
     #[error("cards are chosen before a text begins; it has {tokens} tokens")]
     AdapterTooLate {

@@ -23,6 +23,7 @@ mod layout;
 mod linear;
 mod low_rank;
 mod matrix;
+mod merged;
 mod model;
 mod models;
 mod network;

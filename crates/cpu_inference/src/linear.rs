@@ -12,6 +12,8 @@ use crate::rows::for_each_run;
 pub(crate) struct Linear {
     pub(crate) weight: Matrix,
     pub(crate) bias: Option<Vec<f32>>,
+    /// Of those that cards know.
+    pub(crate) site: usize,
     /// Of those that cards know, which may be that of others too.
     pub(crate) input: usize,
 }
@@ -139,7 +141,7 @@ impl<'a> Input<'a> {
                 continue;
             }
             let bias = layer.bias.as_deref();
-            self.multiply(pool, &layer.weight, bias, out);
+            self.multiply(pool, self.weight(layer), bias, out);
             let out = &mut out[..self.rows * layer.weight.rows];
             let runs = self.runs(layer.input);
             self.low_rank.add_plain(pool, self.plain, runs, bias, out);
@@ -156,12 +158,23 @@ impl<'a> Input<'a> {
         self.round(pool, group_size);
         let runs = quant_runs(self.runs(layers[0].0.input));
         let layers = layers.map(|(layer, out)| SharedLayer {
-            weight: layer.weight.panels(),
+            weight: self.weight(layer).panels(),
             bias: layer.bias.as_deref(),
             out: &mut out[..self.rows * layer.weight.rows],
         });
         self.low_rank
             .project_quant(pool, self.quantised, layers, &runs);
+    }
+
+    /// The weights of a layer, or what a card that is merged puts in their place, in the same numbers.
+    fn weight<'w>(&self, layer: &'w Linear) -> &'w Matrix
+    where
+        'a: 'w,
+    {
+        let merged = self.pass.and_then(Pass::merged);
+        merged
+            .and_then(|adapter| adapter.weight(layer.site))
+            .unwrap_or(&layer.weight)
     }
 
     /// The rows whose cards add to layers that share this input, and what they add.

@@ -132,6 +132,31 @@ impl Gathered {
         self.b.push((by.len(), b));
     }
 
+    /// Whether no card adds anything.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.b.is_empty()
+    }
+
+    /// Adds to a layer's weights, `[outputs, inputs]`, what the cards add to them.
+    pub(crate) fn add_to(&self, pool: &ThreadPool, weights: &mut [f32]) {
+        let Self {
+            inputs, outputs, a, ..
+        } = self;
+        if let Some(gain) = &self.gain {
+            for (row, gain) in weights.chunks_exact_mut(*inputs).zip(gain) {
+                for n in row {
+                    *n += gain * *n;
+                }
+            }
+        }
+        let mut a = &a[..];
+        for (rank, b) in &self.b {
+            let own;
+            (own, a) = a.split_at(rank * inputs);
+            kernels::gemm_back(pool, b, *outputs, *rank, own, *inputs, Onto::Out, weights);
+        }
+    }
+
     const fn rank(&self) -> usize {
         self.a.len() / self.inputs
     }

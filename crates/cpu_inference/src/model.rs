@@ -108,8 +108,21 @@ impl Model {
     /// [`InferenceError::Card`] names what does not fit: a layer that the model does not have, a wrong shape or
     /// rank, numbers that are not finite, a name or head given twice.
     pub fn adapter(&self, cards: &[Card<'_>]) -> Result<Arc<Adapter>> {
+        self.prepare(cards, false)
+    }
+
+    /// As [`Model::adapter`], for passes whose rows all use the cards: they may be merged into copies of the layers,
+    /// where these save more time than they take memory, and serve no session.
+    ///
+    /// # Errors
+    /// As [`Model::adapter`]; sums that are beyond the numbers of a layer.
+    pub fn merged_adapter(&self, cards: &[Card<'_>]) -> Result<Arc<Adapter>> {
+        self.prepare(cards, true)
+    }
+
+    fn prepare(&self, cards: &[Card<'_>], merge: bool) -> Result<Arc<Adapter>> {
         let words = self.network.words();
-        let adapter = Adapter::new(&self.pool, self.number, &self.sites, words, cards)?;
+        let adapter = Adapter::new(&self.pool, self.number, &self.sites, words, cards, merge)?;
         Ok(Arc::new(adapter))
     }
 
@@ -200,11 +213,13 @@ impl Model {
 
     fn check(&self, pass: &Pass, caches: &[KvCache]) -> Result<()> {
         pass.check(&self.config, caches)?;
-        if pass
-            .adapted()
-            .any(|(_, adapter)| adapter.model() != self.number)
-        {
-            return Err(InferenceError::ForeignAdapter);
+        for (rows, adapter) in pass.adapted() {
+            if adapter.model() != self.number {
+                return Err(InferenceError::ForeignAdapter);
+            }
+            if adapter.is_merged() && rows.len() < pass.rows() {
+                return Err(InferenceError::MergedAdapter);
+            }
         }
         for cache in caches {
             let expected = self.cache(cache.shape().precision)?.shape();

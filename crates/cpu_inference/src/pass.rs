@@ -149,6 +149,12 @@ impl Pass {
         })
     }
 
+    /// The cards that all rows use, where they are merged.
+    pub(crate) fn merged(&self) -> Option<&Adapter> {
+        let adapter = self.spans.first()?.adapter.as_deref()?;
+        adapter.is_merged().then_some(adapter)
+    }
+
     /// Places in `wanted`, rows that ascend, that use cards, as far as they use the same.
     pub(crate) fn adapted_among<'a>(
         &'a self,

@@ -60,11 +60,15 @@ impl Session {
     /// Reads the text, which has not begun, with the cards of `adapter`.
     ///
     /// # Errors
-    /// [`InferenceError::AdapterTooLate`] once tokens were read.
+    /// [`InferenceError::AdapterTooLate`] once tokens were read; [`InferenceError::MergedAdapter`], for sessions share
+    /// passes.
     pub fn adapt(&mut self, adapter: Arc<Adapter>) -> Result<()> {
         let tokens = self.text.tokens.len();
         if tokens > 0 {
             return Err(InferenceError::AdapterTooLate { tokens });
+        }
+        if adapter.is_merged() {
+            return Err(InferenceError::MergedAdapter);
         }
         self.text.adapter = Some(adapter);
         self.text.begin();

@@ -32,6 +32,8 @@ pub(crate) struct LayerSite {
     pub(crate) outputs: usize,
     pub(crate) inputs: usize,
     pub(crate) numbers: Numbers,
+    /// The model's own, which it shares.
+    pub(crate) weight: Matrix,
 }
 
 impl LayerSite {
@@ -41,6 +43,7 @@ impl LayerSite {
             outputs: weight.rows,
             inputs: weight.cols,
             numbers: weight.numbers(),
+            weight: weight.clone(),
         }
     }
 }

@@ -163,6 +163,7 @@ impl<'a> Tensors<'a> {
         });
         let together = if is_shared { own.len() } else { 1 };
         for (index, layer) in loaded.iter_mut().enumerate() {
+            layer.site = begin + index;
             layer.input = inputs.len() + index / together.max(1);
         }
         let firsts = (begin..sites.len()).step_by(together.max(1));
@@ -175,7 +176,7 @@ impl<'a> Tensors<'a> {
         Ok(self.linears(std::slice::from_ref(layer))?.swap_remove(0))
     }
 
-    /// A layer whose input is not known yet.
+    /// A layer whose places are not known yet.
     fn linear_at(&self, layer: &Layer) -> Result<Linear> {
         let Layer {
             ref name,
@@ -193,6 +194,7 @@ impl<'a> Tensors<'a> {
         Ok(Linear {
             weight,
             bias,
+            site: 0,
             input: 0,
         })
     }

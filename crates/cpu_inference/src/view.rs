@@ -1,6 +1,7 @@
 //! Numbers read where they lie in a mapped file.
 
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -15,7 +16,7 @@ mod sealed {
 pub(crate) trait Number: sealed::Number {}
 impl<T: sealed::Number> Number for T {}
 
-/// A slice of numbers: shared bytes where they are aligned, else a copy.
+/// A slice of numbers: shared bytes where they are aligned, else a copy. A clone shares them.
 #[derive(Debug, Clone)]
 pub(crate) struct View<T> {
     storage: Storage<T>,
@@ -24,7 +25,7 @@ pub(crate) struct View<T> {
 #[derive(Debug, Clone)]
 enum Storage<T> {
     Shared(Bytes, PhantomData<T>),
-    Owned(Vec<T>),
+    Owned(Arc<Vec<T>>),
 }
 
 impl<T: Number> View<T> {
@@ -47,9 +48,7 @@ impl<T: Number> View<T> {
             );
             copy.set_len(count);
         }
-        Self {
-            storage: Storage::Owned(copy),
-        }
+        Self::from(copy)
     }
 
     /// The numbers.
@@ -68,7 +67,7 @@ impl<T: Number> View<T> {
 impl<T: Number> From<Vec<T>> for View<T> {
     fn from(values: Vec<T>) -> Self {
         Self {
-            storage: Storage::Owned(values),
+            storage: Storage::Owned(Arc::new(values)),
         }
     }
 }

@@ -6,35 +6,19 @@ mod common;
 use std::sync::Arc;
 
 use arrow_quant::{Dtype, Grid, Quantization, Tensor, TensorData, quantize};
-use common::{VOCAB, config, families, ids, tensors, worst};
+use common::{VOCAB, config, families, ids, plain, random, tensors, worst};
 use cpu_inference::{
-    Adapter, CachePrecision, Card, Family, InferenceError, KvCache, Model, Pass, Pooling, Random,
-    Segment, Sequences, Session, extend_all,
+    Adapter, CachePrecision, Card, Family, InferenceError, KvCache, Model, Pass, Pooling, Segment,
+    Sequences, Session, extend_all,
 };
 use kernels::{CodeBits, PlainRows};
 
 const SCALING: f32 = 0.7;
+/// Of the cards' factors: more than half as many numbers as the layers have.
+const RANK: usize = 12;
 const HEAD: &str = "lm_head.weight";
 
-fn plain(name: &str, shape: &[usize], numbers: Vec<f32>) -> Tensor {
-    Tensor {
-        name: name.to_owned(),
-        shape: shape.to_vec(),
-        data: TensorData::Plain {
-            dtype: Dtype::F32,
-            data: numbers.into_iter().flat_map(f32::to_ne_bytes).collect(),
-        },
-    }
-}
-
-fn random(name: &str, shape: &[usize], seed: u64) -> Tensor {
-    let mut random = Random::new(seed);
-    let count = shape.iter().product();
-    let numbers = (0..count).map(|_| (random.unit() - 0.5) as f32 * 0.4);
-    plain(name, shape, numbers.collect())
-}
-
-/// Factors of rank 5 for every linear layer, replaced norms, two rows of a decoder's embedding.
+/// Factors of rank [`RANK`] for every linear layer, replaced norms, two rows of a decoder's embedding.
 fn card_tensors(base: &[Tensor], seed: u64) -> Vec<Tensor> {
     let mut card = Vec::new();
     for (index, tensor) in (seed * 1000..).zip(base) {
@@ -43,12 +27,12 @@ fn card_tensors(base: &[Tensor], seed: u64) -> Vec<Tensor> {
             [outputs, inputs] if !layer.contains("embed") => {
                 card.push(random(
                     &format!("{layer}.lora_A.weight"),
-                    &[5, inputs],
+                    &[RANK, inputs],
                     index,
                 ));
                 card.push(random(
                     &format!("{layer}.lora_B.weight"),
-                    &[outputs, 5],
+                    &[outputs, RANK],
                     index + 500,
                 ));
             }
@@ -312,16 +296,20 @@ fn it_is_as_if_the_cards_were_merged() {
                 let mut with_head = cards.clone();
                 with_head.push(read);
                 let before = embed(&model, None);
-                let adapter = model.adapter(&with_head).unwrap();
                 let headed = reference.adapter(&[read]).unwrap();
-                let (got, want) = (embed(&model, Some(&adapter)), embed(&reference, None));
-                let error = apart(&got, &want);
-                assert!(error < tolerance, "{architecture} {how:?}: {error}");
-                assert!(apart(&got, &before) > 0.1);
-                assert_eq!(embed(&model, None), before);
-                let got = scores(&model, &adapter);
-                let error = apart(&got, &scores(&reference, &headed));
-                assert!(error < tolerance, "{architecture} {how:?} scores: {error}");
+                let (want, want_scores) = (embed(&reference, None), scores(&reference, &headed));
+                for adapter in [
+                    model.adapter(&with_head).unwrap(),
+                    model.merged_adapter(&with_head).unwrap(),
+                ] {
+                    let got = embed(&model, Some(&adapter));
+                    let error = apart(&got, &want);
+                    assert!(error < tolerance, "{architecture} {how:?}: {error}");
+                    assert!(apart(&got, &before) > 0.1);
+                    assert_eq!(embed(&model, None), before);
+                    let error = apart(&scores(&model, &adapter), &want_scores);
+                    assert!(error < tolerance, "{architecture} {how:?} scores: {error}");
+                }
             }
         }
     }
@@ -557,23 +545,23 @@ fn cards_that_do_not_fit_are_refused_by_name_and_the_model_goes_on() {
     assert!(message.contains("lacks the tensor"), "{message}");
     let message = fault(&|t| {
         let at = named(t, ".lora_B.weight");
-        t[at] = random(&t[at].name, &[48, 4], 1);
+        t[at] = random(&t[at].name, &[48, RANK - 1], 1);
     });
     assert!(
-        message.contains("is [48, 4], expected [48, 5]"),
+        message.contains("is [48, 11], expected [48, 12]"),
         "{message}"
     );
     let message = fault(&|t| {
         let at = named(t, ".lora_A.weight");
-        t[at] = random(&t[at].name, &[5, 33], 1);
+        t[at] = random(&t[at].name, &[RANK, 33], 1);
     });
     assert!(
-        message.contains("is [5, 33], expected [5, 32]"),
+        message.contains("is [12, 33], expected [12, 32]"),
         "{message}"
     );
     let message = fault(&|t| {
         let at = named(t, ".lora_A.weight");
-        t[at] = plain(&t[at].name, &[5, 32], vec![f32::NAN; 160]);
+        t[at] = plain(&t[at].name, &[RANK, 32], vec![f32::NAN; RANK * 32]);
     });
     assert!(message.contains("not finite"), "{message}");
     let message = fault(&|t| t.push(random("model.norm2.weight", &[32], 1)));

@@ -84,13 +84,19 @@ class NativeCore:
 
 
 def _adapter(model: _native.Model, cards: Sequence[tuple[Card, float]]) -> _native.Adapter:
+    from ai_os_diffusion.models.cards.description import READER  # Only whoever uses cards pays for it.
+
     described = [(card, card.description, weight) for card, weight in cards]
+    # A pass that reads uses this card for all its rows, and they are many. A mix changes with every card that
+    # comes or goes, and may never be read with.
+    reads_alone = [about.kind for _, about, _ in described] == [READER]
     return _native.Adapter(
         model,
         [
             (about.name, card.native, about.scaling, list(about.row_ids), list(about.heads), weight)
             for card, about, weight in described
         ],
+        merge=reads_alone,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -11,17 +12,20 @@ from ai_os_diffusion.inference import ArrowEngine
 from ai_os_diffusion.inference.reading.reader import Reader
 from ai_os_diffusion.inference.reading.reader_settings import ReaderSettings
 from ai_os_diffusion.inference.reading.windows import windows
+from ai_os_diffusion.models.cards import Card
 from ai_os_diffusion.utils.errors import CardError, InferenceError, ShapeError
 from support.reader_cards import reader_card
 
 QUESTION = "when?"
+MERGED = 16
+"""A rank of which factors have half as many numbers as their layers, or more."""
 PASSAGES = ["the night train leaves at ten", "a", "Öl 夜 ten\n\n- two  words", "x" * 300, ""]
 
 
-@pytest.fixture
-def engine(tiny_encoder_dir, tmp_path, backend):
+@pytest.fixture(params=[4, MERGED], ids=["beside", "merged"])
+def engine(request, tiny_encoder_dir, tmp_path, backend):
     with ArrowEngine(tiny_encoder_dir, device="cpu", backend=backend) as opened:
-        opened.attach(reader_card(tiny_encoder_dir, tmp_path / "reader.parquet"))
+        opened.attach(reader_card(tiny_encoder_dir, tmp_path / "reader.parquet", rank=request.param))
         yield opened
 
 
@@ -135,3 +139,30 @@ def test_settings_are_those_of_the_card(tiny_encoder_dir, tmp_path):
         assert Reader(engine.core, engine.tokenizer).settings.to_dict() == said
         spans = engine.read(QUESTION, PASSAGES[:1])[0].spans
         assert all(span.end - span.start <= 8 for span in spans)
+
+
+def test_a_card_reads_the_same_alone_and_beside_others(tiny_encoder_dir, tmp_path, backend):
+    """Alone it is merged into copies of the layers; in a mix its factors stand beside them."""
+    cards = [
+        reader_card(tiny_encoder_dir, tmp_path / f"{name}.parquet", rank=rank, seed=seed)
+        for name, rank, seed in (("one", MERGED, 1), ("other", MERGED, 2))
+    ]
+    about = replace(cards[0].description, name="head", kind="skill", rank=0, heads=("score",))
+    scores = np.ones((1, cards[0].shapes["qa_outputs.weight"][1]), np.float32)
+    head = Card.write(tmp_path / "head.parquet", about, [("score.weight", scores)])
+    with ArrowEngine(tiny_encoder_dir, device="cpu", backend=backend) as engine:
+        vectors = engine.encode(PASSAGES)
+        read = []
+        for card in (*cards, cards[0]):
+            engine.attach(card)
+            alone = engine.read(QUESTION, PASSAGES)
+            with engine.using(head):
+                beside = engine.read(QUESTION, PASSAGES)
+            for one, other in zip(alone, beside, strict=True):
+                assert [(s.start, s.end) for s in one.spans] == [(s.start, s.end) for s in other.spans]
+                assert one.margin == pytest.approx(other.margin, abs=1e-4)
+            assert engine.read(QUESTION, PASSAGES) == alone
+            np.testing.assert_array_equal(engine.encode(PASSAGES), vectors)
+            engine.detach(card.name)
+            read.append(alone)
+        assert read[0] == read[2] != read[1]

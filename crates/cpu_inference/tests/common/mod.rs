@@ -70,6 +70,26 @@ pub fn tensors(config: &ModelConfig) -> Vec<Tensor> {
         .collect()
 }
 
+/// A tensor of plain numbers.
+pub fn plain(name: &str, shape: &[usize], numbers: Vec<f32>) -> Tensor {
+    Tensor {
+        name: name.to_owned(),
+        shape: shape.to_vec(),
+        data: TensorData::Plain {
+            dtype: Dtype::F32,
+            data: numbers.into_iter().flat_map(f32::to_ne_bytes).collect(),
+        },
+    }
+}
+
+/// One of random numbers.
+pub fn random(name: &str, shape: &[usize], seed: u64) -> Tensor {
+    let mut random = Random::new(seed);
+    let count = shape.iter().product();
+    let numbers = (0..count).map(|_| (random.unit() - 0.5) as f32 * 0.4);
+    plain(name, shape, numbers.collect())
+}
+
 /// `count` ids that look random.
 pub fn ids(count: usize, seed: u64) -> Vec<i32> {
     let mut random = Random::new(seed);

@@ -20,7 +20,8 @@ type PyCard<'py> = (String, Bound<'py, PyAny>, f32, Vec<u32>, Vec<String>, f32);
 #[pymethods]
 impl Adapter {
     #[new]
-    fn new(py: Python, model: &Model, cards: Vec<PyCard<'_>>) -> PyResult<Self> {
+    #[pyo3(signature = (model, cards, merge=false))]
+    fn new(py: Python, model: &Model, cards: Vec<PyCard<'_>>, merge: bool) -> PyResult<Self> {
         let tensors: Vec<Vec<Tensor>> = cards
             .iter()
             .map(|(_, weights, ..)| match weights.cast::<WeightFile>() {
@@ -46,7 +47,13 @@ impl Adapter {
             )
             .collect();
         let inner = py
-            .detach(|| model.inner.adapter(&cards))
+            .detach(|| {
+                if merge {
+                    model.inner.merged_adapter(&cards)
+                } else {
+                    model.inner.adapter(&cards)
+                }
+            })
             .map_err(|fault| raise(&fault))?;
         Ok(Self { inner })
     }

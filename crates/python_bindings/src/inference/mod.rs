@@ -42,9 +42,10 @@ pub(crate) fn raise(fault: &Fault) -> PyErr {
         | Fault::TensorLayout { .. }
         | Fault::TensorQuantised { .. } => WeightError::new_err(message),
         Fault::Offsets { .. } | Fault::Pass { .. } => ShapeError::new_err(message),
-        Fault::Card { .. } | Fault::ForeignAdapter | Fault::NoHead { .. } => {
-            CardError::new_err(message)
-        }
+        Fault::Card { .. }
+        | Fault::ForeignAdapter
+        | Fault::MergedAdapter
+        | Fault::NoHead { .. } => CardError::new_err(message),
         Fault::Sampling { .. } => SamplingError::new_err(message),
         _ => InferenceError::new_err(message),
     }
