@@ -1,11 +1,15 @@
 """Questions to whole documents: what counts as right of what is shown."""
 
+import gzip
 import json
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from ai_os_diffusion.answers.candidates import Candidate, Place
 from ai_os_diffusion.answers.recall import RecallHit
+from ai_os_diffusion.inference.reading.reading import Reading, Span
 
 TEXT = "OPTIONS\n  -b, --backup\n      Keep a copy of what is replaced.\n\n  -q\n      Say nothing."
 
@@ -93,3 +97,44 @@ def test_written_questions_are_asked_of_all_passages_as_far_as_a_judge_agrees(sc
     assert pool.is_taken(2, script.Asked("what is 3?", ("text 3",), 3))
     assert not pool.is_taken(0, script.Asked("what is 3?", ("text 3",), 3))
     assert len(script.written_pool(tmp_path, 1, 0).questions) == 1
+
+
+class Engine:
+    """Finds the passage of the number that a question ends with, and points at what it says."""
+
+    metadata = SimpleNamespace(source={"weights_sha256": None})
+    tokenizer = SimpleNamespace(broken_share=lambda text: 0.0)
+
+    def encode_document(self, texts):
+        return np.eye(len(texts), 40, dtype=np.float32)
+
+    def encode_query(self, texts):
+        return np.eye(40, dtype=np.float32)[[int(text.split()[-1]) for text in texts]]
+
+    def read(self, question, passages):
+        return [Reading((Span(text.index("word"), len(text), 1.0),)) for text in passages]
+
+
+def test_packages_are_searched_together_and_other_names_have_no_answer(script, tmp_path):
+    texts = [f"Passage {n} says word{n}" for n in range(20)]
+    rows = [
+        {
+            "question": f"what does it say, {n}",
+            "kind": kind,
+            "passages": [
+                {"text": text, "relevant": True, "answers": [{"text": f"word{n}"}]}
+                if kind == "how"
+                else {"text": text, "relevant": False},
+                {"text": texts[n - 1]},
+            ],
+        }
+        for n, text in enumerate(texts)
+        for kind in ("how", "exchanged_how")
+    ]
+    file = tmp_path / "pairs.jsonl.gz"
+    with gzip.open(file, "wt", encoding="utf-8") as lines:
+        lines.writelines(json.dumps(row) + "\n" for row in rows)
+    read = list(script.package_reads(Engine(), file, 0))
+    assert [one.removed for one in read].count(False) == 20
+    assert [one.removed for one in read].count(True) == 8
+    assert all(any(map(one.is_right, one.found)) != one.removed for one in read)
