@@ -166,9 +166,11 @@ def alike(some: list[list[Reading]], others: list[list[Reading]]) -> dict[str, f
         return best, place(readings[best])
 
     both = [pair for one, other in zip(some, others, strict=True) for pair in zip(one, other, strict=True)]
+    seen = [(one, other) for one, other in both if other.margin > 0]
     apart = [abs(one.margin - other.margin) for one, other in both]
     return {
         "same_span": round(float(np.mean([place(one) == place(other) for one, other in both])), 4),
+        "same_span_where_seen": round(float(np.mean([place(one) == place(other) for one, other in seen])), 4),
         "same_answer": round(
             float(np.mean([answer(one) == answer(other) for one, other in zip(some, others, strict=True)])), 4
         ),
