@@ -5,9 +5,9 @@ questions of `squad_dev_a` (AIOS_DATA) the best span of its own paragraph, on an
 how well the relevance at [CLS] and the margin over "no answer" tell the paragraph from another question's.
 With `--open`, over the ten nearest of all paragraphs by the base's vectors, on the int8 base: the answer of
 the greatest margin, and the same where the question's whole article is missing. With `--pairs`, rows as
-`aios train-reader` takes them, each kind of question by itself. With `--beside`, over that many
-questions and their ten nearest paragraphs, the card as it is (merged, where it is) against its factors beside
-the layers. Errors are deviations of bootstrap samples.
+`aios train-reader` takes them, each kind of question by itself. With `--forms`, over that many
+questions and their ten nearest paragraphs, the card merged and with factors beside. Errors are deviations of
+bootstrap samples.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ import json
 import random
 import tempfile
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ai_os_diffusion.inference import ArrowEngine
+from ai_os_diffusion.inference.reading.reading import Reading
 from ai_os_diffusion.models.cards import Card
 from ai_os_diffusion.utils.answer_match import plain, word_f1
 from measure import data_dir, report
@@ -118,41 +119,63 @@ def over_all(engine: ArrowEngine, card: Path, asked: list[Question], data: Path)
     }
 
 
-def against_factors(engine: ArrowEngine, card: Path, asked: list[Question], data: Path) -> dict[str, float]:
-    """How often a card finds the same as with factors beside, which it has in a mix with one of no effect."""
+def forms(
+    bases: dict[str, Path], card: Path, asked: list[Question], data: Path
+) -> dict[str, dict[str, float]]:
+    """What the card finds merged and with factors beside, on each base, against factors beside float32.
+
+    It has them beside in a mix, here with a card of no effect.
+    """
     texts = [row["text"] for row in paragraphs(data)]
-    scores = engine.encode([one.text for one in asked]) @ engine.encode(texts).T
-    nearest = np.argsort(-scores, kind="stable")[:, :NEAREST]
     opened = Card(card)
     about = replace(opened.description, name="another", kind="skill", rank=0, heads=("another",), config={})
-    engine.attach(opened)
-    alike, first, apart, seconds = [], [], [], {"merged": 0.0, "beside": 0.0}
-    with tempfile.TemporaryDirectory() as folder:
-        head = np.zeros((1, engine.dimension), np.float32)
-        another = Card.write(Path(folder) / "another.parquet", about, [("another.weight", head)])
-        for question, own in zip(asked, nearest, strict=True):
-            passages = [texts[i] for i in own]
-            begun = time.perf_counter()
-            merged = engine.read(question.text, passages)
-            seconds["merged"] += time.perf_counter() - begun
-            with engine.using(another):
-                begun = time.perf_counter()
-                beside = engine.read(question.text, passages)
-                seconds["beside"] += time.perf_counter() - begun
-            places = [
-                [(one.spans[0].start, one.spans[0].end) for one in readings] for readings in (merged, beside)
-            ]
-            alike += [one == other for one, other in zip(*places, strict=True)]
-            best = [int(np.argmax([one.margin for one in readings])) for readings in (merged, beside)]
-            first.append(best[0] == best[1] and places[0][best[0]] == places[1][best[1]])
-            apart += [abs(one.margin - other.margin) for one, other in zip(merged, beside, strict=True)]
+    found: dict[str, list[list[Reading]]] = {}
+    seconds: dict[str, list[float]] = {}
+    pairs: list[tuple[str, list[str]]] = []
+    for precision, base in sorted(bases.items()):
+        with ArrowEngine(base) as engine, tempfile.TemporaryDirectory() as folder:
+            if not pairs:
+                scores = engine.encode([one.text for one in asked]) @ engine.encode(texts).T
+                nearest = np.argsort(-scores, kind="stable")[:, :NEAREST]
+                pairs = [(q.text, [texts[i] for i in own]) for q, own in zip(asked, nearest, strict=True)]
+            head = np.zeros((1, engine.dimension), np.float32)
+            another = Card.write(Path(folder) / "another.parquet", about, [("another.weight", head)])
+            engine.attach(opened)
+            for question, passages in pairs:
+                for form in ("beside", "merged"):
+                    with engine.using(another) if form == "beside" else nullcontext():
+                        begun = time.perf_counter()
+                        readings = engine.read(question, passages)
+                        seconds.setdefault(f"{precision}_{form}", []).append(time.perf_counter() - begun)
+                    found.setdefault(f"{precision}_{form}", []).append(readings)
+    exact = found["fp32_beside"]
     return {
-        "passages": len(alike),
-        "same_span": round(float(np.mean(alike)), 4),
-        "same_answer": round(float(np.mean(first)), 4),
+        form: {**alike(readings, exact), "ms": round(1e3 * float(np.median(seconds[form])), 1)}
+        for form, readings in found.items()
+    } | {"int8_merged_to_beside": alike(found["int8_merged"], found["int8_beside"])}
+
+
+def alike(some: list[list[Reading]], others: list[list[Reading]]) -> dict[str, float]:
+    """How often two find the same best span in a passage and for a question, and how far margins differ."""
+
+    def place(reading: Reading) -> tuple[int, int]:
+        return reading.spans[0].start, reading.spans[0].end
+
+    def answer(readings: list[Reading]) -> tuple[int, tuple[int, int]]:
+        best = int(np.argmax([one.margin for one in readings]))
+        return best, place(readings[best])
+
+    both = [pair for one, other in zip(some, others, strict=True) for pair in zip(one, other, strict=True)]
+    seen = [(one, other) for one, other in both if other.margin > 0]
+    apart = [abs(one.margin - other.margin) for one, other in both]
+    return {
+        "same_span": round(float(np.mean([place(one) == place(other) for one, other in both])), 4),
+        "same_span_where_seen": round(float(np.mean([place(one) == place(other) for one, other in seen])), 4),
+        "same_answer": round(
+            float(np.mean([answer(one) == answer(other) for one, other in zip(some, others, strict=True)])), 4
+        ),
         "margin_apart": round(float(np.mean(apart)), 4),
-        "margin_apart_p99": round(float(np.quantile(apart, 0.99)), 3),
-        **{f"{name}_ms": round(1e3 * took / len(asked), 1) for name, took in seconds.items()},
+        "margin_apart_p99": round(float(np.quantile(apart, 0.99)), 4),
     }
 
 
@@ -226,7 +249,7 @@ def main() -> None:
     parser.add_argument("--open", type=int, default=0, help="questions that are asked over all paragraphs")
     parser.add_argument("--pairs", type=Path, help="rows of questions, .jsonl.gz")
     parser.add_argument("--most", type=int, default=60, help="of each kind in --pairs")
-    parser.add_argument("--beside", type=int, default=0, help="questions to compare merged and beside by")
+    parser.add_argument("--forms", type=int, default=0, help="questions to compare merged and beside by")
     parser.add_argument("--base", choices=("int8", "fp32"), action="append")
     options = parser.parse_args()
     if not is_given(options.card, "reader card for minilm"):
@@ -236,7 +259,7 @@ def main() -> None:
     asked = every[: options.questions]
     bases = {precision: converted("minilm", precision) for precision in options.base or ("int8", "fp32")}
     first = next(iter(bases.values()))
-    figures: dict[str, Any] = {}
+    figures: dict[str, object] = {}
     with tempfile.TemporaryDirectory() as folder:
         card = card_file(options.card, first, Path(folder), {"kind": "reader"})
         figures["by_base"] = {precision: measured(base, card, asked) for precision, base in bases.items()}
@@ -245,12 +268,8 @@ def main() -> None:
                 figures["over_all"] = over_all(
                     engine, card, random.Random(0).sample(every, options.open), data
                 )
-        if options.beside:
-            drawn = random.Random(1).sample(every, options.beside)
-            figures["against_factors"] = {}
-            for precision, base in bases.items():
-                with ArrowEngine(base) as engine:
-                    figures["against_factors"][precision] = against_factors(engine, card, drawn, data)
+        if options.forms:
+            figures["forms"] = forms(bases, card, random.Random(1).sample(every, options.forms), data)
         if options.pairs:
             with ArrowEngine(first) as engine:
                 engine.attach(card)
