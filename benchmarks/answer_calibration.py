@@ -120,11 +120,7 @@ def fitted(kinds: Mapping[str, Sequence[Asked]]) -> Judge:
 
 
 def measured(asked: Sequence[Asked], judges: Sequence[Judge]) -> dict[str, float]:
-    """What the first answers are worth, and what is known of it before, each by its own judge.
-
-    `further_reach_it` counts questions of which a further answer, in the same quote or not, is likelier right
-    than wrong.
-    """
+    """What the first answers are worth, and what is known of it before, each by its own judge."""
     rated = [
         one.best(judge.calibration or Calibration(0.0)) for one, judge in zip(asked, judges, strict=True)
     ]
@@ -148,12 +144,6 @@ def measured(asked: Sequence[Asked], judges: Sequence[Judge]) -> dict[str, float
         "answered": believed[answerable].mean(),
         "answered_rightly": (right & believed)[answerable].mean(),
         "right_of_answered": right[answerable & believed].mean(),
-        "further_reach_it": np.mean(
-            [
-                sum(own >= judge.further for own in sorted(map(_chance(judge), one.found))[:-1]) > 0
-                for one, judge in zip(asked, judges, strict=True)
-            ]
-        ),
     }
     if removed.any():
         kept = np.quantile(chance[answerable], 1 - _KEPT)
@@ -171,11 +161,6 @@ def across_folds(kinds: Mapping[str, Sequence[Asked]], which: str) -> dict[str, 
         others = [one for one, own in zip(kinds[which], folds, strict=True) if own != fold]
         judges[fold] = fitted({**kinds, which: others})
     return measured(kinds[which], [judges[fold] for fold in folds])
-
-
-def _chance(judge: Judge) -> Callable[[Found], float]:
-    calibration = judge.calibration or Calibration(0.0)
-    return lambda found: calibration.probability(found.features)
 
 
 def rows_of(file: Path) -> Iterator[dict[str, Any]]:

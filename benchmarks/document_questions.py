@@ -37,7 +37,7 @@ _TELLING = 20
 
 def shown(candidate: Candidate) -> str:
     """What a person reads of an answer: itself, and what it is quoted in."""
-    statement = statement_of(Judged(candidate, None, True))
+    statement = statement_of(Judged(candidate, None))
     return flat(f"{statement.text}\n{statement.citations[0].quote}")[:READ_CHARS]
 
 
@@ -69,7 +69,7 @@ class DocumentRead(Read):
 
     def is_right(self, candidate: Candidate) -> bool:
         """Whether a person who reads it says so."""
-        statement = statement_of(Judged(candidate, None, True))
+        statement = statement_of(Judged(candidate, None))
         texts = [statement.text, *(own.quote for own in statement.citations)]
         sources = tuple(own.source for own in statement.citations)
         return verdict(self.question, Said(statement.text, "\n".join(texts), sources, False)) == "right"

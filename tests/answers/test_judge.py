@@ -1,4 +1,5 @@
 import json
+import math
 
 import pytest
 
@@ -23,21 +24,39 @@ def test_the_likeliest_is_first_whatever_its_margin():
     ranked = by("lead").ranked([candidate(3.0, lead=-2.0), candidate(1.0, lead=2.0)])
     assert [one.candidate.margin for one in ranked] == [1.0, 3.0]
     assert ranked[0].confidence == pytest.approx(0.8808, abs=1e-4)
-    assert [one.is_believed for one in ranked] == [True, False]
 
 
-def test_the_first_must_reach_the_threshold_and_a_further_one_be_likelier_right_too():
-    found = [candidate(1.0), candidate(0.5), candidate(-1.0)]
-    assert [one.is_believed for one in by("margin", 0.2).ranked(found)] == [True, True, False]
-    assert [one.is_believed for one in by("margin", 0.2).ranked(found[2:])] == [True]
-    assert [one.is_believed for one in by("margin", 0.7).ranked(found)] == [True, False, False]
-    assert by("margin").ranked([]) == []
+def shown(judge, found):
+    """How many of the answers are shown, none of which overlap."""
+    some = []
+    for one in judge.ranked(found):
+        if not judge.is_worth_showing(one, some):
+            break
+        some.append(one)
+    return len(some)
+
+
+def test_the_first_must_reach_the_threshold():
+    found = [candidate(1.0), candidate(-1.0)]
+    assert shown(by("margin", 0.7), found) > 0
+    assert shown(by("margin", 0.75), found) == 0
+    assert shown(by("margin"), []) == 0
+
+
+@pytest.mark.parametrize(
+    ("chances", "count"),
+    [((0.9, 0.51), 2), ((0.9, 0.49), 1), ((0.6, 0.38), 2), ((0.6, 0.37), 1), ((0.4, 0.4, 0.4), 2)],
+)
+def test_a_further_one_is_likely_right_too_or_where_all_before_it_are_wrong(chances, count):
+    found = [candidate(math.log(chance / (1 - chance))) for chance in chances]
+    assert shown(by("margin", 0.3), found) == count
 
 
 def test_without_a_calibration_the_reader_itself_says_whether_it_is_none():
     ranked = Judge().ranked([candidate(1.0), candidate(0.5)])
-    assert [(one.confidence, one.is_believed) for one in ranked] == [(None, True), (None, False)]
-    assert not Judge().ranked([candidate(-0.1)])[0].is_believed
+    assert [one.confidence for one in ranked] == [None, None]
+    assert shown(Judge(), [candidate(1.0), candidate(0.5)]) == 1
+    assert shown(Judge(), [candidate(-0.1)]) == 0
     assert Judge.of({}, "card") == Judge()
     assert Judge().to_config() == {}
 

@@ -27,13 +27,16 @@ def decide(found: RecallResult, candidates: Sequence[Candidate], judge: Judge) -
     ranked = judge.ranked(candidates)
     first = [one.candidate.places[0].hit for one in ranked]
     found = replace(found, hits=tuple({hit.memory_id: hit for hit in (*first, *found.hits)}.values()))
+    shown: list[Judged] = []
     statements: list[Statement] = []
-    if ranked and ranked[0].is_believed:
-        for one in ranked:
-            statement = statement_of(one) if one.is_believed else None
-            # What is shown for an answer is not shown again for a part of it, nor for more around it.
-            if statement is not None and not any(_overlap(statement, before) for before in statements):
-                statements.append(statement)
+    for one in ranked:
+        if not judge.is_worth_showing(one, shown):
+            break
+        statement = statement_of(one)
+        # What is shown for an answer is not shown again for a part of it, nor for more around it.
+        if not any(_overlap(statement, before) for before in statements):
+            shown.append(one)
+            statements.append(statement)
     if statements:
         return Answer.of(found, tuple(statements), "reader")
     reason, unknown = why_nothing(found)

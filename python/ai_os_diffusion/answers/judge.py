@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,8 @@ __all__ = ["Judge", "Judged"]
 
 _KEY = "answers"
 _LIKELIER_RIGHT = 0.5
+_PRICE_OF_A_FURTHER_ONE = 0.15
+"""What it costs to read an answer beside the first, where a right one is worth 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +26,10 @@ class Judged:
     Attributes:
         candidate: the answer.
         confidence: calibrated probability of being right; None where nothing was calibrated.
-        is_believed: it may be shown.
     """
 
     candidate: Candidate
     confidence: float | None
-    is_believed: bool
 
 
 @dataclass(frozen=True)
@@ -75,26 +76,29 @@ class Judge:
             return {}
         return {_KEY: {"calibration": self.calibration.to_dict(), "threshold": self.threshold}}
 
-    @property
-    def further(self) -> float:
-        """Probability that an answer beside the first must reach."""
-        return max(self.threshold, _LIKELIER_RIGHT)
-
     def ranked(self, found: Sequence[Candidate]) -> list[Judged]:
-        """Answers, the likeliest to be right first.
-
-        The first is believed when it reaches the threshold. A further one, which differs from it, must be
-        likelier right than wrong as well.
-        """
+        """Answers, the likeliest to be right first."""
         if self.calibration is None:
-            return [Judged(one, None, not number and one.margin > 0) for number, one in enumerate(found)]
+            return [Judged(one, None) for one in found]
         rated = [(self.calibration.probability(one.features), one) for one in found]
         rated.sort(key=lambda pair: -pair[0])
-        return [
-            Judged(
-                one,
-                chance,
-                chance >= (self.further if number else self.threshold),
-            )
-            for number, (chance, one) in enumerate(rated)
-        ]
+        return [Judged(one, chance) for chance, one in rated]
+
+    def is_worth_showing(self, judged: Judged, shown: Sequence[Judged]) -> bool:
+        """Whether an answer may be shown beside others.
+
+        The first must reach the threshold. A further one may be right as well, as both sides of a comparison
+        are: that must be likelier than not. Or all before it are wrong and it is right: that must be as
+        likely as reading it costs. Where nothing was calibrated, the first is shown if it is above "none".
+
+        Args:
+            judged: the answer.
+            shown: those that stand before it, which differ from it.
+        """
+        if judged.confidence is None:
+            return not shown and judged.candidate.margin > 0
+        if not shown:
+            return judged.confidence >= self.threshold
+        all_wrong = math.prod(1.0 - (one.confidence or 0.0) for one in shown)
+        is_likely = judged.confidence >= max(self.threshold, _LIKELIER_RIGHT)
+        return is_likely or all_wrong * judged.confidence >= _PRICE_OF_A_FURTHER_ONE
