@@ -14,6 +14,7 @@ NOTES = RecallHit("a", "The library opens at nine, the shop at ten.", 0.7, "note
         ("What does the library cost?", []),
         ("Python 3.12 or IPv6", ["3.12", "IPv6"]),
         ("IPv6 what?", ["IPv6"]),
+        ("how do I stop the 2 pumps of C?", []),
         ("", []),
     ],
 )

@@ -22,13 +22,15 @@ def names_of(question: str) -> list[str]:
     """Words of a question that name something: with a digit, a mark within, or a capital.
 
     The first word has its capital from where it stands, and counts for other reasons alone. A language that
-    writes all nouns with capitals has more names; that they stand nowhere is true of them too.
+    writes all nouns with capitals has more names; that they stand nowhere is true of them too. A single letter
+    stands in nearly every text by chance, and "I" names nothing.
     """
     named = []
     for number, found in enumerate(_TERM.finditer(question)):
         word = found.group()
         inner = word if number else word[1:]
-        if any(letter.isdigit() or letter in "._-" for letter in word) or any(map(str.isupper, inner)):
+        is_marked = any(letter.isdigit() or letter in "._-" for letter in word)
+        if len(word) > 1 and (is_marked or any(map(str.isupper, inner))):
             named.append(word)
     return named
 
