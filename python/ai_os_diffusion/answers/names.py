@@ -22,8 +22,8 @@ def names_of(question: str) -> list[str]:
     """Words of a question that name something: with a digit, a mark within, or a capital.
 
     The first word has its capital from where it stands, and counts for other reasons alone. A language that
-    writes all nouns with capitals has more names; that they stand nowhere is true of them too. A single letter
-    stands in nearly every text by chance, and "I" names nothing.
+    writes all nouns with capitals has more names; that they stand nowhere is true of them too. A single
+    letter stands in nearly every text by chance, and "I" names nothing.
     """
     named = []
     for number, found in enumerate(_TERM.finditer(question)):
