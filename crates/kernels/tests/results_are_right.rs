@@ -174,7 +174,7 @@ proptest! {
         let (bias, gain) = (random.vector(n, 1.0), random.vector(n, 1.0));
         let (bias, gain) = (has_bias.then_some(&bias[..]), has_gain.then_some(&gain[..]));
         // The first of every four rows gets nothing.
-        let own = |row: usize| (row % 4 > 0).then(|| &owns[row % few]);
+        let own = |row: usize| (!row.is_multiple_of(4)).then(|| &owns[row % few]);
         let besides: Vec<_> = (0..m)
             .map(|row| own(row).map(|w| RowProduct::new(&narrow, row, w.panels(), gain)))
             .collect();
