@@ -11,7 +11,6 @@ that it is routed to. `--seeds 3` runs one of the five; `--of LOG ...` joins wha
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import shutil
 import tempfile
@@ -36,7 +35,7 @@ from ai_os_diffusion.evolution import (
 from ai_os_diffusion.inference import ArrowEngine
 from gate import facts as known_facts
 from gate import spoiled
-from measure import data_dir, report
+from measure import data_dir, report, reported
 from models import converted
 
 SKILL = "vanta-house"
@@ -197,8 +196,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda", "auto"])
     options = parser.parse_args()
     if options.of:
-        runs = [json.loads(path.read_text(encoding="utf-8").rstrip().split("\n")[-1]) for path in options.of]
-        conclude(runs, options.plot)
+        conclude([reported(path) for path in options.of], options.plot)
         return
     known = known_facts(data_dir(as_argument=False))
     begun = time.perf_counter()

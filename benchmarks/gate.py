@@ -3,14 +3,12 @@
 Facts of `skills/*` that have another wording are learned eight at a time, judged by that. Useful sets are
 as they are; harmful ones have the answers of each other, several answers to a question, or words at random.
 `--device cuda` learns, asks and judges on a GPU. `--part 2/4` takes each fourth set from the second on,
-`--begin 24` leaves the first ones out, and
-`--of LOG ...` joins what such runs printed.
+`--begin 24` leaves the first ones out, and `--of LOG ...` joins what such runs printed.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import tempfile
 import time
@@ -22,7 +20,7 @@ from ai_os_diffusion.evolution import DecisionLog, Gate, LoRAConfig, LoRATrainer
 from ai_os_diffusion.inference import ArrowEngine
 from ai_os_diffusion.utils.errors import SkillRejectedError
 from learning import lines
-from measure import data_dir, report
+from measure import data_dir, report, reported
 from models import converted
 
 SKILLS = ("chopin", "torch_relay_2008")
@@ -60,9 +58,7 @@ def main() -> None:
     parser.add_argument("--of", type=Path, nargs="+", help="outputs of runs of parts, instead of a run")
     options = parser.parse_args()
     if options.of:
-        conclude(
-            [json.loads(file.read_text(encoding="utf-8").rstrip().split("\n")[-1]) for file in options.of]
-        )
+        conclude([reported(file) for file in options.of])
         return
     known, rng = facts(data_dir(as_argument=False)), random.Random(0)
     kinds = ["useful"] * options.useful

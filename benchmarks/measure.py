@@ -54,6 +54,12 @@ def data_dir(*, as_argument: bool = True) -> Path:
     return folder
 
 
+def reported(output: Path) -> dict[str, Any]:
+    """The figures that an earlier run reported, from a file of its output."""
+    figures: dict[str, Any] = json.loads(output.read_text(encoding="utf-8").rstrip().split("\n")[-1])
+    return figures
+
+
 def report(**figures: Any) -> None:
     """Print the figures, then all of them as one line of JSON."""
     figures = {"benchmark": Path(sys.argv[0]).stem, "cpu": cpu_name(), **figures}
