@@ -17,6 +17,7 @@ __all__ = [
     "note_index",
     "nothing_fits",
     "show_citations",
+    "titles_above",
     "unreadable",
     "why_abstained",
 ]
@@ -50,11 +51,9 @@ def show_citations(answer: Answer) -> None:
 
 def _show_citation(number: int, citation: Citation, said: str) -> None:
     """One line with the place and what stands there, or the place and below it the lines of a block."""
-    from ai_os_diffusion.ingestion import context_line
-
     where = where_text(citation.source, citation.line) if citation.source else citation.memory_id
     where = f"[{number}] {where}{_within(citation)}{unreadable(citation)}"
-    above = f"  {context_line(citation.headings)}" if citation.headings else ""
+    above = titles_above(citation)
     quote, start, end = citation.quote, citation.start, citation.end
     if " ".join(quote.split()) == said:
         show_line(where + above)
@@ -101,6 +100,13 @@ def _within(place: RecallHit | Citation) -> str:
     """What tells more than a line: the page, or the file within a document that the line is of."""
     page = f" page {place.page}" if place.page else ""
     return f"{page} in {visible_line(place.part)}" if place.part else page
+
+
+def titles_above(place: RecallHit | Citation) -> str:
+    """What to say of the titles behind a place."""
+    from ai_os_diffusion.ingestion import context_line
+
+    return f"  {context_line(place.headings)}" if place.headings else ""
 
 
 def unreadable(place: RecallHit | OtherPlace | Citation) -> str:

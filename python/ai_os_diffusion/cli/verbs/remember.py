@@ -27,7 +27,13 @@ from ai_os_diffusion.cli.options import (
     TopK,
     question_text,
 )
-from ai_os_diffusion.cli.terminal.citations import citation_of, note_index, nothing_fits, unreadable
+from ai_os_diffusion.cli.terminal.citations import (
+    citation_of,
+    note_index,
+    nothing_fits,
+    titles_above,
+    unreadable,
+)
 from ai_os_diffusion.cli.terminal.matches import Line, Matches
 from ai_os_diffusion.cli.terminal.output import note, show_json, show_line, show_passage, where_text
 from ai_os_diffusion.cli.terminal.progress import ProgressBar
@@ -178,7 +184,7 @@ def _tell_hits(hits: Sequence[RecallHit], shown: Sequence[Sequence[Line | int]])
     for number, (hit, lines) in enumerate(zip(hits, shown, strict=True), 1):
         if number > 1:
             show_line()
-        show_line(f"{hit.similarity:.3f}  ", citation_of(hit), _headings(hit))
+        show_line(f"{hit.similarity:.3f}  ", citation_of(hit), titles_above(hit))
         for line in lines:
             if isinstance(line, int):
                 show_line(f"  … {counted(line, 'more line')}")
@@ -188,9 +194,3 @@ def _tell_hits(hits: Sequence[RecallHit], shown: Sequence[Sequence[Line | int]])
             places = [where_text(place.source, place.line) + unreadable(place) for place in hit.also]
             more = f" and {counted(len(places) - _PLACES, 'more place')}" if len(places) > _PLACES else ""
             show_line(f"  also in {', '.join(places[:_PLACES])}{more}")
-
-
-def _headings(hit: RecallHit) -> str:
-    from ai_os_diffusion.ingestion import context_line
-
-    return f"  {context_line(hit.headings)}" if hit.headings else ""
